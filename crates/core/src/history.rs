@@ -1,0 +1,183 @@
+//! How the last frames become one observation: the only place where history is stacked.
+//!
+//! Frames are stacked as the *last* axis (channels-last, oldest first), the layout in which convolutions are fastest.
+//! With 4 bytes of history per pixel, a step is one shift of a 32-bit word per pixel. Zeros stand before an episode's
+//! first frame; a lost life clears nothing.
+//!
+//! ```text
+//! frames of one episode     a      b      c      d      e
+//! observation (history 4)   000a   00ab   0abc   abcd   bcde
+//! ```
+
+use crate::{Dtype, EnvSpec, Obs, ObsRef, StepBatch};
+
+/// The observations of a batch of environments, each made of its last `history` frames.
+#[derive(Clone, Debug)]
+pub struct History {
+    depth: usize,
+    obs_len: usize,
+    stacked: Obs,
+    last: Obs,
+}
+
+impl History {
+    /// For `n` environments of `spec`.
+    pub fn new(spec: &EnvSpec, n: usize) -> Self {
+        let empty = Obs::zeros(spec.dtype, n * spec.obs_len());
+        Self { depth: spec.history, obs_len: spec.obs_len(), last: empty.clone(), stacked: empty }
+    }
+
+    /// The current observations, `n × shape × history`.
+    pub fn observations(&self) -> &Obs {
+        &self.stacked
+    }
+
+    /// The last observations of the episodes that ended in the last [`push`](Self::push). Only those rows mean anything.
+    pub fn final_observations(&self) -> &Obs {
+        &self.last
+    }
+
+    /// The last observation of the episode that ended in environment `i`.
+    pub fn final_observation(&self, i: usize) -> ObsRef<'_> {
+        self.last.slice(i * self.obs_len, self.obs_len)
+    }
+
+    /// Every environment starts an episode with the frames of `batch`.
+    pub fn reset(&mut self, batch: &StepBatch) {
+        self.each(batch, |_| true);
+    }
+
+    /// Every environment made a step; where its episode ended, the next one has begun.
+    pub fn push(&mut self, batch: &StepBatch) {
+        self.each(batch, |i| batch.done(i));
+    }
+
+    /// Replaces the current observations, as after a resume.
+    ///
+    /// # Panics
+    /// If type or length differ: the caller checks what it loads.
+    pub fn restore(&mut self, stacked: ObsRef<'_>) {
+        self.stacked.as_mut().copy_from(stacked);
+    }
+
+    fn each(&mut self, batch: &StepBatch, first: impl Fn(usize) -> bool) {
+        let sizes = (self.obs_len / self.depth, self.depth);
+        match (&mut self.stacked, &mut self.last, &batch.obs, &batch.final_obs) {
+            (Obs::U8(s), Obs::U8(l), Obs::U8(obs), Obs::U8(end)) => each((s, l), (obs, end), sizes, first),
+            (Obs::F32(s), Obs::F32(l), Obs::F32(obs), Obs::F32(end)) => each((s, l), (obs, end), sizes, first),
+            _ => panic!("a batch of another type than the spec's"),
+        }
+    }
+
+    /// The type of the numbers.
+    pub fn dtype(&self) -> Dtype {
+        self.stacked.dtype()
+    }
+}
+
+fn each<T: Copy + Default>(
+    (stacked, last): (&mut [T], &mut [T]),
+    (obs, final_obs): (&[T], &[T]),
+    (frame, depth): (usize, usize),
+    first: impl Fn(usize) -> bool,
+) {
+    for (i, (stack, new)) in stacked.chunks_exact_mut(frame * depth).zip(obs.chunks_exact(frame)).enumerate() {
+        if first(i) {
+            let end = &mut last[i * frame * depth..(i + 1) * frame * depth];
+            end.copy_from_slice(stack);
+            shift(end, &final_obs[i * frame..(i + 1) * frame], depth);
+            stack.fill(T::default());
+        }
+        shift(stack, new, depth);
+    }
+}
+
+/// Drops the oldest of `depth` frames and appends `new`.
+fn shift<T: Copy>(stack: &mut [T], new: &[T], depth: usize) {
+    match depth {
+        1 => stack.copy_from_slice(new),
+        // The compiler turns the fixed width into one shift per pixel.
+        4 => {
+            for (pixel, &new) in stack.as_chunks_mut::<4>().0.iter_mut().zip(new) {
+                *pixel = [pixel[1], pixel[2], pixel[3], new];
+            }
+        }
+        _ => {
+            for (pixel, &new) in stack.chunks_exact_mut(depth).zip(new) {
+                pixel.copy_within(1.., 0);
+                pixel[depth - 1] = new;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ActionSpace, Step};
+
+    fn spec(history: usize) -> EnvSpec {
+        let actions = ActionSpace::Discrete { n: 2 };
+        EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::U8, history, actions, action_names: vec![] }
+    }
+
+    /// The slow definition: the list of an episode's frames, its last `depth` with zeros before the first.
+    fn oracle(episode: &[[u8; 2]], depth: usize) -> Vec<u8> {
+        let at = |back: usize, pixel: usize| episode.len().checked_sub(back).map_or(0, |t| episode[t][pixel]);
+        (0..2).flat_map(|pixel| (0..depth).map(move |k| at(depth - k, pixel))).collect()
+    }
+
+    #[test]
+    fn equals_the_list_of_frames_whatever_the_depth_and_where_episodes_end() {
+        for depth in [1, 2, 3, 4, 5] {
+            let spec = spec(depth);
+            let mut batch = StepBatch::new(&spec, 2);
+            let mut history = History::new(&spec, 2);
+            let mut episodes = [vec![[1, 101]], vec![[2, 102]]];
+            batch.obs = Obs::U8(vec![1, 101, 2, 102]);
+            history.reset(&batch);
+            for t in 3..40_u8 {
+                batch.clear();
+                for (i, episode) in episodes.iter_mut().enumerate() {
+                    let frame = [t + 40 * i as u8, 3 * t];
+                    if t % (5 + i as u8) == 0 {
+                        let end = [200, t];
+                        batch.set(i, Step { truncated: true, ..Step::default() });
+                        batch.final_obs_row_mut(i).u8().copy_from_slice(&end);
+                        episode.push(end);
+                        let last = history_row(&oracle(episode, depth));
+                        episode.clear();
+                        episode.push(frame);
+                        batch.obs_row_mut(i).u8().copy_from_slice(&frame);
+                        let mut h = history.clone();
+                        h.push(&batch);
+                        assert_eq!(h.final_observation(i), last.as_ref());
+                    } else {
+                        episode.push(frame);
+                        batch.obs_row_mut(i).u8().copy_from_slice(&frame);
+                    }
+                }
+                history.push(&batch);
+                let expected: Vec<u8> = episodes.iter().flat_map(|e| oracle(e, depth)).collect();
+                assert_eq!(history.observations(), &Obs::U8(expected), "depth {depth}, step {t}");
+            }
+        }
+    }
+
+    fn history_row(row: &[u8]) -> Obs {
+        Obs::U8(row.to_vec())
+    }
+
+    #[test]
+    fn a_lost_life_clears_nothing() {
+        let spec = spec(2);
+        let mut batch = StepBatch::new(&spec, 1);
+        let mut history = History::new(&spec, 1);
+        batch.obs = Obs::U8(vec![1, 2]);
+        history.reset(&batch);
+        batch.obs = Obs::U8(vec![3, 4]);
+        batch.set(0, Step { life_lost: true, ..Step::default() });
+        history.push(&batch);
+        assert_eq!(history.observations(), &Obs::U8(vec![1, 3, 2, 4]));
+    }
+}

@@ -1,0 +1,45 @@
+//! What an environment, a policy and a run are: the vocabulary that every other crate of playfield shares.
+//!
+//! This crate knows nobody: no libtorch, no Python, no console. Observations are plain buffers (`u8` frames or `f32`
+//! vectors) that the caller owns and environments write in place, so that a frame is copied once on its way from the
+//! emulator to the learner. What crosses a crate's edge is a trait object ([`Env`], [`VecEnv`], [`Policy`], [`Sink`]),
+//! because games, algorithms and networks arrive as strings in a configuration file; inside a crate things are concrete.
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`space`], [`spec`] | what is observed, what can be done |
+//! | [`step`], [`env`] | what an environment does, alone or as a batch |
+//! | [`config`] | what the `[env]` section of a configuration says |
+//! | [`history`] | how the last frames become one observation |
+//! | [`policy`], [`algorithm`] | what acts, and what trains it |
+//! | [`run`], [`metrics`], [`checkpoint`] | what training leaves on disk |
+//! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
+
+pub mod algorithm;
+pub mod checkpoint;
+pub mod config;
+pub mod env;
+mod error;
+pub mod history;
+pub mod metrics;
+pub mod policy;
+pub mod rng;
+pub mod run;
+pub mod schedule;
+pub mod space;
+pub mod spec;
+pub mod step;
+
+pub use algorithm::{Algorithm, Settings};
+pub use checkpoint::{Array, Checkpoints, Snapshot};
+pub use config::EnvConfig;
+pub use env::{Env, EnvFactory, EnvSource, State, VecEnv};
+pub use error::{Error, Result};
+pub use history::History;
+pub use metrics::Sink;
+pub use policy::{Mode, Policy};
+pub use run::Run;
+pub use schedule::Schedule;
+pub use space::{Action, ActionSpace, Actions, Dtype, Obs, ObsMut, ObsRef};
+pub use spec::EnvSpec;
+pub use step::{EpisodeEnd, Step, StepBatch};

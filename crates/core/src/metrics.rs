@@ -1,0 +1,100 @@
+//! What a run reports, and to whom.
+//!
+//! Tags are Stable-Baselines3's, so that curves of both lie in one plot; x is always agent steps.
+
+use crate::{EpisodeEnd, Result};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A row of scalars at one moment of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Agent steps so far, over all environments.
+    pub step: u64,
+    /// Wall time so far, earlier sessions of a resumed run included.
+    pub elapsed: Duration,
+    /// Tag and value, in the order to show.
+    pub values: Vec<(&'static str, f64)>,
+}
+
+/// A finished episode and when it finished.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpisodeRow {
+    /// Agent steps so far, over all environments.
+    pub step: u64,
+    /// Wall time so far.
+    pub elapsed: Duration,
+    /// Its raw return and length.
+    pub end: EpisodeEnd,
+}
+
+/// Where reports go: a file, TensorBoard, the console.
+pub trait Sink {
+    /// Takes a row of scalars.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn scalars(&mut self, row: &Row) -> Result<()>;
+
+    /// Takes a finished episode.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn episode(&mut self, _row: &EpisodeRow) -> Result<()> {
+        Ok(())
+    }
+
+    /// Learns how far the run is; called every few milliseconds, so it must be cheap.
+    fn tick(&mut self, _step: u64) {}
+
+    /// Everything taken so far is on disk when this returns.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The mean of the last values, as the learning curves of the field are drawn: the last 100 episodes.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Window {
+    values: VecDeque<EpisodeEnd>,
+}
+
+impl Window {
+    /// How many episodes it spans.
+    pub const LEN: usize = 100;
+
+    /// Adds an episode, forgetting the oldest beyond [`LEN`](Self::LEN).
+    pub fn push(&mut self, end: EpisodeEnd) {
+        if self.values.len() == Self::LEN {
+            self.values.pop_front();
+        }
+        self.values.push_back(end);
+    }
+
+    /// How many episodes it holds.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Mean raw return, if there was an episode.
+    pub fn mean_reward(&self) -> Option<f64> {
+        self.mean(|e| e.reward)
+    }
+
+    /// Mean length in agent steps, if there was an episode.
+    pub fn mean_length(&self) -> Option<f64> {
+        self.mean(|e| e.length as f64)
+    }
+
+    fn mean(&self, of: impl Fn(&EpisodeEnd) -> f64) -> Option<f64> {
+        (!self.is_empty()).then(|| self.values.iter().map(of).sum::<f64>() / self.len() as f64)
+    }
+}
