@@ -116,7 +116,9 @@ impl EnvConfig {
             c if c.num_envs == 0 => wrong("`num_envs` must be at least 1"),
             c if c.history == 0 => wrong("`history` must be at least 1"),
             c if c.frame_skip == 0 => wrong("`frame_skip` must be at least 1"),
-            c if !matches!(c.warp[..], [] | [1.., 1..]) => wrong("`warp` is [height, width], or [] for none"),
+            c if ![0, 2].contains(&c.warp.len()) || c.warp.contains(&0) => {
+                wrong("`warp` is [height, width], or [] for none")
+            }
             c if !(0.0..=1.0).contains(&c.sticky) => wrong("`sticky` is a probability, 0 to 1"),
             c if !(0.0..=1.0).contains(&c.normalise_gamma) => wrong("`normalise_gamma` is a discount, 0 to 1"),
             _ => Ok(config),
