@@ -10,7 +10,7 @@
 //! A checkpoint is written under a name that loading never looks at, flushed to disk, renamed, and its folder flushed:
 //! a run killed at any byte keeps its last whole one. safetensors and JSON cannot execute anything when they are read.
 
-use crate::{Error, Result};
+use crate::{Dtype, Error, Obs, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -47,6 +47,24 @@ impl Array {
     /// An array of bytes.
     pub fn u8(shape: &[usize], values: &[u8]) -> Self {
         Self { dtype: ArrayType::U8, shape: shape.to_vec(), data: values.to_vec() }
+    }
+
+    /// A buffer of observations.
+    pub fn from_obs(obs: &Obs) -> Self {
+        match obs {
+            Obs::U8(v) => Self::u8(&[v.len()], v),
+            Obs::F32(v) => Self::f32(&[v.len()], v),
+        }
+    }
+
+    /// The observations that [`from_obs`](Self::from_obs) kept, or `None` where type or number differ.
+    pub fn to_obs(&self, dtype: Dtype, len: usize) -> Option<Obs> {
+        let obs = match (dtype, self.dtype) {
+            (Dtype::U8, ArrayType::U8) => Obs::U8(self.data.clone()),
+            (Dtype::F32, ArrayType::F32) => Obs::F32(self.to_f32()?),
+            _ => return None,
+        };
+        (obs.len() == len).then_some(obs)
     }
 
     /// The numbers of a `f32` array, or `None` where it holds another type.

@@ -4,7 +4,7 @@
 
 use crate::{EpisodeEnd, Result};
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A row of scalars at one moment of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,5 +96,31 @@ impl Window {
 
     fn mean(&self, of: impl Fn(&EpisodeEnd) -> f64) -> Option<f64> {
         (!self.is_empty()).then(|| self.values.iter().map(of).sum::<f64>() / self.len() as f64)
+    }
+}
+
+/// Where the time goes: milliseconds per call of each phase of a training loop, averaged between two reports.
+#[derive(Clone, Debug, Default)]
+pub struct PhaseTimer {
+    phases: Vec<(&'static str, Duration, u32)>,
+}
+
+impl PhaseTimer {
+    /// Runs `work` and adds its time to the phase `tag`.
+    pub fn time<T>(&mut self, tag: &'static str, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        let elapsed = start.elapsed();
+        match self.phases.iter_mut().find(|(t, ..)| *t == tag) {
+            Some((_, sum, count)) => (*sum, *count) = (*sum + elapsed, *count + 1),
+            None => self.phases.push((tag, elapsed, 1)),
+        }
+        result
+    }
+
+    /// Milliseconds per call since the last report, and starts anew.
+    pub fn take(&mut self) -> Vec<(&'static str, f64)> {
+        let mean = |(tag, sum, count): (_, Duration, u32)| (tag, sum.as_secs_f64() * 1e3 / f64::from(count));
+        self.phases.drain(..).map(mean).collect()
     }
 }

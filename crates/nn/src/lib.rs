@@ -1,1 +1,26 @@
-//! x
+//! What networks are made of, on libtorch.
+//!
+//! * All parameters of a network lie in **one flat tensor** ([`params`]); layers hold [`Slot`](params::Slot)s into it and
+//!   compute with whatever [`Weights`](params::Weights) they are given: the trained ones, a target network's, an actor's
+//!   copy. An optimiser step, a norm, a copy, a checkpoint are each one operation on one buffer.
+//! * Frames arrive as `u8` and become floats here ([`input`]), once, and nowhere else in playfield.
+//! * Random numbers come from playfield's own generators, whose state can be saved; libtorch's cannot.
+//!
+//! libtorch reports a shape that does not fit by unwinding: inside this crate that is a bug and panics. What a user's
+//! configuration can get wrong is checked when a network is built, and returned as an error.
+
+pub mod actor_critic;
+pub mod config;
+pub mod conv;
+pub mod device;
+pub mod heads;
+pub mod init;
+pub mod input;
+pub mod linear;
+pub mod optim;
+pub mod params;
+pub mod torso;
+
+pub use actor_critic::ActorCritic;
+pub use config::NetworkConfig;
+pub use params::{Builder, Params, Weights};

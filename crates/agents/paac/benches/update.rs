@@ -1,0 +1,47 @@
+//! Times the two halves of PAAC's arithmetic on Pong-shaped input: acting for 32 environments, and one update on 160
+//! transitions. `cargo bench -p playfield-paac [-- fp32]`
+#![allow(clippy::print_stdout, missing_docs)]
+
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, History, Mode, Obs, Policy, StepBatch};
+use playfield_nn::NetworkConfig;
+use playfield_nn::config::Precision;
+use playfield_paac::learner::{Learner, Rollout};
+use std::time::Instant;
+
+fn main() {
+    let (n, config) = (32, playfield_paac::Config::default());
+    let fp32 = std::env::args().any(|a| a == "fp32");
+    let precision = if fp32 { Precision::Fp32 } else { Precision::Auto };
+    let network = NetworkConfig { precision, ..NetworkConfig::default() };
+    let actions = ActionSpace::Discrete { n: 6 };
+    let shape = vec![84, 84];
+    let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, history: 4, actions, action_names: vec![] };
+    let mut learner = Learner::new(config.clone(), &network, &spec, "cpu", 1).expect("a network for frames");
+    let (mut batch, mut history) = (StepBatch::new(&spec, n), History::new(&spec, n));
+    let (mut actions, mut rollout) = (Actions::zeros(&spec.actions, n), Rollout::new(&spec, n, &config));
+    if let Obs::U8(frames) = &mut batch.obs {
+        frames.iter_mut().enumerate().for_each(|(i, p)| *p = (i * 7 % 251) as u8);
+    }
+    history.reset(&batch);
+    let (mut act, mut learn, mut shift) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..40 {
+        rollout.clear();
+        while !rollout.is_full() {
+            rollout.observe(&history);
+            let start = Instant::now();
+            learner.act(history.observations(), Mode::Sample, &mut actions).expect("a forward pass");
+            act.push(start.elapsed());
+            let start = Instant::now();
+            history.push(&batch);
+            shift.push(start.elapsed());
+            rollout.outcome(&actions, &batch, |_| 0.0);
+        }
+        let start = Instant::now();
+        learner.update(&rollout, history.observations().as_ref(), n, 1e-4);
+        learn.push(start.elapsed());
+    }
+    for (name, times) in [("act, 32 observations", &mut act), ("stack 32 frames", &mut shift), ("update, 160 transitions", &mut learn)] {
+        times.sort();
+        println!("{name:24} median {:7.3} ms", times[times.len() / 2].as_secs_f64() * 1e3);
+    }
+}

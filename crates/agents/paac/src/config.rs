@@ -1,0 +1,86 @@
+use playfield_core::{Error, Result};
+use playfield_nn::optim::OptimizerConfig;
+use serde::{Deserialize, Serialize};
+
+/// The `[paac]` section. Defaults: the authors' repository (github.com/Alfredvc/paac).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Steps of each environment between two updates, and so the longest return.
+    pub t_max: usize,
+    /// Discount of rewards per agent step.
+    pub gamma: f64,
+    /// λ of generalised advantage estimation; 1: plain n-step returns, as published.
+    pub gae_lambda: f64,
+    /// Learning rate at the start: the authors use 7e-4 per environment, times 32.
+    pub learning_rate: f64,
+    /// Agent steps over which the learning rate falls linearly to 0; 0: over the whole run.
+    pub anneal_steps: u64,
+    /// Where the learning rate stops falling, as a share of its start (0: at nothing, as published).
+    pub learning_rate_floor: f64,
+    /// Weight of the policy's entropy. The paper: .01.
+    pub entropy_coefficient: f64,
+    /// Weight of the squared error of the value.
+    pub value_coefficient: f64,
+    /// Whether the loss sums over a rollout's steps (and averages over environments), as the authors' does, or averages
+    /// over both.
+    pub sum_over_time: bool,
+    /// The global norm above which a gradient is scaled down; 0: never. The paper: 40.
+    pub max_grad_norm: f64,
+    /// Whether advantages are scaled to mean 0 and deviation 1 over a batch (not in the paper).
+    pub normalise_advantage: bool,
+    /// Threads of the network's arithmetic; 0: one per core.
+    pub threads: usize,
+    /// The optimiser: RMSProp as TensorFlow has it.
+    pub optimizer: OptimizerConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            t_max: 5,
+            gamma: 0.99,
+            gae_lambda: 1.0,
+            learning_rate: 0.0224,
+            anneal_steps: 0,
+            learning_rate_floor: 0.0,
+            entropy_coefficient: 0.02,
+            value_coefficient: 0.25,
+            sum_over_time: true,
+            max_grad_norm: 3.0,
+            normalise_advantage: false,
+            threads: 0,
+            optimizer: OptimizerConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses values that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key and its bounds.
+    pub fn check(&self) -> Result<()> {
+        let share = |name: &str, x: f64| match (0.0..=1.0).contains(&x) {
+            true => Ok(()),
+            false => Err(Error::config(format!("[paac]: `{name}` = {x} must lie between 0 and 1"))),
+        };
+        let positive = |name: &str, x: f64| match x >= 0.0 && x.is_finite() {
+            true => Ok(()),
+            false => Err(Error::config(format!("[paac]: `{name}` = {x} must not be negative"))),
+        };
+        if self.t_max == 0 {
+            return Err(Error::config("[paac]: `t_max` must be at least 1"));
+        }
+        share("gamma", self.gamma)?;
+        share("gae_lambda", self.gae_lambda)?;
+        share("learning_rate_floor", self.learning_rate_floor)?;
+        share("optimizer.decay", self.optimizer.decay)?;
+        share("optimizer.beta1", self.optimizer.beta1)?;
+        positive("learning_rate", self.learning_rate)?;
+        positive("entropy_coefficient", self.entropy_coefficient)?;
+        positive("value_coefficient", self.value_coefficient)?;
+        positive("max_grad_norm", self.max_grad_norm)?;
+        positive("optimizer.eps", self.optimizer.eps)
+    }
+}

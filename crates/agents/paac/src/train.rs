@@ -1,0 +1,154 @@
+use crate::Config;
+use crate::learner::{Learner, Losses};
+use crate::rollout::Rollout;
+use playfield_core::algorithm::{parse_section, write_section};
+use playfield_core::metrics::PhaseTimer;
+use playfield_core::{
+    Actions, Algorithm, Array, EnvFactory, EnvSpec, Error, History, Mode, Policy, Result, Run, Schedule, Settings,
+    Snapshot, StepBatch, VecEnv, rng,
+};
+use playfield_nn::NetworkConfig;
+
+/// PAAC, as a row of the registry.
+pub static ALGORITHM: Algorithm = Algorithm {
+    name: "paac",
+    about: "parallel advantage actor-critic: synchronous, batched (Clemente et al. 2017)",
+    resolve,
+    train,
+    load,
+};
+
+/// Trains until the run says stop.
+///
+/// # Errors
+/// Where an environment or the disk fails, or the loss is no longer finite.
+pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
+    let (config, network) = configs(settings)?;
+    let (spec, n) = (factory.spec(), settings.num_envs);
+    set_threads(config.threads);
+    let horizon = if config.anneal_steps == 0 { run.steps() } else { config.anneal_steps };
+    let floor = config.learning_rate * config.learning_rate_floor;
+    let learning_rate = Schedule::linear(config.learning_rate, floor, horizon);
+
+    let mut env = factory.vec(&rng::seeds(run.seed(), "env", n))?;
+    let mut learner = Learner::new(config.clone(), &network, spec, &settings.device, run.seed())?;
+    let mut batch = StepBatch::new(spec, n);
+    let mut history = History::new(spec, n);
+    let mut actions = Actions::zeros(&spec.actions, n);
+    let mut rollout = Rollout::new(spec, n, &config);
+    let mut step = match run.take_resume() {
+        Some(snapshot) => resume(&snapshot, spec, &mut *env, &mut learner, &mut batch, &mut history)?,
+        None => {
+            env.reset(&mut batch)?;
+            history.reset(&batch);
+            0
+        }
+    };
+    let mut timer = PhaseTimer::default();
+
+    while run.goes_on(step) {
+        rollout.clear();
+        while !rollout.is_full() {
+            rollout.observe(&history);
+            timer.time("time/phase_act_ms", || learner.act(history.observations(), Mode::Sample, &mut actions))?;
+            timer.time("time/phase_env_ms", || env.step(&actions, &mut batch))?;
+            history.push(&batch);
+            rollout.outcome(&actions, &batch, |i| learner.values(history.final_observation(i), 1)[0]);
+            step += n as u64;
+            for end in batch.episode.iter().flatten() {
+                run.episode(step, *end)?;
+            }
+        }
+        let rate = learning_rate.at(step);
+        let losses =
+            timer.time("time/phase_learn_ms", || learner.update(&rollout, history.observations().as_ref(), n, rate));
+
+        if run.log_due() || !run.goes_on(step) {
+            let mut row = report(&losses, rate, learner.updates());
+            row.extend(timer.take());
+            run.log(step, &row)?;
+        }
+        if run.save_due() {
+            run.save(snapshot(step, &mut *env, &learner, &history)?)?;
+        }
+    }
+    run.save(snapshot(step, &mut *env, &learner, &history)?)?;
+    Ok(Box::new(learner))
+}
+
+fn report(losses: &Losses, learning_rate: f64, updates: u64) -> Vec<(&'static str, f64)> {
+    vec![
+        ("train/loss", losses.loss),
+        ("train/policy_loss", losses.policy_loss),
+        ("train/value_loss", losses.value_loss),
+        ("train/entropy_loss", losses.entropy_loss),
+        ("train/explained_variance", losses.explained_variance),
+        ("train/grad_norm", losses.grad_norm),
+        ("train/learning_rate", learning_rate),
+        ("train/n_updates", updates as f64),
+    ]
+}
+
+fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &History) -> Result<Snapshot> {
+    let mut snapshot = Snapshot { step, ..Snapshot::default() };
+    learner.save_all(&mut snapshot);
+    snapshot.put("env.statistics", &env.save_statistics());
+    if let Some(state) = env.save_state()? {
+        snapshot.put("env.state", &state);
+        snapshot.arrays.insert("observations".into(), Array::from_obs(history.observations()));
+    }
+    Ok(snapshot)
+}
+
+/// Continues where `snapshot` stood; where the environments could not be saved, their running episodes are cut.
+fn resume(
+    snapshot: &Snapshot,
+    spec: &EnvSpec,
+    env: &mut dyn VecEnv,
+    learner: &mut Learner,
+    batch: &mut StepBatch,
+    history: &mut History,
+) -> Result<u64> {
+    learner.load_all(snapshot)?;
+    match snapshot.state.get("env.state") {
+        Some(state) => {
+            env.load_state(state)?;
+            let observations = snapshot.array("observations")?.to_obs(spec.dtype, history.observations().len());
+            let observations = observations.ok_or_else(|| Error::checkpoint("observations", "of another shape"))?;
+            history.restore(observations.as_ref());
+        }
+        None => {
+            env.load_statistics(&snapshot.get("env.statistics")?, false)?;
+            env.reset(batch)?;
+            history.reset(batch);
+        }
+    }
+    Ok(snapshot.step)
+}
+
+fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
+    let (config, network) = configs(settings)?;
+    set_threads(config.threads);
+    let mut learner = Learner::new(config, &network, spec, &settings.device, 0)?;
+    learner.load(snapshot)?;
+    Ok(Box::new(learner))
+}
+
+fn resolve(settings: &Settings) -> Result<Settings> {
+    let (config, network) = configs(settings)?;
+    let (section, network) = (write_section("paac", &config)?, write_section("network", &network)?);
+    Ok(Settings { section, network, ..settings.clone() })
+}
+
+fn configs(settings: &Settings) -> Result<(Config, NetworkConfig)> {
+    let config: Config = parse_section("paac", &settings.section)?;
+    let network: NetworkConfig = parse_section("network", &settings.network)?;
+    config.check()?;
+    network.check()?;
+    Ok((config, network))
+}
+
+fn set_threads(threads: usize) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tch::set_num_threads(if threads == 0 { cores } else { threads } as i32);
+}

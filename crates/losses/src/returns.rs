@@ -1,0 +1,89 @@
+//! Returns and advantages over a rollout.
+
+use tch::Tensor;
+
+/// n-step returns: `G_t = r_t + discount_t · G_{t+1}`, with `G_T = bootstrap` (Mnih et al. 2016, algorithm S3).
+///
+/// Every step of the rollout thus gets the longest return that fits. Where an episode was truncated inside the rollout,
+/// the caller adds `γ·V(final observation)` to that reward and sets that discount to 0: see [`fold_truncation`].
+///
+/// `r_t`, `discount_t`: `[T, n]`; `bootstrap`: `[n]`, the value after the last step. Returns `[T, n]`.
+pub fn n_step(r_t: &Tensor, discount_t: &Tensor, bootstrap: &Tensor) -> Tensor {
+    let mut g = bootstrap.shallow_clone();
+    let mut returns: Vec<Tensor> = (0..r_t.size()[0])
+        .rev()
+        .map(|t| {
+            g = r_t.get(t) + discount_t.get(t) * &g;
+            g.shallow_clone()
+        })
+        .collect();
+    returns.reverse();
+    Tensor::stack(&returns, 0)
+}
+
+/// Generalised advantages: `A_t = δ_t + discount_t · λ · A_{t+1}`, `δ_t = r_t + discount_t · V_{t+1} − V_t` (Schulman et
+/// al. 2016, equation 16). With λ = 1, `A + V` is [`n_step`].
+///
+/// `r_t`, `discount_t`, `v_tm1` (the values *before* each step): `[T, n]`; `bootstrap`: `[n]`. Returns `[T, n]`.
+pub fn gae(r_t: &Tensor, discount_t: &Tensor, v_tm1: &Tensor, bootstrap: &Tensor, lambda: f64) -> Tensor {
+    let steps = r_t.size()[0];
+    let mut advantage = bootstrap.zeros_like();
+    let mut v_t = bootstrap.shallow_clone();
+    let mut advantages: Vec<Tensor> = (0..steps)
+        .rev()
+        .map(|t| {
+            let delta = r_t.get(t) + discount_t.get(t) * &v_t - v_tm1.get(t);
+            advantage = delta + discount_t.get(t) * lambda * &advantage;
+            v_t = v_tm1.get(t);
+            advantage.shallow_clone()
+        })
+        .collect();
+    advantages.reverse();
+    Tensor::stack(&advantages, 0)
+}
+
+/// Ends a return at a truncated step: `r + γ·V(final observation)`, discount 0. What followed belongs to another episode.
+pub fn fold_truncation(reward: &mut f32, discount: &mut f32, gamma: f32, final_value: f32) {
+    *reward += gamma * final_value;
+    *discount = 0.0;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert_close(actual: &Tensor, expected: &[f64]) {
+        let expected = Tensor::from_slice(expected);
+        let difference = (actual.flatten(0, -1) - expected).abs().max().double_value(&[]);
+        assert!(difference < 1e-12, "{actual:?} differs by {difference}");
+    }
+
+    /// By hand, γ = .5, V after the end 8: an episode that goes on, one that terminates at the second step, and one that
+    /// is truncated there with V(final) = 6.
+    #[test]
+    fn n_step_bootstraps_through_truncation_and_not_through_termination() {
+        let (mut r, mut d) = ([1.0_f32, 2.0, 3.0], [0.5_f32; 3]);
+        fold_truncation(&mut r[1], &mut d[1], 0.5, 6.0);
+        let columns = |a: [f64; 3], b: [f64; 3], c: [f64; 3]| {
+            Tensor::from_slice2(&[[a[0], b[0], c[0]], [a[1], b[1], c[1]], [a[2], b[2], c[2]]])
+        };
+        let r_t = columns([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], r.map(f64::from));
+        let discount_t = columns([0.5; 3], [0.5, 0.0, 0.5], d.map(f64::from));
+        let g = n_step(&r_t, &discount_t, &Tensor::from_slice(&[8.0, 8.0, 8.0]));
+        // 3 + .5·8 = 7; 2 + .5·7 = 5.5; 1 + .5·5.5 = 3.75  |  7; 2; 2  |  7; 2 + .5·6 = 5; 1 + .5·5 = 3.5
+        assert_close(&g, &[3.75, 2.0, 3.5, 5.5, 2.0, 5.0, 7.0, 7.0, 7.0]);
+    }
+
+    /// By hand, γ = .5, λ = .5, V = (1, 2), V after the end 4: δ = (1 + 1 − 1, 2 + 2 − 2) = (1, 2).
+    #[test]
+    fn gae_by_hand_and_at_its_two_ends() {
+        let r_t = Tensor::from_slice(&[1.0, 2.0]).view([2, 1]);
+        let discount_t = Tensor::from_slice(&[0.5, 0.5]).view([2, 1]);
+        let v = Tensor::from_slice(&[1.0, 2.0]).view([2, 1]);
+        let bootstrap = Tensor::from_slice(&[4.0]);
+        assert_close(&gae(&r_t, &discount_t, &v, &bootstrap, 0.5), &[1.5, 2.0]);
+        assert_close(&gae(&r_t, &discount_t, &v, &bootstrap, 0.0), &[1.0, 2.0]);
+        let n_step = n_step(&r_t, &discount_t, &bootstrap);
+        assert_close(&(gae(&r_t, &discount_t, &v, &bootstrap, 1.0) + v - n_step), &[0.0, 0.0]);
+    }
+}

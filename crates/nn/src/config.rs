@@ -1,0 +1,118 @@
+//! The `[network]` section of a configuration.
+
+use playfield_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+/// The `[network]` section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// What turns an observation into features.
+    pub torso: TorsoKind,
+    /// Widths of the `mlp` torso's layers.
+    pub hidden: Vec<i64>,
+    /// What follows each layer of the `mlp` torso.
+    pub activation: Activation,
+    /// Initial weights.
+    pub init: InitKind,
+    /// Whether policy and value share one torso.
+    pub shared: bool,
+    /// The floats that layers compute in. Parameters, optimiser and losses are always `f32`.
+    pub precision: Precision,
+}
+
+/// What turns an observation into features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TorsoKind {
+    /// `nature` for frames that are large enough, `mlp` for everything else.
+    #[default]
+    Auto,
+    /// A3C's network (Mnih et al. 2013, "nips"): 16@8/4, 32@4/2, 256.
+    Nips,
+    /// DQN's network (Mnih et al. 2015): 32@8/4, 64@4/2, 64@3/1, 512.
+    Nature,
+    /// Fully connected layers on the flattened observation.
+    Mlp,
+}
+
+/// The nonlinearity of an `mlp` torso.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// tanh.
+    #[default]
+    Tanh,
+    /// max(x, 0).
+    Relu,
+}
+
+/// A rule for initial weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitKind {
+    /// U(±1/√fan_in), biases alike: Torch's default, and so DQN's, A3C's and PAAC's.
+    #[default]
+    FanIn,
+    /// Orthogonal with gain √2 (policy .01, value 1), biases 0: as OpenAI's baselines.
+    Orthogonal,
+}
+
+/// The floats that layers compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// bf16 for convolutional torsos where the processor multiplies it natively (AVX-512 BF16, AMX, CUDA), else fp32.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    Fp32,
+    /// bfloat16 activations and weights; products are summed in f32.
+    Bf16,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            torso: TorsoKind::Auto,
+            hidden: vec![64, 64],
+            activation: Activation::Tanh,
+            init: InitKind::FanIn,
+            shared: true,
+            precision: Precision::Auto,
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// Refuses values that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key.
+    pub fn check(&self) -> Result<()> {
+        if self.hidden.iter().any(|&h| h < 1) {
+            return Err(Error::config("[network]: every width in `hidden` must be at least 1"));
+        }
+        Ok(())
+    }
+
+    /// The precision on `device` for a torso that convolves or not.
+    pub fn kind(&self, device: Device, convolves: bool) -> Kind {
+        let native = device.is_cuda() || native_bf16();
+        match self.precision {
+            Precision::Fp32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+            Precision::Auto if convolves && native => Kind::BFloat16,
+            Precision::Auto => Kind::Float,
+        }
+    }
+}
+
+/// Whether this processor multiplies bf16 natively.
+pub fn native_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}

@@ -1,0 +1,131 @@
+//! Optimisers on a flat buffer, with state that can be saved: libtorch's cannot, through `tch`, and exact resume needs it.
+
+use crate::params::Params;
+use playfield_core::{Result, Snapshot};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad};
+
+/// Which rule turns gradients into steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// RMSProp, not centred (Hinton, *Neural Networks for Machine Learning*, lecture 6).
+    #[default]
+    RmsProp,
+    /// Adam with bias correction (Kingma and Ba 2015, algorithm 1).
+    Adam,
+}
+
+/// The settings of an [`Optimizer`], as they appear inside an algorithm's section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// The rule.
+    pub rule: Rule,
+    /// Decay of the mean square: RMSProp's α, Adam's β₂.
+    pub decay: f64,
+    /// Adam's β₁.
+    pub beta1: f64,
+    /// The ε that keeps a step finite.
+    pub eps: f64,
+    /// Whether RMSProp's ε stands inside the root, g/√(s + ε) (TensorFlow, DeepMind), or outside, g/(√s + ε) (PyTorch).
+    /// At ε = .1 that is .316 against .1 where gradients are small.
+    pub eps_inside_root: bool,
+    /// What RMSProp's mean square starts at: 1 in TensorFlow, 0 in PyTorch.
+    pub initial_square: f64,
+}
+
+impl Default for OptimizerConfig {
+    /// RMSProp as TensorFlow has it, with A3C's α and ε.
+    fn default() -> Self {
+        Self { rule: Rule::RmsProp, decay: 0.99, beta1: 0.9, eps: 0.1, eps_inside_root: true, initial_square: 1.0 }
+    }
+}
+
+/// An optimiser of one network.
+#[derive(Debug)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    square: Tensor,
+    mean: Option<Tensor>,
+    updates: u64,
+}
+
+impl Optimizer {
+    /// An optimiser for `params`.
+    pub fn new(config: OptimizerConfig, params: &Params) -> Self {
+        let (square, mean) = match config.rule {
+            Rule::RmsProp => (params.master().full_like(config.initial_square), None),
+            Rule::Adam => (params.master().zeros_like(), Some(params.master().zeros_like())),
+        };
+        Self { config, square, mean, updates: 0 }
+    }
+
+    /// Updates so far.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Steps `params` by their gradient, after scaling it to a *global* norm of at most `max_norm` (0: never). Returns
+    /// the norm before scaling.
+    pub fn step(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> f64 {
+        self.updates += 1;
+        let norm = no_grad(|| {
+            let grad = params.grads().to_kind(Kind::Float);
+            let norm = grad.norm().double_value(&[]);
+            let scale = if max_norm > 0.0 && norm > max_norm { max_norm / norm } else { 1.0 };
+            let grad = if scale == 1.0 { grad } else { grad * scale };
+            self.apply(&mut params.master().shallow_clone(), &grad, learning_rate);
+            norm
+        });
+        params.updated();
+        norm
+    }
+
+    fn apply(&mut self, master: &mut Tensor, grad: &Tensor, learning_rate: f64) {
+        let c = &self.config;
+        let _ = self.square.lerp_(&grad.square(), 1.0 - c.decay);
+        match &mut self.mean {
+            None => {
+                let root = match c.eps_inside_root {
+                    true => (&self.square + c.eps).sqrt_(),
+                    false => self.square.sqrt() + c.eps,
+                };
+                let _ = master.addcdiv_(&(grad * -learning_rate), &root);
+            }
+            Some(mean) => {
+                let _ = mean.lerp_(grad, 1.0 - c.beta1);
+                let t = self.updates as i32;
+                let (first, second) = (1.0 - c.beta1.powi(t), 1.0 - c.decay.powi(t));
+                let root = self.square.sqrt() / second.sqrt() + c.eps;
+                let _ = master.addcdiv_(&(&*mean * (-learning_rate / first)), &root);
+            }
+        }
+    }
+
+    /// Writes the statistics into `snapshot`.
+    pub fn save(&self, params: &Params, snapshot: &mut Snapshot) {
+        snapshot.put("optimizer.updates", &self.updates);
+        for (name, flat) in [("square", Some(&self.square)), ("mean", self.mean.as_ref())] {
+            let named = flat.map(|f| params.named(f)).unwrap_or_default();
+            snapshot.arrays.extend(named.into_iter().map(|(k, v)| (format!("optimizer.{name}.{k}"), v)));
+        }
+    }
+
+    /// Takes the statistics of `snapshot`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where they are missing or of another network.
+    pub fn load(&mut self, params: &Params, snapshot: &Snapshot) -> Result<()> {
+        self.updates = snapshot.get("optimizer.updates")?;
+        for (name, flat) in [("square", Some(&self.square)), ("mean", self.mean.as_ref())] {
+            let prefix = format!("optimizer.{name}.");
+            let arrays = snapshot.arrays.iter();
+            let named = arrays.filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_string(), v.clone()))).collect();
+            if let Some(flat) = flat {
+                params.load_named(&named, flat)?;
+            }
+        }
+        Ok(())
+    }
+}

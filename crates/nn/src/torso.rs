@@ -1,0 +1,126 @@
+//! What turns an observation into features.
+
+use crate::config::{Activation, InitKind, NetworkConfig, TorsoKind};
+use crate::conv::Conv;
+use crate::init::Init;
+use crate::input::Input;
+use crate::linear::Linear;
+use crate::params::{Builder, Weights};
+use playfield_core::{Dtype, EnvSpec, Error, Result};
+use tch::Tensor;
+
+/// Observations `[n, …]` to features `[n, width]`.
+#[derive(Clone, Debug)]
+pub struct Torso {
+    convs: Vec<Conv>,
+    layers: Vec<Linear>,
+    activation: Activation,
+    scale: f64,
+    width: i64,
+}
+
+/// Outputs, kernel side and stride of each convolution, and the width of the layer after them.
+type Recipe = (&'static [(i64, i64, i64)], i64);
+
+const NIPS: Recipe = (&[(16, 8, 4), (32, 4, 2)], 256);
+const NATURE: Recipe = (&[(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512);
+
+/// Initial weight and bias of a hidden layer with `fan_in` inputs.
+pub fn hidden_init(kind: InitKind, fan_in: i64, gain: f64) -> (Init, Init) {
+    match kind {
+        InitKind::FanIn => (Init::Uniform { fan_in }, Init::Uniform { fan_in }),
+        InitKind::Orthogonal => (Init::Orthogonal { gain }, Init::Constant(0.0)),
+    }
+}
+
+/// The torso that `config` means for `spec`: `auto` resolved.
+pub fn resolve(config: &NetworkConfig, spec: &EnvSpec) -> TorsoKind {
+    match config.torso {
+        TorsoKind::Auto if fits(NATURE.0, spec) => TorsoKind::Nature,
+        TorsoKind::Auto => TorsoKind::Mlp,
+        chosen => chosen,
+    }
+}
+
+fn fits(convs: &[(i64, i64, i64)], spec: &EnvSpec) -> bool {
+    let side = |length: usize| {
+        convs.iter().try_fold(length as i64, |x, (_, size, stride)| (x >= *size).then(|| (x - size) / stride + 1))
+    };
+    spec.dtype == Dtype::U8 && matches!(spec.shape[..], [h, w, ..] if side(h).is_some() && side(w).is_some())
+}
+
+impl Torso {
+    /// Builds the torso of `config` for observations of `spec`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a convolutional torso is asked for observations that are too small or no frames.
+    pub fn new(b: &mut Builder<'_>, config: &NetworkConfig, spec: &EnvSpec) -> Result<Self> {
+        let scale = Input::scale(spec);
+        let gain = 2_f64.sqrt();
+        let (recipe, name) = match resolve(config, spec) {
+            TorsoKind::Nips => (NIPS, "nips"),
+            TorsoKind::Nature => (NATURE, "nature"),
+            TorsoKind::Mlp | TorsoKind::Auto => {
+                let mut width = spec.obs_len() as i64;
+                let mut layers = Vec::new();
+                for (i, &outputs) in config.hidden.iter().enumerate() {
+                    let (weight, bias) = hidden_init(config.init, width, gain);
+                    layers.push(Linear::new(b, &format!("fc{}", i + 1), width, outputs, weight, bias));
+                    width = outputs;
+                }
+                return Ok(Self { convs: Vec::new(), layers, activation: config.activation, scale, width });
+            }
+        };
+        if !fits(recipe.0, spec) {
+            return Err(Error::config(format!(
+                "[network]: the {name} torso needs u8 frames of at least 36×36, and {} observes {:?} of {:?}; use torso = \"mlp\"",
+                spec.id, spec.shape, spec.dtype
+            )));
+        }
+        let (mut h, mut w) = (spec.shape[0] as i64, spec.shape[1] as i64);
+        let mut channels = (spec.obs_len() as i64) / (h * w);
+        let mut convs = Vec::new();
+        for (i, &(outputs, size, stride)) in recipe.0.iter().enumerate() {
+            let init = hidden_init(config.init, channels * size * size, gain);
+            convs.push(Conv::new(b, &format!("conv{}", i + 1), (channels, outputs), (size, stride), init));
+            (h, w, channels) = ((h - size) / stride + 1, (w - size) / stride + 1, outputs);
+        }
+        let flat = h * w * channels;
+        let (weight, bias) = hidden_init(config.init, flat, gain);
+        let layers = vec![Linear::new(b, "fc", flat, recipe.1, weight, bias)];
+        Ok(Self { convs, layers, activation: Activation::Relu, scale, width: recipe.1 })
+    }
+
+    /// Whether it takes observations as images.
+    pub fn convolves(&self) -> bool {
+        !self.convs.is_empty()
+    }
+
+    /// How many features it yields.
+    pub fn width(&self) -> i64 {
+        self.width
+    }
+
+    /// Applies the torso to what [`Input::load`] returned.
+    pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
+        let mut x = x.shallow_clone();
+        let mut scale = self.scale;
+        for conv in &self.convs {
+            x = conv.forward_scaled(w, &x, scale).relu_();
+            scale = 1.0;
+        }
+        if self.convolves() {
+            // The features lie as (h, w, channel) in memory: flattened so, without a copy.
+            x = x.permute([0, 2, 3, 1]).flatten(1, -1);
+        } else if scale != 1.0 {
+            x = x * scale;
+        }
+        for layer in &self.layers {
+            x = match self.activation {
+                Activation::Relu => layer.forward(w, &x).relu_(),
+                Activation::Tanh => layer.forward(w, &x).tanh_(),
+            };
+        }
+        x
+    }
+}

@@ -1,0 +1,33 @@
+"""Writes optim.json: what PyTorch's optimisers make of fixed parameters and gradients.
+
+Run with PyTorch 2.13.0: python optim.py > optim.json
+"""
+import json
+
+import torch
+
+START = [0.5, -1.0, 2.0, 0.0]
+GRADIENTS = [[0.1, -0.2, 0.3, 0.0], [-0.4, 0.05, 2.5, 1e-4], [0.0, 1.0, -1.5, -1e-4], [3.0, -2.0, 0.25, 0.5]]
+
+
+def run(make, clip=None):
+    p = torch.nn.Parameter(torch.tensor(START))
+    optimizer = make([p])
+    steps = []
+    for g in GRADIENTS:
+        p.grad = torch.tensor(g)
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_([p], clip)
+        optimizer.step()
+        steps.append(p.detach().tolist())
+    return steps
+
+
+print(json.dumps({
+    "torch": torch.__version__,
+    "start": START,
+    "gradients": GRADIENTS,
+    "rmsprop": run(lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.99, eps=1e-5)),
+    "rmsprop_clipped": run(lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.99, eps=0.1), clip=0.5),
+    "adam": run(lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.999), eps=1e-5)),
+}, indent=1))

@@ -1,0 +1,108 @@
+//! Optimisers against PyTorch's own (`golden/optim.py`) and against the formula with ε inside the root, by hand.
+
+use playfield_core::Snapshot;
+use playfield_core::rng::stream;
+use playfield_nn::init::Init;
+use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
+use playfield_nn::params::to_vec;
+use playfield_nn::{Builder, Params};
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor, no_grad};
+
+#[derive(Deserialize)]
+struct Golden {
+    start: Vec<f32>,
+    gradients: Vec<Vec<f32>>,
+    rmsprop: Vec<Vec<f32>>,
+    rmsprop_clipped: Vec<Vec<f32>>,
+    adam: Vec<Vec<f32>>,
+}
+
+fn golden() -> Golden {
+    serde_json::from_str(include_str!("golden/optim.json")).unwrap()
+}
+
+fn params(start: &[f32]) -> Params {
+    let mut rng = stream(1, "test");
+    let mut b = Builder::new(&mut rng);
+    b.param("p", &[start.len() as i64], Init::Constant(0.0));
+    let mut params = b.finish(Device::Cpu, Kind::Float);
+    no_grad(|| params.master().narrow(0, 0, start.len() as i64).copy_(&Tensor::from_slice(start)));
+    params.updated();
+    params
+}
+
+fn step(optimizer: &mut Optimizer, params: &mut Params, gradient: &[f32], learning_rate: f64, clip: f64) -> Vec<f32> {
+    no_grad(|| params.grads().narrow(0, 0, gradient.len() as i64).copy_(&Tensor::from_slice(gradient)));
+    optimizer.step(params, learning_rate, clip);
+    to_vec(params.master())[..gradient.len()].to_vec()
+}
+
+fn assert_close(actual: &[f32], expected: &[f32]) {
+    for (a, e) in actual.iter().zip(expected) {
+        assert!((a - e).abs() <= 1e-6 * e.abs().max(1.0), "{actual:?} is not {expected:?}");
+    }
+}
+
+fn check(config: OptimizerConfig, clip: f64, expected: &[Vec<f32>]) {
+    let g = golden();
+    let mut params = params(&g.start);
+    let mut optimizer = Optimizer::new(config, &params);
+    for (gradient, expected) in g.gradients.iter().zip(expected) {
+        assert_close(&step(&mut optimizer, &mut params, gradient, 0.01, clip), expected);
+    }
+}
+
+fn torch_rmsprop(eps: f64) -> OptimizerConfig {
+    OptimizerConfig { eps, eps_inside_root: false, initial_square: 0.0, ..OptimizerConfig::default() }
+}
+
+#[test]
+fn rmsprop_equals_pytorch() {
+    check(torch_rmsprop(1e-5), 0.0, &golden().rmsprop);
+}
+
+#[test]
+fn clipping_by_global_norm_equals_pytorch() {
+    check(torch_rmsprop(0.1), 0.5, &golden().rmsprop_clipped);
+}
+
+#[test]
+fn adam_equals_pytorch() {
+    let config = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::default() };
+    check(config, 0.0, &golden().adam);
+}
+
+/// TensorFlow's form: s starts at 1, ε inside the root. s₁ = .99 + .01·4 = 1.03, p₁ = 1 − .1·2/√(1.03 + .1); with a
+/// zero gradient then, s₂ = .99·1.03 and p stays.
+#[test]
+fn rmsprop_with_epsilon_inside_the_root_by_hand() {
+    let mut params = params(&[1.0]);
+    let mut optimizer = Optimizer::new(OptimizerConfig::default(), &params);
+    assert_close(&step(&mut optimizer, &mut params, &[2.0], 0.1, 0.0), &[1.0 - 0.2 / 1.13_f32.sqrt()]);
+    assert_close(&step(&mut optimizer, &mut params, &[0.0], 0.1, 0.0), &[1.0 - 0.2 / 1.13_f32.sqrt()]);
+    let before = 1.0 - 0.2 / 1.13_f32.sqrt();
+    let square = 0.99 * 0.99 * 1.03 + 0.01;
+    assert_close(&step(&mut optimizer, &mut params, &[1.0], 0.1, 0.0), &[before - 0.1 / (square + 0.1_f32).sqrt()]);
+}
+
+#[test]
+fn saved_and_restored_it_goes_on_bit_for_bit() {
+    for rule in [Rule::RmsProp, Rule::Adam] {
+        let g = golden();
+        let mut a = params(&g.start);
+        let config = OptimizerConfig { rule, ..OptimizerConfig::default() };
+        let mut first = Optimizer::new(config.clone(), &a);
+        step(&mut first, &mut a, &g.gradients[0], 0.01, 0.0);
+        let mut snapshot = Snapshot::default();
+        a.save(&mut snapshot);
+        first.save(&a, &mut snapshot);
+
+        let mut b = params(&[9.0; 4]);
+        b.load(&snapshot).unwrap();
+        let mut second = Optimizer::new(config, &b);
+        second.load(&b, &snapshot).unwrap();
+        let expected = step(&mut first, &mut a, &g.gradients[1], 0.01, 0.0);
+        assert_eq!(step(&mut second, &mut b, &g.gradients[1], 0.01, 0.0), expected, "{rule:?}");
+    }
+}

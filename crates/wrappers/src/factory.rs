@@ -1,0 +1,100 @@
+//! Environments as the `[env]` section of a configuration asks for them.
+
+use crate::{
+    ClipReward, FireOnLifeLoss, FireReset, FrameSkip, LifeLoss, NoOp, Normalise, Over, Pool, Statistics, Sticky,
+};
+use crate::{TimeLimit, Warp};
+use playfield_core::config::ClipReward as Clip;
+use playfield_core::{Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Result, VecEnv};
+use std::sync::Arc;
+
+/// Makes batches of environments from a source and the `[env]` section.
+///
+/// A source's own batch is used where it has one, else a [`Pool`] of its environments, wrapped as in ALE's vector
+/// environment. Innermost first: sticky actions, FIRE, no-ops, frame skip with max-pool, time limit, warp. Sticky
+/// actions, FIRE and no-ops are a matter of emulator frames, so they stand inside the frame skip; the time limit counts
+/// agent steps, so it stands outside.
+pub struct Factory {
+    source: Arc<dyn EnvSource>,
+    config: EnvConfig,
+    spec: EnvSpec,
+}
+
+impl Factory {
+    /// Environments from `source` as `config` asks. One is made at once and dropped, to find out what they observe and
+    /// whether they can be made at all.
+    ///
+    /// # Errors
+    /// What the source returns; [`Error::Config`](playfield_core::Error::Config) where a wrapper does not fit the
+    /// environment.
+    pub fn new(source: Arc<dyn EnvSource>, config: EnvConfig) -> Result<Self> {
+        let spec = batch(&source, &config, &[0])?.spec().clone();
+        Ok(Self { source, config, spec })
+    }
+}
+
+impl EnvFactory for Factory {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+        batch(&self.source, &self.config, seeds)
+    }
+}
+
+/// The source's own batch or a pool, and what stands over it.
+fn batch(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+    let bare = match source.batch(config, seeds)? {
+        Some(batch) => batch,
+        None => {
+            let (source, config, threads) = (source.clone(), config.clone(), config.thread_count());
+            Box::new(Pool::new(seeds, threads, move |_| inside(source.env(&config)?, &config))?)
+        }
+    };
+    over(bare, config)
+}
+
+/// What wraps one environment, innermost first.
+fn inside(mut env: Box<dyn Env>, config: &EnvConfig) -> Result<Box<dyn Env>> {
+    let mut pressed = 0;
+    if config.sticky > 0.0 {
+        env = Box::new(Sticky::new(env, config.sticky));
+    }
+    if config.fire_reset {
+        let fire = FireReset::new(env);
+        pressed = u32::from(fire.presses());
+        env = Box::new(fire);
+    }
+    if config.noop_max > 0 {
+        env = Box::new(NoOp::new(env, config.noop_max, pressed)?);
+    }
+    if config.frame_skip > 1 || config.max_pool {
+        env = Box::new(FrameSkip::new(env, config.frame_skip, config.max_pool)?);
+    }
+    if config.max_episode_steps > 0 {
+        env = Box::new(TimeLimit::new(env, config.max_episode_steps));
+    }
+    if let &[height, width] = config.warp.as_slice() {
+        env = Box::new(Warp::new(env, height, width)?);
+    }
+    Ok(env)
+}
+
+/// What stands over a batch, innermost first.
+fn over(bare: Box<dyn VecEnv>, config: &EnvConfig) -> Result<Box<dyn VecEnv>> {
+    let (n, spec) = (bare.num_envs(), bare.spec().clone());
+    let mut batch: Box<dyn VecEnv> = Box::new(Over::new(bare, Statistics::new(n)).with_history(config.history));
+    if config.fire_on_life_loss {
+        batch = Box::new(Over::new(batch, FireOnLifeLoss::new(&spec, n)));
+    }
+    batch = Box::new(Over::new(batch, LifeLoss { episodic: config.episodic_life }));
+    if config.normalise_obs || config.normalise_reward {
+        let (obs, reward, gamma) = (config.normalise_obs, config.normalise_reward, config.normalise_gamma);
+        batch = Box::new(Over::new(batch, Normalise::new(&spec, n, obs, reward, gamma)?));
+    }
+    if config.clip_reward != Clip::None {
+        batch = Box::new(Over::new(batch, ClipReward(config.clip_reward)));
+    }
+    Ok(batch)
+}

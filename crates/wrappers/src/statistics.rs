@@ -1,0 +1,57 @@
+//! Return and length of finished episodes, as the player sees them: on raw rewards, lost lives and clipping aside.
+//!
+//! This is the innermost wrapper over a batch, so that nothing has touched the rewards yet. Sums are `f64`: a game's
+//! score may need more digits than a `f32` has.
+
+use crate::Rule;
+use playfield_core::{EpisodeEnd, State, StepBatch};
+use serde::{Deserialize, Serialize};
+
+/// Fills [`StepBatch::episode`] in the step that ends an episode.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    running: Vec<Running>,
+}
+
+/// An episode so far: the sum of its rewards, and its agent steps.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Running {
+    reward: f64,
+    length: u64,
+}
+
+impl Statistics {
+    /// For `n` environments.
+    pub fn new(n: usize) -> Self {
+        Self { running: vec![Running::default(); n] }
+    }
+}
+
+impl Rule for Statistics {
+    const NAME: &'static str = "episode statistics";
+
+    fn reset(&mut self, _batch: &mut StepBatch) {
+        self.running.fill(Running::default());
+    }
+
+    fn outcome(&mut self, batch: &mut StepBatch) {
+        for (i, running) in self.running.iter_mut().enumerate() {
+            running.reward += f64::from(batch.reward[i]);
+            running.length += 1;
+            batch.episode[i] = batch.done(i).then(|| {
+                let Running { reward, length } = std::mem::take(running);
+                EpisodeEnd { reward, length }
+            });
+        }
+    }
+
+    fn save(&self) -> State {
+        serde_json::json!(self.running)
+    }
+
+    fn load(&mut self, state: &State) -> Option<()> {
+        let running = Vec::deserialize(state).ok().filter(|r: &Vec<_>| r.len() == self.running.len())?;
+        self.running = running;
+        Some(())
+    }
+}

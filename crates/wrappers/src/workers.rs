@@ -1,0 +1,243 @@
+//! The environments that one thread steps, and that thread.
+//!
+//! ```text
+//! caller   send: fill the buffer ──►(bounded channel)──► worker   steps its rows into the buffer
+//!          recv: copy the rows   ◄──(bounded channel)◄──
+//! ```
+//!
+//! A buffer of actions and outcomes travels with the command and back, so that nothing is allocated per step, nothing is
+//! shared, and nothing needs a lock. Whatever a worker does wrong (an error, a panic) comes back as an error; a worker
+//! that is gone closes its channel, so that nobody waits for it.
+
+use crate::pool::Make;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use playfield_core::{Actions, Env, EnvSpec, Error, Result, State, StepBatch};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+
+/// Environments `first..first + n` of a pool, in the thread that built them.
+pub(crate) struct Group {
+    first: usize,
+    spec: EnvSpec,
+    envs: Vec<Box<dyn Env>>,
+}
+
+impl Group {
+    /// Builds `n` environments, which must be alike.
+    pub(crate) fn build(make: &Make, first: usize, n: usize) -> Result<Self> {
+        let mut envs: Vec<Box<dyn Env>> = Vec::with_capacity(n);
+        for i in first..first + n {
+            let env = guard("environment", || make(i)).map_err(|e| at("environment", i, e, true))?;
+            match envs.first().map(|env| env.spec()) {
+                Some(spec) if spec != env.spec() => return Err(differs(spec, i, first)),
+                _ => envs.push(env),
+            }
+        }
+        Ok(Self { first, spec: envs[0].spec().clone(), envs })
+    }
+
+    /// What the first environment observes and accepts.
+    pub(crate) fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    /// Calls `work` for each environment and its row; an error or panic comes back with the environment's number.
+    fn each(&mut self, mut work: impl FnMut(usize, &mut dyn Env) -> Result<()>) -> Result<()> {
+        let (spec, envs, mut row) = (&self.spec, &mut self.envs, 0);
+        let done = guard(&spec.id, || {
+            for env in envs.iter_mut() {
+                work(row, env.as_mut())?;
+                row += 1;
+            }
+            Ok(())
+        });
+        done.map_err(|e| at(&spec.id, self.first + row, e, false))
+    }
+
+    /// Starts an episode in each environment, from its seed.
+    pub(crate) fn reset(&mut self, seeds: &[u64], batch: &mut StepBatch) -> Result<()> {
+        batch.clear();
+        self.each(|row, env| env.reset(Some(seeds[row]), batch.obs_row_mut(row)).map(drop))
+    }
+
+    /// Steps each environment; one whose episode ends begins the next, and its last observation is kept.
+    pub(crate) fn step(&mut self, actions: &Actions, batch: &mut StepBatch) -> Result<()> {
+        let len = self.spec.frame_len();
+        self.each(|row, env| {
+            let mut step = env.step(actions.row(row), batch.obs_row_mut(row))?;
+            if step.done() {
+                step.life_lost = false; // the game does not go on
+                let StepBatch { obs, final_obs, .. } = batch;
+                final_obs.slice_mut(row * len, len).copy_from(obs.slice(row * len, len));
+                env.reset(None, batch.obs_row_mut(row))?;
+            }
+            batch.set(row, step);
+            Ok(())
+        })
+    }
+
+    /// The state of each environment, if all have one.
+    pub(crate) fn save(&mut self) -> Result<Option<Vec<State>>> {
+        let mut states = Some(Vec::with_capacity(self.envs.len()));
+        self.each(|_, env| {
+            states = states.take().zip(env.save_state()).map(|(mut states, state)| {
+                states.push(state);
+                states
+            });
+            Ok(())
+        })?;
+        Ok(states)
+    }
+
+    /// Continues from the states of [`save`](Self::save).
+    pub(crate) fn load(&mut self, states: &[State]) -> Result<()> {
+        self.each(|row, env| env.load_state(&states[row]))
+    }
+}
+
+/// Actions for a group and what came of them.
+pub(crate) struct Buffer {
+    pub(crate) actions: Actions,
+    pub(crate) batch: StepBatch,
+}
+
+pub(crate) enum Command {
+    Reset(Box<Buffer>),
+    Step(Box<Buffer>),
+    Save,
+    Load(Vec<State>),
+}
+
+pub(crate) enum Reply {
+    Built(EnvSpec),
+    Outcome(Box<Buffer>),
+    Saved(Option<Vec<State>>),
+    Loaded,
+}
+
+/// A thread that steps environments `first..first + seeds.len()`.
+pub(crate) struct Worker {
+    pub(crate) first: usize,
+    pub(crate) n: usize,
+    commands: Option<Sender<Command>>,
+    replies: Receiver<Result<Reply>>,
+    thread: Option<JoinHandle<()>>,
+    /// Here between two steps; on its way during one.
+    pub(crate) buffer: Option<Box<Buffer>>,
+}
+
+impl Worker {
+    /// Starts the thread, which begins to build its environments at once. Its first reply tells how that went.
+    pub(crate) fn start(make: Make, first: usize, seeds: Vec<u64>) -> Result<Self> {
+        let n = seeds.len();
+        let (commands, todo) = bounded(1);
+        let (done, replies) = bounded(1);
+        let thread = std::thread::Builder::new()
+            .name(format!("environments {first} to {}", first + n - 1))
+            .spawn(move || work(&make, first, &seeds, &todo, &done))
+            .map_err(Error::other)?;
+        Ok(Self { first, n, commands: Some(commands), replies, thread: Some(thread), buffer: None })
+    }
+
+    /// Hands over a command. A worker that is gone is noticed by [`reply`](Self::reply).
+    pub(crate) fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Waits for the answer to the last command.
+    pub(crate) fn reply(&self) -> Result<Reply> {
+        let gone = |_| Error::env("environment", format!("the thread of environment {} is gone", self.first));
+        self.replies.recv().map_err(gone)?
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic, if it had one, was an answer long ago.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread: builds, then answers commands until they end or one fails.
+fn work(make: &Make, first: usize, seeds: &[u64], todo: &Receiver<Command>, done: &Sender<Result<Reply>>) {
+    let mut group = match Group::build(make, first, seeds.len()) {
+        Ok(group) => group,
+        Err(error) => return drop(done.send(Err(error))),
+    };
+    let mut answer = Ok(Reply::Built(group.spec.clone()));
+    loop {
+        let failed = answer.is_err();
+        if done.send(answer).is_err() || failed {
+            return;
+        }
+        let Ok(command) = todo.recv() else { return };
+        answer = match command {
+            Command::Reset(mut buffer) => group.reset(seeds, &mut buffer.batch).map(|()| Reply::Outcome(buffer)),
+            Command::Step(mut buffer) => {
+                let Buffer { actions, batch } = &mut *buffer;
+                group.step(actions, batch).map(|()| Reply::Outcome(buffer))
+            }
+            Command::Save => group.save().map(Reply::Saved),
+            Command::Load(states) => group.load(&states).map(|()| Reply::Loaded),
+        };
+    }
+}
+
+/// The error for an environment `i` that is not like `other`: a batch has one spec.
+pub(crate) fn differs(spec: &EnvSpec, i: usize, other: usize) -> Error {
+    Error::env(&spec.id, format!("environment {i} observes or accepts something else than environment {other}"))
+}
+
+/// Runs `work`; a panic becomes an error.
+fn guard<T>(id: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Error::env(id, format!("panicked: {}", text.as_deref().unwrap_or("for a reason that is no text"))))
+    })
+}
+
+/// Says which environment an error is about.
+fn at(id: &str, i: usize, error: Error, building: bool) -> Error {
+    match error {
+        Error::Env { id, message, detail } => Error::Env { id, message: format!("environment {i}: {message}"), detail },
+        // A wrong setting is a wrong setting, whichever environment finds it.
+        Error::Config(_) if building => error,
+        other => Error::env(id, format!("environment {i}: {other}")),
+    }
+}
+
+/// Copies the rows of one worker into the batch of all.
+pub(crate) fn copy_rows(from: &StepBatch, first: usize, to: &mut StepBatch, frame_len: usize) {
+    let n = from.num_envs();
+    to.obs.slice_mut(first * frame_len, n * frame_len).copy_from(from.obs.as_ref());
+    to.reward[first..first + n].copy_from_slice(&from.reward);
+    to.terminated[first..first + n].copy_from_slice(&from.terminated);
+    to.truncated[first..first + n].copy_from_slice(&from.truncated);
+    to.life_lost[first..first + n].copy_from_slice(&from.life_lost);
+    to.episode[first..first + n].fill(None);
+    to.forced[first..first + n].fill(None);
+    for i in (0..n).filter(|&i| from.done(i)) {
+        to.final_obs_row_mut(first + i).copy_from(from.final_obs_row(i));
+    }
+}
+
+/// Copies rows `first..first + to.len()` of `from`; both are of one space.
+pub(crate) fn copy_actions(from: &Actions, first: usize, to: &mut Actions) {
+    match (from, to) {
+        (Actions::Discrete(from), Actions::Discrete(to)) => {
+            let n = to.len();
+            to.copy_from_slice(&from[first..first + n]);
+        }
+        (Actions::Continuous { values: from, dim }, Actions::Continuous { values: to, .. }) => {
+            let n = to.len();
+            to.copy_from_slice(&from[first * dim..first * dim + n]);
+        }
+        _ => unreachable!("actions were checked against the space"),
+    }
+}

@@ -1,0 +1,182 @@
+//! Two small environments: one that follows a script and writes down what is done to it, and a random one.
+
+#![allow(dead_code)] // Each test file uses some of it.
+
+use playfield_core::rng::{self, Rng};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, Obs, ObsMut, Result, State, Step};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// What was done to a [`Script`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Reset(Option<u64>),
+    Act(usize),
+}
+
+/// Episodes that always go the same way: observation 0 at the reset, then one observation and one outcome a step. The last
+/// of them is repeated for ever.
+pub struct Script {
+    spec: EnvSpec,
+    frames: Vec<Obs>,
+    steps: Vec<Step>,
+    t: usize,
+    pub log: Rc<RefCell<Vec<Event>>>,
+}
+
+pub fn space(n: usize) -> ActionSpace {
+    ActionSpace::Discrete { n }
+}
+
+pub fn spec(shape: &[usize], dtype: Dtype, names: &[&str]) -> EnvSpec {
+    EnvSpec {
+        id: "Script".into(),
+        shape: shape.to_vec(),
+        dtype,
+        history: 1,
+        actions: space(names.len().max(2)),
+        action_names: names.iter().map(ToString::to_string).collect(),
+    }
+}
+
+impl Script {
+    /// Frames of `shape`, no action with a name.
+    pub fn frames(shape: &[usize], frames: Vec<Vec<u8>>) -> Self {
+        Self::new(spec(shape, Dtype::U8, &[]), frames.into_iter().map(Obs::U8).collect(), vec![])
+    }
+
+    /// One number a step.
+    pub fn numbers(actions: ActionSpace, numbers: Vec<f32>) -> Self {
+        let spec = EnvSpec { actions, ..spec(&[1], Dtype::F32, &[]) };
+        Self::new(spec, numbers.into_iter().map(|x| Obs::F32(vec![x])).collect(), vec![])
+    }
+
+    /// The observation is the number of frames since the reset; actions have the `names`.
+    pub fn game(names: &[&str], steps: Vec<Step>) -> Self {
+        let frames = (0..=steps.len().max(200)).map(|t| Obs::U8(vec![t as u8])).collect();
+        Self::new(spec(&[1], Dtype::U8, names), frames, steps)
+    }
+
+    pub fn new(spec: EnvSpec, frames: Vec<Obs>, steps: Vec<Step>) -> Self {
+        Self { spec, frames, steps, t: 0, log: Rc::default() }
+    }
+
+    fn show(&self, mut obs: ObsMut<'_>) {
+        obs.copy_from(self.frames[self.t.min(self.frames.len() - 1)].as_ref());
+    }
+}
+
+impl Env for Script {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        self.log.borrow_mut().push(Event::Reset(seed));
+        self.t = 0;
+        self.show(obs);
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        if let Action::Discrete(a) = action {
+            self.log.borrow_mut().push(Event::Act(a));
+        }
+        self.t += 1;
+        self.show(obs);
+        Ok(self.steps.get(self.t - 1).copied().unwrap_or_default())
+    }
+
+    fn save_state(&self) -> Option<State> {
+        Some(self.t.into())
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.t = state.as_u64().ok_or_else(|| Error::env("Script", "no number"))? as usize;
+        Ok(())
+    }
+}
+
+/// An episode in which `n` uneventful steps precede a last one.
+pub fn episode(n: usize, last: Step) -> Vec<Step> {
+    let mut steps = vec![Step { reward: 1.0, ..Step::default() }; n];
+    steps.push(last);
+    steps
+}
+
+pub const TERMINATED: Step = Step { reward: 1.0, terminated: true, truncated: false, life_lost: false };
+pub const TRUNCATED: Step = Step { reward: 1.0, terminated: false, truncated: true, life_lost: false };
+pub const LIFE: Step = Step { reward: 1.0, terminated: false, truncated: false, life_lost: true };
+pub const PLAIN: Step = Step { reward: 1.0, terminated: false, truncated: false, life_lost: false };
+
+/// A random game: whether a step ends the episode, loses a life or pays is drawn, and the action is seen.
+pub struct Random {
+    spec: EnvSpec,
+    now: Now,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Now {
+    rng: Rng,
+    t: u32,
+}
+
+impl Random {
+    /// `u8[6, 4]`, or `f32[24]`.
+    pub fn new(dtype: Dtype) -> Self {
+        let shape: &[usize] = if dtype == Dtype::U8 { &[6, 4] } else { &[24] };
+        let mut spec = spec(shape, dtype, &["NOOP", "FIRE", "LEFT"]);
+        spec.id = "Random".into();
+        Self { spec, now: Now { rng: rng::stream(0, "t"), t: 0 } }
+    }
+
+    fn show(&mut self, action: usize, obs: ObsMut<'_>) {
+        let rng = &mut self.now.rng;
+        match obs {
+            ObsMut::U8(o) => {
+                o.iter_mut().for_each(|x| *x = rng.random_range(0..=255));
+                (o[0], o[1]) = (action as u8, self.now.t as u8);
+            }
+            ObsMut::F32(o) => {
+                o.iter_mut().for_each(|x| *x = rng.random_range(-5.0..5.0));
+                (o[0], o[1]) = (action as f32, self.now.t as f32);
+            }
+        }
+    }
+}
+
+impl Env for Random {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        if let Some(seed) = seed {
+            self.now.rng = rng::stream(seed, "t");
+        }
+        self.now.t = 0;
+        self.show(9, obs);
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let Action::Discrete(action) = action else { return Err(Error::env("Random", "no number")) };
+        self.now.t += 1;
+        self.show(action, obs);
+        let rng = &mut self.now.rng;
+        let reward = rng.random_range(-30..30) as f32 / 4.0;
+        let [terminated, truncated, life_lost] = [24, 36, 8].map(|odds| rng.random_range(0..odds) == 0);
+        Ok(Step { reward, terminated, truncated, life_lost })
+    }
+
+    fn save_state(&self) -> Option<State> {
+        serde_json::to_value(&self.now).ok()
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.now = Now::deserialize(state).map_err(|e| Error::env("Random", e.to_string()))?;
+        Ok(())
+    }
+}

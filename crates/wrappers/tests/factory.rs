@@ -1,0 +1,264 @@
+//! The whole stack as `[env]` asks for it.
+
+mod common;
+
+use common::{LIFE, PLAIN, Random, Script, TERMINATED};
+use playfield_core::config::ClipReward as Clip;
+use playfield_core::{
+    Actions, Dtype, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, Result, State, Step, StepBatch, VecEnv,
+};
+use playfield_wrappers::Factory;
+use std::sync::Arc;
+
+/// Everything that can be asked of frames.
+fn everything() -> EnvConfig {
+    EnvConfig {
+        id: "Random".into(),
+        num_envs: 3,
+        threads: 2,
+        history: 4,
+        frame_skip: 2,
+        max_pool: true,
+        warp: vec![3, 3],
+        noop_max: 3,
+        fire_reset: true,
+        fire_on_life_loss: true,
+        episodic_life: true,
+        sticky: 0.25,
+        max_episode_steps: 9,
+        clip_reward: Clip::Sign,
+        normalise_reward: true,
+        ..EnvConfig::default()
+    }
+}
+
+fn random(dtype: Dtype) -> Arc<dyn EnvSource> {
+    Arc::new(playfield_core::env::source(move |_| Ok(Random::new(dtype))))
+}
+
+fn actions(n: usize, t: usize) -> Actions {
+    Actions::Discrete((0..n).map(|i| ((i * 5 + t * 7) / 2 % 3) as i64).collect())
+}
+
+/// Plays and writes down each batch.
+fn play(env: &mut dyn VecEnv, batch: &mut StepBatch, from: usize, to: usize) -> Vec<StepBatch> {
+    (from..to)
+        .map(|t| {
+            env.step(&actions(3, t), batch).unwrap();
+            batch.clone()
+        })
+        .collect()
+}
+
+#[test]
+fn the_spec_is_that_of_the_wrapped_environment() {
+    let factory = Factory::new(random(Dtype::U8), everything()).unwrap();
+    let spec = factory.spec();
+    assert_eq!((spec.id.as_str(), spec.shape.as_slice(), spec.history), ("Random", &[3, 3][..], 4));
+    assert_eq!(factory.vec(&[1, 2]).unwrap().spec(), spec);
+    assert_eq!(factory.vec(&[1, 2]).unwrap().num_envs(), 2);
+}
+
+#[test]
+fn the_full_stack_goes_on_from_a_saved_state_bit_for_bit() {
+    let mut config = everything();
+    for dtype in [Dtype::U8, Dtype::F32] {
+        if dtype == Dtype::F32 {
+            config = EnvConfig { max_pool: false, warp: vec![], normalise_obs: true, ..config };
+        }
+        let factory = Factory::new(random(dtype), config.clone()).unwrap();
+        for before in [0, 1, 7, 50] {
+            let mut env = factory.vec(&[1, 2, 3]).unwrap();
+            let mut batch = StepBatch::new(factory.spec(), 3);
+            env.reset(&mut batch).unwrap();
+            play(env.as_mut(), &mut batch, 0, before);
+            let text = env.save_state().unwrap().expect("all of it can be saved").to_string();
+            let mut copy = batch.clone();
+            let expected = play(env.as_mut(), &mut batch, before, before + 100);
+            assert!(expected.iter().any(|b| b.truncated.contains(&true)), "there are time limits");
+            assert!(expected.iter().any(|b| b.forced.iter().any(Option::is_some)), "there are lost lives");
+
+            let mut other = factory.vec(&[7, 8, 9]).unwrap();
+            other.load_state(&serde_json::from_str(&text).unwrap()).unwrap();
+            assert_eq!(play(other.as_mut(), &mut copy, before, before + 100), expected, "{dtype:?}, {before}");
+        }
+    }
+}
+
+#[test]
+fn the_threads_change_nothing() {
+    let stream = |threads| {
+        let factory = Factory::new(random(Dtype::U8), EnvConfig { threads, ..everything() }).unwrap();
+        let mut env = factory.vec(&[1, 2, 3]).unwrap();
+        let mut batch = StepBatch::new(factory.spec(), 3);
+        env.reset(&mut batch).unwrap();
+        play(env.as_mut(), &mut batch, 0, 100)
+    };
+    assert_eq!(stream(1), stream(3));
+}
+
+/// Frames that count emulator frames, with what happens in them.
+fn script(names: &'static [&'static str], steps: Vec<Step>) -> Arc<dyn EnvSource> {
+    Arc::new(playfield_core::env::source(move |_| Ok(Script::game(names, steps.clone()))))
+}
+
+#[test]
+fn the_order_inside_is_fire_then_skip_then_limit() {
+    let config = EnvConfig {
+        id: "Script".into(),
+        num_envs: 1,
+        frame_skip: 4,
+        fire_reset: true,
+        noop_max: 1,
+        max_episode_steps: 3,
+        ..EnvConfig::default()
+    };
+    let factory = Factory::new(script(&["NOOP", "FIRE"], vec![]), config).unwrap();
+    let mut env = factory.vec(&[0]).unwrap();
+    let mut batch = StepBatch::new(factory.spec(), 1);
+    env.reset(&mut batch).unwrap();
+    let mut stream = vec![batch.obs.clone()];
+    let mut ends = Vec::new();
+    for _ in 0..4 {
+        env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
+        stream.push(if batch.truncated[0] { batch.final_obs.clone() } else { batch.obs.clone() });
+        ends.push((batch.truncated[0], batch.episode[0].map(|e| e.length)));
+    }
+    // FIRE is one frame, not one skip; the limit counts agent steps and shows the true last frame.
+    assert_eq!(stream, [1, 5, 9, 13, 5].map(|t| playfield_core::Obs::U8(vec![t])));
+    assert_eq!(ends, [(false, None), (false, None), (true, Some(3)), (false, None)]);
+}
+
+#[test]
+fn the_order_outside_is_statistics_then_fire_then_lives_then_clipping() {
+    let big = |step: Step| Step { reward: 5.0, ..step };
+    let config = EnvConfig {
+        id: "Script".into(),
+        num_envs: 1,
+        fire_on_life_loss: true,
+        episodic_life: false,
+        clip_reward: Clip::Sign,
+        ..EnvConfig::default()
+    };
+    let steps = vec![big(LIFE), big(PLAIN), big(TERMINATED)];
+    let factory = Factory::new(script(&["NOOP", "FIRE"], steps), config).unwrap();
+    let mut env = factory.vec(&[0]).unwrap();
+    let mut batch = StepBatch::new(factory.spec(), 1);
+    env.reset(&mut batch).unwrap();
+    for expected in [(false, None, None), (false, Some(1), None), (false, None, Some(15.0))] {
+        env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
+        let seen = (batch.life_lost[0], batch.forced[0], batch.episode[0].map(|e| e.reward));
+        assert_eq!((seen, batch.reward[0]), (expected, 1.0));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_found_out_at_once() {
+    let wrong = |dtype, config: EnvConfig| match Factory::new(random(dtype), config) {
+        Err(Error::Config(message)) => message,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("not refused"),
+    };
+    let plain = || EnvConfig { id: "Random".into(), ..EnvConfig::default() };
+    assert!(wrong(Dtype::U8, EnvConfig { normalise_obs: true, ..plain() }).contains("normalise_obs"));
+    assert!(wrong(Dtype::F32, EnvConfig { max_pool: true, ..plain() }).contains("max_pool"));
+    assert!(wrong(Dtype::F32, EnvConfig { warp: vec![2, 2], ..plain() }).contains("warp"));
+    assert!(wrong(Dtype::U8, EnvConfig { warp: vec![84, 84], ..plain() }).contains("84 × 84"));
+}
+
+#[test]
+fn learnt_statistics_reach_a_player_through_the_stack() {
+    let config = EnvConfig { normalise_obs: true, normalise_reward: true, clip_reward: Clip::Clamp, ..everything() };
+    let config = EnvConfig { max_pool: false, warp: vec![], ..config };
+    let factory = Factory::new(random(Dtype::F32), config).unwrap();
+    let mut env = factory.vec(&[1, 2, 3]).unwrap();
+    let mut batch = StepBatch::new(factory.spec(), 3);
+    env.reset(&mut batch).unwrap();
+    play(env.as_mut(), &mut batch, 0, 50);
+    let learnt = env.save_statistics().expect("normalisation learns");
+
+    let mut player = factory.vec(&[4, 5, 6]).unwrap();
+    player.load_statistics(&learnt, true).unwrap();
+    player.reset(&mut batch).unwrap();
+    play(player.as_mut(), &mut batch, 0, 50);
+    assert_eq!(player.save_statistics(), Some(learnt.clone()), "frozen");
+    player.load_statistics(&learnt, false).unwrap();
+    play(player.as_mut(), &mut batch, 50, 51);
+    assert_ne!(player.save_statistics(), Some(learnt), "not frozen");
+    assert!(player.load_statistics(&serde_json::json!({"own": 1}), true).is_err());
+
+    let plain = Factory::new(random(Dtype::F32), EnvConfig { id: "Random".into(), ..EnvConfig::default() }).unwrap();
+    assert_eq!(plain.vec(&[1]).unwrap().save_statistics(), None, "nothing learns");
+}
+
+#[test]
+fn a_state_of_other_settings_is_refused() {
+    let factory = |config| Factory::new(random(Dtype::U8), config).unwrap();
+    let mut env = factory(everything()).vec(&[1, 2, 3]).unwrap();
+    env.reset(&mut StepBatch::new(&env.spec().clone(), 3)).unwrap();
+    let state = env.save_state().unwrap().unwrap();
+    for other in [
+        EnvConfig { sticky: 0.0, ..everything() },
+        EnvConfig { fire_on_life_loss: false, ..everything() },
+        EnvConfig { max_pool: false, ..everything() },
+        EnvConfig { normalise_reward: false, ..everything() },
+    ] {
+        let what = format!("{other:?}");
+        let mut other = factory(other).vec(&[1, 2, 3]).unwrap();
+        assert!(matches!(other.load_state(&state), Err(Error::Env { .. })), "{what}");
+    }
+    assert!(factory(everything()).vec(&[1, 2]).unwrap().load_state(&state).is_err(), "another number");
+}
+
+/// A batch of its own that needs no pool.
+struct Native(EnvSpec, usize);
+
+impl VecEnv for Native {
+    fn spec(&self) -> &EnvSpec {
+        &self.0
+    }
+    fn num_envs(&self) -> usize {
+        self.1
+    }
+    fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
+        batch.clear();
+        Ok(())
+    }
+    fn send(&mut self, _actions: &Actions) -> Result<()> {
+        Ok(())
+    }
+    fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
+        (0..self.1).for_each(|i| batch.set(i, Step { reward: 7.0, life_lost: true, ..Step::default() }));
+        Ok(())
+    }
+    fn load_state(&mut self, _state: &State) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct NativeSource;
+
+impl EnvSource for NativeSource {
+    fn env(&self, _config: &EnvConfig) -> Result<Box<dyn Env>> {
+        panic!("the batch comes first")
+    }
+    fn batch(&self, _config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
+        Ok(Some(Box::new(Native(Random::new(Dtype::U8).spec().clone(), seeds.len()))))
+    }
+}
+
+#[test]
+fn a_source_s_own_batch_is_used_and_only_arithmetic_stands_over_it() {
+    let config = EnvConfig { normalise_reward: false, ..everything() };
+    let factory = Factory::new(Arc::new(NativeSource), config).unwrap();
+    assert_eq!((factory.spec().shape.as_slice(), factory.spec().history), (&[6, 4][..], 4));
+    let mut env = factory.vec(&[1, 2]).unwrap();
+    let mut batch = StepBatch::new(factory.spec(), 2);
+    env.reset(&mut batch).unwrap();
+    for forced in [None, Some(1)] {
+        env.step(&Actions::Discrete(vec![0, 2]), &mut batch).unwrap();
+        assert_eq!((&batch.reward, &batch.forced), (&vec![1.0; 2], &vec![forced; 2]));
+        assert_eq!(batch.life_lost, [true; 2]);
+    }
+    assert_eq!(env.save_state().unwrap(), None, "its state cannot be saved");
+}

@@ -1,0 +1,235 @@
+//! The wrappers over a batch, against definitions written out the slow way.
+
+mod common;
+
+use common::{LIFE, PLAIN, Random, Script, TERMINATED, TRUNCATED, episode, spec};
+use playfield_core::{Actions, Dtype, Env, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result, Step, StepBatch, VecEnv};
+use playfield_wrappers::{FireOnLifeLoss, LifeLoss, Normalise, Over, Pool, Rule, Statistics};
+
+const NAMES: [&str; 3] = ["NOOP", "FIRE", "LEFT"];
+
+/// A batch of environments that all follow their own script.
+fn scripts(names: &'static [&'static str], episodes: Vec<Vec<Step>>) -> (Box<dyn VecEnv>, StepBatch, usize) {
+    let n = episodes.len();
+    let make = move |i: usize| -> Result<Box<dyn Env>> { Ok(Box::new(Script::game(names, episodes[i].clone()))) };
+    let pool = Pool::new(&vec![0; n], 1, make).unwrap();
+    let batch = StepBatch::new(pool.spec(), n);
+    (Box::new(pool), batch, n)
+}
+
+#[test]
+fn statistics_count_raw_rewards_over_lost_lives_and_truncations() {
+    let long = episode(3, TERMINATED);
+    let lives = vec![PLAIN, LIFE, Step { reward: -2.5, ..TRUNCATED }];
+    let (pool, mut batch, n) = scripts(&NAMES, vec![long, lives]);
+    let mut env = Over::new(pool, Statistics::new(n));
+    env.reset(&mut batch).unwrap();
+    let actions = Actions::Discrete(vec![0; 2]);
+    let mut ends = Vec::new();
+    for _ in 0..6 {
+        env.step(&actions, &mut batch).unwrap();
+        ends.push(batch.episode.clone());
+    }
+    let long = Some(EpisodeEnd { reward: 4.0, length: 4 });
+    let lives = Some(EpisodeEnd { reward: -0.5, length: 3 });
+    let none = vec![None, None];
+    assert_eq!(ends, [none.clone(), none.clone(), vec![None, lives], vec![long, None], none, vec![None, lives]]);
+    env.reset(&mut batch).unwrap();
+    (0..4).for_each(|_| env.step(&actions, &mut batch).unwrap());
+    assert_eq!(batch.episode[0], long, "a reset forgets the episode that was running");
+}
+
+#[test]
+fn statistics_need_more_digits_than_f32_has() {
+    let mut steps = vec![Step { reward: 16_777_216.0, ..Step::default() }];
+    steps.extend(episode(2, TERMINATED));
+    let (pool, mut batch, n) = scripts(&NAMES, vec![steps]);
+    let mut env = Over::new(pool, Statistics::new(n));
+    env.reset(&mut batch).unwrap();
+    (0..4).for_each(|_| env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap());
+    assert_eq!(batch.episode[0].unwrap().reward, 16_777_219.0);
+}
+
+/// What becomes of action 2 over some steps: what is recorded as forced.
+fn forced(names: &'static [&'static str], steps: Vec<Step>, n: usize) -> Vec<Option<i64>> {
+    let (pool, mut batch, _) = scripts(names, vec![steps]);
+    let spec = pool.spec().clone();
+    let mut env = Over::new(pool, FireOnLifeLoss::new(&spec, 1));
+    env.reset(&mut batch).unwrap();
+    (0..n)
+        .map(|_| {
+            env.step(&Actions::Discrete(vec![1]), &mut batch).unwrap();
+            batch.forced[0]
+        })
+        .collect()
+}
+
+#[test]
+fn fire_follows_a_lost_life_and_is_recorded() {
+    let steps = vec![PLAIN, LIFE, PLAIN, LIFE, LIFE, TERMINATED];
+    let fire = Some(1);
+    assert_eq!(forced(&NAMES, steps.clone(), 8), [None, None, fire, None, fire, fire, None, None]);
+    assert_eq!(forced(&["NOOP", "LEFT"], steps, 8), [None; 8], "a game without FIRE");
+}
+
+#[test]
+fn fire_is_what_the_environment_gets() {
+    // The random game shows the action in its first byte.
+    let make = |_| -> Result<Box<dyn Env>> { Ok(Box::new(Random::new(Dtype::U8))) };
+    let pool = Pool::new(&[1, 2, 3], 1, make).unwrap();
+    let spec = pool.spec().clone();
+    let mut env = Over::new(Box::new(pool), FireOnLifeLoss::new(&spec, 3));
+    let mut batch = StepBatch::new(&spec, 3);
+    env.reset(&mut batch).unwrap();
+    let mut due = [false; 3];
+    let mut fires = 0;
+    for _ in 0..300 {
+        env.step(&Actions::Discrete(vec![2, 0, 2]), &mut batch).unwrap();
+        for (i, due) in due.iter_mut().enumerate() {
+            let expected = if *due { 1 } else { [2, 0, 2][i] };
+            let seen = if batch.done(i) { batch.final_obs_row(i) } else { batch.obs_row(i) };
+            let ObsRef::U8(seen) = seen else { panic!("bytes") };
+            assert_eq!((seen[0], batch.forced[i]), (expected, due.then_some(1)));
+            fires += usize::from(*due);
+            *due = batch.life_lost[i];
+        }
+    }
+    assert!(fires > 20);
+    assert!(env.send(&Actions::Discrete(vec![0, 3, 0])).is_err(), "wrong actions are still refused");
+    assert!(env.send(&Actions::Discrete(vec![0])).is_err());
+}
+
+#[test]
+fn the_life_lost_with_the_game_is_followed_by_no_fire() {
+    let spec = spec(&[1], Dtype::U8, &NAMES);
+    for end in [TERMINATED, TRUNCATED] {
+        let mut rule = FireOnLifeLoss::new(&spec, 1);
+        let mut batch = StepBatch::new(&spec, 1);
+        batch.set(0, Step { life_lost: true, ..end });
+        rule.outcome(&mut batch);
+        assert_eq!(rule.act(&Actions::Discrete(vec![0])), None);
+    }
+}
+
+#[test]
+fn lost_lives_are_reported_if_they_are_episodes() {
+    for episodic in [false, true] {
+        let (pool, mut batch, _) = scripts(&NAMES, vec![vec![LIFE, PLAIN]]);
+        let mut env = Over::new(pool, LifeLoss { episodic });
+        env.reset(&mut batch).unwrap();
+        env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
+        assert_eq!(batch.life_lost, [episodic]);
+    }
+}
+
+/// Mean and variance over all rows so far, by definition; the first "row" is mean 0, variance 1, and weighs 1e-4.
+fn moments(rows: &[f64]) -> (f64, f64) {
+    let weight = 1e-4 + rows.len() as f64;
+    let mean = rows.iter().sum::<f64>() / weight;
+    let squares = 1e-4 * (1.0 + mean * mean) + rows.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+    (mean, squares / weight)
+}
+
+fn near(ours: f32, theirs: f64) -> bool {
+    (f64::from(ours) - theirs).abs() < 1e-5
+}
+
+fn numbers(obs: ObsRef<'_>) -> Vec<f64> {
+    let ObsRef::F32(numbers) = obs else { panic!("numbers") };
+    numbers.iter().map(|&x| f64::from(x)).collect()
+}
+
+#[test]
+fn normalised_numbers_follow_their_definition() {
+    let n = 3;
+    let make = |_| -> Result<Box<dyn Env>> { Ok(Box::new(Random::new(Dtype::F32))) };
+    let pool = || Box::new(Pool::new(&[5, 6, 7], 1, make).unwrap());
+    let (mut raw, spec) = (pool(), pool().spec().clone());
+    let mut env = Over::new(pool(), Normalise::new(&spec, n, true, true, 0.9).unwrap());
+    let (mut batch, mut raw_batch) = (StepBatch::new(&spec, n), StepBatch::new(&spec, n));
+    env.reset(&mut batch).unwrap();
+    raw.reset(&mut raw_batch).unwrap();
+
+    let mut seen: Vec<Vec<f64>> = vec![numbers(raw_batch.obs.as_ref())];
+    let (mut returns, mut all_returns) = (vec![0.0; n], Vec::new());
+    let mut ends = 0;
+    for t in 0..200 {
+        let actions = Actions::Discrete(vec![t % 3, 1, 2]);
+        env.step(&actions, &mut batch).unwrap();
+        raw.step(&actions, &mut raw_batch).unwrap();
+        seen.push(numbers(raw_batch.obs.as_ref()));
+        for (sum, reward) in returns.iter_mut().zip(&raw_batch.reward) {
+            *sum = *sum * 0.9 + f64::from(*reward);
+        }
+        all_returns.extend_from_slice(&returns);
+        let scale = (moments(&all_returns).1 + 1e-8).sqrt();
+        for j in 0..24 {
+            let column: Vec<f64> = seen.iter().flat_map(|rows| rows[j..].iter().step_by(24).copied()).collect();
+            let (mean, variance) = moments(&column);
+            let normal = |x: f64| ((x - mean) / (variance + 1e-8).sqrt()).clamp(-10.0, 10.0);
+            for i in 0..n {
+                let (Obs::F32(ours), Obs::F32(last)) = (&batch.obs, &batch.final_obs) else { panic!("numbers") };
+                assert!(near(ours[i * 24 + j], normal(numbers(raw_batch.obs_row(i))[j])));
+                if batch.done(i) {
+                    assert!(near(last[i * 24 + j], normal(numbers(raw_batch.final_obs_row(i))[j])));
+                }
+            }
+        }
+        for (i, sum) in returns.iter_mut().enumerate() {
+            assert!(near(batch.reward[i], (f64::from(raw_batch.reward[i]) / scale).clamp(-10.0, 10.0)));
+            if batch.done(i) {
+                *sum = 0.0;
+                ends += 1;
+            }
+        }
+    }
+    assert!(ends > 10);
+}
+
+/// A batch whose observation and reward are given, for a rule alone.
+fn given(spec: &EnvSpec, obs: f32, reward: f32) -> StepBatch {
+    let mut batch = StepBatch::new(spec, 1);
+    batch.obs = Obs::F32(vec![obs]);
+    batch.reward = vec![reward];
+    batch
+}
+
+#[test]
+fn normalised_numbers_are_cut_and_frozen_statistics_stay() {
+    let spec = spec(&[1], Dtype::F32, &[]);
+    let mut rule = Normalise::new(&spec, 1, true, true, 0.0).unwrap();
+    for t in 0..1000 {
+        let sign = if t % 2 == 0 { 1.0 } else { -1.0 };
+        rule.outcome(&mut given(&spec, 3.0 + sign, sign));
+    }
+    let mut frozen = Normalise::new(&spec, 1, true, true, 0.0).unwrap();
+    frozen.set_statistics(&rule.statistics().unwrap(), true).unwrap();
+    let before = frozen.statistics();
+    for (obs, reward, expected) in [(5.0, 2.0, [2.0, 2.0]), (1e6, 1e6, [10.0, 10.0]), (-1e6, -1e6, [-10.0, -10.0])] {
+        let mut batch = given(&spec, obs, reward);
+        frozen.outcome(&mut batch);
+        let Obs::F32(obs) = &batch.obs else { panic!("numbers") };
+        assert!((obs[0] - expected[0]).abs() < 1e-3 && (batch.reward[0] - expected[1]).abs() < 1e-3, "{batch:?}");
+    }
+    assert_eq!(frozen.statistics(), before);
+    rule.outcome(&mut given(&spec, 5.0, 1.0));
+    assert_ne!(rule.statistics(), before);
+}
+
+#[test]
+fn statistics_of_something_else_are_refused() {
+    let (two, one) = (spec(&[2], Dtype::F32, &[]), spec(&[1], Dtype::F32, &[]));
+    let rule = |spec, reward| Normalise::new(spec, 1, true, reward, 0.9).unwrap();
+    let learnt = rule(&one, true).statistics().unwrap();
+    assert_eq!(rule(&one, true).set_statistics(&learnt, true), Some(()));
+    assert_eq!(rule(&two, true).set_statistics(&learnt, true), None);
+    assert_eq!(rule(&one, false).set_statistics(&learnt, true), None);
+    assert_eq!(rule(&one, true).set_statistics(&serde_json::json!(3), true), None);
+}
+
+#[test]
+fn frames_are_not_normalised() {
+    let frames = spec(&[1], Dtype::U8, &[]);
+    assert!(matches!(Normalise::new(&frames, 1, true, false, 0.9), Err(Error::Config(_))));
+    assert!(Normalise::new(&frames, 1, false, true, 0.9).is_ok(), "their rewards may be");
+}

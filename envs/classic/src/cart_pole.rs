@@ -1,0 +1,93 @@
+//! A pole on a cart (Barto, Sutton & Anderson 1983), as Gymnasium's `CartPole-v1` has it.
+
+use crate::support::{discrete, reseed, restore, spec, uniform};
+use playfield_core::rng::{self, Rng};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, ObsMut, Result, State, Step};
+use serde::{Deserialize, Serialize};
+
+const GRAVITY: f64 = 9.8; // m/s²
+const CART_MASS: f64 = 1.0; // kg
+const POLE_MASS: f64 = 0.1; // kg
+const HALF_LENGTH: f64 = 0.5; // m, of the pole
+const FORCE: f64 = 10.0; // N
+const TAU: f64 = 0.02; // s, between two steps
+const MAX_ANGLE: f64 = 12.0 * 2.0 * std::f64::consts::PI / 360.0; // rad
+const MAX_POSITION: f64 = 2.4; // m
+
+/// Balances a pole by pushing its cart.
+///
+/// Observation, `f32[4]`: position (m), velocity (m/s), angle (rad), angular velocity (rad/s). Actions: 0 pushes left, 1
+/// right. Reward: 1 for each step. An episode terminates where the pole leans by more than 12° or the cart is more than
+/// 2.4 m off; by default it is truncated after 500 steps. It starts with four numbers from (−0.05, 0.05).
+#[derive(Clone, Debug)]
+pub struct CartPole {
+    spec: EnvSpec,
+    now: Now,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Now {
+    rng: Rng,
+    /// Position, velocity, angle, angular velocity.
+    state: [f64; 4],
+}
+
+impl CartPole {
+    /// A cart, to be [`reset`](Env::reset).
+    pub fn new() -> Self {
+        let spec = spec("CartPole", &[4], Dtype::F32, ActionSpace::Discrete { n: 2 }, &["LEFT", "RIGHT"]);
+        Self { spec, now: Now { rng: rng::stream(0, "game"), state: [0.0; 4] } }
+    }
+
+    fn show(&self, mut obs: ObsMut<'_>) {
+        obs.f32().copy_from_slice(&self.now.state.map(|x| x as f32));
+    }
+}
+
+impl Default for CartPole {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Env for CartPole {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        reseed(&mut self.now.rng, seed);
+        self.now.state = [(); 4].map(|()| uniform(&mut self.now.rng, -0.05, 0.05));
+        self.show(obs);
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let force = if discrete(&self.spec, action)? == 1 { FORCE } else { -FORCE };
+        let [x, x_dot, theta, theta_dot] = self.now.state;
+        let (sin, cos) = theta.sin_cos();
+
+        // Florian (2007), "Correct equations for the dynamics of the cart-pole system", without friction.
+        const MASS: f64 = POLE_MASS + CART_MASS;
+        const POLE_MOMENT: f64 = POLE_MASS * HALF_LENGTH;
+        let temp = (force + POLE_MOMENT * (theta_dot * theta_dot) * sin) / MASS;
+        let theta_acc = (GRAVITY * sin - cos * temp) / (HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * (cos * cos) / MASS));
+        let x_acc = temp - POLE_MOMENT * theta_acc * cos / MASS;
+
+        // Euler: positions move by the velocities before the step.
+        let (x, theta) = (x + TAU * x_dot, theta + TAU * theta_dot);
+        self.now.state = [x, x_dot + TAU * x_acc, theta, theta_dot + TAU * theta_acc];
+        self.show(obs);
+        let terminated = x.abs() > MAX_POSITION || theta.abs() > MAX_ANGLE;
+        Ok(Step { reward: 1.0, terminated, ..Step::default() })
+    }
+
+    fn save_state(&self) -> Option<State> {
+        serde_json::to_value(&self.now).ok()
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.now = restore(&self.spec, state)?;
+        Ok(())
+    }
+}

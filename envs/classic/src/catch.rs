@@ -1,0 +1,113 @@
+//! A ball falls, a paddle catches it: bsuite's `Catch` (Osband et al. 2020), the smallest game in frames.
+
+use crate::support::{discrete, reseed, restore, spec};
+use playfield_core::rng::{self, Rng};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+/// Catches a falling ball.
+///
+/// Observation, `u8[rows, columns]`: 255 at the ball and at the paddle, which moves along the lowest row, else 0. Actions: 0
+/// left, 1 stay, 2 right. The ball starts in the highest row, anywhere, and falls a row a step; where it reaches the
+/// lowest, the episode terminates, with reward 1 if the paddle is there and −1 if not. All other rewards are 0.
+#[derive(Clone, Debug)]
+pub struct Catch {
+    spec: EnvSpec,
+    config: CatchConfig,
+    now: Now,
+}
+
+/// What a [`Catch`] can be given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CatchConfig {
+    /// The height of the board, at least 2.
+    pub rows: usize,
+    /// The width of the board, at least 1.
+    pub columns: usize,
+}
+
+impl Default for CatchConfig {
+    fn default() -> Self {
+        Self { rows: 10, columns: 5 }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Now {
+    rng: Rng,
+    /// Row and column.
+    ball: [usize; 2],
+    /// Column.
+    paddle: usize,
+}
+
+impl Catch {
+    /// A board, to be [`reset`](Env::reset).
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a board without room for a ball that falls.
+    pub fn new(config: CatchConfig) -> Result<Self> {
+        if config.rows < 2 || config.columns < 1 {
+            return Err(Error::config("[env.kwargs]: Catch needs 2 or more `rows` and 1 or more `columns`"));
+        }
+        let names = ["LEFT", "NOOP", "RIGHT"];
+        let shape = [config.rows, config.columns];
+        let spec = spec("Catch", &shape, Dtype::U8, ActionSpace::Discrete { n: 3 }, &names);
+        Ok(Self { spec, config, now: Now { rng: rng::stream(0, "game"), ball: [0, 0], paddle: 0 } })
+    }
+
+    fn show(&self, mut obs: ObsMut<'_>) {
+        let (board, width) = (obs.u8(), self.config.columns);
+        board.fill(0);
+        let [row, column] = self.now.ball;
+        board[row * width + column] = 255;
+        board[(self.config.rows - 1) * width + self.now.paddle] = 255;
+    }
+}
+
+impl Env for Catch {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        reseed(&mut self.now.rng, seed);
+        self.now.ball = [0, self.now.rng.random_range(0..self.config.columns)];
+        self.now.paddle = self.config.columns / 2;
+        self.show(obs);
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let action = discrete(&self.spec, action)?;
+        if self.now.ball[0] + 1 == self.config.rows {
+            return Err(Error::env(&self.spec.id, "the episode has ended: `reset` must come next"));
+        }
+        self.now.paddle = (self.now.paddle + action).saturating_sub(1).min(self.config.columns - 1);
+        self.now.ball[0] += 1;
+        self.show(obs);
+        let terminated = self.now.ball[0] + 1 == self.config.rows;
+        let reward = match (terminated, self.now.ball[1] == self.now.paddle) {
+            (false, _) => 0.0,
+            (true, true) => 1.0,
+            (true, false) => -1.0,
+        };
+        Ok(Step { reward, terminated, ..Step::default() })
+    }
+
+    fn save_state(&self) -> Option<State> {
+        serde_json::to_value(&self.now).ok()
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        let now: Now = restore(&self.spec, state)?;
+        let CatchConfig { rows, columns } = self.config;
+        if now.ball[0] >= rows || now.ball[1] >= columns || now.paddle >= columns {
+            return Err(Error::env(&self.spec.id, "the saved state is one of a larger board"));
+        }
+        self.now = now;
+        Ok(())
+    }
+}

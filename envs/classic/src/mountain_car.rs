@@ -1,0 +1,88 @@
+//! A car in a valley, too weak for its slope (Moore 1990), as Gymnasium's `MountainCar-v0` has it.
+
+use crate::support::{discrete, reseed, restore, spec, uniform};
+use playfield_core::rng::{self, Rng};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, ObsMut, Result, State, Step};
+use serde::{Deserialize, Serialize};
+
+const POSITIONS: [f64; 2] = [-1.2, 0.6];
+const MAX_SPEED: f64 = 0.07;
+const GOAL: f64 = 0.5;
+const FORCE: f64 = 0.001;
+const GRAVITY: f64 = 0.0025;
+
+/// Gains momentum to leave a valley.
+///
+/// Observation, `f32[2]`: position (−1.2 to 0.6) and velocity (±0.07). Actions: 0 left, 1 nothing, 2 right. Reward: −1 for
+/// each step. An episode terminates at position 0.5; by default it is truncated after 200 steps. It starts at rest,
+/// between −0.6 and −0.4.
+#[derive(Clone, Debug)]
+pub struct MountainCar {
+    spec: EnvSpec,
+    config: MountainCarConfig,
+    now: Now,
+}
+
+/// What a [`MountainCar`] can be given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MountainCarConfig {
+    /// The least velocity with which the goal counts.
+    pub goal_velocity: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Now {
+    rng: Rng,
+    /// Position, velocity.
+    state: [f64; 2],
+}
+
+impl MountainCar {
+    /// A car, to be [`reset`](Env::reset).
+    pub fn new(config: MountainCarConfig) -> Self {
+        let names = ["LEFT", "NOOP", "RIGHT"];
+        let spec = spec("MountainCar", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 }, &names);
+        Self { spec, config, now: Now { rng: rng::stream(0, "game"), state: [0.0; 2] } }
+    }
+
+    fn show(&self, mut obs: ObsMut<'_>) {
+        obs.f32().copy_from_slice(&self.now.state.map(|x| x as f32));
+    }
+}
+
+impl Env for MountainCar {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        reseed(&mut self.now.rng, seed);
+        self.now.state = [uniform(&mut self.now.rng, -0.6, -0.4), 0.0];
+        self.show(obs);
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let push = discrete(&self.spec, action)? as f64 - 1.0;
+        let [position, velocity] = self.now.state;
+        let velocity = velocity + (push * FORCE + (3.0 * position).cos() * -GRAVITY);
+        let velocity = velocity.clamp(-MAX_SPEED, MAX_SPEED);
+        let position = (position + velocity).clamp(POSITIONS[0], POSITIONS[1]);
+        // The wall on the left stops the car.
+        let velocity = if position == POSITIONS[0] && velocity < 0.0 { 0.0 } else { velocity };
+        self.now.state = [position, velocity];
+        self.show(obs);
+        let terminated = position >= GOAL && velocity >= self.config.goal_velocity;
+        Ok(Step { reward: -1.0, terminated, ..Step::default() })
+    }
+
+    fn save_state(&self) -> Option<State> {
+        serde_json::to_value(&self.now).ok()
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.now = restore(&self.spec, state)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! What holds for every environment of this crate, and the rules of those that are no physics.
+
+use playfield_classic::{Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, sources};
+use playfield_core::{Action, ActionSpace, Env, EnvConfig, EnvSpec, Error, Obs, ObsRef, Step};
+
+fn config(id: &str) -> EnvConfig {
+    EnvConfig { id: id.into(), ..EnvConfig::default() }
+}
+
+fn empty(spec: &EnvSpec) -> Obs {
+    Obs::zeros(spec.dtype, spec.frame_len())
+}
+
+/// Steps with an action that varies with `t`, resets at an end, and writes down all that is seen.
+fn play(env: &mut dyn Env, obs: &mut Obs, from: usize, to: usize) -> Vec<(Step, Obs)> {
+    let mut seen = Vec::new();
+    for t in from..to {
+        let x = [((t * 7) % 11) as f32 / 4.0 - 1.2];
+        let action = match &env.spec().actions {
+            ActionSpace::Discrete { n } => Action::Discrete((t * 7 / 3) % n),
+            ActionSpace::Box { .. } => Action::Continuous(&x),
+        };
+        let step = env.step(action, obs.as_mut()).unwrap();
+        seen.push((step, obs.clone()));
+        if step.done() {
+            env.reset(None, obs.as_mut()).unwrap();
+            seen.push((Step::default(), obs.clone()));
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_saved_game_goes_on_bit_for_bit_even_as_text_and_in_the_middle_of_an_episode() {
+    for (id, _, source) in sources() {
+        let mut env = source.env(&config(id)).unwrap();
+        let mut obs = empty(env.spec());
+        env.reset(Some(5), obs.as_mut()).unwrap();
+        play(env.as_mut(), &mut obs, 0, 34);
+        let text = serde_json::to_string(&env.save_state().unwrap()).unwrap();
+        let expected = play(env.as_mut(), &mut obs, 34, 150);
+
+        let mut other = source.env(&config(id)).unwrap();
+        other.load_state(&serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(play(other.as_mut(), &mut obs, 34, 150), expected, "{id}");
+    }
+}
+
+#[test]
+fn the_seed_decides_everything() {
+    for (id, _, source) in sources() {
+        let game = |seed| {
+            let mut env = source.env(&config(id)).unwrap();
+            let mut obs = empty(env.spec());
+            env.reset(Some(seed), obs.as_mut()).unwrap();
+            play(env.as_mut(), &mut obs, 0, 100)
+        };
+        assert_eq!(game(1), game(1), "{id}");
+        assert_ne!(game(1), game(2), "{id}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_an_error() {
+    for (id, _, source) in sources() {
+        let mut unknown = config(id);
+        unknown.kwargs.insert("colour".into(), "red".into());
+        let error = source.env(&unknown).err().expect("an unknown key is refused");
+        assert!(matches!(&error, Error::Config(m) if m.contains("colour")), "{id}: {error}");
+
+        let mut env = source.env(&config(id)).unwrap();
+        let mut obs = empty(env.spec());
+        env.reset(Some(0), obs.as_mut()).unwrap();
+        assert!(env.step(Action::Discrete(99), obs.as_mut()).is_err(), "{id}");
+        assert!(env.step(Action::Continuous(&[0.0, 0.0]), obs.as_mut()).is_err(), "{id}");
+        assert!(env.load_state(&serde_json::json!({"rng": 3})).is_err(), "{id}");
+    }
+}
+
+#[test]
+fn ids_and_limits() {
+    let limits: Vec<_> = sources()
+        .iter()
+        .map(|(id, _, source)| {
+            let defaults = source.defaults();
+            let resolved = EnvConfig::resolve(&[("id".to_string(), (*id).into())].into_iter().collect(), defaults);
+            let resolved = resolved.unwrap();
+            assert_eq!(source.env(&resolved).unwrap().spec().id, *id);
+            (*id, resolved.max_episode_steps)
+        })
+        .collect();
+    let expected = [
+        ("CartPole", 500),
+        ("Acrobot", 500),
+        ("MountainCar", 200),
+        ("Pendulum", 200),
+        ("Catch", 0),
+        ("Identity", 100),
+        ("IdentityBox", 100),
+    ];
+    assert_eq!(limits, expected);
+}
+
+#[test]
+fn catch_draws_the_ball_and_the_paddle_and_pays_at_the_end() {
+    let (mut caught, mut missed) = (0, 0);
+    for seed in 0..40 {
+        let mut env = Catch::new(CatchConfig::default()).unwrap();
+        assert_eq!(env.spec().shape, [10, 5]);
+        let mut obs = empty(env.spec());
+        env.reset(Some(seed), obs.as_mut()).unwrap();
+        let lit = |obs: &Obs| {
+            let ObsRef::U8(board) = obs.as_ref() else { panic!("frames") };
+            assert!(board.iter().all(|p| [0, 255].contains(p)));
+            board.iter().enumerate().filter(|(_, p)| **p == 255).map(|(at, _)| (at / 5, at % 5)).collect::<Vec<_>>()
+        };
+        let ball = lit(&obs)[0].1;
+        assert_eq!(lit(&obs), [(0, ball), (9, 2)]);
+        let mut paddle = 2_usize;
+        for row in 1..=9 {
+            let action = (seed as usize + row) % 3;
+            paddle = (paddle + action).saturating_sub(1).min(4);
+            let step = env.step(Action::Discrete(action), obs.as_mut()).unwrap();
+            let mut expected = vec![(row, ball), (9, paddle)];
+            expected.sort_unstable();
+            expected.dedup();
+            assert_eq!(lit(&obs), expected);
+            assert_eq!(step.terminated, row == 9);
+            let pays = if row < 9 {
+                0.0
+            } else if ball == paddle {
+                1.0
+            } else {
+                -1.0
+            };
+            assert_eq!(step.reward, pays);
+        }
+        if ball == paddle {
+            caught += 1
+        } else {
+            missed += 1
+        }
+        assert!(env.step(Action::Discrete(0), obs.as_mut()).is_err(), "the episode is over");
+    }
+    assert!(caught > 0 && missed > 0);
+}
+
+#[test]
+fn catch_has_other_boards_too_but_not_any() {
+    let board = |rows, columns| Catch::new(CatchConfig { rows, columns });
+    assert_eq!(board(4, 3).unwrap().spec().shape, [4, 3]);
+    assert!(board(1, 5).is_err() && board(5, 0).is_err());
+    let mut small = board(4, 3).unwrap();
+    let large = board(10, 5).unwrap();
+    let mut state = large.save_state().unwrap();
+    state["ball"] = serde_json::json!([8, 4]);
+    assert!(small.load_state(&state).is_err(), "a state of a larger board");
+}
+
+#[test]
+fn identity_pays_for_repeating() {
+    let mut env = Identity::new(&IdentityConfig::default()).unwrap();
+    let mut obs = empty(env.spec());
+    env.reset(Some(3), obs.as_mut()).unwrap();
+    let mut counts = [0; 4];
+    for t in 0..400 {
+        let ObsRef::F32(seen) = obs.as_ref() else { panic!("numbers") };
+        let state = seen.iter().position(|&x| x == 1.0).unwrap();
+        assert_eq!(seen.iter().sum::<f32>(), 1.0);
+        counts[state] += 1;
+        let action = if t % 2 == 0 { state } else { (state + 1) % 4 };
+        let step = env.step(Action::Discrete(action), obs.as_mut()).unwrap();
+        assert_eq!(step, Step { reward: f32::from(t % 2 == 0), ..Step::default() });
+    }
+    assert!(counts.iter().all(|&c| c > 60), "states are not equally likely: {counts:?}");
+}
+
+#[test]
+fn identity_box_pays_for_coming_close() {
+    let mut env = IdentityBox::new();
+    let mut obs = empty(env.spec());
+    env.reset(Some(3), obs.as_mut()).unwrap();
+    for t in 0..100 {
+        let ObsRef::F32(&[state]) = obs.as_ref() else { panic!("a number") };
+        assert!((-1.0..1.0).contains(&state));
+        let action = [state, state / 2.0, 5.0][t % 3];
+        let step = env.step(Action::Continuous(&[action]), obs.as_mut()).unwrap();
+        let off = action.min(1.0) - state; // 5 is cut to 1
+        assert_eq!(step.reward, -off * off);
+    }
+}

@@ -1,0 +1,221 @@
+//! One Atari game, frame by frame: what playfield's wrappers (and the videos of `playfield watch`) are built on.
+
+use super::{life_lost, names, rom};
+use crate::base64;
+use crate::python::{self, Failure, python_seed, said};
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, ObsMut, Result, State, Step};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde_json::json;
+
+/// One game of the Arcade Learning Environment. One step is one emulator frame; an observation is the screen in ALE's
+/// own gray palette, `[height, width]` (210 × 160 in nearly every game), as `u8`.
+///
+/// Nothing is skipped, repeated or cut at this level: wrappers do that. Its state can be saved, the emulator's included.
+/// The emulator holds Python's lock while it works, so games in several threads take turns: for speed there is
+/// [`AtariVec`](super::AtariVec).
+pub struct AleRaw {
+    spec: EnvSpec,
+    ale: Option<Py<PyAny>>,
+    rom: Option<Py<PyAny>>,
+    /// ALE's numbers of the actions.
+    actions: Vec<i32>,
+    /// The screen as ALE writes it.
+    screen: Option<Py<PyArray2<u8>>>,
+    lives: u32,
+    over: bool,
+}
+
+impl AleRaw {
+    /// Game `id`; of `config` it heeds `full_action_space` and, in `kwargs`, `mode` and `difficulty`.
+    ///
+    /// # Errors
+    /// [`Error::Env`] where Python, `ale_py` or the ROM is missing; [`Error::Config`] for other `kwargs`, and for a mode
+    /// or difficulty that the game does not have.
+    pub fn new(id: &str, config: &EnvConfig) -> Result<Self> {
+        let (mode, difficulty) = options(config)?;
+        python::with(id, |py| {
+            let path = rom(py, id)?;
+            let module = py.import("ale_py")?;
+            let class = module.getattr("ALEInterface")?;
+            class.call_method1("setLoggerMode", (module.getattr("LoggerMode")?.getattr("Error")?,))?;
+            let ale = class.call0()?;
+            ale.call_method1("setFloat", ("repeat_action_probability", 0.0_f32))?;
+            ale.call_method1("setInt", ("random_seed", 0))?;
+            ale.call_method1("loadROM", (&path,))?;
+            choose(&ale, "mode", mode, "getAvailableModes", "setMode")?;
+            choose(&ale, "difficulty", difficulty, "getAvailableDifficulties", "setDifficulty")?;
+            let set = if config.full_action_space { "getLegalActionSet" } else { "getMinimalActionSet" };
+            let set = ale.call_method0(set)?;
+            let actions = set.try_iter()?.map(|a| a?.getattr("value")?.extract()).collect::<PyResult<Vec<i32>>>()?;
+            let (height, width): (usize, usize) = ale.call_method0("getScreenDims")?.extract()?;
+            Ok(Self {
+                spec: EnvSpec {
+                    id: id.into(),
+                    shape: vec![height, width],
+                    dtype: Dtype::U8,
+                    history: config.history,
+                    actions: ActionSpace::Discrete { n: actions.len() },
+                    action_names: names(&set)?,
+                },
+                ale: Some(ale.unbind()),
+                rom: Some(path.unbind()),
+                actions,
+                screen: Some(PyArray2::zeros(py, [height, width], false).unbind()),
+                lives: 0,
+                over: true,
+            })
+        })
+    }
+
+    /// The screen as it stands, in colours: `[height, width, 3]` red, green, blue, row by row.
+    ///
+    /// # Errors
+    /// [`Error::Env`] where ALE fails.
+    pub fn rgb_screen(&self) -> Result<Vec<u8>> {
+        python::with(&self.spec.id, |py| {
+            let flat = self.ale(py).call_method0("getScreenRGB")?.call_method0("ravel")?;
+            Ok(flat.cast_into::<PyArray1<u8>>().map_err(PyErr::from)?.readonly().as_slice()?.to_vec())
+        })
+    }
+
+    fn ale<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.ale.as_ref().expect("taken by drop alone").bind(py)
+    }
+
+    /// Copies the screen to `obs`.
+    fn observe(&self, py: Python<'_>, mut obs: ObsMut<'_>) -> std::result::Result<(), Failure> {
+        let screen = self.screen.as_ref().expect("taken by drop alone").bind(py);
+        self.ale(py).call_method1(intern!(py, "getScreenGrayscale"), (screen,))?;
+        obs.u8().copy_from_slice(screen.readonly().as_slice()?);
+        Ok(())
+    }
+
+    fn lives_now(&self, py: Python<'_>) -> PyResult<u32> {
+        let lives: i32 = self.ale(py).call_method0(intern!(py, "lives"))?.extract()?;
+        Ok(lives.max(0) as u32)
+    }
+}
+
+impl Env for AleRaw {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        let lives = python::with(&self.spec.id, |py| {
+            if let Some(seed) = seed {
+                // ALE reads its seed when it loads a ROM, and then forgets mode and difficulty.
+                let ale = self.ale(py);
+                let old = ale.call_method0("cloneState")?;
+                let (mode, difficulty) = (old.call_method0("getCurrentMode")?, old.call_method0("getDifficulty")?);
+                ale.call_method1("setInt", ("random_seed", python_seed(seed)))?;
+                ale.call_method1("loadROM", (&self.rom,))?;
+                ale.call_method1("setMode", (mode,))?;
+                ale.call_method1("setDifficulty", (difficulty,))?;
+            }
+            self.ale(py).call_method0(intern!(py, "reset_game"))?;
+            self.observe(py, obs)?;
+            Ok(self.lives_now(py)?)
+        })?;
+        (self.lives, self.over) = (lives, false);
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let Action::Discrete(number) = action else {
+            return Err(Error::config(format!("{}: an Atari action is a number", self.spec.id)));
+        };
+        let Some(&action) = self.actions.get(number) else {
+            let last = self.actions.len() - 1;
+            return Err(Error::config(format!("{}: action {number}: there are actions 0 to {last}", self.spec.id)));
+        };
+        if self.over {
+            return Err(Error::env(&self.spec.id, "the episode has ended: `reset` must come next"));
+        }
+        let (reward, over, lives) = python::with(&self.spec.id, |py| {
+            let ale = self.ale(py);
+            let reward: i32 = ale.call_method1(intern!(py, "act"), (action,))?.extract()?;
+            let over: bool = ale.call_method0(intern!(py, "game_over"))?.extract()?;
+            self.observe(py, obs)?;
+            Ok((reward as f32, over, self.lives_now(py)?))
+        })?;
+        let life_lost = !over && life_lost(self.lives, lives);
+        (self.lives, self.over) = (lives, over);
+        Ok(Step { reward, terminated: over, truncated: false, life_lost })
+    }
+
+    /// The emulator's whole state, its random generator's included (about 14 kB), in base64.
+    fn save_state(&self) -> Option<State> {
+        let saved = python::with(&self.spec.id, |py| {
+            let state = self.ale(py).call_method0("cloneSystemState")?.call_method0("serialize")?;
+            let bytes = state.cast_into::<PyBytes>().map_err(PyErr::from)?;
+            Ok(base64::encode(bytes.as_bytes()))
+        });
+        Some(json!({ "ale": saved.ok()?, "lives": self.lives, "over": self.over }))
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        let wrong = || Error::env(&self.spec.id, "this is no saved state of an Atari game");
+        let bytes = state["ale"].as_str().and_then(base64::decode).ok_or_else(wrong)?;
+        let lives = state["lives"].as_u64().and_then(|l| u32::try_from(l).ok()).ok_or_else(wrong)?;
+        let over = state["over"].as_bool().ok_or_else(wrong)?;
+        python::with(&self.spec.id, |py| {
+            let state = py.import("ale_py")?.getattr("ALEState")?.call1((PyBytes::new(py, &bytes),))?;
+            self.ale(py).call_method1("restoreSystemState", (state,))?;
+            Ok(())
+        })
+        .map_err(|_| wrong())?;
+        (self.lives, self.over) = (lives, over);
+        Ok(())
+    }
+
+    fn lives(&self) -> u32 {
+        self.lives
+    }
+}
+
+impl Drop for AleRaw {
+    fn drop(&mut self) {
+        let held = (self.ale.take(), self.rom.take(), self.screen.take());
+        Python::attach(|_| drop(held));
+    }
+}
+
+/// `mode` and `difficulty` of `kwargs`.
+fn options(config: &EnvConfig) -> Result<(Option<i64>, Option<i64>)> {
+    let (mut mode, mut difficulty) = (None, None);
+    for (key, value) in &config.kwargs {
+        let target = match key.as_str() {
+            "mode" => &mut mode,
+            "difficulty" => &mut difficulty,
+            _ => {
+                let known = "an Atari game takes `mode` and `difficulty`, everything else stands in [env] itself";
+                return Err(Error::config(format!("[env.kwargs]: unknown key `{key}`: {known}")));
+            }
+        };
+        let wrong = || Error::config(format!("[env.kwargs]: `{key}` is a whole number"));
+        *target = Some(value.as_integer().ok_or_else(wrong)?);
+    }
+    Ok((mode, difficulty))
+}
+
+/// Sets the mode or difficulty, after a look at those the game has.
+fn choose(
+    ale: &Bound<'_, PyAny>,
+    what: &str,
+    wanted: Option<i64>,
+    list: &str,
+    set: &str,
+) -> std::result::Result<(), Failure> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let known: Vec<i64> = ale.call_method0(list)?.extract()?;
+    if !known.contains(&wanted) {
+        let message = format!("[env.kwargs]: `{what} = {wanted}`: this game has {known:?}");
+        return Err(said(Error::config(message)));
+    }
+    ale.call_method1(set, (wanted,))?;
+    Ok(())
+}

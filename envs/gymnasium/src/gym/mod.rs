@@ -1,0 +1,91 @@
+//! Every other environment that Gymnasium can make, a user's own included (`module:Id`).
+
+mod batch;
+mod single;
+mod spaces;
+
+pub use batch::GymVec;
+pub use single::GymEnv;
+
+use crate::python;
+use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+/// A Gymnasium id as a source of environments: `CartPole-v1`, or `module:Id`, which imports `module` first, so that it
+/// can register `Id`. `[env.kwargs]` goes to the environment's constructor.
+#[derive(Clone, Debug)]
+pub struct GymSource {
+    id: String,
+}
+
+impl GymSource {
+    /// The environment of `id`. That it exists is found out when it is made.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into() }
+    }
+}
+
+impl EnvSource for GymSource {
+    /// Where `max_episode_steps` is set, Gymnasium's own limit is left off, as playfield's takes its place.
+    fn env(&self, config: &EnvConfig) -> Result<Box<dyn Env>> {
+        Ok(Box::new(GymEnv::new(&self.id, config)?))
+    }
+
+    fn batch(&self, config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
+        let wrapped = config.frame_skip != 1 || !config.warp.is_empty() || config.noop_max != 0;
+        if wrapped || config.sticky != 0.0 || config.fire_reset {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(GymVec::new(&self.id, config, seeds)?)))
+    }
+}
+
+/// The ids of Gymnasium's registry, sorted, without Atari's (see [`games`](crate::games)).
+///
+/// # Errors
+/// [`Error::Env`](playfield_core::Error::Env) where Python or `gymnasium` is missing.
+pub fn registered() -> Result<Vec<String>> {
+    let mut ids: Vec<String> =
+        python::with("gymnasium", |py| Ok(python::helper(py)?.call_method0("registered")?.extract()?))?;
+    ids.sort();
+    Ok(ids)
+}
+
+/// Whether `gymnasium.make` would look for an environment of this id, rather than call it unknown.
+pub(crate) fn knows(id: &str) -> Result<bool> {
+    python::with(id, |py| Ok(python::helper(py)?.call_method1("knows", (id,))?.extract()?))
+}
+
+/// The constructor's arguments: `[env.kwargs]`, and Gymnasium's name for a limit of agent steps (-1: none).
+fn arguments<'py>(py: Python<'py>, config: &EnvConfig, limit: Option<i64>) -> PyResult<Bound<'py, PyDict>> {
+    let arguments = PyDict::new(py);
+    if let Some(limit) = limit {
+        arguments.set_item("max_episode_steps", limit)?;
+    }
+    for (key, value) in &config.kwargs {
+        arguments.set_item(key, to_python(py, value)?)?;
+    }
+    Ok(arguments)
+}
+
+fn to_python<'py>(py: Python<'py>, value: &toml::Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        toml::Value::String(v) => v.into_pyobject(py)?.into_any(),
+        toml::Value::Integer(v) => v.into_pyobject(py)?.into_any(),
+        toml::Value::Float(v) => v.into_pyobject(py)?.into_any(),
+        toml::Value::Boolean(v) => v.into_pyobject(py)?.to_owned().into_any(),
+        toml::Value::Datetime(v) => v.to_string().into_pyobject(py)?.into_any(),
+        toml::Value::Array(v) => {
+            let items = v.iter().map(|item| to_python(py, item)).collect::<PyResult<Vec<_>>>()?;
+            PyList::new(py, items)?.into_any()
+        }
+        toml::Value::Table(v) => {
+            let dict = PyDict::new(py);
+            for (key, item) in v {
+                dict.set_item(key, to_python(py, item)?)?;
+            }
+            dict.into_any()
+        }
+    })
+}

@@ -1,0 +1,64 @@
+//! Where the Python packages are: the `.venv` that `make setup` fills.
+
+use std::path::{Path, PathBuf};
+
+/// A virtual environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Venv {
+    /// Its folder.
+    pub(crate) root: PathBuf,
+    /// `(3, 11)`, as its `pyvenv.cfg` says, where it says so.
+    pub(crate) version: Option<(u32, u32)>,
+}
+
+impl Venv {
+    /// Its Python program.
+    pub(crate) fn python(&self) -> PathBuf {
+        self.root.join("bin/python")
+    }
+}
+
+/// The first virtual environment among: the one that `PLAYFIELD_VENV` names, `.venv` in a folder above the running program,
+/// `VIRTUAL_ENV`, and `.venv` of the repository this crate was compiled in.
+pub(crate) fn find() -> Option<Venv> {
+    let program = std::env::current_exe().unwrap_or_default();
+    let above = program.ancestors().skip(1).map(|dir| dir.join(".venv"));
+    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
+    let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv");
+    let mut candidates = named("PLAYFIELD_VENV").into_iter().chain(above).chain(named("VIRTUAL_ENV")).chain([compiled]);
+    candidates.find_map(|root| read(&root))
+}
+
+fn read(root: &Path) -> Option<Venv> {
+    let root = root.canonicalize().ok()?;
+    let config = std::fs::read_to_string(root.join("pyvenv.cfg")).ok()?;
+    Some(Venv { version: version(&config), root })
+}
+
+/// `version = 3.11.7` (venv) or `version_info = 3.11.7.final.0` (virtualenv, uv).
+fn version(config: &str) -> Option<(u32, u32)> {
+    let value = config.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        ["version", "version_info"].contains(&key.trim()).then(|| value.trim())
+    })?;
+    let mut parts = value.split('.').map(str::parse::<u32>);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_version_that_either_tool_writes() {
+        assert_eq!(version("home = /usr/bin\nversion = 3.11.7\n"), Some((3, 11)));
+        assert_eq!(version("home = /usr/bin\nversion_info = 3.12.1.final.0\n"), Some((3, 12)));
+        assert_eq!(version("home = /usr/bin\n"), None);
+        assert_eq!(version("version = three\n"), None);
+    }
+
+    #[test]
+    fn a_folder_without_pyvenv_cfg_is_no_virtual_environment() {
+        assert_eq!(read(Path::new(env!("CARGO_MANIFEST_DIR"))), None);
+    }
+}

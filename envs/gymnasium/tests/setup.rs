@@ -1,0 +1,91 @@
+//! A machine that is not set up: the sentence names what is missing and the command that mends it. Each case is a copy of
+//! this program in a folder whose `.venv` lacks something.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "the copy tells the test what it met")]
+
+use playfield_core::EnvSource;
+use playfield_gymnasium::{AtariSource, GymSource, doctor, lookup};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+const PART: &str = "PLAYFIELD_TEST_PART";
+
+/// What the copy does: fails to make environments and writes how.
+#[test]
+fn part() {
+    if std::env::var(PART).is_err() {
+        return;
+    }
+    let config = playfield_core::EnvConfig::default();
+    for source in
+        [Box::new(AtariSource::new("ALE/Pong-v5")) as Box<dyn EnvSource>, Box::new(GymSource::new("CartPole-v1"))]
+    {
+        println!("\n{}", source.env(&config).err().expect("it should fail"));
+        println!("{}", source.batch(&config, &[1]).map(|_| ()).err().map_or(String::new(), |e| e.to_string()));
+    }
+    for (_, found) in doctor() {
+        println!("{}", found.map_or_else(|e| e.to_string(), |_| "well".into()));
+    }
+    assert!(lookup("ALE/Pong-v5").is_some() && lookup("CartPole-v1").is_some());
+}
+
+/// Where the library of Python lies that this program runs with.
+fn libraries() -> PathBuf {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.contains("/libpython")).expect("Python is linked");
+    Path::new(&line[line.find('/').unwrap()..]).parent().unwrap().into()
+}
+
+/// What the copy writes, in a folder whose `.venv` (which holds the real Python) is completed by `prepare`.
+fn complaint(prepare: impl FnOnce(&Path, &str)) -> String {
+    // One at a time: a program that is being written, here or in a child just born, cannot be started.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
+    let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv");
+    let config = std::fs::read_to_string(real.join("pyvenv.cfg")).expect("a virtual environment: run `make setup`");
+    let folder = tempfile::tempdir().unwrap();
+    let venv = folder.path().join(".venv");
+    std::fs::create_dir_all(venv.join("bin")).unwrap();
+    std::os::unix::fs::symlink(real.join("bin/python").canonicalize().unwrap(), venv.join("bin/python")).unwrap();
+    prepare(&venv, &config);
+    let program = folder.path().join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let output = Command::new(program)
+        .args(["--exact", "part", "--nocapture"])
+        .env(PART, "")
+        .env_remove("PLAYFIELD_VENV")
+        .env("LD_LIBRARY_PATH", libraries())
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && !errors.contains("Traceback"), "{said}{errors}");
+    said.into_owned()
+}
+
+#[test]
+fn packages_that_are_missing() {
+    let said = complaint(|venv, config| std::fs::write(venv.join("pyvenv.cfg"), config).unwrap());
+    assert!(said.contains("ALE/Pong-v5: the Python package `ale_py` is missing: run `make setup`"), "{said}");
+    assert!(said.contains("CartPole-v1: the Python package `gymnasium` is missing: run `make setup`"), "{said}");
+    assert_eq!(said.lines().filter(|line| *line == "well").count(), 1, "the interpreter itself: {said}");
+    assert!(said.contains("numpy: cannot be loaded"), "{said}");
+}
+
+#[test]
+fn a_python_of_another_version() {
+    let said =
+        complaint(|venv, _| std::fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nversion = 3.2.1\n").unwrap());
+    assert!(said.contains("holds Python 3.2, and this program was built for 3."), "{said}");
+    assert!(said.contains("run `make setup`"), "{said}");
+}
+
+#[test]
+fn a_python_that_is_gone() {
+    let said = complaint(|venv, _| {
+        std::fs::write(venv.join("pyvenv.cfg"), "home = /nowhere/bin\n").unwrap();
+        std::fs::remove_file(venv.join("bin/python")).unwrap();
+    });
+    assert!(said.contains("run `make setup`"), "{said}");
+}
