@@ -1,1 +1,16 @@
-//! x
+//! playfield: reinforcement learning in Rust, on one machine.
+//!
+//! The program `playfield` trains agents from configuration files; this library is what a program of your own needs.
+//! [`Registry`] gives it the whole command line with your environments and algorithms added; [`core`] holds what those
+//! are made of ([`core::Env`], [`core::EnvSpec`], [`core::Algorithm`]).
+
+pub use playfield_classic as classic;
+pub use playfield_cli::Registry;
+pub use playfield_core as core;
+#[cfg(feature = "python")]
+pub use playfield_gymnasium as gymnasium;
+pub use playfield_log as log;
+pub use playfield_losses as losses;
+pub use playfield_nn as nn;
+pub use playfield_paac as paac;
+pub use playfield_wrappers as wrappers;

@@ -1,2 +1,5 @@
-//! x
-fn main(){}
+//! The program `playfield`.
+
+fn main() -> std::process::ExitCode {
+    playfield::Registry::standard().run()
+}

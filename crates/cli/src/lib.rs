@@ -1,1 +1,20 @@
-//! x
+//! The command line: the one place that knows every algorithm and environment, prints, and decides exit codes.
+//!
+//! Everything hangs on the [`Registry`]: rows of algorithms and environments by name. The program `playfield` runs the
+//! standard one; a user's own program adds its rows and gets the same command line. What a person typed becomes an
+//! [`Experiment`](experiment::Experiment), checked key by key before anything is made; a run lives in a
+//! [`Folder`](folder::Folder).
+
+// This crate is what talks to people.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod commands;
+mod experiment;
+mod folder;
+mod process;
+mod registry;
+mod signals;
+mod suggest;
+
+pub use registry::Registry;

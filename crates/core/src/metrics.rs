@@ -56,6 +56,21 @@ pub trait Sink {
     }
 }
 
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn scalars(&mut self, row: &Row) -> Result<()> {
+        (**self).scalars(row)
+    }
+    fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
+        (**self).episode(row)
+    }
+    fn tick(&mut self, step: u64) {
+        (**self).tick(step);
+    }
+    fn flush(&mut self) -> Result<()> {
+        (**self).flush()
+    }
+}
+
 /// The mean of the last values, as the learning curves of the field are drawn: the last 100 episodes.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Window {

@@ -54,6 +54,7 @@ pub struct Run {
     resume: Option<Snapshot>,
     start: Instant,
     before: Duration,
+    step: u64,
     first_step: u64,
     last_log: (Instant, u64),
     last_save: Instant,
@@ -90,6 +91,7 @@ impl Run {
             resume: None,
             start: now,
             before: Duration::ZERO,
+            step: 0,
             first_step: 0,
             last_log: (now, 0),
             last_save: now,
@@ -125,6 +127,7 @@ impl Run {
         self.before = Duration::from_secs_f64(snapshot.get("run.elapsed_seconds")?);
         self.episodes = snapshot.get("run.episodes")?;
         self.window = snapshot.get("run.window")?;
+        self.step = snapshot.step;
         self.first_step = snapshot.step;
         self.last_log.1 = snapshot.step;
         self.resume = Some(snapshot);
@@ -148,6 +151,7 @@ impl Run {
 
     /// Whether training continues after `step` agent steps. Also moves the progress bar.
     pub fn goes_on(&mut self, step: u64) -> bool {
+        self.step = step;
         for sink in &mut self.sinks {
             sink.tick(step);
         }
@@ -217,12 +221,12 @@ impl Run {
         Ok(())
     }
 
-    /// The account of the run after `step` agent steps.
-    pub fn summary(&self, step: u64) -> Summary {
+    /// The account of the run so far.
+    pub fn summary(&self) -> Summary {
         let session = self.start.elapsed().as_secs_f64().max(1e-9);
         Summary {
-            step,
-            steps_per_second: (step - self.first_step) as f64 / session,
+            step: self.step,
+            steps_per_second: (self.step - self.first_step) as f64 / session,
             elapsed: self.elapsed(),
             episodes: self.episodes,
             mean_reward: self.window.mean_reward(),

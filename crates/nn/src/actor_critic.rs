@@ -47,7 +47,7 @@ impl ActorCritic {
         let (weight, bias) = hidden_init(config.init, width, 1.0);
         let value = Linear::new(&mut b, "value", width, 1, weight, bias);
         let kind = config.kind(device, torso.convolves());
-        let input = Input::new(spec, torso.convolves(), device, kind);
+        let input = Input::new(config, spec, torso.convolves(), device, kind)?;
         Ok(Self { params: b.finish(device, kind), layers: Layers { torso, value_torso, policy, value }, input })
     }
 

@@ -18,6 +18,9 @@ pub struct NetworkConfig {
     pub init: InitKind,
     /// Whether policy and value share one torso.
     pub shared: bool,
+    /// Whether frames are shifted and scaled to mean 0 and deviation 1, each observation by its own numbers, rather than
+    /// divided by 255. Most of a frame is background: left in, it drowns what moves.
+    pub standardise: bool,
     /// The floats that layers compute in. Parameters, optimiser and losses are always `f32`.
     pub precision: Precision,
 }
@@ -80,6 +83,7 @@ impl Default for NetworkConfig {
             activation: Activation::Tanh,
             init: InitKind::FanIn,
             shared: true,
+            standardise: false,
             precision: Precision::Auto,
         }
     }

@@ -3,8 +3,12 @@
 //! Frames are `u8` until here. They are copied into a buffer that is kept from call to call (fresh buffers of this size
 //! cost more in page faults than the arithmetic on them), channels-last, in the network's precision. bf16 holds every
 //! integer to 256 exactly, so nothing is lost; the division by 255 happens inside the first layer's weights.
+//!
+//! Frames may be standardised instead (LeCun et al. 1998, *Efficient BackProp*, section 4.3): each observation by its own
+//! mean and deviation, so that there are no statistics to keep, and acting and learning see the same.
 
-use playfield_core::{Dtype, EnvSpec, ObsRef};
+use crate::config::NetworkConfig;
+use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -15,12 +19,22 @@ pub struct Input {
     shape: Vec<i64>,
     device: Device,
     kind: Kind,
+    standardise: bool,
     kept: HashMap<usize, Tensor>,
 }
 
 impl Input {
     /// For observations of `spec` with their history. `planes`: as images `[n, c, h, w]`; else flat, `[n, features]`.
-    pub fn new(spec: &EnvSpec, planes: bool, device: Device, kind: Kind) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Config`] where vectors are to be standardised as if they were frames.
+    pub fn new(config: &NetworkConfig, spec: &EnvSpec, planes: bool, device: Device, kind: Kind) -> Result<Self> {
+        if config.standardise && spec.dtype != Dtype::U8 {
+            return Err(Error::config(format!(
+                "[network]: `standardise` is for frames, and {} observes vectors; use env.normalise_obs = true",
+                spec.id
+            )));
+        }
         let shape = match (planes, &spec.shape[..]) {
             (true, &[h, w, ref colours @ ..]) => {
                 let channels = colours.iter().product::<usize>() * spec.history;
@@ -28,14 +42,14 @@ impl Input {
             }
             _ => vec![spec.obs_len() as i64],
         };
-        Self { shape, device, kind, kept: HashMap::new() }
+        Ok(Self { shape, device, kind, standardise: config.standardise, kept: HashMap::new() })
     }
 
-    /// The factor that the first layer applies: 1/255 for pixels, 1 for vectors.
-    pub fn scale(spec: &EnvSpec) -> f64 {
+    /// The factor that the first layer applies: 1/255 for pixels, 1 for vectors and standardised frames.
+    pub fn scale(config: &NetworkConfig, spec: &EnvSpec) -> f64 {
         match spec.dtype {
-            Dtype::U8 => 1.0 / 255.0,
-            Dtype::F32 => 1.0,
+            Dtype::U8 if !config.standardise => 1.0 / 255.0,
+            _ => 1.0,
         }
     }
 
@@ -61,9 +75,29 @@ impl Input {
         let kept = self.kept.entry(n).or_insert_with(|| Tensor::empty(&size[..], options));
         // On its way to another device a frame stays u8: four times fewer bytes than floats.
         no_grad(|| if device == Device::Cpu { kept.copy_(&source) } else { kept.copy_(&source.to_device(device)) });
+        if let (true, ObsRef::U8(frames)) = (self.standardise, obs) {
+            let (mean, inverse) = frames.chunks_exact(frames.len() / n).map(mean_and_inverse_deviation).unzip();
+            let broadcast: Vec<i64> = size.iter().enumerate().map(|(d, &s)| if d == 0 { s } else { 1 }).collect();
+            let column = |v: Vec<f32>| Tensor::from_slice(&v).view(&broadcast[..]).to_device(device).to_kind(self.kind);
+            let _ = no_grad(|| kept.g_sub_(&column(mean)).g_mul_(&column(inverse)));
+        }
         match self.shape.len() {
             3 => kept.permute([0, 3, 1, 2]),
             _ => kept.shallow_clone(),
         }
     }
+}
+
+/// The mean of an observation's pixels and 1 over their standard deviation (of a uniform observation: 1).
+fn mean_and_inverse_deviation(pixels: &[u8]) -> (f32, f32) {
+    // Sums of whole chunks fit u32 and vectorise; over chunks they go into f64.
+    let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
+    for chunk in pixels.chunks(1 << 15) {
+        let (s, q) = chunk.iter().fold((0_u32, 0_u32), |(s, q), &p| (s + u32::from(p), q + u32::from(p) * u32::from(p)));
+        (sum, squares) = (sum + f64::from(s), squares + f64::from(q));
+    }
+    let n = pixels.len() as f64;
+    let mean = sum / n;
+    let variance = squares / n - mean * mean;
+    (mean as f32, if variance > 1e-6 { variance.sqrt().recip() as f32 } else { 1.0 })
 }

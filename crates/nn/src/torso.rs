@@ -55,7 +55,7 @@ impl Torso {
     /// # Errors
     /// [`Error::Config`] where a convolutional torso is asked for observations that are too small or no frames.
     pub fn new(b: &mut Builder<'_>, config: &NetworkConfig, spec: &EnvSpec) -> Result<Self> {
-        let scale = Input::scale(spec);
+        let scale = Input::scale(config, spec);
         let gain = 2_f64.sqrt();
         let (recipe, name) = match resolve(config, spec) {
             TorsoKind::Nips => (NIPS, "nips"),

@@ -1,0 +1,48 @@
+# All that a fresh machine needs: `make train`, `make test`.
+DEVICE ?= cpu
+CONFIG ?= configs/paac/pong.toml
+ARGS   ?=
+DENY   := 0.20.2
+
+.PHONY: help setup build train test lint example bench audit clean
+help:
+	@echo "make train [CONFIG=configs/paac/pong.toml] [ARGS='--seed 2']   build, then train"
+	@echo "make test                                                     everything that CI runs"
+	@echo "make setup [DEVICE=cuda]                                      libtorch and Python, pinned, into this folder"
+	@echo "make bench                                                    how fast this machine is"
+	@echo "make audit                                                    known vulnerabilities (needs github.com)"
+
+setup:
+	@scripts/setup $(DEVICE)
+
+build: setup
+	cargo build --release --locked
+
+train: build
+	target/release/playfield train $(CONFIG) $(ARGS)
+
+test: lint example
+	cargo test --workspace --locked
+
+lint: setup .tools/bin/cargo-deny
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-test.txt
+	cargo fmt --all --check
+	.tools/bin/cargo-deny --log-level error check licenses bans sources
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --locked --no-default-features -- -D warnings
+
+# A crate of a user's own, built as they would build it.
+example: setup
+	cd envs/examples/rust && cargo test
+
+bench: build
+	scripts/bench
+
+audit: .tools/bin/cargo-deny
+	.tools/bin/cargo-deny check advisories
+
+.tools/bin/cargo-deny:
+	cargo install --quiet --locked --debug --root .tools cargo-deny@$(DENY)
+
+clean:
+	rm -rf target .tools envs/examples/rust/target

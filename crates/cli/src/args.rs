@@ -1,0 +1,120 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Reinforcement learning: train Atari-style agents, fast, on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "playfield", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Say more where something fails (Python tracebacks, for example)
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train an agent, or go on with a run
+    Train(Train),
+    /// Play episodes with a trained agent and report their returns
+    Eval(Eval),
+    /// List environments, or those whose name contains FILTER
+    Envs {
+        /// Part of a name
+        filter: Option<String>,
+    },
+    /// Check what this machine has: libtorch, devices, Python, Atari
+    Doctor,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  playfield train configs/paac/pong.toml
+  playfield train configs/paac/pong.toml --env ALE/Breakout-v5 --seed 3 --set learning_rate=1e-3
+  playfield train --resume runs/paac-pong-1")]
+pub struct Train {
+    /// The experiment: a TOML file
+    #[arg(required_unless_present = "resume")]
+    pub config: Option<PathBuf>,
+    /// Go on with the run in this folder, with its own settings
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "env", "seed", "run_dir", "set"])]
+    pub resume: Option<PathBuf>,
+    /// Train on another environment than the file says
+    #[arg(long, value_name = "ID")]
+    pub env: Option<String>,
+    /// The seed from which everything random derives
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Agent steps in all (10_000, 500k and 5M are understood)
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub steps: Option<u64>,
+    /// The run's folder [default: the next free one of runs/<algorithm>-<file>-<n>]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Change a setting: a dotted key, or its last part where only one section has it
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where the network lives: cpu, cuda, cuda:N or auto
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Eval {
+    /// The run's folder
+    pub run: PathBuf,
+    /// How many episodes
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub episodes: u32,
+    /// The seed of the environments and of sampled actions
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Take the best action rather than sample one
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Use the checkpoint with the best training return rather than the latest
+    #[arg(long)]
+    pub best: bool,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    pub json: bool,
+    /// Where the network lives: cpu, cuda, cuda:N or auto [default: as in training]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+/// A number of steps as people write them: `5000000`, `5_000_000`, `5M`, `500k`.
+pub fn count(text: &str) -> Result<u64, String> {
+    let plain = text.replace('_', "");
+    let (digits, unit) = match plain.strip_suffix(['k', 'K', 'M']) {
+        Some(digits) => (digits, if plain.ends_with('M') { 1e6 } else { 1e3 }),
+        None => (plain.as_str(), 1.0),
+    };
+    let value = digits.parse::<f64>().ok().map(|v| v * unit);
+    match value.filter(|v| *v >= 1.0 && *v <= 1e15 && v.fract() == 0.0) {
+        Some(v) => Ok(v as u64),
+        None => Err("not a whole number of steps, such as 5000000, 5_000_000 or 5M".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn steps_as_people_write_them() {
+        let written = ["7", "5_000_000", "5M", "1.5M", "500k", "1e6"];
+        assert_eq!(written.map(|t| count(t).unwrap()), [7, 5_000_000, 5_000_000, 1_500_000, 500_000, 1_000_000]);
+        for bad in ["", "0", "-5", "1.5", "M", "five", "inf", "NaN", "1e300"] {
+            assert!(count(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! One file a command.
+
+mod doctor;
+mod envs;
+mod eval;
+mod train;
+
+pub use doctor::doctor;
+pub use envs::envs;
+pub use eval::eval;
+pub use train::train;

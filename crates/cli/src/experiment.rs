@@ -1,0 +1,249 @@
+//! What to train: a TOML file, with `--set` and the other options laid over it, checked key by key.
+//!
+//! A key is unknown where the complete table of defaults lacks it. That table is asked of the algorithm, so a new
+//! setting of an algorithm is known here without a word.
+
+use crate::{Registry, suggest};
+use playfield_core::algorithm::{parse_section, write_section};
+use playfield_core::run::Intervals;
+use playfield_core::{Algorithm, EnvConfig, EnvSource, Error, Result, Settings};
+use std::sync::Arc;
+use toml::{Table, Value};
+
+/// A complete experiment: every setting has its value.
+pub struct Experiment {
+    pub algorithm: &'static Algorithm,
+    pub steps: u64,
+    pub seed: u64,
+    pub intervals: Intervals,
+    pub env: EnvConfig,
+    pub source: Arc<dyn EnvSource>,
+    pub settings: Settings,
+}
+
+impl Experiment {
+    /// The experiment of `table` with `sets` (`key=value` each) laid over it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a key or name that does not exist (with the closest that does), for a value of the wrong
+    /// type, and for one that cannot work.
+    pub fn new(mut table: Table, sets: &[String], registry: &Registry) -> Result<Self> {
+        let algorithm = algorithm(&table, sets, registry)?;
+        let known = known(algorithm)?;
+        for set in sets {
+            apply(&mut table, &known, set)?;
+        }
+        check("", &table, &known)?;
+
+        let section = |name: &str| table.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
+        let id = section("env").get("id").and_then(Value::as_str).map(str::to_string);
+        let id = id.ok_or_else(|| Error::config("no environment: give `id` in [env], or --env ID"))?;
+        let source = registry.find_env(&id)?;
+        let env = EnvConfig::resolve(&section("env"), source.defaults())?;
+        let settings = (algorithm.resolve)(&Settings {
+            num_envs: env.num_envs,
+            device: table.get("device").and_then(Value::as_str).unwrap_or("auto").into(),
+            network: section("network"),
+            section: section(algorithm.name),
+        })?;
+        let number = |key: &str, default: Option<i64>| {
+            let value = table.get(key).and_then(Value::as_integer).or(default);
+            let missing = || Error::config(format!("no `{key}`: give it in the file, or --{key} N"));
+            u64::try_from(value.ok_or_else(missing)?).map_err(|_| Error::config(format!("`{key}` must not be negative")))
+        };
+        let steps = number("steps", None)?;
+        let intervals: Intervals = parse_section("run", &section("run"))?;
+        match () {
+            () if steps == 0 => Err(Error::config("`steps` must be at least 1")),
+            () if !(intervals.log_seconds > 0.0) || !(intervals.checkpoint_seconds > 0.0) => {
+                Err(Error::config("[run]: `log_seconds` and `checkpoint_seconds` must be greater than 0"))
+            }
+            () => Ok(Self { algorithm, steps, seed: number("seed", Some(1))?, intervals, env, source, settings }),
+        }
+    }
+
+    /// Every setting, as the run keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a value has no TOML form.
+    pub fn to_table(&self) -> Result<Table> {
+        let mut table = Table::new();
+        let integer = |n: u64| i64::try_from(n).map(Value::Integer).map_err(|_| Error::config(format!("{n} is too large")));
+        table.insert("algorithm".into(), self.algorithm.name.into());
+        table.insert("steps".into(), integer(self.steps)?);
+        table.insert("seed".into(), integer(self.seed)?);
+        table.insert("device".into(), self.settings.device.clone().into());
+        table.insert("run".into(), write_section("run", &self.intervals)?.into());
+        table.insert("env".into(), write_section("env", &self.env)?.into());
+        table.insert("network".into(), self.settings.network.clone().into());
+        table.insert(self.algorithm.name.into(), self.settings.section.clone().into());
+        Ok(table)
+    }
+}
+
+/// The algorithm that the file names, or a `--set algorithm=…`.
+fn algorithm(table: &Table, sets: &[String], registry: &Registry) -> Result<&'static Algorithm> {
+    let set = sets.iter().rev().find_map(|s| s.strip_prefix("algorithm="));
+    let name = set.or_else(|| table.get("algorithm").and_then(Value::as_str));
+    registry.find_algorithm(name.ok_or_else(|| Error::config("the file names no `algorithm` (paac, for example)"))?)
+}
+
+/// Every key there is, with its default.
+fn known(algorithm: &Algorithm) -> Result<Table> {
+    let empty = Settings { num_envs: 1, device: "auto".into(), network: Table::new(), section: Table::new() };
+    let complete = (algorithm.resolve)(&empty)?;
+    let mut known = Table::new();
+    known.insert("algorithm".into(), "".into());
+    known.insert("steps".into(), 0.into());
+    known.insert("seed".into(), 0.into());
+    known.insert("device".into(), "".into());
+    known.insert("run".into(), write_section("run", &Intervals::default())?.into());
+    known.insert("env".into(), write_section("env", &EnvConfig::default())?.into());
+    known.insert("network".into(), complete.network.into());
+    known.insert(algorithm.name.into(), complete.section.into());
+    Ok(known)
+}
+
+/// The table whose keys are the environment's business.
+const FREE: &str = "env.kwargs";
+
+/// Refuses keys that `known` lacks and values of another type than its.
+fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
+    for (key, value) in table {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let Some(expected) = known.get(key) else {
+            let hint = suggest::hint(key, known.keys().map(String::as_str));
+            return Err(Error::config(format!("unknown key `{path}`{hint}")));
+        };
+        match (expected, value) {
+            (Value::Table(_), Value::Table(_)) if path == FREE => {}
+            (Value::Table(known), Value::Table(table)) => check(&path, table, known)?,
+            (Value::Float(_), Value::Integer(_)) => {}
+            (expected, value) if expected.same_type(value) => {}
+            (expected, value) => {
+                let wanted = match expected {
+                    Value::Integer(_) => "a whole number",
+                    Value::Float(_) => "a number",
+                    Value::Boolean(_) => "true or false",
+                    Value::String(_) => "a text in quotes",
+                    Value::Array(_) => "a list, [a, b]",
+                    Value::Table(_) => "a section",
+                    Value::Datetime(_) => "a date",
+                };
+                return Err(Error::config(format!("`{path}` = {value} must be {wanted}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lays one `key=value` over `table`.
+fn apply(table: &mut Table, known: &Table, set: &str) -> Result<()> {
+    let Some((key, value)) = set.split_once('=') else {
+        return Err(Error::config(format!("--set {set}: write it as key=value")));
+    };
+    let path = find(key.trim(), known)?;
+    let (sections, last) = path.rsplit_once('.').unwrap_or(("", &path));
+    let mut at = table;
+    for section in sections.split('.').filter(|s| !s.is_empty()) {
+        let entry = at.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        at = entry.as_table_mut().ok_or_else(|| Error::config(format!("`{section}` must be a section")))?;
+    }
+    // What is no TOML value is text: nobody wants to quote twice in a shell.
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    at.insert(last.into(), parsed.unwrap_or_else(|| value.into()));
+    Ok(())
+}
+
+/// The complete path of a dotted key, or of the last part of one where that is unambiguous.
+fn find(key: &str, known: &Table) -> Result<String> {
+    if key.strip_prefix(FREE).is_some_and(|rest| rest.starts_with('.')) {
+        return Ok(key.into());
+    }
+    let mut paths = Vec::new();
+    leaves("", known, &mut paths);
+    if paths.iter().any(|p| p == key) {
+        return Ok(key.into());
+    }
+    let found: Vec<_> = paths.iter().filter(|p| p.ends_with(key) && p[..p.len() - key.len()].ends_with('.')).collect();
+    match found[..] {
+        [path] => Ok(path.clone()),
+        [] => {
+            let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_string();
+            let lasts: Vec<_> = paths.iter().map(|p| last(p)).collect();
+            let candidates: Vec<_> = if key.contains('.') { &paths } else { &lasts }.iter().map(String::as_str).collect();
+            Err(Error::config(format!("--set {key}: unknown key{}", suggest::hint(key, candidates))))
+        }
+        _ => {
+            let all = found.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(" or ");
+            Err(Error::config(format!("--set {key}: which one? Write {all}")))
+        }
+    }
+}
+
+fn leaves(path: &str, table: &Table, found: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match value {
+            Value::Table(table) if path != FREE => leaves(&path, table, found),
+            _ => found.push(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "algorithm = 'paac'\nsteps = 10\n[env]\nid = 'CartPole'\n";
+
+    fn experiment(text: &str, sets: &[&str]) -> Result<Experiment> {
+        let sets: Vec<_> = sets.iter().map(|s| s.to_string()).collect();
+        Experiment::new(text.parse().unwrap(), &sets, &Registry::standard())
+    }
+
+    fn refusal(text: &str, sets: &[&str]) -> String {
+        experiment(text, sets).err().expect("an error").to_string()
+    }
+
+    #[test]
+    fn what_is_written_back_is_the_same_experiment() {
+        let first = experiment(FILE, &["learning_rate=1e-3", "env.num_envs=4", "optimizer.eps=1"]).unwrap();
+        let table = first.to_table().unwrap();
+        assert_eq!(table["paac"]["learning_rate"].as_float(), Some(1e-3));
+        assert_eq!(table["paac"]["optimizer"]["eps"].as_float(), Some(1.0));
+        assert_eq!((first.settings.num_envs, table["env"]["max_episode_steps"].as_integer()), (4, Some(500)));
+        let again = experiment(&table.to_string(), &[]).unwrap();
+        assert_eq!(again.to_table().unwrap(), table);
+    }
+
+    #[test]
+    fn a_typo_is_answered_with_the_closest() {
+        for (text, sets, expected) in [
+            (FILE, &["learning_rat=1"][..], "did you mean 'learning_rate'?"),
+            (FILE, &["paac.gama=1"], "did you mean 'paac.gamma'?"),
+            (FILE, &["env.id=Cartpoel"], "did you mean 'CartPole'?"),
+            (FILE, &["algorithm=pacc"], "did you mean 'paac'?"),
+            (FILE, &["t_max"], "write it as key=value"),
+            ("algorithm = 'paac'\n[envv]\n", &[], "unknown key `envv`; did you mean 'env'?"),
+            ("algorithm = 'paac'\n[paac.optimizer]\nepz = 1\n", &[], "unknown key `paac.optimizer.epz`; did you mean 'eps'?"),
+            ("algorithm = 'paac'\n[paac]\nt_max = 'five'\n", &[], "`paac.t_max` = \"five\" must be a whole number"),
+            ("algorithm = 'paac'\nsteps = 1", &[], "no environment"),
+            ("algorithm = 'paac'\n[env]\nid = 'CartPole'", &[], "no `steps`"),
+            (FILE, &["steps=0"], "at least 1"),
+            (FILE, &["seed=-1"], "must not be negative"),
+            (FILE, &["activation=sine"], "sine"),
+            (FILE, &["kwargs.x=1"], "unknown key"),
+            (FILE, &["checkpoint_seconds=0"], "greater than 0"),
+        ] {
+            let said = refusal(text, sets);
+            assert!(said.contains(expected), "{sets:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn text_needs_no_second_quotes_and_kwargs_are_free() {
+        let e = experiment(FILE, &["id=Catch", "env.kwargs.rows=7", "torso=mlp"]).unwrap();
+        assert_eq!((e.env.id.as_str(), e.env.kwargs["rows"].as_integer()), ("Catch", Some(7)));
+    }
+}

@@ -1,0 +1,135 @@
+//! Algorithms and environments by name.
+
+use crate::args::{Cli, Command};
+use crate::{commands, process, suggest};
+use clap::Parser;
+use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// The algorithms and environments that a command line knows.
+///
+/// ```ignore
+/// fn main() -> std::process::ExitCode {
+///     playfield::Registry::standard()
+///         .env("Corridor", "walk right to the end of a corridor", |_config| Ok(Corridor::new()))
+///         .run()
+/// }
+/// ```
+pub struct Registry {
+    algorithms: Vec<&'static Algorithm>,
+    envs: Vec<Row>,
+}
+
+/// An environment, as a row of the registry.
+pub(crate) struct Row {
+    pub id: String,
+    pub about: String,
+    pub source: Arc<dyn EnvSource>,
+}
+
+impl Registry {
+    /// Everything that comes with playfield. Gymnasium's environments are found by their ids, beside these rows.
+    pub fn standard() -> Self {
+        let envs = playfield_classic::sources();
+        Self {
+            algorithms: vec![&playfield_paac::ALGORITHM],
+            envs: envs.into_iter().map(|(id, about, source)| Row { id: id.into(), about: about.into(), source }).collect(),
+        }
+    }
+
+    /// Adds an environment, made by `make` from the `[env]` section (its `kwargs`, for example) on the thread that steps
+    /// it. An environment of the same name is replaced.
+    pub fn env<E, F>(self, id: impl Into<String>, about: impl Into<String>, make: F) -> Self
+    where
+        E: Env + 'static,
+        F: Fn(&EnvConfig) -> Result<E> + Send + Sync + 'static,
+    {
+        self.source(id, about, playfield_core::env::source(make))
+    }
+
+    /// Adds environments that have defaults of their own or a batch of their own. A name that exists is replaced.
+    pub fn source(
+        mut self,
+        id: impl Into<String>,
+        about: impl Into<String>,
+        source: impl EnvSource + 'static,
+    ) -> Self {
+        let row = Row { id: id.into(), about: about.into(), source: Arc::new(source) };
+        self.envs.retain(|r| r.id != row.id);
+        self.envs.push(row);
+        self
+    }
+
+    /// Adds an algorithm. One of the same name is replaced.
+    pub fn algorithm(mut self, algorithm: &'static Algorithm) -> Self {
+        self.algorithms.retain(|a| a.name != algorithm.name);
+        self.algorithms.push(algorithm);
+        self
+    }
+
+    /// Does what the command line says. The exit code is 0 where it was done, 2 where something was wrong with what was
+    /// asked or with the machine, 130 or 143 where Ctrl-C or SIGTERM ended it.
+    pub fn run(self) -> ExitCode {
+        process::prepare();
+        let cli = Cli::parse();
+        let result = match &cli.command {
+            Command::Train(args) => commands::train(&self, args),
+            Command::Eval(args) => commands::eval(&self, args),
+            Command::Envs { filter } => commands::envs(&self, filter.as_deref()),
+            Command::Doctor => commands::doctor(),
+        };
+        result.unwrap_or_else(|error| {
+            eprintln!("error: {error}");
+            if let (true, Error::Env { detail: Some(detail), .. }) = (cli.verbose, &error) {
+                eprintln!("\n{}", detail.trim_end());
+            }
+            ExitCode::from(2)
+        })
+    }
+
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.envs
+    }
+
+    pub(crate) fn find_algorithm(&self, name: &str) -> Result<&'static Algorithm> {
+        let names = || self.algorithms.iter().map(|a| a.name);
+        self.algorithms.iter().copied().find(|a| a.name == name).ok_or_else(|| {
+            let all = names().collect::<Vec<_>>().join(", ");
+            let hint = suggest::hint(name, names());
+            Error::config(format!("unknown algorithm '{name}'{hint} (there are: {all})"))
+        })
+    }
+
+    pub(crate) fn find_env(&self, id: &str) -> Result<Arc<dyn EnvSource>> {
+        if let Some(row) = self.envs.iter().find(|r| r.id == id) {
+            return Ok(row.source.clone());
+        }
+        if let Some(source) = elsewhere::lookup(id) {
+            return Ok(source);
+        }
+        let others = elsewhere::ids().unwrap_or_default();
+        let ids = self.envs.iter().map(|r| r.id.as_str()).chain(others.iter().map(String::as_str));
+        let hint = suggest::hint(id, ids);
+        Err(Error::config(format!("unknown environment '{id}'{hint} (`playfield envs` lists them all)")))
+    }
+}
+
+/// Environments that are found by asking Python.
+#[cfg(feature = "python")]
+pub(crate) use playfield_gymnasium as elsewhere;
+
+/// Environments that are found by asking Python: none in this build.
+#[cfg(not(feature = "python"))]
+pub(crate) mod elsewhere {
+    use playfield_core::{EnvSource, Result};
+    use std::sync::Arc;
+
+    pub fn lookup(_id: &str) -> Option<Arc<dyn EnvSource>> {
+        None
+    }
+
+    pub fn ids() -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}

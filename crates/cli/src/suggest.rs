@@ -1,0 +1,49 @@
+//! What a person may have meant.
+
+/// The candidate closest to `word`, if one is close. The part of an environment's id between `/` and `-v` counts alone,
+/// too, so that `pong` finds `ALE/Pong-v5`.
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let likeness = |candidate: &str| {
+        let candidate = candidate.to_lowercase();
+        let whole = strsim::normalized_damerau_levenshtein(&word, &candidate);
+        whole.max(strsim::normalized_damerau_levenshtein(stem(&word), stem(&candidate)) - 0.01)
+    };
+    let scored = candidates.into_iter().map(|c| (likeness(c), c));
+    // The first of equals: registries list what is likelier first.
+    let best = scored.reduce(|a, b| if b.0 > a.0 { b } else { a });
+    best.filter(|(likeness, _)| *likeness >= 0.5).map(|(_, candidate)| candidate)
+}
+
+/// `: did you mean 'x'?`, or nothing.
+pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    closest(word, candidates).map(|c| format!("; did you mean '{c}'?")).unwrap_or_default()
+}
+
+fn stem(id: &str) -> &str {
+    let name = id.rsplit('/').next().unwrap_or(id);
+    match name.rsplit_once("-v") {
+        Some((stem, version)) if version.bytes().all(|b| b.is_ascii_digit()) => stem,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::closest;
+
+    #[test]
+    fn finds_what_was_meant() {
+        let ids = ["CartPole", "Catch", "ALE/Pong-v5", "ALE/Pooyan-v5", "CartPole-v1"];
+        for (typed, meant) in [
+            ("Cartpoel", Some("CartPole")),
+            ("pong", Some("ALE/Pong-v5")),
+            ("ALE/Pnog-v5", Some("ALE/Pong-v5")),
+            ("PongNoFrameskip-v4", None),
+            ("xyzzy", None),
+        ] {
+            assert_eq!(closest(typed, ids), meant, "{typed}");
+        }
+        assert_eq!(closest("learning_rat", ["gamma", "learning_rate"]), Some("learning_rate"));
+    }
+}

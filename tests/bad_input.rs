@@ -1,0 +1,183 @@
+//! What a person gets for a mistake: one clear sentence with what to do, exit code 2, and nothing overwritten.
+
+mod common;
+
+use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use std::fs;
+
+#[test]
+fn a_typo_is_answered_with_the_closest_match() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    file(dir, "typo.toml", &CARTPOLE.replace("threads", "treads"));
+    file(dir, "broken.toml", "algorithm = paac\n");
+    for (args, expected) in [
+        (&["train", "typo.toml"][..], "unknown key `paac.treads`; did you mean 'threads'?"),
+        (&["train", "a.toml", "--set", "learning_rat=1"], "did you mean 'learning_rate'?"),
+        (&["train", "a.toml", "--env", "CartPol"], "unknown environment 'CartPol'; did you mean 'CartPole'?"),
+        (&["train", "a.toml", "--env", "pong"], "did you mean 'ALE/Pong-v5'?"),
+        (&["train", "a.toml", "--set", "algorithm=pac"], "unknown algorithm 'pac'; did you mean 'paac'?"),
+        (&["train", "b.toml"], "there is no file b.toml; did you mean 'a.toml'?"),
+        (&["train", "broken.toml"], "line 1"),
+        (&["train", "a.toml", "--set", "t_max=0"], "`t_max` must be at least 1"),
+        (&["train", "a.toml", "--set", "gamma=1.5"], "`gamma` = 1.5 must lie between 0 and 1"),
+        (&["train", "a.toml", "--set", "torso=nature"], "use torso = \"mlp\""),
+        (&["train", "a.toml", "--device", "cuda:7"], "device 'cuda:7'"),
+        (&["train", "a.toml", "--device", "gpu"], "device 'gpu' is unknown"),
+        (&["train", "a.toml", "--steps", "many"], "not a whole number of steps"),
+        (&["train"], "required"),
+        (&["trian", "a.toml"], "train"),
+        (&["eval", "nowhere"], "nowhere holds no run"),
+        (&["train", "--resume", "nowhere"], "nowhere holds no run"),
+        (&["envs", "Cartpoel"], "did you mean 'CartPole'?"),
+    ] {
+        let said = refuses(dir, args);
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    let left: Vec<_> = fs::read_dir(dir.join("runs")).into_iter().flatten().flatten().collect();
+    assert!(left.is_empty(), "a run that never began leaves no folder: {left:?}");
+}
+
+#[test]
+fn a_folder_that_holds_something_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
+    let before = fs::read(dir.join("run/progress.csv")).unwrap();
+    let said = refuses(dir, &["train", "a.toml", "--run-dir", "run"]);
+    assert!(said.contains("already holds a run") && said.contains("--resume run"), "{said}");
+    assert_eq!(fs::read(dir.join("run/progress.csv")).unwrap(), before);
+    let said = refuses(dir, &["train", "--resume", "run"]);
+    assert!(said.contains("has done its 400 steps"), "{said}");
+
+    fs::create_dir(dir.join("papers")).unwrap();
+    file(&dir.join("papers"), "thesis.txt", "years of work");
+    let said = refuses(dir, &["train", "a.toml", "--run-dir", "papers"]);
+    assert!(said.contains("is not empty"), "{said}");
+    assert_eq!(fs::read_to_string(dir.join("papers/thesis.txt")).unwrap(), "years of work");
+
+    file(dir, "plain", "");
+    assert!(refuses(dir, &["train", "a.toml", "--run-dir", "plain/run"]).contains("cannot create plain/run"));
+}
+
+#[test]
+fn a_run_in_use_is_not_trained_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    let args = ["train", "a.toml", "--run-dir", "run", "--steps", "1000M"];
+    let mut first = playfield(dir, &args).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let progress = dir.join("run/progress.csv");
+    while !progress.exists() {
+        assert!(first.try_wait().unwrap().is_none(), "the first run goes on");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    for args in [&["train", "--resume", "run"][..], &["train", "a.toml", "--run-dir", "run"]] {
+        let said = refuses(dir, args);
+        assert!(said.contains("another process trains in run"), "{said}");
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+/// A run killed at any byte goes on from the last whole checkpoint and says so; where none is whole, that is an error.
+#[test]
+fn damaged_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "1000"]);
+    succeeds(dir, &["train", "--resume", "run", "--steps", "2000"]);
+    let run = dir.join("run");
+    let all = checkpoints(&run);
+    assert_eq!(all.len(), 2);
+    let model = all[1].join("model.safetensors");
+    let whole = fs::read(&model).unwrap();
+    fs::write(&model, &whole[..whole.len() / 2]).unwrap();
+
+    let output = playfield(dir, &["train", "--resume", "run", "--steps", "3000"]).output().unwrap();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("is not whole") && said.contains("from step 1000 to 3000"), "{said}");
+
+    for checkpoint in checkpoints(&run) {
+        fs::write(checkpoint.join("manifest.json"), "{").unwrap();
+    }
+    for args in [&["eval", "run"][..], &["train", "--resume", "run", "--steps", "9000"]] {
+        let said = refuses(dir, args);
+        assert!(said.contains("no whole checkpoint to go on from"), "{said}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_network_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
+    let config = fs::read_to_string(dir.join("run/config.toml")).unwrap();
+    assert!(config.contains("hidden = [64, 64]") || config.contains("hidden = [\n"), "{config}");
+    let mut table: toml::Table = config.parse().unwrap();
+    table["network"]["hidden"] = toml::Value::Array(vec![32.into(), 32.into()]);
+    fs::write(dir.join("run/config.toml"), table.to_string()).unwrap();
+    for args in [&["eval", "run"][..], &["train", "--resume", "run", "--steps", "9000"]] {
+        let said = refuses(dir, args);
+        assert!(said.contains("another network?"), "{said}");
+    }
+}
+
+/// A full disk, by way of /dev/full: training ends with the reason.
+#[test]
+fn a_disk_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
+    fs::remove_file(dir.join("run/episodes.csv")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", dir.join("run/episodes.csv")).unwrap();
+    let said = refuses(dir, &["train", "--resume", "run", "--steps", "100000"]);
+    assert!(said.contains("episodes.csv"), "{said}");
+}
+
+#[cfg(feature = "python")]
+mod python {
+    use super::*;
+
+    #[test]
+    fn a_missing_environment_module_or_game() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        file(dir, "a.toml", CARTPOLE);
+        for (id, expected) in [
+            ("nowhere:Thing-v0", "nowhere"),
+            ("ALE/Pongg-v5", "did you mean 'ALE/Pong-v5'?"),
+            ("CartPole-v7", "CartPole"),
+        ] {
+            let said = refuses(dir, &["train", "a.toml", "--env", id]);
+            assert!(said.contains(expected), "{id}: {said}");
+        }
+        let output = playfield(dir, &["train", "a.toml", "--env", "nowhere:Thing-v0", "--verbose"]).output().unwrap();
+        assert!(stderr(&output).contains("Traceback"), "{}", stderr(&output));
+    }
+
+    #[test]
+    fn a_missing_python_package_is_named_with_what_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        file(dir, "a.toml", CARTPOLE);
+        let empty = dir.join("venv");
+        fs::create_dir(&empty).unwrap();
+        let output = playfield(dir, &["train", "a.toml", "--env", "ALE/Pong-v5"]).env("PLAYFIELD_VENV", &empty).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("make setup") && !said.contains("Traceback"), "{said}");
+        let output = playfield(dir, &["doctor"]).env("PLAYFIELD_VENV", &empty).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("missing"));
+        // What needs no Python goes on without it.
+        let output = playfield(dir, &["train", "a.toml", "--steps", "400"]).env("PLAYFIELD_VENV", &empty).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+}
