@@ -11,11 +11,17 @@ fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let names: BTreeMap<&str, &str> = metadata["packages"].as_array().unwrap().iter()
+    let names: BTreeMap<&str, &str> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
         .map(|p| (p["id"].as_str().unwrap(), p["name"].as_str().unwrap()))
         .collect();
     let normal = |dep: &&Value| dep["dep_kinds"].as_array().unwrap().iter().any(|k| k["kind"].is_null());
-    let direct: BTreeMap<&str, Vec<&str>> = metadata["resolve"]["nodes"].as_array().unwrap().iter()
+    let direct: BTreeMap<&str, Vec<&str>> = metadata["resolve"]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
         .map(|node| {
             let deps = node["deps"].as_array().unwrap().iter().filter(normal).map(|d| d["pkg"].as_str().unwrap());
             (node["id"].as_str().unwrap(), deps.collect())
@@ -53,7 +59,9 @@ fn who_knows_whom() {
     }
     let agents = ["playfield-paac"];
     for agent in agents {
-        for stranger in ["playfield-classic", "playfield-gymnasium", "playfield-wrappers", "playfield-cli", "playfield-log"] {
+        for stranger in
+            ["playfield-classic", "playfield-gymnasium", "playfield-wrappers", "playfield-cli", "playfield-log"]
+        {
             assert!(!knows(agent, stranger), "{agent} sees no {stranger}");
         }
         let others: Vec<_> = agents.iter().filter(|a| **a != agent && knows(agent, a)).collect();
@@ -65,7 +73,18 @@ fn who_knows_whom() {
 #[test]
 fn a_build_without_python_has_none() {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--no-default-features", "-p", "playfield", "-e", "normal", "--prefix", "none"])
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--no-default-features",
+            "-p",
+            "playfield",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();

@@ -4,6 +4,7 @@ mod common;
 
 use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
 use std::fs;
+use std::process::Command;
 
 #[test]
 fn a_typo_is_answered_with_the_closest_match() {
@@ -128,17 +129,25 @@ fn a_checkpoint_of_another_network_is_refused() {
     }
 }
 
-/// A full disk, by way of /dev/full: training ends with the reason.
+/// A disk without room, by way of a limit on the size of files: training ends with the reason, what was saved before is
+/// whole, and with room again the run goes on.
 #[test]
-fn a_disk_that_cannot_be_written() {
+fn a_disk_without_room() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
     succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
-    fs::remove_file(dir.join("run/episodes.csv")).unwrap();
-    std::os::unix::fs::symlink("/dev/full", dir.join("run/episodes.csv")).unwrap();
-    let said = refuses(dir, &["train", "--resume", "run", "--steps", "100000"]);
-    assert!(said.contains("episodes.csv"), "{said}");
+    let before = checkpoints(&dir.join("run"));
+    // Files end at 16 KiB; the signal that says so is ignored, so that writing fails instead.
+    let line =
+        format!("trap '' XFSZ; ulimit -f 16; exec {} train --resume run --steps 800", env!("CARGO_BIN_EXE_playfield"));
+    let output = Command::new("bash").args(["-c", &line]).current_dir(dir).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("error: cannot write") && said.contains("checkpoints"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    assert_eq!(checkpoints(&dir.join("run")), before);
+    succeeds(dir, &["train", "--resume", "run", "--steps", "800"]);
 }
 
 #[cfg(feature = "python")]
@@ -169,7 +178,12 @@ mod python {
         file(dir, "a.toml", CARTPOLE);
         let empty = dir.join("venv");
         fs::create_dir(&empty).unwrap();
-        let output = playfield(dir, &["train", "a.toml", "--env", "ALE/Pong-v5"]).env("PLAYFIELD_VENV", &empty).output().unwrap();
+        let real = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/pyvenv.cfg");
+        fs::copy(real, empty.join("pyvenv.cfg")).unwrap();
+        let output = playfield(dir, &["train", "a.toml", "--env", "ALE/Pong-v5"])
+            .env("PLAYFIELD_VENV", &empty)
+            .output()
+            .unwrap();
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("make setup") && !said.contains("Traceback"), "{said}");
@@ -177,7 +191,8 @@ mod python {
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stdout).contains("missing"));
         // What needs no Python goes on without it.
-        let output = playfield(dir, &["train", "a.toml", "--steps", "400"]).env("PLAYFIELD_VENV", &empty).output().unwrap();
+        let output =
+            playfield(dir, &["train", "a.toml", "--steps", "400"]).env("PLAYFIELD_VENV", &empty).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
     }
 }

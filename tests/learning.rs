@@ -24,7 +24,8 @@ fn identity_is_solved_in_2000_steps() {
         for (env, solved) in [("Identity", 99.0), ("IdentityBox", -2.0)] {
             for seed in ["1", "2", "3"] {
                 let dir = tempfile::tempdir().unwrap();
-                let text = format!("algorithm = '{algorithm}'\nsteps = 2000\n[env]\nid = '{env}'\nnum_envs = 4\n{settings}");
+                let text =
+                    format!("algorithm = '{algorithm}'\nsteps = 2000\n[env]\nid = '{env}'\nnum_envs = 4\n{settings}");
                 file(dir.path(), "a.toml", &text);
                 succeeds(dir.path(), &["train", "a.toml", "--seed", seed, "--run-dir", "run"]);
                 let reached = greedy(dir.path(), "run", "4");

@@ -44,7 +44,10 @@ fn a_run_leaves_what_it_promises() {
     }
     let lengths = episodes.lines().skip(1).map(|l| l.rsplit(',').next().unwrap().parse::<u64>().unwrap());
     let total: u64 = lengths.sum();
-    assert!((4000 - 4 * 500..=4000).contains(&total), "finished episodes fill the run but for the running ones: {total}");
+    assert!(
+        (4000 - 4 * 500..=4000).contains(&total),
+        "finished episodes fill the run but for the running ones: {total}"
+    );
 
     let progress = fs::read_to_string(run.join("progress.csv")).unwrap();
     assert!(progress.starts_with("time/total_timesteps,time/time_elapsed,"), "{progress}");
@@ -82,7 +85,11 @@ fn the_seed_decides_everything() {
 /// A run that is stopped and resumed equals one that never stopped, bit for bit, where environments save their state.
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
-    for env in ["id = 'CartPole'", "id = 'Pendulum'\nnormalise_obs = true\nnormalise_reward = true", "id = 'Catch'\nhistory = 3"] {
+    for env in [
+        "id = 'CartPole'",
+        "id = 'Pendulum'\nnormalise_obs = true\nnormalise_reward = true",
+        "id = 'Catch'\nhistory = 3",
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         // The schedule must not depend on where a session ends.

@@ -18,7 +18,14 @@ fn tensorboard_lists_the_tags() {
     let output = Command::new(tensorboard).args(["--inspect", "--logdir"]).arg(dir.join("run")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    for tag in ["rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps", "train/loss", "train/entropy_loss", "train/n_updates"] {
+    for tag in [
+        "rollout/ep_rew_mean",
+        "rollout/ep_len_mean",
+        "time/fps",
+        "train/loss",
+        "train/entropy_loss",
+        "train/n_updates",
+    ] {
         assert!(said.contains(tag), "{tag}: {said}");
     }
     assert!(said.contains("4000"), "the last point is at the last step: {said}");

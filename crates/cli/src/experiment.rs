@@ -49,7 +49,8 @@ impl Experiment {
         let number = |key: &str, default: Option<i64>| {
             let value = table.get(key).and_then(Value::as_integer).or(default);
             let missing = || Error::config(format!("no `{key}`: give it in the file, or --{key} N"));
-            u64::try_from(value.ok_or_else(missing)?).map_err(|_| Error::config(format!("`{key}` must not be negative")))
+            u64::try_from(value.ok_or_else(missing)?)
+                .map_err(|_| Error::config(format!("`{key}` must not be negative")))
         };
         let steps = number("steps", None)?;
         let intervals: Intervals = parse_section("run", &section("run"))?;
@@ -68,7 +69,8 @@ impl Experiment {
     /// [`Error::Config`] where a value has no TOML form.
     pub fn to_table(&self) -> Result<Table> {
         let mut table = Table::new();
-        let integer = |n: u64| i64::try_from(n).map(Value::Integer).map_err(|_| Error::config(format!("{n} is too large")));
+        let integer =
+            |n: u64| i64::try_from(n).map(Value::Integer).map_err(|_| Error::config(format!("{n} is too large")));
         table.insert("algorithm".into(), self.algorithm.name.into());
         table.insert("steps".into(), integer(self.steps)?);
         table.insert("seed".into(), integer(self.seed)?);
@@ -171,7 +173,8 @@ fn find(key: &str, known: &Table) -> Result<String> {
         [] => {
             let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_string();
             let lasts: Vec<_> = paths.iter().map(|p| last(p)).collect();
-            let candidates: Vec<_> = if key.contains('.') { &paths } else { &lasts }.iter().map(String::as_str).collect();
+            let candidates: Vec<_> =
+                if key.contains('.') { &paths } else { &lasts }.iter().map(String::as_str).collect();
             Err(Error::config(format!("--set {key}: unknown key{}", suggest::hint(key, candidates))))
         }
         _ => {
@@ -226,7 +229,11 @@ mod tests {
             (FILE, &["algorithm=pacc"], "did you mean 'paac'?"),
             (FILE, &["t_max"], "write it as key=value"),
             ("algorithm = 'paac'\n[envv]\n", &[], "unknown key `envv`; did you mean 'env'?"),
-            ("algorithm = 'paac'\n[paac.optimizer]\nepz = 1\n", &[], "unknown key `paac.optimizer.epz`; did you mean 'eps'?"),
+            (
+                "algorithm = 'paac'\n[paac.optimizer]\nepz = 1\n",
+                &[],
+                "unknown key `paac.optimizer.epz`; did you mean 'eps'?",
+            ),
             ("algorithm = 'paac'\n[paac]\nt_max = 'five'\n", &[], "`paac.t_max` = \"five\" must be a whole number"),
             ("algorithm = 'paac'\nsteps = 1", &[], "no environment"),
             ("algorithm = 'paac'\n[env]\nid = 'CartPole'", &[], "no `steps`"),

@@ -134,7 +134,8 @@ pub fn checkpoints(path: &Path, keep: usize) -> Checkpoints {
 /// [`Error::Io`] where it cannot be read, [`Error::Config`] with the line where it is no TOML.
 pub fn read_toml(path: &Path) -> Result<toml::Table> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    text.parse().map_err(|e: toml::de::Error| Error::config(format!("{}: {}", path.display(), e.to_string().trim_end())))
+    text.parse()
+        .map_err(|e: toml::de::Error| Error::config(format!("{}: {}", path.display(), e.to_string().trim_end())))
 }
 
 fn check(path: &Path) -> Result<()> {

@@ -34,7 +34,10 @@ impl Registry {
         let envs = playfield_classic::sources();
         Self {
             algorithms: vec![&playfield_paac::ALGORITHM],
-            envs: envs.into_iter().map(|(id, about, source)| Row { id: id.into(), about: about.into(), source }).collect(),
+            envs: envs
+                .into_iter()
+                .map(|(id, about, source)| Row { id: id.into(), about: about.into(), source })
+                .collect(),
         }
     }
 
@@ -49,12 +52,7 @@ impl Registry {
     }
 
     /// Adds environments that have defaults of their own or a batch of their own. A name that exists is replaced.
-    pub fn source(
-        mut self,
-        id: impl Into<String>,
-        about: impl Into<String>,
-        source: impl EnvSource + 'static,
-    ) -> Self {
+    pub fn source(mut self, id: impl Into<String>, about: impl Into<String>, source: impl EnvSource + 'static) -> Self {
         let row = Row { id: id.into(), about: about.into(), source: Arc::new(source) };
         self.envs.retain(|r| r.id != row.id);
         self.envs.push(row);

@@ -24,7 +24,7 @@ pub struct Console {
     lines: usize,
     shown: Option<Instant>,
     pending: Option<Row>,
-    episodes: u64,
+    announced: bool,
 }
 
 enum Out {
@@ -52,7 +52,7 @@ impl Console {
 
     fn with(out: Out, total: u64, step: u64) -> Self {
         let now = Instant::now();
-        Self { out, total, start: (now, step), ticked: now, lines: 0, shown: None, pending: None, episodes: step }
+        Self { out, total, start: (now, step), ticked: now, lines: 0, shown: None, pending: None, announced: step > 0 }
     }
 
     /// A console that cannot be written to (a closed pipe) is no reason to end a run.
@@ -71,7 +71,12 @@ impl Console {
         let left = self.left(row.step);
         let cell = |c: &Column| match c.tag {
             "left" => left.map_or("-".into(), duration),
-            tag => row.values.iter().find(|(t, _)| *t == tag).filter(|(_, v)| v.is_finite()).map_or("-".into(), |(_, v)| (c.format)(*v)),
+            tag => row
+                .values
+                .iter()
+                .find(|(t, _)| *t == tag)
+                .filter(|(_, v)| v.is_finite())
+                .map_or("-".into(), |(_, v)| (c.format)(*v)),
         };
         self.print(&join(COLUMNS.iter().map(cell)));
     }
@@ -104,11 +109,10 @@ impl Sink for Console {
     }
 
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
-        if self.episodes == 0 {
+        if !std::mem::replace(&mut self.announced, true) {
             let time = duration(row.elapsed);
             self.print(&format!("first episode: return {} in {} steps, after {time}", row.end.reward, row.end.length));
         }
-        self.episodes += 1;
         Ok(())
     }
 
@@ -239,6 +243,9 @@ mod tests {
     fn numbers_for_people() {
         assert_eq!([0.0, 999.0, 1000.0, -1_234_567.4].map(whole), ["0", "999", "1,000", "-1,234,567"]);
         assert_eq!([0.0, 1.2e-5, 0.0325, 12.345, 1234.5].map(short), ["0", "1.2e-5", "0.0325", "12.35", "1234"]);
-        assert_eq!([9, 100, 5999, 11_100].map(|s| duration(Duration::from_secs(s))), ["9 s", "2 min", "100 min", "3 h 05"]);
+        assert_eq!(
+            [9, 100, 5999, 11_100].map(|s| duration(Duration::from_secs(s))),
+            ["9 s", "2 min", "100 min", "3 h 05"]
+        );
     }
 }

@@ -93,7 +93,8 @@ fn mean_and_inverse_deviation(pixels: &[u8]) -> (f32, f32) {
     // Sums of whole chunks fit u32 and vectorise; over chunks they go into f64.
     let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
     for chunk in pixels.chunks(1 << 15) {
-        let (s, q) = chunk.iter().fold((0_u32, 0_u32), |(s, q), &p| (s + u32::from(p), q + u32::from(p) * u32::from(p)));
+        let (s, q) =
+            chunk.iter().fold((0_u32, 0_u32), |(s, q), &p| (s + u32::from(p), q + u32::from(p) * u32::from(p)));
         (sum, squares) = (sum + f64::from(s), squares + f64::from(q));
     }
     let n = pixels.len() as f64;

@@ -58,9 +58,8 @@ fn plain(params: &BTreeMap<String, Tensor>, obs: &[u8], n: i64, standardise: boo
         let (w, b) = (&params[&format!("torso.{name}.weight")], &params[&format!("torso.{name}.bias")]);
         x = x.conv2d(w, Some(b), stride, 0, 1, 1).relu();
     }
-    let linear = |x: &Tensor, name: &str| {
-        x.linear(&params[&format!("{name}.weight")], Some(&params[&format!("{name}.bias")]))
-    };
+    let linear =
+        |x: &Tensor, name: &str| x.linear(&params[&format!("{name}.weight")], Some(&params[&format!("{name}.bias")]));
     // The flattened features lie as (height, width, channel).
     let x = linear(&x.permute([0, 2, 3, 1]).flatten(1, -1), "torso.fc").relu();
     (linear(&x, "policy"), linear(&x, "value").squeeze_dim(1))
@@ -132,9 +131,8 @@ fn initial_weights_have_the_stated_bounds_and_variance() {
 fn saved_and_loaded_the_network_says_the_same_and_another_one_is_refused_by_name() {
     let (spec, obs) = (spec(&[3], Dtype::F32, 1), [0.1, -0.2, 0.3]);
     let config = NetworkConfig { init: InitKind::Orthogonal, ..NetworkConfig::default() };
-    let make = |config: &NetworkConfig, seed| {
-        ActorCritic::new(config, &spec, "cpu", &mut rng::stream(seed, "init")).unwrap()
-    };
+    let make =
+        |config: &NetworkConfig, seed| ActorCritic::new(config, &spec, "cpu", &mut rng::stream(seed, "init")).unwrap();
     let mut a = make(&config, 1);
     let mut snapshot = Snapshot::default();
     a.params.save(&mut snapshot);

@@ -40,7 +40,9 @@ fn main() {
         learner.update(&rollout, history.observations().as_ref(), n, 1e-4);
         learn.push(start.elapsed());
     }
-    for (name, times) in [("act, 32 observations", &mut act), ("stack 32 frames", &mut shift), ("update, 160 transitions", &mut learn)] {
+    for (name, times) in
+        [("act, 32 observations", &mut act), ("stack 32 frames", &mut shift), ("update, 160 transitions", &mut learn)]
+    {
         times.sort();
         println!("{name:24} median {:7.3} ms", times[times.len() / 2].as_secs_f64() * 1e3);
     }

@@ -52,7 +52,11 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
     } else {
         let Report { mean_return, std_return, min_return, max_return, mean_length, .. } = &report;
         println!("agent      {} at step {}", args.run.display(), loaded.snapshot.step);
-        println!("episodes   {episodes} of {}, {}", experiment.env.id, if args.deterministic { "greedy" } else { "sampled" });
+        println!(
+            "episodes   {episodes} of {}, {}",
+            experiment.env.id,
+            if args.deterministic { "greedy" } else { "sampled" }
+        );
         println!("return     {mean_return:.2} ± {std_return:.2}, from {min_return} to {max_return}");
         println!("length     {mean_length:.0} steps");
     }
@@ -170,11 +174,15 @@ mod tests {
     #[test]
     fn short_episodes_are_not_favoured() {
         let actions = ActionSpace::Discrete { n: 2 };
-        let spec = EnvSpec { id: "u".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
+        let spec =
+            EnvSpec { id: "u".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
         let mut counted = 0;
         let ends = play(&mut Uneven { spec, age: 0 }, &mut Idle, Mode::Greedy, 4, || counted += 1).unwrap();
         let r = report(&ends);
         assert_eq!((r.returns, counted), (vec![1.0, 10.0, 1.0, 10.0], 4));
-        assert_eq!((r.mean_return, r.std_return, r.min_return, r.max_return, r.mean_length), (5.5, 4.5, 1.0, 10.0, 2.0));
+        assert_eq!(
+            (r.mean_return, r.std_return, r.min_return, r.max_return, r.mean_length),
+            (5.5, 4.5, 1.0, 10.0, 2.0)
+        );
     }
 }
