@@ -1,4 +1,5 @@
 //! Drives the program as a user does.
+#![allow(dead_code)] // each test program uses its part
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -54,9 +54,10 @@ impl Experiment {
         };
         let steps = number("steps", None)?;
         let intervals: Intervals = parse_section("run", &section("run"))?;
+        let positive = |seconds: f64| seconds > 0.0;
         match () {
             () if steps == 0 => Err(Error::config("`steps` must be at least 1")),
-            () if !(intervals.log_seconds > 0.0) || !(intervals.checkpoint_seconds > 0.0) => {
+            () if !positive(intervals.log_seconds) || !positive(intervals.checkpoint_seconds) => {
                 Err(Error::config("[run]: `log_seconds` and `checkpoint_seconds` must be greater than 0"))
             }
             () => Ok(Self { algorithm, steps, seed: number("seed", Some(1))?, intervals, env, source, settings }),

@@ -12,10 +12,13 @@ pub struct Algorithm {
     /// Fills in defaults and refuses what is unknown or cannot work: what comes back is the complete setting.
     pub resolve: fn(&Settings) -> Result<Settings>,
     /// Trains until the run says stop and returns the policy.
-    pub train: fn(&Settings, &dyn EnvFactory, &mut Run) -> Result<Box<dyn Policy>>,
+    pub train: Train,
     /// Rebuilds the policy of a checkpoint.
     pub load: fn(&Settings, &EnvSpec, &Snapshot) -> Result<Box<dyn Policy>>,
 }
+
+/// A training loop, from its settings, what makes its environments, and the run it reports to.
+pub type Train = fn(&Settings, &dyn EnvFactory, &mut Run) -> Result<Box<dyn Policy>>;
 
 /// What an algorithm is told: its own section and the network's, both still as tables, and what is common to all.
 #[derive(Clone, Debug, PartialEq)]

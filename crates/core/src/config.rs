@@ -24,7 +24,8 @@ pub struct EnvConfig {
     pub max_pool: bool,
     /// Height and width to which a frame is reduced, in gray, by area interpolation; empty: as it is. Atari: [84, 84].
     pub warp: Vec<usize>,
-    /// An episode starts with 0 to `noop_max` no-op actions, drawn at random. Atari: 30.
+    /// An episode starts with fewer than this many no-op frames, drawn at random, a FIRE included (as ALE draws them);
+    /// 0: none. Atari: 30.
     pub noop_max: usize,
     /// Press FIRE once when a game starts, where the game has that action. Atari: true.
     pub fire_reset: bool,

@@ -113,7 +113,7 @@ impl Torso {
             // The features lie as (h, w, channel) in memory: flattened so, without a copy.
             x = x.permute([0, 2, 3, 1]).flatten(1, -1);
         } else if scale != 1.0 {
-            x = x * scale;
+            x *= scale;
         }
         for layer in &self.layers {
             x = match self.activation {

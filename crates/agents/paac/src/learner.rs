@@ -59,7 +59,7 @@ impl Learner {
         let c = &self.config;
         let device = self.net.params.master().device();
         let bootstrap = no_grad(|| self.net.forward(last, n).1);
-        let (policy, value) = self.net.forward(rollout.observations(), rollout.len());
+        let (policy, value) = self.net.forward(rollout.observations(), rollout.capacity());
         let actions = rollout.actions().to_device(device);
         let (r_t, discount_t) = rollout.rewards();
         let (r_t, discount_t) = (r_t.to_device(device), discount_t.to_device(device));

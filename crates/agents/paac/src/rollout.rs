@@ -46,7 +46,7 @@ impl Rollout {
     }
 
     /// How many transitions a full rollout holds.
-    pub fn len(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.r_t.len()
     }
 

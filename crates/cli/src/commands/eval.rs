@@ -92,13 +92,13 @@ fn play(
         policy.act(history.observations(), mode, &mut actions)?;
         env.step(&actions, &mut batch)?;
         history.push(&batch);
-        for i in 0..n {
-            if let Some(end) = batch.episode[i] {
-                if let Some(place) = ends.get_mut(next[i]) {
+        for (end, next) in batch.episode.iter().zip(&mut next) {
+            if let Some(end) = *end {
+                if let Some(place) = ends.get_mut(*next) {
                     *place = Some(end);
                     ended();
                 }
-                next[i] += n;
+                *next += n;
             }
         }
         let done: Vec<_> = (0..n).map(|i| batch.done(i)).collect();

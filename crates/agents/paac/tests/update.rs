@@ -1,0 +1,187 @@
+//! One update against PyTorch's (`golden/update.py`): losses, gradient norm and the parameters after it, for each form of
+//! the loss; through a rollout with a termination, a lost life and a truncation.
+
+use playfield_core::{
+    ActionSpace, Actions, Array, Dtype, EnvSpec, History, Mode, Obs, ObsRef, Policy, Snapshot, StepBatch,
+};
+use playfield_nn::NetworkConfig;
+use playfield_nn::config::Precision;
+use playfield_nn::optim::{OptimizerConfig, Rule};
+use playfield_paac::Config;
+use playfield_paac::learner::{Learner, Losses, Rollout};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+const ENVS: usize = 3;
+const STEPS: usize = 4;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    continuous: bool,
+    gae_lambda: f64,
+    sum_over_time: bool,
+    normalise_advantage: bool,
+    rule: Rule,
+    obs: Vec<f32>,
+    last: Vec<f32>,
+    #[serde(rename = "final")]
+    final_obs: Vec<f32>,
+    actions: Vec<f32>,
+    reward: Vec<f32>,
+    before: BTreeMap<String, Vec<f32>>,
+    after: BTreeMap<String, Vec<f32>>,
+    losses: [f64; 6],
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("golden/update.json")).unwrap()
+}
+
+fn spec(continuous: bool) -> EnvSpec {
+    let actions = match continuous {
+        true => ActionSpace::Box { low: vec![-9.0], high: vec![9.0] },
+        false => ActionSpace::Discrete { n: 3 },
+    };
+    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+}
+
+fn config(case: &Case) -> Config {
+    let optimizer = match case.rule {
+        Rule::RmsProp => OptimizerConfig { eps_inside_root: false, initial_square: 0.0, ..OptimizerConfig::default() },
+        Rule::Adam => OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::default() },
+    };
+    Config {
+        t_max: STEPS,
+        gamma: 0.9,
+        gae_lambda: case.gae_lambda,
+        sum_over_time: case.sum_over_time,
+        normalise_advantage: case.normalise_advantage,
+        max_grad_norm: 0.5,
+        threads: 1,
+        optimizer,
+        ..Config::default()
+    }
+}
+
+fn learner(case: &Case) -> Learner {
+    let network = NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() };
+    let mut learner = Learner::new(config(case), &network, &spec(case.continuous), "cpu", 1).unwrap();
+    let mut snapshot = Snapshot::default();
+    learner.save(&mut snapshot);
+    for (name, array) in &mut snapshot.params {
+        *array = Array::f32(&array.shape, &case.before[name]);
+    }
+    learner.load(&snapshot).unwrap();
+    learner
+}
+
+/// The episodes of the golden file: environment 0 terminates at step 1, environment 1 is truncated at step 2. `life_lost`:
+/// the first is a lost life instead.
+fn rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> (Rollout, Obs) {
+    let spec = spec(case.continuous);
+    let mut rollout = Rollout::new(&spec, ENVS, &config(case));
+    let mut history = History::new(&spec, ENVS);
+    let mut batch = StepBatch::new(&spec, ENVS);
+    let rows = |t: usize| if t < STEPS { &case.obs[t * ENVS * 2..(t + 1) * ENVS * 2] } else { &case.last };
+    batch.obs = Obs::F32(rows(0).to_vec());
+    history.reset(&batch);
+    for t in 0..STEPS {
+        rollout.observe(&history);
+        batch.clear();
+        batch.obs = Obs::F32(rows(t + 1).to_vec());
+        batch.reward.copy_from_slice(&case.reward[t * ENVS..(t + 1) * ENVS]);
+        match life_lost {
+            true => batch.life_lost[0] = t == 1,
+            false => batch.terminated[0] = t == 1,
+        }
+        batch.truncated[1] = t == 2;
+        batch.final_obs_row_mut(1).copy_from(ObsRef::F32(&case.final_obs));
+        let actions = &case.actions[t * ENVS..(t + 1) * ENVS];
+        let actions = match case.continuous {
+            true => Actions::Continuous { values: actions.to_vec(), dim: 1 },
+            false => Actions::Discrete(actions.iter().map(|&a| a as i64).collect()),
+        };
+        history.push(&batch);
+        rollout.outcome(&actions, &batch, |i| learner.values(history.final_observation(i), 1)[0]);
+    }
+    (rollout, history.observations().clone())
+}
+
+fn close(name: &str, actual: f64, expected: f64) {
+    assert!((actual - expected).abs() < 2e-6 * expected.abs().max(1.0), "{name}: {actual}, PyTorch has {expected}");
+}
+
+fn check(case: &Case, life_lost: bool) {
+    let mut learner = learner(case);
+    let (rollout, last) = rollout(case, &mut learner, life_lost);
+    let l = learner.update(&rollout, last.as_ref(), ENVS, 0.01);
+    let Losses { loss, policy_loss, value_loss, entropy_loss, explained_variance, grad_norm } = l;
+    let actual = [loss, policy_loss, value_loss, entropy_loss, explained_variance, grad_norm];
+    let names = ["loss", "policy", "value", "entropy", "explained variance", "gradient norm"];
+    for ((what, actual), expected) in names.iter().zip(actual).zip(case.losses) {
+        close(&format!("{}, {what}", case.name), actual, expected);
+    }
+    let mut snapshot = Snapshot::default();
+    learner.save(&mut snapshot);
+    for (name, array) in &snapshot.params {
+        for (actual, expected) in array.to_f32().unwrap().iter().zip(&case.after[name]) {
+            close(&format!("{}, {name}", case.name), f64::from(*actual), f64::from(*expected));
+        }
+    }
+}
+
+#[test]
+fn an_update_equals_pytorch() {
+    assert_eq!(cases().len(), 5);
+    for case in cases() {
+        check(&case, false);
+    }
+}
+
+/// A lost life ends the episode for the learner as a termination does.
+#[test]
+fn a_lost_life_counts_as_a_termination() {
+    for case in cases() {
+        check(&case, true);
+    }
+}
+
+/// A wrapper that pressed FIRE in the agent's place is remembered as FIRE: the agent must not learn that its own action
+/// did it.
+#[test]
+fn a_replaced_action_is_recorded_as_replaced() {
+    let spec = spec(false);
+    let config = Config { t_max: 1, ..Config::default() };
+    let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, &config), StepBatch::new(&spec, ENVS));
+    batch.forced[1] = Some(2);
+    rollout.observe(&History::new(&spec, ENVS));
+    rollout.outcome(&Actions::Discrete(vec![0, 0, 1]), &batch, |_| unreachable!("nothing was truncated"));
+    assert_eq!(Vec::<i64>::try_from(rollout.actions()).unwrap(), [0, 2, 1]);
+}
+
+/// The same seed: the same actions and the same parameters, bit for bit; and a learner that was saved and loaded goes on
+/// as the one that was not.
+#[test]
+fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
+    let case = &cases()[2];
+    let network = NetworkConfig { hidden: vec![5], ..NetworkConfig::default() };
+    let make = |seed| Learner::new(config(case), &network, &spec(false), "cpu", seed).unwrap();
+    let advance = |learner: &mut Learner| {
+        let (rollout, last) = rollout(case, learner, false);
+        learner.update(&rollout, last.as_ref(), ENVS, 0.01);
+        let mut actions = Actions::Discrete(vec![0; ENVS]);
+        learner.act(&last, Mode::Sample, &mut actions).unwrap();
+        let mut snapshot = Snapshot::default();
+        learner.save_all(&mut snapshot);
+        (actions, snapshot)
+    };
+    let (mut a, mut b) = (make(4), make(4));
+    let first = advance(&mut a);
+    assert_eq!(first, advance(&mut b));
+    assert_ne!(first.1.params, advance(&mut make(5)).1.params);
+    let mut resumed = make(6);
+    resumed.load_all(&first.1).unwrap();
+    assert_eq!(advance(&mut a), advance(&mut resumed));
+    assert_eq!(a.updates(), 2);
+}
