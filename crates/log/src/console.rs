@@ -111,7 +111,7 @@ impl Sink for Console {
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
         if !std::mem::replace(&mut self.announced, true) {
             let time = duration(row.elapsed);
-            self.print(&format!("first episode: return {} in {} steps, after {time}", row.end.reward, row.end.length));
+            self.print(&format!("first episode: return {:.2} in {} steps, after {time}", row.end.reward, row.end.length));
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ mod tests {
         drop(console);
         let said = String::from_utf8(page.0.borrow().clone()).unwrap();
         let lines: Vec<_> = said.lines().collect();
-        assert_eq!(lines[0], "first episode: return -21 in 812 steps, after 12 s");
+        assert_eq!(lines[0], "first episode: return -21.00 in 812 steps, after 12 s");
         assert!(lines[1].trim_start().starts_with("steps"), "{said}");
         assert!(lines[2].contains("1,234,567") && lines[2].contains("0.0325") && lines[2].contains("1.79"), "{said}");
         assert!(lines[3].contains("1,400,000") && lines[3].contains("12.3"), "{said}");

@@ -57,7 +57,7 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
             experiment.env.id,
             if args.deterministic { "greedy" } else { "sampled" }
         );
-        println!("return     {mean_return:.2} ± {std_return:.2}, from {min_return} to {max_return}");
+        println!("return     {mean_return:.2} ± {std_return:.2}, from {min_return:.2} to {max_return:.2}");
         println!("length     {mean_length:.0} steps");
     }
     Ok(ExitCode::SUCCESS)
