@@ -13,4 +13,5 @@ pub use playfield_log as log;
 pub use playfield_losses as losses;
 pub use playfield_nn as nn;
 pub use playfield_paac as paac;
+pub use playfield_replay as replay;
 pub use playfield_wrappers as wrappers;

@@ -9,7 +9,7 @@
 //! observation (history 4)   000a   00ab   0abc   abcd   bcde
 //! ```
 
-use crate::{Dtype, EnvSpec, Obs, ObsRef, StepBatch};
+use crate::{Dtype, EnvSpec, Obs, ObsMut, ObsRef, StepBatch};
 
 /// The observations of a batch of environments, each made of its last `history` frames.
 #[derive(Clone, Debug)]
@@ -72,6 +72,25 @@ impl History {
     /// The type of the numbers.
     pub fn dtype(&self) -> Dtype {
         self.stacked.dtype()
+    }
+}
+
+/// Stacks `frames`, oldest first, into one observation of `depth` frames; zeros stand for those that are missing at the
+/// beginning, and only the last `depth` remain. For a memory that keeps single frames.
+///
+/// # Panics
+/// If frames and `out` are of different types or sizes: bugs of the caller.
+pub fn stack<'a>(frames: impl Iterator<Item = ObsRef<'a>>, depth: usize, mut out: ObsMut<'_>) {
+    match &mut out {
+        ObsMut::U8(out) => out.fill(0),
+        ObsMut::F32(out) => out.fill(0.0),
+    }
+    for frame in frames {
+        match (&mut out, frame) {
+            (ObsMut::U8(out), ObsRef::U8(frame)) => shift(out, frame, depth),
+            (ObsMut::F32(out), ObsRef::F32(frame)) => shift(out, frame, depth),
+            _ => panic!("frames of another type than the observation's"),
+        }
     }
 }
 

@@ -111,7 +111,10 @@ impl Sink for Console {
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
         if !std::mem::replace(&mut self.announced, true) {
             let time = duration(row.elapsed);
-            self.print(&format!("first episode: return {:.2} in {} steps, after {time}", row.end.reward, row.end.length));
+            self.print(&format!(
+                "first episode: return {:.2} in {} steps, after {time}",
+                row.end.reward, row.end.length
+            ));
         }
         Ok(())
     }

@@ -4,5 +4,7 @@
 //! Time is the first axis, environments the second. Each function states its shapes and its source, and its test holds
 //! it to a table computed by hand or by PyTorch.
 
+pub mod distributional;
 pub mod policy_gradient;
+pub mod q_learning;
 pub mod returns;
