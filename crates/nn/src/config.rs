@@ -2,7 +2,7 @@
 
 use playfield_core::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// The `[network]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,16 @@ pub enum Activation {
     Tanh,
     /// max(x, 0).
     Relu,
+}
+
+impl Activation {
+    /// Applies it in place.
+    pub fn apply(self, mut x: Tensor) -> Tensor {
+        match self {
+            Self::Tanh => x.tanh_(),
+            Self::Relu => x.relu_(),
+        }
+    }
 }
 
 /// A rule for initial weights.

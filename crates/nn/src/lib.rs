@@ -17,10 +17,13 @@ pub mod heads;
 pub mod init;
 pub mod input;
 pub mod linear;
+pub mod noisy_linear;
 pub mod optim;
 pub mod params;
+pub mod q_network;
 pub mod torso;
 
 pub use actor_critic::ActorCritic;
 pub use config::NetworkConfig;
 pub use params::{Builder, Params, Weights};
+pub use q_network::{QConfig, QNetwork};

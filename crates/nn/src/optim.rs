@@ -9,7 +9,7 @@ use tch::{Kind, Tensor, no_grad};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
-    /// RMSProp, not centred (Hinton, *Neural Networks for Machine Learning*, lecture 6).
+    /// RMSProp (Hinton, *Neural Networks for Machine Learning*, lecture 6).
     #[default]
     RmsProp,
     /// Adam with bias correction (Kingma and Ba 2015, algorithm 1).
@@ -26,6 +26,9 @@ pub struct OptimizerConfig {
     pub decay: f64,
     /// Adam's β₁.
     pub beta1: f64,
+    /// Whether RMSProp divides by the gradient's standard deviation rather than its root mean square (Graves 2013,
+    /// equations 38 to 40): what Nature's DQN calls momentum is the decay of this mean.
+    pub centred: bool,
     /// The ε that keeps a step finite.
     pub eps: f64,
     /// Whether RMSProp's ε stands inside the root, g/√(s + ε) (TensorFlow, DeepMind), or outside, g/(√s + ε) (PyTorch).
@@ -38,7 +41,15 @@ pub struct OptimizerConfig {
 impl Default for OptimizerConfig {
     /// RMSProp as TensorFlow has it, with A3C's α and ε.
     fn default() -> Self {
-        Self { rule: Rule::RmsProp, decay: 0.99, beta1: 0.9, eps: 0.1, eps_inside_root: true, initial_square: 1.0 }
+        Self {
+            rule: Rule::RmsProp,
+            decay: 0.99,
+            beta1: 0.9,
+            centred: false,
+            eps: 0.1,
+            eps_inside_root: true,
+            initial_square: 1.0,
+        }
     }
 }
 
@@ -55,7 +66,10 @@ impl Optimizer {
     /// An optimiser for `params`.
     pub fn new(config: OptimizerConfig, params: &Params) -> Self {
         let (square, mean) = match config.rule {
-            Rule::RmsProp => (params.master().full_like(config.initial_square), None),
+            Rule::RmsProp => {
+                let mean = config.centred.then(|| params.master().zeros_like());
+                (params.master().full_like(config.initial_square), mean)
+            }
             Rule::Adam => (params.master().zeros_like(), Some(params.master().zeros_like())),
         };
         Self { config, square, mean, updates: 0 }
@@ -85,15 +99,24 @@ impl Optimizer {
     fn apply(&mut self, master: &mut Tensor, grad: &Tensor, learning_rate: f64) {
         let c = &self.config;
         let _ = self.square.lerp_(&grad.square(), 1.0 - c.decay);
-        match &mut self.mean {
-            None => {
+        match (c.rule, &mut self.mean) {
+            (Rule::RmsProp, mean) => {
+                let spread = match mean {
+                    None => self.square.shallow_clone(),
+                    Some(mean) => {
+                        let _ = mean.lerp_(grad, 1.0 - c.decay);
+                        // Rounding may leave a variance a trace below 0.
+                        (&self.square - mean.square()).clamp_min_(0.0)
+                    }
+                };
                 let root = match c.eps_inside_root {
-                    true => (&self.square + c.eps).sqrt_(),
-                    false => self.square.sqrt() + c.eps,
+                    true => (spread + c.eps).sqrt_(),
+                    false => spread.sqrt() + c.eps,
                 };
                 let _ = master.addcdiv_(&(grad * -learning_rate), &root);
             }
-            Some(mean) => {
+            (Rule::Adam, mean) => {
+                let mean = mean.as_mut().expect("Adam keeps a mean");
                 let _ = mean.lerp_(grad, 1.0 - c.beta1);
                 let t = self.updates as i32;
                 let (first, second) = (1.0 - c.beta1.powi(t), 1.0 - c.decay.powi(t));

@@ -25,6 +25,9 @@ type Recipe = (&'static [(i64, i64, i64)], i64);
 const NIPS: Recipe = (&[(16, 8, 4), (32, 4, 2)], 256);
 const NATURE: Recipe = (&[(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512);
 
+/// The gain of an orthogonal initial weight before a rectifier.
+const GAIN: f64 = std::f64::consts::SQRT_2;
+
 /// Initial weight and bias of a hidden layer with `fan_in` inputs.
 pub fn hidden_init(kind: InitKind, fan_in: i64, gain: f64) -> (Init, Init) {
     match kind {
@@ -55,20 +58,31 @@ impl Torso {
     /// # Errors
     /// [`Error::Config`] where a convolutional torso is asked for observations that are too small or no frames.
     pub fn new(b: &mut Builder<'_>, config: &NetworkConfig, spec: &EnvSpec) -> Result<Self> {
+        let (mut torso, last) = Self::trunk(b, config, spec)?;
+        if let Some(outputs) = last {
+            let name = if torso.convolves() { "fc".into() } else { format!("fc{}", torso.layers.len() + 1) };
+            torso.push(b, &name, outputs, config.init);
+        }
+        Ok(torso)
+    }
+
+    /// All of it but its last fully connected layer, and that layer's width: for networks that have several of them.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn trunk(b: &mut Builder<'_>, config: &NetworkConfig, spec: &EnvSpec) -> Result<(Self, Option<i64>)> {
         let scale = Input::scale(config, spec);
-        let gain = 2_f64.sqrt();
         let (recipe, name) = match resolve(config, spec) {
             TorsoKind::Nips => (NIPS, "nips"),
             TorsoKind::Nature => (NATURE, "nature"),
             TorsoKind::Mlp | TorsoKind::Auto => {
-                let mut width = spec.obs_len() as i64;
-                let mut layers = Vec::new();
-                for (i, &outputs) in config.hidden.iter().enumerate() {
-                    let (weight, bias) = hidden_init(config.init, width, gain);
-                    layers.push(Linear::new(b, &format!("fc{}", i + 1), width, outputs, weight, bias));
-                    width = outputs;
+                let (convs, layers, width) = (Vec::new(), Vec::new(), spec.obs_len() as i64);
+                let mut torso = Self { convs, layers, activation: config.activation, scale, width };
+                let (last, before) = config.hidden.split_last().unzip();
+                for (i, &outputs) in before.unwrap_or_default().iter().enumerate() {
+                    torso.push(b, &format!("fc{}", i + 1), outputs, config.init);
                 }
-                return Ok(Self { convs: Vec::new(), layers, activation: config.activation, scale, width });
+                return Ok((torso, last.copied()));
             }
         };
         if !fits(recipe.0, spec) {
@@ -81,14 +95,23 @@ impl Torso {
         let mut channels = (spec.obs_len() as i64) / (h * w);
         let mut convs = Vec::new();
         for (i, &(outputs, size, stride)) in recipe.0.iter().enumerate() {
-            let init = hidden_init(config.init, channels * size * size, gain);
+            let init = hidden_init(config.init, channels * size * size, GAIN);
             convs.push(Conv::new(b, &format!("conv{}", i + 1), (channels, outputs), (size, stride), init));
             (h, w, channels) = ((h - size) / stride + 1, (w - size) / stride + 1, outputs);
         }
-        let flat = h * w * channels;
-        let (weight, bias) = hidden_init(config.init, flat, gain);
-        let layers = vec![Linear::new(b, "fc", flat, recipe.1, weight, bias)];
-        Ok(Self { convs, layers, activation: Activation::Relu, scale, width: recipe.1 })
+        let torso = Self { convs, layers: Vec::new(), activation: Activation::Relu, scale, width: h * w * channels };
+        Ok((torso, Some(recipe.1)))
+    }
+
+    fn push(&mut self, b: &mut Builder<'_>, name: &str, outputs: i64, init: InitKind) {
+        let (weight, bias) = hidden_init(init, self.width, GAIN);
+        self.layers.push(Linear::new(b, name, self.width, outputs, weight, bias));
+        self.width = outputs;
+    }
+
+    /// What follows each of its fully connected layers.
+    pub fn activation(&self) -> Activation {
+        self.activation
     }
 
     /// Whether it takes observations as images.
@@ -116,10 +139,7 @@ impl Torso {
             x *= scale;
         }
         for layer in &self.layers {
-            x = match self.activation {
-                Activation::Relu => layer.forward(w, &x).relu_(),
-                Activation::Tanh => layer.forward(w, &x).tanh_(),
-            };
+            x = self.activation.apply(layer.forward(w, &x));
         }
         x
     }

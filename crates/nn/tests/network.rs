@@ -1,13 +1,15 @@
-//! Networks: their sizes, their initial values, and their forward and backward passes against libtorch's plain operators.
+//! Networks: their sizes, their initial values, and their forward and backward passes against PyTorch's modules
+//! (`golden/network.py`) and libtorch's plain operators.
 
 use playfield_core::rng::{self, stream};
-use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
+use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::config::{InitKind, Precision, TorsoKind};
 use playfield_nn::heads::Distribution;
 use playfield_nn::init::Init;
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, NetworkConfig};
+use playfield_nn::{ActorCritic, NetworkConfig, QConfig, QNetwork};
 use rand::Rng as _;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -45,6 +47,62 @@ fn networks_have_the_published_sizes() {
     }
 }
 
+/// What `golden/network.py` says of a network: results alone, as both sides write down the same weights and frames.
+#[derive(Deserialize)]
+struct Golden {
+    torso: TorsoKind,
+    logits: Vec<f64>,
+    values: Vec<f64>,
+    /// Of each parameter: its norm, and its product with the sequence of `numbers` that is its own.
+    gradients: BTreeMap<String, [f64; 2]>,
+}
+
+/// `n` numbers in [0, 1): the bits of a hashed counter, as `golden/network.py` has them.
+fn numbers(n: usize, seed: u32) -> impl Iterator<Item = f64> {
+    (0..n as u32).map(move |i| {
+        let h = i.wrapping_add(seed.wrapping_mul(1_000_003)).wrapping_mul(2_654_435_761);
+        let h = (h ^ (h >> 15)).wrapping_mul(2_246_822_519);
+        f64::from((h ^ (h >> 13)) >> 8) / f64::from(1 << 24)
+    })
+}
+
+#[test]
+fn the_published_networks_equal_pytorch() {
+    let (spec, n) = (pong(), 3);
+    let frames = Obs::U8(numbers(n * spec.obs_len(), 99).map(|u| (u * 256.0) as u8).collect());
+    for golden in serde_json::from_str::<Vec<Golden>>(include_str!("golden/network.json")).unwrap() {
+        let config = network(golden.torso, Precision::Fp32);
+        let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap();
+        let mut snapshot = Snapshot::default();
+        net.params.save(&mut snapshot);
+        let shapes: BTreeMap<_, _> = snapshot.params.iter().map(|(k, a)| (k.clone(), a.shape.clone())).collect();
+        for (i, (name, array)) in snapshot.params.iter_mut().enumerate() {
+            let weight = &shapes[&name.replace("bias", "weight")];
+            let bound = 1.0 / (weight[1..].iter().product::<usize>() as f64).sqrt();
+            let values = numbers(array.shape.iter().product(), i as u32).map(|u| ((2.0 * u - 1.0) * bound) as f32);
+            *array = Array::f32(&array.shape, &values.collect::<Vec<_>>());
+        }
+        net.params.load(&snapshot).unwrap();
+
+        let (policy, value) = net.forward(frames.as_ref(), n);
+        let logits = logits(policy);
+        net.params.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
+        for (actual, expected) in [(&logits, &golden.logits), (&value, &golden.values)] {
+            assert!(difference(&actual.flatten(0, -1), &Tensor::from_slice(expected)) < 1e-5, "{:?}", golden.torso);
+        }
+        let gradients = net.params.named(net.params.grads());
+        assert!(gradients.keys().eq(golden.gradients.keys()));
+        for (i, (name, [norm, product])) in golden.gradients.iter().enumerate() {
+            let g: Vec<f64> = gradients[name].to_f32().unwrap().into_iter().map(f64::from).collect();
+            let actual_norm = g.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let actual_product: f64 =
+                g.iter().zip(numbers(g.len(), 100 + i as u32)).map(|(g, u)| g * (2.0 * u - 1.0)).sum();
+            let off = (actual_norm - norm).abs().max((actual_product - product).abs()) / norm;
+            assert!(off < 1e-5, "{:?}, {name}: off by {off}", golden.torso);
+        }
+    }
+}
+
 /// The oracle: PyTorch's layout, contiguous, frames divided by 255 or standardised first, parameters by their canonical
 /// names.
 fn plain(params: &BTreeMap<String, Tensor>, obs: &[u8], n: i64, standardise: bool) -> (Tensor, Tensor) {
@@ -67,7 +125,7 @@ fn plain(params: &BTreeMap<String, Tensor>, obs: &[u8], n: i64, standardise: boo
 
 fn canonical(net: &ActorCritic) -> BTreeMap<String, Tensor> {
     let named = net.params.named(net.params.master());
-    let tensor = |a: &playfield_core::Array| {
+    let tensor = |a: &Array| {
         let shape: Vec<i64> = a.shape.iter().map(|&d| d as i64).collect();
         Tensor::from_slice(&a.to_f32().unwrap()).view(&shape[..]).set_requires_grad(true)
     };
@@ -127,6 +185,42 @@ fn initial_weights_have_the_stated_bounds_and_variance() {
     }
 }
 
+/// PyTorch draws a layer's weights from kaiming_uniform_(a = √5), whose bound √(6/((1 + a²)·fan_in)) is 1/√fan_in, and its
+/// biases from the same U(±1/√fan_in). Orthogonal: QᵀQ = gain²·I for each layer, and no biases.
+#[test]
+fn a_fresh_network_has_pytorchs_bounds_or_orthogonal_layers() {
+    let fresh = |init| {
+        let config = NetworkConfig { init, ..network(TorsoKind::Nature, Precision::Fp32) };
+        canonical(&ActorCritic::new(&config, &pong(), "cpu", &mut stream(6, "init")).unwrap())
+    };
+    let params = fresh(InitKind::FanIn);
+    for (name, p) in &params {
+        let fan_in = params[&name.replace("bias", "weight")].get(0).numel() as f64;
+        let largest = p.abs().max().double_value(&[]) * fan_in.sqrt();
+        assert!(largest <= 1.0 + 1e-6 && (largest > 0.9 || p.numel() < 32), "{name}: {largest} of the bound");
+        // The variance of n uniform draws has a relative deviation of √(.8/n): five of them.
+        let n = p.numel() as f64;
+        let variance = p.square().mean(Kind::Double).double_value(&[]) * 3.0 * fan_in;
+        assert!((variance - 1.0).abs() < 5.0 * (0.8 / n).sqrt(), "{name}: Var·3·fan_in = {variance}");
+    }
+    for (name, p) in fresh(InitKind::Orthogonal) {
+        let gain = match name.split('.').next() {
+            Some("policy") => 0.01,
+            Some("value") => 1.0,
+            _ => 2_f64.sqrt(),
+        };
+        if name.ends_with("bias") {
+            assert_eq!(p.abs().max().double_value(&[]), 0.0, "{name}");
+            continue;
+        }
+        let w = p.detach().flatten(1, -1).to_kind(Kind::Double);
+        let gram = if w.size()[0] <= w.size()[1] { w.matmul(&w.tr()) } else { w.tr().matmul(&w) };
+        let identity = Tensor::eye(gram.size()[0], (Kind::Double, tch::Device::Cpu));
+        let off = (gram / (gain * gain) - identity).abs().max().double_value(&[]);
+        assert!(off < 1e-5, "{name}: QᵀQ is off by {off}");
+    }
+}
+
 #[test]
 fn saved_and_loaded_the_network_says_the_same_and_another_one_is_refused_by_name() {
     let (spec, obs) = (spec(&[3], Dtype::F32, 1), [0.1, -0.2, 0.3]);
@@ -172,4 +266,63 @@ fn what_does_not_fit_is_an_error_that_says_what_to_do() {
     let vectors = ActorCritic::new(&config, &spec(&[3], Dtype::F32, 1), "cpu", &mut stream(1, "init"));
     assert!(vectors.unwrap_err().to_string().contains("env.normalise_obs"));
     assert!(make(TorsoKind::Auto, "gpu").unwrap_err().to_string().contains("cpu, cuda, cuda:N or auto"));
+}
+
+/// Dueling by hand, from the two streams' own outputs: Q = V + A − mean A; and a distribution's per atom.
+#[test]
+fn a_dueling_network_adds_value_and_centred_advantage() {
+    let spec = spec(&[3], Dtype::F32, 1);
+    let config = NetworkConfig { hidden: vec![8, 5], ..NetworkConfig::default() };
+    for atoms in [1, 4] {
+        let q = QConfig { dueling: true, noisy_sigma: 0.0, atoms };
+        let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(6, "init")).unwrap();
+        let params = net.params.named(net.params.master());
+        let tensor = |name: &str| {
+            let array = &params[name];
+            let shape: Vec<i64> = array.shape.iter().map(|&d| d as i64).collect();
+            Tensor::from_slice(&array.to_f32().unwrap()).view(&shape[..])
+        };
+        let linear = |x: &Tensor, name: &str| {
+            x.linear(&tensor(&format!("{name}.weight")), Some(&tensor(&format!("{name}.bias"))))
+        };
+        let obs = [0.3_f32, -0.7, 1.1, 0.0, 2.0, -1.0];
+        let x = linear(&Tensor::from_slice(&obs).view([2, 3]), "torso.fc1").tanh();
+        let stream = |name: &str| linear(&linear(&x, &format!("{name}.hidden")).tanh(), &format!("{name}.out"));
+        let advantage = stream("advantage").view([2, 6, atoms]);
+        let expected = stream("value").view([2, 1, atoms]) + &advantage
+            - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float);
+        let actual = net.forward(ObsRef::F32(&obs), 2);
+        assert_eq!(actual.size(), [2, 6, atoms]);
+        assert!(difference(&actual, &expected) < 1e-6);
+    }
+}
+
+/// Noise changes what a noisy network says until it is drawn again or left away; a network without noisy layers ignores it.
+#[test]
+fn a_noisy_network_is_noisy_until_quiet() {
+    let spec = spec(&[3], Dtype::F32, 1);
+    let obs = [0.3_f32, -0.7, 1.1];
+    for (noisy_sigma, noisy) in [(0.5, true), (0.0, false)] {
+        let q = QConfig { dueling: true, noisy_sigma, atoms: 1 };
+        let mut net = QNetwork::new(&NetworkConfig::default(), q, &spec, "cpu", &mut stream(7, "init")).unwrap();
+        let mut say = |net: &mut QNetwork| to_vec(&net.forward(ObsRef::F32(&obs), 1));
+        let quiet = say(&mut net);
+        net.draw_noise(&mut stream(1, "noise"));
+        let first = say(&mut net);
+        assert_eq!(first, say(&mut net), "one draw lasts until the next");
+        net.draw_noise(&mut stream(2, "noise"));
+        assert_eq!(first != say(&mut net), noisy);
+        assert_eq!(first != quiet, noisy);
+        net.quiet();
+        assert_eq!(say(&mut net), quiet);
+    }
+}
+
+#[test]
+fn a_q_network_refuses_continuous_actions() {
+    let actions = ActionSpace::Box { low: vec![-1.0], high: vec![1.0] };
+    let spec = EnvSpec { actions, ..spec(&[3], Dtype::F32, 1) };
+    let q = QConfig { dueling: false, noisy_sigma: 0.0, atoms: 1 };
+    let error = QNetwork::new(&NetworkConfig::default(), q, &spec, "cpu", &mut stream(1, "init")).unwrap_err();
+    assert!(error.to_string().contains("needs discrete ones"));
 }

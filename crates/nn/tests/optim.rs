@@ -15,6 +15,7 @@ struct Golden {
     gradients: Vec<Vec<f32>>,
     rmsprop: Vec<Vec<f32>>,
     rmsprop_clipped: Vec<Vec<f32>>,
+    rmsprop_centred: Vec<Vec<f32>>,
     adam: Vec<Vec<f32>>,
 }
 
@@ -60,6 +61,22 @@ fn torch_rmsprop(eps: f64) -> OptimizerConfig {
 #[test]
 fn rmsprop_equals_pytorch() {
     check(torch_rmsprop(1e-5), 0.0, &golden().rmsprop);
+}
+
+#[test]
+fn centred_rmsprop_equals_pytorch() {
+    let config = OptimizerConfig { centred: true, decay: 0.95, ..torch_rmsprop(0.01) };
+    check(config, 0.0, &golden().rmsprop_centred);
+}
+
+/// Nature's form, ε inside the root: s₁ = .05·4 + .95·0, m₁ = .05·2, p₁ = 1 − .1·2/√(.2 − .01 + .01).
+#[test]
+fn natures_rmsprop_by_hand() {
+    let config =
+        OptimizerConfig { centred: true, decay: 0.95, eps: 0.01, initial_square: 0.0, ..OptimizerConfig::default() };
+    let mut params = params(&[1.0]);
+    let mut optimizer = Optimizer::new(config, &params);
+    assert_close(&step(&mut optimizer, &mut params, &[2.0], 0.1, 0.0), &[1.0 - 0.2 / 0.2_f32.sqrt()]);
 }
 
 #[test]

@@ -147,6 +147,33 @@ fn a_lost_life_counts_as_a_termination() {
     }
 }
 
+/// γ = .9 and V(final) = 5. Environment 0 goes on, then terminates; 1 goes on, then is truncated: r + γV = 2 + 4.5; 2 loses
+/// a life, then terminates at the very step at which its time is up: nothing is bootstrapped.
+#[test]
+fn only_a_truncation_bootstraps_from_the_final_observation() {
+    let spec = spec(false);
+    let config = Config { t_max: 2, gamma: 0.9, ..Config::default() };
+    let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, &config), StepBatch::new(&spec, ENVS));
+    let (history, actions) = (History::new(&spec, ENVS), Actions::Discrete(vec![0; ENVS]));
+    let mut asked = Vec::new();
+    for t in 0..2 {
+        batch.clear();
+        batch.reward.fill(1.0 + t as f32);
+        batch.life_lost[2] = t == 0;
+        batch.terminated = vec![t == 1, false, t == 1];
+        batch.truncated = vec![false, t == 1, t == 1];
+        rollout.observe(&history);
+        rollout.outcome(&actions, &batch, |i| {
+            asked.push(i);
+            5.0
+        });
+    }
+    let (r_t, discount_t) = rollout.rewards();
+    assert_eq!(Vec::<f32>::try_from(r_t.flatten(0, -1)).unwrap(), [1.0, 1.0, 1.0, 2.0, 6.5, 2.0]);
+    assert_eq!(Vec::<f32>::try_from(discount_t.flatten(0, -1)).unwrap(), [0.9, 0.9, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(asked, [1]);
+}
+
 /// A wrapper that pressed FIRE in the agent's place is remembered as FIRE: the agent must not learn that its own action
 /// did it.
 #[test]

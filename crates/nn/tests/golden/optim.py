@@ -29,5 +29,6 @@ print(json.dumps({
     "gradients": GRADIENTS,
     "rmsprop": run(lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.99, eps=1e-5)),
     "rmsprop_clipped": run(lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.99, eps=0.1), clip=0.5),
+    "rmsprop_centred": run(lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.95, eps=0.01, centered=True)),
     "adam": run(lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.999), eps=1e-5)),
 }, indent=1))

@@ -1,0 +1,161 @@
+//! Action values on observations: the network of DQN and its family.
+//!
+//! ```text
+//! trunk (convolutions) ─ hidden ─ out                  Q, or its distribution, per action
+//! trunk ┬ value hidden ─ out ─────┐                    dueling: Q = V + A − mean A (Wang et al. 2016, equation 9)
+//!       └ advantage hidden ─ out ─┘
+//! ```
+
+use crate::config::{Activation, InitKind, NetworkConfig};
+use crate::device;
+use crate::input::Input;
+use crate::linear::Linear;
+use crate::noisy_linear::{Noise, NoisyLinear};
+use crate::params::{Builder, Params, Weights};
+use crate::torso::{Torso, hidden_init};
+use playfield_core::rng::Rng;
+use playfield_core::{ActionSpace, EnvSpec, Error, ObsRef, Result};
+use tch::{Kind, Tensor};
+
+/// What a Q-network has beyond its torso.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QConfig {
+    /// Two streams, value and advantage, rather than one.
+    pub dueling: bool,
+    /// Noisy layers after the trunk, with this σ₀; 0: plain ones.
+    pub noisy_sigma: f64,
+    /// Numbers per action: 1 for a value, more for a distribution.
+    pub atoms: i64,
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct QNetwork {
+    /// Its parameters.
+    pub params: Params,
+    layers: Layers,
+    input: Input,
+    noise: Vec<Noise>,
+}
+
+#[derive(Debug)]
+struct Layers {
+    trunk: Torso,
+    /// Of all actions, or the value's.
+    first: Stream,
+    advantage: Option<Stream>,
+    actions: i64,
+    atoms: i64,
+}
+
+#[derive(Debug)]
+struct Stream {
+    hidden: Option<Dense>,
+    out: Dense,
+    activation: Activation,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Dense {
+    Plain(Linear),
+    Noisy(NoisyLinear),
+}
+
+impl QNetwork {
+    /// Builds the network for `spec` on the device called `device`, with initial values drawn from `rng`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where torso and observation, or device and machine, don't fit, or actions are continuous.
+    pub fn new(config: &NetworkConfig, q: QConfig, spec: &EnvSpec, device: &str, rng: &mut Rng) -> Result<Self> {
+        config.check()?;
+        let ActionSpace::Discrete { n } = &spec.actions else {
+            return Err(Error::config(format!("{} has continuous actions: Q-learning needs discrete ones", spec.id)));
+        };
+        let (device, actions) = (device::parse(device)?, *n as i64);
+        let mut b = Builder::new(rng);
+        let (trunk, width) = b.scope("torso", |b| Torso::trunk(b, config, spec))?;
+        let mut stream = |name: &str, outputs: i64| {
+            b.scope(name, |b| Stream::new(b, &trunk, width, outputs, q.noisy_sigma, config.init))
+        };
+        let (first, advantage) = match q.dueling {
+            false => (stream("q", actions * q.atoms), None),
+            true => (stream("value", q.atoms), Some(stream("advantage", actions * q.atoms))),
+        };
+        let kind = config.kind(device, trunk.convolves());
+        let input = Input::new(config, spec, trunk.convolves(), device, kind)?;
+        let layers = Layers { trunk, first, advantage, actions, atoms: q.atoms };
+        Ok(Self { params: b.finish(device, kind), layers, input, noise: Vec::new() })
+    }
+
+    /// Draws new noise for the noisy layers; of a network without any, nothing happens.
+    pub fn draw_noise(&mut self, rng: &mut Rng) {
+        let flat = self.params.weights().flat();
+        let (device, kind) = (flat.device(), flat.kind());
+        self.noise = self.layers.noisy().map(|layer| layer.draw(rng, device, kind)).collect();
+    }
+
+    /// Leaves the noise away.
+    pub fn quiet(&mut self) {
+        self.noise.clear();
+    }
+
+    /// `[n, actions, atoms]` in `f32` at `n` observations. Autograd records unless inside [`tch::no_grad`].
+    pub fn forward(&mut self, obs: ObsRef<'_>, n: usize) -> Tensor {
+        let x = self.input.load(obs, n);
+        self.layers.forward(self.params.weights(), &x, &self.noise)
+    }
+}
+
+impl Layers {
+    fn noisy(&self) -> impl Iterator<Item = &NoisyLinear> {
+        let streams = [Some(&self.first), self.advantage.as_ref()].into_iter().flatten();
+        streams.flat_map(|s| s.hidden.iter().chain([&s.out])).filter_map(|d| match d {
+            Dense::Plain(_) => None,
+            Dense::Noisy(layer) => Some(layer),
+        })
+    }
+
+    fn forward(&self, w: &Weights, x: &Tensor, noise: &[Noise]) -> Tensor {
+        let mut noise = noise.iter();
+        let features = self.trunk.forward(w, x);
+        let shape = [-1, self.actions, self.atoms];
+        let Some(advantage) = &self.advantage else {
+            return self.first.forward(w, &features, &mut noise).to_kind(Kind::Float).view(shape);
+        };
+        // Two streams push the trunk where one would: their gradients are scaled by 1/√2 (Wang et al. 2016, section 4.2).
+        let scale = std::f64::consts::FRAC_1_SQRT_2;
+        let features = features.detach() * (1.0 - scale) + features * scale;
+        let value = self.first.forward(w, &features, &mut noise).to_kind(Kind::Float).view([-1, 1, self.atoms]);
+        let advantage = advantage.forward(w, &features, &mut noise).to_kind(Kind::Float).view(shape);
+        value + &advantage - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float)
+    }
+}
+
+impl Stream {
+    fn new(b: &mut Builder<'_>, trunk: &Torso, width: Option<i64>, outputs: i64, sigma: f64, init: InitKind) -> Self {
+        let mut dense = |name: &str, inputs: i64, outputs: i64, gain: f64| match sigma > 0.0 {
+            true => Dense::Noisy(NoisyLinear::new(b, name, inputs, outputs, sigma)),
+            false => {
+                let (weight, bias) = hidden_init(init, inputs, gain);
+                Dense::Plain(Linear::new(b, name, inputs, outputs, weight, bias))
+            }
+        };
+        let hidden = width.map(|width| dense("hidden", trunk.width(), width, std::f64::consts::SQRT_2));
+        let out = dense("out", width.unwrap_or(trunk.width()), outputs, 1.0);
+        Self { hidden, out, activation: trunk.activation() }
+    }
+
+    fn forward<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>) -> Tensor {
+        let hidden = self.hidden.as_ref().map(|layer| self.activation.apply(layer.forward(w, x, noise)));
+        self.out.forward(w, hidden.as_ref().unwrap_or(x), noise)
+    }
+}
+
+impl Dense {
+    fn forward<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>) -> Tensor {
+        match self {
+            Self::Plain(layer) => layer.forward(w, x),
+            Self::Noisy(layer) => layer.forward(w, x, noise.next()),
+        }
+    }
+}
