@@ -7,6 +7,7 @@
 pub use playfield_classic as classic;
 pub use playfield_cli::Registry;
 pub use playfield_core as core;
+pub use playfield_dqn as dqn;
 #[cfg(feature = "python")]
 pub use playfield_gymnasium as gymnasium;
 pub use playfield_log as log;

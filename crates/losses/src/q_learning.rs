@@ -11,14 +11,11 @@ pub fn chosen(q: &Tensor, actions: &Tensor) -> Tensor {
     q.gather(1, &actions.unsqueeze(1), false).squeeze_dim(1)
 }
 
-/// r + γ·max Q(s′, ·) (Watkins 1989; Mnih et al. 2015, equation 1). `r_t`, `discount_t` `[n]`, `q_t` `[n, k]` → `[n]`.
-pub fn q_target(r_t: &Tensor, discount_t: &Tensor, q_t: &Tensor) -> Tensor {
-    (r_t + discount_t * q_t.amax([1], false)).detach()
-}
-
-/// r + γ·Q(s′, argmax Q̂(s′, ·)): one network chooses, the other says what it is worth (van Hasselt, Guez and Silver 2016,
-/// equation 4). `q_t` is the target network's, `q_t_selector` the online one's, both `[n, k]` → `[n]`.
-pub fn double_q_target(r_t: &Tensor, discount_t: &Tensor, q_t: &Tensor, q_t_selector: &Tensor) -> Tensor {
+/// r + γ·Q(s′, argmax Q̂(s′, ·)): one network chooses the action, the other says what it is worth. `q_t` is the target
+/// network's. Where it chooses, too (`q_t_selector` = `q_t`), this is r + γ·max Q(s′, ·) (Watkins 1989; Mnih et al. 2015,
+/// equation 1); where the online network chooses, it is double Q-learning (van Hasselt, Guez and Silver 2016, equation 4).
+/// `r_t`, `discount_t` `[n]`, `q_t`, `q_t_selector` `[n, k]` → `[n]`.
+pub fn q_target(r_t: &Tensor, discount_t: &Tensor, q_t: &Tensor, q_t_selector: &Tensor) -> Tensor {
     (r_t + discount_t * chosen(q_t, &q_t_selector.argmax(1, false))).detach()
 }
 
@@ -61,8 +58,8 @@ mod tests {
     #[test]
     fn targets_by_hand() {
         let (r, d, q, selector) = case();
-        assert_close(&q_target(&r, &d, &q), &[3.0, 2.0, 2.1]);
-        assert_close(&double_q_target(&r, &d, &q, &selector), &[1.5, 2.0, 2.1]);
+        assert_close(&q_target(&r, &d, &q, &q), &[3.0, 2.0, 2.1]);
+        assert_close(&q_target(&r, &d, &q, &selector), &[1.5, 2.0, 2.1]);
         assert_close(&chosen(&q, &Tensor::from_slice(&[1_i64, 0, 1])), &[1.0, 9.0, -2.0]);
     }
 
@@ -70,7 +67,7 @@ mod tests {
     fn no_gradient_flows_into_a_target() {
         let (r, d, q, selector) = case();
         let (q, selector) = (q.set_requires_grad(true), selector.set_requires_grad(true));
-        assert!(!q_target(&r, &d, &q).requires_grad() && !double_q_target(&r, &d, &q, &selector).requires_grad());
+        assert!(!q_target(&r, &d, &q, &selector).requires_grad());
     }
 
     /// Huber with bound 1: 0; ½·.25; ½; 2 − ½; and the gradient is the error clipped to ±1. With bound 2: 2·3 − 2.

@@ -45,6 +45,12 @@ impl Input {
         Ok(Self { shape, device, kind, standardise: config.standardise, kept: HashMap::new() })
     }
 
+    /// The same with buffers of its own.
+    pub fn duplicate(&self) -> Self {
+        let Self { shape, device, kind, standardise, .. } = self;
+        Self { shape: shape.clone(), device: *device, kind: *kind, standardise: *standardise, kept: HashMap::new() }
+    }
+
     /// The factor that the first layer applies: 1/255 for pixels, 1 for vectors and standardised frames.
     pub fn scale(config: &NetworkConfig, spec: &EnvSpec) -> f64 {
         match spec.dtype {

@@ -188,6 +188,19 @@ impl Params {
         self.segments.iter().map(|s| s.len() as usize).sum()
     }
 
+    /// Moves to another network's parameters of the same layout by the share `rate`: 1 copies (a target network of Mnih et
+    /// al. 2015), less is a soft update (Lillicrap et al. 2016).
+    pub fn approach(&mut self, other: &Self, rate: f64) {
+        no_grad(|| {
+            let mut master = self.master.shallow_clone();
+            match rate {
+                1.0 => master.copy_(&other.master),
+                rate => _ = master.lerp_(&other.master, rate),
+            }
+        });
+        self.updated();
+    }
+
     /// Another set of parameters with the same layout and values, computing in the same precision.
     pub fn duplicate(&self) -> Self {
         Self::new(self.segments.clone(), self.master.copy(), self.weights.flat.kind())

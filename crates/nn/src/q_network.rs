@@ -38,7 +38,7 @@ pub struct QNetwork {
     noise: Vec<Noise>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Layers {
     trunk: Torso,
     /// Of all actions, or the value's.
@@ -48,7 +48,7 @@ struct Layers {
     atoms: i64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stream {
     hidden: Option<Dense>,
     out: Dense,
@@ -85,6 +85,12 @@ impl QNetwork {
         let input = Input::new(config, spec, trunk.convolves(), device, kind)?;
         let layers = Layers { trunk, first, advantage, actions, atoms: q.atoms };
         Ok(Self { params: b.finish(device, kind), layers, input, noise: Vec::new() })
+    }
+
+    /// A network with the same values and parameters of its own: a target.
+    pub fn duplicate(&self) -> Self {
+        let (params, layers, input) = (self.params.duplicate(), self.layers.clone(), self.input.duplicate());
+        Self { params, layers, input, noise: Vec::new() }
     }
 
     /// Draws new noise for the noisy layers; of a network without any, nothing happens.

@@ -1,0 +1,206 @@
+use playfield_core::{Error, Result};
+use playfield_nn::QConfig;
+use playfield_nn::optim::{OptimizerConfig, Rule};
+use playfield_replay::PriorityConfig;
+use serde::{Deserialize, Serialize};
+
+/// The `[dqn]` section. Defaults: DeepMind's published code for Nature's DQN, every refinement off.
+///
+/// Every clock counts agent steps (a step is one action, of four emulator frames on Atari), over all environments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Discount of rewards per agent step.
+    pub gamma: f64,
+    /// How many rewards a return sums before it bootstraps.
+    pub n_step: usize,
+    /// Step size of the optimiser.
+    pub learning_rate: f64,
+    /// Transitions of one update.
+    pub batch_size: usize,
+    /// How many steps the replay holds.
+    pub replay_capacity: usize,
+    /// Steps before the first update.
+    pub learning_starts: u64,
+    /// Steps between two rounds of updates.
+    pub update_every_steps: u64,
+    /// Updates of one round.
+    pub updates_per_round: u64,
+    /// Steps between two updates of the target network.
+    pub target_every_steps: u64,
+    /// How far the target network moves to the online one then: 1 copies, less is a soft update.
+    pub target_rate: f64,
+    /// The online network chooses the action whose value the target network says.
+    pub double: bool,
+    /// Separate streams for the value and the actions' advantages.
+    pub dueling: bool,
+    /// σ₀ of noisy layers, which replace ε-greedy exploration; 0: none. Rainbow: 0.5.
+    pub noisy_sigma: f64,
+    /// Whether the network learns values or distributions of returns.
+    pub distribution: Distribution,
+    /// Atoms of a categorical distribution, or quantiles. C51: 51; QR: 200.
+    pub atoms: i64,
+    /// The lowest atom of a categorical distribution.
+    pub value_min: f64,
+    /// The highest.
+    pub value_max: f64,
+    /// Whether transitions are drawn by their priority.
+    pub prioritized: bool,
+    /// How they are prioritised.
+    pub priority: PriorityConfig,
+    /// β of the importance weights at the start; it rises linearly to 1.
+    pub beta_start: f64,
+    /// Steps over which β rises; 0: the whole run.
+    pub beta_steps: u64,
+    /// ε at the start: the share of random actions.
+    pub exploration_start: f64,
+    /// ε at the end.
+    pub exploration_end: f64,
+    /// Steps over which ε falls linearly.
+    pub exploration_steps: u64,
+    /// ε when a trained agent plays without `--deterministic`.
+    pub exploration_evaluation: f64,
+    /// What a temporal-difference error costs.
+    pub loss: Loss,
+    /// Where the Huber loss turns linear: the bound on |δ| in the gradient.
+    pub huber_bound: f64,
+    /// Whether a batch's losses are summed (Nature) or averaged.
+    pub sum_over_batch: bool,
+    /// The global norm above which a gradient is scaled down; 0: never.
+    pub max_grad_norm: f64,
+    /// Threads of the network's arithmetic; 0: one per core.
+    pub threads: usize,
+    /// The optimiser: RMSProp, centred, ε inside the root.
+    pub optimizer: OptimizerConfig,
+}
+
+/// What the network learns about the return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    /// Its mean.
+    #[default]
+    None,
+    /// Its distribution on fixed atoms (C51).
+    Categorical,
+    /// Its quantiles (QR-DQN).
+    Quantile,
+}
+
+/// What a temporal-difference error costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// ½δ² near 0, linear beyond: Nature's clipped error.
+    #[default]
+    Huber,
+    /// ½δ².
+    Squared,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            gamma: 0.99,
+            n_step: 1,
+            learning_rate: 2.5e-4,
+            batch_size: 32,
+            replay_capacity: 1_000_000,
+            learning_starts: 50_000,
+            update_every_steps: 4,
+            updates_per_round: 1,
+            target_every_steps: 10_000,
+            target_rate: 1.0,
+            double: false,
+            dueling: false,
+            noisy_sigma: 0.0,
+            distribution: Distribution::None,
+            atoms: 51,
+            value_min: -10.0,
+            value_max: 10.0,
+            prioritized: false,
+            priority: PriorityConfig::default(),
+            beta_start: 0.4,
+            beta_steps: 0,
+            exploration_start: 1.0,
+            exploration_end: 0.1,
+            exploration_steps: 1_000_000,
+            exploration_evaluation: 0.05,
+            loss: Loss::Huber,
+            huber_bound: 1.0,
+            sum_over_batch: true,
+            max_grad_norm: 0.0,
+            threads: 0,
+            optimizer: OptimizerConfig {
+                rule: Rule::RmsProp,
+                decay: 0.95,
+                centred: true,
+                eps: 0.01,
+                eps_inside_root: true,
+                initial_square: 0.0,
+                ..OptimizerConfig::default()
+            },
+        }
+    }
+}
+
+impl Config {
+    /// Refuses values that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key and its bounds.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::config(format!("[dqn]: {what}")));
+        let shares = [
+            ("gamma", self.gamma),
+            ("target_rate", self.target_rate),
+            ("beta_start", self.beta_start),
+            ("exploration_start", self.exploration_start),
+            ("exploration_end", self.exploration_end),
+            ("exploration_evaluation", self.exploration_evaluation),
+            ("optimizer.decay", self.optimizer.decay),
+            ("optimizer.beta1", self.optimizer.beta1),
+        ];
+        if let Some((key, value)) = shares.iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
+            return wrong(format!("`{key}` = {value} must lie between 0 and 1"));
+        }
+        let sizes = [
+            ("learning_rate", self.learning_rate),
+            ("noisy_sigma", self.noisy_sigma),
+            ("max_grad_norm", self.max_grad_norm),
+            ("optimizer.eps", self.optimizer.eps),
+        ];
+        if let Some((key, value)) = sizes.iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
+            return wrong(format!("`{key}` = {value} must not be negative"));
+        }
+        let counts = [
+            ("n_step", self.n_step as u64),
+            ("batch_size", self.batch_size as u64),
+            ("update_every_steps", self.update_every_steps),
+            ("updates_per_round", self.updates_per_round),
+            ("target_every_steps", self.target_every_steps),
+        ];
+        if let Some((key, _)) = counts.iter().find(|(_, v)| *v == 0) {
+            return wrong(format!("`{key}` must be at least 1"));
+        }
+        match self {
+            c if c.replay_capacity < c.batch_size => wrong(format!(
+                "`replay_capacity` = {} is smaller than `batch_size` = {}",
+                c.replay_capacity, c.batch_size
+            )),
+            c if c.target_rate == 0.0 => wrong("`target_rate` = 0 would never move the target network".into()),
+            c if !(c.huber_bound > 0.0) => wrong("`huber_bound` must be greater than 0".into()),
+            c if c.distribution == Distribution::Categorical && (c.atoms < 2 || !(c.value_max > c.value_min)) => {
+                wrong("a categorical distribution needs `atoms` ≥ 2 and `value_min` < `value_max`".into())
+            }
+            c if c.atoms < 1 => wrong("`atoms` must be at least 1".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the network has beyond its torso.
+    pub fn network(&self) -> QConfig {
+        let atoms = if self.distribution == Distribution::None { 1 } else { self.atoms };
+        QConfig { dueling: self.dueling, noisy_sigma: self.noisy_sigma, atoms }
+    }
+}

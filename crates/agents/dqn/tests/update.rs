@@ -1,0 +1,212 @@
+//! One update against PyTorch's (`golden/update.py`), for each member of the family: what was minimised, the errors, the
+//! gradient's norm and the parameters after it, with importance weights.
+
+use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Snapshot};
+use playfield_dqn::learner::Learner;
+use playfield_dqn::{Config, Distribution, Loss};
+use playfield_nn::NetworkConfig;
+use playfield_nn::config::Precision;
+use playfield_nn::optim::{OptimizerConfig, Rule};
+use playfield_replay::Transitions;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    double: bool,
+    dueling: bool,
+    distribution: Distribution,
+    atoms: i64,
+    loss: Loss,
+    sum_over_batch: bool,
+    max_grad_norm: f64,
+    rule: Rule,
+    s_tm1: Vec<f32>,
+    s_t: Vec<f32>,
+    a_tm1: Vec<i64>,
+    r_t: Vec<f32>,
+    discount_t: Vec<f32>,
+    weights: Vec<f32>,
+    before: BTreeMap<String, Vec<f32>>,
+    target: BTreeMap<String, Vec<f32>>,
+    after: BTreeMap<String, Vec<f32>>,
+    errors: Vec<f64>,
+    results: [f64; 3],
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("golden/update.json")).unwrap()
+}
+
+fn spec() -> EnvSpec {
+    let actions = ActionSpace::Discrete { n: 3 };
+    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+}
+
+fn config(case: &Case) -> Config {
+    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1.5e-4, ..OptimizerConfig::default() };
+    let optimizer = match case.rule {
+        Rule::Adam => adam,
+        Rule::RmsProp => OptimizerConfig { eps_inside_root: false, ..Config::default().optimizer },
+    };
+    Config {
+        learning_rate: 0.01,
+        double: case.double,
+        dueling: case.dueling,
+        distribution: case.distribution,
+        atoms: case.atoms,
+        value_min: -2.0,
+        value_max: 2.0,
+        loss: case.loss,
+        sum_over_batch: case.sum_over_batch,
+        max_grad_norm: case.max_grad_norm,
+        threads: 1,
+        optimizer,
+        ..Config::default()
+    }
+}
+
+fn learner(config: Config, seed: u64) -> Learner {
+    let network = NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() };
+    Learner::new(config, &network, &spec(), "cpu", seed).unwrap()
+}
+
+fn golden(case: &Case) -> Learner {
+    let mut learner = learner(config(case), 1);
+    let mut snapshot = Snapshot::default();
+    learner.save_all(&mut snapshot);
+    for (name, array) in &mut snapshot.params {
+        *array = Array::f32(&array.shape, &case.before[name]);
+        let target = snapshot.arrays.get_mut(&format!("target.{name}")).unwrap();
+        *target = Array::f32(&target.shape, &case.target[name]);
+    }
+    learner.load_all(&snapshot).unwrap();
+    learner
+}
+
+fn batch(case: &Case) -> Transitions {
+    Transitions {
+        s_tm1: Obs::F32(case.s_tm1.clone()),
+        a_tm1: case.a_tm1.clone(),
+        r_t: case.r_t.clone(),
+        discount_t: case.discount_t.clone(),
+        s_t: Obs::F32(case.s_t.clone()),
+    }
+}
+
+fn close(what: &str, actual: f64, expected: f64) {
+    assert!((actual - expected).abs() < 4e-6 * expected.abs().max(1.0), "{what}: {actual}, PyTorch has {expected}");
+}
+
+#[test]
+fn an_update_equals_pytorch() {
+    let cases = cases();
+    assert_eq!(cases.len(), 7);
+    for case in &cases {
+        let mut learner = golden(case);
+        let l = learner.update(&batch(case), &case.weights);
+        let results = [("loss", l.loss), ("mean Q", l.q_mean), ("gradient norm", l.grad_norm)];
+        for ((what, actual), expected) in results.into_iter().zip(case.results) {
+            close(&format!("{}, {what}", case.name), actual, expected);
+        }
+        for (actual, expected) in l.errors.iter().zip(&case.errors) {
+            close(&format!("{}, error", case.name), f64::from(*actual), *expected);
+        }
+        let mut snapshot = Snapshot::default();
+        learner.save(&mut snapshot);
+        for (name, array) in &snapshot.params {
+            for (actual, expected) in array.to_f32().unwrap().iter().zip(&case.after[name]) {
+                close(&format!("{}, {name}", case.name), f64::from(*actual), f64::from(*expected));
+            }
+        }
+    }
+}
+
+/// The target network stays where it is until it is told to move: all the way, or by a share.
+#[test]
+fn the_target_network_moves_when_told() {
+    let case = &cases()[1];
+    for (rate, expected) in [(1.0, 1.0), (0.25, 0.25)] {
+        let mut learner = golden(case);
+        let mut snapshot = Snapshot::default();
+        learner.save_all(&mut snapshot);
+        let before = snapshot.arrays["target.q.out.weight"].to_f32().unwrap();
+        learner = {
+            let mut moved = self::learner(Config { target_rate: rate, ..config(case) }, 1);
+            moved.load_all(&snapshot).unwrap();
+            moved
+        };
+        learner.update(&batch(case), &case.weights);
+        let read = |learner: &Learner| {
+            let mut snapshot = Snapshot::default();
+            learner.save_all(&mut snapshot);
+            let online = snapshot.params["q.out.weight"].to_f32().unwrap();
+            (snapshot.arrays["target.q.out.weight"].to_f32().unwrap(), online)
+        };
+        assert_eq!(read(&learner).0, before);
+        learner.update_target();
+        let (after, online) = read(&learner);
+        for ((after, before), online) in after.iter().zip(&before).zip(&online) {
+            assert!((after - (before + expected * (online - before))).abs() < 1e-6);
+        }
+    }
+}
+
+/// ε = 1: every action alike; ε = .3: the best one 1 − ε + ε/3 of the time; greedy: always.
+#[test]
+fn exploration_has_the_stated_share() {
+    let case = &cases()[0];
+    let mut learner = golden(case);
+    let n = 30_000;
+    let obs = Obs::F32([0.4, -0.9].repeat(n));
+    let mut actions = Actions::Discrete(vec![0; n]);
+    learner.act(&obs, Mode::Greedy, &mut actions).unwrap();
+    let Actions::Discrete(greedy) = actions.clone() else { unreachable!() };
+    assert!(greedy.iter().all(|a| *a == greedy[0]));
+    for (epsilon, expected) in [(1.0, 1.0 / 3.0), (0.3, 0.8), (0.0, 1.0)] {
+        learner.explore(&obs, epsilon, &mut actions);
+        let Actions::Discrete(chosen) = &actions else { unreachable!() };
+        let share = chosen.iter().filter(|a| **a == greedy[0]).count() as f64 / n as f64;
+        assert!((share - expected).abs() < 0.012, "ε = {epsilon}: {share}");
+    }
+}
+
+/// The same seed, and a learner that was saved and loaded: the same bit for bit, noise included.
+#[test]
+fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
+    let case = &cases()[6];
+    let config = Config { noisy_sigma: 0.5, ..config(case) };
+    let advance = |learner: &mut Learner| {
+        let losses = learner.update(&batch(case), &case.weights);
+        let mut actions = Actions::Discrete(vec![0; 4]);
+        learner.explore(&Obs::F32(case.s_t.clone()), 0.5, &mut actions);
+        let mut snapshot = Snapshot::default();
+        learner.save_all(&mut snapshot);
+        (losses, actions, snapshot)
+    };
+    let (mut a, mut b) = (learner(config.clone(), 4), learner(config.clone(), 4));
+    let first = advance(&mut a);
+    assert_eq!(first, advance(&mut b));
+    assert_ne!(first.2.params, advance(&mut learner(config.clone(), 5)).2.params);
+    let mut resumed = learner(config, 6);
+    resumed.load_all(&first.2).unwrap();
+    assert_eq!(advance(&mut a), advance(&mut resumed));
+}
+
+#[test]
+fn settings_that_cannot_work_are_named() {
+    for (config, expected) in [
+        (
+            Config { replay_capacity: 10, ..Config::default() },
+            "`replay_capacity` = 10 is smaller than `batch_size` = 32",
+        ),
+        (Config { update_every_steps: 0, ..Config::default() }, "`update_every_steps` must be at least 1"),
+        (Config { gamma: 1.5, ..Config::default() }, "`gamma` = 1.5 must lie between 0 and 1"),
+        (Config { learning_rate: f64::NAN, ..Config::default() }, "`learning_rate` = NaN must not be negative"),
+        (Config { distribution: Distribution::Categorical, atoms: 1, ..Config::default() }, "`atoms` ≥ 2"),
+    ] {
+        let said = config.check().unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+    }
+}
