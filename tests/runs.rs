@@ -82,7 +82,8 @@ fn the_seed_decides_everything() {
     assert_eq!(rows(&dir.join("one"), "episodes.csv"), rows(&dir.join("same"), "episodes.csv"));
 }
 
-/// A run that is stopped and resumed equals one that never stopped, bit for bit, where environments save their state.
+/// A run that is stopped and resumed equals one that never stopped, bit for bit, where environments save their state:
+/// networks, optimisers, random streams, replay memories and priorities.
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     for env in [
@@ -90,26 +91,43 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         "id = 'Pendulum'\nnormalise_obs = true\nnormalise_reward = true",
         "id = 'Catch'\nhistory = 3",
     ] {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
         // The schedule must not depend on where a session ends.
-        let text = CARTPOLE.replace("id = 'CartPole'", env) + "anneal_steps = 4000\n";
-        file(dir, "a.toml", &text);
-        succeeds(dir, &["train", "a.toml", "--run-dir", "whole"]);
-        succeeds(dir, &["train", "a.toml", "--run-dir", "parts", "--steps", "1500"]);
-        succeeds(dir, &["train", "--resume", "parts", "--steps", "2700"]);
-        succeeds(dir, &["train", "--resume", "parts", "--steps", "4000"]);
-        let [whole, parts] = ["whole", "parts"].map(|run| read(checkpoints(&dir.join(run)).last().unwrap()).unwrap());
-        assert_eq!(whole.step, parts.step, "{env}");
-        assert_eq!(whole.params, parts.params, "{env}");
-        assert_eq!(whole.arrays, parts.arrays, "{env}");
-        let (mut a, mut b) = (whole.state, parts.state);
-        assert!(a.remove("run.elapsed_seconds") != b.remove("run.elapsed_seconds"));
-        assert_eq!(a, b, "{env}");
-        assert_eq!(rows(&dir.join("whole"), "episodes.csv"), rows(&dir.join("parts"), "episodes.csv"), "{env}");
-        let commands = fs::read_to_string(dir.join("parts/command.txt")).unwrap();
-        assert_eq!(commands.lines().count(), 3);
+        resumed_equals_whole(&(CARTPOLE.replace("id = 'CartPole'", env) + "anneal_steps = 4000\n"));
     }
+    for (env, settings) in [
+        ("id = 'CartPole'", "prioritized = true\nbeta_steps = 4000\n"),
+        (
+            "id = 'Catch'\nhistory = 3",
+            "replay_compression = true\nn_step = 3\nnoisy_sigma = 0.5\nprioritized = true\nbeta_steps = 4000\npriority.by = 'rank'\n",
+        ),
+    ] {
+        let text = format!(
+            "algorithm = 'dqn'\nsteps = 4000\n[env]\nnum_envs = 2\n{env}\n[network]\nhidden = [16]\n[dqn]\nthreads = 1\noverlap = false\nlearning_starts = 200\nreplay_capacity = 1000\ntarget_every_steps = 50\n{settings}"
+        );
+        resumed_equals_whole(&text);
+    }
+}
+
+fn resumed_equals_whole(text: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", text);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "whole"]);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "parts", "--steps", "1500"]);
+    succeeds(dir, &["train", "--resume", "parts", "--steps", "2700"]);
+    succeeds(dir, &["train", "--resume", "parts", "--steps", "4000"]);
+    let [whole, parts] = ["whole", "parts"].map(|run| read(checkpoints(&dir.join(run)).last().unwrap()).unwrap());
+    assert_eq!(whole.step, parts.step, "{text}");
+    assert_eq!(whole.params, parts.params, "{text}");
+    assert_eq!(whole.arrays, parts.arrays, "{text}");
+    let (mut a, mut b) = (whole.state, parts.state);
+    assert!(a.remove("run.elapsed_seconds") != b.remove("run.elapsed_seconds"));
+    // Frames lie in as many files as there were saves.
+    assert_eq!(a.remove("replay.segments").is_some(), b.remove("replay.segments").is_some());
+    assert_eq!(a, b, "{text}");
+    assert_eq!(rows(&dir.join("whole"), "episodes.csv"), rows(&dir.join("parts"), "episodes.csv"), "{text}");
+    let commands = fs::read_to_string(dir.join("parts/command.txt")).unwrap();
+    assert_eq!(commands.lines().count(), 3);
 }
 
 /// A run that was killed outright goes on from its checkpoint; its files are cut back to there first.

@@ -20,6 +20,8 @@ pub enum Command {
     Train(Train),
     /// Play episodes with a trained agent and report their returns
     Eval(Eval),
+    /// Film a trained agent playing an episode: a GIF
+    Watch(Watch),
     /// List environments, or those whose name contains FILTER
     Envs {
         /// Part of a name
@@ -57,6 +59,33 @@ pub struct Train {
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Where the network lives: cpu, cuda, cuda:N or auto
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Film the trained agent when all steps are done, as `playfield watch` does
+    #[arg(long)]
+    pub gif: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Watch {
+    /// The run's folder
+    pub run: PathBuf,
+    /// The file to write [default: videos/<step>.gif in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    pub gif: Option<PathBuf>,
+    /// Seconds to film at most
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// The seed of the environment and of sampled actions
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Take the best action rather than sample one
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Use the checkpoint with the best training return rather than the latest
+    #[arg(long)]
+    pub best: bool,
+    /// Where the network lives: cpu, cuda, cuda:N or auto [default: as in training]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }

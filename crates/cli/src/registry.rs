@@ -74,6 +74,7 @@ impl Registry {
         let result = match &cli.command {
             Command::Train(args) => commands::train(&self, args),
             Command::Eval(args) => commands::eval(&self, args),
+            Command::Watch(args) => commands::watch(&self, args),
             Command::Envs { filter } => commands::envs(&self, filter.as_deref()),
             Command::Doctor => commands::doctor(),
         };

@@ -37,23 +37,50 @@ pub struct Array {
     pub data: Vec<u8>,
 }
 
+/// A type of numbers that an [`Array`] can hold.
+pub trait Number: Sized + Copy {
+    /// Its name in a safetensors file.
+    const TYPE: ArrayType;
+    /// Appends the number's bytes, little-endian.
+    fn put(self, bytes: &mut Vec<u8>);
+    /// The number of these bytes.
+    fn take(bytes: &[u8]) -> Self;
+}
+
+macro_rules! numbers {
+    ($($number:ty = $name:ident),*) => {$(
+        impl Number for $number {
+            const TYPE: ArrayType = ArrayType::$name;
+            fn put(self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_le_bytes());
+            }
+            fn take(bytes: &[u8]) -> Self {
+                Self::from_le_bytes(bytes.try_into().expect("chunks of this size"))
+            }
+        }
+    )*};
+}
+
+numbers!(u8 = U8, i32 = I32, u64 = U64, f32 = F32, f64 = F64);
+
 impl Array {
-    /// A `f32` array.
-    pub fn f32(shape: &[usize], values: &[f32]) -> Self {
-        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self { dtype: ArrayType::F32, shape: shape.to_vec(), data }
+    /// An array of `shape` that holds `values`.
+    pub fn new<T: Number>(shape: &[usize], values: &[T]) -> Self {
+        let mut data = Vec::with_capacity(size_of_val(values));
+        values.iter().for_each(|v| v.put(&mut data));
+        Self { dtype: T::TYPE, shape: shape.to_vec(), data }
     }
 
-    /// An array of bytes.
-    pub fn u8(shape: &[usize], values: &[u8]) -> Self {
-        Self { dtype: ArrayType::U8, shape: shape.to_vec(), data: values.to_vec() }
+    /// Its numbers, or `None` where it holds another type.
+    pub fn values<T: Number>(&self) -> Option<Vec<T>> {
+        (self.dtype == T::TYPE).then(|| self.data.chunks_exact(size_of::<T>()).map(T::take).collect())
     }
 
     /// A buffer of observations.
     pub fn from_obs(obs: &Obs) -> Self {
         match obs {
-            Obs::U8(v) => Self::u8(&[v.len()], v),
-            Obs::F32(v) => Self::f32(&[v.len()], v),
+            Obs::U8(v) => Self::new(&[v.len()], v),
+            Obs::F32(v) => Self::new(&[v.len()], v),
         }
     }
 
@@ -61,16 +88,10 @@ impl Array {
     pub fn to_obs(&self, dtype: Dtype, len: usize) -> Option<Obs> {
         let obs = match (dtype, self.dtype) {
             (Dtype::U8, ArrayType::U8) => Obs::U8(self.data.clone()),
-            (Dtype::F32, ArrayType::F32) => Obs::F32(self.to_f32()?),
+            (Dtype::F32, ArrayType::F32) => Obs::F32(self.values()?),
             _ => return None,
         };
         (obs.len() == len).then_some(obs)
-    }
-
-    /// The numbers of a `f32` array, or `None` where it holds another type.
-    pub fn to_f32(&self) -> Option<Vec<f32>> {
-        let chunks = self.data.as_chunks::<4>().0;
-        (self.dtype == ArrayType::F32).then(|| chunks.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 }
 
@@ -166,6 +187,11 @@ impl Checkpoints {
     /// The checkpoints in `dir`, of which the last `keep` and the best stay.
     pub fn new(dir: impl Into<PathBuf>, keep: usize) -> Self {
         Self { dir: dir.into(), keep: keep.max(1) }
+    }
+
+    /// Their folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Writes a checkpoint, then removes the ones that are no longer kept. Returns its folder.
@@ -339,8 +365,8 @@ mod tests {
 
     fn snapshot(step: u64) -> Snapshot {
         let mut s = Snapshot { step, ..Snapshot::default() };
-        s.params.insert("a.weight".into(), Array::f32(&[2, 2], &[1.0, -2.5, f32::MIN_POSITIVE, 4.0]));
-        s.arrays.insert("obs".into(), Array::u8(&[3], &[1, 2, 255]));
+        s.params.insert("a.weight".into(), Array::new(&[2, 2], &[1.0, -2.5, f32::MIN_POSITIVE, 4.0]));
+        s.arrays.insert("obs".into(), Array::new(&[3], &[1_u8, 2, 255]));
         s.put("x", &0.1_f64);
         s
     }

@@ -8,6 +8,17 @@ use crate::{Action, Actions, EnvConfig, EnvSpec, Error, ObsMut, Result, Step, St
 /// A saved state: JSON, so that loading it executes nothing.
 pub type State = serde_json::Value;
 
+/// A picture in colours, as a person sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Red, green and blue of each pixel, row by row.
+    pub rgb: Vec<u8>,
+}
+
 /// One environment. It is built on the thread that steps it, so it need not be `Send`.
 pub trait Env {
     /// What it observes and accepts.
@@ -38,6 +49,14 @@ pub trait Env {
     /// [`Error::Env`] where it is not this environment's state.
     fn load_state(&mut self, _state: &State) -> Result<()> {
         Err(Error::env(&self.spec().id, "this environment cannot restore a saved state"))
+    }
+
+    /// A picture of how it stands, or `None` where it has none. Wrappers pass it on.
+    ///
+    /// # Errors
+    /// [`Error::Env`] where the environment fails.
+    fn render(&mut self) -> Result<Option<Image>> {
+        Ok(None)
     }
 
     /// Lives left in the game (0 where the environment has none), for wrappers that act on a lost life.
@@ -96,6 +115,15 @@ pub trait VecEnv {
         Err(Error::env(&self.spec().id, "this environment cannot restore a saved state"))
     }
 
+    /// A picture of how the first environment stands, or `None` where it has none. Batches that are made for speed have
+    /// none.
+    ///
+    /// # Errors
+    /// [`Error::Env`] where the environment fails.
+    fn render(&mut self) -> Result<Option<Image>> {
+        Ok(None)
+    }
+
     /// What wrappers learnt from data and a player needs (running mean and variance), or `None` where nothing was.
     /// Unlike [`save_state`](Self::save_state) it exists whatever the environments can save.
     fn save_statistics(&self) -> Option<State> {
@@ -131,6 +159,9 @@ pub trait EnvSource: Send + Sync {
     fn defaults(&self) -> toml::Table {
         toml::Table::new()
     }
+
+    /// Changes `config` so that an environment made from it shows [pictures](Env::render), where that must be asked for.
+    fn ask_for_pictures(&self, _config: &mut EnvConfig) {}
 
     /// One environment, unwrapped. Called on the thread that will step it.
     ///

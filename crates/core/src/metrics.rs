@@ -44,6 +44,9 @@ pub trait Sink {
         Ok(())
     }
 
+    /// Takes a line for whoever watches.
+    fn say(&mut self, _line: &str) {}
+
     /// Learns how far the run is; called every few milliseconds, so it must be cheap.
     fn tick(&mut self, _step: u64) {}
 
@@ -62,6 +65,9 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
     }
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
         (**self).episode(row)
+    }
+    fn say(&mut self, line: &str) {
+        (**self).say(line);
     }
     fn tick(&mut self, step: u64) {
         (**self).tick(step);
@@ -125,12 +131,17 @@ impl PhaseTimer {
     pub fn time<T>(&mut self, tag: &'static str, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        let elapsed = start.elapsed();
+        self.add(tag, Some(start.elapsed()));
+        result
+    }
+
+    /// Adds a time that was measured elsewhere, where there is one.
+    pub fn add(&mut self, tag: &'static str, elapsed: Option<Duration>) {
+        let Some(elapsed) = elapsed else { return };
         match self.phases.iter_mut().find(|(t, ..)| *t == tag) {
             Some((_, sum, count)) => (*sum, *count) = (*sum + elapsed, *count + 1),
             None => self.phases.push((tag, elapsed, 1)),
         }
-        result
     }
 
     /// Milliseconds per call since the last report, and starts anew.

@@ -1,6 +1,6 @@
 //! What acts: all that evaluation needs to know about an agent.
 
-use crate::{Actions, Obs, Result, Snapshot};
+use crate::{Actions, Obs, Result};
 
 /// How an action is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,4 @@ pub trait Policy {
 
     /// Starts the policy's random stream anew.
     fn seed(&mut self, seed: u64);
-
-    /// Writes the parameters, under their canonical (PyTorch-layout) names.
-    fn save(&self, snapshot: &mut Snapshot);
 }

@@ -5,6 +5,7 @@
 
 use crate::metrics::{EpisodeRow, Row, Sink, Window};
 use crate::{Checkpoints, EpisodeEnd, Error, Result, Snapshot};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -147,6 +148,16 @@ impl Run {
     /// What to continue from, once; `None` for a fresh run.
     pub fn take_resume(&mut self) -> Option<Snapshot> {
         self.resume.take()
+    }
+
+    /// Where checkpoints lie, and what an algorithm keeps beside them; `None` where nothing is saved.
+    pub fn checkpoint_dir(&self) -> Option<&Path> {
+        self.checkpoints.as_ref().map(Checkpoints::dir)
+    }
+
+    /// Tells whoever watches.
+    pub fn say(&mut self, line: &str) {
+        self.sinks.iter_mut().for_each(|s| s.say(line));
     }
 
     /// Whether training continues after `step` agent steps. Also moves the progress bar.

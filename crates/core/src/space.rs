@@ -100,7 +100,7 @@ impl Obs {
     }
 }
 
-impl ObsRef<'_> {
+impl<'a> ObsRef<'a> {
     /// How many numbers.
     pub fn len(&self) -> usize {
         match self {
@@ -112,6 +112,28 @@ impl ObsRef<'_> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The pixels of what is known to be [`Dtype::U8`].
+    ///
+    /// # Panics
+    /// If it holds `f32`: a bug of the caller.
+    pub fn u8(self) -> &'a [u8] {
+        match self {
+            Self::U8(v) => v,
+            Self::F32(_) => panic!("the observation is f32, not u8"),
+        }
+    }
+
+    /// The numbers of what is known to be [`Dtype::F32`].
+    ///
+    /// # Panics
+    /// If it holds `u8`: a bug of the caller.
+    pub fn f32(self) -> &'a [f32] {
+        match self {
+            Self::F32(v) => v,
+            Self::U8(_) => panic!("the observation is u8, not f32"),
+        }
     }
 
     /// An owned copy.

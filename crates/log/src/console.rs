@@ -119,6 +119,10 @@ impl Sink for Console {
         Ok(())
     }
 
+    fn say(&mut self, line: &str) {
+        self.print(line);
+    }
+
     fn tick(&mut self, step: u64) {
         if let (Out::Bar(bar), true) = (&self.out, self.ticked.elapsed() >= TICK) {
             bar.set_position(step);

@@ -13,6 +13,7 @@ pub mod actor_critic;
 pub mod config;
 pub mod conv;
 pub mod device;
+mod fused;
 pub mod heads;
 pub mod init;
 pub mod input;

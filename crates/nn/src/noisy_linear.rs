@@ -86,7 +86,7 @@ mod tests {
         let tensor = |name: &str| {
             let array = &named[&format!("noisy.{name}")];
             let shape: Vec<i64> = array.shape.iter().map(|&d| d as i64).collect();
-            Tensor::from_slice(&array.to_f32().unwrap()).view(&shape[..])
+            Tensor::from_slice(&array.values::<f32>().unwrap()).view(&shape[..])
         };
         assert!((tensor("weight_sigma") - 0.5 / 3_f64.sqrt()).abs().max().double_value(&[]) < 1e-7);
         let weight = tensor("weight") + tensor("weight_sigma") * noise.output.outer(&noise.input);

@@ -1,5 +1,8 @@
 //! Optimisers on a flat buffer, with state that can be saved: libtorch's cannot, through `tch`, and exact resume needs it.
+//!
+//! On the processor a step is one pass over memory (`fused`); elsewhere the same in tensor operations.
 
+use crate::fused::{Buffers, Step};
 use crate::params::Params;
 use playfield_core::{Result, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -84,10 +87,16 @@ impl Optimizer {
     /// the norm before scaling.
     pub fn step(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> f64 {
         self.updates += 1;
+        if let Some(buffers) = Buffers::of(params, &self.square, self.mean.as_ref()) {
+            let norm = buffers.norm();
+            let scale = clip(norm, max_norm);
+            buffers.step(Step { config: &self.config, learning_rate, scale, updates: self.updates });
+            return norm;
+        }
         let norm = no_grad(|| {
             let grad = params.grads().to_kind(Kind::Float);
             let norm = grad.norm().double_value(&[]);
-            let scale = if max_norm > 0.0 && norm > max_norm { max_norm / norm } else { 1.0 };
+            let scale = clip(norm, max_norm);
             let grad = if scale == 1.0 { grad } else { grad * scale };
             self.apply(&mut params.master().shallow_clone(), &grad, learning_rate);
             norm
@@ -150,5 +159,62 @@ impl Optimizer {
             }
         }
         Ok(())
+    }
+}
+
+/// What a gradient of this norm is multiplied with.
+fn clip(norm: f64, max_norm: f64) -> f64 {
+    if max_norm > 0.0 && norm > max_norm { max_norm / norm } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::Init;
+    use crate::params::{Builder, to_vec};
+    use playfield_core::rng::stream;
+    use tch::Device;
+
+    /// The pass over memory equals the tensor operations: every rule, clipped or not, over a few steps and more than a
+    /// chunk, in both precisions, down to the bf16 weights.
+    #[test]
+    fn one_pass_equals_tensor_operations() {
+        let rules = [
+            (Rule::RmsProp, false, true),
+            (Rule::RmsProp, false, false),
+            (Rule::RmsProp, true, true),
+            (Rule::RmsProp, true, false),
+            (Rule::Adam, false, false),
+        ];
+        for ((rule, centred, eps_inside_root), kind) in
+            rules.iter().flat_map(|&r| [(r, Kind::Float), (r, Kind::BFloat16)])
+        {
+            let config = OptimizerConfig { rule, centred, eps_inside_root, eps: 1e-3, ..OptimizerConfig::default() };
+            let params = || {
+                let mut rng = stream(1, "start");
+                let mut b = Builder::new(&mut rng);
+                b.param("p", &[2_777], Init::Uniform { fan_in: 3 });
+                b.finish(Device::Cpu, kind)
+            };
+            let (mut one, mut other) = (params(), params());
+            let [mut fused, mut plain] = [&one, &other].map(|p| Optimizer::new(config.clone(), p));
+            for t in 0..5 {
+                let gradient = |i: usize| ((i * 31 + t * 17) % 101) as f32 / 50.0 - 1.0;
+                let gradient = Tensor::from_slice(&(0..one.grads().numel()).map(gradient).collect::<Vec<_>>());
+                no_grad(|| [&one, &other].into_iter().for_each(|p| p.grads().shallow_clone().copy_(&gradient)));
+                let norm = fused.step(&mut one, 0.01, 7.0);
+                plain.updates += 1;
+                let grad = other.grads().to_kind(Kind::Float);
+                let expected = grad.norm().double_value(&[]);
+                assert!((norm / expected - 1.0).abs() < 1e-6, "{norm}, {expected}");
+                no_grad(|| plain.apply(&mut other.master().shallow_clone(), &(grad * clip(expected, 7.0)), 0.01));
+                other.updated();
+                for (a, b) in to_vec(one.master()).iter().zip(to_vec(other.master())) {
+                    assert!((a - b).abs() < 2e-6, "{config:?}: {a}, {b}");
+                }
+                let rounded = one.master().to_kind(kind);
+                assert_eq!(to_vec(one.weights().flat()), to_vec(&rounded), "what layers compute with");
+            }
+        }
     }
 }

@@ -201,6 +201,11 @@ impl Params {
         self.updated();
     }
 
+    /// Copies what layers compute with from `other`, and nothing else.
+    pub fn follow(&mut self, other: &Self) {
+        self.weights.copy_from(&other.weights);
+    }
+
     /// Another set of parameters with the same layout and values, computing in the same precision.
     pub fn duplicate(&self) -> Self {
         Self::new(self.segments.clone(), self.master.copy(), self.weights.flat.kind())
@@ -211,7 +216,7 @@ impl Params {
         let flat = flat.to_device(Device::Cpu);
         let array = |s: &Segment| {
             let values = to_vec(&s.view(&flat).contiguous());
-            Array::f32(&s.shape.iter().map(|&d| d as usize).collect::<Vec<_>>(), &values)
+            Array::new(&s.shape.iter().map(|&d| d as usize).collect::<Vec<_>>(), &values)
         };
         self.segments.iter().map(|s| (s.name.clone(), array(s))).collect()
     }
@@ -245,7 +250,7 @@ impl Params {
             let wrong = |what: String| Error::checkpoint("model", format!("'{}' {what}: another network?", s.name));
             let array = arrays.get(&s.name).ok_or_else(|| wrong("is missing".into()))?;
             let shape: Vec<i64> = array.shape.iter().map(|&d| d as i64).collect();
-            let values = array.to_f32().filter(|_| shape == s.shape);
+            let values = array.values::<f32>().filter(|_| shape == s.shape);
             let values = values.ok_or_else(|| wrong(format!("has shape {shape:?}, not {:?}", s.shape)))?;
             no_grad(|| s.view(flat).copy_(&Tensor::from_slice(&values).view(&s.shape[..])));
         }

@@ -93,6 +93,17 @@ impl QNetwork {
         Self { params, layers, input, noise: Vec::new() }
     }
 
+    /// How many actions it values.
+    pub fn actions(&self) -> usize {
+        self.layers.actions as usize
+    }
+
+    /// Takes the weights of another network of the same layout: those that layers compute with, not the master. For an
+    /// actor, which neither learns nor saves.
+    pub fn follow(&mut self, other: &Self) {
+        self.params.follow(&other.params);
+    }
+
     /// Draws new noise for the noisy layers; of a network without any, nothing happens.
     pub fn draw_noise(&mut self, rng: &mut Rng) {
         let flat = self.params.weights().flat();

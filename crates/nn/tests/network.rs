@@ -80,7 +80,7 @@ fn the_published_networks_equal_pytorch() {
             let weight = &shapes[&name.replace("bias", "weight")];
             let bound = 1.0 / (weight[1..].iter().product::<usize>() as f64).sqrt();
             let values = numbers(array.shape.iter().product(), i as u32).map(|u| ((2.0 * u - 1.0) * bound) as f32);
-            *array = Array::f32(&array.shape, &values.collect::<Vec<_>>());
+            *array = Array::new(&array.shape, &values.collect::<Vec<_>>());
         }
         net.params.load(&snapshot).unwrap();
 
@@ -93,7 +93,7 @@ fn the_published_networks_equal_pytorch() {
         let gradients = net.params.named(net.params.grads());
         assert!(gradients.keys().eq(golden.gradients.keys()));
         for (i, (name, [norm, product])) in golden.gradients.iter().enumerate() {
-            let g: Vec<f64> = gradients[name].to_f32().unwrap().into_iter().map(f64::from).collect();
+            let g: Vec<f64> = gradients[name].values::<f32>().unwrap().into_iter().map(f64::from).collect();
             let actual_norm = g.iter().map(|x| x * x).sum::<f64>().sqrt();
             let actual_product: f64 =
                 g.iter().zip(numbers(g.len(), 100 + i as u32)).map(|(g, u)| g * (2.0 * u - 1.0)).sum();
@@ -127,7 +127,7 @@ fn canonical(net: &ActorCritic) -> BTreeMap<String, Tensor> {
     let named = net.params.named(net.params.master());
     let tensor = |a: &Array| {
         let shape: Vec<i64> = a.shape.iter().map(|&d| d as i64).collect();
-        Tensor::from_slice(&a.to_f32().unwrap()).view(&shape[..]).set_requires_grad(true)
+        Tensor::from_slice(&a.values::<f32>().unwrap()).view(&shape[..]).set_requires_grad(true)
     };
     named.iter().map(|(name, array)| (name.clone(), tensor(array))).collect()
 }
@@ -163,7 +163,7 @@ fn forward_and_backward_equal_plain_operators() {
         loss(&l, &v).backward();
         let grads = net.params.named(&net.params.grads().to_kind(Kind::Float));
         for (name, tensor) in &oracle {
-            let grad = Tensor::from_slice(&grads[name].to_f32().unwrap()).view(&tensor.size()[..]);
+            let grad = Tensor::from_slice(&grads[name].values::<f32>().unwrap()).view(&tensor.size()[..]);
             let difference = difference(&grad, &tensor.grad());
             assert!(difference < tolerance, "{name}: {difference} in {precision:?}, standardise = {standardise}");
         }
@@ -280,7 +280,7 @@ fn a_dueling_network_adds_value_and_centred_advantage() {
         let tensor = |name: &str| {
             let array = &params[name];
             let shape: Vec<i64> = array.shape.iter().map(|&d| d as i64).collect();
-            Tensor::from_slice(&array.to_f32().unwrap()).view(&shape[..])
+            Tensor::from_slice(&array.values::<f32>().unwrap()).view(&shape[..])
         };
         let linear = |x: &Tensor, name: &str| {
             x.linear(&tensor(&format!("{name}.weight")), Some(&tensor(&format!("{name}.bias"))))
@@ -305,7 +305,7 @@ fn a_noisy_network_is_noisy_until_quiet() {
     for (noisy_sigma, noisy) in [(0.5, true), (0.0, false)] {
         let q = QConfig { dueling: true, noisy_sigma, atoms: 1 };
         let mut net = QNetwork::new(&NetworkConfig::default(), q, &spec, "cpu", &mut stream(7, "init")).unwrap();
-        let mut say = |net: &mut QNetwork| to_vec(&net.forward(ObsRef::F32(&obs), 1));
+        let say = |net: &mut QNetwork| to_vec(&net.forward(ObsRef::F32(&obs), 1));
         let quiet = say(&mut net);
         net.draw_noise(&mut stream(1, "noise"));
         let first = say(&mut net);

@@ -12,8 +12,13 @@
 //! are there, and until the ring overwrites a frame that its observation is stacked of. Observations and n-step returns
 //! are put together when a transition is drawn, from single steps and single frames.
 
-use crate::frames::Frames;
-use playfield_core::{Actions, EnvSpec, Error, Obs, ObsMut, ObsRef, Result, StepBatch, history};
+use crate::frames::{Frames, Scratch};
+use crate::memory;
+use crate::segments::put_bytes;
+use playfield_core::{
+    Actions, Array, Dtype, EnvSpec, Error, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, history,
+};
+use serde::{Deserialize, Serialize};
 
 /// The slot's frame is an episode's first: nothing before it belongs to its history.
 const FIRST: u8 = 1;
@@ -35,7 +40,7 @@ pub struct FrameRing {
     flags: Vec<u8>,
     lanes: Vec<Lane>,
     /// Slots of one lane.
-    len: usize,
+    lane_len: usize,
     history: usize,
     frame_len: usize,
     n_step: usize,
@@ -44,8 +49,21 @@ pub struct FrameRing {
     changes: Changes,
 }
 
+/// What a ring holds, and what it makes of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RingConfig {
+    /// How many steps, over all environments.
+    pub capacity: usize,
+    /// How many rewards a return sums.
+    pub n_step: usize,
+    /// Discount of rewards per step.
+    pub gamma: f64,
+    /// Whether frames lie compressed: a tenth of the memory or less on Atari, for some time at each draw.
+    pub compress: bool,
+}
+
 /// One environment's ring. Positions count every slot ever written; position p lies in slot p mod len.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Lane {
     /// Position after the newest.
     written: u64,
@@ -96,11 +114,12 @@ impl Transitions {
 }
 
 impl FrameRing {
-    /// A memory of `capacity` slots for `envs` environments together, for `n_step` returns discounted by `gamma`.
+    /// A memory for `envs` environments of `spec`.
     ///
     /// # Errors
-    /// [`Error::Config`] where a ring would be too short for a single transition.
-    pub fn new(spec: &EnvSpec, envs: usize, capacity: usize, n_step: usize, gamma: f64) -> Result<Self> {
+    /// [`Error::Config`] where a ring would be too short for a single transition, or the machine has less memory.
+    pub fn new(spec: &EnvSpec, envs: usize, config: RingConfig) -> Result<Self> {
+        let RingConfig { capacity, n_step, gamma, compress } = config;
         let len = capacity / envs.max(1);
         let least = spec.history + n_step + 2;
         if n_step == 0 || len < least {
@@ -110,14 +129,24 @@ impl FrameRing {
                 least * envs
             )));
         }
+        let (needed, available) = (Self::bytes(spec, config), memory::available());
+        if let Some(available) = available.filter(|&a| a < needed) {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            return Err(Error::config(format!(
+                "a replay of {capacity} steps takes {:.2} GB and this machine has {:.2} GB left: lower `replay_capacity`{}",
+                gigabytes(needed),
+                gigabytes(available),
+                if spec.dtype == Dtype::U8 && !compress { ", or set `replay_compression` = true" } else { "" }
+            )));
+        }
         let slots = len * envs;
         Ok(Self {
-            frames: Frames::new(spec.dtype, spec.frame_len(), slots),
+            frames: Frames::new(spec.dtype, spec.frame_len(), slots, compress)?,
             actions: vec![0; slots],
             rewards: vec![0.0; slots],
             flags: vec![0; slots],
             lanes: vec![Lane::default(); envs],
-            len,
+            lane_len: len,
             history: spec.history,
             frame_len: spec.frame_len(),
             n_step,
@@ -127,9 +156,16 @@ impl FrameRing {
         })
     }
 
-    /// Bytes that such a memory takes when it is full.
-    pub fn bytes(spec: &EnvSpec, capacity: usize) -> u64 {
-        Frames::bytes(spec.dtype, spec.frame_len(), capacity) + 9 * capacity as u64
+    /// Bytes that such a memory takes when it is full. Of compressed frames nobody knows beforehand: a sixth is assumed,
+    /// twice what Atari's games need.
+    pub fn bytes(spec: &EnvSpec, config: RingConfig) -> u64 {
+        let frames = Frames::bytes(spec.dtype, spec.frame_len(), config.capacity);
+        (if config.compress { frames / 6 } else { frames }) + 9 * config.capacity as u64
+    }
+
+    /// Bytes that it takes now (plain frames: once every slot was written).
+    pub fn resident_bytes(&self) -> u64 {
+        self.frames.resident_bytes() + 9 * self.capacity() as u64
     }
 
     /// How many slots, and so the bound of an index.
@@ -198,10 +234,11 @@ impl FrameRing {
     pub fn gather(&self, indices: &[usize], out: &mut Transitions) {
         assert_eq!(indices.len(), out.len());
         let obs_len = self.frame_len * self.history;
+        let mut scratch = Scratch::default();
         for (row, &index) in indices.iter().enumerate() {
             assert!(self.contains(index), "transition {index} cannot be sampled");
-            let lane = index / self.len;
-            let position = self.position(lane, index % self.len);
+            let lane = index / self.lane_len;
+            let position = self.position(lane, index % self.lane_len);
             let (mut r_t, mut discount, mut steps) = (0.0, 1.0, 0);
             while steps < self.n_step as u64 {
                 let slot = self.slot(lane, position + steps);
@@ -217,25 +254,88 @@ impl FrameRing {
             }
             (out.r_t[row], out.discount_t[row]) = (r_t, discount);
             out.a_tm1[row] = i64::from(self.actions[index]);
-            self.stack(lane, position, out.s_tm1.slice_mut(row * obs_len, obs_len));
-            self.stack(lane, position + steps, out.s_t.slice_mut(row * obs_len, obs_len));
+            scratch.clear();
+            self.stack(lane, position, &mut scratch, out.s_tm1.slice_mut(row * obs_len, obs_len));
+            self.stack(lane, position + steps, &mut scratch, out.s_t.slice_mut(row * obs_len, obs_len));
+        }
+    }
+
+    /// Writes everything but the frames (see [`Segments`](crate::Segments)) into `snapshot`.
+    pub fn save(&self, snapshot: &mut Snapshot) {
+        snapshot.put("replay.lanes", &self.lanes);
+        snapshot.put("replay.frame", &(self.frame_len, self.lane_len));
+        let n = [self.capacity()];
+        snapshot.arrays.insert("replay.actions".into(), Array::new(&n, &self.actions));
+        snapshot.arrays.insert("replay.rewards".into(), Array::new(&n, &self.rewards));
+        snapshot.arrays.insert("replay.flags".into(), Array::new(&n, &self.flags));
+    }
+
+    /// Takes what [`save`](Self::save) wrote. Frames come after it.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it is missing or of another memory; the ring is as it was then.
+    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let wrong = || Error::checkpoint("replay", "of another size or environment");
+        let (lanes, frame): (Vec<Lane>, (usize, usize)) =
+            (snapshot.get("replay.lanes")?, snapshot.get("replay.frame")?);
+        let actions = snapshot.array("replay.actions")?.values().ok_or_else(wrong)?;
+        let rewards = snapshot.array("replay.rewards")?.values().ok_or_else(wrong)?;
+        let flags = snapshot.array("replay.flags")?.values().ok_or_else(wrong)?;
+        let n = self.capacity();
+        let sizes = (actions.len(), rewards.len(), flags.len(), lanes.len(), frame);
+        if sizes != (n, n, n, self.lanes.len(), (self.frame_len, self.lane_len)) {
+            return Err(wrong());
+        }
+        (self.actions, self.rewards, self.flags, self.lanes) = (actions, rewards, flags, lanes);
+        self.ready = self.flags.iter().filter(|&&f| f & READY != 0).count();
+        Ok(())
+    }
+
+    /// The oldest position of each lane, and the one after its newest.
+    pub(crate) fn extent(&self) -> (Vec<u64>, Vec<u64>) {
+        self.lanes.iter().map(|lane| (lane.written.saturating_sub(self.lane_len as u64), lane.written)).unzip()
+    }
+
+    /// Appends the bytes of the frame at a position.
+    pub(crate) fn frame_bytes(&self, lane: usize, position: u64, bytes: &mut Vec<u8>) {
+        let (slot, mut scratch) = (self.slot(lane, position), Scratch::default());
+        self.frames.load(slot, &mut scratch);
+        put_bytes(self.frames.read(slot, &scratch), bytes);
+    }
+
+    /// Bytes of one frame.
+    pub(crate) fn frame_byte_len(&self) -> usize {
+        Frames::bytes(self.frames.dtype(), self.frame_len, 1) as usize
+    }
+
+    /// Writes the frame at a position, of its bytes.
+    pub(crate) fn restore_frame(&mut self, lane: usize, position: u64, bytes: &[u8]) {
+        let slot = self.slot(lane, position);
+        match self.frames.dtype() {
+            Dtype::U8 => self.frames.write(slot, ObsRef::U8(bytes)),
+            Dtype::F32 => {
+                let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+                self.frames.write(slot, ObsRef::F32(&numbers));
+            }
         }
     }
 
     /// The observation at a position: its frame and those before it in its episode.
-    fn stack(&self, lane: usize, position: u64, out: ObsMut<'_>) {
+    fn stack(&self, lane: usize, position: u64, scratch: &mut Scratch, out: ObsMut<'_>) {
         let mut first = position;
         while position - first + 1 < self.history as u64 && self.flags[self.slot(lane, first)] & FIRST == 0 {
             first -= 1;
         }
-        let frames = (first..=position).map(|p| self.frames.read(self.slot(lane, p)));
-        history::stack(frames, self.history, out);
+        let slots = (first..=position).map(|p| self.slot(lane, p));
+        slots.clone().for_each(|slot| self.frames.load(slot, scratch));
+        let frames: Vec<_> = slots.map(|slot| self.frames.read(slot, scratch)).collect();
+        history::stack(&frames, self.history, out);
     }
 
     /// Writes the next slot of a lane over its oldest one.
     fn write(&mut self, lane: usize, frame: ObsRef<'_>, flags: u8) {
         let position = self.lanes[lane].written;
-        if let Some(oldest) = position.checked_sub(self.len as u64) {
+        if let Some(oldest) = position.checked_sub(self.lane_len as u64) {
             // The oldest frame goes, and with it every transition whose observation is stacked of it.
             self.leave(self.slot(lane, oldest));
             for later in oldest + 1..oldest + self.history as u64 {
@@ -279,13 +379,13 @@ impl FrameRing {
     }
 
     fn slot(&self, lane: usize, position: u64) -> usize {
-        lane * self.len + (position % self.len as u64) as usize
+        lane * self.lane_len + (position % self.lane_len as u64) as usize
     }
 
     /// The position that lies in `slot` of `lane` now.
     fn position(&self, lane: usize, slot: usize) -> u64 {
         let newest = self.lanes[lane].written - 1;
-        let back = (newest + self.len as u64 - slot as u64) % self.len as u64;
+        let back = (newest + self.lane_len as u64 - slot as u64) % self.lane_len as u64;
         newest - back
     }
 }

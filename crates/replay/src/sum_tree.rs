@@ -8,20 +8,41 @@
 //!
 //! Sums are `f64`, and a parent is always the sum of its children, computed anew: nothing drifts. In `f32`, sums over a
 //! million priorities are so coarse that a draw ends at items of priority 0.
+//!
+//! The same nodes know the smallest priority below them: the bound of all importance weights.
 
-/// Priorities of a fixed number of items, not negative, with their sum.
+/// Priorities of a fixed number of items, not negative, with their sum and the smallest above 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SumTree {
-    nodes: Vec<f64>,
+    nodes: Vec<Node>,
     leaves: usize,
     items: usize,
+    /// Nodes that a change of several priorities goes through, level by level.
+    path: Vec<usize>,
+}
+
+/// A node and its sibling lie in one cache line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(align(16))]
+struct Node {
+    sum: f64,
+    /// The smallest priority above 0; infinite where there is none.
+    min: f64,
+}
+
+impl Node {
+    const EMPTY: Self = Self { sum: 0.0, min: f64::INFINITY };
+
+    fn leaf(priority: f64) -> Self {
+        Self { sum: priority, min: if priority > 0.0 { priority } else { f64::INFINITY } }
+    }
 }
 
 impl SumTree {
     /// `items` items of priority 0.
     pub fn new(items: usize) -> Self {
         let leaves = items.next_power_of_two();
-        Self { nodes: vec![0.0; 2 * leaves], leaves, items }
+        Self { nodes: vec![Node::EMPTY; 2 * leaves], leaves, items, path: Vec::new() }
     }
 
     /// How many items.
@@ -36,26 +57,41 @@ impl SumTree {
 
     /// The sum of all priorities.
     pub fn total(&self) -> f64 {
-        self.nodes[1]
+        self.nodes[1].sum
+    }
+
+    /// The smallest priority above 0, or `None` where there is none.
+    pub fn smallest(&self) -> Option<f64> {
+        Some(self.nodes[1].min).filter(|min| min.is_finite())
     }
 
     /// An item's priority.
     pub fn get(&self, item: usize) -> f64 {
-        self.nodes[self.leaves + item]
+        self.nodes[self.leaves + item].sum
     }
 
-    /// Changes one priority.
+    /// Changes the priorities of `items`; where one appears twice, its last counts. Every node above them is visited once.
     ///
     /// # Panics
-    /// If the priority is negative or not finite: who takes priorities from outside checks them first.
-    pub fn set(&mut self, item: usize, priority: f64) {
-        assert!(item < self.items && priority >= 0.0 && priority.is_finite(), "priority {priority} of item {item}");
-        let mut node = self.leaves + item;
-        self.nodes[node] = priority;
-        while node > 1 {
-            node /= 2;
-            self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1];
+    /// If a priority is negative or not finite: who takes priorities from outside checks them first.
+    pub fn set(&mut self, items: impl IntoIterator<Item = (usize, f64)>) {
+        let mut path = std::mem::take(&mut self.path);
+        path.clear();
+        for (item, priority) in items {
+            assert!(item < self.items && priority >= 0.0 && priority.is_finite(), "priority {priority} of item {item}");
+            self.nodes[self.leaves + item] = Node::leaf(priority);
+            path.push((self.leaves + item) / 2);
         }
+        path.sort_unstable();
+        while path.first().is_some_and(|&node| node > 0) {
+            path.dedup();
+            for node in &mut path {
+                let (left, right) = (self.nodes[2 * *node], self.nodes[2 * *node + 1]);
+                self.nodes[*node] = Node { sum: left.sum + right.sum, min: left.min.min(right.min) };
+                *node /= 2;
+            }
+        }
+        self.path = path;
     }
 
     /// The item at `position` of the priorities laid end to end, `0 ≤ position <` [`total`](Self::total). Items of
@@ -67,7 +103,7 @@ impl SumTree {
         assert!(self.total() > 0.0, "a draw from nothing");
         let (mut node, mut position) = (1, position);
         while node < self.leaves {
-            let (left, right) = (self.nodes[2 * node], self.nodes[2 * node + 1]);
+            let (left, right) = (self.nodes[2 * node].sum, self.nodes[2 * node + 1].sum);
             // Rounding may leave a position at or beyond the left sum where the right one is 0.
             if position < left || right == 0.0 {
                 node *= 2;
@@ -77,12 +113,6 @@ impl SumTree {
             }
         }
         node - self.leaves
-    }
-
-    /// The smallest priority above 0, or `None` where there is none. Visits every item.
-    pub fn smallest(&self) -> Option<f64> {
-        let priorities = &self.nodes[self.leaves..self.leaves + self.items];
-        priorities.iter().copied().filter(|&p| p > 0.0).reduce(f64::min)
     }
 }
 
@@ -112,8 +142,9 @@ mod tests {
         ) {
             let (mut tree, mut list) = (SumTree::new(items), vec![0.0; items]);
             for (item, priority) in changes {
-                tree.set(item % items, f64::from(priority));
-                list[item % items] = f64::from(priority);
+                let pair = [(item % items, f64::from(priority)), ((item / 7) % items, f64::from(4 - priority))];
+                tree.set(pair);
+                pair.iter().for_each(|&(item, priority)| list[item] = priority);
                 prop_assert_eq!(tree.total(), list.iter().sum::<f64>());
                 prop_assert_eq!(tree.smallest(), list.iter().copied().filter(|p| *p > 0.0).reduce(f64::min));
             }
@@ -132,9 +163,7 @@ mod tests {
             draw in 0.0_f64..=1.0,
         ) {
             let mut tree = SumTree::new(priorities.len());
-            for (item, p) in priorities.iter().enumerate() {
-                tree.set(item, *p);
-            }
+            tree.set(priorities.iter().copied().enumerate());
             if tree.total() > 0.0 {
                 prop_assert!(tree.get(tree.find(draw * tree.total())) > 0.0);
             }
@@ -144,6 +173,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "priority NaN of item 1")]
     fn a_priority_that_is_no_number_is_refused() {
-        SumTree::new(3).set(1, f64::NAN);
+        SumTree::new(3).set([(1, f64::NAN)]);
     }
 }

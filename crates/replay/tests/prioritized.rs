@@ -1,6 +1,8 @@
 //! Prioritised sampling against the paper's formulas, computed over a plain list.
 
+use playfield_core::Snapshot;
 use playfield_core::rng::stream;
+use playfield_replay::prioritized::{By, LargestOf};
 use playfield_replay::{Changes, Prioritized, PriorityConfig};
 use proptest::prelude::*;
 
@@ -11,7 +13,7 @@ fn entered(items: impl IntoIterator<Item = usize>) -> Changes {
 /// P(i) = (1 − u)·p^α/Σp^α + u/N, by hand for errors 1, 2, 4 with α = .5, ε = 0, u = .1: √p = 1, √2, 2.
 #[test]
 fn probabilities_by_hand() {
-    let config = PriorityConfig { exponent: 0.5, epsilon: 0.0, uniform_share: 0.1 };
+    let config = PriorityConfig { exponent: 0.5, epsilon: 0.0, uniform_share: 0.1, ..PriorityConfig::default() };
     let mut p = Prioritized::new(config, 8).unwrap();
     p.follow(&entered([1, 3, 6]));
     p.update(&[1, 3, 6], &[1.0, -2.0, 4.0]).unwrap();
@@ -25,7 +27,7 @@ fn probabilities_by_hand() {
 /// A new transition gets the largest |δ| so far, 1 at first; what left is never drawn.
 #[test]
 fn what_enters_gets_the_largest_error_and_what_left_is_gone() {
-    let config = PriorityConfig { exponent: 1.0, epsilon: 0.0, uniform_share: 0.0 };
+    let config = PriorityConfig { exponent: 1.0, epsilon: 0.0, uniform_share: 0.0, ..PriorityConfig::default() };
     let mut p = Prioritized::new(config, 8).unwrap();
     p.follow(&entered([0, 1]));
     assert_eq!([0, 1].map(|i| p.probability(i)), [0.5, 0.5]);
@@ -40,7 +42,12 @@ fn what_enters_gets_the_largest_error_and_what_left_is_gone() {
 /// w = (N·P)^−β over the batch's largest: the rarest drawn weighs 1, none weighs more; at β = 1, w·P is constant.
 #[test]
 fn weights_undo_the_priorities() {
-    let config = PriorityConfig { exponent: 0.7, ..PriorityConfig::default() };
+    for by in [By::Error, By::Rank] {
+        weights_undo(PriorityConfig { exponent: 0.7, by, ..PriorityConfig::default() });
+    }
+}
+
+fn weights_undo(config: PriorityConfig) {
     let mut p = Prioritized::new(config, 64).unwrap();
     p.follow(&entered(0..50));
     let errors: Vec<f32> = (0..50).map(|i| i as f32 / 10.0).collect();
@@ -59,7 +66,13 @@ fn weights_undo_the_priorities() {
 /// χ² of the drawn frequencies against P(i).
 #[test]
 fn draws_follow_the_probabilities() {
-    let config = PriorityConfig { exponent: 0.6, epsilon: 0.01, uniform_share: 0.05 };
+    for by in [By::Error, By::Rank] {
+        let config = PriorityConfig { by, epsilon: 0.01, uniform_share: 0.05, ..PriorityConfig::default() };
+        draws_follow(config);
+    }
+}
+
+fn draws_follow(config: PriorityConfig) {
     let mut p = Prioritized::new(config, 40).unwrap();
     p.follow(&entered(0..31));
     let errors: Vec<f32> = (0..31).map(|i| ((i * 7) % 11) as f32).collect();
@@ -87,11 +100,33 @@ fn an_error_that_is_no_number_is_refused_and_changes_nothing() {
     assert!(Prioritized::new(config, 4).unwrap_err().to_string().contains("exponent"));
 }
 
+/// Scaled by the memory's largest weight, whichever batch was drawn: w = (P_min/P)^β.
+#[test]
+fn the_memorys_largest_weight_is_one() {
+    for by in [By::Error, By::Rank] {
+        let config = PriorityConfig { by, largest_weight_of: LargestOf::Memory, ..PriorityConfig::default() };
+        let mut p = Prioritized::new(config, 16).unwrap();
+        p.follow(&entered(0..10));
+        p.update(&(0..10).collect::<Vec<_>>(), &[9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.5]).unwrap();
+        let (mut indices, mut weights) = ([0; 50], [0.0; 50]);
+        p.sample(&mut stream(3, "draws"), 0.5, &mut indices, &mut weights);
+        let least = (0..10).map(|i| p.probability(i)).fold(1.0, f64::min);
+        for (&i, w) in indices.iter().zip(weights) {
+            assert!((f64::from(w) - (least / p.probability(i)).sqrt()).abs() < 1e-6);
+        }
+    }
+}
+
 proptest! {
-    /// Whatever enters and leaves, the probabilities of what is there sum to 1 and all else has none.
+    /// Whatever enters and leaves, the probabilities of what is there sum to 1 and all else has none; and what was saved
+    /// goes on as if nothing had been.
     #[test]
-    fn probabilities_always_sum_to_one(moves in prop::collection::vec((0_usize..20, 0.0_f32..9.0), 1..80)) {
-        let mut p = Prioritized::new(PriorityConfig::default(), 20).unwrap();
+    fn probabilities_always_sum_to_one_and_are_saved_exactly(
+        moves in prop::collection::vec((0_usize..20, 0.0_f32..9.0), 1..80),
+        by in prop_oneof![Just(By::Error), Just(By::Rank)],
+    ) {
+        let new = || Prioritized::new(PriorityConfig { by, uniform_share: 0.1, ..PriorityConfig::default() }, 20).unwrap();
+        let mut p = new();
         let mut there = [false; 20];
         for (item, error) in moves {
             let changes = match there[item] {
@@ -104,6 +139,20 @@ proptest! {
             let sum: f64 = (0..20).map(|i| p.probability(i)).sum();
             prop_assert!(p.is_empty() || (sum - 1.0).abs() < 1e-9);
             prop_assert!((0..20).all(|i| (p.probability(i) > 0.0) == there[i]));
+            if item == 7 {
+                let (mut snapshot, mut restored) = (Snapshot::default(), new());
+                p.save(&mut snapshot);
+                restored.load(&snapshot).unwrap();
+                if !p.is_empty() {
+                    let [a, b] = [&p, &restored].map(|p| {
+                        let (mut indices, mut weights) = ([0; 30], [0.0; 30]);
+                        p.sample(&mut stream(4, "draws"), 0.4, &mut indices, &mut weights);
+                        (indices, weights)
+                    });
+                    prop_assert_eq!(a, b);
+                }
+                p = restored;
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The ring against the obvious memory: a list of everything that ever happened, whole observations and all.
 
 use playfield_core::rng::{Rng, stream};
-use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Obs, Step, StepBatch};
-use playfield_replay::{FrameRing, Transitions, uniform};
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Obs, Snapshot, Step, StepBatch};
+use playfield_replay::{FrameRing, RingConfig, Segments, Transitions, uniform};
 use proptest::prelude::*;
-use rand::RngExt as _;
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 const FRAME: usize = 2;
 const GAMMA: f32 = 0.5;
@@ -45,8 +46,8 @@ impl Oracle {
         let mut all = Vec::new();
         for (lane, slots) in self.lanes.iter().enumerate() {
             let oldest = slots.len().saturating_sub(self.len);
-            for p in oldest..slots.len() {
-                if slots[p].ready && self.stack_start(lane, p) >= oldest {
+            for (p, slot) in slots.iter().enumerate().skip(oldest) {
+                if slot.ready && self.stack_start(lane, p) >= oldest {
                     all.push((lane * self.len + p % self.len, lane, p));
                 }
             }
@@ -85,15 +86,38 @@ impl Oracle {
     }
 }
 
-/// Steps `envs` environments `steps` times at random and compares after every step.
-fn compare(envs: usize, len: usize, history: usize, n_step: usize, steps: usize, rng: &mut Rng) {
+fn spec(frame: usize, history: usize) -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 9 };
-    let spec = EnvSpec { id: "t".into(), shape: vec![FRAME], dtype: Dtype::U8, history, actions, action_names: vec![] };
-    let mut ring = FrameRing::new(&spec, envs, envs * len, n_step, f64::from(GAMMA)).unwrap();
+    EnvSpec { id: "t".into(), shape: vec![frame], dtype: Dtype::U8, history, actions, action_names: vec![] }
+}
+
+fn config(capacity: usize, n_step: usize, compress: bool) -> RingConfig {
+    RingConfig { capacity, n_step, gamma: f64::from(GAMMA), compress }
+}
+
+/// What a run that was stopped and resumed has in place of `ring`.
+fn saved_and_restored(ring: &FrameRing, mut fresh: FrameRing, segments: &mut Segments, dir: &Path) -> FrameRing {
+    let mut snapshot = Snapshot::default();
+    segments.append(ring).unwrap();
+    ring.save(&mut snapshot);
+    segments.prune(ring).unwrap();
+    fresh.load(&snapshot).unwrap();
+    let list = segments.list().to_vec();
+    *segments = Segments::new(dir);
+    segments.restore(&mut fresh, list).unwrap();
+    fresh
+}
+
+/// Steps `envs` environments `steps` times at random, stops and resumes now and then, and compares after every step.
+fn compare(envs: usize, len: usize, history: usize, n_step: usize, steps: usize, rng: &mut Rng) {
+    let (spec, config) = (spec(FRAME, history), config(envs * len, n_step, rng.random()));
+    let mut ring = FrameRing::new(&spec, envs, config).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut segments = Segments::new(dir.path());
     let mut oracle = Oracle { lanes: vec![Vec::new(); envs], len, history, n_step, episodes: 0 };
     let mut batch = StepBatch::new(&spec, envs);
     let mut known = BTreeSet::new();
-    let mut frame = |rng: &mut Rng| [rng.random_range(1..=255_u8), rng.random_range(1..=255_u8)];
+    let frame = |rng: &mut Rng| [rng.random_range(1..=255_u8), rng.random_range(1..=255_u8)];
     for t in 0..steps {
         batch.clear();
         let changes = if t == 0 || rng.random_range(0..60) == 0 {
@@ -143,6 +167,10 @@ fn compare(envs: usize, len: usize, history: usize, n_step: usize, steps: usize,
         for entered in &changes.entered {
             assert!(known.insert(*entered), "{entered} entered twice");
         }
+        if rng.random_range(0..15) == 0 {
+            let fresh = FrameRing::new(&spec, envs, config).unwrap();
+            ring = saved_and_restored(&ring, fresh, &mut segments, dir.path());
+        }
         let expected = oracle.sampleable();
         assert_eq!(known, expected.iter().map(|(index, ..)| *index).collect(), "step {t}");
         assert_eq!(ring.len(), expected.len());
@@ -163,7 +191,7 @@ fn compare(envs: usize, len: usize, history: usize, n_step: usize, steps: usize,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn equals_a_list_of_everything(envs in 1_usize..4, history in 1_usize..5, n_step in 1_usize..5, room in 0_usize..30, seed: u64) {
         compare(envs, history + n_step + 2 + room, history, n_step, 120, &mut stream(seed, "ring"));
@@ -173,9 +201,8 @@ proptest! {
 /// χ² of 40,000 draws from some 40 transitions: every one as likely as any other.
 #[test]
 fn uniform_draws_are_uniform() {
-    let actions = ActionSpace::Discrete { n: 2 };
-    let spec = EnvSpec { id: "t".into(), shape: vec![1], dtype: Dtype::U8, history: 2, actions, action_names: vec![] };
-    let mut ring = FrameRing::new(&spec, 2, 60, 3, 0.9).unwrap();
+    let spec = spec(1, 2);
+    let mut ring = FrameRing::new(&spec, 2, config(60, 3, false)).unwrap();
     let mut batch = StepBatch::new(&spec, 2);
     ring.reset(&batch);
     for t in 0..100 {
@@ -200,11 +227,75 @@ fn uniform_draws_are_uniform() {
 }
 
 #[test]
-fn a_memory_too_small_for_one_transition_is_refused() {
-    let actions = ActionSpace::Discrete { n: 2 };
-    let spec = EnvSpec { id: "t".into(), shape: vec![1], dtype: Dtype::U8, history: 4, actions, action_names: vec![] };
-    let said = FrameRing::new(&spec, 8, 71, 3, 0.9).unwrap_err().to_string();
+fn a_memory_too_small_for_one_transition_or_too_large_for_the_machine_is_refused() {
+    let (spec, frames) = (spec(1, 4), spec(84 * 84, 4));
+    let said = FrameRing::new(&spec, 8, config(71, 3, false)).unwrap_err().to_string();
     assert!(said.contains("need 72 at least"), "{said}");
-    assert!(FrameRing::new(&spec, 8, 72, 3, 0.9).is_ok());
-    assert_eq!(FrameRing::bytes(&spec, 1_000_000), 10_000_000);
+    assert!(FrameRing::new(&spec, 8, config(72, 3, false)).is_ok());
+    assert_eq!(FrameRing::bytes(&frames, config(1_000_000, 1, false)), 7_065_000_000);
+    let said = FrameRing::new(&frames, 1, config(1 << 40, 1, false)).unwrap_err().to_string();
+    assert!(said.contains("lower `replay_capacity`, or set `replay_compression` = true"), "{said}");
+    let vectors = EnvSpec { dtype: Dtype::F32, ..spec };
+    let said = FrameRing::new(&vectors, 1, config(100, 1, true)).unwrap_err().to_string();
+    assert!(said.contains("vectors cannot be compressed"), "{said}");
+}
+
+/// Vectors come back as they were, too.
+#[test]
+fn vectors_are_saved_bit_for_bit() {
+    let spec = EnvSpec { dtype: Dtype::F32, ..spec(3, 1) };
+    let fresh = || FrameRing::new(&spec, 1, config(20, 1, false)).unwrap();
+    let (mut ring, mut batch) = (fresh(), StepBatch::new(&spec, 1));
+    ring.reset(&batch);
+    for t in 0..33 {
+        batch.obs = Obs::F32(vec![t as f32, f32::MIN_POSITIVE / 2.0, -0.1]);
+        ring.push(&Actions::Discrete(vec![1]), &batch);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let restored = saved_and_restored(&ring, fresh(), &mut Segments::new(dir.path()), dir.path());
+    let indices: Vec<_> = (0..20).filter(|&i| ring.contains(i)).collect();
+    let [mut a, mut b] = [&ring, &restored].map(|_| Transitions::new(&spec, indices.len()));
+    ring.gather(&indices, &mut a);
+    restored.gather(&indices, &mut b);
+    assert_eq!(a, b);
+}
+
+/// Cut at any byte, changed, of another memory, or gone: an error that names the file.
+#[test]
+fn damaged_segments_are_refused() {
+    let spec = spec(50, 1);
+    let fresh = |envs| FrameRing::new(&spec, envs, config(40, 1, false)).unwrap();
+    let (mut ring, mut batch, mut rng) = (fresh(1), StepBatch::new(&spec, 1), stream(1, "frames"));
+    let dir = tempfile::tempdir().unwrap();
+    let mut segments = Segments::new(dir.path());
+    ring.reset(&batch);
+    for t in 0..30 {
+        batch.obs = Obs::U8((0..50).map(|_| rng.random()).collect());
+        ring.push(&Actions::Discrete(vec![1]), &batch);
+        if t == 10 || t == 29 {
+            segments.append(&ring).unwrap();
+        }
+    }
+    let mut snapshot = Snapshot::default();
+    ring.save(&mut snapshot);
+    let list = segments.list().to_vec();
+    let restore = || {
+        let mut ring = fresh(1);
+        ring.load(&snapshot).unwrap();
+        Segments::new(dir.path()).restore(&mut ring, list.clone()).map_err(|e| e.to_string())
+    };
+    assert_eq!((list.len(), restore()), (2, Ok(())));
+    let path = dir.path().join(&list[1].file);
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for damaged in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &whole[..3], &[], &flipped] {
+        fs::write(&path, damaged).unwrap();
+        let said = restore().unwrap_err();
+        assert!(said.contains(&list[1].file) && said.contains("not what was written"), "{said}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(restore().unwrap_err().contains(&list[1].file));
+    let said = fresh(2).load(&snapshot).unwrap_err().to_string();
+    assert!(said.contains("of another size or environment"), "{said}");
 }

@@ -31,6 +31,17 @@ impl Factory {
         let spec = batch(&source, &config, &[0])?.spec().clone();
         Ok(Self { source, config, spec })
     }
+
+    /// A batch of one environment that shows pictures of itself, where the environment can: playfield's own wrappers in
+    /// place of a source's fast batch, which they equal frame for frame.
+    ///
+    /// # Errors
+    /// [`Error::Env`](playfield_core::Error::Env) where it cannot be made.
+    pub fn to_watch(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
+        let mut config = self.config.clone();
+        self.source.ask_for_pictures(&mut config);
+        over(pool(&self.source, &config, &[seed])?, &config)
+    }
 }
 
 impl EnvFactory for Factory {
@@ -47,12 +58,14 @@ impl EnvFactory for Factory {
 fn batch(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
     let bare = match source.batch(config, seeds)? {
         Some(batch) => batch,
-        None => {
-            let (source, config, threads) = (source.clone(), config.clone(), config.thread_count());
-            Box::new(Pool::new(seeds, threads, move |_| inside(source.env(&config)?, &config))?)
-        }
+        None => pool(source, config, seeds)?,
     };
     over(bare, config)
+}
+
+fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+    let (source, config, threads) = (source.clone(), config.clone(), config.thread_count());
+    Ok(Box::new(Pool::new(seeds, threads, move |_| inside(source.env(&config)?, &config))?))
 }
 
 /// What wraps one environment, innermost first.

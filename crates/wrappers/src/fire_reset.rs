@@ -9,7 +9,7 @@
 //! It is pressed once, right after the reset and *before* the no-ops, as ALE's vector environment does
 //! (`PreprocessedEnv::reset`). Baselines' `FireResetEnv` comes after the no-ops, and then presses action 2 as well.
 
-use playfield_core::{Action, Env, EnvSpec, ObsMut, Result, State, Step};
+use playfield_core::{Action, Env, EnvSpec, Image, ObsMut, Result, State, Step};
 
 /// Presses FIRE at the start of each episode of a game that has this action; else it does nothing.
 pub struct FireReset {
@@ -55,6 +55,10 @@ impl Env for FireReset {
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         self.inner.load_state(state)
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        self.inner.render()
     }
 
     fn lives(&self) -> u32 {

@@ -15,7 +15,7 @@
 //! cuts only whole skips. Without max-pool the observation is simply the last frame.
 
 use crate::saved::{foreign, hex, pack, unhex, unpack};
-use playfield_core::{Action, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
+use playfield_core::{Action, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
 
 /// Repeats each action and sums the rewards, until the frames are over or the episode is.
 pub struct FrameSkip {
@@ -107,6 +107,10 @@ impl Env for FrameSkip {
             _ => return Err(wrong),
         }
         self.inner.load_state(inner)
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        self.inner.render()
     }
 
     fn lives(&self) -> u32 {

@@ -13,7 +13,7 @@
 
 use crate::saved::{pack, unpack};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{Action, ActionSpace, Env, EnvSpec, Error, ObsMut, Result, State, Step};
+use playfield_core::{Action, ActionSpace, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
 use rand::RngExt;
 
 /// Does nothing for a random number of frames at the start of each episode.
@@ -95,6 +95,10 @@ impl Env for NoOp {
         self.inner.load_state(inner)?;
         self.rng = rng;
         Ok(())
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        self.inner.render()
     }
 
     fn lives(&self) -> u32 {

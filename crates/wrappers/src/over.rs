@@ -1,7 +1,7 @@
 //! What a wrapper over a batch changes ([`Rule`]), apart from the passing through that all of them share ([`Over`]).
 
 use crate::saved::{foreign, pack, unpack};
-use playfield_core::{Actions, EnvSpec, Result, State, StepBatch, VecEnv};
+use playfield_core::{Actions, EnvSpec, Image, Result, State, StepBatch, VecEnv};
 
 /// Arithmetic on a batch. A rule overrides what it changes; the rest passes through.
 pub trait Rule {
@@ -98,6 +98,10 @@ impl<R: Rule> VecEnv for Over<R> {
         let (own, inner) = unpack::<State>(&self.spec.id, R::NAME, state)?;
         self.inner.load_state(inner)?;
         self.rule.load(&own).ok_or_else(|| foreign(&self.spec.id, R::NAME))
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        self.inner.render()
     }
 
     fn save_statistics(&self) -> Option<State> {

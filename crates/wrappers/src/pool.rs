@@ -7,7 +7,7 @@
 //! When not to use it: for environments that hold a lock while they work (Python's), threads only take turns.
 
 use crate::workers::{Buffer, Command, Group, Reply, Worker, copy_actions, copy_rows, differs};
-use playfield_core::{Actions, Env, EnvSpec, Error, Result, State, StepBatch, VecEnv};
+use playfield_core::{Actions, Env, EnvSpec, Error, Image, Result, State, StepBatch, VecEnv};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -200,6 +200,14 @@ impl VecEnv for Pool {
             }
         };
         Ok(self.settle(result, Phase::Ready)?.map(|envs| json!({ "envs": envs })))
+    }
+
+    /// The pictures of a pool without threads: one that is made to be looked at.
+    fn render(&mut self) -> Result<Option<Image>> {
+        match &mut self.crew {
+            Crew::Caller(group, _) => group.render(),
+            Crew::Threads(_) => Ok(None),
+        }
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {

@@ -11,7 +11,7 @@
 
 use crate::saved::{pack, unpack};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{Action, Env, EnvSpec, ObsMut, Result, State, Step};
+use playfield_core::{Action, Env, EnvSpec, Image, ObsMut, Result, State, Step};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,10 @@ impl Env for Sticky {
         self.inner.load_state(inner)?;
         (self.rng, self.previous) = own;
         Ok(())
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        self.inner.render()
     }
 
     fn lives(&self) -> u32 {

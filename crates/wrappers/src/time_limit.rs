@@ -7,7 +7,7 @@
 //! ```
 
 use crate::saved::{pack, unpack};
-use playfield_core::{Action, Env, EnvSpec, ObsMut, Result, State, Step};
+use playfield_core::{Action, Env, EnvSpec, Image, ObsMut, Result, State, Step};
 
 /// Truncates an episode after a number of steps.
 pub struct TimeLimit {
@@ -51,6 +51,10 @@ impl Env for TimeLimit {
         self.inner.load_state(inner)?;
         self.elapsed = elapsed;
         Ok(())
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        self.inner.render()
     }
 
     fn lives(&self) -> u32 {

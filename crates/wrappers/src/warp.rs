@@ -12,7 +12,7 @@
 //! `ResizeArea_Invoker`, `resizeAreaFast_Invoker`. Enlarging, which OpenCV does by another method under the same name, is
 //! refused.
 
-use playfield_core::{Action, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
+use playfield_core::{Action, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
 
 /// Turns the frames of an environment into gray ones of another size.
 pub struct Warp {
@@ -89,6 +89,10 @@ impl Env for Warp {
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         self.inner.load_state(state)
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        self.inner.render()
     }
 
     fn lives(&self) -> u32 {

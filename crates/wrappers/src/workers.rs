@@ -11,7 +11,7 @@
 
 use crate::pool::Make;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use playfield_core::{Actions, Env, EnvSpec, Error, Result, State, StepBatch};
+use playfield_core::{Actions, Env, EnvSpec, Error, Image, Result, State, StepBatch};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
@@ -74,6 +74,11 @@ impl Group {
             batch.set(row, step);
             Ok(())
         })
+    }
+
+    /// A picture of the first environment.
+    pub(crate) fn render(&mut self) -> Result<Option<Image>> {
+        guard(&self.spec.id, || self.envs[0].render())
     }
 
     /// The state of each environment, if all have one.

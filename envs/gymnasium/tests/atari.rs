@@ -157,7 +157,7 @@ fn action_sets_and_screens() {
     game.reset(Some(1), gray.as_mut()).unwrap();
     play(&mut game, 60, &mut rng::stream(1, "actions"));
     game.step(Action::Discrete(0), gray.as_mut()).unwrap();
-    let rgb = game.rgb_screen().unwrap();
+    let rgb = game.render().unwrap().unwrap().rgb;
     let Obs::U8(gray) = gray else { panic!("frames are bytes") };
     assert_eq!(rgb.len(), 210 * 160 * 3);
     assert!(rgb.chunks(3).any(|p| p[0] != p[1]), "it has colours");

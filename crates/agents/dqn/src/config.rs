@@ -20,6 +20,8 @@ pub struct Config {
     pub batch_size: usize,
     /// How many steps the replay holds.
     pub replay_capacity: usize,
+    /// Whether its frames lie compressed in memory.
+    pub replay_compression: bool,
     /// Steps before the first update.
     pub learning_starts: u64,
     /// Steps between two rounds of updates.
@@ -68,7 +70,10 @@ pub struct Config {
     pub sum_over_batch: bool,
     /// The global norm above which a gradient is scaled down; 0: never.
     pub max_grad_norm: f64,
-    /// Threads of the network's arithmetic; 0: one per core.
+    /// Whether acting and learning overlap: the actor's weights are then one round of updates old. Without, a resumed run
+    /// equals an uninterrupted one bit for bit (where environments can save their state).
+    pub overlap: bool,
+    /// Threads of the learner's arithmetic; 0: one per core, but one core less where acting overlaps with it.
     pub threads: usize,
     /// The optimiser: RMSProp, centred, ε inside the root.
     pub optimizer: OptimizerConfig,
@@ -106,6 +111,7 @@ impl Default for Config {
             learning_rate: 2.5e-4,
             batch_size: 32,
             replay_capacity: 1_000_000,
+            replay_compression: false,
             learning_starts: 50_000,
             update_every_steps: 4,
             updates_per_round: 1,
@@ -130,6 +136,7 @@ impl Default for Config {
             huber_bound: 1.0,
             sum_over_batch: true,
             max_grad_norm: 0.0,
+            overlap: true,
             threads: 0,
             optimizer: OptimizerConfig {
                 rule: Rule::RmsProp,
@@ -189,12 +196,30 @@ impl Config {
                 c.replay_capacity, c.batch_size
             )),
             c if c.target_rate == 0.0 => wrong("`target_rate` = 0 would never move the target network".into()),
-            c if !(c.huber_bound > 0.0) => wrong("`huber_bound` must be greater than 0".into()),
-            c if c.distribution == Distribution::Categorical && (c.atoms < 2 || !(c.value_max > c.value_min)) => {
+            c if c.huber_bound.is_nan() || c.huber_bound <= 0.0 => wrong("`huber_bound` must be greater than 0".into()),
+            c if c.distribution == Distribution::Categorical
+                && (c.atoms < 2 || c.width().is_nan() || c.width() <= 0.0) =>
+            {
                 wrong("a categorical distribution needs `atoms` ≥ 2 and `value_min` < `value_max`".into())
             }
             c if c.atoms < 1 => wrong("`atoms` must be at least 1".into()),
             _ => Ok(()),
+        }
+    }
+
+    /// How far the lowest atom is from the highest.
+    fn width(&self) -> f64 {
+        self.value_max - self.value_min
+    }
+
+    /// Threads of the actor's arithmetic and of the learner's.
+    pub fn threads(&self) -> (usize, usize) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match (self.overlap, self.threads) {
+            (false, 0) => (cores, cores),
+            (false, threads) => (threads, threads),
+            (true, 0) => (1, (cores - 1).max(1)),
+            (true, threads) => (1, threads),
         }
     }
 

@@ -2,13 +2,12 @@
 
 use crate::config::{Config, Distribution, Loss};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{ActionSpace, Actions, EnvSpec, Error, Mode, Obs, Policy, Result, Snapshot};
+use playfield_core::{EnvSpec, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
 use playfield_nn::{NetworkConfig, QNetwork};
 use playfield_replay::Transitions;
-use rand::{RngExt as _, SeedableRng};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// The online network, its target, the optimiser and the random stream.
@@ -18,10 +17,30 @@ pub struct Learner {
     online: QNetwork,
     target: QNetwork,
     optimizer: Optimizer,
-    /// The atoms of a categorical distribution.
-    support: Option<Tensor>,
-    actions: usize,
+    values: Values,
+    /// Of noisy layers.
     rng: Rng,
+}
+
+/// How the numbers of an action become its value: they are its value, its quantiles, or the logits of its atoms.
+#[derive(Debug)]
+pub struct Values {
+    support: Option<Tensor>,
+}
+
+impl Values {
+    fn new(config: &Config, device: Device) -> Self {
+        let atoms = || distributional::support(config.value_min, config.value_max, config.atoms, device);
+        Self { support: (config.distribution == Distribution::Categorical).then(atoms) }
+    }
+
+    /// The mean of each action's distribution. `[n, actions, atoms]` → `[n, actions]`.
+    pub fn mean(&self, z: &Tensor) -> Tensor {
+        match &self.support {
+            Some(support) => (z.softmax(-1, Kind::Float) * support).sum_dim_intlist(-1, false, Kind::Float),
+            None => z.mean_dim([-1_i64].as_slice(), false, Kind::Float),
+        }
+    }
 }
 
 /// What one update yields.
@@ -46,30 +65,23 @@ impl Learner {
         let online = QNetwork::new(network, config.network(), spec, device, &mut rng::stream(seed, "dqn/init"))?;
         let target = online.duplicate();
         let optimizer = Optimizer::new(config.optimizer.clone(), &online.params);
-        let device = online.params.master().device();
-        let support = (config.distribution == Distribution::Categorical)
-            .then(|| distributional::support(config.value_min, config.value_max, config.atoms, device));
-        let ActionSpace::Discrete { n: actions } = spec.actions else {
-            return Err(Error::config("Q-learning needs discrete actions"));
-        };
-        Ok(Self { config, online, target, optimizer, support, actions, rng: rng::stream(seed, "dqn/actions") })
+        let values = Values::new(&config, online.params.master().device());
+        Ok(Self { config, online, target, optimizer, values, rng: rng::stream(seed, "dqn/noise") })
     }
 
-    /// Chooses ε-greedily.
-    pub fn explore(&mut self, obs: &Obs, epsilon: f64, actions: &mut Actions) {
-        let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
-        let n = actions.len();
-        if self.config.noisy_sigma > 0.0 {
-            self.online.draw_noise(&mut self.rng);
-        }
-        // A batch that explores throughout needs no network.
-        let random: Vec<bool> = (0..n).map(|_| self.rng.random::<f64>() < epsilon).collect();
-        if !random.iter().all(|&r| r) {
-            self.best(obs, actions);
-        }
-        for (action, _) in actions.iter_mut().zip(random).filter(|(_, random)| *random) {
-            *action = self.rng.random_range(0..self.actions) as i64;
-        }
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The network that learns.
+    pub fn online(&self) -> &QNetwork {
+        &self.online
+    }
+
+    /// How its numbers become values.
+    pub fn values(&self) -> Values {
+        Values::new(&self.config, self.online.params.master().device())
     }
 
     /// Learns from a batch of transitions, each weighted (1 where they were drawn uniformly).
@@ -90,17 +102,17 @@ impl Learner {
             let selector = match self.config.double {
                 true => {
                     let z = self.online.forward(batch.s_t.as_ref(), n);
-                    self.mean(&z)
+                    self.values.mean(&z)
                 }
-                false => self.mean(&z_t),
+                false => self.values.mean(&z_t),
             };
             (z_t, selector)
         });
         let z_tm1 = self.online.forward(batch.s_tm1.as_ref(), n);
-        let q_tm1 = ql::chosen(&self.mean(&z_tm1), &a_tm1);
+        let q_tm1 = ql::chosen(&self.values.mean(&z_tm1), &a_tm1);
         let best = selector.argmax(1, false);
 
-        let (losses, errors) = match (self.config.distribution, &self.support) {
+        let (losses, errors) = match (self.config.distribution, &self.values.support) {
             (Distribution::Categorical, Some(support)) => {
                 let p_t = chosen(&z_t, &best).softmax(-1, Kind::Float);
                 let target = distributional::project(&r_t, &discount_t, &p_t, support);
@@ -113,7 +125,7 @@ impl Learner {
                 (losses.shallow_clone(), losses)
             }
             _ => {
-                let error = ql::q_target(&r_t, &discount_t, &self.mean(&z_t), &selector) - &q_tm1;
+                let error = ql::q_target(&r_t, &discount_t, &self.values.mean(&z_t), &selector) - &q_tm1;
                 let losses = match self.config.loss {
                     Loss::Huber => ql::huber(&error, self.config.huber_bound),
                     Loss::Squared => ql::squared(&error),
@@ -144,27 +156,9 @@ impl Learner {
         self.optimizer.updates()
     }
 
-    /// The best action of each row by the online network, with whatever noise it has.
-    fn best(&mut self, obs: &Obs, actions: &mut [i64]) {
-        let n = actions.len();
-        let best = no_grad(|| {
-            let z = self.online.forward(obs.as_ref(), n);
-            self.mean(&z).argmax(1, false)
-        });
-        best.to_device(Device::Cpu).copy_data(actions, n);
-    }
-
-    /// The mean of each action's distribution. `[n, actions, atoms]` → `[n, actions]`.
-    fn mean(&self, z: &Tensor) -> Tensor {
-        match &self.support {
-            Some(support) => (z.softmax(-1, Kind::Float) * support).sum_dim_intlist(-1, false, Kind::Float),
-            None => z.mean_dim([-1_i64].as_slice(), false, Kind::Float),
-        }
-    }
-
     /// Writes everything that going on needs: both networks, the optimiser, the random stream.
     pub fn save_all(&self, snapshot: &mut Snapshot) {
-        self.save(snapshot);
+        self.online.params.save(snapshot);
         let target = self.target.params.named(self.target.params.master());
         snapshot.arrays.extend(target.into_iter().map(|(name, array)| (format!("target.{name}"), array)));
         self.optimizer.save(&self.online.params, snapshot);
@@ -193,29 +187,6 @@ impl Learner {
     /// [`Error::Checkpoint`] where they are another network's.
     pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.online.params.load(snapshot)
-    }
-}
-
-impl Policy for Learner {
-    /// [`Mode::Sample`] explores with the evaluation's ε; [`Mode::Greedy`] leaves noisy layers' noise away, too.
-    fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
-        match mode {
-            Mode::Sample => self.explore(obs, self.config.exploration_evaluation, actions),
-            Mode::Greedy => {
-                let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
-                self.online.quiet();
-                self.best(obs, actions);
-            }
-        }
-        Ok(())
-    }
-
-    fn seed(&mut self, seed: u64) {
-        self.rng = Rng::seed_from_u64(seed);
-    }
-
-    fn save(&self, snapshot: &mut Snapshot) {
-        self.online.params.save(snapshot);
     }
 }
 

@@ -13,10 +13,13 @@
 //! | noisy networks | `noisy_sigma` | Fortunato et al. 2018 |
 //! | Rainbow | all of them | Hessel et al. 2018 |
 //!
-//! Read [`train`](mod@train) top to bottom for the loop, [`learner`] for the update.
+//! Read [`train`](mod@train) top to bottom for the loop, [`learner`] for the update, [`round`] for how the two overlap.
 
+pub mod actor;
 mod config;
 pub mod learner;
+pub mod replay;
+pub mod round;
 mod train;
 
 pub use config::{Config, Distribution, Loss};

@@ -105,7 +105,7 @@ impl Learner {
 
     /// Writes everything that an exact resume needs: parameters, optimiser, random stream.
     pub fn save_all(&self, snapshot: &mut Snapshot) {
-        self.save(snapshot);
+        self.net.params.save(snapshot);
         self.optimizer.save(&self.net.params, snapshot);
         snapshot.put("paac.rng", &self.rng);
     }
@@ -139,9 +139,5 @@ impl Policy for Learner {
 
     fn seed(&mut self, seed: u64) {
         self.rng = Rng::seed_from_u64(seed);
-    }
-
-    fn save(&self, snapshot: &mut Snapshot) {
-        self.net.params.save(snapshot);
     }
 }

@@ -3,9 +3,10 @@ use crate::learner::{Learner, Losses};
 use crate::rollout::Rollout;
 use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::metrics::PhaseTimer;
+use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::{
-    Actions, Algorithm, Array, EnvFactory, EnvSpec, Error, History, Mode, Policy, Result, Run, Schedule, Settings,
-    Snapshot, StepBatch, VecEnv, rng,
+    Actions, Algorithm, EnvFactory, EnvSpec, History, Mode, Policy, Result, Run, Schedule, Settings, Snapshot,
+    StepBatch, VecEnv, rng,
 };
 use playfield_nn::NetworkConfig;
 
@@ -36,14 +37,16 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let mut history = History::new(spec, n);
     let mut actions = Actions::zeros(&spec.actions, n);
     let mut rollout = Rollout::new(spec, n, &config);
-    let mut step = match run.take_resume() {
-        Some(snapshot) => resume(&snapshot, spec, &mut *env, &mut learner, &mut batch, &mut history)?,
-        None => {
-            env.reset(&mut batch)?;
-            history.reset(&batch);
-            0
-        }
-    };
+    let (mut step, mut restored) = (0, false);
+    if let Some(snapshot) = run.take_resume() {
+        step = snapshot.step;
+        learner.load_all(&snapshot)?;
+        restored = restore_environments(&mut *env, &mut history, &snapshot)?;
+    }
+    if !restored {
+        env.reset(&mut batch)?;
+        history.reset(&batch);
+    }
     let mut timer = PhaseTimer::default();
 
     while run.goes_on(step) {
@@ -92,38 +95,8 @@ fn report(losses: &Losses, learning_rate: f64, updates: u64) -> Vec<(&'static st
 fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &History) -> Result<Snapshot> {
     let mut snapshot = Snapshot { step, ..Snapshot::default() };
     learner.save_all(&mut snapshot);
-    snapshot.put("env.statistics", &env.save_statistics());
-    if let Some(state) = env.save_state()? {
-        snapshot.put("env.state", &state);
-        snapshot.arrays.insert("observations".into(), Array::from_obs(history.observations()));
-    }
+    save_environments(env, history, &mut snapshot)?;
     Ok(snapshot)
-}
-
-/// Continues where `snapshot` stood; where the environments could not be saved, their running episodes are cut.
-fn resume(
-    snapshot: &Snapshot,
-    spec: &EnvSpec,
-    env: &mut dyn VecEnv,
-    learner: &mut Learner,
-    batch: &mut StepBatch,
-    history: &mut History,
-) -> Result<u64> {
-    learner.load_all(snapshot)?;
-    match snapshot.state.get("env.state") {
-        Some(state) => {
-            env.load_state(state)?;
-            let observations = snapshot.array("observations")?.to_obs(spec.dtype, history.observations().len());
-            let observations = observations.ok_or_else(|| Error::checkpoint("observations", "of another shape"))?;
-            history.restore(observations.as_ref());
-        }
-        None => {
-            env.load_statistics(&snapshot.get("env.statistics")?, false)?;
-            env.reset(batch)?;
-            history.reset(batch);
-        }
-    }
-    Ok(snapshot.step)
 }
 
 fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {

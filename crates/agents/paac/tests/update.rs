@@ -68,9 +68,9 @@ fn learner(case: &Case) -> Learner {
     let network = NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() };
     let mut learner = Learner::new(config(case), &network, &spec(case.continuous), "cpu", 1).unwrap();
     let mut snapshot = Snapshot::default();
-    learner.save(&mut snapshot);
+    learner.save_all(&mut snapshot);
     for (name, array) in &mut snapshot.params {
-        *array = Array::f32(&array.shape, &case.before[name]);
+        *array = Array::new(&array.shape, &case.before[name]);
     }
     learner.load(&snapshot).unwrap();
     learner
@@ -123,9 +123,9 @@ fn check(case: &Case, life_lost: bool) {
         close(&format!("{}, {what}", case.name), actual, expected);
     }
     let mut snapshot = Snapshot::default();
-    learner.save(&mut snapshot);
+    learner.save_all(&mut snapshot);
     for (name, array) in &snapshot.params {
-        for (actual, expected) in array.to_f32().unwrap().iter().zip(&case.after[name]) {
+        for (actual, expected) in array.values::<f32>().unwrap().iter().zip(&case.after[name]) {
             close(&format!("{}, {name}", case.name), f64::from(*actual), f64::from(*expected));
         }
     }

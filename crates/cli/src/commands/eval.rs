@@ -64,7 +64,7 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
 }
 
 /// A normaliser's statistics belong to what was learnt: playing uses them and leaves them as they are.
-fn freeze_statistics(env: &mut dyn VecEnv, snapshot: &Snapshot) -> Result<()> {
+pub(super) fn freeze_statistics(env: &mut dyn VecEnv, snapshot: &Snapshot) -> Result<()> {
     match snapshot.state.get("env.statistics") {
         Some(statistics) if !statistics.is_null() => env.load_statistics(statistics, true),
         _ => Ok(()),
@@ -167,7 +167,6 @@ mod tests {
             Ok(())
         }
         fn seed(&mut self, _seed: u64) {}
-        fn save(&self, _snapshot: &mut Snapshot) {}
     }
 
     /// Counting whatever ends first would give three episodes of 1 and one of 10.

@@ -1,4 +1,5 @@
-use crate::args::Train;
+use crate::args::{Train, Watch};
+use crate::commands::watch;
 use crate::experiment::Experiment;
 use crate::folder::{self, Folder};
 use crate::{Registry, signals, suggest};
@@ -57,6 +58,11 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         }
     };
     report(&summary, *steps, &path);
+    if args.gif && summary.step >= *steps {
+        let (run, device) = (path.clone(), args.device.clone());
+        let film = Watch { run, gif: None, seconds: 60, seed: 0, deterministic: true, best: false, device };
+        watch(registry, &film)?;
+    }
     Ok(stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8)))
 }
 
@@ -146,5 +152,6 @@ fn report(summary: &Summary, steps: u64, path: &Path) {
         println!("go on      playfield train --resume {path}");
     }
     println!("play       playfield eval {path} --episodes 30 --deterministic");
+    println!("watch      playfield watch {path}");
     println!("look       tensorboard --logdir {path}");
 }

@@ -4,7 +4,7 @@ use super::{life_lost, names, rom};
 use crate::base64;
 use crate::python::{self, Failure, python_seed, said};
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
-use playfield_core::{Action, ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, ObsMut, Result, State, Step};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, Image, ObsMut, Result, State, Step};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -67,17 +67,6 @@ impl AleRaw {
                 lives: 0,
                 over: true,
             })
-        })
-    }
-
-    /// The screen as it stands, in colours: `[height, width, 3]` red, green, blue, row by row.
-    ///
-    /// # Errors
-    /// [`Error::Env`] where ALE fails.
-    pub fn rgb_screen(&self) -> Result<Vec<u8>> {
-        python::with(&self.spec.id, |py| {
-            let flat = self.ale(py).call_method0("getScreenRGB")?.call_method0("ravel")?;
-            Ok(flat.cast_into::<PyArray1<u8>>().map_err(PyErr::from)?.readonly().as_slice()?.to_vec())
         })
     }
 
@@ -170,6 +159,15 @@ impl Env for AleRaw {
         .map_err(|_| wrong())?;
         (self.lives, self.over) = (lives, over);
         Ok(())
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        python::with(&self.spec.id, |py| {
+            let flat = self.ale(py).call_method0("getScreenRGB")?.call_method0("ravel")?;
+            let rgb = flat.cast_into::<PyArray1<u8>>().map_err(PyErr::from)?.readonly().as_slice()?.to_vec();
+            let [height, width] = self.spec.shape[..] else { unreachable!("a screen has two sides") };
+            Ok(Some(Image { width, height, rgb }))
+        })
     }
 
     fn lives(&self) -> u32 {

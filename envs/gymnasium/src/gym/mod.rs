@@ -32,6 +32,10 @@ impl EnvSource for GymSource {
         Ok(Box::new(GymEnv::new(&self.id, config)?))
     }
 
+    fn ask_for_pictures(&self, config: &mut EnvConfig) {
+        config.kwargs.entry("render_mode").or_insert_with(|| "rgb_array".into());
+    }
+
     fn batch(&self, config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
         let wrapped = config.frame_skip != 1 || !config.warp.is_empty() || config.noop_max != 0;
         if wrapped || config.sticky != 0.0 || config.fire_reset {

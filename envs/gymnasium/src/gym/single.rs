@@ -2,9 +2,9 @@
 
 use super::arguments;
 use super::spaces::{self, Codec};
-use crate::array::observe;
+use crate::array::{numbers, observe};
 use crate::python::{self, Failure, python_seed, said};
-use playfield_core::{Action, ActionSpace, Env, EnvConfig, EnvSpec, Error, ObsMut, Result, Step};
+use playfield_core::{Action, ActionSpace, Env, EnvConfig, EnvSpec, Error, Image, ObsMut, Result, Step};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -91,6 +91,18 @@ impl Env for GymEnv {
         step.life_lost = !step.done() && 0 < lives && lives < self.lives;
         self.lives = lives;
         Ok(step)
+    }
+
+    /// A picture, where `render_mode = "rgb_array"` stands in `[env.kwargs]`.
+    fn render(&mut self) -> Result<Option<Image>> {
+        python::with(&self.spec.id, |py| {
+            let screen = self.env(py).call_method0("render")?;
+            let Ok((height, width, 3)) = screen.getattr("shape").and_then(|s| s.extract::<(usize, usize, usize)>())
+            else {
+                return Ok(None);
+            };
+            Ok(Some(Image { width, height, rgb: numbers::<u8>(&screen)?.as_slice()?.to_vec() }))
+        })
     }
 
     fn lives(&self) -> u32 {

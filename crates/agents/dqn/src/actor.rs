@@ -1,0 +1,90 @@
+//! What plays: a copy of the online network's weights, and ε.
+
+use crate::learner::{Learner, Values};
+use playfield_core::rng::Rng;
+use playfield_core::{Actions, Mode, Obs, Policy, Result, Snapshot};
+use playfield_nn::QNetwork;
+use rand::{RngExt as _, SeedableRng};
+use tch::{Device, no_grad};
+
+/// Chooses actions while the [`Learner`] may be working elsewhere.
+#[derive(Debug)]
+pub struct Actor {
+    /// What it plays by: swapped for a newer one after each round.
+    pub network: QNetwork,
+    values: Values,
+    noisy: bool,
+    actions: usize,
+    /// ε when it plays without training.
+    evaluation: f64,
+    rng: Rng,
+}
+
+impl Actor {
+    /// An actor that plays by what `learner` has learnt so far.
+    pub fn new(learner: &Learner, rng: Rng) -> Self {
+        let config = learner.config();
+        let (noisy, evaluation) = (config.noisy_sigma > 0.0, config.exploration_evaluation);
+        let (network, actions) = (learner.online().duplicate(), learner.online().actions());
+        Self { network, values: learner.values(), noisy, actions, evaluation, rng }
+    }
+
+    /// Chooses ε-greedily: each row at random with probability `epsilon`, else the best action.
+    pub fn explore(&mut self, obs: &Obs, epsilon: f64, actions: &mut Actions) {
+        let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
+        if self.noisy {
+            self.network.draw_noise(&mut self.rng);
+        }
+        let random: Vec<bool> = actions.iter().map(|_| self.rng.random::<f64>() < epsilon).collect();
+        // A batch that explores throughout needs no network.
+        if !random.iter().all(|&r| r) {
+            self.best(obs, actions);
+        }
+        for (action, _) in actions.iter_mut().zip(random).filter(|(_, random)| *random) {
+            *action = self.rng.random_range(0..self.actions) as i64;
+        }
+    }
+
+    /// The best action of each row, with whatever noise the network has.
+    fn best(&mut self, obs: &Obs, actions: &mut [i64]) {
+        let n = actions.len();
+        let best = no_grad(|| {
+            let z = self.network.forward(obs.as_ref(), n);
+            self.values.mean(&z).argmax(1, false)
+        });
+        best.to_device(Device::Cpu).copy_data(actions, n);
+    }
+
+    /// Writes the random stream; the weights are the learner's.
+    pub fn save(&self, snapshot: &mut Snapshot) {
+        snapshot.put("dqn.actor.rng", &self.rng);
+    }
+
+    /// Takes what [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is missing.
+    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.rng = snapshot.get("dqn.actor.rng")?;
+        Ok(())
+    }
+}
+
+impl Policy for Actor {
+    /// [`Mode::Sample`] explores with the evaluation's ε; [`Mode::Greedy`] leaves noisy layers' noise away, too.
+    fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
+        match mode {
+            Mode::Sample => self.explore(obs, self.evaluation, actions),
+            Mode::Greedy => {
+                let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
+                self.network.quiet();
+                self.best(obs, actions);
+            }
+        }
+        Ok(())
+    }
+
+    fn seed(&mut self, seed: u64) {
+        self.rng = Rng::seed_from_u64(seed);
+    }
+}

@@ -1,0 +1,114 @@
+use crate::args::Watch;
+use crate::commands::eval::freeze_statistics;
+use crate::experiment::Experiment;
+use crate::{Registry, folder};
+use gif::{Encoder, Frame, Repeat};
+use playfield_core::{Actions, Error, History, Image, Mode, Result, StepBatch, rng};
+use playfield_wrappers::Factory;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Hundredths of a second that one agent step is shown where nothing else is known: Atari's four frames at 60 a second.
+const DELAY: u16 = 7;
+
+/// `playfield watch`.
+pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
+    let (path, steps, reward, ended) = film(registry, args)?;
+    let how = if ended { "the whole episode" } else { "its beginning" };
+    println!("video      {}", path.display());
+    println!("shows      {steps} steps, return {reward:.2}: {how}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Plays one episode and films it. Returns the file, the number of steps, their return, and whether the episode ended.
+fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)> {
+    let mut table = folder::settings(&args.run)?;
+    if let Some(device) = &args.device {
+        table.insert("device".into(), device.clone().into());
+    }
+    let experiment = Experiment::new(table, &[], registry)?;
+    let checkpoints = folder::checkpoints(&args.run, experiment.intervals.keep_checkpoints);
+    let loaded = if args.best { checkpoints.best()? } else { checkpoints.latest()? };
+
+    let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
+    let mut env = factory.to_watch(rng::derive(args.seed, "watch", 0))?;
+    freeze_statistics(&mut *env, &loaded.snapshot)?;
+    let spec = env.spec().clone();
+    let mut policy = (experiment.algorithm.load)(&experiment.settings, &spec, &loaded.snapshot)?;
+    policy.seed(rng::derive(args.seed, "watch/actions", 0));
+    let mode = if args.deterministic { Mode::Greedy } else { Mode::Sample };
+
+    let mut batch = StepBatch::new(&spec, 1);
+    let mut history = History::new(&spec, 1);
+    let mut actions = Actions::zeros(&spec.actions, 1);
+    env.reset(&mut batch)?;
+    history.reset(&batch);
+    let nothing = || Error::config(format!("{} shows no pictures of itself", spec.id));
+    let first = env.render()?.ok_or_else(nothing)?;
+
+    let path = match &args.gif {
+        Some(path) => path.clone(),
+        None => args.run.join("videos").join(format!("{:012}.gif", loaded.snapshot.step)),
+    };
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    // Under another name until it is whole.
+    let temporary = path.with_extension("gif.part");
+    let mut video = Video::new(&temporary, &first)?;
+    video.show(&first)?;
+    let (mut steps, mut reward, mut ended) = (0, 0.0, false);
+    while !ended && steps < args.seconds as usize * 100 / usize::from(DELAY) {
+        policy.act(history.observations(), mode, &mut actions)?;
+        env.step(&actions, &mut batch)?;
+        history.push(&batch);
+        (steps, ended) = (steps + 1, batch.done(0));
+        reward = batch.episode[0].map_or(reward + f64::from(batch.reward[0]), |end| end.reward);
+        // Where the episode ended, the next one is on the screen.
+        if !ended {
+            video.show(&env.render()?.ok_or_else(nothing)?)?;
+        }
+    }
+    video.finish()?;
+    fs::rename(&temporary, &path).map_err(Error::io("write", &path))?;
+    Ok((path, steps, reward, ended))
+}
+
+/// A GIF under way. Pictures are doubled in size where they are as small as an Atari's.
+struct Video {
+    path: PathBuf,
+    encoder: Encoder<BufWriter<File>>,
+    zoom: usize,
+}
+
+impl Video {
+    fn new(path: &std::path::Path, first: &Image) -> Result<Self> {
+        let zoom = (400 / first.width.max(first.height).max(1)).clamp(1, 8);
+        let file = BufWriter::new(File::create(path).map_err(Error::io("create", path))?);
+        let (width, height) = ((first.width * zoom) as u16, (first.height * zoom) as u16);
+        let mut encoder = Encoder::new(file, width, height, &[]).map_err(Error::other)?;
+        encoder.set_repeat(Repeat::Infinite).map_err(Error::other)?;
+        Ok(Self { path: path.to_path_buf(), encoder, zoom })
+    }
+
+    fn show(&mut self, image: &Image) -> Result<()> {
+        let Self { encoder, zoom, .. } = self;
+        let (width, height) = (image.width * *zoom, image.height * *zoom);
+        let mut rgb = Vec::with_capacity(3 * width * height);
+        for row in image.rgb.chunks_exact(3 * image.width) {
+            let wide: Vec<u8> = row.as_chunks::<3>().0.iter().flat_map(|p| p.repeat(*zoom)).collect();
+            (0..*zoom).for_each(|_| rgb.extend_from_slice(&wide));
+        }
+        let mut frame = Frame::from_rgb_speed(width as u16, height as u16, &rgb, 10);
+        frame.delay = DELAY;
+        encoder.write_frame(&frame).map_err(Error::other)
+    }
+
+    fn finish(self) -> Result<()> {
+        let Self { path, encoder, .. } = self;
+        let mut file = encoder.into_inner().map_err(Error::other)?;
+        file.flush().map_err(Error::io("write", &path))
+    }
+}

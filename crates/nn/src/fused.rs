@@ -1,0 +1,211 @@
+//! An optimiser's step on the processor in one pass over memory.
+//!
+//! Written with tensor operations a step goes through some ten of them, each over every parameter: on a network as small as
+//! DQN's that took as long as half of the backward pass. Here each number is read once and written once, and the bf16
+//! weights are made on the way. The arithmetic is that of [`Optimizer`](crate::optim::Optimizer), operation by operation.
+
+use crate::optim::{OptimizerConfig, Rule};
+use crate::params::Params;
+use tch::{Device, Kind, Tensor};
+
+/// The buffers of one step.
+pub(crate) struct Buffers<'a> {
+    master: &'a mut [f32],
+    grads: Grads<'a>,
+    square: &'a mut [f32],
+    /// Empty where the rule has none.
+    mean: &'a mut [f32],
+    /// The weights that layers compute with, where they are not the master itself.
+    shadow: &'a mut [u16],
+}
+
+#[derive(Clone, Copy)]
+enum Grads<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [u16]),
+}
+
+/// The numbers of one step.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    pub config: &'a OptimizerConfig,
+    pub learning_rate: f64,
+    /// What the gradient is multiplied with: less than 1 where it is clipped.
+    pub scale: f64,
+    /// Updates so far, this one included.
+    pub updates: u64,
+}
+
+/// How many numbers are worked on at a time: they stay in the first-level cache.
+const CHUNK: usize = 1024;
+
+/// Runs a function compiled for the widest vectors that the processor has. All give the same numbers: what they do to each
+/// is the same, and nothing is summed in another order.
+macro_rules! dispatch {
+    ($function:ident($($argument:expr),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has these instructions.
+                unsafe { wide::$function($($argument),*) }
+            } else if std::is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has these instructions.
+                unsafe { middle::$function($($argument),*) }
+            } else {
+                $function($($argument),*)
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        $function($($argument),*)
+    }};
+}
+impl<'a> Buffers<'a> {
+    /// The buffers of `params`, or `None` where they do not lie in this machine's memory as expected.
+    pub fn of(params: &'a Params, square: &'a Tensor, mean: Option<&'a Tensor>) -> Option<Self> {
+        let (master, grads, weights) = (params.master(), params.grads(), params.weights().flat());
+        let here = |t: &Tensor, kind: Kind| t.device() == Device::Cpu && t.kind() == kind && t.is_contiguous();
+        let f32s = |t: &Tensor| here(t, Kind::Float);
+        if !(f32s(master) && f32s(square) && mean.is_none_or(f32s) && grads.kind() == weights.kind()) {
+            return None;
+        }
+        // SAFETY: contiguous, of this type and on this machine, as checked. Nothing else reads or writes these buffers
+        // while the step borrows them, and no two overlap: in f32, where the weights are the master, they are not taken.
+        unsafe {
+            let (grads, shadow) = match grads.kind() {
+                Kind::Float if here(grads, Kind::Float) => (Grads::F32(slice(grads)), &mut [][..]),
+                Kind::BFloat16 if here(grads, Kind::BFloat16) && here(weights, Kind::BFloat16) => {
+                    (Grads::Bf16(slice(grads)), slice(weights))
+                }
+                _ => return None,
+            };
+            let mean = mean.map_or(&mut [][..], |m| slice(m));
+            Some(Self { master: slice(master), grads, square: slice(square), mean, shadow })
+        }
+    }
+
+    /// The global norm of the gradient.
+    pub fn norm(&self) -> f64 {
+        dispatch!(norm(self.grads, self.master.len()))
+    }
+
+    /// Makes the step.
+    pub fn step(self, step: Step<'_>) {
+        dispatch!(apply(self, step));
+    }
+}
+
+macro_rules! compiled_for {
+    ($module:ident, $feature:literal) => {
+        #[cfg(target_arch = "x86_64")]
+        mod $module {
+            use super::{Buffers, Grads, Step};
+
+            #[target_feature(enable = $feature)]
+            pub(super) fn norm(grads: Grads<'_>, len: usize) -> f64 {
+                super::norm(grads, len)
+            }
+
+            #[target_feature(enable = $feature)]
+            pub(super) fn apply(buffers: Buffers<'_>, step: Step<'_>) {
+                super::apply(buffers, step);
+            }
+        }
+    };
+}
+
+compiled_for!(wide, "avx512f");
+compiled_for!(middle, "avx2");
+
+/// Sixteen partial sums a chunk, so that they fit a vector of any width.
+#[inline(always)]
+fn norm(grads: Grads<'_>, len: usize) -> f64 {
+    let (mut work, mut total) = ([0.0; CHUNK], 0.0);
+    for start in (0..len).step_by(CHUNK) {
+        let chunk = &mut work[..CHUNK.min(len - start)];
+        read(grads, start, 1.0, chunk);
+        let mut sums = [0.0_f32; 16];
+        let (lines, rest) = chunk.as_chunks::<16>();
+        for line in lines {
+            sums.iter_mut().zip(line).for_each(|(sum, g)| *sum += g * g);
+        }
+        let rest = rest.iter().map(|g| f64::from(g * g)).sum::<f64>();
+        total += sums.iter().map(|&s| f64::from(s)).sum::<f64>() + rest;
+    }
+    total.sqrt()
+}
+
+#[inline(always)]
+fn apply(buffers: Buffers<'_>, step: Step<'_>) {
+    let Buffers { master, grads, square, mean, shadow } = buffers;
+    let (c, rate) = (step.config, step.learning_rate as f32);
+    let (keep, eps) = ((1.0 - c.decay) as f32, c.eps as f32);
+    let mut work = [0.0; CHUNK];
+    for start in (0..master.len()).step_by(CHUNK) {
+        let end = master.len().min(start + CHUNK);
+        let g = &mut work[..end - start];
+        read(grads, start, step.scale as f32, g);
+        let (p, s) = (&mut master[start..end], &mut square[start..end]);
+        s.iter_mut().zip(&*g).for_each(|(s, g)| *s += keep * (g * g - *s));
+        match (c.rule, c.centred, c.eps_inside_root) {
+            (Rule::Adam, ..) => {
+                let m = &mut mean[start..end];
+                let keep = (1.0 - c.beta1) as f32;
+                m.iter_mut().zip(&*g).for_each(|(m, g)| *m += keep * (g - *m));
+                let t = step.updates as i32;
+                let (first, second) = (1.0 - c.beta1.powi(t), 1.0 - c.decay.powi(t));
+                let (k, root) = ((-step.learning_rate / first) as f32, second.sqrt().recip() as f32);
+                for ((p, s), m) in p.iter_mut().zip(s).zip(m) {
+                    *p += *m * k / (s.sqrt() * root + eps);
+                }
+            }
+            (Rule::RmsProp, false, true) => {
+                p.iter_mut().zip(s).zip(&*g).for_each(|((p, s), g)| *p += g * -rate / (*s + eps).sqrt());
+            }
+            (Rule::RmsProp, false, false) => {
+                p.iter_mut().zip(s).zip(&*g).for_each(|((p, s), g)| *p += g * -rate / (s.sqrt() + eps));
+            }
+            (Rule::RmsProp, true, inside) => {
+                let m = &mut mean[start..end];
+                m.iter_mut().zip(&*g).for_each(|(m, g)| *m += keep * (g - *m));
+                for (((p, s), m), g) in p.iter_mut().zip(s).zip(m).zip(&*g) {
+                    // Rounding may leave a variance a trace below 0.
+                    let variance = (*s - *m * *m).max(0.0);
+                    *p += g * -rate / if inside { (variance + eps).sqrt() } else { variance.sqrt() + eps };
+                }
+            }
+        }
+        if !shadow.is_empty() {
+            shadow[start..end].iter_mut().zip(p).for_each(|(w, p)| *w = bf16(*p));
+        }
+    }
+}
+
+/// The gradient from `start` on, scaled, as `f32`.
+#[inline(always)]
+fn read(grads: Grads<'_>, start: usize, scale: f32, to: &mut [f32]) {
+    match grads {
+        Grads::F32(from) => to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to = g * scale),
+        Grads::Bf16(from) => {
+            to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to = f32::from_bits(u32::from(*g) << 16) * scale);
+        }
+    }
+}
+
+/// Rounds to the nearest bf16, ties to even, as libtorch does.
+#[inline(always)]
+fn bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+    if x.is_nan() { 0x7fc0 } else { rounded }
+}
+
+/// The numbers of a tensor.
+///
+/// # Safety
+/// The tensor must be contiguous, on the CPU and of elements of `T`'s size and meaning, and nothing else may use its memory
+/// while the slice lives.
+#[allow(clippy::mut_from_ref)] // a tensor is a handle: what it points to is not behind the reference
+unsafe fn slice<T>(tensor: &Tensor) -> &mut [T] {
+    // SAFETY: as the caller promises.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
+}
