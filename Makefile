@@ -6,7 +6,7 @@ DENY   := 0.20.2
 
 .PHONY: help setup build train test lint example bench audit clean
 help:
-	@echo "make train [CONFIG=configs/paac/pong.toml] [ARGS='--seed 2']   build, then train"
+	@echo "make train [CONFIG=configs/paac/pong.toml] [ARGS='--seed 2']   build, train, film"
 	@echo "make test                                                     everything that CI runs"
 	@echo "make setup [DEVICE=cuda]                                      libtorch and Python, pinned, into this folder"
 	@echo "make bench                                                    how fast this machine is"
@@ -19,7 +19,7 @@ build: setup
 	cargo build --release --locked
 
 train: build
-	target/release/playfield train $(CONFIG) $(ARGS)
+	target/release/playfield train $(CONFIG) --gif $(ARGS)
 
 test: lint example
 	cargo test --workspace --locked

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CARTPOLE, checkpoints, file, playfield, stderr, succeeds};
+use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
 use playfield::core::checkpoint::read;
 use std::fs;
 use std::path::Path;
@@ -207,4 +207,27 @@ fn a_second_signal_ends_at_once() {
     let output = running.0.wait_with_output().unwrap();
     assert!([Some(130), Some(143)].contains(&output.status.code()), "{:?}", output.status);
     assert!(checkpoints(&dir.path().join("run")).is_empty(), "nothing was saved");
+}
+
+/// A film of an Atari agent, in colours and twice its size; of an environment without pictures, a sentence.
+#[test]
+fn an_agent_is_filmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "pole.toml", CARTPOLE);
+    succeeds(dir, &["train", "pole.toml", "--run-dir", "pole"]);
+    let said = refuses(dir, &["watch", "pole"]);
+    assert!(said.contains("CartPole shows no pictures of itself"), "{said}");
+    assert!(!dir.join("pole/videos").exists());
+    if cfg!(feature = "python") {
+        let pong =
+            "algorithm = 'paac'\nsteps = 60\n[env]\nid = 'ALE/Pong-v5'\nnum_envs = 2\n[network]\ntorso = 'nips'\n";
+        file(dir, "pong.toml", pong);
+        let said = succeeds(dir, &["train", "pong.toml", "--run-dir", "pong", "--gif"]);
+        assert!(said.contains("pong/videos/000000000060.gif"), "{said}");
+        succeeds(dir, &["watch", "pong", "--gif", "short.gif", "--seconds", "2"]);
+        let film = fs::read(dir.join("short.gif")).unwrap();
+        assert_eq!(&film[..10], b"GIF89a\x40\x01\xa4\x01", "320 × 420");
+        assert!(!dir.join("short.gif.part").exists());
+    }
 }

@@ -32,9 +32,9 @@ pub fn squared(error: &Tensor) -> Tensor {
     error.square() * 0.5
 }
 
-/// mean(w·loss) of per-transition losses and importance weights, both `[n]` (Schaul et al. 2016, algorithm 1) → a scalar.
-pub fn weighted_mean(losses: &Tensor, weights: &Tensor) -> Tensor {
-    (losses * weights.detach()).mean(Kind::Float)
+/// Σ w·loss of per-transition losses and importance weights, both `[n]` (Schaul et al. 2016, algorithm 1) → a scalar.
+pub fn weighted_sum(losses: &Tensor, weights: &Tensor) -> Tensor {
+    (losses * weights.detach()).sum(Kind::Float)
 }
 
 #[cfg(test)]
@@ -85,9 +85,9 @@ mod tests {
     #[test]
     fn weights_multiply_the_clipped_gradient() {
         let error = Tensor::from_slice(&[1.0_f32, 2.0]).set_requires_grad(true);
-        let loss = weighted_mean(&huber(&error, 1.0), &Tensor::from_slice(&[1.0_f32, 0.5]));
-        assert_close(&loss, &[0.625]);
+        let loss = weighted_sum(&huber(&error, 1.0), &Tensor::from_slice(&[1.0_f32, 0.5]));
+        assert_close(&loss, &[1.25]);
         loss.backward();
-        assert_close(&error.grad(), &[0.5, 0.25]);
+        assert_close(&error.grad(), &[1.0, 0.5]);
     }
 }

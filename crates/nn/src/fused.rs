@@ -11,7 +11,8 @@ use tch::{Device, Kind, Tensor};
 /// The buffers of one step.
 pub(crate) struct Buffers<'a> {
     master: &'a mut [f32],
-    grads: Grads<'a>,
+    /// The gradient is the sum of these.
+    grads: Vec<Grads<'a>>,
     square: &'a mut [f32],
     /// Empty where the rule has none.
     mean: &'a mut [f32],
@@ -61,20 +62,22 @@ macro_rules! dispatch {
 }
 impl<'a> Buffers<'a> {
     /// The buffers of `params`, or `None` where they do not lie in this machine's memory as expected.
-    pub fn of(params: &'a Params, square: &'a Tensor, mean: Option<&'a Tensor>) -> Option<Self> {
+    pub fn of(params: &'a Params, more: &[&'a Tensor], square: &'a Tensor, mean: Option<&'a Tensor>) -> Option<Self> {
         let (master, grads, weights) = (params.master(), params.grads(), params.weights().flat());
         let here = |t: &Tensor, kind: Kind| t.device() == Device::Cpu && t.kind() == kind && t.is_contiguous();
         let f32s = |t: &Tensor| here(t, Kind::Float);
-        if !(f32s(master) && f32s(square) && mean.is_none_or(f32s) && grads.kind() == weights.kind()) {
+        let kind = weights.kind();
+        let all: Vec<_> = [grads].into_iter().chain(more.iter().copied()).collect();
+        if !(f32s(master) && f32s(square) && mean.is_none_or(f32s) && all.iter().all(|g| here(g, kind))) {
             return None;
         }
         // SAFETY: contiguous, of this type and on this machine, as checked. Nothing else reads or writes these buffers
         // while the step borrows them, and no two overlap: in f32, where the weights are the master, they are not taken.
         unsafe {
-            let (grads, shadow) = match grads.kind() {
-                Kind::Float if here(grads, Kind::Float) => (Grads::F32(slice(grads)), &mut [][..]),
-                Kind::BFloat16 if here(grads, Kind::BFloat16) && here(weights, Kind::BFloat16) => {
-                    (Grads::Bf16(slice(grads)), slice(weights))
+            let (grads, shadow) = match kind {
+                Kind::Float => (all.into_iter().map(|g| Grads::F32(slice(g))).collect(), &mut [][..]),
+                Kind::BFloat16 if here(weights, kind) => {
+                    (all.into_iter().map(|g| Grads::Bf16(slice(g))).collect(), slice(weights))
                 }
                 _ => return None,
             };
@@ -85,7 +88,7 @@ impl<'a> Buffers<'a> {
 
     /// The global norm of the gradient.
     pub fn norm(&self) -> f64 {
-        dispatch!(norm(self.grads, self.master.len()))
+        dispatch!(norm(&self.grads, self.master.len()))
     }
 
     /// Makes the step.
@@ -101,7 +104,7 @@ macro_rules! compiled_for {
             use super::{Buffers, Grads, Step};
 
             #[target_feature(enable = $feature)]
-            pub(super) fn norm(grads: Grads<'_>, len: usize) -> f64 {
+            pub(super) fn norm(grads: &[Grads<'_>], len: usize) -> f64 {
                 super::norm(grads, len)
             }
 
@@ -118,7 +121,7 @@ compiled_for!(middle, "avx2");
 
 /// Sixteen partial sums a chunk, so that they fit a vector of any width.
 #[inline(always)]
-fn norm(grads: Grads<'_>, len: usize) -> f64 {
+fn norm(grads: &[Grads<'_>], len: usize) -> f64 {
     let (mut work, mut total) = ([0.0; CHUNK], 0.0);
     for start in (0..len).step_by(CHUNK) {
         let chunk = &mut work[..CHUNK.min(len - start)];
@@ -143,7 +146,7 @@ fn apply(buffers: Buffers<'_>, step: Step<'_>) {
     for start in (0..master.len()).step_by(CHUNK) {
         let end = master.len().min(start + CHUNK);
         let g = &mut work[..end - start];
-        read(grads, start, step.scale as f32, g);
+        read(&grads, start, step.scale as f32, g);
         let (p, s) = (&mut master[start..end], &mut square[start..end]);
         s.iter_mut().zip(&*g).for_each(|(s, g)| *s += keep * (g * g - *s));
         match (c.rule, c.centred, c.eps_inside_root) {
@@ -182,13 +185,17 @@ fn apply(buffers: Buffers<'_>, step: Step<'_>) {
 
 /// The gradient from `start` on, scaled, as `f32`.
 #[inline(always)]
-fn read(grads: Grads<'_>, start: usize, scale: f32, to: &mut [f32]) {
-    match grads {
-        Grads::F32(from) => to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to = g * scale),
-        Grads::Bf16(from) => {
-            to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to = f32::from_bits(u32::from(*g) << 16) * scale);
+fn read(grads: &[Grads<'_>], start: usize, scale: f32, to: &mut [f32]) {
+    to.fill(0.0);
+    for grads in grads {
+        match grads {
+            Grads::F32(from) => to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += g),
+            Grads::Bf16(from) => {
+                to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += f32::from_bits(u32::from(*g) << 16));
+            }
         }
     }
+    to.iter_mut().for_each(|g| *g *= scale);
 }
 
 /// Rounds to the nearest bf16, ties to even, as libtorch does.

@@ -86,15 +86,21 @@ impl Optimizer {
     /// Steps `params` by their gradient, after scaling it to a *global* norm of at most `max_norm` (0: never). Returns
     /// the norm before scaling.
     pub fn step(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> f64 {
+        self.step_with(params, &[], learning_rate, max_norm)
+    }
+
+    /// [`step`](Self::step) by the sum of their gradient and `more` flat ones, of networks that [share](Params::share) the
+    /// parameters.
+    pub fn step_with(&mut self, params: &mut Params, more: &[&Tensor], learning_rate: f64, max_norm: f64) -> f64 {
         self.updates += 1;
-        if let Some(buffers) = Buffers::of(params, &self.square, self.mean.as_ref()) {
+        if let Some(buffers) = Buffers::of(params, more, &self.square, self.mean.as_ref()) {
             let norm = buffers.norm();
             let scale = clip(norm, max_norm);
             buffers.step(Step { config: &self.config, learning_rate, scale, updates: self.updates });
             return norm;
         }
         let norm = no_grad(|| {
-            let grad = params.grads().to_kind(Kind::Float);
+            let grad = more.iter().fold(params.grads().to_kind(Kind::Float), |sum, grad| sum + *grad);
             let norm = grad.norm().double_value(&[]);
             let scale = clip(norm, max_norm);
             let grad = if scale == 1.0 { grad } else { grad * scale };

@@ -136,6 +136,11 @@ pub struct Params {
 impl Params {
     fn new(segments: Arc<[Segment]>, master: Tensor, precision: Kind) -> Self {
         let flat = if precision == Kind::Float { master.shallow_clone() } else { master.to_kind(precision) };
+        Self::over(segments, master, flat)
+    }
+
+    /// Leaves and a gradient of its own over these buffers.
+    fn over(segments: Arc<[Segment]>, master: Tensor, flat: Tensor) -> Self {
         let mut weights = Weights::new(&segments, flat);
         weights.views = weights.views.iter().map(|v| v.detach().set_requires_grad(true)).collect();
         let grads = weights.flat.zeros_like();
@@ -199,6 +204,12 @@ impl Params {
             }
         });
         self.updated();
+    }
+
+    /// The same parameters, in the same memory, with a gradient of their own: for another thread, which may work on its part
+    /// of a batch while nobody changes them.
+    pub fn share(&self) -> Self {
+        Self::over(self.segments.clone(), self.master.shallow_clone(), self.weights.flat.shallow_clone())
     }
 
     /// Copies what layers compute with from `other`, and nothing else.

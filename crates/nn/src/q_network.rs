@@ -93,6 +93,12 @@ impl QNetwork {
         Self { params, layers, input, noise: Vec::new() }
     }
 
+    /// A network over the same parameters with a gradient and buffers of its own: see [`Params::share`].
+    pub fn share(&self) -> Self {
+        let (params, layers, input) = (self.params.share(), self.layers.clone(), self.input.duplicate());
+        Self { params, layers, input, noise: Vec::new() }
+    }
+
     /// How many actions it values.
     pub fn actions(&self) -> usize {
         self.layers.actions as usize

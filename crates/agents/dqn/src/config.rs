@@ -73,7 +73,7 @@ pub struct Config {
     /// Whether acting and learning overlap: the actor's weights are then one round of updates old. Without, a resumed run
     /// equals an uninterrupted one bit for bit (where environments can save their state).
     pub overlap: bool,
-    /// Threads of the learner's arithmetic; 0: one per core, but one core less where acting overlaps with it.
+    /// Threads among which the rows of a batch are shared out, on the processor; 0: one per core, but 16 rows at least each.
     pub threads: usize,
     /// The optimiser: RMSProp, centred, ε inside the root.
     pub optimizer: OptimizerConfig,
@@ -212,15 +212,10 @@ impl Config {
         self.value_max - self.value_min
     }
 
-    /// Threads of the actor's arithmetic and of the learner's.
-    pub fn threads(&self) -> (usize, usize) {
+    /// How many threads share the rows of a batch.
+    pub fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        match (self.overlap, self.threads) {
-            (false, 0) => (cores, cores),
-            (false, threads) => (threads, threads),
-            (true, 0) => (1, (cores - 1).max(1)),
-            (true, threads) => (1, threads),
-        }
+        if self.threads == 0 { cores.min(self.batch_size / 16).max(1) } else { self.threads }
     }
 
     /// What the network has beyond its torso.

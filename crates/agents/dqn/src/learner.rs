@@ -8,18 +8,36 @@ use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
 use playfield_nn::{NetworkConfig, QNetwork};
 use playfield_replay::Transitions;
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// The online network, its target, the optimiser and the random stream.
 #[derive(Debug)]
 pub struct Learner {
     config: Config,
-    online: QNetwork,
-    target: QNetwork,
+    /// Parts of a batch are worked on by threads of their own. The networks of all share their parameters.
+    shards: Vec<Shard>,
     optimizer: Optimizer,
-    values: Values,
     /// Of noisy layers.
     rng: Rng,
+}
+
+/// What one thread needs to work on its part of a batch.
+#[derive(Debug)]
+struct Shard {
+    online: QNetwork,
+    target: QNetwork,
+    values: Values,
+}
+
+/// Some rows of a batch.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    batch: &'a Transitions,
+    weights: &'a [f32],
+    from: usize,
+    to: usize,
 }
 
 /// How the numbers of an action become its value: they are its value, its quantiles, or the logits of its atoms.
@@ -65,8 +83,15 @@ impl Learner {
         let online = QNetwork::new(network, config.network(), spec, device, &mut rng::stream(seed, "dqn/init"))?;
         let target = online.duplicate();
         let optimizer = Optimizer::new(config.optimizer.clone(), &online.params);
-        let values = Values::new(&config, online.params.master().device());
-        Ok(Self { config, online, target, optimizer, values, rng: rng::stream(seed, "dqn/noise") })
+        let device = online.params.master().device();
+        let mut shards = vec![Shard { online, target, values: Values::new(&config, device) }];
+        if device == Device::Cpu {
+            for _ in 1..config.threads().min(config.batch_size) {
+                let (online, target) = (shards[0].online.share(), shards[0].target.share());
+                shards.push(Shard { online, target, values: Values::new(&config, device) });
+            }
+        }
+        Ok(Self { config, shards, optimizer, rng: rng::stream(seed, "dqn/noise") })
     }
 
     /// Its settings.
@@ -76,79 +101,49 @@ impl Learner {
 
     /// The network that learns.
     pub fn online(&self) -> &QNetwork {
-        &self.online
+        &self.shards[0].online
     }
 
     /// How its numbers become values.
     pub fn values(&self) -> Values {
-        Values::new(&self.config, self.online.params.master().device())
+        Values::new(&self.config, self.online().params.master().device())
     }
 
     /// Learns from a batch of transitions, each weighted (1 where they were drawn uniformly).
     pub fn update(&mut self, batch: &Transitions, weights: &[f32]) -> Losses {
-        let n = batch.len();
-        let device = self.online.params.master().device();
-        let tensor = |v: &[f32]| Tensor::from_slice(v).to_device(device);
-        let (r_t, discount_t, weights) = (tensor(&batch.r_t), tensor(&batch.discount_t), tensor(weights));
-        let a_tm1 = Tensor::from_slice(&batch.a_tm1).to_device(device);
-        if self.config.noisy_sigma > 0.0 {
-            self.online.draw_noise(&mut self.rng);
-            self.target.draw_noise(&mut self.rng);
+        let Self { config, shards, optimizer, rng } = self;
+        if config.noisy_sigma > 0.0 {
+            shards.iter_mut().flat_map(|s| [&mut s.online, &mut s.target]).for_each(|network| network.draw_noise(rng));
         }
-
-        // Values (or distributions) by the target network, and by the network that chooses the next action.
-        let (z_t, selector) = no_grad(|| {
-            let z_t = self.target.forward(batch.s_t.as_ref(), n);
-            let selector = match self.config.double {
-                true => {
-                    let z = self.online.forward(batch.s_t.as_ref(), n);
-                    self.values.mean(&z)
-                }
-                false => self.values.mean(&z_t),
-            };
-            (z_t, selector)
+        let border = |i: usize| i * batch.len() / shards.len();
+        let rows: Vec<_> =
+            (0..shards.len()).map(|i| Rows { batch, weights, from: border(i), to: border(i + 1) }).collect();
+        let config = &*config;
+        let parts: Vec<Losses> = thread::scope(|scope| {
+            let (first, others) = shards.split_first_mut().expect("one at least");
+            let others: Vec<_> =
+                others.iter_mut().zip(&rows[1..]).map(|(s, &r)| scope.spawn(move || s.backward(config, r))).collect();
+            let first = first.backward(config, rows[0]);
+            let join =
+                |thread: ScopedJoinHandle<'_, Losses>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            [first].into_iter().chain(others.into_iter().map(join)).collect()
         });
-        let z_tm1 = self.online.forward(batch.s_tm1.as_ref(), n);
-        let q_tm1 = ql::chosen(&self.values.mean(&z_tm1), &a_tm1);
-        let best = selector.argmax(1, false);
-
-        let (losses, errors) = match (self.config.distribution, &self.values.support) {
-            (Distribution::Categorical, Some(support)) => {
-                let p_t = chosen(&z_t, &best).softmax(-1, Kind::Float);
-                let target = distributional::project(&r_t, &discount_t, &p_t, support);
-                let losses = distributional::cross_entropy(&chosen(&z_tm1, &a_tm1), &target);
-                (losses.shallow_clone(), losses)
-            }
-            (Distribution::Quantile, _) => {
-                let target = r_t.unsqueeze(1) + discount_t.unsqueeze(1) * chosen(&z_t, &best);
-                let losses = distributional::quantile_huber(&chosen(&z_tm1, &a_tm1), &target, self.config.huber_bound);
-                (losses.shallow_clone(), losses)
-            }
-            _ => {
-                let error = ql::q_target(&r_t, &discount_t, &self.values.mean(&z_t), &selector) - &q_tm1;
-                let losses = match self.config.loss {
-                    Loss::Huber => ql::huber(&error, self.config.huber_bound),
-                    Loss::Squared => ql::squared(&error),
-                };
-                (losses, error)
-            }
-        };
-        let scale = if self.config.sum_over_batch { n as f64 } else { 1.0 };
-        let loss = ql::weighted_mean(&losses, &weights) * scale;
-        self.online.params.backward(&loss);
-        let (rate, clip) = (self.config.learning_rate, self.config.max_grad_norm);
-        let grad_norm = self.optimizer.step(&mut self.online.params, rate, clip);
+        let (first, others) = shards.split_first_mut().expect("one at least");
+        let grads: Vec<_> = others.iter().map(|s| s.online.params.grads()).collect();
+        let (rate, clip) = (config.learning_rate, config.max_grad_norm);
+        let grad_norm = optimizer.step_with(&mut first.online.params, &grads, rate, clip);
         Losses {
-            loss: loss.double_value(&[]),
-            q_mean: q_tm1.mean(Kind::Float).double_value(&[]),
-            errors: to_vec(&errors.detach()),
+            loss: parts.iter().map(|p| p.loss).sum(),
+            q_mean: parts.iter().map(|p| p.q_mean).sum(),
+            errors: parts.into_iter().flat_map(|p| p.errors).collect(),
             grad_norm,
         }
     }
 
     /// Moves the target network to the online one, all the way or by the configured rate.
     pub fn update_target(&mut self) {
-        self.target.params.approach(&self.online.params, self.config.target_rate);
+        let Shard { online, target, .. } = &mut self.shards[0];
+        target.params.approach(&online.params, self.config.target_rate);
     }
 
     /// Updates so far.
@@ -158,10 +153,11 @@ impl Learner {
 
     /// Writes everything that going on needs: both networks, the optimiser, the random stream.
     pub fn save_all(&self, snapshot: &mut Snapshot) {
-        self.online.params.save(snapshot);
-        let target = self.target.params.named(self.target.params.master());
+        let Shard { online, target, .. } = &self.shards[0];
+        online.params.save(snapshot);
+        let target = target.params.named(target.params.master());
         snapshot.arrays.extend(target.into_iter().map(|(name, array)| (format!("target.{name}"), array)));
-        self.optimizer.save(&self.online.params, snapshot);
+        self.optimizer.save(&online.params, snapshot);
         snapshot.put("dqn.rng", &self.rng);
     }
 
@@ -173,10 +169,11 @@ impl Learner {
         self.load(snapshot)?;
         let arrays = snapshot.arrays.iter();
         let named = arrays.filter_map(|(k, v)| Some((k.strip_prefix("target.")?.to_string(), v.clone()))).collect();
-        let master = self.target.params.master().shallow_clone();
-        self.target.params.load_named(&named, &master)?;
-        self.target.params.updated();
-        self.optimizer.load(&self.online.params, snapshot)?;
+        let Shard { online, target, .. } = &mut self.shards[0];
+        let master = target.params.master().shallow_clone();
+        target.params.load_named(&named, &master)?;
+        target.params.updated();
+        self.optimizer.load(&online.params, snapshot)?;
         self.rng = snapshot.get("dqn.rng")?;
         Ok(())
     }
@@ -186,7 +183,63 @@ impl Learner {
     /// # Errors
     /// [`Error::Checkpoint`] where they are another network's.
     pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.online.params.load(snapshot)
+        self.shards[0].online.params.load(snapshot)
+    }
+}
+
+impl Shard {
+    /// Sets this shard's gradient to its rows' part of the loss over the whole batch, and returns its part of everything.
+    fn backward(&mut self, config: &Config, rows: Rows<'_>) -> Losses {
+        let Self { online, target, values } = self;
+        let Rows { batch, weights, from, to } = rows;
+        let (n, all, device) = (to - from, batch.len() as f64, online.params.master().device());
+        let tensor = |v: &[f32]| Tensor::from_slice(&v[from..to]).to_device(device);
+        let (r_t, discount_t, weights) = (tensor(&batch.r_t), tensor(&batch.discount_t), tensor(weights));
+        let a_tm1 = Tensor::from_slice(&batch.a_tm1[from..to]).to_device(device);
+        let obs_len = batch.s_t.len() / batch.len();
+        let (s_tm1, s_t) =
+            (batch.s_tm1.slice(from * obs_len, n * obs_len), batch.s_t.slice(from * obs_len, n * obs_len));
+
+        // Values (or distributions) by the target network, and by the network that chooses the next action.
+        let (z_t, selector) = no_grad(|| {
+            let z_t = target.forward(s_t, n);
+            let selector = if config.double { values.mean(&online.forward(s_t, n)) } else { values.mean(&z_t) };
+            (z_t, selector)
+        });
+        let z_tm1 = online.forward(s_tm1, n);
+        let q_tm1 = ql::chosen(&values.mean(&z_tm1), &a_tm1);
+        let best = selector.argmax(1, false);
+
+        let (losses, errors) = match (config.distribution, &values.support) {
+            (Distribution::Categorical, Some(support)) => {
+                let p_t = chosen(&z_t, &best).softmax(-1, Kind::Float);
+                let target = distributional::project(&r_t, &discount_t, &p_t, support);
+                let losses = distributional::cross_entropy(&chosen(&z_tm1, &a_tm1), &target);
+                (losses.shallow_clone(), losses)
+            }
+            (Distribution::Quantile, _) => {
+                let target = r_t.unsqueeze(1) + discount_t.unsqueeze(1) * chosen(&z_t, &best);
+                let losses = distributional::quantile_huber(&chosen(&z_tm1, &a_tm1), &target, config.huber_bound);
+                (losses.shallow_clone(), losses)
+            }
+            _ => {
+                let error = ql::q_target(&r_t, &discount_t, &values.mean(&z_t), &selector) - &q_tm1;
+                let losses = match config.loss {
+                    Loss::Huber => ql::huber(&error, config.huber_bound),
+                    Loss::Squared => ql::squared(&error),
+                };
+                (losses, error)
+            }
+        };
+        let scale = if config.sum_over_batch { 1.0 } else { 1.0 / all };
+        let loss = ql::weighted_sum(&losses, &weights) * scale;
+        online.params.backward(&loss);
+        Losses {
+            loss: loss.double_value(&[]),
+            q_mean: q_tm1.sum(Kind::Float).double_value(&[]) / all,
+            errors: to_vec(&errors.detach()),
+            grad_norm: 0.0,
+        }
     }
 }
 

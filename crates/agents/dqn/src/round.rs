@@ -126,14 +126,12 @@ impl Partner {
         Self::Here(Box::new(learning))
     }
 
-    /// A learner on a thread of its own, whose arithmetic has `threads` threads. `spare` are the buffers of the second
-    /// round under way.
-    pub fn there(mut learning: Learning, spare: Round, threads: usize) -> Self {
+    /// A learner on a thread of its own. `spare` are the buffers of the second round under way.
+    pub fn there(mut learning: Learning, spare: Round) -> Self {
         let (tasks, inbox) = bounded(2);
         let (outbox, rounds) = bounded(2);
         outbox.send(Ok(spare)).expect("room for the first");
         let thread = thread::spawn(move || {
-            tch::set_num_threads(threads as i32);
             for message in inbox {
                 match message {
                     Message::Do(task) => task(&mut learning),

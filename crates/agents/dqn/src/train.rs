@@ -28,8 +28,8 @@ pub static ALGORITHM: Algorithm = Algorithm {
 pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
     let (config, network) = configs(settings)?;
     let (spec, n, seed) = (factory.spec(), settings.num_envs, run.seed());
-    let (acting_threads, learning_threads) = config.threads();
-    tch::set_num_threads(acting_threads as i32);
+    // Each operation on one thread: the learner shares a batch out among threads instead.
+    tch::set_num_threads(1);
     let epsilon = Schedule::linear(config.exploration_start, config.exploration_end, config.exploration_steps);
     let beta_steps = if config.beta_steps == 0 { run.steps() } else { config.beta_steps };
     let beta = Schedule::linear(config.beta_start, 1.0, beta_steps);
@@ -65,7 +65,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         false => Partner::here(learning),
         true => {
             let spare = learning.round(spec, n, round_steps);
-            Partner::there(learning, spare, learning_threads)
+            Partner::there(learning, spare)
         }
     };
     let mut timer = PhaseTimer::default();
@@ -163,7 +163,7 @@ fn save(
 
 fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
     let (config, network) = configs(settings)?;
-    tch::set_num_threads(config.threads().1 as i32);
+    tch::set_num_threads(1);
     let mut learner = Learner::new(config, &network, spec, &settings.device, 0)?;
     learner.load(snapshot)?;
     Ok(Box::new(Actor::new(&learner, rng::stream(0, "dqn/actions"))))

@@ -125,6 +125,38 @@ fn an_update_equals_pytorch() {
     }
 }
 
+/// A batch that threads share out teaches the same, but for rounding: losses, errors in their order, parameters.
+#[test]
+fn a_batch_shared_among_threads_is_the_same_batch() {
+    for case in &cases() {
+        let mut whole = golden(case);
+        let mut snapshot = Snapshot::default();
+        whole.save_all(&mut snapshot);
+        let mut shared = learner(Config { threads: 3, ..config(case) }, 1);
+        shared.load_all(&snapshot).unwrap();
+        for _ in 0..3 {
+            let (a, b) = (whole.update(&batch(case), &case.weights), shared.update(&batch(case), &case.weights));
+            for (what, a, b) in
+                [("loss", a.loss, b.loss), ("mean Q", a.q_mean, b.q_mean), ("norm", a.grad_norm, b.grad_norm)]
+            {
+                close(what, b, a);
+            }
+            a.errors.iter().zip(&b.errors).for_each(|(a, b)| close("error", f64::from(*b), f64::from(*a)));
+            whole.update_target();
+            shared.update_target();
+        }
+        let [a, b] = [&whole, &shared].map(|learner| {
+            let mut snapshot = Snapshot::default();
+            learner.save_all(&mut snapshot);
+            snapshot.params
+        });
+        for (name, array) in &a {
+            let (a, b) = (array.values::<f32>().unwrap(), b[name].values::<f32>().unwrap());
+            a.iter().zip(&b).for_each(|(a, b)| close(name, f64::from(*b), f64::from(*a)));
+        }
+    }
+}
+
 /// The target network stays where it is until it is told to move: all the way, or by a share.
 #[test]
 fn the_target_network_moves_when_told() {

@@ -85,7 +85,7 @@ struct Video {
 
 impl Video {
     fn new(path: &std::path::Path, first: &Image) -> Result<Self> {
-        let zoom = (400 / first.width.max(first.height).max(1)).clamp(1, 8);
+        let zoom = (480 / first.width.max(first.height).max(1)).clamp(1, 8);
         let file = BufWriter::new(File::create(path).map_err(Error::io("create", path))?);
         let (width, height) = ((first.width * zoom) as u16, (first.height * zoom) as u16);
         let mut encoder = Encoder::new(file, width, height, &[]).map_err(Error::other)?;
