@@ -72,7 +72,10 @@ fn part() {
 /// Starts a part in a process group of its own, sends SIGINT to the whole group as a terminal does, and waits for
 /// everything to end: how it ended, and what it wrote.
 fn interrupt(part: &str) -> (ExitStatus, String, String) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    // A shell starts what runs in its background with SIGINT ignored, and that is inherited: back to the default first.
+    let mut child = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(std::env::current_exe().unwrap())
         .args(["--exact", "part", "--nocapture"])
         .env(PART, part)
         .process_group(0)
