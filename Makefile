@@ -4,7 +4,7 @@ CONFIG ?= configs/paac/pong.toml
 ARGS   ?=
 DENY   := 0.20.2
 
-.PHONY: help setup build train test lint example bench audit clean
+.PHONY: help setup build train test lint example model bench audit clean
 help:
 	@echo "make train [CONFIG=configs/paac/pong.toml] [ARGS='--seed 2']   build, train, film"
 	@echo "make test                                                     everything that CI runs"
@@ -21,7 +21,7 @@ build: setup
 train: build
 	target/release/playfield train $(CONFIG) --gif $(ARGS)
 
-test: lint example
+test: lint example model
 	cargo test --workspace --locked
 
 lint: setup .tools/bin/cargo-deny
@@ -34,6 +34,10 @@ lint: setup .tools/bin/cargo-deny
 # A crate of a user's own, built as they would build it.
 example: setup
 	cd envs/examples/rust && cargo test
+
+# Every interleaving of the threads that share parameters.
+model:
+	RUSTFLAGS="--cfg loom" cargo test -p playfield-hogwild --release --locked --target-dir target/loom
 
 bench: build
 	scripts/bench

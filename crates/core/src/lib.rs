@@ -10,7 +10,7 @@
 //! | [`space`], [`spec`] | what is observed, what can be done |
 //! | [`step`], [`env`] | what an environment does, alone or as a batch |
 //! | [`config`] | what the `[env]` section of a configuration says |
-//! | [`history`] | how the last frames become one observation |
+//! | [`history`], [`rollout`] | how the last frames become one observation, and a few steps one update |
 //! | [`policy`], [`algorithm`] | what acts, and what trains it |
 //! | [`run`], [`metrics`], [`checkpoint`] | what training leaves on disk |
 //! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod policy;
 pub mod resume;
 pub mod rng;
+pub mod rollout;
 pub mod run;
 pub mod schedule;
 pub mod space;
@@ -39,6 +40,7 @@ pub use error::{Error, Result};
 pub use history::History;
 pub use metrics::Sink;
 pub use policy::{Mode, Policy};
+pub use rollout::Rollout;
 pub use run::Run;
 pub use schedule::Schedule;
 pub use space::{Action, ActionSpace, Actions, Dtype, Obs, ObsMut, ObsRef};

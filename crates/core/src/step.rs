@@ -83,6 +83,11 @@ impl StepBatch {
         self.terminated[i] || self.truncated[i]
     }
 
+    /// [`done`](Self::done) of every environment.
+    pub fn ended(&self) -> Vec<bool> {
+        (0..self.num_envs()).map(|i| self.done(i)).collect()
+    }
+
     /// Environment `i`'s newest observation.
     pub fn obs_row(&self, i: usize) -> ObsRef<'_> {
         self.obs.slice(i * self.frame_len, self.frame_len)

@@ -4,8 +4,8 @@ use tch::Tensor;
 
 /// n-step returns: `G_t = r_t + discount_t · G_{t+1}`, with `G_T = bootstrap` (Mnih et al. 2016, algorithm S3).
 ///
-/// Every step of the rollout thus gets the longest return that fits. Where an episode was truncated inside the rollout,
-/// the caller adds `γ·V(final observation)` to that reward and sets that discount to 0: see [`fold_truncation`].
+/// Every step of the rollout thus gets the longest return that fits. Where an episode was truncated inside the rollout, that
+/// reward already holds `γ·V(final observation)` and that discount is 0.
 ///
 /// `r_t`, `discount_t`: `[T, n]`; `bootstrap`: `[n]`, the value after the last step. Returns `[T, n]`.
 pub fn n_step(r_t: &Tensor, discount_t: &Tensor, bootstrap: &Tensor) -> Tensor {
@@ -42,12 +42,6 @@ pub fn gae(r_t: &Tensor, discount_t: &Tensor, v_tm1: &Tensor, bootstrap: &Tensor
     Tensor::stack(&advantages, 0)
 }
 
-/// Ends a return at a truncated step: `r + γ·V(final observation)`, discount 0. What followed belongs to another episode.
-pub fn fold_truncation(reward: &mut f32, discount: &mut f32, gamma: f32, final_value: f32) {
-    *reward += gamma * final_value;
-    *discount = 0.0;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,13 +56,12 @@ mod tests {
     /// is truncated there with V(final) = 6.
     #[test]
     fn n_step_bootstraps_through_truncation_and_not_through_termination() {
-        let (mut r, mut d) = ([1.0_f32, 2.0, 3.0], [0.5_f32; 3]);
-        fold_truncation(&mut r[1], &mut d[1], 0.5, 6.0);
+        let (r, d) = ([1.0, 2.0 + 0.5 * 6.0, 3.0], [0.5, 0.0, 0.5]);
         let columns = |a: [f64; 3], b: [f64; 3], c: [f64; 3]| {
             Tensor::from_slice2(&[[a[0], b[0], c[0]], [a[1], b[1], c[1]], [a[2], b[2], c[2]]])
         };
-        let r_t = columns([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], r.map(f64::from));
-        let discount_t = columns([0.5; 3], [0.5, 0.0, 0.5], d.map(f64::from));
+        let r_t = columns([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], r);
+        let discount_t = columns([0.5; 3], [0.5, 0.0, 0.5], d);
         let g = n_step(&r_t, &discount_t, &Tensor::from_slice(&[8.0, 8.0, 8.0]));
         // 3 + .5·8 = 7; 2 + .5·7 = 5.5; 1 + .5·5.5 = 3.75  |  7; 2; 2  |  7; 2 + .5·6 = 5; 1 + .5·5 = 3.5
         assert_close(&g, &[3.75, 2.0, 3.5, 5.5, 2.0, 5.0, 7.0, 7.0, 7.0]);

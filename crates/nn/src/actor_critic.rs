@@ -2,16 +2,19 @@
 
 use crate::config::NetworkConfig;
 use crate::device;
-use crate::heads::{Distribution, PolicyHead};
+use crate::distribution::Distribution;
+use crate::heads::PolicyHead;
 use crate::input::Input;
 use crate::linear::Linear;
+use crate::lstm::{Lstm, Memory};
 use crate::params::{Builder, Params, Weights};
 use crate::torso::{Torso, hidden_init};
 use playfield_core::rng::Rng;
-use playfield_core::{EnvSpec, ObsRef, Result};
+use playfield_core::{EnvSpec, Error, ObsRef, Result};
 use tch::{Kind, Tensor};
 
-/// The network: one torso (or one for each of the two), a policy head and a value head.
+/// The network: one torso (or one for each of the two), an LSTM where the configuration wants one, a policy head and a
+/// value head.
 #[derive(Debug)]
 pub struct ActorCritic {
     /// Its parameters.
@@ -20,10 +23,11 @@ pub struct ActorCritic {
     input: Input,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Layers {
     torso: Torso,
     value_torso: Option<Torso>,
+    lstm: Option<Lstm>,
     policy: PolicyHead,
     value: Linear,
 }
@@ -32,7 +36,7 @@ impl ActorCritic {
     /// Builds the network of `config` for `spec` on the device called `device`, with initial values drawn from `rng`.
     ///
     /// # Errors
-    /// [`Error::Config`](playfield_core::Error::Config) where torso and observation, or device and machine, don't fit.
+    /// [`Error::Config`] where torso and observation, or device and machine, don't fit.
     pub fn new(config: &NetworkConfig, spec: &EnvSpec, device: &str, rng: &mut Rng) -> Result<Self> {
         config.check()?;
         let device = device::parse(device)?;
@@ -40,29 +44,62 @@ impl ActorCritic {
         let torso = b.scope("torso", |b| Torso::new(b, config, spec))?;
         let value_torso = match config.shared {
             true => None,
+            false if config.lstm > 0 => {
+                return Err(Error::config("[network]: an `lstm` serves policy and value together: set shared = true"));
+            }
             false => Some(b.scope("value_torso", |b| Torso::new(b, config, spec))?),
         };
-        let width = torso.width();
+        let lstm = (config.lstm > 0).then(|| Lstm::new(&mut b, "lstm", torso.width(), config.lstm, config.init));
+        let width = lstm.map_or(torso.width(), |lstm| lstm.width());
         let policy = PolicyHead::new(&mut b, &spec.actions, width, config.init);
         let (weight, bias) = hidden_init(config.init, width, 1.0);
         let value = Linear::new(&mut b, "value", width, 1, weight, bias);
         let kind = config.kind(device, torso.convolves());
         let input = Input::new(config, spec, torso.convolves(), device, kind)?;
-        Ok(Self { params: b.finish(device, kind), layers: Layers { torso, value_torso, policy, value }, input })
+        Ok(Self { params: b.finish(device, kind), layers: Layers { torso, value_torso, lstm, policy, value }, input })
     }
 
-    /// Policies and values (`[n]`, `f32`) at `n` observations. Autograd records unless inside [`tch::no_grad`].
+    /// A network with the same values and parameters of its own.
+    pub fn duplicate(&self) -> Self {
+        Self { params: self.params.duplicate(), layers: self.layers.clone(), input: self.input.duplicate() }
+    }
+
+    /// What it remembers of `n` sequences that start now.
+    pub fn memory(&self, n: usize) -> Memory {
+        Memory::new(n, self.layers.lstm.map_or(0, |lstm| lstm.width()), self.params.master().device())
+    }
+
+    /// Policies and values (`[n]`, `f32`) at `n` observations, each the first of its episode. Autograd records unless inside
+    /// [`tch::no_grad`].
     pub fn forward(&mut self, obs: ObsRef<'_>, n: usize) -> (Distribution, Tensor) {
+        let memory = self.memory(n);
+        let (policy, value, _) = self.forward_from(&memory, &[], obs, n);
+        (policy, value)
+    }
+
+    /// The same at `n` observations that continue the sequences of `memory`, time first: with its two memories, six
+    /// observations are three steps. `resets`: see [`Lstm::forward`]. Returns the memory after the last step, too.
+    pub fn forward_from(
+        &mut self,
+        memory: &Memory,
+        resets: &[bool],
+        obs: ObsRef<'_>,
+        n: usize,
+    ) -> (Distribution, Tensor, Memory) {
         let x = self.input.load(obs, n);
-        self.layers.forward(self.params.weights(), &x)
+        self.layers.forward(self.params.weights(), &x, memory, resets)
     }
 }
 
 impl Layers {
-    fn forward(&self, w: &Weights, x: &Tensor) -> (Distribution, Tensor) {
+    fn forward(&self, w: &Weights, x: &Tensor, memory: &Memory, resets: &[bool]) -> (Distribution, Tensor, Memory) {
         let features = self.torso.forward(w, x);
+        let (features, memory) = match &self.lstm {
+            Some(lstm) => lstm.forward(w, &features, memory, resets),
+            None => (features, memory.same()),
+        };
         let policy = self.policy.forward(w, &features);
         let features = self.value_torso.as_ref().map_or(features, |torso| torso.forward(w, x));
-        (policy, self.value.forward(w, &features).squeeze_dim(1).to_kind(Kind::Float))
+        (policy, self.value.forward(w, &features).squeeze_dim(1).to_kind(Kind::Float), memory)
     }
 }

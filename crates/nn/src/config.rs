@@ -14,6 +14,8 @@ pub struct NetworkConfig {
     pub hidden: Vec<i64>,
     /// What follows each layer of the `mlp` torso.
     pub activation: Activation,
+    /// Width of an LSTM between torso and heads, for agents that act by a policy; 0: none. A3C-LSTM: 256.
+    pub lstm: i64,
     /// Initial weights.
     pub init: InitKind,
     /// Whether policy and value share one torso.
@@ -91,6 +93,7 @@ impl Default for NetworkConfig {
             torso: TorsoKind::Auto,
             hidden: vec![64, 64],
             activation: Activation::Tanh,
+            lstm: 0,
             init: InitKind::FanIn,
             shared: true,
             standardise: false,
@@ -107,6 +110,9 @@ impl NetworkConfig {
     pub fn check(&self) -> Result<()> {
         if self.hidden.iter().any(|&h| h < 1) {
             return Err(Error::config("[network]: every width in `hidden` must be at least 1"));
+        }
+        if self.lstm < 0 {
+            return Err(Error::config(format!("[network]: `lstm` = {} must not be negative (0: none)", self.lstm)));
         }
         Ok(())
     }

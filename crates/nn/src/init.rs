@@ -22,6 +22,11 @@ pub enum Init {
         /// √2 before a rectifier; small for a policy's last layer.
         gain: f64,
     },
+    /// An LSTM's bias: 0, but `forget` for the second quarter.
+    Gates {
+        /// The forget gate's.
+        forget: f32,
+    },
 }
 
 impl Init {
@@ -30,6 +35,7 @@ impl Init {
         let len: i64 = shape.iter().product();
         match self {
             Self::Constant(value) => vec![value; len as usize],
+            Self::Gates { forget } => (0..len).map(|i| if i * 4 / len == 1 { forget } else { 0.0 }).collect(),
             Self::Uniform { fan_in } => {
                 let bound = 1.0 / (fan_in as f32).sqrt();
                 (0..len).map(|_| rng.random_range(-bound..=bound)).collect()

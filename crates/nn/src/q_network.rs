@@ -71,6 +71,11 @@ impl QNetwork {
         let ActionSpace::Discrete { n } = &spec.actions else {
             return Err(Error::config(format!("{} has continuous actions: Q-learning needs discrete ones", spec.id)));
         };
+        if config.lstm > 0 {
+            return Err(Error::config(
+                "[network]: `lstm` is for agents that act by a policy (paac, a3c): Q-networks have none",
+            ));
+        }
         let (device, actions) = (device::parse(device)?, *n as i64);
         let mut b = Builder::new(rng);
         let (trunk, width) = b.scope("torso", |b| Torso::trunk(b, config, spec))?;

@@ -3,8 +3,8 @@
 
 use playfield_core::rng::{self, stream};
 use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
+use playfield_nn::Distribution;
 use playfield_nn::config::{InitKind, Precision, TorsoKind};
-use playfield_nn::heads::Distribution;
 use playfield_nn::init::Init;
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, NetworkConfig, QConfig, QNetwork};

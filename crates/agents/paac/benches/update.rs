@@ -2,10 +2,10 @@
 //! transitions. `GOMP_SPINCOUNT=20000 cargo bench -p playfield-paac [-- fp32]`, as the command line sets it (`cli/process`).
 #![allow(clippy::print_stdout, missing_docs)]
 
-use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, History, Mode, Obs, Policy, StepBatch};
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, History, Mode, Obs, Policy, Rollout, StepBatch};
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
-use playfield_paac::learner::{Learner, Rollout};
+use playfield_paac::learner::Learner;
 use std::time::Instant;
 
 fn main() {
@@ -24,9 +24,10 @@ fn main() {
     let actions = ActionSpace::Discrete { n: 6 };
     let shape = vec![84, 84];
     let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, history: 4, actions, action_names: vec![] };
-    let mut learner = Learner::new(config.clone(), &network, &spec, "cpu", 1).expect("a network for frames");
+    let mut learner = Learner::new(&config, &network, &spec, n, "cpu", 1).expect("a network for frames");
     let (mut batch, mut history) = (StepBatch::new(&spec, n), History::new(&spec, n));
-    let (mut actions, mut rollout) = (Actions::zeros(&spec.actions, n), Rollout::new(&spec, n, &config));
+    let (mut actions, mut rollout) =
+        (Actions::zeros(&spec.actions, n), Rollout::new(&spec, n, config.t_max, config.gamma));
     if let Obs::U8(frames) = &mut batch.obs {
         frames.iter_mut().enumerate().for_each(|(i, p)| *p = (i * 7 % 251) as u8);
     }
@@ -37,15 +38,16 @@ fn main() {
         while !rollout.is_full() {
             rollout.observe(&history);
             let start = Instant::now();
-            learner.act(history.observations(), Mode::Sample, &mut actions).expect("a forward pass");
+            learner.player.act(history.observations(), Mode::Sample, &mut actions).expect("a forward pass");
             act.push(start.elapsed());
             let start = Instant::now();
             history.push(&batch);
             shift.push(start.elapsed());
             rollout.outcome(&actions, &batch, |_| 0.0);
         }
+        rollout.observe(&history);
         let start = Instant::now();
-        learner.update(&rollout, history.observations().as_ref(), n, 1e-4);
+        learner.update(&rollout, 1e-4);
         learn.push(start.elapsed());
     }
     for (name, times) in

@@ -1,3 +1,4 @@
+use playfield_actor_critic::Objective;
 use playfield_core::{Error, Result};
 use playfield_nn::optim::OptimizerConfig;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,17 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Its part of the loss.
+    pub fn objective(&self) -> Objective {
+        Objective {
+            gae_lambda: self.gae_lambda,
+            entropy_coefficient: self.entropy_coefficient,
+            value_coefficient: self.value_coefficient,
+            sum_over_time: self.sum_over_time,
+            normalise_advantage: self.normalise_advantage,
+        }
+    }
+
     /// Refuses values that cannot work.
     ///
     /// # Errors

@@ -9,7 +9,6 @@
 
 mod config;
 pub mod learner;
-mod rollout;
 mod train;
 
 pub use config::Config;

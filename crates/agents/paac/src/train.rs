@@ -1,11 +1,10 @@
 use crate::Config;
 use crate::learner::{Learner, Losses};
-use crate::rollout::Rollout;
 use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::{
-    Actions, Algorithm, EnvFactory, EnvSpec, History, Mode, Policy, Result, Run, Schedule, Settings, Snapshot,
+    Actions, Algorithm, EnvFactory, EnvSpec, History, Mode, Policy, Result, Rollout, Run, Schedule, Settings, Snapshot,
     StepBatch, VecEnv, rng,
 };
 use playfield_nn::NetworkConfig;
@@ -32,16 +31,17 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let learning_rate = Schedule::linear(config.learning_rate, floor, horizon);
 
     let mut env = factory.vec(&rng::seeds(run.seed(), "env", n))?;
-    let mut learner = Learner::new(config.clone(), &network, spec, &settings.device, run.seed())?;
+    let mut learner = Learner::new(&config, &network, spec, n, &settings.device, run.seed())?;
     let mut batch = StepBatch::new(spec, n);
     let mut history = History::new(spec, n);
     let mut actions = Actions::zeros(&spec.actions, n);
-    let mut rollout = Rollout::new(spec, n, &config);
+    let mut rollout = Rollout::new(spec, n, config.t_max, config.gamma);
     let (mut step, mut restored) = (0, false);
     if let Some(snapshot) = run.take_resume() {
         step = snapshot.step;
         learner.load_all(&snapshot)?;
         restored = restore_environments(&mut *env, &mut history, &snapshot)?;
+        learner.player.load(&snapshot, restored)?;
     }
     if !restored {
         env.reset(&mut batch)?;
@@ -53,21 +53,23 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         rollout.clear();
         while !rollout.is_full() {
             rollout.observe(&history);
-            timer.time("time/phase_act_ms", || learner.act(history.observations(), Mode::Sample, &mut actions))?;
+            let player = &mut learner.player;
+            timer.time("time/phase_act_ms", || player.act(history.observations(), Mode::Sample, &mut actions))?;
             timer.time("time/phase_env_ms", || env.step(&actions, &mut batch))?;
             history.push(&batch);
-            rollout.outcome(&actions, &batch, |i| learner.values(history.final_observation(i), 1)[0]);
+            rollout.outcome(&actions, &batch, |i| player.final_value(history.final_observation(i), i));
+            player.episodes_ended(&batch.ended());
             step += n as u64;
             for end in batch.episode.iter().flatten() {
                 run.episode(step, *end)?;
             }
         }
+        rollout.observe(&history);
         let rate = learning_rate.at(step);
-        let losses =
-            timer.time("time/phase_learn_ms", || learner.update(&rollout, history.observations().as_ref(), n, rate));
+        let (losses, grad_norm) = timer.time("time/phase_learn_ms", || learner.update(&rollout, rate));
 
         if run.log_due() || !run.goes_on(step) {
-            let mut row = report(&losses, rate, learner.updates());
+            let mut row = report(&losses, grad_norm, rate, learner.updates());
             row.extend(timer.take());
             run.log(step, &row)?;
         }
@@ -76,20 +78,17 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         }
     }
     run.save(snapshot(step, &mut *env, &learner, &history)?)?;
-    Ok(Box::new(learner))
+    Ok(Box::new(learner.player))
 }
 
-fn report(losses: &Losses, learning_rate: f64, updates: u64) -> Vec<(&'static str, f64)> {
-    vec![
-        ("train/loss", losses.loss),
-        ("train/policy_loss", losses.policy_loss),
-        ("train/value_loss", losses.value_loss),
-        ("train/entropy_loss", losses.entropy_loss),
-        ("train/explained_variance", losses.explained_variance),
-        ("train/grad_norm", losses.grad_norm),
+fn report(losses: &Losses, grad_norm: f64, learning_rate: f64, updates: u64) -> Vec<(&'static str, f64)> {
+    let mut row = losses.report().to_vec();
+    row.extend([
+        ("train/grad_norm", grad_norm),
         ("train/learning_rate", learning_rate),
         ("train/n_updates", updates as f64),
-    ]
+    ]);
+    row
 }
 
 fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &History) -> Result<Snapshot> {
@@ -102,9 +101,9 @@ fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &Histor
 fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
     let (config, network) = configs(settings)?;
     set_threads(config.threads);
-    let mut learner = Learner::new(config, &network, spec, &settings.device, 0)?;
+    let mut learner = Learner::new(&config, &network, spec, 1, &settings.device, 0)?;
     learner.load(snapshot)?;
-    Ok(Box::new(learner))
+    Ok(Box::new(learner.player))
 }
 
 fn resolve(settings: &Settings) -> Result<Settings> {

@@ -2,13 +2,13 @@
 //! the loss; through a rollout with a termination, a lost life and a truncation.
 
 use playfield_core::{
-    ActionSpace, Actions, Array, Dtype, EnvSpec, History, Mode, Obs, ObsRef, Policy, Snapshot, StepBatch,
+    ActionSpace, Actions, Array, Dtype, EnvSpec, History, Mode, Obs, ObsRef, Policy, Rollout, Snapshot, StepBatch,
 };
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
 use playfield_nn::optim::{OptimizerConfig, Rule};
 use playfield_paac::Config;
-use playfield_paac::learner::{Learner, Losses, Rollout};
+use playfield_paac::learner::{Learner, Losses};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ fn config(case: &Case) -> Config {
 
 fn learner(case: &Case) -> Learner {
     let network = NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() };
-    let mut learner = Learner::new(config(case), &network, &spec(case.continuous), "cpu", 1).unwrap();
+    let mut learner = Learner::new(&config(case), &network, &spec(case.continuous), ENVS, "cpu", 1).unwrap();
     let mut snapshot = Snapshot::default();
     learner.save_all(&mut snapshot);
     for (name, array) in &mut snapshot.params {
@@ -80,7 +80,7 @@ fn learner(case: &Case) -> Learner {
 /// the first is a lost life instead.
 fn rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> (Rollout, Obs) {
     let spec = spec(case.continuous);
-    let mut rollout = Rollout::new(&spec, ENVS, &config(case));
+    let mut rollout = Rollout::new(&spec, ENVS, STEPS, 0.9);
     let mut history = History::new(&spec, ENVS);
     let mut batch = StepBatch::new(&spec, ENVS);
     let rows = |t: usize| if t < STEPS { &case.obs[t * ENVS * 2..(t + 1) * ENVS * 2] } else { &case.last };
@@ -103,8 +103,9 @@ fn rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> (Rollout, Obs
             false => Actions::Discrete(actions.iter().map(|&a| a as i64).collect()),
         };
         history.push(&batch);
-        rollout.outcome(&actions, &batch, |i| learner.values(history.final_observation(i), 1)[0]);
+        rollout.outcome(&actions, &batch, |i| learner.player.final_value(history.final_observation(i), i));
     }
+    rollout.observe(&history);
     (rollout, history.observations().clone())
 }
 
@@ -114,9 +115,9 @@ fn close(name: &str, actual: f64, expected: f64) {
 
 fn check(case: &Case, life_lost: bool) {
     let mut learner = learner(case);
-    let (rollout, last) = rollout(case, &mut learner, life_lost);
-    let l = learner.update(&rollout, last.as_ref(), ENVS, 0.01);
-    let Losses { loss, policy_loss, value_loss, entropy_loss, explained_variance, grad_norm } = l;
+    let (rollout, _) = rollout(case, &mut learner, life_lost);
+    let (l, grad_norm) = learner.update(&rollout, 0.01);
+    let Losses { loss, policy_loss, value_loss, entropy_loss, explained_variance } = l;
     let actual = [loss, policy_loss, value_loss, entropy_loss, explained_variance, grad_norm];
     let names = ["loss", "policy", "value", "entropy", "explained variance", "gradient norm"];
     for ((what, actual), expected) in names.iter().zip(actual).zip(case.losses) {
@@ -147,58 +148,18 @@ fn a_lost_life_counts_as_a_termination() {
     }
 }
 
-/// γ = .9 and V(final) = 5. Environment 0 goes on, then terminates; 1 goes on, then is truncated: r + γV = 2 + 4.5; 2 loses
-/// a life, then terminates at the very step at which its time is up: nothing is bootstrapped.
-#[test]
-fn only_a_truncation_bootstraps_from_the_final_observation() {
-    let spec = spec(false);
-    let config = Config { t_max: 2, gamma: 0.9, ..Config::default() };
-    let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, &config), StepBatch::new(&spec, ENVS));
-    let (history, actions) = (History::new(&spec, ENVS), Actions::Discrete(vec![0; ENVS]));
-    let mut asked = Vec::new();
-    for t in 0..2 {
-        batch.clear();
-        batch.reward.fill(1.0 + t as f32);
-        batch.life_lost[2] = t == 0;
-        batch.terminated = vec![t == 1, false, t == 1];
-        batch.truncated = vec![false, t == 1, t == 1];
-        rollout.observe(&history);
-        rollout.outcome(&actions, &batch, |i| {
-            asked.push(i);
-            5.0
-        });
-    }
-    let (r_t, discount_t) = rollout.rewards();
-    assert_eq!(Vec::<f32>::try_from(r_t.flatten(0, -1)).unwrap(), [1.0, 1.0, 1.0, 2.0, 6.5, 2.0]);
-    assert_eq!(Vec::<f32>::try_from(discount_t.flatten(0, -1)).unwrap(), [0.9, 0.9, 0.0, 0.0, 0.0, 0.0]);
-    assert_eq!(asked, [1]);
-}
-
-/// A wrapper that pressed FIRE in the agent's place is remembered as FIRE: the agent must not learn that its own action
-/// did it.
-#[test]
-fn a_replaced_action_is_recorded_as_replaced() {
-    let spec = spec(false);
-    let config = Config { t_max: 1, ..Config::default() };
-    let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, &config), StepBatch::new(&spec, ENVS));
-    batch.forced[1] = Some(2);
-    rollout.observe(&History::new(&spec, ENVS));
-    rollout.outcome(&Actions::Discrete(vec![0, 0, 1]), &batch, |_| unreachable!("nothing was truncated"));
-    assert_eq!(Vec::<i64>::try_from(rollout.actions()).unwrap(), [0, 2, 1]);
-}
-
 /// The same seed: the same actions and the same parameters, bit for bit; and a learner that was saved and loaded goes on
 /// as the one that was not.
 #[test]
 fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
     let case = &cases()[2];
     let network = NetworkConfig { hidden: vec![5], ..NetworkConfig::default() };
-    let make = |seed| Learner::new(config(case), &network, &spec(false), "cpu", seed).unwrap();
+    let make = |seed| Learner::new(&config(case), &network, &spec(false), ENVS, "cpu", seed).unwrap();
     let advance = |learner: &mut Learner| {
         let (rollout, last) = rollout(case, learner, false);
-        learner.update(&rollout, last.as_ref(), ENVS, 0.01);
+        learner.update(&rollout, 0.01);
         let mut actions = Actions::Discrete(vec![0; ENVS]);
-        learner.act(&last, Mode::Sample, &mut actions).unwrap();
+        learner.player.act(&last, Mode::Sample, &mut actions).unwrap();
         let mut snapshot = Snapshot::default();
         learner.save_all(&mut snapshot);
         (actions, snapshot)
@@ -209,6 +170,7 @@ fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
     assert_ne!(first.1.params, advance(&mut make(5)).1.params);
     let mut resumed = make(6);
     resumed.load_all(&first.1).unwrap();
+    resumed.player.load(&first.1, true).unwrap();
     assert_eq!(advance(&mut a), advance(&mut resumed));
     assert_eq!(a.updates(), 2);
 }

@@ -1,0 +1,201 @@
+//! Policies as distributions over actions: categorical for discrete ones, a diagonal Gaussian for continuous ones.
+//!
+//! Softmax and logarithm are one operation: log(softmax(x) + ε) would lose what it is meant to save.
+
+use crate::params::to_vec;
+use playfield_core::rng::Rng;
+use playfield_core::{Actions, Mode};
+use rand::RngExt as _;
+use rand_distr::StandardNormal;
+use std::f64::consts::PI;
+use tch::{Kind, Tensor};
+
+/// The distribution of a batch of policies, in `f32`.
+#[derive(Debug)]
+pub enum Distribution {
+    /// Logits `[n, actions]`.
+    Categorical(Tensor),
+    /// Means `[n, dim]` and log standard deviations `[dim]`.
+    Gaussian {
+        /// Means.
+        mean: Tensor,
+        /// Logarithms of the standard deviations.
+        log_std: Tensor,
+    },
+}
+
+impl Distribution {
+    /// The log-probability (or log-density) of one action per row, `[n]`.
+    ///
+    /// # Panics
+    /// If `actions` are of another space than the head's.
+    pub fn log_prob(&self, actions: &Actions) -> Tensor {
+        match (self, actions) {
+            (Self::Categorical(logits), Actions::Discrete(actions)) => {
+                let actions = Tensor::from_slice(actions).to_device(logits.device()).unsqueeze(1);
+                logits.log_softmax(-1, Kind::Float).gather(1, &actions, false).squeeze_dim(1)
+            }
+            (Self::Gaussian { mean, log_std }, Actions::Continuous { values, .. }) => {
+                let actions = Tensor::from_slice(values).to_device(mean.device()).view_as(mean);
+                let z = (actions - mean) / log_std.exp();
+                (z.square() * -0.5 - log_std - 0.5 * (2.0 * PI).ln()).sum_dim_intlist(-1, false, Kind::Float)
+            }
+            _ => panic!("actions of another space than the policy's"),
+        }
+    }
+
+    /// The mean entropy over the batch, in nats: a scalar. −Σ π log π, or ½ log(2πe) + log σ summed over dimensions.
+    pub fn entropy(&self) -> Tensor {
+        match self {
+            Self::Categorical(logits) => {
+                let log_pi = logits.log_softmax(-1, Kind::Float);
+                // An impossible action (log π = −∞) adds nothing: 0 · −∞ would be NaN.
+                let terms = log_pi.exp() * log_pi.clamp_min(f64::from(f32::MIN));
+                -terms.sum_dim_intlist(-1, false, Kind::Float).mean(Kind::Float)
+            }
+            Self::Gaussian { log_std, .. } => (log_std + 0.5 * (1.0 + (2.0 * PI).ln())).sum(Kind::Float),
+        }
+    }
+
+    /// Draws one action per row, or takes the most likely one.
+    ///
+    /// # Panics
+    /// If `actions` are of another space than the head's.
+    pub fn choose(&self, mode: Mode, rng: &mut Rng, actions: &mut Actions) {
+        match (self, actions) {
+            (Self::Categorical(logits), Actions::Discrete(actions)) => {
+                let k = logits.size()[1] as usize;
+                for (row, action) in to_vec(logits).chunks_exact(k).zip(actions) {
+                    *action = match mode {
+                        Mode::Greedy => argmax(row),
+                        Mode::Sample => sample(row, rng.random()),
+                    } as i64;
+                }
+            }
+            (Self::Gaussian { mean, log_std }, Actions::Continuous { values, dim }) => {
+                let std: Vec<f32> = to_vec(log_std).iter().map(|l| l.exp()).collect();
+                for (i, (mean, value)) in to_vec(mean).iter().zip(values).enumerate() {
+                    let noise: f32 = if mode == Mode::Greedy { 0.0 } else { rng.sample(StandardNormal) };
+                    *value = mean + std[i % *dim] * noise;
+                }
+            }
+            _ => panic!("actions of another space than the policy's"),
+        }
+    }
+}
+
+fn argmax(logits: &[f32]) -> usize {
+    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
+}
+
+/// The action at `u` in \[0, 1) of the cumulative softmax of `logits`.
+fn sample(logits: &[f32], u: f32) -> usize {
+    let top = logits[argmax(logits)];
+    let weight = |l: &f32| (l - top).exp();
+    let mut left = u * logits.iter().map(weight).sum::<f32>();
+    // Rounding may leave a trace above the last action: it is then the last one that has any probability.
+    let mut last = argmax(logits);
+    for (i, l) in logits.iter().enumerate() {
+        let w = weight(l);
+        if w > 0.0 {
+            last = i;
+        }
+        if left < w {
+            return i;
+        }
+        left -= w;
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use std::f64::consts::LN_2;
+
+    fn assert_close(actual: &Tensor, expected: &[f64], tolerance: f64) {
+        let difference = (actual.flatten(0, -1) - Tensor::from_slice(expected)).abs().max().double_value(&[]);
+        assert!(difference < tolerance, "{actual:?}: off by {difference}");
+    }
+
+    fn categorical(logits: [[f32; 2]; 2], actions: [i64; 2]) -> (Tensor, Tensor) {
+        let policy = Distribution::Categorical(Tensor::from_slice2(&logits));
+        (policy.log_prob(&Actions::Discrete(actions.to_vec())), policy.entropy())
+    }
+
+    /// π = (¼, ¾) has log-probabilities (−1.386294, −.287682) and entropy .562335; a uniform one over two has log 2.
+    #[test]
+    fn categorical_by_hand() {
+        let (log_prob, entropy) = categorical([[0.0, 3.0_f32.ln()], [7.0, 7.0]], [0, 1]);
+        assert_close(&log_prob, &[-1.386_294_361, -LN_2], 1e-6);
+        assert_close(&entropy, &[(0.562_335_145 + LN_2) / 2.0], 1e-6);
+    }
+
+    /// Where log(softmax + ε) breaks: logits of ±1e4.
+    #[test]
+    fn huge_logits_stay_finite() {
+        let logits = [[1e4_f32, -1e4], [-1e4, 1e4]];
+        let (log_prob, entropy) = categorical(logits, [1, 1]);
+        assert_close(&log_prob, &[-2e4, 0.0], 1e-6);
+        assert_close(&entropy, &[0.0], 1e-6);
+        let naive = Tensor::from_slice2(&logits).softmax(-1, Kind::Float).log();
+        assert!(naive.isinf().any().int64_value(&[]) == 1, "the naive form is expected to break here");
+    }
+
+    /// N(1, 2²) at 3 has log-density −½ − log 2 − ½ log 2π = −2.112086; its entropy is ½ log(2πe·4) = 2.112086. A second
+    /// dimension N(0, 1) at 0 adds −.918939 and 1.418939.
+    #[test]
+    fn gaussian_by_hand() {
+        let (mean, log_std) = (Tensor::from_slice2(&[[1.0_f32, 0.0]]), Tensor::from_slice(&[2.0_f32.ln(), 0.0]));
+        let policy = Distribution::Gaussian { mean, log_std };
+        let log_prob = policy.log_prob(&Actions::Continuous { values: vec![3.0, 0.0], dim: 2 });
+        assert_close(&log_prob, &[-3.031_024_247], 1e-5);
+        assert_close(&policy.entropy(), &[3.531_024_247], 1e-5);
+    }
+
+    #[test]
+    fn samples_follow_the_softmax() {
+        let (mut rng, logits) = (Rng::seed_from_u64(1), [0.0_f32, 1.0, -2.0, f32::NEG_INFINITY]);
+        let mut counts = [0_f64; 4];
+        let n = 200_000;
+        for _ in 0..n {
+            counts[sample(&logits, rng.random())] += 1.0;
+        }
+        let total: f32 = logits.iter().map(|l| l.exp()).sum();
+        let chi: f64 = (0..3)
+            .map(|i| (f64::from(logits[i].exp() / total) * f64::from(n), counts[i]))
+            .map(|(expected, seen)| (seen - expected).powi(2) / expected)
+            .sum();
+        assert!(chi < 13.8, "χ² = {chi}, over the 0.1 % bound at 2 degrees of freedom");
+        assert_eq!(counts[3], 0.0);
+    }
+
+    #[test]
+    fn greedy_takes_the_most_likely_and_gaussian_its_mean() {
+        let mut rng = Rng::seed_from_u64(1);
+        let mut actions = Actions::Discrete(vec![0; 2]);
+        let logits = Tensor::from_slice2(&[[0.0_f32, 3.0], [1.0, -1.0]]);
+        Distribution::Categorical(logits).choose(Mode::Greedy, &mut rng, &mut actions);
+        assert_eq!(actions, Actions::Discrete(vec![1, 0]));
+        let mut actions = Actions::Continuous { values: vec![0.0; 2], dim: 1 };
+        let mean = Tensor::from_slice2(&[[0.5_f32], [-1.0]]);
+        let log_std = Tensor::from_slice(&[0.0_f32]);
+        Distribution::Gaussian { mean, log_std }.choose(Mode::Greedy, &mut rng, &mut actions);
+        assert_eq!(actions, Actions::Continuous { values: vec![0.5, -1.0], dim: 1 });
+    }
+
+    #[test]
+    fn gaussian_samples_have_the_stated_mean_and_deviation() {
+        let mut rng = Rng::seed_from_u64(2);
+        let n = 100_000;
+        let mut actions = Actions::Continuous { values: vec![0.0; n], dim: 1 };
+        let mean = Tensor::from_slice(&vec![2.0_f32; n]).view([n as i64, 1]);
+        let log_std = Tensor::from_slice(&[0.5_f32.ln()]);
+        Distribution::Gaussian { mean, log_std }.choose(Mode::Sample, &mut rng, &mut actions);
+        let Actions::Continuous { values, .. } = actions else { unreachable!() };
+        let mean = values.iter().sum::<f32>() / n as f32;
+        let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n as f32).sqrt();
+        assert!((mean - 2.0).abs() < 0.01 && (deviation - 0.5).abs() < 0.01, "{mean} ± {deviation}");
+    }
+}
