@@ -3,6 +3,7 @@ use playfield_nn::QConfig;
 use playfield_nn::optim::{OptimizerConfig, Rule};
 use playfield_replay::PriorityConfig;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The `[dqn]` section. Defaults: DeepMind's published code for Nature's DQN, every refinement off.
 ///
@@ -75,6 +76,9 @@ pub struct Config {
     pub overlap: bool,
     /// Threads among which the rows of a batch are shared out, on the processor; 0: one per core, but 16 rows at least each.
     pub threads: usize,
+    /// Where acting and learning overlap, the last of those threads is the one that acts, and this is its share of the rows:
+    /// less than an equal one by as much as its playing takes. Fixed, so that a seed gives the same run on any day.
+    pub actor_share: f64,
     /// The optimiser: RMSProp, centred, ε inside the root.
     pub optimizer: OptimizerConfig,
 }
@@ -138,6 +142,7 @@ impl Default for Config {
             max_grad_norm: 0.0,
             overlap: true,
             threads: 0,
+            actor_share: 0.35,
             optimizer: OptimizerConfig {
                 rule: Rule::RmsProp,
                 decay: 0.95,
@@ -162,6 +167,7 @@ impl Config {
             ("gamma", self.gamma),
             ("target_rate", self.target_rate),
             ("beta_start", self.beta_start),
+            ("actor_share", self.actor_share),
             ("exploration_start", self.exploration_start),
             ("exploration_end", self.exploration_end),
             ("exploration_evaluation", self.exploration_evaluation),
@@ -216,6 +222,18 @@ impl Config {
     pub fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         if self.threads == 0 { cores.min(self.batch_size / 16).max(1) } else { self.threads }
+    }
+
+    /// The rows of a batch that each of so many works on.
+    pub fn parts(&self, threads: usize) -> Vec<Range<usize>> {
+        let (n, all) = (threads.min(self.batch_size), self.batch_size);
+        let (even, last) = match self.overlap && n > 1 {
+            // Everyone has a row to work on.
+            true => (n - 1, ((all as f64 * self.actor_share) as usize).clamp(1, all + 1 - n)),
+            false => (n, 0),
+        };
+        let border = |i: usize| if i > even { all } else { i * (all - last) / even };
+        (0..n).map(|i| border(i)..border(i + 1)).collect()
     }
 
     /// What the network has beyond its torso.

@@ -1,6 +1,7 @@
 //! The update of DQN and its family, testable without an environment.
 
 use crate::config::{Config, Distribution, Loss};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{EnvSpec, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
@@ -8,8 +9,8 @@ use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
 use playfield_nn::{NetworkConfig, QNetwork};
 use playfield_replay::Transitions;
-use std::panic::resume_unwind;
-use std::thread::{self, ScopedJoinHandle};
+use std::ops::Range;
+use std::thread;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// The online network, its target, the optimiser and the random stream.
@@ -18,26 +19,43 @@ pub struct Learner {
     config: Config,
     /// Parts of a batch are worked on by threads of their own. The networks of all share their parameters.
     shards: Vec<Shard>,
+    /// Where the last shard is worked on, if a [`Helper`] does that.
+    lent: Option<(Sender<Shard>, Receiver<Shard>)>,
     optimizer: Optimizer,
     /// Of noisy layers.
     rng: Rng,
 }
 
-/// What one thread needs to work on its part of a batch.
+/// What one thread needs to work on its part of a batch. It owns all of it, so it can go to another thread and come back.
 #[derive(Debug)]
 struct Shard {
+    config: Config,
     online: QNetwork,
     target: QNetwork,
     values: Values,
+    rows: Range<usize>,
+    batch: Transitions,
+    weights: Vec<f32>,
+    losses: Losses,
 }
 
-/// Some rows of a batch.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    batch: &'a Transitions,
-    weights: &'a [f32],
-    from: usize,
-    to: usize,
+/// Works on one part of every batch, on a thread that would wait otherwise.
+#[derive(Debug)]
+pub struct Helper {
+    jobs: Receiver<Shard>,
+    done: Sender<Shard>,
+}
+
+impl Helper {
+    /// Takes part in `updates` updates, and returns when its share in them is done, or the learner gone.
+    pub fn help(&self, updates: u64) {
+        for mut shard in self.jobs.iter().take(updates as usize) {
+            shard.work();
+            if self.done.send(shard).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// How the numbers of an action become its value: they are its value, its quantiles, or the logits of its atoms.
@@ -62,7 +80,7 @@ impl Values {
 }
 
 /// What one update yields.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Losses {
     /// What was minimised.
     pub loss: f64,
@@ -84,14 +102,21 @@ impl Learner {
         let target = online.duplicate();
         let optimizer = Optimizer::new(config.optimizer.clone(), &online.params);
         let device = online.params.master().device();
-        let mut shards = vec![Shard { online, target, values: Values::new(&config, device) }];
-        if device == Device::Cpu {
-            for _ in 1..config.threads().min(config.batch_size) {
-                let (online, target) = (shards[0].online.share(), shards[0].target.share());
-                shards.push(Shard { online, target, values: Values::new(&config, device) });
-            }
-        }
-        Ok(Self { config, shards, optimizer, rng: rng::stream(seed, "dqn/noise") })
+        let parts = config.parts(if device == Device::Cpu { config.threads() } else { 1 });
+        let shard = |online, target, rows: Range<usize>| Shard {
+            values: Values::new(&config, device),
+            batch: Transitions::new(spec, rows.len()),
+            weights: vec![1.0; rows.len()],
+            losses: Losses::default(),
+            config: config.clone(),
+            online,
+            target,
+            rows,
+        };
+        let others: Vec<_> =
+            parts[1..].iter().map(|rows| shard(online.share(), target.share(), rows.clone())).collect();
+        let shards = [shard(online, target, parts[0].clone())].into_iter().chain(others).collect();
+        Ok(Self { config, shards, lent: None, optimizer, rng: rng::stream(seed, "dqn/noise") })
     }
 
     /// Its settings.
@@ -109,33 +134,51 @@ impl Learner {
         Values::new(&self.config, self.online().params.master().device())
     }
 
-    /// Learns from a batch of transitions, each weighted (1 where they were drawn uniformly).
-    pub fn update(&mut self, batch: &Transitions, weights: &[f32]) -> Losses {
-        let Self { config, shards, optimizer, rng } = self;
-        if config.noisy_sigma > 0.0 {
-            shards.iter_mut().flat_map(|s| [&mut s.online, &mut s.target]).for_each(|network| network.draw_noise(rng));
+    /// Someone to work on the last part of every batch from now on; `None` where there is but one part.
+    pub fn lend(&mut self) -> Option<Helper> {
+        (self.shards.len() > 1).then(|| {
+            let ((to_helper, jobs), (done, from_helper)) = (bounded(1), bounded(1));
+            self.lent = Some((to_helper, from_helper));
+            Helper { jobs, done }
+        })
+    }
+
+    /// Learns from a batch of transitions, each weighted (1 where they were drawn uniformly). `fill` is asked for some rows of
+    /// the batch at a time.
+    ///
+    /// # Panics
+    /// If a thread that worked on a part did, or the [`Helper`] is gone.
+    pub fn update(&mut self, mut fill: impl FnMut(Range<usize>, &mut Transitions, &mut [f32])) -> Losses {
+        let Self { config, shards, lent, optimizer, rng } = self;
+        let mut away = None;
+        // The last first: it has the longest way.
+        for i in (0..shards.len()).rev() {
+            let shard = &mut shards[i];
+            fill(shard.rows.clone(), &mut shard.batch, &mut shard.weights);
+            if config.noisy_sigma > 0.0 {
+                [&mut shard.online, &mut shard.target].into_iter().for_each(|network| network.draw_noise(rng));
+            }
+            if let (None, Some((to_helper, _))) = (&away, &lent) {
+                away = shards.pop().map(|shard| to_helper.send(shard).expect("a helper that is there"));
+            }
         }
-        let border = |i: usize| i * batch.len() / shards.len();
-        let rows: Vec<_> =
-            (0..shards.len()).map(|i| Rows { batch, weights, from: border(i), to: border(i + 1) }).collect();
-        let config = &*config;
-        let parts: Vec<Losses> = thread::scope(|scope| {
+        thread::scope(|scope| {
             let (first, others) = shards.split_first_mut().expect("one at least");
-            let others: Vec<_> =
-                others.iter_mut().zip(&rows[1..]).map(|(s, &r)| scope.spawn(move || s.backward(config, r))).collect();
-            let first = first.backward(config, rows[0]);
-            let join =
-                |thread: ScopedJoinHandle<'_, Losses>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-            [first].into_iter().chain(others.into_iter().map(join)).collect()
+            others.iter_mut().for_each(|shard| _ = scope.spawn(|| shard.work()));
+            first.work();
         });
+        if let (Some(_), Some((_, from_helper))) = (away, &lent) {
+            shards.push(from_helper.recv().expect("a helper that is there"));
+        }
         let (first, others) = shards.split_first_mut().expect("one at least");
         let grads: Vec<_> = others.iter().map(|s| s.online.params.grads()).collect();
         let (rate, clip) = (config.learning_rate, config.max_grad_norm);
         let grad_norm = optimizer.step_with(&mut first.online.params, &grads, rate, clip);
+        let all = || self.shards.iter().map(|s| &s.losses);
         Losses {
-            loss: parts.iter().map(|p| p.loss).sum(),
-            q_mean: parts.iter().map(|p| p.q_mean).sum(),
-            errors: parts.into_iter().flat_map(|p| p.errors).collect(),
+            loss: all().map(|p| p.loss).sum(),
+            q_mean: all().map(|p| p.q_mean).sum(),
+            errors: all().flat_map(|p| &p.errors).copied().collect(),
             grad_norm,
         }
     }
@@ -188,17 +231,14 @@ impl Learner {
 }
 
 impl Shard {
-    /// Sets this shard's gradient to its rows' part of the loss over the whole batch, and returns its part of everything.
-    fn backward(&mut self, config: &Config, rows: Rows<'_>) -> Losses {
-        let Self { online, target, values } = self;
-        let Rows { batch, weights, from, to } = rows;
-        let (n, all, device) = (to - from, batch.len() as f64, online.params.master().device());
-        let tensor = |v: &[f32]| Tensor::from_slice(&v[from..to]).to_device(device);
+    /// Sets this shard's gradient to its rows' part of the loss over the whole batch, and its losses to their part.
+    fn work(&mut self) {
+        let Self { config, online, target, values, batch, weights, .. } = self;
+        let (n, all, device) = (batch.len(), config.batch_size as f64, online.params.master().device());
+        let tensor = |v: &[f32]| Tensor::from_slice(v).to_device(device);
         let (r_t, discount_t, weights) = (tensor(&batch.r_t), tensor(&batch.discount_t), tensor(weights));
-        let a_tm1 = Tensor::from_slice(&batch.a_tm1[from..to]).to_device(device);
-        let obs_len = batch.s_t.len() / batch.len();
-        let (s_tm1, s_t) =
-            (batch.s_tm1.slice(from * obs_len, n * obs_len), batch.s_t.slice(from * obs_len, n * obs_len));
+        let a_tm1 = Tensor::from_slice(&batch.a_tm1).to_device(device);
+        let (s_tm1, s_t) = (batch.s_tm1.as_ref(), batch.s_t.as_ref());
 
         // Values (or distributions) by the target network, and by the network that chooses the next action.
         let (z_t, selector) = no_grad(|| {
@@ -234,12 +274,12 @@ impl Shard {
         let scale = if config.sum_over_batch { 1.0 } else { 1.0 / all };
         let loss = ql::weighted_sum(&losses, &weights) * scale;
         online.params.backward(&loss);
-        Losses {
+        self.losses = Losses {
             loss: loss.double_value(&[]),
             q_mean: q_tm1.sum(Kind::Float).double_value(&[]) / all,
             errors: to_vec(&errors.detach()),
             grad_norm: 0.0,
-        }
+        };
     }
 }
 

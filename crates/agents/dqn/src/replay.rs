@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::learner::{Learner, Losses};
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, EnvSpec, Result, Snapshot, StepBatch, rng};
-use playfield_replay::{Changes, FrameRing, Prioritized, RingConfig, Segments, Transitions, uniform};
+use playfield_replay::{Changes, FrameRing, Prioritized, RingConfig, Segments, uniform};
 use std::path::Path;
 
 /// The memory, how it is drawn from, and what a draw fills.
@@ -12,7 +12,6 @@ use std::path::Path;
 pub struct Replay {
     memory: FrameRing,
     priorities: Option<Prioritized>,
-    transitions: Transitions,
     indices: Vec<usize>,
     weights: Vec<f32>,
     rng: Rng,
@@ -33,7 +32,7 @@ impl Replay {
         let n = config.batch_size;
         let (indices, weights, rng) = (vec![0; n], vec![1.0; n], rng::stream(seed, "dqn/replay"));
         let segments = dir.map(|dir| Segments::new(dir.join("replay")));
-        Ok(Self { memory, priorities, transitions: Transitions::new(spec, n), indices, weights, rng, segments })
+        Ok(Self { memory, priorities, indices, weights, rng, segments })
     }
 
     /// What such a memory will take, in words.
@@ -76,8 +75,10 @@ impl Replay {
             Some(priorities) => priorities.sample(&mut self.rng, beta, &mut self.indices, &mut self.weights),
             None => uniform::sample(&self.memory, &mut self.rng, &mut self.indices),
         }
-        self.memory.gather(&self.indices, &mut self.transitions);
-        let losses = learner.update(&self.transitions, &self.weights);
+        let losses = learner.update(|rows, batch, weights| {
+            self.memory.gather(&self.indices[rows.clone()], batch);
+            weights.copy_from_slice(&self.weights[rows]);
+        });
         if let Some(priorities) = &mut self.priorities {
             priorities.update(&self.indices, &losses.errors)?;
         }

@@ -6,14 +6,17 @@
 //!
 //! ```text
 //! lockstep      play 1 │ learn 1 │ play 2 │ learn 2 │ …
-//! overlapped    play 1 │ play 2  │ play 3 │ …            by weights that are one round old
-//!                      │ learn 1 │ learn 2 │ …
+//! overlapped    play 1 │ play 2, help │ play 3, help │ …     by weights that are one round old
+//!                      │ learn 1      │ learn 2      │ …
 //! ```
+//!
+//! An update takes longer than the steps between two, so the actor, when it has played, [helps](Helper) with the update that
+//! is under way: a fixed share of the batch is its own.
 //!
 //! What goes from one to the other is owned by one of them at a time, so there is nothing to lock, and the same seed gives
 //! the same run however fast either side is. Two rounds are under way when they overlap, each with its buffers.
 
-use crate::learner::{Learner, Losses};
+use crate::learner::{Helper, Learner, Losses};
 use crate::replay::Replay;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_core::{Actions, EnvSpec, Result, StepBatch};
@@ -115,6 +118,9 @@ pub enum Partner {
 
 /// A learner's thread. It ends when this is dropped.
 pub struct Worker {
+    helper: Option<Helper>,
+    /// Updates of the round that was handed over last, until this side has done its share in them.
+    under_way: u64,
     tasks: Option<Sender<Message>>,
     rounds: Receiver<Result<Round>>,
     thread: Option<JoinHandle<()>>,
@@ -131,6 +137,7 @@ impl Partner {
         let (tasks, inbox) = bounded(2);
         let (outbox, rounds) = bounded(2);
         outbox.send(Ok(spare)).expect("room for the first");
+        let helper = learning.learner.lend();
         let thread = thread::spawn(move || {
             for message in inbox {
                 match message {
@@ -145,7 +152,7 @@ impl Partner {
                 }
             }
         });
-        Self::There(Worker { tasks: Some(tasks), rounds, thread: Some(thread) })
+        Self::There(Worker { helper, under_way: 0, tasks: Some(tasks), rounds, thread: Some(thread) })
     }
 
     /// Hands over a round that was played, and returns one that was learnt: the same, or, overlapped, the one before.
@@ -156,6 +163,8 @@ impl Partner {
         match self {
             Self::Here(learning) => learning.work(&mut round).map(|()| round),
             Self::There(worker) => {
+                worker.help();
+                worker.under_way = round.updates;
                 // Where the learner has failed, the reason waits among the rounds.
                 let _ = worker.send(Message::Work(Box::new(round)));
                 match worker.rounds.recv() {
@@ -171,6 +180,7 @@ impl Partner {
         match self {
             Self::Here(learning) => task(learning),
             Self::There(worker) => {
+                worker.help();
                 let (sender, result) = bounded(1);
                 let sent = worker.send(Message::Do(Box::new(move |learning| _ = sender.send(task(learning)))));
                 match sent.and_then(|()| result.recv().ok()) {
@@ -183,6 +193,13 @@ impl Partner {
 }
 
 impl Worker {
+    /// Does this side's share of the updates under way.
+    fn help(&mut self) {
+        if let Some(helper) = &self.helper {
+            helper.help(std::mem::take(&mut self.under_way));
+        }
+    }
+
     fn send(&self, message: Message) -> Option<()> {
         self.tasks.as_ref()?.send(message).ok()
     }
@@ -199,6 +216,10 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        // The learner's thread may be waiting for help: it must be able to finish its update, and ends with the tasks. Where
+        // helping is what failed, it learns that nobody will.
+        self.help();
+        self.helper = None;
         self.tasks = None;
         if let Some(thread) = self.thread.take() {
             // A panic there was told already, or is worth less than the error that is on its way.

@@ -4,7 +4,7 @@
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Snapshot};
 use playfield_dqn::actor::Actor;
-use playfield_dqn::learner::Learner;
+use playfield_dqn::learner::{Learner, Losses};
 use playfield_dqn::{Config, Distribution, Loss};
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
@@ -63,6 +63,7 @@ fn config(case: &Case) -> Config {
         loss: case.loss,
         sum_over_batch: case.sum_over_batch,
         max_grad_norm: case.max_grad_norm,
+        batch_size: case.r_t.len(),
         threads: 1,
         optimizer,
         ..Config::default()
@@ -97,6 +98,18 @@ fn batch(case: &Case) -> Transitions {
     }
 }
 
+fn update(learner: &mut Learner, case: &Case) -> Losses {
+    let all = batch(case);
+    learner.update(|rows, part, weights| {
+        part.a_tm1.copy_from_slice(&all.a_tm1[rows.clone()]);
+        part.r_t.copy_from_slice(&all.r_t[rows.clone()]);
+        part.discount_t.copy_from_slice(&all.discount_t[rows.clone()]);
+        part.s_tm1.as_mut().copy_from(all.s_tm1.slice(rows.start * 2, rows.len() * 2));
+        part.s_t.as_mut().copy_from(all.s_t.slice(rows.start * 2, rows.len() * 2));
+        weights.copy_from_slice(&case.weights[rows]);
+    })
+}
+
 fn close(what: &str, actual: f64, expected: f64) {
     assert!((actual - expected).abs() < 4e-6 * expected.abs().max(1.0), "{what}: {actual}, PyTorch has {expected}");
 }
@@ -107,7 +120,7 @@ fn an_update_equals_pytorch() {
     assert_eq!(cases.len(), 7);
     for case in &cases {
         let mut learner = golden(case);
-        let l = learner.update(&batch(case), &case.weights);
+        let l = update(&mut learner, case);
         let results = [("loss", l.loss), ("mean Q", l.q_mean), ("gradient norm", l.grad_norm)];
         for ((what, actual), expected) in results.into_iter().zip(case.results) {
             close(&format!("{}, {what}", case.name), actual, expected);
@@ -135,7 +148,7 @@ fn a_batch_shared_among_threads_is_the_same_batch() {
         let mut shared = learner(Config { threads: 3, ..config(case) }, 1);
         shared.load_all(&snapshot).unwrap();
         for _ in 0..3 {
-            let (a, b) = (whole.update(&batch(case), &case.weights), shared.update(&batch(case), &case.weights));
+            let (a, b) = (update(&mut whole, case), update(&mut shared, case));
             for (what, a, b) in
                 [("loss", a.loss, b.loss), ("mean Q", a.q_mean, b.q_mean), ("norm", a.grad_norm, b.grad_norm)]
             {
@@ -157,6 +170,22 @@ fn a_batch_shared_among_threads_is_the_same_batch() {
     }
 }
 
+/// Every row of a batch is in one part: even ones in lockstep; overlapped, the actor's is the smaller.
+#[test]
+fn parts_cover_the_batch() {
+    let parts = |overlap, threads, batch_size, actor_share| {
+        let config = Config { overlap, batch_size, actor_share, ..Config::default() };
+        config.parts(threads).iter().map(ExactSizeIterator::len).collect::<Vec<_>>()
+    };
+    assert_eq!(parts(false, 3, 32, 0.35), [10, 11, 11]);
+    assert_eq!(parts(true, 1, 32, 0.35), [32]);
+    assert_eq!(parts(true, 2, 32, 0.35), [21, 11]);
+    assert_eq!(parts(true, 3, 32, 0.25), [12, 12, 8]);
+    assert_eq!(parts(true, 2, 32, 0.0), [31, 1]);
+    assert_eq!(parts(true, 2, 2, 1.0), [1, 1]);
+    assert_eq!(parts(true, 8, 3, 1.0), [1, 1, 1]);
+}
+
 /// The target network stays where it is until it is told to move: all the way, or by a share.
 #[test]
 fn the_target_network_moves_when_told() {
@@ -171,7 +200,7 @@ fn the_target_network_moves_when_told() {
             moved.load_all(&snapshot).unwrap();
             moved
         };
-        learner.update(&batch(case), &case.weights);
+        update(&mut learner, case);
         let read = |learner: &Learner| {
             let mut snapshot = Snapshot::default();
             learner.save_all(&mut snapshot);
@@ -212,7 +241,7 @@ fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
     let case = &cases()[6];
     let config = Config { noisy_sigma: 0.5, ..config(case) };
     let advance = |learner: &mut Learner| {
-        let losses = learner.update(&batch(case), &case.weights);
+        let losses = update(learner, case);
         let mut snapshot = Snapshot::default();
         learner.save_all(&mut snapshot);
         (losses, snapshot)

@@ -1,0 +1,64 @@
+//! Times one update of DQN on Pong-shaped input, by the size of the batch and by how many threads share it, and choosing one
+//! action. `cargo bench -p playfield-dqn [-- fp32]`.
+#![allow(clippy::print_stdout, missing_docs)]
+
+use playfield_core::rng::stream;
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Mode, Obs, ObsMut, Policy};
+use playfield_dqn::Config;
+use playfield_dqn::actor::Actor;
+use playfield_dqn::learner::Learner;
+use playfield_nn::NetworkConfig;
+use playfield_nn::config::{Precision, TorsoKind};
+use std::time::{Duration, Instant};
+
+fn main() {
+    // As the command line does: see `cli/process`.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `mallopt` only sets parameters of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+    tch::set_num_threads(1);
+    let precision = if std::env::args().any(|a| a == "fp32") { Precision::Fp32 } else { Precision::Auto };
+    let actions = ActionSpace::Discrete { n: 6 };
+    let spec = |side: usize| {
+        let (shape, actions) = (vec![side, side], actions.clone());
+        EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, history: 4, actions, action_names: vec![] }
+    };
+    for (torso, side) in [(TorsoKind::Nature, 84), (TorsoKind::Nips, 84), (TorsoKind::Nips, 42)] {
+        let (spec, network) = (spec(side), NetworkConfig { precision, torso, ..NetworkConfig::default() });
+        println!("{torso:?}, {side} × {side}");
+        for (batch_size, threads) in [(32, 1), (32, 2), (24, 1), (16, 1), (8, 1)] {
+            let config = Config { batch_size, threads, overlap: false, ..Config::default() };
+            let mut learner = Learner::new(config, &network, &spec, "cpu", 1).expect("a network for frames");
+            let update = median(100, || {
+                learner.update(|_, batch, _| {
+                    for obs in [&mut batch.s_tm1, &mut batch.s_t] {
+                        let ObsMut::U8(frames) = obs.as_mut() else { panic!("frames are u8") };
+                        frames.iter_mut().enumerate().for_each(|(i, p)| *p = (i * 7 % 251) as u8);
+                    }
+                });
+            });
+            println!("  update of {batch_size:2}, {threads} threads   median {:7.3} ms", update.as_secs_f64() * 1e3);
+        }
+        let learner = Learner::new(Config::default(), &network, &spec, "cpu", 1).expect("a network for frames");
+        let mut actor = Actor::new(&learner, stream(1, "actor"));
+        let (obs, mut chosen) = (Obs::zeros(Dtype::U8, spec.obs_len()), Actions::zeros(&actions, 1));
+        let act = median(500, || actor.act(&obs, Mode::Greedy, &mut chosen).expect("a forward pass"));
+        println!("  act in one             median {:7.3} ms", act.as_secs_f64() * 1e3);
+    }
+}
+
+fn median(runs: usize, mut what: impl FnMut()) -> Duration {
+    let mut times: Vec<_> = (0..runs)
+        .map(|_| {
+            let start = Instant::now();
+            what();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[runs / 2]
+}
