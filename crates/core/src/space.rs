@@ -85,10 +85,7 @@ impl Obs {
 
     /// Numbers `start..start + len`, borrowed.
     pub fn slice(&self, start: usize, len: usize) -> ObsRef<'_> {
-        match self {
-            Self::U8(v) => ObsRef::U8(&v[start..start + len]),
-            Self::F32(v) => ObsRef::F32(&v[start..start + len]),
-        }
+        self.as_ref().slice(start, len)
     }
 
     /// Numbers `start..start + len`, to write.
@@ -112,6 +109,14 @@ impl<'a> ObsRef<'a> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Numbers `start..start + len`.
+    pub fn slice(self, start: usize, len: usize) -> Self {
+        match self {
+            Self::U8(v) => Self::U8(&v[start..start + len]),
+            Self::F32(v) => Self::F32(&v[start..start + len]),
+        }
     }
 
     /// The pixels of what is known to be [`Dtype::U8`].

@@ -7,11 +7,13 @@ use crate::heads::PolicyHead;
 use crate::input::Input;
 use crate::linear::Linear;
 use crate::lstm::{Lstm, Memory};
-use crate::params::{Builder, Params, Weights};
+use crate::optim::Optimizer;
+use crate::params::{Builder, Params};
+use crate::shards::Shards;
 use crate::torso::{Torso, hidden_init};
 use playfield_core::rng::Rng;
 use playfield_core::{EnvSpec, Error, ObsRef, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The network: one torso (or one for each of the two), an LSTM where the configuration wants one, a policy head and a
 /// value head.
@@ -21,6 +23,7 @@ pub struct ActorCritic {
     pub params: Params,
     layers: Layers,
     input: Input,
+    shards: Option<Shards>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,12 +59,22 @@ impl ActorCritic {
         let value = Linear::new(&mut b, "value", width, 1, weight, bias);
         let kind = config.kind(device, torso.convolves());
         let input = Input::new(config, spec, torso.convolves(), device, kind)?;
-        Ok(Self { params: b.finish(device, kind), layers: Layers { torso, value_torso, lstm, policy, value }, input })
+        let layers = Layers { torso, value_torso, lstm, policy, value };
+        Ok(Self { params: b.finish(device, kind), layers, input, shards: None })
+    }
+
+    /// Shares the rows of every batch out among `threads` threads from now on. Only what pays is shared: the torso that
+    /// policy and value have in common, where it convolves, on the processor.
+    pub fn share_out(&mut self, threads: usize) {
+        let Layers { torso, value_torso, .. } = &self.layers;
+        let pays = torso.convolves() && value_torso.is_none() && self.params.master().device() == Device::Cpu;
+        self.shards = if pays { Shards::new(threads, &self.params, &self.input) } else { None };
     }
 
     /// A network with the same values and parameters of its own.
     pub fn duplicate(&self) -> Self {
-        Self { params: self.params.duplicate(), layers: self.layers.clone(), input: self.input.duplicate() }
+        let (params, layers, input) = (self.params.duplicate(), self.layers.clone(), self.input.duplicate());
+        Self { params, layers, input, shards: None }
     }
 
     /// What it remembers of `n` sequences that start now.
@@ -86,20 +99,35 @@ impl ActorCritic {
         obs: ObsRef<'_>,
         n: usize,
     ) -> (Distribution, Tensor, Memory) {
-        let x = self.input.load(obs, n);
-        self.layers.forward(self.params.weights(), &x, memory, resets)
-    }
-}
-
-impl Layers {
-    fn forward(&self, w: &Weights, x: &Tensor, memory: &Memory, resets: &[bool]) -> (Distribution, Tensor, Memory) {
-        let features = self.torso.forward(w, x);
-        let (features, memory) = match &self.lstm {
+        let Self { params, layers, input, shards } = self;
+        let w = params.weights();
+        let (features, again) = match shards {
+            Some(shards) => (shards.forward(&layers.torso, params, input, obs, n), None),
+            None => {
+                let x = input.load(obs, n);
+                (layers.torso.forward(w, &x), layers.value_torso.as_ref().map(|torso| torso.forward(w, &x)))
+            }
+        };
+        let (features, memory) = match &layers.lstm {
             Some(lstm) => lstm.forward(w, &features, memory, resets),
             None => (features, memory.same()),
         };
-        let policy = self.policy.forward(w, &features);
-        let features = self.value_torso.as_ref().map_or(features, |torso| torso.forward(w, x));
-        (policy, self.value.forward(w, &features).squeeze_dim(1).to_kind(Kind::Float), memory)
+        let policy = layers.policy.forward(w, &features);
+        let value = layers.value.forward(w, &again.unwrap_or(features)).squeeze_dim(1).to_kind(Kind::Float);
+        (policy, value, memory)
+    }
+
+    /// Sets the gradient to that of `loss` (a scalar).
+    pub fn backward(&mut self, loss: &Tensor) {
+        self.params.backward(loss);
+        if let Some(shards) = &mut self.shards {
+            shards.backward();
+        }
+    }
+
+    /// Makes `optimizer` step by the gradient: see [`Optimizer::step`].
+    pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, max_norm: f64) -> f64 {
+        let others = self.shards.as_ref().map(Shards::grads).unwrap_or_default();
+        optimizer.step_with(&mut self.params, &others, learning_rate, max_norm)
     }
 }

@@ -24,6 +24,7 @@ pub mod noisy_linear;
 pub mod optim;
 pub mod params;
 pub mod q_network;
+mod shards;
 pub mod torso;
 
 pub use actor_critic::ActorCritic;

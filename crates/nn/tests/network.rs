@@ -6,12 +6,13 @@ use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::Distribution;
 use playfield_nn::config::{InitKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
+use playfield_nn::optim::{Optimizer, OptimizerConfig};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, NetworkConfig, QConfig, QNetwork};
 use rand::Rng as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, no_grad};
 
 fn spec(shape: &[usize], dtype: Dtype, history: usize) -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 6 };
@@ -167,6 +168,37 @@ fn forward_and_backward_equal_plain_operators() {
             let difference = difference(&grad, &tensor.grad());
             assert!(difference < tolerance, "{name}: {difference} in {precision:?}, standardise = {standardise}");
         }
+    }
+}
+
+/// Rows shared out among three threads: the same outputs, gradient norms and steps as of one, with an LSTM over them and
+/// without; through a batch too small for all threads, and a look ahead between forward and backward pass.
+#[test]
+fn rows_shared_out_are_the_same_batch() {
+    let spec = spec(&[36, 36], Dtype::U8, 2);
+    for lstm in [0, 8] {
+        let config = NetworkConfig { lstm, ..network(TorsoKind::Nips, Precision::Fp32) };
+        let [mut whole, mut shared] =
+            [1, 3].map(|_| ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap());
+        shared.share_out(3);
+        let rule = OptimizerConfig { eps: 1e-3, ..OptimizerConfig::default() };
+        let [mut one, mut other] = [&whole, &shared].map(|net| Optimizer::new(rule.clone(), &net.params));
+        for n in [13, 2, 18, 9] {
+            let obs = frames(n, &spec);
+            let step = |net: &mut ActorCritic, optimizer: &mut Optimizer| {
+                let (policy, value) = net.forward(obs.as_ref(), n);
+                let logits = logits(policy);
+                let loss = logits.square().mean(Kind::Float) + value.square().sum(Kind::Float);
+                let _ = no_grad(|| net.forward(obs.slice(0, spec.obs_len()), 1));
+                net.backward(&loss);
+                (to_vec(&logits), net.step(optimizer, 0.01, 0.5))
+            };
+            let ((a, norm), (b, other_norm)) = (step(&mut whole, &mut one), step(&mut shared, &mut other));
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4), "{n} rows, LSTM {lstm}: {a:?}, {b:?}");
+            assert!((norm / other_norm - 1.0).abs() < 1e-4, "{n} rows, LSTM {lstm}: norms {norm}, {other_norm}");
+        }
+        let apart = difference(whole.params.master(), shared.params.master());
+        assert!(apart < 1e-4, "LSTM {lstm}: after four steps parameters are {apart} apart");
     }
 }
 

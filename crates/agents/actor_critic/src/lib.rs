@@ -103,7 +103,7 @@ impl Player {
         let value_loss = pg::value_loss(&value, &g);
         let scale = if o.sum_over_time { (rollout.capacity() / n) as f64 } else { 1.0 };
         let loss = (&policy_loss - &entropy * o.entropy_coefficient + &value_loss * o.value_coefficient) * scale;
-        self.net.params.backward(&loss);
+        self.net.backward(&loss);
         self.start = self.memory.same();
         Losses {
             loss: loss.double_value(&[]),

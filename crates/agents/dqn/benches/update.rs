@@ -3,12 +3,13 @@
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::rng::stream;
-use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Mode, Obs, ObsMut, Policy};
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Mode, Obs, Policy};
 use playfield_dqn::Config;
 use playfield_dqn::actor::Actor;
 use playfield_dqn::learner::Learner;
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::{Precision, TorsoKind};
+use playfield_replay::Transitions;
 use std::time::{Duration, Instant};
 
 fn main() {
@@ -33,11 +34,11 @@ fn main() {
         for (batch_size, threads) in [(32, 1), (32, 2), (24, 1), (16, 1), (8, 1)] {
             let config = Config { batch_size, threads, overlap: false, ..Config::default() };
             let mut learner = Learner::new(config, &network, &spec, "cpu", 1).expect("a network for frames");
+            let some = Transitions::new(&spec, batch_size);
             let update = median(100, || {
-                learner.update(|_, batch, _| {
-                    for obs in [&mut batch.s_tm1, &mut batch.s_t] {
-                        let ObsMut::U8(frames) = obs.as_mut() else { panic!("frames are u8") };
-                        frames.iter_mut().enumerate().for_each(|(i, p)| *p = (i * 7 % 251) as u8);
+                learner.update(|rows, batch, _| {
+                    for (part, all) in [(&mut batch.s_tm1, &some.s_tm1), (&mut batch.s_t, &some.s_t)] {
+                        part.as_mut().copy_from(all.slice(rows.start * spec.obs_len(), rows.len() * spec.obs_len()));
                     }
                 });
             });

@@ -1,5 +1,5 @@
 //! Times the two halves of PAAC's arithmetic on Pong-shaped input: acting for 32 environments, and one update on 160
-//! transitions. `GOMP_SPINCOUNT=20000 cargo bench -p playfield-paac [-- fp32]`, as the command line sets it (`cli/process`).
+//! transitions. `cargo bench -p playfield-paac [-- fp32]`
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, History, Mode, Obs, Policy, Rollout, StepBatch};
@@ -17,6 +17,7 @@ fn main() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
+    tch::set_num_threads(1);
     let (n, config) = (32, playfield_paac::Config::default());
     let fp32 = std::env::args().any(|a| a == "fp32");
     let precision = if fp32 { Precision::Fp32 } else { Precision::Auto };

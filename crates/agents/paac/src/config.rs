@@ -30,7 +30,7 @@ pub struct Config {
     pub max_grad_norm: f64,
     /// Whether advantages are scaled to mean 0 and deviation 1 over a batch (not in the paper).
     pub normalise_advantage: bool,
-    /// Threads of the network's arithmetic; 0: one per core.
+    /// Threads among which a convolving network shares the rows of a batch out, on the processor; 0: one per core.
     pub threads: usize,
     /// The optimiser: RMSProp as TensorFlow has it.
     pub optimizer: OptimizerConfig,
@@ -66,6 +66,11 @@ impl Config {
             sum_over_time: self.sum_over_time,
             normalise_advantage: self.normalise_advantage,
         }
+    }
+
+    /// How many threads share the rows of a batch.
+    pub fn threads(&self) -> usize {
+        if self.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { self.threads }
     }
 
     /// Refuses values that cannot work.

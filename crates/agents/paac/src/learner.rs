@@ -31,7 +31,8 @@ impl Learner {
         device: &str,
         seed: u64,
     ) -> Result<Self> {
-        let net = ActorCritic::new(network, spec, device, &mut rng::stream(seed, "paac/init"))?;
+        let mut net = ActorCritic::new(network, spec, device, &mut rng::stream(seed, "paac/init"))?;
+        net.share_out(config.threads());
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params);
         let player = Player::new(net, n, rng::stream(seed, "paac/actions"));
         Ok(Self { player, objective: config.objective(), optimizer, max_grad_norm: config.max_grad_norm })
@@ -40,7 +41,7 @@ impl Learner {
     /// Learns from a full rollout, at `learning_rate`. Returns its losses, and the gradient's global norm before clipping.
     pub fn update(&mut self, rollout: &Rollout, learning_rate: f64) -> (Losses, f64) {
         let losses = self.player.learn(rollout, &self.objective);
-        let grad_norm = self.optimizer.step(&mut self.player.net.params, learning_rate, self.max_grad_norm);
+        let grad_norm = self.player.net.step(&mut self.optimizer, learning_rate, self.max_grad_norm);
         (losses, grad_norm)
     }
 

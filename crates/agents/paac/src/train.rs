@@ -25,7 +25,8 @@ pub static ALGORITHM: Algorithm = Algorithm {
 pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
     let (config, network) = configs(settings)?;
     let (spec, n) = (factory.spec(), settings.num_envs);
-    set_threads(config.threads);
+    // Each operation on one thread: the network shares the rows of a batch out among threads instead.
+    tch::set_num_threads(1);
     let horizon = if config.anneal_steps == 0 { run.steps() } else { config.anneal_steps };
     let floor = config.learning_rate * config.learning_rate_floor;
     let learning_rate = Schedule::linear(config.learning_rate, floor, horizon);
@@ -100,7 +101,7 @@ fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &Histor
 
 fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
     let (config, network) = configs(settings)?;
-    set_threads(config.threads);
+    tch::set_num_threads(1);
     let mut learner = Learner::new(&config, &network, spec, 1, &settings.device, 0)?;
     learner.load(snapshot)?;
     Ok(Box::new(learner.player))
@@ -118,9 +119,4 @@ fn configs(settings: &Settings) -> Result<(Config, NetworkConfig)> {
     config.check()?;
     network.check()?;
     Ok((config, network))
-}
-
-fn set_threads(threads: usize) {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    tch::set_num_threads(if threads == 0 { cores } else { threads } as i32);
 }
