@@ -4,6 +4,7 @@
 //! [`Registry`] gives it the whole command line with your environments and algorithms added; [`core`] holds what those
 //! are made of ([`core::Env`], [`core::EnvSpec`], [`core::Algorithm`]).
 
+pub use playfield_a3c as a3c;
 pub use playfield_classic as classic;
 pub use playfield_cli::Registry;
 pub use playfield_core as core;

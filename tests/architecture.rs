@@ -57,7 +57,7 @@ fn who_knows_whom() {
         let may = ["playfield", "playfield-cli", "playfield-gymnasium"].contains(&package.as_str());
         assert!(!python || may, "{package}: Python stands behind envs/gymnasium alone");
     }
-    let agents = ["playfield-dqn", "playfield-paac"];
+    let agents = ["playfield-a3c", "playfield-dqn", "playfield-paac"];
     for agent in agents.into_iter().chain(["playfield-actor-critic"]) {
         for stranger in
             ["playfield-classic", "playfield-gymnasium", "playfield-wrappers", "playfield-cli", "playfield-log"]

@@ -94,6 +94,11 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         // The schedule must not depend on where a session ends.
         resumed_equals_whole(&(CARTPOLE.replace("id = 'CartPole'", env) + "anneal_steps = 4000\n"));
     }
+    for (env, network) in [("CartPole", "lstm = 8"), ("Pendulum", ""), ("Catch", "hidden = [16]")] {
+        resumed_equals_whole(&format!(
+            "algorithm = 'a3c'\nsteps = 4000\n[env]\nid = '{env}'\nnum_envs = 2\n[network]\n{network}\n[a3c]\nthreads = 1\nanneal_steps = 4000\n"
+        ));
+    }
     for (env, settings) in [
         ("id = 'CartPole'", "prioritized = true\nbeta_steps = 4000\n"),
         (

@@ -33,7 +33,7 @@ impl Registry {
     pub fn standard() -> Self {
         let envs = playfield_classic::sources();
         Self {
-            algorithms: vec![&playfield_paac::ALGORITHM, &playfield_dqn::ALGORITHM],
+            algorithms: vec![&playfield_paac::ALGORITHM, &playfield_a3c::ALGORITHM, &playfield_dqn::ALGORITHM],
             envs: envs
                 .into_iter()
                 .map(|(id, about, source)| Row { id: id.into(), about: about.into(), source })

@@ -48,3 +48,34 @@ pub fn parse_section<C: DeserializeOwned>(name: &str, table: &toml::Table) -> Re
 pub fn write_section<C: Serialize>(name: &str, config: &C) -> Result<toml::Table> {
     toml::Table::try_from(config).map_err(|e| Error::config(format!("[{name}]: {e}")))
 }
+
+/// Refuses the first of `values` of a section that does not lie between 0 and 1.
+///
+/// # Errors
+/// [`Error::Config`] naming it.
+pub fn check_shares(section: &str, values: &[(&str, f64)]) -> Result<()> {
+    let wrong = values.iter().find(|(_, value)| !(0.0..=1.0).contains(value));
+    wrong.map_or(Ok(()), |(key, value)| {
+        Err(Error::config(format!("[{section}]: `{key}` = {value} must lie between 0 and 1")))
+    })
+}
+
+/// Refuses the first of `values` of a section that is negative or not finite.
+///
+/// # Errors
+/// [`Error::Config`] naming it.
+pub fn check_sizes(section: &str, values: &[(&str, f64)]) -> Result<()> {
+    let wrong = values.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite()));
+    wrong.map_or(Ok(()), |(key, value)| {
+        Err(Error::config(format!("[{section}]: `{key}` = {value} must not be negative")))
+    })
+}
+
+/// Refuses the first of `values` of a section that is 0.
+///
+/// # Errors
+/// [`Error::Config`] naming it.
+pub fn check_counts(section: &str, values: &[(&str, u64)]) -> Result<()> {
+    let wrong = values.iter().find(|(_, value)| *value == 0);
+    wrong.map_or(Ok(()), |(key, _)| Err(Error::config(format!("[{section}]: `{key}` must be at least 1"))))
+}

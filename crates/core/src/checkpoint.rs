@@ -141,6 +141,24 @@ impl Snapshot {
         T::deserialize(value).map_err(|e| Error::checkpoint(STATE, format!("'{key}': {e}")))
     }
 
+    /// Adds what `part` holds beside parameters, under names of its own: for what there are several of.
+    pub fn nest(&mut self, name: &str, part: Self) {
+        let under = |key: String| format!("{name}.{key}");
+        self.state.extend(part.state.into_iter().map(|(key, value)| (under(key), value)));
+        self.arrays.extend(part.arrays.into_iter().map(|(key, array)| (under(key), array)));
+    }
+
+    /// What [`nest`](Self::nest) added under `name`; empty where there is nothing.
+    pub fn nested(&self, name: &str) -> Self {
+        let own = |key: &String| Some(key.strip_prefix(name)?.strip_prefix('.')?.to_string());
+        Self {
+            step: self.step,
+            params: BTreeMap::new(),
+            arrays: self.arrays.iter().filter_map(|(key, array)| Some((own(key)?, array.clone()))).collect(),
+            state: self.state.iter().filter_map(|(key, value)| Some((own(key)?, value.clone()))).collect(),
+        }
+    }
+
     /// An array of [`arrays`](Self::arrays).
     ///
     /// # Errors

@@ -34,6 +34,7 @@ const COLUMNS: &[&str] = &[
     "time/phase_env_ms",
     "time/phase_learn_ms",
     "async/policy_lag",
+    "async/updates_per_second",
 ];
 
 /// `progress.csv`: one row per report, flushed at once.

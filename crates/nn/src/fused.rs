@@ -6,6 +6,7 @@
 
 use crate::optim::{OptimizerConfig, Rule};
 use crate::params::Params;
+use std::ops::Range;
 use std::thread;
 use tch::{Device, Kind, Tensor};
 
@@ -28,9 +29,11 @@ enum Grads<'a> {
 }
 
 /// The numbers of one step.
-#[derive(Clone, Copy)]
-pub(crate) struct Step<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The rule and its settings.
     pub config: &'a OptimizerConfig,
+    /// The learning rate.
     pub learning_rate: f64,
     /// What the gradient is multiplied with: less than 1 where it is clipped.
     pub scale: f64,
@@ -90,20 +93,39 @@ impl<'a> Buffers<'a> {
         }
     }
 
+    /// Numbers that lie elsewhere, `[parameters, mean squares, means]` from `start` on, with what `params` has of them: the
+    /// gradient, and the weights that layers compute with.
+    pub fn elsewhere(params: &'a Params, start: usize, [master, square, mean]: [&'a mut [f32]; 3]) -> Option<Self> {
+        let range = start..start + master.len();
+        let grads = vec![gradient(params, range.clone())?];
+        let weights = params.weights().flat();
+        let shadow = match weights.kind() {
+            // SAFETY: as `gradient` checked, for a buffer of the same size and place. Nothing else uses it during the step.
+            Kind::BFloat16 => unsafe { &mut slice(weights)[range] },
+            _ => &mut [],
+        };
+        Some(Self { master, grads, square, mean, shadow })
+    }
+
     /// The global norm of the gradient.
     pub fn norm(&self) -> f64 {
         dispatch!(norm(&self.grads, self.master.len()))
     }
 
+    /// Makes the step on this thread.
+    pub fn step_alone(self, step: Step<'_>) {
+        dispatch!(apply(self, step));
+    }
+
     /// Makes the step: large networks on two threads, because one does not use all of the memory's bandwidth.
     pub fn step(self, step: Step<'_>) {
         if self.master.len() < SHARED {
-            return dispatch!(apply(self, step));
+            return self.step_alone(step);
         }
         let (one, other) = self.split();
         thread::scope(|scope| {
-            scope.spawn(move || dispatch!(apply(other, step)));
-            dispatch!(apply(one, step));
+            scope.spawn(move || other.step_alone(step));
+            one.step_alone(step);
         });
     }
 
@@ -119,6 +141,28 @@ impl<'a> Buffers<'a> {
             Self { master: master.1, grads: grads.1, square: square.1, mean: mean.1, shadow: shadow.1 },
         )
     }
+}
+
+/// Part of the gradient of `params`; `None` where it does not lie in this machine's memory as expected.
+fn gradient(params: &Params, range: Range<usize>) -> Option<Grads<'_>> {
+    let (grads, weights) = (params.grads(), params.weights().flat());
+    let here = |t: &Tensor| t.device() == Device::Cpu && t.is_contiguous();
+    if !(here(grads) && here(weights)) {
+        return None;
+    }
+    // SAFETY: contiguous, of this type and on this machine, as checked, and only read.
+    match grads.kind() {
+        Kind::Float => Some(Grads::F32(unsafe { &slice(grads)[range] })),
+        Kind::BFloat16 => Some(Grads::Bf16(unsafe { &slice(grads)[range] })),
+        _ => None,
+    }
+}
+
+/// The global norm of the gradient of `params`, where it lies in this machine's memory.
+pub(crate) fn gradient_norm(params: &Params) -> Option<f64> {
+    let len = params.grads().numel();
+    let grads = [gradient(params, 0..len)?];
+    Some(dispatch!(norm(&grads, len)))
 }
 
 impl Grads<'_> {

@@ -2,8 +2,8 @@
 //!
 //! On the processor a step is one pass over memory (`fused`); elsewhere the same in tensor operations.
 
-use crate::fused::{Buffers, Step};
-use crate::params::Params;
+use crate::fused::{self, Buffers};
+use crate::params::{Params, to_vec};
 use playfield_core::{Result, Snapshot};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
@@ -56,6 +56,18 @@ impl Default for OptimizerConfig {
     }
 }
 
+pub use crate::fused::Step;
+
+impl OptimizerConfig {
+    /// What each mean square starts at and, where the rule has means, each mean.
+    pub fn initial_statistics(&self) -> (f32, Option<f32>) {
+        match self.rule {
+            Rule::RmsProp => (self.initial_square as f32, self.centred.then_some(0.0)),
+            Rule::Adam => (0.0, Some(0.0)),
+        }
+    }
+}
+
 /// An optimiser of one network.
 #[derive(Debug)]
 pub struct Optimizer {
@@ -68,13 +80,9 @@ pub struct Optimizer {
 impl Optimizer {
     /// An optimiser for `params`.
     pub fn new(config: OptimizerConfig, params: &Params) -> Self {
-        let (square, mean) = match config.rule {
-            Rule::RmsProp => {
-                let mean = config.centred.then(|| params.master().zeros_like());
-                (params.master().full_like(config.initial_square), mean)
-            }
-            Rule::Adam => (params.master().zeros_like(), Some(params.master().zeros_like())),
-        };
+        let (square, mean) = config.initial_statistics();
+        let all = |x: f32| params.master().full_like(f64::from(x));
+        let (square, mean) = (all(square), mean.map(all));
         Self { config, square, mean, updates: 0 }
     }
 
@@ -141,6 +149,25 @@ impl Optimizer {
         }
     }
 
+    /// Its statistics, and updates so far: mean squares, and means (empty where the rule has none).
+    pub fn statistics(&self) -> (u64, [Vec<f32>; 2]) {
+        (self.updates, [to_vec(&self.square), self.mean.as_ref().map(to_vec).unwrap_or_default()])
+    }
+
+    /// Takes statistics that were kept elsewhere.
+    ///
+    /// # Panics
+    /// If they are of another network: a bug of the caller.
+    pub fn set_statistics(&mut self, updates: u64, [square, mean]: [&[f32]; 2]) {
+        self.updates = updates;
+        no_grad(|| {
+            self.square.copy_(&Tensor::from_slice(square));
+            if let Some(to) = &mut self.mean {
+                to.copy_(&Tensor::from_slice(mean));
+            }
+        });
+    }
+
     /// Writes the statistics into `snapshot`.
     pub fn save(&self, params: &Params, snapshot: &mut Snapshot) {
         snapshot.put("optimizer.updates", &self.updates);
@@ -168,8 +195,29 @@ impl Optimizer {
     }
 }
 
-/// What a gradient of this norm is multiplied with.
-fn clip(norm: f64, max_norm: f64) -> f64 {
+/// A step on parameters that do not lie in a network, but where threads share them: `[parameters, mean squares, means]` from
+/// `start` on, by the gradient of `params`, which takes the new values.
+///
+/// # Panics
+/// If `params` is not on the processor: a bug of the caller.
+pub fn step_elsewhere(params: &mut Params, step: Step<'_>, start: usize, numbers: [&mut [f32]; 3]) {
+    let [shared, square, mean] = numbers;
+    Buffers::elsewhere(params, start, [&mut *shared, square, mean])
+        .expect("a network on the processor")
+        .step_alone(step);
+    params.take(start, shared);
+}
+
+/// The global norm of the gradient of `params`.
+///
+/// # Panics
+/// If `params` is not on the processor: a bug of the caller.
+pub fn gradient_norm(params: &Params) -> f64 {
+    fused::gradient_norm(params).expect("a network on the processor")
+}
+
+/// What a gradient of this norm is multiplied with, so that it has `max_norm` (0: any) at most.
+pub fn clip(norm: f64, max_norm: f64) -> f64 {
     if max_norm > 0.0 && norm > max_norm { max_norm / norm } else { 1.0 }
 }
 
@@ -177,7 +225,7 @@ fn clip(norm: f64, max_norm: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::init::Init;
-    use crate::params::{Builder, to_vec};
+    use crate::params::Builder;
     use playfield_core::rng::stream;
     use tch::Device;
 

@@ -217,6 +217,18 @@ impl Params {
         self.weights.copy_from(&other.weights);
     }
 
+    /// Takes the values of the master from `start` on. What layers compute with must follow: [`updated`](Self::updated).
+    ///
+    /// # Panics
+    /// If the master is not on the processor, or shorter: bugs of the caller.
+    pub fn take(&mut self, start: usize, values: &[f32]) {
+        assert!(self.master.device() == Device::Cpu && start + values.len() <= self.master.numel());
+        // SAFETY: contiguous `f32` on the processor, as every master is, and nobody else reads it during the call.
+        let master =
+            unsafe { std::slice::from_raw_parts_mut(self.master.data_ptr().cast::<f32>(), self.master.numel()) };
+        master[start..start + values.len()].copy_from_slice(values);
+    }
+
     /// Another set of parameters with the same layout and values, computing in the same precision.
     pub fn duplicate(&self) -> Self {
         Self::new(self.segments.clone(), self.master.copy(), self.weights.flat.kind())

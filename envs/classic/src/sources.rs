@@ -1,6 +1,6 @@
 //! The rows of this crate in a registry.
 
-use crate::{Acrobot, CartPole, Catch, Identity, IdentityBox, MountainCar, Pendulum};
+use crate::{Acrobot, CartPole, Catch, Identity, IdentityBox, MountainCar, Pendulum, Recall};
 use playfield_core::algorithm::parse_section;
 use playfield_core::{Env, EnvConfig, EnvSource, Error, Result};
 use serde::de::DeserializeOwned;
@@ -20,6 +20,7 @@ pub fn sources() -> Vec<Row> {
         row("MountainCar", "gain momentum to leave a valley", 200, |c| Ok(MountainCar::new(kwargs(c)?))),
         row("Pendulum", "swing a pendulum up; continuous actions", 200, |c| Ok(Pendulum::new(kwargs(c)?))),
         row("Catch", "catch a falling ball; frames of 10 × 5", 0, |c| Catch::new(kwargs(c)?)),
+        row("Recall", "remember a cue for ten steps; for agents with a memory", 0, |c| Recall::new(&kwargs(c)?)),
         row("Identity", "repeat the number seen; a test of algorithms", 100, |c| Identity::new(&kwargs(c)?)),
         row("IdentityBox", "the same with continuous actions", 100, |c| none(c, IdentityBox::new)),
     ]

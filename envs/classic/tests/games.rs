@@ -1,6 +1,6 @@
 //! What holds for every environment of this crate, and the rules of those that are no physics.
 
-use playfield_classic::{Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, sources};
+use playfield_classic::{Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, Recall, RecallConfig, sources};
 use playfield_core::{Action, ActionSpace, Env, EnvConfig, EnvSpec, Error, Obs, ObsRef, Step};
 
 fn config(id: &str) -> EnvConfig {
@@ -95,10 +95,38 @@ fn ids_and_limits() {
         ("MountainCar", 200),
         ("Pendulum", 200),
         ("Catch", 0),
+        ("Recall", 0),
         ("Identity", 100),
         ("IdentityBox", 100),
     ];
     assert_eq!(limits, expected);
+}
+
+/// The cue is shown once, the question asked after the wait, and only the answer to it pays.
+#[test]
+fn recall_asks_for_what_it_showed() {
+    for wait in [1, 3, 10] {
+        let mut env = Recall::new(&RecallConfig { wait }).unwrap();
+        let mut obs = empty(env.spec());
+        let mut cues = [0, 0];
+        for seed in 0..40 {
+            env.reset(Some(seed), obs.as_mut()).unwrap();
+            let cue = obs.as_ref().f32()[0];
+            assert!(cue.abs() == 1.0 && obs.as_ref().f32()[1] == 0.0);
+            let right = usize::from(cue > 0.0);
+            cues[right] += 1;
+            for t in 1..=wait {
+                let step = env.step(Action::Discrete(t % 2), obs.as_mut()).unwrap();
+                assert_eq!((step, obs.as_ref().f32()), (Step::default(), &[0.0, f32::from(t == wait)][..]));
+            }
+            let answer = seed as usize % 2;
+            let step = env.step(Action::Discrete(answer), obs.as_mut()).unwrap();
+            assert_eq!((step.reward, step.terminated), (if answer == right { 1.0 } else { -1.0 }, true));
+            assert!(env.step(Action::Discrete(0), obs.as_mut()).is_err());
+        }
+        assert!(cues.iter().all(|&n| n > 8), "{cues:?}");
+    }
+    assert!(matches!(Recall::new(&RecallConfig { wait: 0 }), Err(Error::Config(_))));
 }
 
 #[test]

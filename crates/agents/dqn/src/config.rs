@@ -1,3 +1,4 @@
+use playfield_core::algorithm::{check_counts, check_shares, check_sizes};
 use playfield_core::{Error, Result};
 use playfield_nn::QConfig;
 use playfield_nn::optim::{OptimizerConfig, Rule};
@@ -163,39 +164,39 @@ impl Config {
     /// [`Error::Config`] naming the key and its bounds.
     pub fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::config(format!("[dqn]: {what}")));
-        let shares = [
-            ("gamma", self.gamma),
-            ("target_rate", self.target_rate),
-            ("beta_start", self.beta_start),
-            ("actor_share", self.actor_share),
-            ("exploration_start", self.exploration_start),
-            ("exploration_end", self.exploration_end),
-            ("exploration_evaluation", self.exploration_evaluation),
-            ("optimizer.decay", self.optimizer.decay),
-            ("optimizer.beta1", self.optimizer.beta1),
-        ];
-        if let Some((key, value)) = shares.iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
-            return wrong(format!("`{key}` = {value} must lie between 0 and 1"));
-        }
-        let sizes = [
-            ("learning_rate", self.learning_rate),
-            ("noisy_sigma", self.noisy_sigma),
-            ("max_grad_norm", self.max_grad_norm),
-            ("optimizer.eps", self.optimizer.eps),
-        ];
-        if let Some((key, value)) = sizes.iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
-            return wrong(format!("`{key}` = {value} must not be negative"));
-        }
-        let counts = [
-            ("n_step", self.n_step as u64),
-            ("batch_size", self.batch_size as u64),
-            ("update_every_steps", self.update_every_steps),
-            ("updates_per_round", self.updates_per_round),
-            ("target_every_steps", self.target_every_steps),
-        ];
-        if let Some((key, _)) = counts.iter().find(|(_, v)| *v == 0) {
-            return wrong(format!("`{key}` must be at least 1"));
-        }
+        check_shares(
+            "dqn",
+            &[
+                ("gamma", self.gamma),
+                ("target_rate", self.target_rate),
+                ("beta_start", self.beta_start),
+                ("actor_share", self.actor_share),
+                ("exploration_start", self.exploration_start),
+                ("exploration_end", self.exploration_end),
+                ("exploration_evaluation", self.exploration_evaluation),
+                ("optimizer.decay", self.optimizer.decay),
+                ("optimizer.beta1", self.optimizer.beta1),
+            ],
+        )?;
+        check_sizes(
+            "dqn",
+            &[
+                ("learning_rate", self.learning_rate),
+                ("noisy_sigma", self.noisy_sigma),
+                ("max_grad_norm", self.max_grad_norm),
+                ("optimizer.eps", self.optimizer.eps),
+            ],
+        )?;
+        check_counts(
+            "dqn",
+            &[
+                ("n_step", self.n_step as u64),
+                ("batch_size", self.batch_size as u64),
+                ("update_every_steps", self.update_every_steps),
+                ("updates_per_round", self.updates_per_round),
+                ("target_every_steps", self.target_every_steps),
+            ],
+        )?;
         match self {
             c if c.replay_capacity < c.batch_size => wrong(format!(
                 "`replay_capacity` = {} is smaller than `batch_size` = {}",

@@ -1,5 +1,6 @@
 use playfield_actor_critic::Objective;
-use playfield_core::{Error, Result};
+use playfield_core::Result;
+use playfield_core::algorithm::{check_counts, check_shares, check_sizes};
 use playfield_nn::optim::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -78,26 +79,26 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] naming the key and its bounds.
     pub fn check(&self) -> Result<()> {
-        let share = |name: &str, x: f64| match (0.0..=1.0).contains(&x) {
-            true => Ok(()),
-            false => Err(Error::config(format!("[paac]: `{name}` = {x} must lie between 0 and 1"))),
-        };
-        let positive = |name: &str, x: f64| match x >= 0.0 && x.is_finite() {
-            true => Ok(()),
-            false => Err(Error::config(format!("[paac]: `{name}` = {x} must not be negative"))),
-        };
-        if self.t_max == 0 {
-            return Err(Error::config("[paac]: `t_max` must be at least 1"));
-        }
-        share("gamma", self.gamma)?;
-        share("gae_lambda", self.gae_lambda)?;
-        share("learning_rate_floor", self.learning_rate_floor)?;
-        share("optimizer.decay", self.optimizer.decay)?;
-        share("optimizer.beta1", self.optimizer.beta1)?;
-        positive("learning_rate", self.learning_rate)?;
-        positive("entropy_coefficient", self.entropy_coefficient)?;
-        positive("value_coefficient", self.value_coefficient)?;
-        positive("max_grad_norm", self.max_grad_norm)?;
-        positive("optimizer.eps", self.optimizer.eps)
+        check_counts("paac", &[("t_max", self.t_max as u64)])?;
+        check_shares(
+            "paac",
+            &[
+                ("gamma", self.gamma),
+                ("gae_lambda", self.gae_lambda),
+                ("learning_rate_floor", self.learning_rate_floor),
+                ("optimizer.decay", self.optimizer.decay),
+                ("optimizer.beta1", self.optimizer.beta1),
+            ],
+        )?;
+        check_sizes(
+            "paac",
+            &[
+                ("learning_rate", self.learning_rate),
+                ("entropy_coefficient", self.entropy_coefficient),
+                ("value_coefficient", self.value_coefficient),
+                ("max_grad_norm", self.max_grad_norm),
+                ("optimizer.eps", self.optimizer.eps),
+            ],
+        )
     }
 }

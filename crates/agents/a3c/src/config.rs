@@ -1,0 +1,113 @@
+use playfield_actor_critic::Objective;
+use playfield_core::algorithm::{check_counts, check_shares, check_sizes};
+use playfield_core::{Error, Result};
+use playfield_hogwild::Sharing;
+use playfield_nn::optim::OptimizerConfig;
+use serde::{Deserialize, Serialize};
+
+/// The `[a3c]` section. Defaults: the paper, with what its first author wrote about it since (github.com/muupan/async-rl/wiki).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Actor-learners, each a thread with an equal share of `env.num_envs` environments; 0: one for each environment, as
+    /// published.
+    pub threads: usize,
+    /// Steps of each environment between two updates, and so the longest return.
+    pub t_max: usize,
+    /// Discount of rewards per agent step.
+    pub gamma: f64,
+    /// λ of generalised advantage estimation (not in the paper); 1: plain n-step returns.
+    pub gae_lambda: f64,
+    /// Learning rate at the start. The paper searched between 1e-4 and 1e-2; 7e-4 was best over all games.
+    pub learning_rate: f64,
+    /// Agent steps, of all threads together, over which the learning rate falls linearly to 0; 0: over the whole run.
+    pub anneal_steps: u64,
+    /// Weight of the policy's entropy.
+    pub entropy_coefficient: f64,
+    /// Weight of the squared error of the value: the paper's half of a half.
+    pub value_coefficient: f64,
+    /// Whether the loss sums over a rollout's steps, as published, or averages over them.
+    pub sum_over_time: bool,
+    /// The global norm above which a gradient is scaled down; 0: never.
+    pub max_grad_norm: f64,
+    /// How the threads share parameters: `lock` (a stripe at a time) or `atomic` (lock-free).
+    pub sharing: Sharing,
+    /// Whether RMSProp's statistics are shared as the parameters are (the paper's best), or each thread keeps its own.
+    pub shared_statistics: bool,
+    /// The optimiser: RMSProp without a mean, ε inside the root, statistics from 0.
+    pub optimizer: OptimizerConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            t_max: 5,
+            gamma: 0.99,
+            gae_lambda: 1.0,
+            learning_rate: 7e-4,
+            anneal_steps: 0,
+            entropy_coefficient: 0.01,
+            value_coefficient: 0.25,
+            sum_over_time: true,
+            max_grad_norm: 40.0,
+            sharing: Sharing::default(),
+            shared_statistics: true,
+            optimizer: OptimizerConfig { initial_square: 0.0, ..OptimizerConfig::default() },
+        }
+    }
+}
+
+impl Config {
+    /// Its part of the loss.
+    pub fn objective(&self) -> Objective {
+        Objective {
+            gae_lambda: self.gae_lambda,
+            entropy_coefficient: self.entropy_coefficient,
+            value_coefficient: self.value_coefficient,
+            sum_over_time: self.sum_over_time,
+            normalise_advantage: false,
+        }
+    }
+
+    /// How many actor-learners there are for `envs` environments.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the environments cannot be shared out evenly.
+    pub fn threads(&self, envs: usize) -> Result<usize> {
+        let threads = if self.threads == 0 { envs } else { self.threads };
+        match envs % threads {
+            0 => Ok(threads),
+            _ => Err(Error::config(format!(
+                "[a3c]: `threads` = {threads} cannot share {envs} environments evenly: set env.num_envs to a multiple of it"
+            ))),
+        }
+    }
+
+    /// Refuses values that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key and its bounds.
+    pub fn check(&self) -> Result<()> {
+        check_counts("a3c", &[("t_max", self.t_max as u64)])?;
+        check_shares(
+            "a3c",
+            &[
+                ("gamma", self.gamma),
+                ("gae_lambda", self.gae_lambda),
+                ("optimizer.decay", self.optimizer.decay),
+                ("optimizer.beta1", self.optimizer.beta1),
+            ],
+        )?;
+        check_sizes(
+            "a3c",
+            &[
+                ("learning_rate", self.learning_rate),
+                ("entropy_coefficient", self.entropy_coefficient),
+                ("value_coefficient", self.value_coefficient),
+                ("max_grad_norm", self.max_grad_norm),
+                ("optimizer.eps", self.optimizer.eps),
+            ],
+        )
+    }
+}

@@ -1,0 +1,279 @@
+use crate::Config;
+use crate::actor_learner::{self, Common, Pause, Report, Update};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use playfield_actor_critic::Player;
+use playfield_core::algorithm::{parse_section, write_section};
+use playfield_core::{Algorithm, EnvFactory, EnvSpec, Error, Policy, Result, Run, Schedule, Settings, Snapshot, rng};
+use playfield_hogwild::Shared;
+use playfield_nn::optim::Optimizer;
+use playfield_nn::params::to_vec;
+use playfield_nn::{ActorCritic, NetworkConfig};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A3C, as a row of the registry.
+pub static ALGORITHM: Algorithm = Algorithm {
+    name: "a3c",
+    about: "asynchronous advantage actor-critic: threads that wait for nobody (Mnih et al. 2016)",
+    resolve,
+    train,
+    load,
+};
+
+/// Numbers of a stripe: small enough that threads rarely meet in one, large enough that taking it costs nothing.
+const STRIPE: usize = 8192;
+
+/// How often the progress bar moves where nothing is reported.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Trains until the run says stop.
+///
+/// # Errors
+/// Where an environment fails (or panics), naming the actor-learner, after the others have stopped and what they had learnt
+/// was saved; where the disk fails, or the loss is no longer finite.
+pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
+    let (config, network) = configs(settings)?;
+    let (spec, seed, threads) = (factory.spec(), run.seed(), config.threads(settings.num_envs)?);
+    // Each actor-learner computes on one core.
+    tch::set_num_threads(1);
+    let horizon = if config.anneal_steps == 0 { run.steps() } else { config.anneal_steps };
+    let mut net = ActorCritic::new(&network, spec, device(settings)?, &mut rng::stream(seed, "a3c/init"))?;
+    let mut optimizer = Optimizer::new(config.optimizer.clone(), &net.params);
+    let resumed = run.take_resume();
+    if let Some(snapshot) = &resumed {
+        net.params.load(snapshot)?;
+        optimizer.load(&net.params, snapshot)?;
+    }
+    let (updates, [square, mean]) = match config.shared_statistics {
+        true => optimizer.statistics(),
+        false => (optimizer.statistics().0, [vec![], vec![]]),
+    };
+    let common = Common {
+        config: &config,
+        factory,
+        seeds: &rng::seeds(seed, "env", settings.num_envs),
+        threads,
+        shared: Shared::new(config.sharing, STRIPE, &to_vec(net.params.master()), &square, &mean),
+        learning_rate: Schedule::linear(config.learning_rate, 0.0, horizon),
+        steps: resumed.as_ref().map_or(0, |s| s.step).into(),
+        target: run.steps(),
+        updates: updates.into(),
+        stop: false.into(),
+    };
+    let players: Vec<_> = (0..threads)
+        .map(|i| {
+            let rng = rng::stream(rng::derive(seed, "a3c/actor-learner", i as u64), "actions");
+            let state = resumed.as_ref().map(|s| s.nested(&part(i))).filter(|s| !s.state.is_empty());
+            (Player::new(net.duplicate(), settings.num_envs / threads, rng), state)
+        })
+        .collect();
+
+    let mut keeper = Keeper { net, optimizer, standing: vec![None; threads] };
+    thread::scope(|scope| {
+        let (reports, inbox) = unbounded();
+        let mut pauses = Vec::new();
+        for (i, (player, state)) in players.into_iter().enumerate() {
+            // What was asked of somebody who has ended is dropped with this channel: nobody waits for an answer.
+            let (pause, asked) = unbounded();
+            pauses.push(pause);
+            let (common, reports) = (&common, reports.clone());
+            scope.spawn(move || {
+                let work = || actor_learner::run(common, i, player, state, &asked, &reports);
+                let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)));
+                let _ = reports.send(Report::Ended(i, ended));
+            });
+        }
+        drop(reports);
+        let heard = hear(&common, run, &inbox, &pauses, &mut keeper);
+        // Whatever went wrong here, nobody plays on; who waits at a gate or is asked to pause is let go by now.
+        common.stop.store(true, Relaxed);
+        heard
+    })?;
+    let mut net = keeper.net;
+    net.params.take(0, &common.shared.copy()[0]);
+    net.params.updated();
+    Ok(Box::new(Player::new(net, 1, rng::stream(seed, "a3c/actions"))))
+}
+
+/// Passes on what the actor-learners report, saves when it is time, and returns when all have ended.
+fn hear(
+    common: &Common<'_>,
+    run: &mut Run,
+    inbox: &Receiver<Report>,
+    pauses: &[Sender<Pause>],
+    keeper: &mut Keeper,
+) -> Result<()> {
+    let (mut running, mut failure, mut tally) = (common.threads, None, Tally::new());
+    while running > 0 {
+        match inbox.recv_timeout(TICK) {
+            Ok(Report::Episode { step, end }) => run.episode(step, end)?,
+            Ok(Report::Update(update)) => tally.add(update),
+            Ok(Report::Ended(i, Ok(standing))) => {
+                running -= 1;
+                keeper.standing[i] = Some(standing);
+            }
+            Ok(Report::Ended(i, Err(error))) => {
+                running -= 1;
+                keeper.standing[i] = None;
+                failure.get_or_insert_with(|| named(i, error));
+                common.stop.store(true, Relaxed);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        let step = common.steps.load(Relaxed);
+        if !run.goes_on(step) {
+            common.stop.store(true, Relaxed);
+        }
+        if run.log_due() && running > 0 {
+            run.log(step, &tally.take(common.updates.load(Relaxed)))?;
+        }
+        if run.save_due() && running == common.threads {
+            let (go, gate) = bounded(0);
+            let (standing, standings) = bounded(common.threads);
+            for pause in pauses {
+                // Who has ended has told where it stood.
+                let _ = pause.send(Pause { standing: standing.clone(), gate: gate.clone() });
+            }
+            drop(standing);
+            for (i, standing) in standings {
+                keeper.standing[i] = Some(standing?);
+            }
+            run.save(keeper.snapshot(common))?;
+            drop(go);
+        }
+    }
+    let step = common.steps.load(Relaxed);
+    run.log(step, &tally.take(common.updates.load(Relaxed)))?;
+    run.save(keeper.snapshot(common))?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// What a checkpoint is made of.
+struct Keeper {
+    net: ActorCritic,
+    optimizer: Optimizer,
+    /// Where each actor-learner stood when it was last asked; `None` where it has failed.
+    standing: Vec<Option<Snapshot>>,
+}
+
+impl Keeper {
+    /// Everything, while all actor-learners wait or have ended.
+    fn snapshot(&mut self, common: &Common<'_>) -> Snapshot {
+        let mut snapshot = Snapshot { step: common.steps.load(Relaxed), ..Snapshot::default() };
+        let [params, square, mean] = common.shared.copy();
+        self.net.params.take(0, &params);
+        self.net.params.save(&mut snapshot);
+        let (_, [own_square, own_mean]) = self.optimizer.statistics();
+        let (square, mean) = if square.is_empty() { (own_square, own_mean) } else { (square, mean) };
+        self.optimizer.set_statistics(common.updates.load(Relaxed), [&square, &mean]);
+        self.optimizer.save(&self.net.params, &mut snapshot);
+        // What wrappers learnt, for evaluation: only a lone actor-learner has any.
+        let learnt = self.standing.first().and_then(|s| s.as_ref()?.state.get("env.statistics").cloned());
+        snapshot.put("env.statistics", &learnt);
+        for (i, standing) in self.standing.iter().enumerate() {
+            if let Some(standing) = standing {
+                snapshot.nest(&part(i), standing.clone());
+            }
+        }
+        snapshot
+    }
+}
+
+/// Updates between two rows of the log.
+struct Tally {
+    since: Instant,
+    last: Option<Update>,
+    updates: u64,
+    lag: u64,
+    phases: Vec<(&'static str, f64)>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self { since: Instant::now(), last: None, updates: 0, lag: 0, phases: Vec::new() }
+    }
+
+    fn add(&mut self, update: Update) {
+        (self.updates, self.lag) = (self.updates + 1, self.lag + update.lag);
+        for &(tag, time) in &update.phases {
+            match self.phases.iter_mut().find(|(t, _)| *t == tag) {
+                Some((_, sum)) => *sum += time,
+                None => self.phases.push((tag, time)),
+            }
+        }
+        self.last = Some(update);
+    }
+
+    fn take(&mut self, updates: u64) -> Vec<(&'static str, f64)> {
+        let tally = std::mem::replace(self, Self::new());
+        let Some(last) = tally.last else { return Vec::new() };
+        let count = tally.updates as f64;
+        let mut row = last.losses.report().to_vec();
+        row.extend([
+            ("train/grad_norm", last.grad_norm),
+            ("train/learning_rate", last.learning_rate),
+            ("train/n_updates", updates as f64),
+            ("async/policy_lag", tally.lag as f64 / count),
+            ("async/updates_per_second", count / tally.since.elapsed().as_secs_f64().max(1e-9)),
+        ]);
+        row.extend(tally.phases.iter().map(|(tag, sum)| (*tag, sum / count)));
+        row
+    }
+}
+
+/// Under which name a checkpoint holds where an actor-learner stood.
+fn part(i: usize) -> String {
+    format!("actor_learner.{i}")
+}
+
+fn named(i: usize, error: Error) -> Error {
+    match error {
+        Error::Env { id, message, detail } => {
+            Error::Env { id, message: format!("actor-learner {i}: {message}"), detail }
+        }
+        Error::Config(message) => Error::Config(message),
+        other => Error::other(format!("actor-learner {i}: {other}")),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    Error::other(format!("panicked: {}", text.unwrap_or("for a reason that is no text")))
+}
+
+/// The processor: threads that share parameters by writing into each other's memory are no matter for a GPU.
+fn device(settings: &Settings) -> Result<&'static str> {
+    match settings.device.as_str() {
+        "auto" | "cpu" => Ok("cpu"),
+        other => Err(Error::config(format!(
+            "device '{other}': a3c's threads share parameters in the processor's memory. Use device 'cpu', or paac for a GPU"
+        ))),
+    }
+}
+
+fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
+    let (_, network) = configs(settings)?;
+    tch::set_num_threads(1);
+    let mut net = ActorCritic::new(&network, spec, device(settings)?, &mut rng::stream(0, "a3c/init"))?;
+    net.params.load(snapshot)?;
+    Ok(Box::new(Player::new(net, 1, rng::stream(0, "a3c/actions"))))
+}
+
+fn resolve(settings: &Settings) -> Result<Settings> {
+    let (config, network) = configs(settings)?;
+    let (section, network) = (write_section("a3c", &config)?, write_section("network", &network)?);
+    Ok(Settings { section, network, ..settings.clone() })
+}
+
+fn configs(settings: &Settings) -> Result<(Config, NetworkConfig)> {
+    let config: Config = parse_section("a3c", &settings.section)?;
+    let network: NetworkConfig = parse_section("network", &settings.network)?;
+    config.check()?;
+    network.check()?;
+    config.threads(settings.num_envs)?;
+    Ok((config, network))
+}
