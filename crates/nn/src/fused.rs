@@ -6,6 +6,7 @@
 
 use crate::optim::{OptimizerConfig, Rule};
 use crate::params::Params;
+use crate::simd::{bf16, widest};
 use std::ops::Range;
 use std::thread;
 use tch::{Device, Kind, Tensor};
@@ -47,26 +48,6 @@ const CHUNK: usize = 1024;
 /// From how many numbers on a step is worth a second thread.
 const SHARED: usize = 500_000;
 
-/// Runs a function compiled for the widest vectors that the processor has. All give the same numbers: what they do to each
-/// is the same, and nothing is summed in another order.
-macro_rules! dispatch {
-    ($function:ident($($argument:expr),*)) => {{
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::is_x86_feature_detected!("avx512f") {
-                // SAFETY: the processor has these instructions.
-                unsafe { wide::$function($($argument),*) }
-            } else if std::is_x86_feature_detected!("avx2") {
-                // SAFETY: the processor has these instructions.
-                unsafe { middle::$function($($argument),*) }
-            } else {
-                $function($($argument),*)
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        $function($($argument),*)
-    }};
-}
 impl<'a> Buffers<'a> {
     /// The buffers of `params`, or `None` where they do not lie in this machine's memory as expected.
     pub fn of(params: &'a Params, more: &[&'a Tensor], square: &'a Tensor, mean: Option<&'a Tensor>) -> Option<Self> {
@@ -109,12 +90,12 @@ impl<'a> Buffers<'a> {
 
     /// The global norm of the gradient.
     pub fn norm(&self) -> f64 {
-        dispatch!(norm(&self.grads, self.master.len()))
+        norm(&self.grads, self.master.len())
     }
 
     /// Makes the step on this thread.
     pub fn step_alone(self, step: Step<'_>) {
-        dispatch!(apply(self, step));
+        apply(self, step);
     }
 
     /// Makes the step: large networks on two threads, because one does not use all of the memory's bandwidth.
@@ -162,7 +143,7 @@ fn gradient(params: &Params, range: Range<usize>) -> Option<Grads<'_>> {
 pub(crate) fn gradient_norm(params: &Params) -> Option<f64> {
     let len = params.grads().numel();
     let grads = [gradient(params, 0..len)?];
-    Some(dispatch!(norm(&grads, len)))
+    Some(norm(&grads, len))
 }
 
 impl Grads<'_> {
@@ -174,88 +155,68 @@ impl Grads<'_> {
     }
 }
 
-macro_rules! compiled_for {
-    ($module:ident, $feature:literal) => {
-        #[cfg(target_arch = "x86_64")]
-        mod $module {
-            use super::{Buffers, Grads, Step};
-
-            #[target_feature(enable = $feature)]
-            pub(super) fn norm(grads: &[Grads<'_>], len: usize) -> f64 {
-                super::norm(grads, len)
+widest! {
+    /// Sixteen partial sums a chunk, so that they fit a vector of any width.
+    fn norm(grads: &[Grads<'_>], len: usize) -> f64 {
+        let (mut work, mut total) = ([0.0; CHUNK], 0.0);
+        for start in (0..len).step_by(CHUNK) {
+            let chunk = &mut work[..CHUNK.min(len - start)];
+            read(grads, start, 1.0, chunk);
+            let mut sums = [0.0_f32; 16];
+            let (lines, rest) = chunk.as_chunks::<16>();
+            for line in lines {
+                sums.iter_mut().zip(line).for_each(|(sum, g)| *sum += g * g);
             }
-
-            #[target_feature(enable = $feature)]
-            pub(super) fn apply(buffers: Buffers<'_>, step: Step<'_>) {
-                super::apply(buffers, step);
-            }
+            let rest = rest.iter().map(|g| f64::from(g * g)).sum::<f64>();
+            total += sums.iter().map(|&s| f64::from(s)).sum::<f64>() + rest;
         }
-    };
-}
-
-compiled_for!(wide, "avx512f");
-compiled_for!(middle, "avx2");
-
-/// Sixteen partial sums a chunk, so that they fit a vector of any width.
-#[inline(always)]
-fn norm(grads: &[Grads<'_>], len: usize) -> f64 {
-    let (mut work, mut total) = ([0.0; CHUNK], 0.0);
-    for start in (0..len).step_by(CHUNK) {
-        let chunk = &mut work[..CHUNK.min(len - start)];
-        read(grads, start, 1.0, chunk);
-        let mut sums = [0.0_f32; 16];
-        let (lines, rest) = chunk.as_chunks::<16>();
-        for line in lines {
-            sums.iter_mut().zip(line).for_each(|(sum, g)| *sum += g * g);
-        }
-        let rest = rest.iter().map(|g| f64::from(g * g)).sum::<f64>();
-        total += sums.iter().map(|&s| f64::from(s)).sum::<f64>() + rest;
+        total.sqrt()
     }
-    total.sqrt()
 }
 
-#[inline(always)]
-fn apply(buffers: Buffers<'_>, step: Step<'_>) {
-    let Buffers { master, grads, square, mean, shadow } = buffers;
-    let (c, rate) = (step.config, step.learning_rate as f32);
-    let (keep, eps) = ((1.0 - c.decay) as f32, c.eps as f32);
-    let mut work = [0.0; CHUNK];
-    for start in (0..master.len()).step_by(CHUNK) {
-        let end = master.len().min(start + CHUNK);
-        let g = &mut work[..end - start];
-        read(&grads, start, step.scale as f32, g);
-        let (p, s) = (&mut master[start..end], &mut square[start..end]);
-        s.iter_mut().zip(&*g).for_each(|(s, g)| *s += keep * (g * g - *s));
-        match (c.rule, c.centred, c.eps_inside_root) {
-            (Rule::Adam, ..) => {
-                let m = &mut mean[start..end];
-                let keep = (1.0 - c.beta1) as f32;
-                m.iter_mut().zip(&*g).for_each(|(m, g)| *m += keep * (g - *m));
-                let t = step.updates as i32;
-                let (first, second) = (1.0 - c.beta1.powi(t), 1.0 - c.decay.powi(t));
-                let (k, root) = ((-step.learning_rate / first) as f32, second.sqrt().recip() as f32);
-                for ((p, s), m) in p.iter_mut().zip(s).zip(m) {
-                    *p += *m * k / (s.sqrt() * root + eps);
+widest! {
+    fn apply(buffers: Buffers<'_>, step: Step<'_>) {
+        let Buffers { master, grads, square, mean, shadow } = buffers;
+        let (c, rate) = (step.config, step.learning_rate as f32);
+        let (keep, eps) = ((1.0 - c.decay) as f32, c.eps as f32);
+        let mut work = [0.0; CHUNK];
+        for start in (0..master.len()).step_by(CHUNK) {
+            let end = master.len().min(start + CHUNK);
+            let g = &mut work[..end - start];
+            read(&grads, start, step.scale as f32, g);
+            let (p, s) = (&mut master[start..end], &mut square[start..end]);
+            s.iter_mut().zip(&*g).for_each(|(s, g)| *s += keep * (g * g - *s));
+            match (c.rule, c.centred, c.eps_inside_root) {
+                (Rule::Adam, ..) => {
+                    let m = &mut mean[start..end];
+                    let keep = (1.0 - c.beta1) as f32;
+                    m.iter_mut().zip(&*g).for_each(|(m, g)| *m += keep * (g - *m));
+                    let t = step.updates as i32;
+                    let (first, second) = (1.0 - c.beta1.powi(t), 1.0 - c.decay.powi(t));
+                    let (k, root) = ((-step.learning_rate / first) as f32, second.sqrt().recip() as f32);
+                    for ((p, s), m) in p.iter_mut().zip(s).zip(m) {
+                        *p += *m * k / (s.sqrt() * root + eps);
+                    }
+                }
+                (Rule::RmsProp, false, true) => {
+                    p.iter_mut().zip(s).zip(&*g).for_each(|((p, s), g)| *p += g * -rate / (*s + eps).sqrt());
+                }
+                (Rule::RmsProp, false, false) => {
+                    p.iter_mut().zip(s).zip(&*g).for_each(|((p, s), g)| *p += g * -rate / (s.sqrt() + eps));
+                }
+                (Rule::RmsProp, true, inside) => {
+                    let m = &mut mean[start..end];
+                    m.iter_mut().zip(&*g).for_each(|(m, g)| *m += keep * (g - *m));
+                    for (((p, s), m), g) in p.iter_mut().zip(s).zip(m).zip(&*g) {
+                        // Rounding may leave a variance a trace below 0.
+                        let variance = (*s - *m * *m).max(0.0);
+                        *p += g * -rate / if inside { (variance + eps).sqrt() } else { variance.sqrt() + eps };
+                    }
                 }
             }
-            (Rule::RmsProp, false, true) => {
-                p.iter_mut().zip(s).zip(&*g).for_each(|((p, s), g)| *p += g * -rate / (*s + eps).sqrt());
+            if !shadow.is_empty() {
+                shadow[start..end].iter_mut().zip(p).for_each(|(w, p)| *w = bf16(*p));
             }
-            (Rule::RmsProp, false, false) => {
-                p.iter_mut().zip(s).zip(&*g).for_each(|((p, s), g)| *p += g * -rate / (s.sqrt() + eps));
-            }
-            (Rule::RmsProp, true, inside) => {
-                let m = &mut mean[start..end];
-                m.iter_mut().zip(&*g).for_each(|(m, g)| *m += keep * (g - *m));
-                for (((p, s), m), g) in p.iter_mut().zip(s).zip(m).zip(&*g) {
-                    // Rounding may leave a variance a trace below 0.
-                    let variance = (*s - *m * *m).max(0.0);
-                    *p += g * -rate / if inside { (variance + eps).sqrt() } else { variance.sqrt() + eps };
-                }
-            }
-        }
-        if !shadow.is_empty() {
-            shadow[start..end].iter_mut().zip(p).for_each(|(w, p)| *w = bf16(*p));
         }
     }
 }
@@ -273,14 +234,6 @@ fn read(grads: &[Grads<'_>], start: usize, scale: f32, to: &mut [f32]) {
         }
     }
     to.iter_mut().for_each(|g| *g *= scale);
-}
-
-/// Rounds to the nearest bf16, ties to even, as libtorch does.
-#[inline(always)]
-fn bf16(x: f32) -> u16 {
-    let bits = x.to_bits();
-    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
-    if x.is_nan() { 0x7fc0 } else { rounded }
 }
 
 /// The numbers of a tensor.

@@ -8,6 +8,7 @@
 //! mean and deviation, so that there are no statistics to keep, and acting and learning see the same.
 
 use crate::config::NetworkConfig;
+use crate::simd::{bf16, widest};
 use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -68,24 +69,32 @@ impl Input {
     pub fn load(&mut self, obs: ObsRef<'_>, n: usize) -> Tensor {
         let size: Vec<i64> = [n as i64].into_iter().chain(self.shape.iter().copied()).collect();
         assert_eq!(obs.len() as i64, size.iter().product::<i64>(), "observations that are not {n} of this spec");
-        let (data, kind) = match obs {
-            ObsRef::U8(v) => (v.as_ptr(), Kind::Uint8),
-            ObsRef::F32(v) => (v.as_ptr().cast(), Kind::Float),
-        };
-        let strides: Vec<i64> = (0..size.len()).map(|d| size[d + 1..].iter().product()).collect();
-        // SAFETY: the memory is that of `obs`, long enough as asserted, and outlives the tensor, which lives to the end of
-        // this function and is only read.
-        let source = unsafe { Tensor::from_blob(data, &size, &strides, kind, Device::Cpu) };
-        let device = self.device;
-        let options = (self.kind, device);
-        let kept = self.kept.entry(n).or_insert_with(|| Tensor::empty(&size[..], options));
-        // On its way to another device a frame stays u8: four times fewer bytes than floats.
-        no_grad(|| if device == Device::Cpu { kept.copy_(&source) } else { kept.copy_(&source.to_device(device)) });
-        if let (true, ObsRef::U8(frames)) = (self.standardise, obs) {
-            let (mean, inverse) = frames.chunks_exact(frames.len() / n).map(mean_and_inverse_deviation).unzip();
-            let broadcast: Vec<i64> = size.iter().enumerate().map(|(d, &s)| if d == 0 { s } else { 1 }).collect();
-            let column = |v: Vec<f32>| Tensor::from_slice(&v).view(&broadcast[..]).to_device(device).to_kind(self.kind);
-            let _ = no_grad(|| kept.g_sub_(&column(mean)).g_mul_(&column(inverse)));
+        let (device, kind) = (self.device, self.kind);
+        let kept = self.kept.entry(n).or_insert_with(|| Tensor::empty(&size[..], (kind, device)));
+        match obs {
+            ObsRef::U8(frames) if self.standardise && device == Device::Cpu => standardise_into(frames, n, kept),
+            _ => {
+                let (data, kind) = match obs {
+                    ObsRef::U8(v) => (v.as_ptr(), Kind::Uint8),
+                    ObsRef::F32(v) => (v.as_ptr().cast(), Kind::Float),
+                };
+                let strides: Vec<i64> = (0..size.len()).map(|d| size[d + 1..].iter().product()).collect();
+                // SAFETY: the memory is that of `obs`, long enough as asserted, and outlives the tensor, which lives to the
+                // end of this block and is only read.
+                let source = unsafe { Tensor::from_blob(data, &size, &strides, kind, Device::Cpu) };
+                // On its way to another device a frame stays u8: four times fewer bytes than floats.
+                no_grad(|| {
+                    if device == Device::Cpu { kept.copy_(&source) } else { kept.copy_(&source.to_device(device)) }
+                });
+                if let (true, ObsRef::U8(frames)) = (self.standardise, obs) {
+                    let (mean, inverse) = frames.chunks_exact(frames.len() / n).map(mean_and_inverse_deviation).unzip();
+                    let broadcast: Vec<i64> =
+                        size.iter().enumerate().map(|(d, &s)| if d == 0 { s } else { 1 }).collect();
+                    let column =
+                        |v: Vec<f32>| Tensor::from_slice(&v).view(&broadcast[..]).to_device(device).to_kind(self.kind);
+                    let _ = no_grad(|| kept.g_sub_(&column(mean)).g_mul_(&column(inverse)));
+                }
+            }
         }
         match self.shape.len() {
             3 => kept.permute([0, 3, 1, 2]),
@@ -94,17 +103,56 @@ impl Input {
     }
 }
 
-/// The mean of an observation's pixels and 1 over their standard deviation (of a uniform observation: 1).
-fn mean_and_inverse_deviation(pixels: &[u8]) -> (f32, f32) {
-    // Sums of whole chunks fit u32 and vectorise; over chunks they go into f64.
-    let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
-    for chunk in pixels.chunks(1 << 15) {
-        let (s, q) =
-            chunk.iter().fold((0_u32, 0_u32), |(s, q), &p| (s + u32::from(p), q + u32::from(p) * u32::from(p)));
-        (sum, squares) = (sum + f64::from(s), squares + f64::from(q));
+/// Writes `n` observations into `to`, a contiguous `f32` or bf16 tensor of this machine, each with its own mean subtracted
+/// and divided by its own deviation.
+fn standardise_into(frames: &[u8], n: usize, to: &Tensor) {
+    let len = frames.len() / n;
+    assert!(to.device() == Device::Cpu && to.is_contiguous() && to.numel() == frames.len());
+    let pointer = to.data_ptr();
+    for (i, pixels) in frames.chunks_exact(len).enumerate() {
+        let (mean, inverse) = mean_and_inverse_deviation(pixels);
+        // SAFETY: rows of a contiguous tensor of this type and length, as asserted, that nobody else uses meanwhile.
+        unsafe {
+            match to.kind() {
+                Kind::BFloat16 => {
+                    let row = std::slice::from_raw_parts_mut(pointer.cast::<u16>().add(i * len), len);
+                    scale_to_bf16(pixels, mean, inverse, row);
+                }
+                Kind::Float => {
+                    let row = std::slice::from_raw_parts_mut(pointer.cast::<f32>().add(i * len), len);
+                    scale_to_f32(pixels, mean, inverse, row);
+                }
+                kind => unreachable!("networks compute in f32 or bf16, not {kind:?}"),
+            }
+        }
     }
-    let n = pixels.len() as f64;
-    let mean = sum / n;
-    let variance = squares / n - mean * mean;
-    (mean as f32, if variance > 1e-6 { variance.sqrt().recip() as f32 } else { 1.0 })
+}
+
+widest! {
+    fn scale_to_bf16(pixels: &[u8], mean: f32, inverse: f32, to: &mut [u16]) {
+        to.iter_mut().zip(pixels).for_each(|(to, &p)| *to = bf16((f32::from(p) - mean) * inverse));
+    }
+}
+
+widest! {
+    fn scale_to_f32(pixels: &[u8], mean: f32, inverse: f32, to: &mut [f32]) {
+        to.iter_mut().zip(pixels).for_each(|(to, &p)| *to = (f32::from(p) - mean) * inverse);
+    }
+}
+
+widest! {
+    /// The mean of an observation's pixels and 1 over their standard deviation (of a uniform observation: 1).
+    fn mean_and_inverse_deviation(pixels: &[u8]) -> (f32, f32) {
+        // Sums of whole chunks fit u32 and vectorise; over chunks they go into f64.
+        let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
+        for chunk in pixels.chunks(1 << 15) {
+            let (s, q) =
+                chunk.iter().fold((0_u32, 0_u32), |(s, q), &p| (s + u32::from(p), q + u32::from(p) * u32::from(p)));
+            (sum, squares) = (sum + f64::from(s), squares + f64::from(q));
+        }
+        let n = pixels.len() as f64;
+        let mean = sum / n;
+        let variance = squares / n - mean * mean;
+        (mean as f32, if variance > 1e-6 { variance.sqrt().recip() as f32 } else { 1.0 })
+    }
 }

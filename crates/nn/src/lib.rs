@@ -25,6 +25,7 @@ pub mod optim;
 pub mod params;
 pub mod q_network;
 mod shards;
+mod simd;
 pub mod torso;
 
 pub use actor_critic::ActorCritic;

@@ -6,13 +6,14 @@ use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::Distribution;
 use playfield_nn::config::{InitKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
+use playfield_nn::input::Input;
 use playfield_nn::optim::{Optimizer, OptimizerConfig};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, NetworkConfig, QConfig, QNetwork};
 use rand::Rng as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 fn spec(shape: &[usize], dtype: Dtype, history: usize) -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 6 };
@@ -276,6 +277,31 @@ fn saved_and_loaded_the_network_says_the_same_and_another_one_is_refused_by_name
 }
 
 /// A uniform frame has no deviation: it becomes zeros, not NaN, and says what a black one says.
+/// Every pixel less its observation's mean, by its observation's deviation, in both precisions.
+#[test]
+fn frames_are_standardised_each_by_itself() {
+    let spec = spec(&[37, 41], Dtype::U8, 3);
+    let n = 5;
+    let Obs::U8(mut pixels) = frames(n, &spec) else { panic!("frames") };
+    // Dark and bright observations: each has statistics of its own.
+    pixels.chunks_mut(spec.obs_len()).enumerate().for_each(|(i, obs)| obs.iter_mut().for_each(|p| *p /= i as u8 + 1));
+    let config = NetworkConfig { standardise: true, ..NetworkConfig::default() };
+    for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 1.0 / 256.0)] {
+        let mut input = Input::new(&config, &spec, true, Device::Cpu, kind).unwrap();
+        let loaded = input.load(ObsRef::U8(&pixels), n);
+        assert_eq!(loaded.size(), [n as i64, 3, 37, 41]);
+        let rows = to_vec(&loaded.permute([0, 2, 3, 1]));
+        for (actual, obs) in rows.chunks(spec.obs_len()).zip(pixels.chunks(spec.obs_len())) {
+            let mean = obs.iter().map(|&p| f64::from(p)).sum::<f64>() / obs.len() as f64;
+            let square = obs.iter().map(|&p| (f64::from(p) - mean).powi(2)).sum::<f64>() / obs.len() as f64;
+            for (a, &p) in actual.iter().zip(obs) {
+                let expected = (f64::from(p) - mean) / square.sqrt();
+                assert!((f64::from(*a) - expected).abs() <= tolerance * expected.abs().max(1.0), "{a}, {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_uniform_frame_is_standardised_to_zeros() {
     let config = NetworkConfig { standardise: true, ..network(TorsoKind::Nips, Precision::Fp32) };
