@@ -17,6 +17,11 @@ const ALGORITHMS: &[(&str, &[&str], &str)] = &[
         &["Identity", "IdentityBox"],
         "[network]\ninit = 'orthogonal'\nhidden = [32]\n[a3c]\nt_max = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\n[a3c.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n",
     ),
+    (
+        "a3c",
+        &["Identity"],
+        "[network]\nhidden = [32]\n[a3c]\nmethod = 'one_step_sarsa'\nt_max = 4\ngamma = 0.5\nlearning_rate = 0.01\ntarget_every_steps = 40\nexploration = { anneal_steps = 1000, ends = [0.05], probabilities = [1.0] }\n[a3c.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n",
+    ),
     ("dqn", &["Identity"], DQN),
 ];
 
@@ -82,27 +87,41 @@ fn every_refinement_of_dqn_solves_identity() {
     }
 }
 
-/// What a recipe of `configs/`, with `sets` laid over it, reaches greedily from seeds 1 to 3.
-fn recipe(config: &str, sets: &[&str]) -> [f64; 3] {
+/// What a recipe of `configs/`, with `sets` laid over it, reaches greedily from each of `seeds`.
+fn recipe(config: &str, sets: &[&str], seeds: &[&str]) -> Vec<f64> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(config);
-    ["1", "2", "3"].map(|seed| {
+    let play = |seed: &&str| {
         let dir = tempfile::tempdir().unwrap();
         let sets: Vec<_> = sets.iter().flat_map(|set| ["--set", set]).collect();
         let typed = ["train", path.to_str().unwrap(), "--seed", seed, "--run-dir", "run"];
         succeeds(dir.path(), &[&typed[..], &sets[..]].concat());
         greedy(dir.path(), "run", "50")
-    })
+    };
+    seeds.iter().map(play).collect()
 }
+
+const SEEDS: &[&str] = &["1", "2", "3"];
 
 /// Four actor-learners catch every ball, and remember a cue if they have a memory; without, nobody can.
 #[test]
 fn actor_learners_catch_and_remember() {
-    let caught = recipe("a3c/catch.toml", &[]);
+    let caught = recipe("a3c/catch.toml", &[], SEEDS);
     assert!(caught.iter().all(|&mean| mean >= 0.95), "Catch: {caught:?}");
-    let recalled = recipe("a3c/recall.toml", &[]);
+    let recalled = recipe("a3c/recall.toml", &[], SEEDS);
     assert!(recalled.iter().all(|&mean| mean >= 0.95), "Recall: {recalled:?}");
-    let guessed = recipe("a3c/recall.toml", &["lstm=0"]);
+    let guessed = recipe("a3c/recall.toml", &["lstm=0"], SEEDS);
     assert!(guessed.iter().all(|&mean| mean.abs() <= 0.6), "Recall without a memory: {guessed:?}");
+}
+
+/// Asynchronous Q-learning, n-step and one-step, and Sarsa: four threads catch every ball and hold the pole up.
+#[test]
+fn asynchronous_q_learners_catch_and_balance() {
+    for method in ["method=n_step_q", "method=one_step_q", "method=one_step_sarsa"] {
+        let caught = recipe("a3c/catch-q.toml", &[method], &["1"])[0];
+        assert!(caught >= 0.95, "Catch, {method}: {caught}");
+        let balanced = recipe("a3c/cartpole-q.toml", &[method], &["1"])[0];
+        assert!(balanced >= 475.0, "CartPole, {method}: {balanced}");
+    }
 }
 
 /// The recipes hold the pole up for 475 of 500 steps and more: PAAC's and A3C's from each of three seeds, DQN's from the best
@@ -110,7 +129,7 @@ fn actor_learners_catch_and_remember() {
 #[test]
 fn cartpole_is_solved() {
     for (config, of_each) in [("paac/cartpole.toml", true), ("a3c/cartpole.toml", true), ("dqn/cartpole.toml", false)] {
-        let reached = recipe(config, &[]);
+        let reached = recipe(config, &[], SEEDS);
         let counts = reached.into_iter().reduce(if of_each { f64::min } else { f64::max }).unwrap();
         assert!(counts >= 475.0, "{config}: {reached:?}");
     }

@@ -94,9 +94,14 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         // The schedule must not depend on where a session ends.
         resumed_equals_whole(&(CARTPOLE.replace("id = 'CartPole'", env) + "anneal_steps = 4000\n"));
     }
-    for (env, network) in [("CartPole", "lstm = 8"), ("Pendulum", ""), ("Catch", "hidden = [16]")] {
+    for (env, network, method) in [
+        ("CartPole", "lstm = 8", "actor_critic"),
+        ("Pendulum", "", "actor_critic"),
+        ("Catch", "", "n_step_q"),
+        ("CartPole", "", "one_step_sarsa"),
+    ] {
         resumed_equals_whole(&format!(
-            "algorithm = 'a3c'\nsteps = 4000\n[env]\nid = '{env}'\nnum_envs = 2\n[network]\n{network}\n[a3c]\nthreads = 1\nanneal_steps = 4000\n"
+            "algorithm = 'a3c'\nsteps = 4000\n[env]\nid = '{env}'\nnum_envs = 2\n[network]\nhidden = [16]\n{network}\n[a3c]\nthreads = 1\nmethod = '{method}'\nanneal_steps = 4000\ntarget_every_steps = 300\nexploration.anneal_steps = 2000\n"
         ));
     }
     for (env, settings) in [

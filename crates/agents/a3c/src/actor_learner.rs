@@ -12,16 +12,18 @@
 //! The last line and the first of the next turn are one pass over memory: a stripe is stepped and copied out together.
 
 use crate::Config;
+use crate::config::Method;
+use crate::learner::Learner;
+use crate::q_learner::Target;
 use crossbeam::channel::{Receiver, Sender};
-use playfield_actor_critic::{Losses, Player};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::{
-    Actions, EnvFactory, EpisodeEnd, Error, History, Mode, Policy, Result, Rollout, Schedule, Snapshot, StepBatch,
-    VecEnv,
+    Actions, EnvFactory, EpisodeEnd, Error, History, Mode, Result, Rollout, Schedule, Snapshot, StepBatch, VecEnv,
 };
 use playfield_hogwild::{Shared, Stripe};
 use playfield_nn::optim::{self, Step};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What all actor-learners share.
@@ -36,12 +38,14 @@ pub struct Common<'a> {
     pub threads: usize,
     /// Parameters and, where they are shared, statistics.
     pub shared: Shared,
+    /// Q-learning's target parameters.
+    pub target: Arc<Target>,
     /// Over agent steps of all.
     pub learning_rate: Schedule,
     /// Agent steps so far, of all.
     pub steps: AtomicU64,
     /// How many there shall be.
-    pub target: u64,
+    pub goal: u64,
     /// Updates so far, of all.
     pub updates: AtomicU64,
     /// Whether everybody shall finish the rollout under way and end.
@@ -65,8 +69,8 @@ pub enum Report {
 
 /// One update.
 pub struct Update {
-    /// Of the rollout.
-    pub losses: Losses,
+    /// What the method has to tell of the rollout.
+    pub losses: Vec<(&'static str, f64)>,
     /// The gradient's norm before it was clipped.
     pub grad_norm: f64,
     /// By which it was applied.
@@ -88,7 +92,7 @@ pub struct Pause {
 
 impl Common<'_> {
     fn goes_on(&self) -> bool {
-        !self.stop.load(Relaxed) && self.steps.load(Relaxed) < self.target
+        !self.stop.load(Relaxed) && self.steps.load(Relaxed) < self.goal
     }
 }
 
@@ -99,7 +103,7 @@ impl Common<'_> {
 pub fn run(
     common: &Common<'_>,
     i: usize,
-    mut player: Player,
+    mut learner: Box<dyn Learner>,
     resumed: Option<Snapshot>,
     pauses: &Receiver<Pause>,
     reports: &Sender<Report>,
@@ -116,39 +120,42 @@ pub fn run(
     let (mut batch, mut history) = (StepBatch::new(&spec, n), History::new(&spec, n));
     let mut actions = Actions::zeros(&spec.actions, n);
     let mut rollout = Rollout::new(&spec, n, config.t_max, config.gamma);
-    let mut own = Statistics::new(config, player.net.params.master().numel());
+    let mut own = Statistics::new(config, learner.params().master().numel());
     let mut restored = false;
     if let Some(snapshot) = resumed {
         restored = restore_environments(&mut *env, &mut history, &snapshot)?;
-        player.load(&snapshot, restored)?;
+        learner.load(&snapshot, restored)?;
         own.load(&snapshot)?;
     }
     if !restored {
         env.reset(&mut batch)?;
         history.reset(&batch);
     }
-    shared.look(|start, params| player.net.params.take(start, params));
-    player.net.params.updated();
+    shared.look(|start, params| learner.params().take(start, params));
+    learner.params().updated();
     let mut seen = updates.load(Relaxed);
-    let objective = config.objective();
     let mut timer = PhaseTimer::default();
 
     while common.goes_on() {
         if let Ok(Pause { standing, gate }) = pauses.try_recv() {
             // Nobody who asks and is gone by now is owed an answer.
-            let _ = standing.send((i, save(&player, &own, &mut *env, &history)));
+            let _ = standing.send((i, save(&*learner, &own, &mut *env, &history)));
             drop(standing);
             let _ = gate.recv();
         }
+        learner.begin(steps.load(Relaxed));
+        let mut target_due = false;
         rollout.clear();
         while !rollout.is_full() {
             rollout.observe(&history);
-            timer.time("time/phase_act_ms", || player.act(history.observations(), Mode::Sample, &mut actions))?;
+            timer.time("time/phase_act_ms", || learner.act(history.observations(), Mode::Sample, &mut actions))?;
             timer.time("time/phase_env_ms", || env.step(&actions, &mut batch))?;
             history.push(&batch);
-            rollout.outcome(&actions, &batch, |i| player.final_value(history.final_observation(i), i));
-            player.episodes_ended(&batch.ended());
-            let step = steps.fetch_add(n as u64, Relaxed) + n as u64;
+            rollout.outcome(&actions, &batch, |i| learner.final_value(history.final_observation(i), i));
+            learner.episodes_ended(&batch.ended());
+            let before = steps.fetch_add(n as u64, Relaxed);
+            let step = before + n as u64;
+            target_due |= step / config.target_every_steps > before / config.target_every_steps;
             for &end in batch.episode.iter().flatten() {
                 let _ = reports.send(Report::Episode { step, end });
             }
@@ -156,8 +163,8 @@ pub fn run(
         rollout.observe(&history);
         let learning_rate = common.learning_rate.at(steps.load(Relaxed));
         let (losses, grad_norm, lag) = timer.time("time/phase_learn_ms", || {
-            let losses = player.learn(&rollout, &objective);
-            let params = &mut player.net.params;
+            let losses = learner.learn(&rollout);
+            let params = learner.params();
             let grad_norm = optim::gradient_norm(params);
             let before = updates.fetch_add(1, Relaxed);
             let step = Step {
@@ -174,15 +181,18 @@ pub fn run(
             seen = updates.load(Relaxed);
             (losses, grad_norm, lag)
         });
+        if target_due && config.method != Method::ActorCritic {
+            common.target.renew(shared.copy()[0].clone());
+        }
         let phases = timer.take();
         let _ = reports.send(Report::Update(Update { losses, grad_norm, learning_rate, lag, phases }));
     }
-    save(&player, &own, &mut *env, &history)
+    save(&*learner, &own, &mut *env, &history)
 }
 
-fn save(player: &Player, own: &Statistics, env: &mut dyn VecEnv, history: &History) -> Result<Snapshot> {
+fn save(learner: &dyn Learner, own: &Statistics, env: &mut dyn VecEnv, history: &History) -> Result<Snapshot> {
     let mut snapshot = Snapshot::default();
-    player.save(&mut snapshot);
+    learner.save(&mut snapshot);
     own.save(&mut snapshot);
     save_environments(env, history, &mut snapshot)?;
     Ok(snapshot)

@@ -1,14 +1,106 @@
 use playfield_actor_critic::Objective;
 use playfield_core::algorithm::{check_counts, check_shares, check_sizes};
+use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
 use playfield_hogwild::Sharing;
 use playfield_nn::optim::OptimizerConfig;
+use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
+
+/// What the threads learn, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// A policy and the value of states: A3C itself.
+    #[default]
+    ActorCritic,
+    /// The values of actions, from returns over the rollout.
+    NStepQ,
+    /// The values of actions, from the best that can follow.
+    OneStepQ,
+    /// The values of actions, from what did follow.
+    OneStepSarsa,
+}
+
+/// How the threads of Q-learning explore: by a law from which each draws an ε of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exploration {
+    /// Where a thread's ε ends: one of these …
+    pub ends: Vec<f64>,
+    /// … each with this probability.
+    pub probabilities: Vec<f64>,
+    /// Agent steps, of all threads together, over which ε falls from 1 to there; 0: it is there from the start.
+    pub anneal_steps: u64,
+    /// Instead of all that: ε lies anywhere in `[low, high]`, equally likely, and is drawn again and again; empty: not.
+    pub range: Vec<f64>,
+    /// Agent steps, of all threads together, until each draws again from `range`.
+    pub resample_steps: u64,
+    /// ε of an evaluation that is not greedy.
+    pub evaluation: f64,
+}
+
+impl Default for Exploration {
+    fn default() -> Self {
+        Self {
+            ends: vec![0.1, 0.01, 0.5],
+            probabilities: vec![0.4, 0.3, 0.3],
+            anneal_steps: 4_000_000,
+            range: vec![],
+            resample_steps: 10_000,
+            evaluation: 0.01,
+        }
+    }
+}
+
+impl Exploration {
+    /// Whether ε is drawn again and again, rather than once.
+    pub fn resampled(&self) -> bool {
+        !self.range.is_empty()
+    }
+
+    /// A draw.
+    pub fn draw(&self, rng: &mut Rng) -> f64 {
+        let mut u = rng.random::<f64>();
+        if let [low, high] = self.range[..] {
+            return low + (high - low) * u;
+        }
+        for (end, p) in self.ends.iter().zip(&self.probabilities) {
+            if u < *p {
+                return *end;
+            }
+            u -= p;
+        }
+        *self.ends.last().expect("one at least")
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::config(format!("[a3c.exploration]: {what}")));
+        for values in [&self.ends, &self.probabilities, &self.range, &vec![self.evaluation]] {
+            if let Some(value) = values.iter().find(|v| !(0.0..=1.0).contains(*v)) {
+                return wrong(&format!("{value} must lie between 0 and 1"));
+            }
+        }
+        match self {
+            e if e.ends.is_empty() || e.ends.len() != e.probabilities.len() => {
+                wrong("`ends` needs one value or more, and `probabilities` as many")
+            }
+            e if (e.probabilities.iter().sum::<f64>() - 1.0).abs() > 1e-6 => wrong("`probabilities` must sum to 1"),
+            e if ![0, 2].contains(&e.range.len()) || e.range.first() > e.range.last() => {
+                wrong("`range` is [low, high], or [] for none")
+            }
+            e if e.resample_steps == 0 => wrong("`resample_steps` must be at least 1"),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// The `[a3c]` section. Defaults: the paper, with what its first author wrote about it since (github.com/muupan/async-rl/wiki).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// What is learnt: `actor_critic`, `n_step_q`, `one_step_q` or `one_step_sarsa`.
+    pub method: Method,
     /// Actor-learners, each a thread with an equal share of `env.num_envs` environments; 0: one for each environment, as
     /// published.
     pub threads: usize,
@@ -16,7 +108,8 @@ pub struct Config {
     pub t_max: usize,
     /// Discount of rewards per agent step.
     pub gamma: f64,
-    /// λ of generalised advantage estimation (not in the paper); 1: plain n-step returns.
+    /// λ of generalised advantage estimation (not in the paper); 1: plain n-step returns. An actor-critic's, as are the next
+    /// two weights.
     pub gae_lambda: f64,
     /// Learning rate at the start. The paper searched between 1e-4 and 1e-2; 7e-4 was best over all games.
     pub learning_rate: f64,
@@ -30,6 +123,10 @@ pub struct Config {
     pub sum_over_time: bool,
     /// The global norm above which a gradient is scaled down; 0: never.
     pub max_grad_norm: f64,
+    /// Agent steps, of all threads together, between two renewals of Q-learning's target parameters.
+    pub target_every_steps: u64,
+    /// How Q-learning explores.
+    pub exploration: Exploration,
     /// How the threads share parameters: `lock` (a stripe at a time) or `atomic` (lock-free).
     pub sharing: Sharing,
     /// Whether RMSProp's statistics are shared as the parameters are (the paper's best), or each thread keeps its own.
@@ -41,6 +138,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            method: Method::default(),
             threads: 0,
             t_max: 5,
             gamma: 0.99,
@@ -51,6 +149,8 @@ impl Default for Config {
             value_coefficient: 0.25,
             sum_over_time: true,
             max_grad_norm: 40.0,
+            target_every_steps: 10_000,
+            exploration: Exploration::default(),
             sharing: Sharing::default(),
             shared_statistics: true,
             optimizer: OptimizerConfig { initial_square: 0.0, ..OptimizerConfig::default() },
@@ -89,7 +189,8 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] naming the key and its bounds.
     pub fn check(&self) -> Result<()> {
-        check_counts("a3c", &[("t_max", self.t_max as u64)])?;
+        check_counts("a3c", &[("t_max", self.t_max as u64), ("target_every_steps", self.target_every_steps)])?;
+        self.exploration.check()?;
         check_shares(
             "a3c",
             &[

@@ -1,15 +1,20 @@
 use crate::Config;
 use crate::actor_learner::{self, Common, Pause, Report, Update};
+use crate::config::Method;
+use crate::learner::{Learner, learner};
+use crate::q_learner::{QLearner, Target};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use playfield_actor_critic::Player;
 use playfield_core::algorithm::{parse_section, write_section};
-use playfield_core::{Algorithm, EnvFactory, EnvSpec, Error, Policy, Result, Run, Schedule, Settings, Snapshot, rng};
+use playfield_core::{
+    Algorithm, Array, EnvFactory, EnvSpec, Error, Policy, Result, Run, Schedule, Settings, Snapshot, rng,
+};
 use playfield_hogwild::Shared;
+use playfield_nn::NetworkConfig;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, NetworkConfig};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +22,7 @@ use std::time::{Duration, Instant};
 /// A3C, as a row of the registry.
 pub static ALGORITHM: Algorithm = Algorithm {
     name: "a3c",
-    about: "asynchronous advantage actor-critic: threads that wait for nobody (Mnih et al. 2016)",
+    about: "asynchronous advantage actor-critic, Q-learning and Sarsa: threads that wait for nobody (Mnih et al. 2016)",
     resolve,
     train,
     load,
@@ -25,6 +30,9 @@ pub static ALGORITHM: Algorithm = Algorithm {
 
 /// Numbers of a stripe: small enough that threads rarely meet in one, large enough that taking it costs nothing.
 const STRIPE: usize = 8192;
+
+/// Under which name a checkpoint holds the target parameters.
+const TARGET: &str = "target";
 
 /// How often the progress bar moves where nothing is reported.
 const TICK: Duration = Duration::from_millis(100);
@@ -40,12 +48,20 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     // Each actor-learner computes on one core.
     tch::set_num_threads(1);
     let horizon = if config.anneal_steps == 0 { run.steps() } else { config.anneal_steps };
-    let mut net = ActorCritic::new(&network, spec, device(settings)?, &mut rng::stream(seed, "a3c/init"))?;
-    let mut optimizer = Optimizer::new(config.optimizer.clone(), &net.params);
+    on_the_processor(settings)?;
+    let (n, target) = (settings.num_envs / threads, Arc::new(Target::default()));
+    let make = |n, rng| learner(&config, &network, spec, n, seed, rng, &target);
+    let mut spare = make(1, rng::stream(seed, "a3c/actions"))?;
+    let mut optimizer = Optimizer::new(config.optimizer.clone(), spare.params());
     let resumed = run.take_resume();
+    target.renew(to_vec(spare.params().master()));
     if let Some(snapshot) = &resumed {
-        net.params.load(snapshot)?;
-        optimizer.load(&net.params, snapshot)?;
+        spare.params().load(snapshot)?;
+        optimizer.load(spare.params(), snapshot)?;
+        if config.method != Method::ActorCritic {
+            let params = snapshot.array(TARGET)?.values().filter(|p: &Vec<f32>| p.len() == target.params().len());
+            target.renew(params.ok_or_else(|| Error::checkpoint(TARGET, "of another network"))?);
+        }
     }
     let (updates, [square, mean]) = match config.shared_statistics {
         true => optimizer.statistics(),
@@ -56,32 +72,32 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         factory,
         seeds: &rng::seeds(seed, "env", settings.num_envs),
         threads,
-        shared: Shared::new(config.sharing, STRIPE, &to_vec(net.params.master()), &square, &mean),
+        shared: Shared::new(config.sharing, STRIPE, &to_vec(spare.params().master()), &square, &mean),
+        target: target.clone(),
         learning_rate: Schedule::linear(config.learning_rate, 0.0, horizon),
         steps: resumed.as_ref().map_or(0, |s| s.step).into(),
-        target: run.steps(),
+        goal: run.steps(),
         updates: updates.into(),
         stop: false.into(),
     };
-    let players: Vec<_> = (0..threads)
-        .map(|i| {
-            let rng = rng::stream(rng::derive(seed, "a3c/actor-learner", i as u64), "actions");
-            let state = resumed.as_ref().map(|s| s.nested(&part(i))).filter(|s| !s.state.is_empty());
-            (Player::new(net.duplicate(), settings.num_envs / threads, rng), state)
-        })
-        .collect();
+    let learners = (0..threads).map(|i| {
+        let rng = rng::stream(rng::derive(seed, "a3c/actor-learner", i as u64), "actions");
+        let state = resumed.as_ref().map(|s| s.nested(&part(i))).filter(|s| !s.state.is_empty());
+        Ok((make(n, rng)?, state))
+    });
+    let learners = learners.collect::<Result<Vec<_>>>()?;
 
-    let mut keeper = Keeper { net, optimizer, standing: vec![None; threads] };
+    let mut keeper = Keeper { spare, optimizer, standing: vec![None; threads] };
     thread::scope(|scope| {
         let (reports, inbox) = unbounded();
         let mut pauses = Vec::new();
-        for (i, (player, state)) in players.into_iter().enumerate() {
+        for (i, (learner, state)) in learners.into_iter().enumerate() {
             // What was asked of somebody who has ended is dropped with this channel: nobody waits for an answer.
             let (pause, asked) = unbounded();
             pauses.push(pause);
             let (common, reports) = (&common, reports.clone());
             scope.spawn(move || {
-                let work = || actor_learner::run(common, i, player, state, &asked, &reports);
+                let work = || actor_learner::run(common, i, learner, state, &asked, &reports);
                 let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)));
                 let _ = reports.send(Report::Ended(i, ended));
             });
@@ -92,10 +108,10 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         common.stop.store(true, Relaxed);
         heard
     })?;
-    let mut net = keeper.net;
-    net.params.take(0, &common.shared.copy()[0]);
-    net.params.updated();
-    Ok(Box::new(Player::new(net, 1, rng::stream(seed, "a3c/actions"))))
+    let mut spare = keeper.spare;
+    spare.params().take(0, &common.shared.copy()[0]);
+    spare.params().updated();
+    Ok(spare)
 }
 
 /// Passes on what the actor-learners report, saves when it is time, and returns when all have ended.
@@ -154,7 +170,8 @@ fn hear(
 
 /// What a checkpoint is made of.
 struct Keeper {
-    net: ActorCritic,
+    /// A learner that nobody plays with: what parameters are called.
+    spare: Box<dyn Learner>,
     optimizer: Optimizer,
     /// Where each actor-learner stood when it was last asked; `None` where it has failed.
     standing: Vec<Option<Snapshot>>,
@@ -165,12 +182,16 @@ impl Keeper {
     fn snapshot(&mut self, common: &Common<'_>) -> Snapshot {
         let mut snapshot = Snapshot { step: common.steps.load(Relaxed), ..Snapshot::default() };
         let [params, square, mean] = common.shared.copy();
-        self.net.params.take(0, &params);
-        self.net.params.save(&mut snapshot);
+        self.spare.params().take(0, &params);
+        self.spare.params().save(&mut snapshot);
         let (_, [own_square, own_mean]) = self.optimizer.statistics();
         let (square, mean) = if square.is_empty() { (own_square, own_mean) } else { (square, mean) };
         self.optimizer.set_statistics(common.updates.load(Relaxed), [&square, &mean]);
-        self.optimizer.save(&self.net.params, &mut snapshot);
+        self.optimizer.save(self.spare.params(), &mut snapshot);
+        if common.config.method != Method::ActorCritic {
+            let target = common.target.params();
+            snapshot.arrays.insert(TARGET.into(), Array::new(&[target.len()], &target));
+        }
         // What wrappers learnt, for evaluation: only a lone actor-learner has any.
         let learnt = self.standing.first().and_then(|s| s.as_ref()?.state.get("env.statistics").cloned());
         snapshot.put("env.statistics", &learnt);
@@ -212,7 +233,7 @@ impl Tally {
         let tally = std::mem::replace(self, Self::new());
         let Some(last) = tally.last else { return Vec::new() };
         let count = tally.updates as f64;
-        let mut row = last.losses.report().to_vec();
+        let mut row = last.losses;
         row.extend([
             ("train/grad_norm", last.grad_norm),
             ("train/learning_rate", last.learning_rate),
@@ -245,10 +266,10 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     Error::other(format!("panicked: {}", text.unwrap_or("for a reason that is no text")))
 }
 
-/// The processor: threads that share parameters by writing into each other's memory are no matter for a GPU.
-fn device(settings: &Settings) -> Result<&'static str> {
+/// Threads that share parameters by writing into each other's memory are no matter for a GPU.
+fn on_the_processor(settings: &Settings) -> Result<()> {
     match settings.device.as_str() {
-        "auto" | "cpu" => Ok("cpu"),
+        "auto" | "cpu" => Ok(()),
         other => Err(Error::config(format!(
             "device '{other}': a3c's threads share parameters in the processor's memory. Use device 'cpu', or paac for a GPU"
         ))),
@@ -256,11 +277,20 @@ fn device(settings: &Settings) -> Result<&'static str> {
 }
 
 fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
-    let (_, network) = configs(settings)?;
+    let (config, network) = configs(settings)?;
+    on_the_processor(settings)?;
     tch::set_num_threads(1);
-    let mut net = ActorCritic::new(&network, spec, device(settings)?, &mut rng::stream(0, "a3c/init"))?;
-    net.params.load(snapshot)?;
-    Ok(Box::new(Player::new(net, 1, rng::stream(0, "a3c/actions"))))
+    let rng = rng::stream(0, "a3c/actions");
+    if config.method == Method::ActorCritic {
+        let mut player = learner(&config, &network, spec, 1, 0, rng, &Arc::default())?;
+        player.params().load(snapshot)?;
+        return Ok(player);
+    }
+    let init = &mut rng::stream(0, "a3c/init");
+    let mut player = QLearner::new(&config, &network, spec, init, rng, Arc::default())?;
+    player.params().load(snapshot)?;
+    player.explore_by(config.exploration.evaluation);
+    Ok(Box::new(player))
 }
 
 fn resolve(settings: &Settings) -> Result<Settings> {

@@ -1,0 +1,158 @@
+//! The three kinds of Q-learning against plain loops over a rollout, and the law by which threads explore.
+
+use playfield_a3c::learner::Learner;
+use playfield_a3c::q_learner::{Explorer, QLearner, Target};
+use playfield_a3c::{Config, Exploration, Method};
+use playfield_core::rng::stream;
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, History, Mode, Obs, Policy, Rollout, StepBatch};
+use playfield_nn::NetworkConfig;
+use playfield_nn::params::to_vec;
+use std::sync::Arc;
+
+const ENVS: usize = 2;
+const STEPS: usize = 4;
+const GAMMA: f32 = 0.9;
+
+fn spec() -> EnvSpec {
+    let actions = ActionSpace::Discrete { n: 3 };
+    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+}
+
+fn learner(method: Method, target: &Arc<Target>) -> QLearner {
+    let exploration = Exploration { anneal_steps: 0, ends: vec![0.0], probabilities: vec![1.0], ..Default::default() };
+    let config = Config { method, exploration, ..Config::default() };
+    let network = NetworkConfig { hidden: vec![], ..NetworkConfig::default() };
+    QLearner::new(&config, &network, &spec(), &mut stream(1, "init"), stream(2, "actions"), target.clone()).unwrap()
+}
+
+/// Q(s, ·) of the linear network whose parameters are `[weights 3 × 2, …, biases 3, …]` at the given offsets.
+fn values(params: &[f32], s: &[f32]) -> [f32; 3] {
+    // Segments start on 64 bytes, counted in bf16: the bias stands 32 numbers after the weight.
+    [0, 1, 2].map(|a| params[2 * a] * s[0] + params[2 * a + 1] * s[1] + params[32 + a])
+}
+
+fn max(values: [f32; 3]) -> (usize, f32) {
+    values.into_iter().enumerate().fold((0, f32::MIN), |best, (a, v)| if v > best.1 { (a, v) } else { best })
+}
+
+/// One environment terminates at step 1, the other is cut at step 2.
+#[test]
+fn an_update_equals_plain_loops() {
+    for method in [Method::NStepQ, Method::OneStepQ, Method::OneStepSarsa] {
+        let target = Arc::new(Target::default());
+        let mut learner = learner(method, &target);
+        let online = to_vec(learner.params().master());
+        let old: Vec<f32> = online.iter().enumerate().map(|(i, p)| p * 0.5 - 0.1 * (i % 3) as f32).collect();
+        target.renew(old.clone());
+        learner.begin(0);
+
+        let s = |t: usize, i: usize| [0.3 * t as f32 - 0.5 * i as f32, 1.0 - 0.2 * t as f32];
+        let last = [0.7, -0.4];
+        let observed = |t: usize| Obs::F32((0..ENVS).flat_map(|i| s(t, i)).collect());
+        let reward = |t: usize, i: usize| (t as f32 - 1.0) * 0.5 + i as f32;
+        let action = |t: usize, i: usize| (t + 2 * i) % 3;
+        let (mut history, mut batch) = (History::new(&spec(), ENVS), StepBatch::new(&spec(), ENVS));
+        let mut rollout = Rollout::new(&spec(), ENVS, STEPS, f64::from(GAMMA));
+        batch.obs = observed(0);
+        history.reset(&batch);
+        for t in 0..STEPS {
+            rollout.observe(&history);
+            batch.clear();
+            batch.obs = observed(t + 1);
+            batch.reward = (0..ENVS).map(|i| reward(t, i)).collect();
+            batch.terminated[0] = t == 1;
+            batch.truncated[1] = t == 2;
+            batch.final_obs_row_mut(1).copy_from(Obs::F32(last.to_vec()).as_ref());
+            history.push(&batch);
+            let actions = Actions::Discrete((0..ENVS).map(|i| action(t, i) as i64).collect());
+            rollout.outcome(&actions, &batch, |i| learner.final_value(history.final_observation(i), i));
+        }
+        rollout.observe(&history);
+        let report = learner.learn(&rollout);
+
+        let (mut loss, mut gradient) = (0.0, vec![0.0; online.len()]);
+        for i in 0..ENVS {
+            let mut following = max(values(&old, &s(STEPS, i))).1;
+            for t in (0..STEPS).rev() {
+                let ended = (i == 0 && t == 1) || (i == 1 && t == 2);
+                let next = match method {
+                    // ε is 0: the last action of Sarsa is the best by the online network.
+                    Method::OneStepSarsa if t + 1 == STEPS => {
+                        values(&old, &s(STEPS, i))[max(values(&online, &s(STEPS, i))).0]
+                    }
+                    Method::OneStepSarsa => values(&old, &s(t + 1, i))[action(t + 1, i)],
+                    Method::OneStepQ => max(values(&old, &s(t + 1, i))).1,
+                    _ => following,
+                };
+                let cut = match method {
+                    Method::OneStepSarsa => values(&old, &last)[max(values(&online, &last)).0],
+                    _ => max(values(&old, &last)).1,
+                };
+                let next = if !ended {
+                    next
+                } else if i == 1 {
+                    cut
+                } else {
+                    0.0
+                };
+                following = reward(t, i) + GAMMA * next;
+                let (a, seen) = (action(t, i), s(t, i));
+                let error = following - values(&online, &seen)[a];
+                loss += 0.5 * error * error / ENVS as f32;
+                for (at, x) in [(2 * a, seen[0]), (2 * a + 1, seen[1]), (32 + a, 1.0)] {
+                    gradient[at] -= error * x / ENVS as f32;
+                }
+            }
+        }
+        assert_eq!(report[0].0, "train/loss");
+        assert!((report[0].1 - f64::from(loss)).abs() < 1e-5, "{method:?}: {report:?}, {loss}");
+        for (actual, expected) in to_vec(learner.params().grads()).iter().zip(&gradient) {
+            assert!((actual - expected).abs() < 1e-5, "{method:?}: {actual}, {expected}");
+        }
+        // Sarsa does what its last target has counted on.
+        let mut actions = Actions::Discrete(vec![9; ENVS]);
+        learner.act(history.observations(), Mode::Sample, &mut actions).unwrap();
+        let best: Vec<_> = (0..ENVS).map(|i| max(values(&online, &s(STEPS, i))).0 as i64).collect();
+        assert_eq!(actions, Actions::Discrete(best));
+    }
+}
+
+/// Final values over many threads are as frequent as their probabilities say: within 4 standard deviations.
+#[test]
+fn threads_draw_their_epsilon_by_the_papers_law() {
+    let (law, n) = (Exploration::default(), 20_000);
+    let mut counts = [0; 3];
+    for i in 0..n {
+        let rng = &mut stream(i, "actions");
+        let mut explorer = Explorer::new(law.clone(), rng);
+        assert_eq!(explorer.at(0, rng), 1.0);
+        let end = explorer.at(4_000_000, rng);
+        assert!((explorer.at(1_000_000, rng) - (0.75 + 0.25 * end)).abs() < 1e-12, "a quarter of the way");
+        assert_eq!(explorer.at(40_000_000, rng), end);
+        counts[law.ends.iter().position(|&e| e == end).unwrap()] += 1;
+    }
+    for (count, p) in counts.iter().zip(&law.probabilities) {
+        let (expected, deviation) = (n as f64 * p, (n as f64 * p * (1.0 - p)).sqrt());
+        assert!((f64::from(*count) - expected).abs() < 4.0 * deviation, "{counts:?}");
+    }
+}
+
+/// The other law: anywhere in the range, drawn anew when it is time and at no other.
+#[test]
+fn or_draw_it_again_and_again_from_a_range() {
+    let law = Exploration { range: vec![0.2, 0.6], resample_steps: 100, ..Exploration::default() };
+    let rng = &mut stream(3, "actions");
+    let mut explorer = Explorer::new(law, rng);
+    let drawn: Vec<f64> = (0..40_000).step_by(50).map(|steps| explorer.at(steps, rng)).collect();
+    assert!(drawn.iter().all(|e| (0.2..=0.6).contains(e)));
+    for pair in drawn.chunks_exact(2) {
+        assert_eq!(pair[0], pair[1], "between two draws it stays");
+    }
+    let means: f64 = drawn.iter().sum::<f64>() / drawn.len() as f64;
+    assert!((means - 0.4).abs() < 0.03, "{means}");
+    let below = drawn.iter().filter(|&&e| e < 0.3).count() as f64 / drawn.len() as f64;
+    assert!((below - 0.25).abs() < 0.08, "{below}");
+    let mut distinct: Vec<_> = drawn.iter().map(|e| e.to_bits()).collect();
+    distinct.dedup();
+    assert_eq!(distinct.len(), 400);
+}
