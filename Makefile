@@ -1,12 +1,12 @@
 # All that a fresh machine needs: `make train`, `make test`.
 DEVICE ?= cpu
-CONFIG ?= configs/paac/pong.toml
+CONFIG ?= configs/dqn/pong-fast.toml
 ARGS   ?=
 DENY   := 0.20.2
 
 .PHONY: help setup build train test lint example model bench audit clean
 help:
-	@echo "make train [CONFIG=configs/paac/pong.toml] [ARGS='--seed 2']   build, train, film"
+	@echo "make train [CONFIG=configs/dqn/pong-fast.toml] [ARGS='--seed 2']   build, train, film"
 	@echo "make test                                                     everything that CI runs"
 	@echo "make setup [DEVICE=cuda]                                      libtorch and Python, pinned, into this folder"
 	@echo "make bench                                                    how fast this machine is"

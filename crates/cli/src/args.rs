@@ -33,9 +33,9 @@ pub enum Command {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  playfield train configs/paac/pong.toml
+  playfield train configs/dqn/pong-fast.toml
   playfield train configs/paac/pong.toml --env ALE/Breakout-v5 --seed 3 --set learning_rate=1e-3
-  playfield train --resume runs/paac-pong-1")]
+  playfield train --resume runs/dqn-pong-fast-1")]
 pub struct Train {
     /// The experiment: a TOML file
     #[arg(required_unless_present = "resume")]
