@@ -182,7 +182,8 @@ pub fn run(
             (losses, grad_norm, lag)
         });
         if target_due && config.method != Method::ActorCritic {
-            common.target.renew(shared.copy()[0].clone());
+            let [params, ..] = shared.copy();
+            common.target.renew(params);
         }
         let phases = timer.take();
         let _ = reports.send(Report::Update(Update { losses, grad_norm, learning_rate, lag, phases }));
