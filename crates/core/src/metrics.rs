@@ -36,6 +36,14 @@ pub trait Sink {
     /// Where it cannot be written.
     fn scalars(&mut self, row: &Row) -> Result<()>;
 
+    /// Takes one scalar of each of several (threads, for example), called `tag/0`, `tag/1`, …; where there is none, `None`.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn each(&mut self, _step: u64, _tag: &str, _values: &[Option<f64>]) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes a finished episode.
     ///
     /// # Errors
@@ -62,6 +70,9 @@ pub trait Sink {
 impl<S: Sink + ?Sized> Sink for Box<S> {
     fn scalars(&mut self, row: &Row) -> Result<()> {
         (**self).scalars(row)
+    }
+    fn each(&mut self, step: u64, tag: &str, values: &[Option<f64>]) -> Result<()> {
+        (**self).each(step, tag, values)
     }
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
         (**self).episode(row)

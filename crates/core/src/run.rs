@@ -211,6 +211,15 @@ impl Run {
         }
     }
 
+    /// Reports one scalar of each of several, threads for example. TensorBoard shows them; tables, whose columns are the same
+    /// for every run, leave them out.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn log_each(&mut self, step: u64, tag: &str, values: &[Option<f64>]) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|s| s.each(step, tag, values))
+    }
+
     /// Whether a checkpoint is due.
     pub fn save_due(&self) -> bool {
         self.checkpoints.is_some() && self.last_save.elapsed().as_secs_f64() >= self.intervals.checkpoint_seconds

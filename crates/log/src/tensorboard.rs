@@ -41,6 +41,19 @@ impl TensorBoard {
         Ok(board)
     }
 
+    fn summary(&mut self, step: u64, values: impl Iterator<Item = (String, f64)>) -> Result<()> {
+        let mut summary = Summary::new();
+        for (tag, value) in values {
+            let mut scalar = Summary_Value::new();
+            scalar.set_tag(tag);
+            scalar.set_simple_value(value as f32);
+            summary.mut_value().push(scalar);
+        }
+        let mut event = event(step);
+        event.set_summary(summary);
+        self.write(&event)
+    }
+
     fn write(&mut self, event: &Event) -> Result<()> {
         let bytes = event.write_to_bytes().map_err(Error::other)?;
         self.records.write(&bytes).map_err(Error::io("write", &self.path))
@@ -49,17 +62,13 @@ impl TensorBoard {
 
 impl Sink for TensorBoard {
     fn scalars(&mut self, row: &Row) -> Result<()> {
-        let mut summary = Summary::new();
-        for (tag, value) in &row.values {
-            let mut scalar = Summary_Value::new();
-            scalar.set_tag((*tag).into());
-            scalar.set_simple_value(*value as f32);
-            summary.mut_value().push(scalar);
-        }
-        let mut event = event(row.step);
-        event.set_summary(summary);
-        self.write(&event)?;
+        self.summary(row.step, row.values.iter().map(|(tag, value)| (tag.to_string(), *value)))?;
         self.flush()
+    }
+
+    fn each(&mut self, step: u64, tag: &str, values: &[Option<f64>]) -> Result<()> {
+        let values = values.iter().enumerate().filter_map(|(i, value)| Some((format!("{tag}/{i}"), (*value)?)));
+        self.summary(step, values)
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -111,6 +120,7 @@ mod tests {
         for step in [10, 20, 30] {
             first.scalars(&row(step, step as f64 / 8.0)).unwrap();
         }
+        first.each(10, "async/return", &[Some(1.0), None, Some(3.0)]).unwrap();
         drop(first);
         let mut second = TensorBoard::create(dir.path(), Some(20)).unwrap();
         second.scalars(&row(25, 100.0)).unwrap();
@@ -126,7 +136,7 @@ for tag in sorted(events.Tags()['scalars']):
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(
             said,
-            "time/fps [(10, 2.5), (20, 5.0), (25, 200.0)]\ntrain/loss [(10, 1.25), (20, 2.5), (25, 100.0)]\n"
+            "async/return/0 [(10, 1.0)]\nasync/return/2 [(10, 3.0)]\ntime/fps [(10, 2.5), (20, 5.0), (25, 200.0)]\ntrain/loss [(10, 1.25), (20, 2.5), (25, 100.0)]\n"
         );
     }
 

@@ -56,13 +56,15 @@ pub struct Common<'a> {
 pub enum Report {
     /// An episode ended.
     Episode {
+        /// Of which actor-learner.
+        by: usize,
         /// Agent steps of all by then.
         step: u64,
         /// Its raw return and length.
         end: EpisodeEnd,
     },
-    /// An update was made.
-    Update(Update),
+    /// An actor-learner made an update.
+    Update(usize, Update),
     /// An actor-learner has ended: where it stands, or why.
     Ended(usize, Result<Snapshot>),
 }
@@ -157,7 +159,7 @@ pub fn run(
             let step = before + n as u64;
             target_due |= step / config.target_every_steps > before / config.target_every_steps;
             for &end in batch.episode.iter().flatten() {
-                let _ = reports.send(Report::Episode { step, end });
+                let _ = reports.send(Report::Episode { by: i, step, end });
             }
         }
         rollout.observe(&history);
@@ -186,7 +188,7 @@ pub fn run(
             common.target.renew(params);
         }
         let phases = timer.take();
-        let _ = reports.send(Report::Update(Update { losses, grad_norm, learning_rate, lag, phases }));
+        let _ = reports.send(Report::Update(i, Update { losses, grad_norm, learning_rate, lag, phases }));
     }
     save(&*learner, &own, &mut *env, &history)
 }

@@ -34,6 +34,9 @@ const STRIPE: usize = 8192;
 /// Under which name a checkpoint holds the target parameters.
 const TARGET: &str = "target";
 
+/// How a learner that explores by an ε reports it.
+const EPSILON: &str = "rollout/exploration_rate";
+
 /// How often the progress bar moves where nothing is reported.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -122,11 +125,14 @@ fn hear(
     pauses: &[Sender<Pause>],
     keeper: &mut Keeper,
 ) -> Result<()> {
-    let (mut running, mut failure, mut tally) = (common.threads, None, Tally::new());
+    let (mut running, mut failure, mut tally) = (common.threads, None, Tally::new(common.threads));
     while running > 0 {
         match inbox.recv_timeout(TICK) {
-            Ok(Report::Episode { step, end }) => run.episode(step, end)?,
-            Ok(Report::Update(update)) => tally.add(update),
+            Ok(Report::Episode { by, step, end }) => {
+                tally.returns[by].push(end.reward);
+                run.episode(step, end)?;
+            }
+            Ok(Report::Update(by, update)) => tally.add(by, update),
             Ok(Report::Ended(i, Ok(standing))) => {
                 running -= 1;
                 keeper.standing[i] = Some(standing);
@@ -145,7 +151,7 @@ fn hear(
             common.stop.store(true, Relaxed);
         }
         if run.log_due() && running > 0 {
-            run.log(step, &tally.take(common.updates.load(Relaxed)))?;
+            tally.report(run, step, common.updates.load(Relaxed))?;
         }
         if run.save_due() && running == common.threads {
             let (go, gate) = bounded(0);
@@ -163,7 +169,7 @@ fn hear(
         }
     }
     let step = common.steps.load(Relaxed);
-    run.log(step, &tally.take(common.updates.load(Relaxed)))?;
+    tally.report(run, step, common.updates.load(Relaxed))?;
     run.save(keeper.snapshot(common))?;
     failure.map_or(Ok(()), Err)
 }
@@ -211,14 +217,19 @@ struct Tally {
     updates: u64,
     lag: u64,
     phases: Vec<(&'static str, f64)>,
+    /// Of each actor-learner: the returns of the episodes it ended, and the ε it explored by last.
+    returns: Vec<Vec<f64>>,
+    epsilon: Vec<Option<f64>>,
 }
 
 impl Tally {
-    fn new() -> Self {
-        Self { since: Instant::now(), last: None, updates: 0, lag: 0, phases: Vec::new() }
+    fn new(threads: usize) -> Self {
+        let (returns, epsilon) = (vec![vec![]; threads], vec![None; threads]);
+        Self { since: Instant::now(), last: None, updates: 0, lag: 0, phases: Vec::new(), returns, epsilon }
     }
 
-    fn add(&mut self, update: Update) {
+    fn add(&mut self, by: usize, update: Update) {
+        self.epsilon[by] = update.losses.iter().find(|(tag, _)| *tag == EPSILON).map(|(_, epsilon)| *epsilon);
         (self.updates, self.lag) = (self.updates + 1, self.lag + update.lag);
         for &(tag, time) in &update.phases {
             match self.phases.iter_mut().find(|(t, _)| *t == tag) {
@@ -229,19 +240,29 @@ impl Tally {
         self.last = Some(update);
     }
 
-    fn take(&mut self, updates: u64) -> Vec<(&'static str, f64)> {
-        let tally = std::mem::replace(self, Self::new());
-        let Some(last) = tally.last else { return Vec::new() };
-        let count = tally.updates as f64;
+    /// Tells `run` what came together, and starts anew.
+    fn report(&mut self, run: &mut Run, step: u64, updates: u64) -> Result<()> {
+        let tally = std::mem::replace(self, Self::new(self.returns.len()));
+        let mean = |returns: &Vec<f64>| returns.iter().sum::<f64>() / returns.len() as f64;
+        let returns: Vec<_> = tally.returns.iter().map(|r| (!r.is_empty()).then(|| mean(r))).collect();
+        run.log_each(step, "async/return", &returns)?;
+        run.log_each(step, "async/epsilon", &tally.epsilon)?;
+        run.log(step, &tally.row(updates))
+    }
+
+    /// The row of all actor-learners together, after `updates` in all.
+    fn row(self, updates: u64) -> Vec<(&'static str, f64)> {
+        let Some(last) = self.last else { return Vec::new() };
+        let count = self.updates as f64;
         let mut row = last.losses;
         row.extend([
             ("train/grad_norm", last.grad_norm),
             ("train/learning_rate", last.learning_rate),
             ("train/n_updates", updates as f64),
-            ("async/policy_lag", tally.lag as f64 / count),
-            ("async/updates_per_second", count / tally.since.elapsed().as_secs_f64().max(1e-9)),
+            ("async/policy_lag", self.lag as f64 / count),
+            ("async/updates_per_second", count / self.since.elapsed().as_secs_f64().max(1e-9)),
         ]);
-        row.extend(tally.phases.iter().map(|(tag, sum)| (*tag, sum / count)));
+        row.extend(self.phases.iter().map(|(tag, sum)| (*tag, sum / count)));
         row
     }
 }
