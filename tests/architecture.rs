@@ -69,6 +69,14 @@ fn who_knows_whom() {
     }
 }
 
+/// The tricks are for anybody's network: they know layers and losses, and nobody who plays.
+#[test]
+fn tricks_know_no_player() {
+    let known = dependencies(&[]);
+    let own: Vec<_> = known["playfield-tricks"].iter().filter(|d| d.starts_with("playfield")).collect();
+    assert_eq!(own, ["playfield-core", "playfield-losses", "playfield-nn"]);
+}
+
 /// Python stands behind a default feature: without it nothing of it is left.
 #[test]
 fn a_build_without_python_has_none() {

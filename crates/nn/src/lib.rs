@@ -10,11 +10,15 @@
 //! configuration can get wrong is checked when a network is built, and returned as an error.
 
 pub mod actor_critic;
+pub mod attention;
 pub mod config;
 pub mod conv;
 pub mod device;
 pub mod distribution;
+pub mod dropout;
+pub mod embedding;
 mod fused;
+pub mod gru;
 pub mod heads;
 pub mod init;
 pub mod input;
@@ -24,8 +28,13 @@ pub mod noisy_linear;
 pub mod optim;
 pub mod params;
 pub mod q_network;
+pub mod recurrent;
+pub mod rnn;
+pub mod sequence;
 mod shards;
 mod simd;
+pub mod skip;
+pub mod stack;
 pub mod torso;
 
 pub use actor_critic::ActorCritic;

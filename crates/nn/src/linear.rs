@@ -20,6 +20,11 @@ impl Linear {
         })
     }
 
+    /// Its matrix `[outputs, inputs]`: for a penalty on its size.
+    pub fn weight<'w>(&self, w: &'w Weights) -> &'w Tensor {
+        &w[self.weight]
+    }
+
     /// Applies the layer to `x` `[n, inputs]`.
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
         x.linear(&w[self.weight], Some(&w[self.bias]))

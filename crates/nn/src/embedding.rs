@@ -1,0 +1,33 @@
+//! A table of learnt vectors, one for each token (Bengio et al. 2003).
+//!
+//! How long the vectors should be is a question of taste that Britz et al. 2017 (section 4.1) measured: 2048 numbers were
+//! best for translation and 128 nearly as good.
+
+use crate::init::Init;
+use crate::params::{Builder, Slot, Weights};
+use tch::Tensor;
+
+/// Tokens `[…]` (`i64`, each less than the vocabulary) to vectors `[…, size]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedding {
+    weight: Slot,
+    size: i64,
+}
+
+impl Embedding {
+    /// A table called `name` for tokens 0 to `vocabulary` − 1, its numbers drawn from U(−1, 1).
+    pub fn new(b: &mut Builder<'_>, name: &str, vocabulary: i64, size: i64) -> Self {
+        let weight = b.scope(name, |b| b.param("weight", &[vocabulary, size], Init::Uniform { fan_in: 1 }));
+        Self { weight, size }
+    }
+
+    /// How long the vectors are.
+    pub fn size(&self) -> i64 {
+        self.size
+    }
+
+    /// Looks `tokens` up.
+    pub fn forward(&self, w: &Weights, tokens: &Tensor) -> Tensor {
+        Tensor::embedding(&w[self.weight], tokens, -1, false, false)
+    }
+}

@@ -1,0 +1,157 @@
+//! Recurrent layers on top of each other: deep, in both directions, regularised, with connections past layers.
+//!
+//! ```text
+//! xˡ⁺¹ = layer_l(D(xˡ))         D: dropout, on what goes *up* and on the output of the top, never on what goes from step to
+//! y    = D(x^L)                 step (Zaremba, Sutskever and Vinyals 2014)
+//! ```
+//!
+//! A bidirectional layer (Schuster and Paliwal 1997) is two, one of which reads every sequence from its own end; their outputs
+//! stand side by side, each of half the width, so that a stack has one width either way. It is for sequences that are known
+//! whole before anything is asked, such as a sentence to be translated: not for acting, and not for a decoder.
+//!
+//! Two to four layers are enough for most (Britz et al. 2017, section 4.3); more need [`Connections`].
+
+use crate::dropout::Dropout;
+use crate::lstm::{LstmConfig, Memory};
+use crate::params::{Builder, Weights};
+use crate::recurrent::{CellKind, Recurrent};
+use crate::sequence::Lengths;
+use crate::skip::{Connections, Skip};
+use playfield_core::rng::Rng;
+use playfield_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+/// The settings of a [`Stack`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StackConfig {
+    /// The recurrent layer.
+    pub cell: CellKind,
+    /// Features that each layer yields, both directions together.
+    pub width: i64,
+    /// How many layers.
+    pub layers: i64,
+    /// Whether every layer reads in both directions.
+    pub bidirectional: bool,
+    /// Connections past layers.
+    pub connections: Connections,
+    /// The share dropped of what goes up, in [0, 1).
+    pub dropout: f64,
+    /// The share dropped of a cell's candidate, in [0, 1): see [`crate::lstm`].
+    pub recurrent_dropout: f64,
+    /// What an LSTM's forget bias starts at.
+    pub forget_bias: f32,
+    /// Whether an LSTM's gates see its cell.
+    pub peephole: bool,
+}
+
+impl Default for StackConfig {
+    fn default() -> Self {
+        let LstmConfig { forget_bias, peephole, recurrent_dropout } = LstmConfig::default();
+        Self {
+            cell: CellKind::Lstm,
+            width: 128,
+            layers: 1,
+            bidirectional: false,
+            connections: Connections::Plain,
+            dropout: 0.0,
+            recurrent_dropout,
+            forget_bias,
+            peephole,
+        }
+    }
+}
+
+/// `[steps, n, inputs] → [steps, n, outputs]`.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// For each layer its direction or two.
+    layers: Vec<Vec<Recurrent>>,
+    skip: Skip,
+    dropout: Dropout,
+}
+
+impl Stack {
+    /// A stack called `name`; its layers are `layer0`, `layer1` …, those that read backwards `layer0_reverse` ….
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming a setting that cannot work.
+    pub fn new(b: &mut Builder<'_>, name: &str, inputs: i64, config: &StackConfig) -> Result<Self> {
+        let directions = if config.bidirectional { 2 } else { 1 };
+        for (setting, value) in [("width", config.width), ("layers", config.layers), ("inputs", inputs)] {
+            if value < 1 {
+                return Err(Error::config(format!("`{setting}` = {value} must be at least 1")));
+            }
+        }
+        if config.width % directions != 0 {
+            return Err(Error::config(format!("`width` = {} must be even: each direction yields half", config.width)));
+        }
+        let dropout = Dropout::new("dropout", config.dropout)?;
+        let lstm = LstmConfig {
+            forget_bias: config.forget_bias,
+            peephole: config.peephole,
+            recurrent_dropout: config.recurrent_dropout,
+        };
+        b.scope(name, |b| {
+            let skip = Skip::new(b, config.connections, inputs, config.width, config.layers);
+            let mut layers = Vec::new();
+            for l in 0..config.layers {
+                let size = (skip.inputs(l), config.width / directions);
+                let names = [format!("layer{l}"), format!("layer{l}_reverse")];
+                let layer = names.iter().take(directions as usize);
+                layers
+                    .push(layer.map(|name| Recurrent::new(b, name, config.cell, size, &lstm)).collect::<Result<_>>()?);
+            }
+            Ok(Self { layers, skip, dropout })
+        })
+    }
+
+    /// How many features it yields.
+    pub fn outputs(&self) -> i64 {
+        self.skip.outputs()
+    }
+
+    /// What its layers remember of `n` sequences that start now: layer by layer, forwards before backwards.
+    pub fn memory(&self, n: usize, device: Device) -> Vec<Memory> {
+        self.layers.iter().flatten().map(|layer| layer.memory(n, device)).collect()
+    }
+
+    /// Goes through `x` `[steps, n, inputs]` from `memory`; `rng` while training, for dropout. Returns the outputs, 0 past a
+    /// sequence's end, and what each layer remembers at the end of each sequence (one that reads backwards: at its beginning).
+    ///
+    /// # Errors
+    /// [`Error::Config`] where `x` or `memory` does not fit the lengths or this stack.
+    pub fn forward(
+        &self,
+        w: &Weights,
+        x: &Tensor,
+        memory: &[Memory],
+        lengths: &Lengths,
+        mut rng: Option<&mut Rng>,
+    ) -> Result<(Tensor, Vec<Memory>)> {
+        let directions = self.layers[0].len();
+        if memory.len() != self.layers.len() * directions {
+            let needed = self.layers.len() * directions;
+            return Err(Error::config(format!("memories of {} layers where {needed} are needed", memory.len())));
+        }
+        let mut ends = Vec::with_capacity(memory.len());
+        let y = self.skip.forward(w, x, |l, x| {
+            let x = self.dropout.apply(x, rng.as_deref_mut());
+            let mut read = |d: usize, x: &Tensor| {
+                let start = &memory[l * directions + d];
+                let (y, end) = self.layers[l][d].sequence(w, x, start, lengths, rng.as_deref_mut())?;
+                ends.push(end);
+                Ok::<_, Error>(y)
+            };
+            let forwards = read(0, &x)?;
+            if directions == 1 {
+                return Ok(forwards);
+            }
+            let backwards = lengths.reverse(&read(1, &lengths.reverse(&x))?);
+            Ok(Tensor::cat(&[forwards, backwards], -1))
+        })?;
+        // What went past the layers was never masked by them.
+        Ok((lengths.clear(&self.dropout.apply(&y, rng)), ends))
+    }
+}

@@ -1,0 +1,10 @@
+//! The tricks of supervised learning that are a procedure rather than a layer (those are in `playfield-nn`).
+//!
+//! Nothing here knows an environment or an agent. Models train with `playfield_nn`'s optimisers on its flat parameters, and
+//! every random number comes from a generator that the caller hands in.
+
+pub mod beam;
+pub mod char_rnn;
+pub mod probe;
+pub mod scheduled_sampling;
+pub mod seq2seq;

@@ -1,0 +1,84 @@
+//! A linear probe: logistic regression on features that stay as they are (Alain and Bengio 2017).
+//!
+//! ```text
+//! P(class | x) = softmax(W (x − mean)/deviation + b),    loss = cross-entropy + l2/2 · ‖W‖²
+//! ```
+//!
+//! How well so simple a model does says what is in the features, not how clever the model is. Features are standardised by the
+//! training set's numbers; the problem is convex and is descended from 0, so that a fit needs no random number.
+//!
+//! Not as a classifier in its own right where the network may be trained through.
+
+use playfield_core::rng::stream;
+use playfield_core::{Error, Result};
+use playfield_nn::init::Init;
+use playfield_nn::linear::Linear;
+use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
+use playfield_nn::params::{Builder, Params};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// A probe that was fitted.
+#[derive(Debug)]
+pub struct Probe {
+    params: Params,
+    linear: Linear,
+    mean: Tensor,
+    deviation: Tensor,
+}
+
+impl Probe {
+    /// Fits `features` `[n, width]` to their classes, each less than `classes`, by `updates` steps of Adam on all of them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there are not as many labels as features, a label is no class, or `l2` is negative.
+    pub fn fit(features: &Tensor, labels: &[i64], classes: i64, l2: f64, updates: usize) -> Result<Self> {
+        let (n, width) = features.size2().map_err(|_| {
+            Error::config(format!("features of shape {:?} where [n, width] is needed", features.size()))
+        })?;
+        if n != labels.len() as i64 || n == 0 {
+            return Err(Error::config(format!("{n} features and {} labels: as many, and at least 1", labels.len())));
+        }
+        if let Some(label) = labels.iter().find(|l| !(0..classes).contains(*l)) {
+            return Err(Error::config(format!("label {label} must be at least 0 and less than {classes}")));
+        }
+        if !(l2 >= 0.0 && l2.is_finite()) {
+            return Err(Error::config(format!("`l2` = {l2} must be at least 0")));
+        }
+        let zero = Init::Constant(0.0);
+        let mut rng = stream(0, "probe"); // never drawn from: everything starts at 0
+        let mut b = Builder::new(&mut rng);
+        let linear = Linear::new(&mut b, "probe", width, classes, zero, zero);
+        let mut params = b.finish(Device::Cpu, Kind::Float);
+        let mean = features.mean_dim([0_i64].as_slice(), false, Kind::Float);
+        // A feature that never changes says nothing: 0/1 rather than 0/0.
+        let deviation =
+            (features - &mean).square().mean_dim([0_i64].as_slice(), false, Kind::Float).sqrt().clamp_min(1e-6);
+        let x = (features - &mean) / &deviation;
+        let labels = Tensor::from_slice(labels);
+        let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::default() };
+        let mut optimizer = Optimizer::new(adam, &params);
+        for update in 0..updates {
+            let logits = linear.forward(params.weights(), &x);
+            let penalty = linear.weight(params.weights()).square().sum(Kind::Float) * (l2 / 2.0);
+            params.backward(&(logits.cross_entropy_for_logits(&labels) + penalty));
+            // Steps that shrink to nothing end where the gradient does.
+            optimizer.step(&mut params, 0.05 * (1.0 - update as f64 / updates as f64), 0.0);
+        }
+        Ok(Self { params, linear, mean, deviation })
+    }
+
+    /// The class that is most probable for each of `features` `[n, width]`.
+    pub fn predict(&self, features: &Tensor) -> Vec<i64> {
+        no_grad(|| {
+            let x = (features - &self.mean) / &self.deviation;
+            let classes = self.linear.forward(self.params.weights(), &x).argmax(-1, false);
+            Vec::try_from(classes).expect("one class each")
+        })
+    }
+
+    /// The share of `features` whose class is that of `labels`.
+    pub fn accuracy(&self, features: &Tensor, labels: &[i64]) -> f64 {
+        let right = self.predict(features).iter().zip(labels).filter(|(a, b)| a == b).count();
+        right as f64 / labels.len() as f64
+    }
+}

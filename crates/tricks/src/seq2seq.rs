@@ -1,0 +1,372 @@
+//! Sequence to sequence (Sutskever, Vinyals and Le 2014; Cho et al. 2014): one network reads, another writes.
+//!
+//! ```text
+//! encoder   h_s = stack(embed(x_s)),  s = 1 … S          forwards, back to front, or both
+//! decoder   g_t = stack(embed(y_{t−1})),  g_0 = h_S      y_0 is START
+//! answer    P(y_t) = softmax(W g_t)                      without attention
+//!           P(y_t) = softmax(W tanh(V [g_t; c_t]))       c_t: what attention finds for g_t among h_1 … h_S
+//! ```
+//!
+//! * Reading back to front ("reversed") brings the first words of source and target close together, which is what made training
+//!   work for Sutskever et al.; the target stays as it is. It helps where the two run in the same order, and no attention
+//!   or second direction does the job already.
+//! * The decoder has weights of its own unless `shared`, which halves the parameters and must make one network do both.
+//! * Attention is asked by the decoder's output of the same step (Luong, Pham and Manning 2015), with either score, so that with
+//!   teacher forcing all steps of a batch are one operation. Bahdanau's decoder asks with the state before.
+//!
+//! Not for sequences of the same length and order as their input (tag each step instead), nor where a pre-trained Transformer can
+//! be had.
+
+use crate::beam::{self, BeamConfig, Hypothesis};
+use crate::scheduled_sampling::coins;
+use playfield_core::rng::Rng;
+use playfield_core::{Error, Result};
+use playfield_nn::attention::{Attention, AttentionKind, Keys};
+use playfield_nn::embedding::Embedding;
+use playfield_nn::init::Init;
+use playfield_nn::linear::Linear;
+use playfield_nn::lstm::Memory;
+use playfield_nn::params::{Builder, Params, Weights};
+use playfield_nn::sequence::Lengths;
+use playfield_nn::stack::{Stack, StackConfig};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// The token before the first of a target: never written, never read.
+pub const START: i64 = 0;
+/// The token that ends every target.
+pub const END: i64 = 1;
+
+/// How the source is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reading {
+    /// First token first.
+    #[default]
+    Forward,
+    /// Last token first.
+    Reversed,
+    /// Both, each by half of the width.
+    Bidirectional,
+}
+
+/// The settings of a [`Seq2Seq`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Seq2SeqConfig {
+    /// Tokens that sources and targets are made of, [`START`] and [`END`] included; words begin at 2.
+    pub vocabulary: i64,
+    /// Numbers of a token's vector.
+    pub embedding: i64,
+    /// The recurrent layers of encoder and decoder; `bidirectional` is `reading`'s business.
+    pub stack: StackConfig,
+    /// How the source is read.
+    pub reading: Reading,
+    /// How the decoder looks back at the source, if it does.
+    pub attention: Option<AttentionKind>,
+    /// Whether encoder and decoder have the same weights.
+    pub shared: bool,
+}
+
+impl Default for Seq2SeqConfig {
+    fn default() -> Self {
+        Self {
+            vocabulary: 12,
+            embedding: 32,
+            stack: StackConfig::default(),
+            reading: Reading::Forward,
+            attention: None,
+            shared: false,
+        }
+    }
+}
+
+/// Pairs of sequences, padded. Tokens are `i64`, time first.
+#[derive(Debug)]
+pub struct Pairs {
+    /// `[S, n]`.
+    source: Tensor,
+    source_lengths: Lengths,
+    /// `[T, n]`, each with [`END`] at its end.
+    target: Tensor,
+    target_lengths: Lengths,
+}
+
+impl Pairs {
+    /// A batch of sources and targets, of which the targets lack their [`END`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there are not as many of the one as of the other, or a source is empty.
+    pub fn new(sources: &[Vec<i64>], targets: &[Vec<i64>]) -> Result<Self> {
+        if sources.len() != targets.len() {
+            return Err(Error::config(format!("{} sources and {} targets", sources.len(), targets.len())));
+        }
+        let ended: Vec<Vec<i64>> = targets.iter().map(|t| [t.as_slice(), &[END]].concat()).collect();
+        let (source, source_lengths) = pad(sources)?;
+        let (target, target_lengths) = pad(&ended)?;
+        Ok(Self { source, source_lengths, target, target_lengths })
+    }
+}
+
+/// Sequences side by side, `[steps, n]`, with [`END`] after each.
+fn pad(sequences: &[Vec<i64>]) -> Result<(Tensor, Lengths)> {
+    let each: Vec<i64> = sequences.iter().map(|s| s.len() as i64).collect();
+    let steps = each.iter().copied().max().unwrap_or(0);
+    let lengths = Lengths::new(&each, steps)?;
+    let row = |t: usize| sequences.iter().map(move |s| s.get(t).copied().unwrap_or(END));
+    let tokens: Vec<i64> = (0..steps as usize).flat_map(row).collect();
+    Ok((Tensor::from_slice(&tokens).view([steps, lengths.n()]), lengths))
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct Seq2Seq {
+    /// Its parameters.
+    pub params: Params,
+    layers: Layers,
+    reading: Reading,
+    vocabulary: i64,
+}
+
+#[derive(Debug)]
+struct Layers {
+    encoder: (Embedding, Stack),
+    decoder: (Embedding, Stack),
+    attention: Option<(Attention, Linear)>,
+    output: Linear,
+}
+
+/// What was read of n sources.
+#[derive(Debug)]
+struct Read {
+    memory: Vec<Memory>,
+    keys: Option<Keys>,
+}
+
+impl Seq2Seq {
+    /// Builds the network of `config`, its initial values drawn from `rng`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming a setting that cannot work.
+    pub fn new(config: &Seq2SeqConfig, rng: &mut Rng) -> Result<Self> {
+        let Seq2SeqConfig { vocabulary, embedding, reading, shared, .. } = *config;
+        if vocabulary < 3 {
+            return Err(Error::config(format!(
+                "`vocabulary` = {vocabulary} must be at least 3: START, END and a word"
+            )));
+        }
+        if embedding < 1 {
+            return Err(Error::config(format!("`embedding` = {embedding} must be at least 1")));
+        }
+        if config.stack.bidirectional {
+            return Err(Error::config(
+                "`bidirectional` = true: say reading = \"bidirectional\", which is the encoder's alone",
+            ));
+        }
+        if shared && reading == Reading::Bidirectional {
+            return Err(Error::config(
+                "`shared` = true needs reading = \"forward\" or \"reversed\": a decoder has one direction",
+            ));
+        }
+        let mut b = Builder::new(rng);
+        let part = |b: &mut Builder<'_>, name: &str, bidirectional: bool| {
+            let stack = StackConfig { bidirectional, ..config.stack.clone() };
+            b.scope(name, |b| {
+                let embed = Embedding::new(b, "embed", vocabulary, embedding);
+                Ok::<_, Error>((embed, Stack::new(b, "stack", embedding, &stack)?))
+            })
+        };
+        let encoder = part(&mut b, "encoder", reading == Reading::Bidirectional)?;
+        let decoder = if shared { encoder.clone() } else { part(&mut b, "decoder", false)? };
+        let (asked, read) = (decoder.1.outputs(), encoder.1.outputs());
+        let linear = |b: &mut Builder<'_>, name: &str, inputs: i64, outputs: i64| {
+            Linear::new(b, name, inputs, outputs, Init::Uniform { fan_in: inputs }, Init::Constant(0.0))
+        };
+        let attention = config.attention.map(|kind| {
+            let attention = Attention::new(&mut b, "attention", kind, asked, read);
+            (attention, linear(&mut b, "combine", asked + read, asked))
+        });
+        let output = linear(&mut b, "output", asked, vocabulary);
+        let layers = Layers { encoder, decoder, attention, output };
+        Ok(Self { params: b.finish(Device::Cpu, Kind::Float), layers, reading, vocabulary })
+    }
+
+    /// Refuses tokens outside the vocabulary.
+    fn check(&self, tokens: &Tensor) -> Result<()> {
+        let (least, most) = (tokens.min().int64_value(&[]), tokens.max().int64_value(&[]));
+        if least < 0 || most >= self.vocabulary {
+            let token = if least < 0 { least } else { most };
+            return Err(Error::config(format!("token {token} must be at least 0 and less than {}", self.vocabulary)));
+        }
+        Ok(())
+    }
+
+    /// Reads the sources `[S, n]`.
+    fn read(&self, source: &Tensor, lengths: &Lengths, rng: Option<&mut Rng>) -> Result<Read> {
+        self.check(source)?;
+        let w = self.params.weights();
+        let (embed, stack) = &self.layers.encoder;
+        let source = match self.reading {
+            Reading::Reversed => lengths.reverse(&source.unsqueeze(-1)).squeeze_dim(-1),
+            _ => source.shallow_clone(),
+        };
+        let start = stack.memory(lengths.n() as usize, Device::Cpu);
+        let (outputs, mut memory) = stack.forward(w, &embed.forward(w, &source), &start, lengths, rng)?;
+        if self.reading == Reading::Bidirectional {
+            memory = memory.chunks(2).map(|pair| pair[0].beside(&pair[1])).collect();
+        }
+        let keys = match &self.layers.attention {
+            Some((attention, _)) => Some(attention.keys(w, &outputs, lengths)?),
+            None => None,
+        };
+        Ok(Read { memory, keys })
+    }
+
+    /// Writes after `tokens` `[t, n]`: the logits of the tokens to follow each, `[t, n, vocabulary]`, and the memory after.
+    fn write(
+        &self,
+        w: &Weights,
+        tokens: &Tensor,
+        memory: &[Memory],
+        keys: Option<&Keys>,
+        lengths: &Lengths,
+        rng: Option<&mut Rng>,
+    ) -> Result<(Tensor, Vec<Memory>)> {
+        let Layers { decoder: (embed, stack), attention, output, .. } = &self.layers;
+        let (mut y, memory) = stack.forward(w, &embed.forward(w, tokens), memory, lengths, rng)?;
+        if let (Some((attention, combine)), Some(keys)) = (attention, keys) {
+            let (context, _) = attention.forward(w, keys, &y.transpose(0, 1))?;
+            y = combine.forward(w, &Tensor::cat(&[y, context.transpose(0, 1)], -1)).tanh();
+        }
+        Ok((output.forward(w, &y), memory))
+    }
+
+    /// The mean cross-entropy of a target's token, in nats (a scalar). The decoder sees each true previous token with probability
+    /// `epsilon` (see [`crate::scheduled_sampling`]; 1: teacher forcing) and its own most probable one otherwise. `rng` tosses
+    /// the coins and draws dropout; an evaluation passes none and forces the teacher.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a token is not of the vocabulary.
+    pub fn loss(&self, pairs: &Pairs, epsilon: f64, mut rng: Option<&mut Rng>) -> Result<Tensor> {
+        self.check(&pairs.target)?;
+        let Pairs { source, source_lengths, target, target_lengths } = pairs;
+        let read = self.read(source, source_lengths, rng.as_deref_mut())?;
+        let w = self.params.weights();
+        let (n, keys) = (target_lengths.n(), read.keys.as_ref());
+        let start = Tensor::full([1, n], START, (Kind::Int64, Device::Cpu));
+        let logits = match rng {
+            Some(rng) if epsilon < 1.0 => {
+                let one = Lengths::full(n, 1)?;
+                let (mut token, mut memory, mut all) = (start, read.memory, Vec::new());
+                for t in 0..target_lengths.steps() {
+                    let (logits, after) = self.write(w, &token, &memory, keys, &one, Some(&mut *rng))?;
+                    memory = after;
+                    let teacher = Tensor::from_slice(&coins(epsilon, n as usize, rng)).unsqueeze(0);
+                    let own = logits.detach().argmax(-1, false);
+                    token = target.narrow(0, t, 1).where_self(&teacher, &own);
+                    all.push(logits);
+                }
+                Tensor::cat(&all, 0)
+            }
+            rng => {
+                let seen = Tensor::cat(&[start, target.narrow(0, 0, target_lengths.steps() - 1)], 0);
+                self.write(w, &seen, &read.memory, keys, target_lengths, rng)?.0
+            }
+        };
+        let log_prob = logits.log_softmax(-1, None::<Kind>).gather(-1, &target.unsqueeze(-1), false).squeeze_dim(-1);
+        let mask = target_lengths.mask(Device::Cpu);
+        Ok(-(log_prob * mask.to_kind(Kind::Float)).sum(Kind::Float) / mask.sum(Kind::Float))
+    }
+
+    /// What it answers to each source when every token it writes is the most probable, [`END`] left out; at most `max_steps`
+    /// tokens.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a source is empty or has a token that is not of the vocabulary.
+    pub fn greedy(&self, sources: &[Vec<i64>], max_steps: usize) -> Result<Vec<Vec<i64>>> {
+        let (source, lengths) = pad(sources)?;
+        no_grad(|| {
+            let read = self.read(&source, &lengths, None)?;
+            let (w, n, one) = (self.params.weights(), sources.len(), Lengths::full(lengths.n(), 1)?);
+            let mut token = Tensor::full([1, n as i64], START, (Kind::Int64, Device::Cpu));
+            let (mut memory, mut answers, mut ended) = (read.memory, vec![Vec::new(); n], vec![false; n]);
+            for _ in 0..max_steps {
+                let (logits, after) = self.write(w, &token, &memory, read.keys.as_ref(), &one, None)?;
+                (memory, token) = (after, logits.argmax(-1, false));
+                for (i, answer) in answers.iter_mut().enumerate() {
+                    let said = token.int64_value(&[0, i as i64]);
+                    ended[i] |= said == END;
+                    if !ended[i] {
+                        answer.push(said);
+                    }
+                }
+                if ended.iter().all(|&e| e) {
+                    break;
+                }
+            }
+            Ok(answers)
+        })
+    }
+
+    /// The share of sources whose [`greedy`](Self::greedy) answer is the whole target, and the share of single tokens that are
+    /// right in their place (of the target's, its [`END`] not counted).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn accuracy(&self, sources: &[Vec<i64>], targets: &[Vec<i64>]) -> Result<(f64, f64)> {
+        let longest = targets.iter().map(Vec::len).max().unwrap_or(0);
+        let answers = self.greedy(sources, longest + 1)?;
+        let whole = answers.iter().zip(targets).filter(|(a, t)| a == t).count();
+        let right: usize =
+            answers.iter().zip(targets).map(|(a, t)| a.iter().zip(t).filter(|(a, t)| a == t).count()).sum();
+        let tokens: usize = targets.iter().map(Vec::len).sum();
+        Ok((whole as f64 / targets.len() as f64, right as f64 / tokens.max(1) as f64))
+    }
+
+    /// The best answers to `source` that beam search finds, best first; their tokens end with [`END`].
+    ///
+    /// # Errors
+    /// As [`greedy`](Self::greedy), and where a setting of the search cannot work.
+    pub fn beam(&self, source: &[i64], config: &BeamConfig) -> Result<Vec<Hypothesis>> {
+        let (source, lengths) = pad(&[source.to_vec()])?;
+        no_grad(|| {
+            let read = self.read(&source, &lengths, None)?;
+            beam::search(&Answer { network: self, read: &read }, START, END, config)
+        })
+    }
+}
+
+/// The decoder, asked for one source by beam search.
+struct Answer<'a> {
+    network: &'a Seq2Seq,
+    read: &'a Read,
+}
+
+impl beam::Decoder for Answer<'_> {
+    type State = Vec<Memory>;
+
+    fn start(&self) -> Self::State {
+        self.read.memory.iter().map(Memory::same).collect()
+    }
+
+    fn step(&self, state: &Self::State, tokens: &[i64]) -> Result<(Vec<Vec<f64>>, Self::State)> {
+        let n = tokens.len() as i64;
+        // All rows look at the one source.
+        let keys = self.read.keys.as_ref().map(|keys| keys.rows(&Tensor::zeros([n], (Kind::Int64, Device::Cpu))));
+        let (w, one) = (self.network.params.weights(), Lengths::full(n, 1)?);
+        let tokens = Tensor::from_slice(tokens).unsqueeze(0);
+        let (logits, after) = self.network.write(w, &tokens, state, keys.as_ref(), &one, None)?;
+        let log_probs = logits.get(0).log_softmax(-1, Kind::Double);
+        let row = |i: i64| {
+            let mut row = vec![0.0; self.network.vocabulary as usize];
+            log_probs.get(i).copy_data(&mut row, self.network.vocabulary as usize);
+            row
+        };
+        Ok(((0..n).map(row).collect(), after))
+    }
+
+    fn select(&self, state: &Self::State, rows: &[usize]) -> Self::State {
+        let rows = Tensor::from_slice(&rows.iter().map(|&r| r as i64).collect::<Vec<_>>());
+        state.iter().map(|memory| memory.rows(&rows)).collect()
+    }
+}
