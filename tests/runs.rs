@@ -118,6 +118,21 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     }
 }
 
+/// So it does with batch norm, whose running statistics are no parameters: of the network, and of its target.
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one_with_batch_norm() {
+    for (algorithm, settings) in [
+        ("paac", "anneal_steps = 4000"),
+        ("a3c", "anneal_steps = 4000"),
+        ("a3c", "anneal_steps = 4000\nmethod = 'n_step_q'\ntarget_every_steps = 300"),
+        ("dqn", "overlap = false\nlearning_starts = 200\nreplay_capacity = 1000\ntarget_every_steps = 50"),
+    ] {
+        resumed_equals_whole(&format!(
+            "algorithm = '{algorithm}'\nsteps = 4000\n[env]\nid = 'CartPole'\nnum_envs = 2\n[network]\nhidden = [16, 16]\nnorm = 'batch'\n[{algorithm}]\nthreads = 1\n{settings}\n"
+        ));
+    }
+}
+
 fn resumed_equals_whole(text: &str) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

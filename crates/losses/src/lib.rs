@@ -8,3 +8,4 @@ pub mod distributional;
 pub mod policy_gradient;
 pub mod q_learning;
 pub mod returns;
+pub mod softmax;

@@ -47,12 +47,13 @@ impl ActorCritic {
         let torso = b.scope("torso", |b| Torso::new(b, config, spec))?;
         let value_torso = match config.shared {
             true => None,
-            false if config.lstm > 0 => {
+            false if config.lstm_width() > 0 => {
                 return Err(Error::config("[network]: an `lstm` serves policy and value together: set shared = true"));
             }
             false => Some(b.scope("value_torso", |b| Torso::new(b, config, spec))?),
         };
-        let lstm = (config.lstm > 0).then(|| Lstm::new(&mut b, "lstm", torso.width(), config.lstm, config.init));
+        let lstm = Some(config.lstm_width()).filter(|&width| width > 0);
+        let lstm = lstm.map(|width| Lstm::new(&mut b, "lstm", torso.width(), width, config.init));
         let width = lstm.map_or(torso.width(), |lstm| lstm.width());
         let policy = PolicyHead::new(&mut b, &spec.actions, width, config.init);
         let (weight, bias) = hidden_init(config.init, width, 1.0);
@@ -64,11 +65,21 @@ impl ActorCritic {
     }
 
     /// Shares the rows of every batch out among `threads` threads from now on. Only what pays is shared: the torso that
-    /// policy and value have in common, where it convolves, on the processor.
+    /// policy and value have in common, where it convolves, on the processor. Batch norm is of the whole batch: rows that are
+    /// normalised by it stay together.
     pub fn share_out(&mut self, threads: usize) {
         let Layers { torso, value_torso, .. } = &self.layers;
-        let pays = torso.convolves() && value_torso.is_none() && self.params.master().device() == Device::Cpu;
+        let separable = torso.convolves() && !torso.mixes_rows();
+        let pays = separable && value_torso.is_none() && self.params.master().device() == Device::Cpu;
         self.shards = if pays { Shards::new(threads, &self.params, &self.input) } else { None };
+    }
+
+    /// Folds batch norm into the layers before it ([`norm::fold`](crate::norm::fold)): for a network that acts from now on, and
+    /// neither learns nor is saved.
+    pub fn fold(&mut self) {
+        let Self { params, layers, .. } = self;
+        layers.torso.fold(params);
+        layers.value_torso.iter_mut().for_each(|torso| torso.fold(params));
     }
 
     /// A network with the same values and parameters of its own.

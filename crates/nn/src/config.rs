@@ -14,6 +14,8 @@ pub struct NetworkConfig {
     pub hidden: Vec<i64>,
     /// What follows each layer of the `mlp` torso.
     pub activation: Activation,
+    /// What normalises each hidden layer before its nonlinearity.
+    pub norm: NormKind,
     /// Width of an LSTM between torso and heads, for agents that act by a policy; 0: none. A3C-LSTM: 256.
     pub lstm: i64,
     /// Initial weights.
@@ -38,8 +40,26 @@ pub enum TorsoKind {
     Nips,
     /// DQN's network (Mnih et al. 2015): 32@8/4, 64@4/2, 64@3/1, 512.
     Nature,
+    /// The residual network of Espeholt et al. 2018 (*IMPALA*, figure 3, right): 16, 32, 32 channels, 256. For frames of any
+    /// size.
+    Impala,
     /// Fully connected layers on the flattened observation.
     Mlp,
+    /// What `auto` means, and an LSTM after it: of width `lstm`, or 256 where that is 0.
+    Lstm,
+}
+
+/// What normalises the hidden layers of a network: see [`norm`](crate::norm).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// Batch norm: by the batch's statistics where the network learns, by running ones where it acts.
+    Batch,
+    /// Layer norm: each observation by its own statistics.
+    Layer,
 }
 
 /// The nonlinearity of an `mlp` torso.
@@ -51,6 +71,8 @@ pub enum Activation {
     Tanh,
     /// max(x, 0).
     Relu,
+    /// 1/(1 + e⁻ˣ): the nonlinearity that batch norm was first shown on, flat at both ends.
+    Sigmoid,
 }
 
 impl Activation {
@@ -59,6 +81,7 @@ impl Activation {
         match self {
             Self::Tanh => x.tanh_(),
             Self::Relu => x.relu_(),
+            Self::Sigmoid => x.sigmoid_(),
         }
     }
 }
@@ -72,6 +95,10 @@ pub enum InitKind {
     FanIn,
     /// Orthogonal with gain √2 (policy .01, value 1), biases 0: as OpenAI's baselines.
     Orthogonal,
+    /// He et al. 2015: N(0, 2/fan_in) before rectifiers, biases 0.
+    He,
+    /// Glorot and Bengio 2010: U(±√(6/(fan_in + fan_out))), biases 0.
+    Glorot,
 }
 
 /// The floats that layers compute in.
@@ -93,6 +120,7 @@ impl Default for NetworkConfig {
             torso: TorsoKind::Auto,
             hidden: vec![64, 64],
             activation: Activation::Tanh,
+            norm: NormKind::None,
             lstm: 0,
             init: InitKind::FanIn,
             shared: true,
@@ -115,6 +143,11 @@ impl NetworkConfig {
             return Err(Error::config(format!("[network]: `lstm` = {} must not be negative (0: none)", self.lstm)));
         }
         Ok(())
+    }
+
+    /// The width of the LSTM after the torso; 0: none.
+    pub fn lstm_width(&self) -> i64 {
+        if self.torso == TorsoKind::Lstm && self.lstm == 0 { 256 } else { self.lstm }
     }
 
     /// The precision on `device` for a torso that convolves or not.

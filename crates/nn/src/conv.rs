@@ -1,10 +1,10 @@
-//! A two-dimensional convolution without padding, as DQN's and A3C's networks have them.
+//! A two-dimensional convolution: without padding as DQN's and A3C's networks have it, or [padded](Conv::padded).
 
 use crate::init::Init;
 use crate::params::{Builder, Slot, Weights};
 use tch::Tensor;
 
-/// `[n, inputs, h, w] → [n, outputs, (h − size)/stride + 1, (w − size)/stride + 1]`, channels-last in memory.
+/// `[n, inputs, h, w] → [n, outputs, (h + 2·padding − size)/stride + 1, …]`, channels-last in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
     weight: Slot,
@@ -13,6 +13,8 @@ pub struct Conv {
     pub size: i64,
     /// Distance between two applications of the kernel.
     pub stride: i64,
+    /// Rows and columns of zeros on each side.
+    pub padding: i64,
 }
 
 impl Conv {
@@ -29,7 +31,18 @@ impl Conv {
             bias: b.param("bias", &[outputs], bias),
             size,
             stride,
+            padding: 0,
         })
+    }
+
+    /// The same with `padding` rows and columns of zeros on each side.
+    pub fn padded(self, padding: i64) -> Self {
+        Self { padding, ..self }
+    }
+
+    /// Its weight and bias.
+    pub fn slots(&self) -> (Slot, Slot) {
+        (self.weight, self.bias)
     }
 
     /// Applies the layer to `x` `[n, inputs, h, w]`.
@@ -42,6 +55,6 @@ impl Conv {
     pub fn forward_scaled(&self, w: &Weights, x: &Tensor, scale: f64) -> Tensor {
         let (weight, bias) = (&w[self.weight], &w[self.bias]);
         let scaled = if scale == 1.0 { weight.shallow_clone() } else { weight * scale };
-        x.conv2d(&scaled, Some(bias), self.stride, 0, 1, 1)
+        x.conv2d(&scaled, Some(bias), self.stride, self.padding, 1, 1)
     }
 }

@@ -185,6 +185,10 @@ widest! {
             let g = &mut work[..end - start];
             read(&grads, start, step.scale as f32, g);
             let (p, s) = (&mut master[start..end], &mut square[start..end]);
+            if c.weight_decay > 0.0 {
+                let decay = c.weight_decay as f32;
+                g.iter_mut().zip(&*p).for_each(|(g, p)| *g += decay * p);
+            }
             s.iter_mut().zip(&*g).for_each(|(s, g)| *s += keep * (g * g - *s));
             match (c.rule, c.centred, c.eps_inside_root) {
                 (Rule::Adam, ..) => {
@@ -197,6 +201,11 @@ widest! {
                     for ((p, s), m) in p.iter_mut().zip(s).zip(m) {
                         *p += *m * k / (s.sqrt() * root + eps);
                     }
+                }
+                (Rule::Sgd, ..) => {
+                    let (m, keep) = (&mut mean[start..end], c.beta1 as f32);
+                    m.iter_mut().zip(&*g).for_each(|(m, g)| *m = keep * *m + g);
+                    p.iter_mut().zip(m).for_each(|(p, m)| *p -= rate * *m);
                 }
                 (Rule::RmsProp, false, true) => {
                     p.iter_mut().zip(s).zip(&*g).for_each(|((p, s), g)| *p += g * -rate / (*s + eps).sqrt());

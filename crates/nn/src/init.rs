@@ -16,10 +16,27 @@ pub enum Init {
         /// Inputs of one unit: of a linear layer its inputs, of a convolution height · width · depth of the kernel.
         fan_in: i64,
     },
+    /// U(−bound, bound), whatever the layer's size: what the other rules are compared with.
+    Bounded {
+        /// The largest value.
+        bound: f32,
+    },
     /// A random matrix with orthonormal rows or columns, times `gain` (Saxe et al. 2013). Dimensions after the first
     /// count as columns.
     Orthogonal {
         /// √2 before a rectifier; small for a policy's last layer.
+        gain: f64,
+    },
+    /// N(0, gain²/fan_in) (He et al. 2015, *Delving Deep into Rectifiers*, equation 10): with gain √2 a layer behind a
+    /// rectifier keeps its input's second moment. Not where there is no rectifier.
+    He {
+        /// √2 before a rectifier.
+        gain: f64,
+    },
+    /// U(±gain·√(6/(fan_in + fan_out))) (Glorot and Bengio 2010, equation 16): keeps the variance of activations, and of
+    /// gradients, about equal through layers that are linear near 0. Behind rectifiers [`He`](Self::He) does better.
+    Glorot {
+        /// 1 before tanh.
         gain: f64,
     },
     /// An LSTM's bias: 0, but `forget` for the second quarter.
@@ -35,9 +52,20 @@ impl Init {
         let len: i64 = shape.iter().product();
         match self {
             Self::Constant(value) => vec![value; len as usize],
+            Self::Bounded { bound } => (0..len).map(|_| rng.random_range(-bound..=bound)).collect(),
             Self::Gates { forget } => (0..len).map(|i| if i * 4 / len == 1 { forget } else { 0.0 }).collect(),
             Self::Uniform { fan_in } => {
                 let bound = 1.0 / (fan_in as f32).sqrt();
+                (0..len).map(|_| rng.random_range(-bound..=bound)).collect()
+            }
+            Self::He { gain } => {
+                let deviation = gain / ((len / shape[0]) as f64).sqrt();
+                (0..len).map(|_| (rng.sample::<f64, _>(StandardNormal) * deviation) as f32).collect()
+            }
+            Self::Glorot { gain } => {
+                // Of a convolution, both count the kernel's places.
+                let (fan_in, fan_out) = (len / shape[0], len / shape[1]);
+                let bound = (gain * (6.0 / (fan_in + fan_out) as f64).sqrt()) as f32;
                 (0..len).map(|_| rng.random_range(-bound..=bound)).collect()
             }
             Self::Orthogonal { gain } => {

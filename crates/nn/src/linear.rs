@@ -25,6 +25,11 @@ impl Linear {
         &w[self.weight]
     }
 
+    /// Its weight and bias.
+    pub fn slots(&self) -> (Slot, Slot) {
+        (self.weight, self.bias)
+    }
+
     /// Applies the layer to `x` `[n, inputs]`.
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
         x.linear(&w[self.weight], Some(&w[self.bias]))

@@ -17,6 +17,8 @@ pub enum Rule {
     RmsProp,
     /// Adam with bias correction (Kingma and Ba 2015, algorithm 1).
     Adam,
+    /// Stochastic gradient descent with momentum β₁: m ← β₁ m + g, p ← p − η m (Polyak 1964, as PyTorch writes it).
+    Sgd,
 }
 
 /// The settings of an [`Optimizer`], as they appear inside an algorithm's section.
@@ -27,7 +29,7 @@ pub struct OptimizerConfig {
     pub rule: Rule,
     /// Decay of the mean square: RMSProp's α, Adam's β₂.
     pub decay: f64,
-    /// Adam's β₁.
+    /// Adam's β₁, SGD's momentum.
     pub beta1: f64,
     /// Whether RMSProp divides by the gradient's standard deviation rather than its root mean square (Graves 2013,
     /// equations 38 to 40): what Nature's DQN calls momentum is the decay of this mean.
@@ -37,6 +39,10 @@ pub struct OptimizerConfig {
     /// Whether RMSProp's ε stands inside the root, g/√(s + ε) (TensorFlow, DeepMind), or outside, g/(√s + ε) (PyTorch).
     /// At ε = .1 that is .316 against .1 where gradients are small.
     pub eps_inside_root: bool,
+    /// λ of the penalty ½λ‖p‖² on the loss (L2 regularisation; 0: none): λp is added to the gradient after it is clipped, and
+    /// goes through the rule as the gradient does. That is PyTorch's `weight_decay` of `SGD`, `RMSprop` and `Adam`; it is *not*
+    /// the decoupled decay of AdamW. Biases and norms' γ and β are decayed, too.
+    pub weight_decay: f64,
     /// What RMSProp's mean square starts at: 1 in TensorFlow, 0 in PyTorch.
     pub initial_square: f64,
 }
@@ -51,6 +57,7 @@ impl Default for OptimizerConfig {
             centred: false,
             eps: 0.1,
             eps_inside_root: true,
+            weight_decay: 0.0,
             initial_square: 1.0,
         }
     }
@@ -63,7 +70,7 @@ impl OptimizerConfig {
     pub fn initial_statistics(&self) -> (f32, Option<f32>) {
         match self.rule {
             Rule::RmsProp => (self.initial_square as f32, self.centred.then_some(0.0)),
-            Rule::Adam => (0.0, Some(0.0)),
+            Rule::Adam | Rule::Sgd => (0.0, Some(0.0)),
         }
     }
 }
@@ -121,6 +128,8 @@ impl Optimizer {
 
     fn apply(&mut self, master: &mut Tensor, grad: &Tensor, learning_rate: f64) {
         let c = &self.config;
+        let decayed = (c.weight_decay > 0.0).then(|| grad + &*master * c.weight_decay);
+        let grad = decayed.as_ref().unwrap_or(grad);
         let _ = self.square.lerp_(&grad.square(), 1.0 - c.decay);
         match (c.rule, &mut self.mean) {
             (Rule::RmsProp, mean) => {
@@ -145,6 +154,12 @@ impl Optimizer {
                 let (first, second) = (1.0 - c.beta1.powi(t), 1.0 - c.decay.powi(t));
                 let root = self.square.sqrt() / second.sqrt() + c.eps;
                 let _ = master.addcdiv_(&(&*mean * (-learning_rate / first)), &root);
+            }
+            (Rule::Sgd, mean) => {
+                let mean = mean.as_mut().expect("SGD keeps a momentum");
+                *mean *= c.beta1;
+                *mean += grad;
+                *master -= &*mean * learning_rate;
             }
         }
     }
@@ -239,11 +254,20 @@ mod tests {
             (Rule::RmsProp, true, true),
             (Rule::RmsProp, true, false),
             (Rule::Adam, false, false),
+            (Rule::Sgd, false, false),
         ];
         for ((rule, centred, eps_inside_root), kind) in
             rules.iter().flat_map(|&r| [(r, Kind::Float), (r, Kind::BFloat16)])
         {
-            let config = OptimizerConfig { rule, centred, eps_inside_root, eps: 1e-3, ..OptimizerConfig::default() };
+            let weight_decay = if centred { 0.0 } else { 0.1 };
+            let config = OptimizerConfig {
+                rule,
+                centred,
+                eps_inside_root,
+                eps: 1e-3,
+                weight_decay,
+                ..OptimizerConfig::default()
+            };
             let params = || {
                 let mut rng = stream(1, "start");
                 let mut b = Builder::new(&mut rng);

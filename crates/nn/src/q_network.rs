@@ -6,11 +6,12 @@
 //!       └ advantage hidden ─ out ─┘
 //! ```
 
-use crate::config::{Activation, InitKind, NetworkConfig};
+use crate::config::{Activation, NetworkConfig};
 use crate::device;
 use crate::input::Input;
 use crate::linear::Linear;
 use crate::noisy_linear::{Noise, NoisyLinear};
+use crate::norm::Norm;
 use crate::params::{Builder, Params, Weights};
 use crate::torso::{Torso, hidden_init};
 use playfield_core::rng::Rng;
@@ -50,7 +51,7 @@ struct Layers {
 
 #[derive(Clone, Debug)]
 struct Stream {
-    hidden: Option<Dense>,
+    hidden: Option<(Dense, Norm)>,
     out: Dense,
     activation: Activation,
 }
@@ -71,17 +72,16 @@ impl QNetwork {
         let ActionSpace::Discrete { n } = &spec.actions else {
             return Err(Error::config(format!("{} has continuous actions: Q-learning needs discrete ones", spec.id)));
         };
-        if config.lstm > 0 {
+        if config.lstm_width() > 0 {
             return Err(Error::config(
-                "[network]: `lstm` is for agents that act by a policy (paac, a3c): Q-networks have none",
+                "[network]: an LSTM (`lstm`, or torso = \"lstm\") is for agents that act by a policy (paac, a3c): Q-networks have none",
             ));
         }
         let (device, actions) = (device::parse(device)?, *n as i64);
         let mut b = Builder::new(rng);
         let (trunk, width) = b.scope("torso", |b| Torso::trunk(b, config, spec))?;
-        let mut stream = |name: &str, outputs: i64| {
-            b.scope(name, |b| Stream::new(b, &trunk, width, outputs, q.noisy_sigma, config.init))
-        };
+        let mut stream =
+            |name: &str, outputs: i64| b.scope(name, |b| Stream::new(b, &trunk, width, outputs, q.noisy_sigma, config));
         let (first, advantage) = match q.dueling {
             false => (stream("q", actions * q.atoms), None),
             true => (stream("value", q.atoms), Some(stream("advantage", actions * q.atoms))),
@@ -90,6 +90,23 @@ impl QNetwork {
         let input = Input::new(config, spec, trunk.convolves(), device, kind)?;
         let layers = Layers { trunk, first, advantage, actions, atoms: q.atoms };
         Ok(Self { params: b.finish(device, kind), layers, input, noise: Vec::new() })
+    }
+
+    /// Whether rows of a batch change each other's values where it learns.
+    pub fn mixes_rows(&self) -> bool {
+        self.layers.trunk.mixes_rows()
+    }
+
+    /// Folds batch norm into the layers before it: see [`ActorCritic::fold`](crate::ActorCritic::fold). Behind a noisy layer
+    /// it stays: it scales the noise, too.
+    pub fn fold(&mut self) {
+        let Self { params, layers, .. } = self;
+        layers.trunk.fold(params);
+        for stream in [Some(&mut layers.first), layers.advantage.as_mut()].into_iter().flatten() {
+            if let Some((Dense::Plain(layer), norm)) = &mut stream.hidden {
+                norm.fold(params, layer.slots());
+            }
+        }
     }
 
     /// A network with the same values and parameters of its own: a target.
@@ -137,7 +154,7 @@ impl QNetwork {
 impl Layers {
     fn noisy(&self) -> impl Iterator<Item = &NoisyLinear> {
         let streams = [Some(&self.first), self.advantage.as_ref()].into_iter().flatten();
-        streams.flat_map(|s| s.hidden.iter().chain([&s.out])).filter_map(|d| match d {
+        streams.flat_map(|s| s.hidden.iter().map(|(layer, _)| layer).chain([&s.out])).filter_map(|d| match d {
             Dense::Plain(_) => None,
             Dense::Noisy(layer) => Some(layer),
         })
@@ -160,21 +177,34 @@ impl Layers {
 }
 
 impl Stream {
-    fn new(b: &mut Builder<'_>, trunk: &Torso, width: Option<i64>, outputs: i64, sigma: f64, init: InitKind) -> Self {
-        let mut dense = |name: &str, inputs: i64, outputs: i64, gain: f64| match sigma > 0.0 {
+    fn new(
+        b: &mut Builder<'_>,
+        trunk: &Torso,
+        width: Option<i64>,
+        outputs: i64,
+        sigma: f64,
+        config: &NetworkConfig,
+    ) -> Self {
+        let dense = |b: &mut Builder<'_>, name: &str, inputs: i64, outputs: i64, gain: f64| match sigma > 0.0 {
             true => Dense::Noisy(NoisyLinear::new(b, name, inputs, outputs, sigma)),
             false => {
-                let (weight, bias) = hidden_init(init, inputs, gain);
+                let (weight, bias) = hidden_init(config.init, inputs, gain);
                 Dense::Plain(Linear::new(b, name, inputs, outputs, weight, bias))
             }
         };
-        let hidden = width.map(|width| dense("hidden", trunk.width(), width, std::f64::consts::SQRT_2));
-        let out = dense("out", width.unwrap_or(trunk.width()), outputs, 1.0);
+        let hidden = width.map(|width| {
+            let layer = dense(b, "hidden", trunk.width(), width, std::f64::consts::SQRT_2);
+            (layer, Norm::new(b, "hidden_norm", config.norm, width))
+        });
+        let out = dense(b, "out", width.unwrap_or(trunk.width()), outputs, 1.0);
         Self { hidden, out, activation: trunk.activation() }
     }
 
     fn forward<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>) -> Tensor {
-        let hidden = self.hidden.as_ref().map(|layer| self.activation.apply(layer.forward(w, x, noise)));
+        let hidden = self.hidden.as_ref().map(|(layer, norm)| {
+            let x = norm.forward(w, layer.forward(w, x, noise));
+            self.activation.apply(x)
+        });
         self.out.forward(w, hidden.as_ref().unwrap_or(x), noise)
     }
 }

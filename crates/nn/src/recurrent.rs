@@ -107,7 +107,9 @@ impl Recurrent {
 /// Initial values of a recurrent layer's matrices: PyTorch draws both from U(±1/√width).
 pub(crate) fn recurrent_init(init: InitKind, width: i64) -> Init {
     match init {
-        InitKind::FanIn => Init::Uniform { fan_in: width },
+        // Gates have no rectifier: He's rule is not for them.
+        InitKind::FanIn | InitKind::He => Init::Uniform { fan_in: width },
+        InitKind::Glorot => Init::Glorot { gain: 1.0 },
         InitKind::Orthogonal => Init::Orthogonal { gain: 1.0 },
     }
 }

@@ -14,11 +14,12 @@
 //! the features; the loss is recorded from there on, by whoever computes it.
 
 use crate::input::Input;
+use crate::norm::recording;
 use crate::params::Params;
 use crate::torso::Torso;
 use playfield_core::ObsRef;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 /// How many rows make a thread worth its while.
 const LEAST: usize = 4;
@@ -113,10 +114,4 @@ impl Shards {
     pub fn grads(&self) -> Vec<&Tensor> {
         self.others[..self.took_part].iter().map(|s| s.params.grads()).collect()
     }
-}
-
-/// Whether autograd records here and now.
-fn recording() -> bool {
-    let leaf = Tensor::zeros([1], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-    (leaf + 1.0).requires_grad()
 }

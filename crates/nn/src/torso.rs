@@ -1,22 +1,37 @@
-//! What turns an observation into features.
+//! What turns an observation into features: every network's first part, chosen by `[network] torso`, each of its layers
+//! normalised by `[network] norm` before its nonlinearity.
 
-use crate::config::{Activation, InitKind, NetworkConfig, TorsoKind};
+use crate::config::{Activation, InitKind, NetworkConfig, NormKind, TorsoKind};
 use crate::conv::Conv;
+use crate::impala::Impala;
 use crate::init::Init;
 use crate::input::Input;
 use crate::linear::Linear;
-use crate::params::{Builder, Weights};
+use crate::norm::Norm;
+use crate::params::{Builder, Params, Weights};
 use playfield_core::{Dtype, EnvSpec, Error, Result};
 use tch::Tensor;
 
 /// Observations `[n, …]` to features `[n, width]`.
 #[derive(Clone, Debug)]
 pub struct Torso {
-    convs: Vec<Conv>,
-    layers: Vec<Linear>,
+    images: Images,
+    layers: Vec<(Linear, Norm)>,
     activation: Activation,
     scale: f64,
+    norm: NormKind,
     width: i64,
+}
+
+/// What takes observations as images.
+#[derive(Clone, Debug)]
+enum Images {
+    /// Nothing: observations are flat.
+    Flat,
+    /// One convolution after the other, each with a rectifier.
+    Stack(Vec<(Conv, Norm)>),
+    /// The residual network.
+    Residual(Impala),
 }
 
 /// Outputs, kernel side and stride of each convolution, and the width of the layer after them.
@@ -25,22 +40,28 @@ type Recipe = (&'static [(i64, i64, i64)], i64);
 const NIPS: Recipe = (&[(16, 8, 4), (32, 4, 2)], 256);
 const NATURE: Recipe = (&[(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512);
 
+/// Its convolutions are a room of their own.
+const IMPALA: Recipe = (&[], 256);
+
 /// The gain of an orthogonal initial weight before a rectifier.
-const GAIN: f64 = std::f64::consts::SQRT_2;
+pub(crate) const GAIN: f64 = std::f64::consts::SQRT_2;
 
 /// Initial weight and bias of a hidden layer with `fan_in` inputs.
 pub fn hidden_init(kind: InitKind, fan_in: i64, gain: f64) -> (Init, Init) {
     match kind {
         InitKind::FanIn => (Init::Uniform { fan_in }, Init::Uniform { fan_in }),
         InitKind::Orthogonal => (Init::Orthogonal { gain }, Init::Constant(0.0)),
+        InitKind::He => (Init::He { gain }, Init::Constant(0.0)),
+        // Made for layers without a rectifier: its gain there is 1.
+        InitKind::Glorot => (Init::Glorot { gain: gain.min(1.0) }, Init::Constant(0.0)),
     }
 }
 
-/// The torso that `config` means for `spec`: `auto` resolved.
+/// The torso that `config` means for `spec`: `auto` resolved, and `lstm`, whose LSTM is not the torso's part.
 pub fn resolve(config: &NetworkConfig, spec: &EnvSpec) -> TorsoKind {
     match config.torso {
-        TorsoKind::Auto if fits(NATURE.0, spec) => TorsoKind::Nature,
-        TorsoKind::Auto => TorsoKind::Mlp,
+        TorsoKind::Auto | TorsoKind::Lstm if fits(NATURE.0, spec) => TorsoKind::Nature,
+        TorsoKind::Auto | TorsoKind::Lstm => TorsoKind::Mlp,
         chosen => chosen,
     }
 }
@@ -75,9 +96,10 @@ impl Torso {
         let (recipe, name) = match resolve(config, spec) {
             TorsoKind::Nips => (NIPS, "nips"),
             TorsoKind::Nature => (NATURE, "nature"),
-            TorsoKind::Mlp | TorsoKind::Auto => {
-                let (convs, layers, width) = (Vec::new(), Vec::new(), spec.obs_len() as i64);
-                let mut torso = Self { convs, layers, activation: config.activation, scale, width };
+            TorsoKind::Impala => (IMPALA, "impala"),
+            TorsoKind::Mlp | TorsoKind::Auto | TorsoKind::Lstm => {
+                let (images, layers, width) = (Images::Flat, Vec::new(), spec.obs_len() as i64);
+                let mut torso = Self { images, layers, activation: config.activation, scale, norm: config.norm, width };
                 let (last, before) = config.hidden.split_last().unzip();
                 for (i, &outputs) in before.unwrap_or_default().iter().enumerate() {
                     torso.push(b, &format!("fc{}", i + 1), outputs, config.init);
@@ -86,26 +108,38 @@ impl Torso {
             }
         };
         if !fits(recipe.0, spec) {
+            let least = if recipe.0.is_empty() { "" } else { " of at least 36×36" };
             return Err(Error::config(format!(
-                "[network]: the {name} torso needs u8 frames of at least 36×36, and {} observes {:?} of {:?}; use torso = \"mlp\"",
+                "[network]: the {name} torso needs u8 frames{least}, and {} observes {:?} of {:?}; use torso = \"mlp\"",
                 spec.id, spec.shape, spec.dtype
             )));
         }
         let (mut h, mut w) = (spec.shape[0] as i64, spec.shape[1] as i64);
         let mut channels = (spec.obs_len() as i64) / (h * w);
-        let mut convs = Vec::new();
-        for (i, &(outputs, size, stride)) in recipe.0.iter().enumerate() {
-            let init = hidden_init(config.init, channels * size * size, GAIN);
-            convs.push(Conv::new(b, &format!("conv{}", i + 1), (channels, outputs), (size, stride), init));
-            (h, w, channels) = ((h - size) / stride + 1, (w - size) / stride + 1, outputs);
-        }
-        let torso = Self { convs, layers: Vec::new(), activation: Activation::Relu, scale, width: h * w * channels };
+        let images = if recipe.0.is_empty() {
+            let images = Images::Residual(Impala::new(b, config, channels));
+            (h, w, channels) = Impala::size(h, w);
+            images
+        } else {
+            let mut convs = Vec::new();
+            for (i, &(outputs, size, stride)) in recipe.0.iter().enumerate() {
+                let init = hidden_init(config.init, channels * size * size, GAIN);
+                let name = format!("conv{}", i + 1);
+                let conv = Conv::new(b, &name, (channels, outputs), (size, stride), init);
+                convs.push((conv, Norm::new(b, &format!("{name}_norm"), config.norm, outputs)));
+                (h, w, channels) = ((h - size) / stride + 1, (w - size) / stride + 1, outputs);
+            }
+            Images::Stack(convs)
+        };
+        let (activation, width) = (Activation::Relu, h * w * channels);
+        let torso = Self { images, layers: Vec::new(), activation, scale, norm: config.norm, width };
         Ok((torso, Some(recipe.1)))
     }
 
     fn push(&mut self, b: &mut Builder<'_>, name: &str, outputs: i64, init: InitKind) {
         let (weight, bias) = hidden_init(init, self.width, GAIN);
-        self.layers.push(Linear::new(b, name, self.width, outputs, weight, bias));
+        let layer = Linear::new(b, name, self.width, outputs, weight, bias);
+        self.layers.push((layer, Norm::new(b, &format!("{name}_norm"), self.norm, outputs)));
         self.width = outputs;
     }
 
@@ -116,7 +150,25 @@ impl Torso {
 
     /// Whether it takes observations as images.
     pub fn convolves(&self) -> bool {
-        !self.convs.is_empty()
+        !matches!(self.images, Images::Flat)
+    }
+
+    /// Whether the rows of a batch change each other's features where it learns: by batch norm.
+    pub fn mixes_rows(&self) -> bool {
+        self.norm == NormKind::Batch
+    }
+
+    /// Folds every batch norm into the layer before it: see [`norm::fold`](crate::norm::fold).
+    pub fn fold(&mut self, params: &mut Params) {
+        match &mut self.images {
+            Images::Flat => {}
+            Images::Stack(convs) => convs.iter_mut().for_each(|(conv, norm)| norm.fold(params, conv.slots())),
+            Images::Residual(impala) => impala.fold(params),
+        }
+        self.layers.iter_mut().for_each(|(layer, norm)| norm.fold(params, layer.slots()));
+        if self.norm == NormKind::Batch {
+            self.norm = NormKind::None;
+        }
     }
 
     /// How many features it yields.
@@ -126,20 +178,25 @@ impl Torso {
 
     /// Applies the torso to what [`Input::load`] returned.
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
-        let mut x = x.shallow_clone();
-        let mut scale = self.scale;
-        for conv in &self.convs {
-            x = conv.forward_scaled(w, &x, scale).relu_();
-            scale = 1.0;
-        }
+        let mut x = match &self.images {
+            Images::Flat if self.scale != 1.0 => x * self.scale,
+            Images::Flat => x.shallow_clone(),
+            Images::Stack(convs) => {
+                let (mut x, mut scale) = (x.shallow_clone(), self.scale);
+                for (conv, norm) in convs {
+                    x = norm.forward(w, conv.forward_scaled(w, &x, scale)).relu_();
+                    scale = 1.0;
+                }
+                x
+            }
+            Images::Residual(impala) => impala.forward(w, x, self.scale),
+        };
         if self.convolves() {
             // The features lie as (h, w, channel) in memory: flattened so, without a copy.
             x = x.permute([0, 2, 3, 1]).flatten(1, -1);
-        } else if scale != 1.0 {
-            x *= scale;
         }
-        for layer in &self.layers {
-            x = self.activation.apply(layer.forward(w, &x));
+        for (layer, norm) in &self.layers {
+            x = self.activation.apply(norm.forward(w, layer.forward(w, &x)));
         }
         x
     }

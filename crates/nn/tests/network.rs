@@ -8,7 +8,8 @@ use playfield_nn::config::{InitKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
 use playfield_nn::optim::{Optimizer, OptimizerConfig};
-use playfield_nn::params::to_vec;
+use playfield_nn::params::{Builder, to_vec};
+use playfield_nn::torso::Torso;
 use playfield_nn::{ActorCritic, NetworkConfig, QConfig, QNetwork};
 use rand::Rng as _;
 use serde::Deserialize;
@@ -309,6 +310,22 @@ fn frames_are_standardised_each_by_itself() {
                 assert!((f64::from(*a) - expected).abs() <= tolerance * expected.abs().max(1.0), "{a}, {expected}");
             }
         }
+    }
+}
+
+/// Policy and value with a torso each see the same frames: the first must not scale them for the second.
+#[test]
+fn a_torso_leaves_its_input_as_it_was() {
+    for torso in [TorsoKind::Mlp, TorsoKind::Nips] {
+        let (spec, config) = (pong(), network(torso, Precision::Fp32));
+        let mut rng = stream(1, "init");
+        let mut b = Builder::new(&mut rng);
+        let torso = Torso::new(&mut b, &config, &spec).unwrap();
+        let params = b.finish(Device::Cpu, Kind::Float);
+        let mut input = Input::new(&config, &spec, torso.convolves(), Device::Cpu, Kind::Float).unwrap();
+        let x = input.load(frames(2, &spec).as_ref(), 2);
+        let [first, second] = [0, 1].map(|_| no_grad(|| torso.forward(params.weights(), &x)));
+        assert_eq!(first, second, "{:?}", config.torso);
     }
 }
 

@@ -17,6 +17,10 @@ struct Golden {
     rmsprop_clipped: Vec<Vec<f32>>,
     rmsprop_centred: Vec<Vec<f32>>,
     adam: Vec<Vec<f32>>,
+    sgd: Vec<Vec<f32>>,
+    sgd_decayed: Vec<Vec<f32>>,
+    adam_decayed: Vec<Vec<f32>>,
+    rmsprop_decayed_clipped: Vec<Vec<f32>>,
 }
 
 fn golden() -> Golden {
@@ -88,6 +92,21 @@ fn clipping_by_global_norm_equals_pytorch() {
 fn adam_equals_pytorch() {
     let config = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::default() };
     check(config, 0.0, &golden().adam);
+}
+
+#[test]
+fn sgd_equals_pytorch() {
+    check(OptimizerConfig { rule: Rule::Sgd, ..OptimizerConfig::default() }, 0.0, &golden().sgd);
+}
+
+/// L2: added to the gradient, after it is clipped, and before the rule sees it.
+#[test]
+fn weight_decay_equals_pytorch() {
+    let decayed = |config| OptimizerConfig { weight_decay: 0.1, ..config };
+    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::default() };
+    check(decayed(OptimizerConfig { rule: Rule::Sgd, ..OptimizerConfig::default() }), 0.0, &golden().sgd_decayed);
+    check(decayed(adam), 0.0, &golden().adam_decayed);
+    check(decayed(torch_rmsprop(0.1)), 0.5, &golden().rmsprop_decayed_clipped);
 }
 
 /// TensorFlow's form: s starts at 1, ε inside the root. s₁ = .99 + .01·4 = 1.03, p₁ = 1 − .1·2/√(1.03 + .1); with a

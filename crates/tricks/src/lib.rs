@@ -5,6 +5,10 @@
 
 pub mod beam;
 pub mod char_rnn;
+pub mod classifier;
+pub mod data;
+pub mod distortion;
+pub mod loader;
 pub mod probe;
 pub mod scheduled_sampling;
 pub mod seq2seq;

@@ -10,6 +10,10 @@
 //! ```
 //!
 //! The last line and the first of the next turn are one pass over memory: a stripe is stepped and copied out together.
+//!
+//! With batch norm the running statistics are shared, too, as everybody's network is the same: a thread takes them before it
+//! learns, moves them by its batch, and puts them back. Who put last has the word: another thread's batch may be lost from a
+//! mean of many, but a variance is always a mean of variances (added up as gradients are, stale ones could make it negative).
 
 use crate::Config;
 use crate::config::Method;
@@ -23,8 +27,9 @@ use playfield_core::{
 };
 use playfield_hogwild::{Shared, Stripe};
 use playfield_nn::optim::{self, Step};
-use std::sync::Arc;
+use playfield_nn::params::to_vec;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What all actor-learners share.
 pub struct Common<'a> {
@@ -38,6 +43,8 @@ pub struct Common<'a> {
     pub threads: usize,
     /// Parameters and, where they are shared, statistics.
     pub shared: Shared,
+    /// Batch norm's running statistics; of a network without it, nothing.
+    pub running: Mutex<Vec<f32>>,
     /// Q-learning's target parameters.
     pub target: Arc<Target>,
     /// Over agent steps of all.
@@ -96,6 +103,11 @@ impl Common<'_> {
     fn goes_on(&self) -> bool {
         !self.stop.load(Relaxed) && self.steps.load(Relaxed) < self.goal
     }
+
+    /// A copy of the running statistics.
+    pub fn running(&self) -> Vec<f32> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Plays and learns until everybody shall stop, from where `resumed` stood if it is given. Returns where it stands then.
@@ -134,6 +146,7 @@ pub fn run(
         history.reset(&batch);
     }
     shared.look(|start, params| learner.params().take(start, params));
+    learner.params().set_running(&common.running());
     learner.params().updated();
     let mut seen = updates.load(Relaxed);
     let mut timer = PhaseTimer::default();
@@ -165,8 +178,10 @@ pub fn run(
         rollout.observe(&history);
         let learning_rate = common.learning_rate.at(steps.load(Relaxed));
         let (losses, grad_norm, lag) = timer.time("time/phase_learn_ms", || {
+            learner.params().set_running(&common.running());
             let losses = learner.learn(&rollout);
             let params = learner.params();
+            *common.running.lock().unwrap_or_else(PoisonError::into_inner) = to_vec(params.running());
             let grad_norm = optim::gradient_norm(params);
             let before = updates.fetch_add(1, Relaxed);
             let step = Step {
@@ -185,7 +200,7 @@ pub fn run(
         });
         if target_due && config.method != Method::ActorCritic {
             let [params, ..] = shared.copy();
-            common.target.renew(params);
+            common.target.renew([params, common.running()].concat());
         }
         let phases = timer.take();
         let _ = reports.send(Report::Update(i, Update { losses, grad_norm, learning_rate, lag, phases }));

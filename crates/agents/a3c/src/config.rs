@@ -208,6 +208,7 @@ impl Config {
                 ("value_coefficient", self.value_coefficient),
                 ("max_grad_norm", self.max_grad_norm),
                 ("optimizer.eps", self.optimizer.eps),
+                ("optimizer.weight_decay", self.optimizer.weight_decay),
             ],
         )
     }

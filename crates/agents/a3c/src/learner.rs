@@ -24,6 +24,9 @@ pub trait Learner: Policy + Send {
     /// The thread's copy of the parameters.
     fn params(&mut self) -> &mut Params;
 
+    /// Folds batch norm into the layers before it: for a network that only plays from now on.
+    fn fold(&mut self);
+
     /// Writes what goes on beside the parameters. To be called between two rollouts.
     fn save(&self, snapshot: &mut Snapshot);
 
@@ -89,6 +92,10 @@ impl Learner for ActorCriticLearner {
 
     fn params(&mut self) -> &mut Params {
         &mut self.player.net.params
+    }
+
+    fn fold(&mut self) {
+        self.player.net.fold();
     }
 
     fn save(&self, snapshot: &mut Snapshot) {

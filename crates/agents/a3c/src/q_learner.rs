@@ -28,19 +28,20 @@ use tch::{Kind, Tensor, no_grad};
 pub struct Target {
     /// How often they were renewed: who holds an older version takes the new one before its next rollout.
     version: AtomicU64,
-    params: Mutex<Vec<f32>>,
+    /// The flat parameters, and after them the running statistics.
+    state: Mutex<Vec<f32>>,
 }
 
 impl Target {
-    /// Renews the parameters.
-    pub fn renew(&self, params: Vec<f32>) {
-        *self.params.lock().unwrap_or_else(PoisonError::into_inner) = params;
+    /// Renews them: flat parameters, then running statistics.
+    pub fn renew(&self, state: Vec<f32>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
         self.version.fetch_add(1, Relaxed);
     }
 
-    /// A copy of the parameters.
-    pub fn params(&self) -> Vec<f32> {
-        self.params.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// A copy of them.
+    pub fn state(&self) -> Vec<f32> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -159,8 +160,11 @@ impl Learner for QLearner {
     fn begin(&mut self, steps: u64) {
         let version = self.shared_target.version.load(Relaxed);
         if version != self.version {
-            self.target.params.take(0, &self.shared_target.params());
-            self.target.params.updated();
+            let (state, target) = (self.shared_target.state(), &mut self.target.params);
+            let (params, running) = state.split_at(target.master().numel());
+            target.take(0, params);
+            target.set_running(running);
+            target.updated();
             self.version = version;
         }
         self.explorer.at(steps, &mut self.rng);
@@ -203,6 +207,10 @@ impl Learner for QLearner {
 
     fn params(&mut self) -> &mut Params {
         &mut self.online.params
+    }
+
+    fn fold(&mut self) {
+        self.online.fold();
     }
 
     fn save(&self, snapshot: &mut Snapshot) {

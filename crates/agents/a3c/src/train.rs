@@ -57,13 +57,13 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let mut spare = make(1, rng::stream(seed, "a3c/actions"))?;
     let mut optimizer = Optimizer::new(config.optimizer.clone(), spare.params());
     let resumed = run.take_resume();
-    target.renew(to_vec(spare.params().master()));
+    target.renew([to_vec(spare.params().master()), to_vec(spare.params().running())].concat());
     if let Some(snapshot) = &resumed {
         spare.params().load(snapshot)?;
         optimizer.load(spare.params(), snapshot)?;
         if config.method != Method::ActorCritic {
-            let params = snapshot.array(TARGET)?.values().filter(|p: &Vec<f32>| p.len() == target.params().len());
-            target.renew(params.ok_or_else(|| Error::checkpoint(TARGET, "of another network"))?);
+            let state = snapshot.array(TARGET)?.values().filter(|s: &Vec<f32>| s.len() == target.state().len());
+            target.renew(state.ok_or_else(|| Error::checkpoint(TARGET, "of another network"))?);
         }
     }
     let (updates, [square, mean]) = match config.shared_statistics {
@@ -76,6 +76,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         seeds: &rng::seeds(seed, "env", settings.num_envs),
         threads,
         shared: Shared::new(config.sharing, STRIPE, &to_vec(spare.params().master()), &square, &mean),
+        running: to_vec(spare.params().running()).into(),
         target: target.clone(),
         learning_rate: Schedule::linear(config.learning_rate, 0.0, horizon),
         steps: resumed.as_ref().map_or(0, |s| s.step).into(),
@@ -113,6 +114,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     })?;
     let mut spare = keeper.spare;
     spare.params().take(0, &common.shared.copy()[0]);
+    spare.params().set_running(&common.running());
     spare.params().updated();
     Ok(spare)
 }
@@ -189,13 +191,14 @@ impl Keeper {
         let mut snapshot = Snapshot { step: common.steps.load(Relaxed), ..Snapshot::default() };
         let [params, square, mean] = common.shared.copy();
         self.spare.params().take(0, &params);
+        self.spare.params().set_running(&common.running());
         self.spare.params().save(&mut snapshot);
         let (_, [own_square, own_mean]) = self.optimizer.statistics();
         let (square, mean) = if square.is_empty() { (own_square, own_mean) } else { (square, mean) };
         self.optimizer.set_statistics(common.updates.load(Relaxed), [&square, &mean]);
         self.optimizer.save(self.spare.params(), &mut snapshot);
         if common.config.method != Method::ActorCritic {
-            let target = common.target.params();
+            let target = common.target.state();
             snapshot.arrays.insert(TARGET.into(), Array::new(&[target.len()], &target));
         }
         // What wrappers learnt, for evaluation: only a lone actor-learner has any.
@@ -305,11 +308,13 @@ fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<
     if config.method == Method::ActorCritic {
         let mut player = learner(&config, &network, spec, 1, 0, rng, &Arc::default())?;
         player.params().load(snapshot)?;
+        player.fold();
         return Ok(player);
     }
     let init = &mut rng::stream(0, "a3c/init");
     let mut player = QLearner::new(&config, &network, spec, init, rng, Arc::default())?;
     player.params().load(snapshot)?;
+    player.fold();
     player.explore_by(config.exploration.evaluation);
     Ok(Box::new(player))
 }

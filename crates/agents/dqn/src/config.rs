@@ -185,6 +185,7 @@ impl Config {
                 ("noisy_sigma", self.noisy_sigma),
                 ("max_grad_norm", self.max_grad_norm),
                 ("optimizer.eps", self.optimizer.eps),
+                ("optimizer.weight_decay", self.optimizer.weight_decay),
             ],
         )?;
         check_counts(

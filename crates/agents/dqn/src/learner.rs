@@ -102,7 +102,9 @@ impl Learner {
         let target = online.duplicate();
         let optimizer = Optimizer::new(config.optimizer.clone(), &online.params);
         let device = online.params.master().device();
-        let parts = config.parts(if device == Device::Cpu { config.threads() } else { 1 });
+        // Batch norm is of the whole batch: rows that are normalised by it stay together.
+        let separable = device == Device::Cpu && !online.mixes_rows();
+        let parts = config.parts(if separable { config.threads() } else { 1 });
         let shard = |online, target, rows: Range<usize>| Shard {
             values: Values::new(&config, device),
             batch: Transitions::new(spec, rows.len()),
@@ -198,8 +200,9 @@ impl Learner {
     pub fn save_all(&self, snapshot: &mut Snapshot) {
         let Shard { online, target, .. } = &self.shards[0];
         online.params.save(snapshot);
-        let target = target.params.named(target.params.master());
-        snapshot.arrays.extend(target.into_iter().map(|(name, array)| (format!("target.{name}"), array)));
+        snapshot
+            .arrays
+            .extend(target.params.state().into_iter().map(|(name, array)| (format!("target.{name}"), array)));
         self.optimizer.save(&online.params, snapshot);
         snapshot.put("dqn.rng", &self.rng);
     }
@@ -211,11 +214,9 @@ impl Learner {
     pub fn load_all(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.load(snapshot)?;
         let arrays = snapshot.arrays.iter();
-        let named = arrays.filter_map(|(k, v)| Some((k.strip_prefix("target.")?.to_string(), v.clone()))).collect();
+        let state = arrays.filter_map(|(k, v)| Some((k.strip_prefix("target.")?.to_string(), v.clone()))).collect();
         let Shard { online, target, .. } = &mut self.shards[0];
-        let master = target.params.master().shallow_clone();
-        target.params.load_named(&named, &master)?;
-        target.params.updated();
+        target.params.load_state(&state)?;
         self.optimizer.load(&online.params, snapshot)?;
         self.rng = snapshot.get("dqn.rng")?;
         Ok(())

@@ -166,7 +166,9 @@ fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<
     tch::set_num_threads(1);
     let mut learner = Learner::new(config, &network, spec, &settings.device, 0)?;
     learner.load(snapshot)?;
-    Ok(Box::new(Actor::new(&learner, rng::stream(0, "dqn/actions"))))
+    let mut actor = Actor::new(&learner, rng::stream(0, "dqn/actions"));
+    actor.network.fold();
+    Ok(Box::new(actor))
 }
 
 fn resolve(settings: &Settings) -> Result<Settings> {

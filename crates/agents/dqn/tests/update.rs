@@ -51,6 +51,7 @@ fn config(case: &Case) -> Config {
     let optimizer = match case.rule {
         Rule::Adam => adam,
         Rule::RmsProp => OptimizerConfig { eps_inside_root: false, ..Config::default().optimizer },
+        Rule::Sgd => unreachable!("no golden case of it"),
     };
     Config {
         learning_rate: 0.01,

@@ -104,6 +104,7 @@ fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<
     tch::set_num_threads(1);
     let mut learner = Learner::new(&config, &network, spec, 1, &settings.device, 0)?;
     learner.load(snapshot)?;
+    learner.player.net.fold();
     Ok(Box::new(learner.player))
 }
 

@@ -31,4 +31,10 @@ print(json.dumps({
     "rmsprop_clipped": run(lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.99, eps=0.1), clip=0.5),
     "rmsprop_centred": run(lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.95, eps=0.01, centered=True)),
     "adam": run(lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.999), eps=1e-5)),
+    "sgd": run(lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
+    "sgd_decayed": run(lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, weight_decay=0.1)),
+    "adam_decayed": run(lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.999), eps=1e-5, weight_decay=0.1)),
+    "rmsprop_decayed_clipped": run(
+        lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.99, eps=0.1, weight_decay=0.1), clip=0.5
+    ),
 }, indent=1))

@@ -1,0 +1,101 @@
+//! The order in which examples are seen.
+//!
+//! Batch norm makes an example's output depend on the others in its batch, so that examples which always meet the same ones
+//! are always normalised alike. Ioffe and Szegedy (2015, section 4.2.1) shuffle so that they do not; the authors found about 1 % of
+//! validation accuracy in it. Gradient descent asks for the same: batches that repeat are no independent samples.
+
+use playfield_core::rng::Rng;
+use playfield_core::{Error, Result};
+use rand::seq::SliceRandom;
+use std::collections::HashSet;
+
+/// Who may meet whom in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shuffle {
+    /// Anyone, and no batch comes twice: see [`Loader::epoch`].
+    Thorough,
+    /// The rows of one shard, as of one file that is read at a time: rows `0..shard`, `shard..2·shard`, and so on. Rows are
+    /// shuffled within each shard, and shards among each other.
+    WithinShards {
+        /// Rows of a shard.
+        shard: usize,
+    },
+    /// Always the same: consecutive rows, whose batches come in a new order each epoch. For comparison.
+    Never,
+}
+
+/// Deals the rows of a data set out in batches.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    rows: usize,
+    batch_size: usize,
+    shuffle: Shuffle,
+    rng: Rng,
+    /// The batches of past epochs, each sorted.
+    seen: HashSet<Vec<usize>>,
+}
+
+/// How often an epoch is dealt anew because a batch of it has been there before.
+const DEALS: usize = 100;
+
+impl Loader {
+    /// Deals `rows` rows out in batches of `batch_size`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there are no rows, or batches or shards of none.
+    pub fn new(rows: usize, batch_size: usize, shuffle: Shuffle, rng: Rng) -> Result<Self> {
+        let counts = [("rows", rows), ("batch_size", batch_size)];
+        let shard = if let Shuffle::WithinShards { shard } = shuffle { Some(("shard", shard)) } else { None };
+        if let Some((what, _)) = counts.into_iter().chain(shard).find(|(_, count)| *count == 0) {
+            return Err(Error::config(format!("a loader with {what} = 0: it must be at least 1")));
+        }
+        Ok(Self { rows, batch_size, shuffle, rng, seen: HashSet::new() })
+    }
+
+    /// One epoch: every row exactly once, in batches of `batch_size` (the last of an epoch, or of a shard, may be smaller).
+    ///
+    /// Shuffled thoroughly, no batch holds the same rows as one of an earlier epoch. Where rows are so few that a hundred deals
+    /// find no such epoch, the last deal stands; so it does for batches of one or of all rows, which cannot be new.
+    pub fn epoch(&mut self) -> Vec<Vec<usize>> {
+        match self.shuffle {
+            Shuffle::Thorough => self.new_batches(),
+            Shuffle::WithinShards { shard } => {
+                let mut shards: Vec<Vec<usize>> = chunks(&(0..self.rows).collect::<Vec<_>>(), shard);
+                shards.shuffle(&mut self.rng);
+                shards.iter_mut().for_each(|rows| rows.shuffle(&mut self.rng));
+                shards.iter().flat_map(|rows| chunks(rows, self.batch_size)).collect()
+            }
+            Shuffle::Never => {
+                let mut batches = chunks(&(0..self.rows).collect::<Vec<_>>(), self.batch_size);
+                batches.shuffle(&mut self.rng);
+                batches
+            }
+        }
+    }
+
+    fn new_batches(&mut self) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.rows).collect();
+        let can_be_new = self.batch_size > 1 && self.batch_size < self.rows;
+        for _ in 0..DEALS {
+            order.shuffle(&mut self.rng);
+            let sorted = || {
+                order.chunks(self.batch_size).map(|batch| {
+                    let mut batch = batch.to_vec();
+                    batch.sort_unstable();
+                    batch
+                })
+            };
+            if !can_be_new || !sorted().any(|batch| self.seen.contains(&batch)) {
+                if can_be_new {
+                    self.seen.extend(sorted().collect::<Vec<_>>());
+                }
+                break;
+            }
+        }
+        chunks(&order, self.batch_size)
+    }
+}
+
+fn chunks(rows: &[usize], size: usize) -> Vec<Vec<usize>> {
+    rows.chunks(size).map(<[usize]>::to_vec).collect()
+}

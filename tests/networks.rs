@@ -1,0 +1,84 @@
+//! Every agent trains with each torso and each norm, and plays what it has learnt.
+
+mod common;
+
+use common::{checkpoints, file, refuses, succeeds};
+use playfield::core::checkpoint::read;
+
+const TORSOS: [&str; 5] = ["nature", "nips", "impala", "mlp", "lstm"];
+const NORMS: [&str; 3] = ["none", "batch", "layer"];
+
+const AGENTS: [(&str, &str); 4] = [
+    ("paac", "t_max = 4"),
+    ("a3c", "t_max = 4"),
+    ("a3c", "method = 'n_step_q'\nt_max = 4\ntarget_every_steps = 40"),
+    ("dqn", "learning_starts = 40\nreplay_capacity = 200\nbatch_size = 8\ntarget_every_steps = 20"),
+];
+
+/// Catch on a board that is large enough for DQN's convolutions.
+#[test]
+fn every_agent_trains_with_every_torso_and_norm() {
+    for (algorithm, settings) in AGENTS {
+        for (torso, norm) in TORSOS.iter().flat_map(|t| NORMS.map(|n| (*t, n))) {
+            // Q-networks have no memory.
+            if torso == "lstm" && (algorithm == "dqn" || settings.contains("method")) {
+                continue;
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let dir = dir.path();
+            let text = format!(
+                "algorithm = '{algorithm}'\nsteps = 96\n[env]\nid = 'Catch'\nnum_envs = 2\nkwargs = {{ rows = 36, columns = 36 }}\n[network]\ntorso = '{torso}'\nnorm = '{norm}'\nhidden = [16, 16]\n[{algorithm}]\nthreads = 1\n{settings}\n"
+            );
+            file(dir, "a.toml", &text);
+            succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
+            let params = read(checkpoints(&dir.join("run")).last().unwrap()).unwrap().params;
+            let named = |part: &str| params.keys().any(|name| name.contains(part));
+            assert_eq!(named("running_mean"), norm == "batch", "{algorithm}, {torso}, {norm}");
+            assert_eq!(named("norm.weight"), norm != "none", "{algorithm}, {torso}, {norm}");
+            assert_eq!(named("lstm."), torso == "lstm", "{algorithm}, {torso}, {norm}");
+            for (_, array) in params.iter().filter(|(name, _)| name.contains("running_mean")) {
+                let values = array.values::<f32>().unwrap();
+                assert!(values.iter().all(|x| x.is_finite()), "{algorithm}, {torso}");
+            }
+            let moved = params.iter().any(|(name, array)| {
+                name.contains("running_var") && array.values::<f32>().unwrap().iter().any(|&x| x != 1.0)
+            });
+            assert_eq!(moved, norm == "batch", "{algorithm}, {torso}, {norm}: statistics of what was learnt from");
+            let json = succeeds(dir, &["eval", "run", "--episodes", "1", "--json"]);
+            assert!(json.contains("mean_return"), "{json}");
+        }
+    }
+}
+
+/// With each norm, repeating the number seen is learnt as without: acting by running statistics is acting by what was learnt.
+#[test]
+fn paac_learns_with_each_norm() {
+    for norm in NORMS {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let text = format!(
+            "algorithm = 'paac'\nsteps = 4000\n[env]\nid = 'Identity'\nnum_envs = 8\n[network]\ninit = 'orthogonal'\nhidden = [32]\nnorm = '{norm}'\n[paac]\nthreads = 1\nt_max = 2\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n"
+        );
+        file(dir, "a.toml", &text);
+        succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
+        let json = succeeds(dir, &["eval", "run", "--episodes", "4", "--deterministic", "--json"]);
+        let reached = serde_json::from_str::<serde_json::Value>(&json).unwrap()["mean_return"].as_f64().unwrap();
+        assert!(reached >= 99.0, "{norm}: {reached}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (algorithm, env, network, said) in [
+        ("paac", "CartPole", "torso = 'impala'", "u8 frames"),
+        ("dqn", "CartPole", "torso = 'lstm'", "Q-networks have none"),
+        ("paac", "CartPole", "torso = 'lstm'\nshared = false", "shared = true"),
+        ("paac", "CartPole", "norm = 'group'", "group"),
+    ] {
+        let text = format!("algorithm = '{algorithm}'\nsteps = 100\n[env]\nid = '{env}'\n[network]\n{network}\n");
+        file(dir.path(), "a.toml", &text);
+        let refusal = refuses(dir.path(), &["train", "a.toml"]);
+        assert!(refusal.contains(said), "{network}: {refusal}");
+    }
+}
