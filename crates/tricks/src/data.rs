@@ -121,7 +121,8 @@ mod tests {
         };
         let mut both = [rows(&train), rows(&test)].concat();
         let mut all = rows(&digits);
-        (both.sort(), all.sort());
+        both.sort();
+        all.sort();
         assert_eq!(both, all);
     }
 
