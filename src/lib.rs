@@ -11,6 +11,7 @@ pub use playfield_core as core;
 pub use playfield_dqn as dqn;
 #[cfg(feature = "python")]
 pub use playfield_gymnasium as gymnasium;
+pub use playfield_lab as lab;
 pub use playfield_log as log;
 pub use playfield_losses as losses;
 pub use playfield_nn as nn;

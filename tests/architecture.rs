@@ -77,6 +77,15 @@ fn tricks_know_no_player() {
     assert_eq!(own, ["playfield-core", "playfield-losses", "playfield-nn"]);
 }
 
+/// The lab measures with agents and small environments: it needs neither the command line nor Python.
+#[test]
+fn the_lab_stands_below_the_command_line() {
+    let known = dependencies(&[]);
+    for stranger in ["playfield-cli", "playfield-log", "playfield-gymnasium", "pyo3"] {
+        assert!(!known["playfield-lab"].contains(stranger), "the lab sees {stranger}");
+    }
+}
+
 /// Python stands behind a default feature: without it nothing of it is left.
 #[test]
 fn a_build_without_python_has_none() {

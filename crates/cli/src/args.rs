@@ -29,6 +29,42 @@ pub enum Command {
     },
     /// Check what this machine has: libtorch, devices, Python, Atari
     Doctor,
+    /// The tricks of supervised learning: list them, explain one, measure what it does
+    Trick(Trick),
+}
+
+#[derive(Args, Debug)]
+pub struct Trick {
+    #[command(subcommand)]
+    pub command: TrickCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TrickCommand {
+    /// List all tricks
+    List,
+    /// What a trick is, where it comes from, which tests hold it
+    Show {
+        /// The trick's name
+        name: String,
+    },
+    /// Train with a trick and without it, over seeds, and say what that showed
+    #[command(after_help = "Examples:
+  playfield trick run attention
+  playfield trick run all --seeds 5      # the page docs/tricks.md: most of an hour on 2 cores")]
+    Run {
+        /// The trick's name, or `all` for every trick and a page of what they showed
+        name: String,
+        /// How many seeds; fewer than 4 cannot show anything
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        seeds: u64,
+        /// Print JSON and nothing else
+        #[arg(long)]
+        json: bool,
+        /// The folder for plots and numbers [default: tricks; of `all`, which writes tricks.md too: docs]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Args, Debug)]

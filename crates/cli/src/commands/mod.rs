@@ -4,10 +4,12 @@ mod doctor;
 mod envs;
 mod eval;
 mod train;
+mod trick;
 mod watch;
 
 pub use doctor::doctor;
 pub use envs::envs;
 pub use eval::eval;
 pub use train::train;
+pub use trick::trick;
 pub use watch::watch;

@@ -1,0 +1,173 @@
+use crate::args::{Trick as Args, TrickCommand};
+use crate::{signals, suggest};
+use indicatif::{ProgressBar, ProgressStyle};
+use playfield_core::run::Stop;
+use playfield_core::{Error, Result};
+use playfield_lab::chart::{self, number};
+use playfield_lab::page::{Circumstances, page};
+use playfield_lab::tricks::ALL;
+use playfield_lab::{Better, Outcome, Trick};
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// `playfield trick`.
+pub fn trick(args: &Args) -> Result<ExitCode> {
+    match &args.command {
+        TrickCommand::List => {
+            for trick in ALL {
+                println!("{:>2}  {:<20} {}", trick.number, trick.name, trick.about);
+            }
+            println!("\nplayfield trick show NAME says more, playfield trick run NAME measures it");
+            Ok(ExitCode::SUCCESS)
+        }
+        TrickCommand::Show { name } => {
+            show(find(name)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        TrickCommand::Run { name, seeds, json, out } => match name.as_str() {
+            "all" => all(*seeds, *json, out.as_deref().unwrap_or(Path::new("docs"))),
+            name => one(find(name)?, *seeds, *json, out.as_deref().unwrap_or(Path::new("tricks"))),
+        },
+    }
+}
+
+fn find(name: &str) -> Result<&'static Trick> {
+    ALL.iter().find(|trick| trick.name == name).ok_or_else(|| {
+        let hint = suggest::hint(name, ALL.iter().map(|t| t.name));
+        Error::config(format!("unknown trick '{name}'{hint} (`playfield trick list` shows them all)"))
+    })
+}
+
+fn show(trick: &Trick) {
+    let Trick { number, name, about, source, data, held_by, metric, better, baseline, with, .. } = trick;
+    let better = if *better == Better::Lower { "lower" } else { "higher" };
+    println!("{name}, trick {number}: {about}\n");
+    println!("source     {source}");
+    println!("tests      {}", held_by.replace("; ", "\n           "));
+    println!("data       {data}");
+    println!("measured   {metric} ({better} is better)");
+    println!("compared   {baseline}, with: {}", with.join(", "));
+    println!("measure    playfield trick run {name}");
+}
+
+fn one(trick: &Trick, seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
+    let stop = signals::listen()?;
+    let Some(outcome) = measure(trick, seeds, json, &stop)? else { return Ok(stopped(&stop)) };
+    let pictures = write(&outcome, out)?;
+    if json {
+        println!("{}", serde_json::to_string(&outcome).map_err(Error::other)?);
+    } else {
+        report(trick, &outcome);
+        println!("plot       {pictures}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every trick; what is measured when Ctrl-C comes is written down all the same.
+fn all(seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
+    let stop = signals::listen()?;
+    let mut outcomes = Vec::new();
+    for trick in ALL {
+        let Some(outcome) = measure(trick, seeds, json, &stop)? else { break };
+        write(&outcome, &out.join("tricks"))?;
+        if !json {
+            report(trick, &outcome);
+            println!();
+        }
+        outcomes.push((trick, outcome));
+    }
+    if json {
+        let outcomes: Vec<_> = outcomes.iter().map(|(_, outcome)| outcome).collect();
+        println!("{}", serde_json::to_string(&outcomes).map_err(Error::other)?);
+    }
+    let path = out.join("tricks.md");
+    if !outcomes.is_empty() {
+        let command = format!("playfield trick run all --seeds {seeds}");
+        let at = Circumstances { command: &command, date: &today(), machine: &machine() };
+        fs::write(&path, page(&outcomes, "tricks", &at)).map_err(Error::io("write", &path))?;
+        if !json {
+            println!("page       {}, {} of {} tricks", path.display(), outcomes.len(), ALL.len());
+        }
+    }
+    Ok(if outcomes.len() < ALL.len() { stopped(&stop) } else { ExitCode::SUCCESS })
+}
+
+fn stopped(stop: &Stop) -> ExitCode {
+    ExitCode::from(128 + stop.requested().unwrap_or(0) as u8)
+}
+
+fn measure(trick: &Trick, seeds: u64, json: bool, stop: &Stop) -> Result<Option<Outcome>> {
+    let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(seeds) };
+    let style = ProgressStyle::with_template("{msg:20} {bar:30} {pos}/{len} seeds, {elapsed} gone, {eta} left");
+    bar.set_style(style.map_err(Error::other)?);
+    bar.set_message(trick.name);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    let outcome = playfield_lab::run(trick, seeds, stop, &|_| bar.inc(1));
+    bar.finish_and_clear();
+    outcome
+}
+
+/// Writes the pictures and the numbers, and says where the pictures are.
+fn write(outcome: &Outcome, out: &Path) -> Result<String> {
+    fs::create_dir_all(out).map_err(Error::io("make", out))?;
+    let put = |ending: &str, bytes: &[u8]| {
+        let path = out.join(format!("{}.{ending}", outcome.name));
+        fs::write(&path, bytes).map_err(Error::io("write", &path)).map(|()| path.display().to_string())
+    };
+    put("json", &serde_json::to_vec(outcome).map_err(Error::other)?)?;
+    Ok(format!("{}, {}", put("svg", chart::svg(outcome)?.as_bytes())?, put("png", &chart::png(outcome)?)?))
+}
+
+fn report(trick: &Trick, outcome: &Outcome) {
+    let better = if outcome.better == Better::Lower { "lower" } else { "higher" };
+    println!("{}: {}", trick.name, trick.about);
+    println!("{} seeds in {:.0} s; {} ({better} is better)", outcome.seeds, outcome.seconds, outcome.metric);
+    let width = outcome.variants.iter().map(|v| v.name.chars().count()).max().unwrap_or(0).max(7);
+    println!("{:width$}  {:>8}  {:>19}  verdict", "variant", "median", "quartiles");
+    for (i, variant) in outcome.variants.iter().enumerate() {
+        let quartiles = format!("{} to {}", number(variant.quartiles.0), number(variant.quartiles.1));
+        let verdict = match (i, variant.verdict) {
+            (0, _) => "baseline".into(),
+            (_, Some((verdict, p))) => format!("{verdict} (p = {p:.3})"),
+            (_, None) => String::new(),
+        };
+        println!("{:width$}  {:>8}  {quartiles:>19}  {verdict}", variant.name, number(variant.median));
+    }
+    if outcome.seeds < 4 {
+        println!("fewer than 4 seeds: no difference, however large, can be told from chance at 5 %");
+    }
+}
+
+/// The date in UTC, as `2026-01-31` (the calendar of Howard Hinnant's `civil_from_days`).
+fn today() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let days = (now.as_secs() / 86_400) as i64 + 719_468;
+    let era_day = days.rem_euclid(146_097);
+    let year_of_era = (era_day - era_day / 1460 + era_day / 36_524 - era_day / 146_096) / 365;
+    let day_of_year = era_day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + days.div_euclid(146_097) * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|l| l.strip_prefix("model name")).and_then(|l| l.split_once(": "));
+    format!("{cores} cores of {}", model.map_or("an unnamed processor", |(_, name)| name))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_date_is_a_date() {
+        let (today, again) = (super::today(), std::process::Command::new("date").args(["-u", "+%F"]).output());
+        if let Ok(output) = again {
+            assert_eq!(today, String::from_utf8_lossy(&output.stdout).trim());
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! An experiment over seeds: in parallel, each on one math thread, but where time itself is measured.
+
+use crate::stats::{self, Verdict};
+use crate::trick::Panel;
+use crate::{Better, Trial, Trick};
+use playfield_core::run::Stop;
+use playfield_core::{Error, Result};
+use serde::Serialize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+/// What an experiment showed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// The trick's name.
+    pub name: &'static str,
+    /// What was measured, with its unit.
+    pub metric: &'static str,
+    /// Which values of the metric are the good ones.
+    pub better: Better,
+    /// How many seeds there were: 1 to this.
+    pub seeds: u64,
+    /// Wall time of all of them.
+    pub seconds: f64,
+    /// What was measured of each variant: the baseline first, then those compared with it, then those only shown.
+    pub variants: Vec<Variant>,
+    /// What the curves' axes are, where there are curves.
+    pub axes: Option<(&'static str, &'static str)>,
+    /// A curve for each variant that drew one.
+    pub curves: Vec<Curve>,
+    /// The first seed's panels of points.
+    pub panels: Vec<Panel>,
+}
+
+/// A variant's values.
+#[derive(Clone, Debug, Serialize)]
+pub struct Variant {
+    /// Its name.
+    pub name: String,
+    /// The metric, seed by seed.
+    pub values: Vec<f64>,
+    /// Their median.
+    pub median: f64,
+    /// Their quartiles.
+    pub quartiles: (f64, f64),
+    /// What the comparison with the baseline showed and how probable as much is by chance; nothing of the baseline itself, nor
+    /// of what is only shown.
+    pub verdict: Option<(Verdict, f64)>,
+}
+
+/// A variant's curve over seeds: where several drew a point at one place, their median and range.
+#[derive(Clone, Debug, Serialize)]
+pub struct Curve {
+    /// The variant.
+    pub name: String,
+    /// Of each place: x, the median of y, its smallest and its largest value.
+    pub points: Vec<[f64; 4]>,
+}
+
+/// Repeats `trick`'s experiment for the seeds 1 to `seeds`, as many at once as there are cores, and says after each how many are
+/// done. Nothing is returned where `stop` was requested: what had begun is finished first.
+///
+/// # Errors
+/// Those of the experiment, with the seed.
+pub fn run(trick: &Trick, seeds: u64, stop: &Stop, done: &(dyn Fn(usize) + Sync)) -> Result<Option<Outcome>> {
+    let start = Instant::now();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = if trick.timed { 1 } else { cores.min(seeds as usize) };
+    let (next, finished) = (AtomicUsize::new(1), AtomicUsize::new(0));
+    let trials = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        tch::set_num_threads(1);
+        while stop.requested().is_none() {
+            let seed = next.fetch_add(1, Ordering::Relaxed) as u64;
+            if seed > seeds {
+                break;
+            }
+            let mut trial = Trial::new(seed, trick.better, stop.clone());
+            let measured = (trick.run)(&mut trial).and_then(|()| trial.check(trick));
+            if let Err(error) = measured {
+                next.store(seeds as usize + 1, Ordering::Relaxed);
+                return Err(Error::other(format!("{}, seed {seed}: {error}", trick.name)));
+            }
+            trials.lock().expect("no holder panics").push(trial);
+            done(finished.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let mut trials = trials.into_inner().expect("no holder panics");
+    if stop.requested().is_some() {
+        return Ok(None);
+    }
+    trials.sort_by_key(Trial::seed);
+    Ok(Some(Outcome::new(trick, &mut trials, start.elapsed().as_secs_f64())))
+}
+
+impl Outcome {
+    fn new(trick: &Trick, trials: &mut [Trial], seconds: f64) -> Self {
+        let values = |name: &str| -> Vec<f64> {
+            let of = |trial: &Trial| trial.values.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+            trials.iter().filter_map(of).collect()
+        };
+        let baseline = values(trick.baseline);
+        let judged: Vec<_> = [trick.baseline].iter().chain(trick.with).map(|v| v.to_string()).collect();
+        let shown = trials[0].values.iter().map(|(n, _)| n.clone()).filter(|n| !judged.contains(n));
+        let variants = judged.iter().cloned().chain(shown).map(|name| {
+            let values = values(&name);
+            let verdict = trick.with.contains(&&*name).then(|| stats::verdict(&baseline, &values, trick.better));
+            let quartiles = (stats::quantile(&values, 0.25), stats::quantile(&values, 0.75));
+            Variant { median: stats::median(&values), quartiles, verdict, name, values }
+        });
+        let (variants, curves) = (variants.collect(), curves(trials));
+        let panels = std::mem::take(&mut trials[0].panels);
+        let Trick { name, metric, better, .. } = *trick;
+        Self {
+            name,
+            metric,
+            better,
+            seeds: trials.len() as u64,
+            seconds,
+            variants,
+            axes: trials[0].axes,
+            curves,
+            panels,
+        }
+    }
+}
+
+fn curves(trials: &[Trial]) -> Vec<Curve> {
+    let mut names: Vec<&String> = Vec::new();
+    for (name, _) in trials.iter().flat_map(|t| &t.curves) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let curve = |name: &String| {
+        let of_name = trials.iter().flat_map(|t| &t.curves).filter(|(n, _)| n == name);
+        let mut points: Vec<[f64; 2]> = of_name.flat_map(|(_, points)| points.iter().copied()).collect();
+        points.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        let places = points.chunk_by(|a, b| a[0] == b[0]);
+        let summary = |at: &[[f64; 2]]| {
+            let ys: Vec<f64> = at.iter().map(|p| p[1]).collect();
+            [at[0][0], stats::median(&ys), stats::quantile(&ys, 0.0), stats::quantile(&ys, 1.0)]
+        };
+        Curve { name: name.clone(), points: places.map(summary).collect() }
+    };
+    names.into_iter().map(curve).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOY: Trick = Trick {
+        number: 0,
+        name: "toy",
+        about: "",
+        source: "",
+        data: "",
+        held_by: "",
+        metric: "value",
+        better: Better::Lower,
+        baseline: "without",
+        with: &["with"],
+        timed: false,
+        run: |trial| {
+            let seed = trial.seed() as f64;
+            trial.record("shown", f64::NAN);
+            trial.record("with", seed);
+            trial.record("without", 10.0 + seed);
+            trial.point("with", 1.0, seed);
+            Ok(())
+        },
+    };
+
+    #[test]
+    fn an_outcome_is_of_all_seeds_in_their_order() {
+        let counted = AtomicUsize::new(0);
+        let count = |_| _ = counted.fetch_add(1, Ordering::Relaxed);
+        let outcome = run(&TOY, 5, &Stop::default(), &count).unwrap().unwrap();
+        let [without, with, shown] = &outcome.variants[..] else { panic!("{outcome:?}") };
+        assert_eq!((&*without.name, &*with.name, &*shown.name), ("without", "with", "shown"));
+        assert_eq!(
+            (with.values.clone(), with.median, with.quartiles),
+            (vec![1.0, 2.0, 3.0, 4.0, 5.0], 3.0, (2.0, 4.0))
+        );
+        assert_eq!(with.verdict.map(|v| v.0), Some(Verdict::Helps));
+        assert_eq!((without.verdict, shown.verdict, shown.median), (None, None, f64::INFINITY));
+        assert_eq!(outcome.curves[0].points, [[1.0, 3.0, 1.0, 5.0]]);
+        assert_eq!(counted.into_inner(), 5);
+    }
+
+    #[test]
+    fn what_fails_is_said_with_its_seed_and_what_is_not_recorded_with_its_variant() {
+        let fails = Trick { run: |t| if t.seed() == 2 { Err(Error::other("broken")) } else { TOY_RUN(t) }, ..TOY };
+        let error = run(&fails, 3, &Stop::default(), &|_| ()).unwrap_err().to_string();
+        assert!(error.contains("toy, seed 2") && error.contains("broken"), "{error}");
+        let forgets = Trick { with: &["with", "other"], ..TOY };
+        let error = run(&forgets, 1, &Stop::default(), &|_| ()).unwrap_err().to_string();
+        assert!(error.contains("'other' was recorded 0 times"), "{error}");
+    }
+
+    const TOY_RUN: fn(&mut Trial) -> Result<()> = TOY.run;
+
+    #[test]
+    fn a_stopped_experiment_says_nothing() {
+        let stop = Stop::default();
+        stop.request(2);
+        assert!(run(&TOY, 5, &stop, &|_| ()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,133 @@
+//! An experiment, and what one repetition of it records.
+
+use playfield_core::rng::{self, Rng};
+use playfield_core::run::Stop;
+use playfield_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Which values of a metric are the good ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    /// Losses, errors, steps to a goal.
+    Lower,
+    /// Accuracies, returns.
+    Higher,
+}
+
+/// A trick and the experiment that shows what it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Trick {
+    /// Its place in the list of tricks, from 1.
+    pub number: u8,
+    /// Its name on the command line, `kebab-case`.
+    pub name: &'static str,
+    /// One line: what the trick is.
+    pub about: &'static str,
+    /// The paper.
+    pub source: &'static str,
+    /// What it is measured on; says "toy" where it is.
+    pub data: &'static str,
+    /// The tests that hold the trick to its definition, `path: function`, several separated by `; `.
+    pub held_by: &'static str,
+    /// What is measured, with its unit.
+    pub metric: &'static str,
+    /// Which values of the metric are the good ones.
+    pub better: Better,
+    /// The variant without the trick.
+    pub baseline: &'static str,
+    /// The variants with it: each is compared with the baseline.
+    pub with: &'static [&'static str],
+    /// Whether time is what is measured: then nothing runs beside it, not even another seed.
+    pub timed: bool,
+    /// Measures all variants once, for one seed.
+    pub run: fn(&mut Trial) -> Result<()>,
+}
+
+/// A panel of points, each of a class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Panel {
+    /// What stands above it.
+    pub title: String,
+    /// The points.
+    pub points: Vec<[f64; 2]>,
+    /// The class of each, from 0.
+    pub classes: Vec<u8>,
+}
+
+/// One repetition of an experiment: the seed it derives everything random from, and what it records.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    seed: u64,
+    worst: f64,
+    stop: Stop,
+    pub(crate) values: Vec<(String, f64)>,
+    pub(crate) curves: Vec<(String, Vec<[f64; 2]>)>,
+    pub(crate) axes: Option<(&'static str, &'static str)>,
+    pub(crate) panels: Vec<Panel>,
+}
+
+impl Trial {
+    /// An empty record of an experiment whose good values are `better`.
+    pub fn new(seed: u64, better: Better, stop: Stop) -> Self {
+        let worst = if better == Better::Lower { f64::INFINITY } else { f64::NEG_INFINITY };
+        Self { seed, worst, stop, values: Vec::new(), curves: Vec::new(), axes: None, panels: Vec::new() }
+    }
+
+    /// The seed of this repetition.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The random stream `name` of this repetition. Variants that ask for the same name draw the same numbers.
+    pub fn rng(&self, name: &str) -> Rng {
+        rng::stream(self.seed, name)
+    }
+
+    /// What a [`Run`](playfield_core::Run) inside the experiment listens to, so that Ctrl-C ends it.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Records the metric of a variant: once each. Variants that are neither the baseline nor compared with it are shown,
+    /// not judged. What is no number (training that diverged) counts as the worst there is.
+    pub fn record(&mut self, variant: &str, value: f64) {
+        self.values.push((variant.into(), if value.is_nan() { self.worst } else { value }));
+    }
+
+    /// Adds a point to the curve of a variant. Points that are not finite are left out.
+    pub fn point(&mut self, variant: &str, x: f64, y: f64) {
+        if !(x.is_finite() && y.is_finite()) {
+            return;
+        }
+        match self.curves.iter_mut().find(|(v, _)| v == variant) {
+            Some((_, points)) => points.push([x, y]),
+            None => self.curves.push((variant.into(), vec![[x, y]])),
+        }
+    }
+
+    /// Says what the curves' axes are.
+    pub fn axes(&mut self, x: &'static str, y: &'static str) {
+        self.axes = Some((x, y));
+    }
+
+    /// Adds a panel of points, `classes[i]` being the class of point `i`. Those of the first seed are drawn.
+    pub fn scatter(&mut self, panel: &str, points: &[[f64; 2]], classes: &[u8]) {
+        self.panels.push(Panel { title: panel.into(), points: points.to_vec(), classes: classes.to_vec() });
+    }
+
+    /// Whether `trick`'s variants were all recorded, once each.
+    ///
+    /// # Errors
+    /// [`Error::Other`] naming the first that was not: a bug of the experiment.
+    pub(crate) fn check(&self, trick: &Trick) -> Result<()> {
+        for variant in [trick.baseline].iter().chain(trick.with) {
+            let times = self.values.iter().filter(|(v, _)| v == variant).count();
+            if times != 1 {
+                let name = trick.name;
+                return Err(Error::other(format!("{name}: variant '{variant}' was recorded {times} times, not once")));
+            }
+        }
+        Ok(())
+    }
+}

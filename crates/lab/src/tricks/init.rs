@@ -1,0 +1,66 @@
+//! Initial weights by each layer's size, or of one size everywhere.
+//!
+//! Six layers of tanh. Weights that do not know how many inputs are added up saturate it: what a layer puts out is ±1, and the
+//! gradient stops there. Each rule's effect is seen before any learning, in the spread of activations by depth (the curves).
+
+use crate::{Better, Trial, Trick};
+use playfield_core::Result;
+use playfield_nn::config::{Activation, InitKind};
+use playfield_tricks::classifier::{Classifier, Config, Start, train};
+use playfield_tricks::data::digits;
+use tch::Kind;
+
+const SAME: &str = "U(±.5) everywhere";
+const FAN_IN: &str = "U(±1/√fan_in)";
+
+/// The trick.
+pub const TRICK: Trick = Trick {
+    number: 1,
+    name: "init",
+    about: "initial weights within ±1/√fan_in, biases alike or 0",
+    source: "Bottou 2012, Stochastic Gradient Descent Tricks; Torch's default",
+    data: "digits (toy: 1797 images of 8×8 pixels)",
+    held_by: "crates/nn/tests/init.rs: each_rule_has_its_papers_variance_and_bound",
+    metric: "epochs to 90 % of the test set (30 at most)",
+    better: Better::Lower,
+    baseline: SAME,
+    with: &[FAN_IN],
+    timed: false,
+    run,
+};
+
+/// Where a training that does not get there is given up.
+const MOST_EPOCHS: u64 = 30;
+
+fn run(trial: &mut Trial) -> Result<()> {
+    let (data, test) = digits().split(0.2, &mut trial.rng("split"))?;
+    let (x, _) = test.tensors();
+    trial.axes("layer", "standard deviation of activations before learning");
+    for (variant, init) in [
+        (SAME, Start::Same { bound: 0.5 }),
+        (FAN_IN, Start::Rule(InitKind::FanIn)),
+        ("Glorot", Start::Rule(InitKind::Glorot)),
+        ("He", Start::Rule(InitKind::He)),
+        ("orthogonal, gain √2", Start::Rule(InitKind::Orthogonal)),
+    ] {
+        let config = Config { hidden: vec![100; 6], activation: Activation::Tanh, init, ..Config::default() };
+        let fresh = Classifier::new(&config, data.features, data.classes, trial.seed())?;
+        for (depth, y) in fresh.activations(&x).iter().enumerate() {
+            // Over rows: what a layer tells of its input, and not its bias.
+            let deviation = y.std_dim([0_i64].as_slice(), false, false).mean(Kind::Float).double_value(&[]);
+            trial.point(variant, depth as f64 + 1.0, deviation);
+        }
+        let (mut epochs, mut last) = (MOST_EPOCHS, 0);
+        train(&config, &data, trial.seed(), |p| {
+            let ended = p.epochs > last;
+            last = p.epochs;
+            if ended && p.classifier.accuracy(&test) >= 0.9 {
+                epochs = p.epochs;
+                return true;
+            }
+            p.epochs >= MOST_EPOCHS
+        })?;
+        trial.record(variant, epochs as f64);
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The tricks, one file each, in the order of the list they come from.
+
+use crate::Trick;
+
+mod attention;
+mod batch_norm;
+mod cells;
+mod depth;
+mod embedding_size;
+mod encoder;
+mod fold;
+mod init;
+mod log_softmax;
+mod reverse_source;
+mod scheduled_sampling;
+mod separate_weights;
+mod sequences;
+mod shuffling;
+
+/// All of them.
+pub const ALL: &[Trick] = &[
+    init::TRICK,
+    batch_norm::TRICK,
+    shuffling::TRICK,
+    log_softmax::TRICK,
+    embedding_size::TRICK,
+    cells::TRICK,
+    depth::TRICK,
+    encoder::TRICK,
+    attention::TRICK,
+    reverse_source::TRICK,
+    separate_weights::TRICK,
+    scheduled_sampling::TRICK,
+    fold::TRICK,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+    use std::path::Path;
+
+    #[test]
+    fn numbers_ascend_and_names_are_unique() {
+        assert!(ALL.is_sorted_by(|a, b| a.number < b.number));
+        for trick in ALL {
+            assert_eq!(ALL.iter().filter(|t| t.name == trick.name).count(), 1, "{}", trick.name);
+            assert!(!trick.with.is_empty() && !trick.with.contains(&trick.baseline), "{}", trick.name);
+        }
+    }
+
+    /// Each trick names the tests that hold it to its definition, and they are there.
+    #[test]
+    fn what_holds_each_trick_exists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for trick in ALL {
+            for test in trick.held_by.split("; ") {
+                let (file, name) = test.split_once(": ").unwrap_or_else(|| panic!("{}: '{test}'", trick.name));
+                let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+                assert!(text.contains(&format!("fn {name}(")), "{}: no {name} in {file}", trick.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Row 21: whose tokens the decoder sees while it learns.
+
+use super::sequences::{Schedule, Target, Task, accuracy, train};
+use crate::{Better, Trial, Trick};
+use playfield_core::Result;
+use playfield_nn::stack::StackConfig;
+use playfield_tricks::scheduled_sampling::Decay;
+use playfield_tricks::seq2seq::{Reading, Seq2SeqConfig};
+
+/// The experiment.
+pub const TRICK: Trick = Trick {
+    number: 21,
+    name: "scheduled-sampling",
+    about: "teacher forcing against its own tokens more and more often, by three decays; and against them from the start",
+    source: "Bengio, Vinyals, Jaitly and Shazeer 2015, Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks",
+    data: "toy: copying 8 random words of 10 after having read them, without attention",
+    held_by: "crates/tricks/tests/seq2seq.rs: epsilon_says_whose_tokens_are_seen",
+    metric: "share of words right in their place when it runs freely, after 600 updates",
+    better: Better::Higher,
+    baseline: "teacher forcing",
+    with: &["linear", "exponential", "inverse sigmoid"],
+    timed: false,
+    run,
+};
+
+fn run(trial: &mut Trial) -> Result<()> {
+    let task = Task { words: 10, length: (8, 8), target: Target::Copy };
+    for (variant, decay) in [
+        ("teacher forcing", Decay::TEACHER_FORCING),
+        ("linear", Decay::Linear { start: 1.0, slope: 1.0 / 600.0, floor: 0.25 }),
+        ("exponential", Decay::Exponential { base: 0.998 }),
+        ("inverse sigmoid", Decay::InverseSigmoid { k: 60.0 }),
+        ("always its own", Decay::Constant { epsilon: 0.0 }),
+    ] {
+        let schedule = Schedule { updates: 600, learning_rate: 3e-3, decay };
+        let stack = StackConfig { width: 64, ..StackConfig::default() };
+        let config = Seq2SeqConfig { reading: Reading::Reversed, stack, ..Seq2SeqConfig::default() };
+        let network = train(trial, variant, &config, &task, schedule)?;
+        let share = accuracy(trial, &network, &task)?;
+        trial.record(variant, share);
+    }
+    Ok(())
+}
