@@ -11,7 +11,7 @@
 //! | [`step`], [`env`] | what an environment does, alone or as a batch |
 //! | [`config`] | what the `[env]` section of a configuration says |
 //! | [`history`], [`rollout`] | how the last frames become one observation, and a few steps one update |
-//! | [`policy`], [`algorithm`] | what acts, and what trains it |
+//! | [`policy`], [`algorithm`], [`play`](mod@play) | what acts, what trains it, and what it is worth |
 //! | [`run`], [`metrics`], [`checkpoint`] | what training leaves on disk |
 //! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
 
@@ -22,6 +22,7 @@ pub mod env;
 mod error;
 pub mod history;
 pub mod metrics;
+pub mod play;
 pub mod policy;
 pub mod resume;
 pub mod rng;
@@ -39,6 +40,7 @@ pub use env::{Env, EnvFactory, EnvSource, Image, State, VecEnv};
 pub use error::{Error, Result};
 pub use history::History;
 pub use metrics::Sink;
+pub use play::play;
 pub use policy::{Mode, Policy};
 pub use rollout::Rollout;
 pub use run::Run;

@@ -249,9 +249,13 @@ impl Classifier {
 
     /// Makes one step on a batch, `x` `[n, features]` and `labels` `[n]`. Returns the mean cross-entropy before it.
     pub fn step(&mut self, x: &Tensor, labels: &Tensor, learning_rate: f64) -> f64 {
+        self.step_by(x, learning_rate, |logits| softmax::cross_entropy(logits, labels))
+    }
+
+    /// The same by any loss of the logits, `[n, classes]` to `[n]`. Returns its mean.
+    pub fn step_by(&mut self, x: &Tensor, learning_rate: f64, loss: impl FnOnce(&Tensor) -> Tensor) -> f64 {
         let Self { params, layers, optimizer, rng } = self;
-        let logits = layers.forward(params.weights(), x, Some(rng), &mut |_| {});
-        let loss = softmax::cross_entropy(&logits, labels).mean(Kind::Float);
+        let loss = loss(&layers.forward(params.weights(), x, Some(rng), &mut |_| {})).mean(Kind::Float);
         params.backward(&loss);
         optimizer.step(params, learning_rate, 0.0);
         loss.double_value(&[])

@@ -1,4 +1,4 @@
-//! Labelled data, small enough to be held in memory whole; and the one set that playfield ships.
+//! Labelled data, small enough to be held in memory whole; and the two sets that playfield ships.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
@@ -36,6 +36,31 @@ pub fn digits() -> Dataset {
         labels.push(i64::from(record[FEATURES]));
     }
     Dataset { inputs, labels, features: FEATURES, classes: 10 }
+}
+
+/// What people heard in a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sentiment {
+    /// Praise: a mean rating of 1 or more, of −4 to 4.
+    Positive,
+    /// Blame: −1 or less.
+    Negative,
+    /// Neither, or not clear.
+    Mixed,
+}
+
+/// 3708 sentences of product reviews in ASCII, each with its sentiment: 1514 positive, 941 negative.
+///
+/// Hutto and Gilbert 2014, *VADER*, whose sentences are from the reviews of Hu and Liu 2004 (MIT); `data/reviews.py` wrote the
+/// file and says how. Small for a language model, and all of one kind.
+pub fn reviews() -> Vec<(Sentiment, &'static str)> {
+    let line = |line: &'static str| match line.split_once('\t') {
+        Some(("+", text)) => (Sentiment::Positive, text),
+        Some(("-", text)) => (Sentiment::Negative, text),
+        Some((_, text)) => (Sentiment::Mixed, text),
+        None => (Sentiment::Mixed, line),
+    };
+    include_str!("../data/reviews.txt").lines().map(line).collect()
 }
 
 impl Dataset {
@@ -124,6 +149,17 @@ mod tests {
         both.sort();
         all.sort();
         assert_eq!(both, all);
+    }
+
+    #[test]
+    fn the_reviews_are_whole() {
+        let reviews = reviews();
+        let count = |wanted| reviews.iter().filter(|(sentiment, _)| *sentiment == wanted).count();
+        let counts = [Sentiment::Positive, Sentiment::Negative, Sentiment::Mixed].map(count);
+        assert_eq!(counts, [1514, 941, 1253]);
+        assert!(reviews.iter().all(|(_, text)| !text.is_empty() && text.is_ascii()));
+        let heard = reviews.iter().find(|(_, text)| text.contains("works great")).unwrap();
+        assert_eq!(heard.0, Sentiment::Positive, "{}", heard.1);
     }
 
     #[test]

@@ -2,9 +2,7 @@ use crate::args::Eval;
 use crate::experiment::Experiment;
 use crate::{Registry, folder};
 use indicatif::ProgressBar;
-use playfield_core::{
-    Actions, EnvFactory, EpisodeEnd, Error, History, Mode, Policy, Result, Snapshot, StepBatch, VecEnv, rng,
-};
+use playfield_core::{EnvFactory, EpisodeEnd, Error, Mode, Result, Snapshot, VecEnv, play, rng};
 use playfield_wrappers::Factory;
 use serde::Serialize;
 use std::process::ExitCode;
@@ -71,42 +69,6 @@ pub(super) fn freeze_statistics(env: &mut dyn VecEnv, snapshot: &Snapshot) -> Re
     }
 }
 
-/// Plays `episodes` episodes. Environment `i` plays numbers `i`, `i + n`, …, decided beforehand: taking the first to end
-/// would favour short episodes.
-fn play(
-    env: &mut dyn VecEnv,
-    policy: &mut dyn Policy,
-    mode: Mode,
-    episodes: usize,
-    mut ended: impl FnMut(),
-) -> Result<Vec<EpisodeEnd>> {
-    let (spec, n) = (env.spec().clone(), env.num_envs());
-    let mut batch = StepBatch::new(&spec, n);
-    let mut history = History::new(&spec, n);
-    let mut actions = Actions::zeros(&spec.actions, n);
-    let mut ends = vec![None; episodes];
-    let mut next: Vec<usize> = (0..n).collect();
-    env.reset(&mut batch)?;
-    history.reset(&batch);
-    while ends.iter().any(Option::is_none) {
-        policy.act(history.observations(), mode, &mut actions)?;
-        env.step(&actions, &mut batch)?;
-        history.push(&batch);
-        for (end, next) in batch.episode.iter().zip(&mut next) {
-            if let Some(end) = *end {
-                if let Some(place) = ends.get_mut(*next) {
-                    *place = Some(end);
-                    ended();
-                }
-                *next += n;
-            }
-        }
-        let done: Vec<_> = (0..n).map(|i| batch.done(i)).collect();
-        policy.episodes_ended(&done);
-    }
-    Ok(ends.into_iter().flatten().collect())
-}
-
 fn report(ends: &[EpisodeEnd]) -> Report {
     let n = ends.len() as f64;
     let returns: Vec<f64> = ends.iter().map(|e| e.reward).collect();
@@ -125,63 +87,13 @@ fn report(ends: &[EpisodeEnd]) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, Step};
 
-    /// Environment 0's episodes last one step and pay 1, environment 1's three steps and pay 10.
-    struct Uneven {
-        spec: EnvSpec,
-        age: u64,
-    }
-
-    impl VecEnv for Uneven {
-        fn spec(&self) -> &EnvSpec {
-            &self.spec
-        }
-        fn num_envs(&self) -> usize {
-            2
-        }
-        fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
-            batch.clear();
-            Ok(())
-        }
-        fn send(&mut self, _actions: &Actions) -> Result<()> {
-            self.age += 1;
-            Ok(())
-        }
-        fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
-            batch.clear();
-            for (i, length) in [1, 3].into_iter().enumerate() {
-                if self.age.is_multiple_of(length) {
-                    batch.set(i, Step { terminated: true, ..Step::default() });
-                    batch.episode[i] = Some(EpisodeEnd { reward: [1.0, 10.0][i], length });
-                }
-            }
-            Ok(())
-        }
-    }
-
-    struct Idle;
-
-    impl Policy for Idle {
-        fn act(&mut self, _obs: &Obs, _mode: Mode, _actions: &mut Actions) -> Result<()> {
-            Ok(())
-        }
-        fn seed(&mut self, _seed: u64) {}
-    }
-
-    /// Counting whatever ends first would give three episodes of 1 and one of 10.
     #[test]
-    fn short_episodes_are_not_favoured() {
-        let actions = ActionSpace::Discrete { n: 2 };
-        let spec =
-            EnvSpec { id: "u".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
-        let mut counted = 0;
-        let ends = play(&mut Uneven { spec, age: 0 }, &mut Idle, Mode::Greedy, 4, || counted += 1).unwrap();
-        let r = report(&ends);
-        assert_eq!((r.returns, counted), (vec![1.0, 10.0, 1.0, 10.0], 4));
+    fn a_report_has_the_mean_and_deviation_of_all_episodes() {
+        let r = report(&[1.0, 10.0, 1.0, 10.0].map(|reward| EpisodeEnd { reward, length: 2 }));
         assert_eq!(
-            (r.mean_return, r.std_return, r.min_return, r.max_return, r.mean_length),
-            (5.5, 4.5, 1.0, 10.0, 2.0)
+            (r.mean_return, r.std_return, r.min_return, r.max_return, r.mean_length, r.episodes),
+            (5.5, 4.5, 1.0, 10.0, 2.0, 4)
         );
     }
 }

@@ -2,35 +2,66 @@
 
 use crate::Trick;
 
+mod agents;
 mod attention;
 mod batch_norm;
+mod beam_search;
 mod cells;
+mod char_features;
 mod depth;
+mod distillation;
+mod dropout;
 mod embedding_size;
 mod encoder;
+mod exploration;
 mod fold;
+mod forget_bias;
+mod frame_skip;
+mod history;
 mod init;
 mod log_softmax;
+mod peephole;
+mod perplexity;
+mod random_search;
+mod replay;
 mod reverse_source;
 mod scheduled_sampling;
 mod separate_weights;
 mod sequences;
+mod series;
 mod shuffling;
+mod skip;
+mod synchronous;
 
 /// All of them.
 pub const ALL: &[Trick] = &[
     init::TRICK,
+    forget_bias::TRICK,
+    perplexity::TRICK,
+    distillation::TRICK,
+    random_search::TRICK,
+    dropout::UPWARDS,
+    dropout::RECURRENT,
     batch_norm::TRICK,
     shuffling::TRICK,
+    skip::TRICK,
+    peephole::TRICK,
     log_softmax::TRICK,
     embedding_size::TRICK,
     cells::TRICK,
     depth::TRICK,
     encoder::TRICK,
     attention::TRICK,
+    beam_search::TRICK,
     reverse_source::TRICK,
     separate_weights::TRICK,
     scheduled_sampling::TRICK,
+    char_features::TRICK,
+    exploration::TRICK,
+    frame_skip::TRICK,
+    history::TRICK,
+    replay::TRICK,
+    synchronous::TRICK,
     fold::TRICK,
 ];
 

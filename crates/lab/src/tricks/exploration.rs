@@ -1,0 +1,50 @@
+//! Row 23: actor-learners that all explore alike, or each in its own way.
+
+use super::agents::{recipe, train};
+use crate::{Better, Trial, Trick};
+use playfield_core::Result;
+use toml::Value;
+
+const ONE: &str = "one ε, .1";
+const THREE: &str = "each .1, .01 or .5";
+const RANGE: &str = "drawn again and again from [.01, .5]";
+
+/// The experiment.
+pub const TRICK: Trick = Trick {
+    number: 23,
+    name: "exploration",
+    about: "agents side by side, each with an ε of its own, drawn from a law",
+    source: "Mnih et al. 2016, section 5.1, for three values; the list itself for a bounded law that is sampled regularly",
+    data: "Catch (toy game in frames), n-step Q-learning by 4 threads, 60,000 steps",
+    held_by: "crates/agents/a3c/tests/q_learner.rs: threads_draw_their_epsilon_by_the_papers_law; crates/agents/a3c/tests/q_learner.rs: or_draw_it_again_and_again_from_a_range",
+    metric: "mean return of 50 greedy episodes",
+    better: Better::Higher,
+    baseline: ONE,
+    with: &[THREE, RANGE],
+    timed: false,
+    run,
+};
+
+const STEPS: u64 = 60_000;
+
+fn run(trial: &mut Trial) -> Result<()> {
+    trial.axes("agent steps of all threads", "return while exploring, mean of 100 episodes");
+    let list = |values: &[f64]| Value::from(values.to_vec());
+    for (variant, key, value) in [
+        (ONE, "ends", list(&[0.1, 0.1, 0.1])),
+        (THREE, "ends", list(&[0.1, 0.01, 0.5])),
+        (RANGE, "range", list(&[0.01, 0.5])),
+    ] {
+        let changes = [
+            ("", "steps", Value::from(STEPS as i64)),
+            ("a3c.exploration", "anneal_steps", 15_000.into()),
+            ("a3c.exploration", key, value),
+        ];
+        let recipe = recipe(include_str!("../../../../configs/a3c/catch-q.toml"), &changes)?;
+        let mut trained = train(trial, &recipe, None)?;
+        trained.draw(trial, variant, STEPS, 1.0);
+        let mean = trained.greedy(trial.seed(), 50)?;
+        trial.record(variant, mean);
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Row 26: learning again from what happened before, and from what surprised.
+
+use super::agents::{recipe, train};
+use crate::{Better, Trial, Trick};
+use playfield_core::Result;
+use toml::Value;
+
+const NONE: &str = "none: the last 256 transitions";
+const UNIFORM: &str = "uniform";
+const PRIORITISED: &str = "prioritised";
+
+/// The experiment.
+pub const TRICK: Trick = Trick {
+    number: 26,
+    name: "replay",
+    about: "transitions are kept and learnt from many times; those with a large error more often",
+    source: "Lin 1992; Mnih et al. 2015; Schaul et al. 2016",
+    data: "CartPole, DQN, 50,000 steps",
+    held_by: "crates/replay/tests/ring.rs: equals_a_list_of_everything; crates/replay/tests/prioritized.rs: draws_follow_the_probabilities",
+    metric: "mean raw return of the last 100 episodes (500 at most)",
+    better: Better::Higher,
+    baseline: NONE,
+    with: &[UNIFORM, PRIORITISED],
+    timed: false,
+    run,
+};
+
+const STEPS: u64 = 50_000;
+
+fn run(trial: &mut Trial) -> Result<()> {
+    trial.axes("agent steps", "return, mean of 100 episodes");
+    for (variant, capacity, prioritised) in [(NONE, 256, false), (UNIFORM, 50_000, false), (PRIORITISED, 50_000, true)]
+    {
+        let changes = [
+            ("", "steps", Value::from(STEPS as i64)),
+            ("network", "hidden", Value::from(vec![64, 64])),
+            // As many steps as the smallest memory holds lie between two rounds of updates.
+            ("dqn", "learning_starts", 256.into()),
+            ("dqn", "replay_capacity", capacity.into()),
+            ("dqn", "prioritized", prioritised.into()),
+        ];
+        let recipe = recipe(include_str!("../../../../configs/dqn/cartpole.toml"), &changes)?;
+        let trained = train(trial, &recipe, None)?;
+        trained.draw(trial, variant, STEPS, 1.0);
+        trial.record(variant, trained.lately(STEPS));
+    }
+    Ok(())
+}
