@@ -43,8 +43,8 @@ fn run(trial: &mut Trial) -> Result<()> {
     let least = both.iter().map(|(_, trained)| last(trained)).fold(f64::INFINITY, f64::min);
     for (variant, trained) in &both {
         let at = |seconds: f64| {
-            let before = trained.episodes.iter().filter(|e| e.elapsed.as_secs_f64() <= seconds);
-            trained.lately(before.last().map_or(0, |e| e.step))
+            let mut before = trained.episodes.iter().filter(|e| e.elapsed.as_secs_f64() <= seconds);
+            trained.lately(before.next_back().map_or(0, |e| e.step))
         };
         trial.record(&format!("{variant}, at equal time"), at(least));
         for half in 1..=(2.0 * last(trained)) as u64 {
