@@ -1,7 +1,7 @@
 use playfield_actor_critic::Objective;
 use playfield_core::algorithm::{check_counts, check_shares, check_sizes};
 use playfield_core::rng::Rng;
-use playfield_core::{Error, Result};
+use playfield_core::{Error, Result, Schedule};
 use playfield_hogwild::Sharing;
 use playfield_nn::optim::OptimizerConfig;
 use rand::RngExt as _;
@@ -117,6 +117,9 @@ pub struct Config {
     pub anneal_steps: u64,
     /// Weight of the policy's entropy.
     pub entropy_coefficient: f64,
+    /// What is left of that weight once the learning rate has fallen, as a share of its start: 1: all, as published; less: it
+    /// falls along, so that a policy that has stopped searching plays as well as it can.
+    pub entropy_floor: f64,
     /// Weight of the squared error of the value: the paper's half of a half.
     pub value_coefficient: f64,
     /// Whether the loss sums over a rollout's steps, as published, or averages over them.
@@ -146,6 +149,7 @@ impl Default for Config {
             learning_rate: 7e-4,
             anneal_steps: 0,
             entropy_coefficient: 0.01,
+            entropy_floor: 1.0,
             value_coefficient: 0.25,
             sum_over_time: true,
             max_grad_norm: 40.0,
@@ -168,6 +172,11 @@ impl Config {
             sum_over_time: self.sum_over_time,
             normalise_advantage: false,
         }
+    }
+
+    /// The weight of the policy's entropy, by agent steps.
+    pub fn entropy(&self) -> Schedule {
+        Schedule::linear(self.entropy_coefficient, self.entropy_coefficient * self.entropy_floor, self.anneal_steps)
     }
 
     /// How many actor-learners there are for `envs` environments.
@@ -196,6 +205,7 @@ impl Config {
             &[
                 ("gamma", self.gamma),
                 ("gae_lambda", self.gae_lambda),
+                ("entropy_floor", self.entropy_floor),
                 ("optimizer.decay", self.optimizer.decay),
                 ("optimizer.beta1", self.optimizer.beta1),
             ],

@@ -5,7 +5,7 @@ use crate::config::Method;
 use crate::q_learner::{QLearner, Target};
 use playfield_actor_critic::{Objective, Player};
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Mode, Obs, ObsRef, Policy, Result, Rollout, Snapshot, rng};
+use playfield_core::{Actions, EnvSpec, Mode, Obs, ObsRef, Policy, Result, Rollout, Schedule, Snapshot, rng};
 use playfield_nn::{ActorCritic, NetworkConfig, Params};
 use std::sync::Arc;
 
@@ -55,7 +55,8 @@ pub fn learner(
     Ok(match config.method {
         Method::ActorCritic => {
             let net = ActorCritic::new(network, spec, "cpu", init)?;
-            Box::new(ActorCriticLearner { player: Player::new(net, n, rng), objective: config.objective() })
+            let (player, entropy) = (Player::new(net, n, rng), config.entropy());
+            Box::new(ActorCriticLearner { player, objective: config.objective(), entropy })
         }
         _ => Box::new(QLearner::new(config, network, spec, init, rng, target.clone())?),
     })
@@ -65,6 +66,8 @@ pub fn learner(
 struct ActorCriticLearner {
     player: Player,
     objective: Objective,
+    /// The weight of the policy's entropy.
+    entropy: Schedule,
 }
 
 impl Policy for ActorCriticLearner {
@@ -82,6 +85,10 @@ impl Policy for ActorCriticLearner {
 }
 
 impl Learner for ActorCriticLearner {
+    fn begin(&mut self, steps: u64) {
+        self.objective.entropy_coefficient = self.entropy.at(steps);
+    }
+
     fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
         self.player.final_value(obs, i)
     }

@@ -46,11 +46,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// Where an environment fails (or panics), naming the actor-learner, after the others have stopped and what they had learnt
 /// was saved; where the disk fails, or the loss is no longer finite.
 pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
-    let (config, network) = configs(settings)?;
+    let (mut config, network) = configs(settings)?;
+    if config.anneal_steps == 0 {
+        config.anneal_steps = run.steps();
+    }
     let (spec, seed, threads) = (factory.spec(), run.seed(), config.threads(settings.num_envs)?);
     // Each actor-learner computes on one core.
     tch::set_num_threads(1);
-    let horizon = if config.anneal_steps == 0 { run.steps() } else { config.anneal_steps };
     on_the_processor(settings)?;
     let (n, target) = (settings.num_envs / threads, Arc::new(Target::default()));
     let make = |n, rng| learner(&config, &network, spec, n, seed, rng, &target);
@@ -78,7 +80,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         shared: Shared::new(config.sharing, STRIPE, &to_vec(spare.params().master()), &square, &mean),
         running: to_vec(spare.params().running()).into(),
         target: target.clone(),
-        learning_rate: Schedule::linear(config.learning_rate, 0.0, horizon),
+        learning_rate: Schedule::linear(config.learning_rate, 0.0, config.anneal_steps),
         steps: resumed.as_ref().map_or(0, |s| s.step).into(),
         goal: run.steps(),
         updates: updates.into(),

@@ -48,6 +48,7 @@ fn a_lone_actor_learner_is_paac() {
         anneal_steps = 10_000
         max_grad_norm = 0.5
         entropy_coefficient = 0.02
+        entropy_floor = 0.1
     };
     let dir = tempfile::tempdir().unwrap();
     let [paac, a3c] = ["paac", "a3c"].map(|name| dir.path().join(name));

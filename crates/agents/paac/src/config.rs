@@ -22,6 +22,9 @@ pub struct Config {
     pub learning_rate_floor: f64,
     /// Weight of the policy's entropy. The paper: .01.
     pub entropy_coefficient: f64,
+    /// What is left of that weight once the learning rate has fallen, as a share of its start: 1: all, as published; less: it
+    /// falls along, so that a policy that has stopped searching plays as well as it can.
+    pub entropy_floor: f64,
     /// Weight of the squared error of the value.
     pub value_coefficient: f64,
     /// Whether the loss sums over a rollout's steps (and averages over environments), as the authors' does, or averages
@@ -47,6 +50,7 @@ impl Default for Config {
             anneal_steps: 0,
             learning_rate_floor: 0.0,
             entropy_coefficient: 0.02,
+            entropy_floor: 1.0,
             value_coefficient: 0.25,
             sum_over_time: true,
             max_grad_norm: 3.0,
@@ -86,6 +90,7 @@ impl Config {
                 ("gamma", self.gamma),
                 ("gae_lambda", self.gae_lambda),
                 ("learning_rate_floor", self.learning_rate_floor),
+                ("entropy_floor", self.entropy_floor),
                 ("optimizer.decay", self.optimizer.decay),
                 ("optimizer.beta1", self.optimizer.beta1),
             ],

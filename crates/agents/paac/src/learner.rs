@@ -38,6 +38,11 @@ impl Learner {
         Ok(Self { player, objective: config.objective(), optimizer, max_grad_norm: config.max_grad_norm })
     }
 
+    /// Weighs the policy's entropy by `coefficient` from now on.
+    pub fn set_entropy_coefficient(&mut self, coefficient: f64) {
+        self.objective.entropy_coefficient = coefficient;
+    }
+
     /// Learns from a full rollout, at `learning_rate`. Returns its losses, and the gradient's global norm before clipping.
     pub fn update(&mut self, rollout: &Rollout, learning_rate: f64) -> (Losses, f64) {
         let losses = self.player.learn(rollout, &self.objective);

@@ -30,6 +30,8 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let horizon = if config.anneal_steps == 0 { run.steps() } else { config.anneal_steps };
     let floor = config.learning_rate * config.learning_rate_floor;
     let learning_rate = Schedule::linear(config.learning_rate, floor, horizon);
+    let entropy = config.entropy_coefficient;
+    let entropy = Schedule::linear(entropy, entropy * config.entropy_floor, horizon);
 
     let mut env = factory.vec(&rng::seeds(run.seed(), "env", n))?;
     let mut learner = Learner::new(&config, &network, spec, n, &settings.device, run.seed())?;
@@ -51,6 +53,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let mut timer = PhaseTimer::default();
 
     while run.goes_on(step) {
+        learner.set_entropy_coefficient(entropy.at(step));
         rollout.clear();
         while !rollout.is_full() {
             rollout.observe(&history);
