@@ -29,8 +29,48 @@ pub enum Command {
     },
     /// Check what this machine has: libtorch, devices, Python, Atari
     Doctor,
+    /// Search for good settings: many runs with settings drawn at random, hopeless ones given up
+    #[command(after_help = crate::commands::advice())]
+    Sweep(Sweep),
     /// The tricks of supervised learning: list them, explain one, measure what it does
     Trick(Trick),
+}
+
+#[derive(Args, Debug)]
+pub struct Sweep {
+    /// The experiment: a TOML file
+    #[arg(required_unless_present = "resume")]
+    pub config: Option<PathBuf>,
+    /// Go on with the sweep in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "param", "env", "steps", "set", "dir", "seed", "keep"])]
+    pub resume: Option<PathBuf>,
+    /// A setting to search, as often as there are settings: uniformly, or with `:log` on a logarithmic scale
+    #[arg(long, value_name = "KEY=LOW..HIGH[:log]", required_unless_present = "resume")]
+    pub param: Vec<String>,
+    /// How many trials [default: 20]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub trials: Option<usize>,
+    /// How many at a time, each on its share of the cores [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub jobs: Option<usize>,
+    /// At an eighth, a quarter and a half of its steps a trial goes on if it is among the best 1/N so far
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100))]
+    pub keep: usize,
+    /// The seed from which the settings are drawn (runs have that of the experiment)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Train on another environment than the file says
+    #[arg(long, value_name = "ID")]
+    pub env: Option<String>,
+    /// Agent steps of each trial
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub steps: Option<u64>,
+    /// Change a setting of all trials
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The sweep's folder [default: the next free one of sweeps/<file>-<n>]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -84,6 +84,16 @@ impl Experiment {
     }
 }
 
+/// The complete path of the setting that `key` means in a complete experiment, and its value there.
+///
+/// # Errors
+/// [`Error::Config`] where there is no such setting, or several.
+pub fn setting(table: &Table, key: &str, registry: &Registry) -> Result<(String, Value)> {
+    let path = find(key, &known(algorithm(table, &[], registry)?)?)?;
+    let value = path.split('.').try_fold(&Value::Table(table.clone()), |at, part| at.get(part)).cloned();
+    value.map(|value| (path.clone(), value)).ok_or_else(|| Error::config(format!("`{path}` has no value")))
+}
+
 /// The algorithm that the file names, or a `--set algorithm=…`.
 fn algorithm(table: &Table, sets: &[String], registry: &Registry) -> Result<&'static Algorithm> {
     let set = sets.iter().rev().find_map(|s| s.strip_prefix("algorithm="));

@@ -146,7 +146,7 @@ fn check(path: &Path) -> Result<()> {
 }
 
 /// Makes the first `parent/<name>-<n>` that does not exist. Two processes never get the same.
-fn next_free(parent: &Path, name: &str) -> Result<PathBuf> {
+pub fn next_free(parent: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     for n in 1.. {
         let path = parent.join(format!("{name}-{n}"));

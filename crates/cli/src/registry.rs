@@ -77,6 +77,7 @@ impl Registry {
             Command::Watch(args) => commands::watch(&self, args),
             Command::Envs { filter } => commands::envs(&self, filter.as_deref()),
             Command::Doctor => commands::doctor(),
+            Command::Sweep(args) => commands::sweep(&self, args),
             Command::Trick(args) => commands::trick(args),
         };
         result.unwrap_or_else(|error| {

@@ -46,16 +46,63 @@ pub fn svg(outcome: &Outcome) -> Result<String> {
 /// # Errors
 /// As [`svg`].
 pub fn png(outcome: &Outcome) -> Result<Vec<u8>> {
-    let (width, height) = (WIDTH, height(outcome));
-    let mut pixels = vec![0; (width * height * 3) as usize];
-    draw(&BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area(), outcome)?;
+    encode(height(outcome), |area| draw(area, outcome))
+}
+
+/// Panels of points in rows of three, under a title, as SVG.
+///
+/// # Errors
+/// As [`svg`].
+pub fn panels_svg(title: &str, panels: &[Panel]) -> Result<String> {
+    let mut text = String::new();
+    let size = (WIDTH, 30 + panels_height(panels));
+    draw_panels(&SVGBackend::with_string(&mut text, size).into_drawing_area(), title, panels)?;
+    Ok(text)
+}
+
+/// The same as PNG.
+///
+/// # Errors
+/// As [`svg`].
+pub fn panels_png(title: &str, panels: &[Panel]) -> Result<Vec<u8>> {
+    encode(30 + panels_height(panels), |area| draw_panels(area, title, panels))
+}
+
+/// The PNG of what is drawn on a fresh area.
+fn encode(height: u32, draw: impl FnOnce(&Area<'_, BitMapBackend<'_>>) -> Result<()>) -> Result<Vec<u8>> {
+    let mut pixels = vec![0; (WIDTH * height * 3) as usize];
+    draw(&BitMapBackend::with_buffer(&mut pixels, (WIDTH, height)).into_drawing_area())?;
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    let mut encoder = png::Encoder::new(&mut bytes, WIDTH, height);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header().map_err(Error::other)?;
     writer.write_image_data(&pixels).map_err(Error::other)?;
     writer.finish().map_err(Error::other)?;
     Ok(bytes)
+}
+
+fn draw_panels<B: DrawingBackend>(area: &Area<'_, B>, title: &str, panels: &[Panel]) -> Result<()> {
+    register_font();
+    let drawn = || -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+        area.fill(&WHITE)?;
+        let (head, rest) = area.split_vertically(30);
+        head.draw(&Text::new(title.to_string(), (12, 8), ("sans-serif", 16).into_font().color(&INK)))?;
+        grid(&rest, panels)?;
+        area.present()
+    };
+    drawn().map_err(|error| Error::other(format!("the chart '{title}' cannot be drawn: {error}")))
+}
+
+fn grid<B: DrawingBackend>(
+    area: &Area<'_, B>,
+    panels: &[Panel],
+) -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let rows = panels.len().div_ceil(3).max(1);
+    area.split_evenly((rows, 3)).iter().zip(panels).try_for_each(|(place, panel)| scatter(place, panel))
+}
+
+fn panels_height(panels: &[Panel]) -> u32 {
+    panels.len().div_ceil(3) as u32 * PANEL
 }
 
 /// Panels stand in rows of three.
@@ -66,15 +113,19 @@ fn strip_height(outcome: &Outcome) -> u32 {
 }
 
 fn height(outcome: &Outcome) -> u32 {
-    30 + strip_height(outcome) + outcome.panels.len().div_ceil(3) as u32 * PANEL
+    30 + strip_height(outcome) + panels_height(&outcome.panels)
 }
 
-fn draw<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Result<()> {
+fn register_font() {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
         // Fails where the bytes are no font: then every text would, and says so.
         let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular());
     });
+}
+
+fn draw<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Result<()> {
+    register_font();
     let drawn = || -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         area.fill(&WHITE)?;
         let (head, rest) = area.split_vertically(30);
@@ -92,10 +143,7 @@ fn draw<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Result<()> 
             strip(&left, outcome)?;
             curves(&right, outcome)?;
         }
-        let rows = outcome.panels.len().div_ceil(3);
-        for (place, panel) in below.split_evenly((rows.max(1), 3)).iter().zip(&outcome.panels) {
-            scatter(place, panel)?;
-        }
+        grid(&below, &outcome.panels)?;
         area.present()
     };
     drawn().map_err(|error| Error::other(format!("the chart of {} cannot be drawn: {error}", outcome.name)))
@@ -256,13 +304,36 @@ fn scatter<B: DrawingBackend>(
     area: &Area<'_, B>,
     panel: &Panel,
 ) -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-    let [x, y] = [0, 1].map(|k| Scale::linear(panel.points.iter().map(|p| p[k]), 0.05));
+    let x = panel.points.iter().map(|p| p[0]);
+    let x =
+        if panel.log { Scale { log: true, ..Scale::linear(x.map(f64::log10), 0.05) } } else { Scale::linear(x, 0.05) };
+    let y = Scale::linear(panel.points.iter().map(|p| p[1]), 0.05);
+    let (width, height) = if panel.axes.is_some() { (56, 36) } else { (0, 0) };
     let mut chart = ChartBuilder::on(area)
         .margin(10)
         .caption(&panel.title, ("sans-serif", 14))
+        .x_label_area_size(height)
+        .y_label_area_size(width)
         .build_cartesian_2d(x.range(), y.range())?;
+    if let Some((x_desc, y_desc)) = &panel.axes {
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_labels(5)
+            .y_labels(6)
+            .x_desc(x_desc)
+            .y_desc(y_desc)
+            .x_label_formatter(&|v| x.label(*v))
+            .y_label_formatter(&|v| y.label(*v))
+            .label_style(("sans-serif", 12))
+            .draw()?;
+    }
     let dots = panel.points.iter().zip(&panel.classes);
-    chart.draw_series(dots.map(|(p, class)| Circle::new((p[0], p[1]), 2, colour(*class as usize).filled())))?;
+    let radius = if panel.points.len() > 200 { 2 } else { 3 };
+    let dot = |(p, class): (&[f64; 2], &u8)| {
+        Circle::new((x.place(p[0]), y.place(p[1])), radius, colour(*class as usize).filled())
+    };
+    chart.draw_series(dots.map(dot))?;
     Ok(())
 }
 
@@ -295,7 +366,9 @@ mod tests {
             panels: (0..panels)
                 .map(|i| Panel {
                     title: format!("panel {i}"),
-                    points: vec![[0.0, 1.0], [2.0, 3.0]],
+                    axes: (i == 1).then(|| ("x".into(), "y".into())),
+                    log: i == 1,
+                    points: vec![[0.5, 1.0], [200.0, 3.0]],
                     classes: vec![0, 1],
                 })
                 .collect(),

@@ -49,6 +49,10 @@ pub struct Trick {
 pub struct Panel {
     /// What stands above it.
     pub title: String,
+    /// What x and y are, where they are something.
+    pub axes: Option<(String, String)>,
+    /// Whether x is drawn on a logarithmic scale.
+    pub log: bool,
     /// The points.
     pub points: Vec<[f64; 2]>,
     /// The class of each, from 0.
@@ -113,7 +117,8 @@ impl Trial {
 
     /// Adds a panel of points, `classes[i]` being the class of point `i`. Those of the first seed are drawn.
     pub fn scatter(&mut self, panel: &str, points: &[[f64; 2]], classes: &[u8]) {
-        self.panels.push(Panel { title: panel.into(), points: points.to_vec(), classes: classes.to_vec() });
+        let (points, classes) = (points.to_vec(), classes.to_vec());
+        self.panels.push(Panel { title: panel.into(), axes: None, log: false, points, classes });
     }
 
     /// Whether `trick`'s variants were all recorded, once each.

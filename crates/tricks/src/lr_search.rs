@@ -74,14 +74,17 @@ impl Range {
         (0..n).map(|i| self.at((i as f64 + 0.5) / n as f64)).collect()
     }
 
-    /// Whether values are whole numbers.
+    /// The same of whole numbers, or not.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
     pub fn whole(self, whole: bool) -> Result<Self> {
         Self::new(self.low, self.high, self.scale, whole)
     }
 
-    /// How it is gone through.
-    pub fn scale(&self) -> Scale {
-        self.scale
+    /// Whether its scale is logarithmic.
+    pub fn is_log(&self) -> bool {
+        self.scale == Scale::Log
     }
 }
 

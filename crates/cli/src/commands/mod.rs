@@ -3,6 +3,7 @@
 mod doctor;
 mod envs;
 mod eval;
+mod sweep;
 mod train;
 mod trick;
 mod watch;
@@ -10,6 +11,7 @@ mod watch;
 pub use doctor::doctor;
 pub use envs::envs;
 pub use eval::eval;
+pub use sweep::{advice, sweep};
 pub use train::train;
 pub use trick::trick;
 pub use watch::watch;

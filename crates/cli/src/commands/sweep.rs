@@ -1,0 +1,423 @@
+//! Random search: many short-lived runs of the same program, side by side, the hopeless ones given up.
+//!
+//! ```text
+//! sweeps/pong-1/sweep.toml      what was asked for; config.toml: the experiment
+//!               trials.csv      the state of every trial: what a resumed sweep reads
+//!               trial-000/      its run, as any other; trial-000.log: what it printed
+//!               sweep.svg, png  every setting against the return
+//! ```
+
+use crate::args::Sweep as Args;
+use crate::experiment::{self, Experiment};
+use crate::folder::{self, next_free};
+use crate::{Registry, process, signals};
+use indicatif::{ProgressBar, ProgressStyle};
+use playfield_core::run::Stop;
+use playfield_core::{Error, Result, rng};
+use playfield_lab::chart::{self, number};
+use playfield_lab::trick::Panel;
+use playfield_tricks::lr_search::{ADVICE, Range, hopeless};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+use toml::{Table, Value};
+
+/// What was asked for, as the sweep's folder keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Plan {
+    trials: usize,
+    seed: u64,
+    keep: usize,
+    params: Vec<Param>,
+}
+
+/// A setting that is searched.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Param {
+    /// Its complete key.
+    key: String,
+    /// `LOW..HIGH` or `LOW..HIGH:log`.
+    range: String,
+    /// Whether it is a whole number.
+    whole: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    /// Not begun, or to go on.
+    Open,
+    /// Trained to the end.
+    Done,
+    /// Given up at a rung.
+    Stopped,
+    /// Ended with an error: its log says which.
+    Failed,
+}
+
+struct Trial {
+    name: String,
+    values: Vec<f64>,
+    status: Status,
+    /// Its return at each rung that it has reached.
+    rungs: Vec<f64>,
+    step: u64,
+    score: Option<f64>,
+}
+
+/// The advice that help and report give.
+pub fn advice() -> String {
+    let mut text =
+        String::from("What raises a model's capacity (Goodfellow, Bengio and Courville 2016, table 11.1):\n");
+    for advice in ADVICE {
+        text += &format!("  {:<30} {}: {}\n", advice.setting, advice.raises_capacity, advice.reason);
+        text += &format!("  {:<30} {}\n", "", advice.mind);
+    }
+    text += "\nExamples:
+  playfield sweep configs/dqn/cartpole.toml --param learning_rate=1e-4..1e-2:log --param gamma=0.9..0.999 --trials 20
+  playfield sweep --resume sweeps/cartpole-1 --trials 40";
+    text
+}
+
+/// `playfield sweep`.
+pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
+    let stop = signals::listen()?;
+    let (path, mut plan, table) = match &args.resume {
+        Some(path) => {
+            let plan = path.join("sweep.toml");
+            let text = fs::read_to_string(&plan).map_err(Error::io("read", &plan))?;
+            let plan: Plan = toml::from_str(&text).map_err(|e| Error::config(format!("{}: {e}", plan.display())))?;
+            (path.clone(), plan, folder::read_toml(&path.join("config.toml"))?)
+        }
+        None => fresh(registry, args)?,
+    };
+    plan.trials = if args.resume.is_some() { args.trials.unwrap_or(plan.trials).max(plan.trials) } else { plan.trials };
+    let experiment = Experiment::new(table, &[], registry)?;
+    let write = |name: &str, text: String| {
+        let file = path.join(name);
+        fs::write(&file, text).map_err(Error::io("write", &file))
+    };
+    write("config.toml", experiment.to_table()?.to_string())?;
+    write("sweep.toml", toml::to_string(&plan).map_err(Error::other)?)?;
+    let ranges = plan.params.iter().map(Param::range).collect::<Result<Vec<_>>>()?;
+    let mut trials: Vec<Trial> = (0..plan.trials).map(|i| Trial::new(i, &plan, &ranges)).collect();
+    restore(&path, &mut trials)?;
+    let (rungs, cores) = (rungs(experiment.steps), std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = args.jobs.unwrap_or(cores).min(plan.trials);
+    eprintln!(
+        "{} trials of {} steps, {jobs} at a time, into {}; the worse {} are given up at {:?} steps",
+        plan.trials,
+        experiment.steps,
+        path.display(),
+        if plan.keep == 2 { "half".into() } else { format!("{} of {}", plan.keep - 1, plan.keep) },
+        rungs,
+    );
+    Sweep { path: &path, plan: &plan, rungs: &rungs, experiment: &experiment, jobs, cores }.run(&mut trials, &stop)?;
+    report(&path, &plan, &ranges, &mut trials)?;
+    if let Some(signal) = stop.requested() {
+        println!("go on      playfield sweep --resume {}", path.display());
+        return Ok(ExitCode::from(128 + signal as u8));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A new sweep's folder and plan, with everything checked before anything is made.
+fn fresh(registry: &Registry, args: &Args) -> Result<(PathBuf, Plan, Table)> {
+    let config = args.config.as_deref().expect("clap asks for it");
+    let mut table = folder::read_toml(config)?;
+    let typed = [("env.id", args.env.clone()), ("steps", args.steps.map(|n| n.to_string()))];
+    let typed = typed.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+    let sets: Vec<_> = args.set.iter().cloned().chain(typed).collect();
+    table = Experiment::new(table, &sets, registry)?.to_table()?;
+    let mut params: Vec<Param> = Vec::new();
+    for text in &args.param {
+        let Some((key, range)) = text.split_once('=') else {
+            return Err(Error::config(format!("--param {text}: write it as KEY=LOW..HIGH or KEY=LOW..HIGH:log")));
+        };
+        let (key, value) = experiment::setting(&table, key.trim(), registry)?;
+        let whole = match value {
+            Value::Integer(_) => true,
+            Value::Float(_) => false,
+            other => return Err(Error::config(format!("--param {key}: {other} is no number, and has no range"))),
+        };
+        if params.iter().any(|p| p.key == key) {
+            return Err(Error::config(format!("--param {key}: given twice")));
+        }
+        let param = Param { key, range: range.into(), whole };
+        // Both ends must be values that the algorithm takes.
+        for share in [0.0, 1.0] {
+            let end = param.written(param.range()?.at(share));
+            Experiment::new(table.clone(), &[format!("{}={end}", param.key)], registry)?;
+        }
+        params.push(param);
+    }
+    let path = match &args.dir {
+        Some(path) if path.join("sweep.toml").exists() => {
+            let path = path.display();
+            return Err(Error::config(format!(
+                "{path} already holds a sweep: go on with it (playfield sweep --resume {path}), or choose another --dir"
+            )));
+        }
+        Some(path) => {
+            fs::create_dir_all(path).map_err(Error::io("create", path))?;
+            path.clone()
+        }
+        None => {
+            let stem = config.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            next_free(Path::new("sweeps"), &stem)?
+        }
+    };
+    Ok((path, Plan { trials: args.trials.unwrap_or(20), seed: args.seed, keep: args.keep, params }, table))
+}
+
+impl Param {
+    fn range(&self) -> Result<Range> {
+        let range = self.range.parse::<Range>().and_then(|range| range.whole(self.whole));
+        range.map_err(|error| Error::config(format!("--param {}={error}", self.key)))
+    }
+
+    /// A value as TOML has it.
+    fn written(&self, value: f64) -> String {
+        if self.whole { format!("{}", value as i64) } else { format!("{value:?}") }
+    }
+}
+
+impl Trial {
+    /// Trial `i`: its values depend on the sweep's seed and `i` alone, so that a resumed sweep draws them again.
+    fn new(i: usize, plan: &Plan, ranges: &[Range]) -> Self {
+        let mut rng = rng::stream(rng::derive(plan.seed, "sweep", i as u64), "values");
+        let values = ranges.iter().map(|range| range.sample(&mut rng)).collect();
+        let (status, rungs) = (Status::Open, Vec::new());
+        Self { name: format!("trial-{i:03}"), values, status, rungs, step: 0, score: None }
+    }
+
+    /// Reads how far its run is, and its returns at the rungs.
+    fn look(&mut self, folder: &Path, rungs: &[u64]) {
+        self.rungs.clear();
+        for (step, score) in returns(&folder.join(&self.name).join("progress.csv")) {
+            (self.step, self.score) = (step, score.or(self.score));
+            if let (Some(rung), Some(score)) = (rungs.get(self.rungs.len()), score)
+                && step >= *rung
+            {
+                self.rungs.push(score);
+            }
+        }
+    }
+}
+
+/// Where trials are compared: an eighth, a quarter and a half of all steps.
+fn rungs(steps: u64) -> Vec<u64> {
+    [8, 4, 2].iter().map(|part| steps / part).collect()
+}
+
+/// Step and mean return of every row of a `progress.csv`, by its header.
+fn returns(path: &Path) -> Vec<(u64, Option<f64>)> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut lines = text.lines();
+    let header: Vec<_> = lines.next().unwrap_or_default().split(',').collect();
+    let column = |tag: &str| header.iter().position(|column| *column == tag).unwrap_or(usize::MAX);
+    let (step, score) = (column("time/total_timesteps"), column("rollout/ep_rew_mean"));
+    let row = |line: &str| {
+        let cells: Vec<_> = line.split(',').collect();
+        Some((cells.get(step)?.parse::<f64>().ok()? as u64, cells.get(score).and_then(|cell| cell.parse().ok())))
+    };
+    lines.filter_map(row).collect()
+}
+
+/// A sweep under way.
+struct Sweep<'a> {
+    path: &'a Path,
+    plan: &'a Plan,
+    rungs: &'a [u64],
+    experiment: &'a Experiment,
+    jobs: usize,
+    cores: usize,
+}
+
+impl Sweep<'_> {
+    fn run(&self, trials: &mut [Trial], stop: &Stop) -> Result<()> {
+        let bar = ProgressBar::new(self.experiment.steps * trials.len() as u64);
+        let style = ProgressStyle::with_template("{msg} {bar:24} {percent}%, {elapsed} gone, {eta} left");
+        bar.set_style(style.map_err(Error::other)?);
+        // What runs: the place among the jobs, the trial, the process, and the rungs that it has passed.
+        let mut running: Vec<(usize, usize, Child, usize)> = Vec::new();
+        let mut asked = false;
+        loop {
+            let stopping = stop.requested().is_some();
+            while !stopping && running.len() < self.jobs {
+                let open = |i: &usize| trials[*i].status == Status::Open && running.iter().all(|r| r.1 != *i);
+                let Some(i) = (0..trials.len()).find(open) else { break };
+                let slot = (0..self.jobs).find(|s| running.iter().all(|r| r.0 != *s)).expect("a place is free");
+                running.push((slot, i, self.start(&trials[i], slot)?, 0));
+            }
+            if running.is_empty() {
+                break;
+            }
+            if stopping && !asked {
+                running.iter().for_each(|(_, _, child, _)| process::interrupt(child));
+                asked = true;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+            for (_, i, child, passed) in &mut running {
+                trials[*i].look(self.path, self.rungs);
+                while *passed < trials[*i].rungs.len() {
+                    let value = trials[*i].rungs[*passed];
+                    let others = trials.iter().enumerate().filter(|(j, _)| j != i);
+                    let others: Vec<f64> = others.filter_map(|(_, t)| t.rungs.get(*passed).copied()).collect();
+                    *passed += 1;
+                    if trials[*i].status == Status::Open && hopeless(value, &others, self.plan.keep) {
+                        trials[*i].status = Status::Stopped;
+                        process::interrupt(child);
+                    }
+                }
+            }
+            let mut ended = Vec::new();
+            for (place, (_, i, child, _)) in running.iter_mut().enumerate() {
+                if let Some(status) = child.try_wait().map_err(Error::other)? {
+                    ended.push(place);
+                    trials[*i].look(self.path, self.rungs);
+                    trials[*i].status = match trials[*i].status {
+                        Status::Open if status.success() => Status::Done,
+                        // A trial that was interrupted has saved and goes on with the sweep.
+                        Status::Open if !stopping => Status::Failed,
+                        status => status,
+                    };
+                }
+            }
+            ended.into_iter().rev().for_each(|place| drop(running.swap_remove(place)));
+            save(self.path, self.plan, trials)?;
+            let steps = trials.iter().map(|t| if t.status == Status::Open { t.step } else { self.experiment.steps });
+            bar.set_position(steps.sum());
+            let count = |status| trials.iter().filter(|t| t.status == status).count();
+            let best = trials.iter().filter_map(|t| t.score).fold(f64::NEG_INFINITY, f64::max);
+            let best = if best.is_finite() { format!(", best {}", number(best)) } else { String::new() };
+            bar.set_message(format!("{} done, {} given up{best}", count(Status::Done), count(Status::Stopped)));
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Starts a trial, or goes on with it, on its share of the cores and deaf to the terminal's Ctrl-C, which is passed on.
+    fn start(&self, trial: &Trial, slot: usize) -> Result<Child> {
+        let run = self.path.join(&trial.name);
+        let log = self.path.join(format!("{}.log", trial.name));
+        let program = std::env::current_exe().map_err(Error::other)?;
+        let mut command = Command::new(program);
+        if run.join("checkpoints").is_dir() {
+            command.arg("train").arg("--resume").arg(&run);
+        } else {
+            // What is left of a trial that had saved nothing.
+            let _ = fs::remove_dir_all(&run);
+            command.arg("train").arg(self.path.join("config.toml")).arg("--run-dir").arg(&run);
+            command.args(["--set", &format!("log_seconds={:?}", self.experiment.intervals.log_seconds.min(1.0))]);
+            for (param, value) in self.plan.params.iter().zip(&trial.values) {
+                command.args(["--set", &format!("{}={}", param.key, param.written(*value))]);
+            }
+        }
+        let file = File::create(&log).map_err(Error::io("write", &log))?;
+        let errors = file.try_clone().map_err(Error::io("write", &log))?;
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        let cores =
+            (0..self.cores).filter(|core| core % self.jobs.min(self.cores) == slot % self.cores).collect::<Vec<_>>();
+        process::spawn_on(&mut command, &cores).map_err(Error::io("start", &log))
+    }
+}
+
+/// Writes how every trial stands, whole or not at all.
+fn save(path: &Path, plan: &Plan, trials: &[Trial]) -> Result<()> {
+    let keys: String = plan.params.iter().map(|p| format!(",{}", p.key)).collect();
+    let mut text = format!("trial,status,step,return{keys}\n");
+    for trial in trials {
+        let status = Value::try_from(trial.status).map_err(Error::other)?;
+        let (status, score) =
+            (status.as_str().unwrap_or_default(), trial.score.map_or(String::new(), |s| s.to_string()));
+        text += &format!("{},{status},{},{score}", trial.name, trial.step);
+        plan.params.iter().zip(&trial.values).for_each(|(p, v)| text += &format!(",{}", p.written(*v)));
+        text.push('\n');
+    }
+    let (new, file) = (path.join(".trials.csv.new"), path.join("trials.csv"));
+    fs::write(&new, text).map_err(Error::io("write", &new))?;
+    fs::rename(&new, &file).map_err(Error::io("write", &file))
+}
+
+/// Takes up how the trials of an earlier session stand.
+fn restore(path: &Path, trials: &mut [Trial]) -> Result<()> {
+    let text = fs::read_to_string(path.join("trials.csv")).unwrap_or_default();
+    for line in text.lines().skip(1) {
+        let mut cells = line.split(',');
+        let (name, status) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        if let Some(trial) = trials.iter_mut().find(|t| t.name == name) {
+            trial.status = Value::from(status).try_into().map_err(|_| {
+                Error::config(format!("{}: no status '{status}' is known", path.join("trials.csv").display()))
+            })?;
+            // What failed may have been the machine's fault: once more.
+            if trial.status == Status::Failed {
+                trial.status = Status::Open;
+            }
+            trial.look(path, &[]);
+        }
+    }
+    Ok(())
+}
+
+fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> Result<()> {
+    let points = |k: usize| {
+        let of = |t: &Trial| Some(([t.values[k], t.score?], u8::from(t.status == Status::Done)));
+        trials.iter().filter_map(of).unzip::<_, _, Vec<[f64; 2]>, Vec<u8>>()
+    };
+    let panels = plan.params.iter().zip(ranges).enumerate().map(|(k, (param, range))| {
+        let (points, classes) = points(k);
+        Panel {
+            title: param.key.clone(),
+            axes: Some(("".into(), "return".into())),
+            log: range.is_log(),
+            points,
+            classes,
+        }
+    });
+    let panels = panels.collect::<Vec<_>>();
+    let title = "return (blue: trained to the end, gray: not)";
+    let (svg, png) = (path.join("sweep.svg"), path.join("sweep.png"));
+    fs::write(&svg, chart::panels_svg(title, &panels)?).map_err(Error::io("write", &svg))?;
+    fs::write(&png, chart::panels_png(title, &panels)?).map_err(Error::io("write", &png))?;
+
+    // What trained to the end first, the best of it on top; then what came furthest.
+    trials.sort_by(|a, b| {
+        let done = |t: &Trial| t.status == Status::Done;
+        let reached = |t: &Trial| if done(t) { u64::MAX } else { t.step };
+        let score = |t: &Trial| t.score.unwrap_or(f64::NEG_INFINITY);
+        reached(b).cmp(&reached(a)).then(score(b).total_cmp(&score(a)))
+    });
+    let names: Vec<&str> = plan.params.iter().map(|p| p.key.rsplit('.').next().unwrap_or(&p.key)).collect();
+    let widths: Vec<usize> = names.iter().map(|n| n.len().max(9)).collect();
+    print!("{:<10} {:<8} {:>10} {:>9}", "trial", "", "steps", "return");
+    names.iter().zip(&widths).for_each(|(name, width)| print!("  {name:>width$}"));
+    println!();
+    for trial in trials.iter().filter(|t| t.step > 0).take(20) {
+        let status = match trial.status {
+            Status::Open => "open",
+            Status::Done => "done",
+            Status::Stopped => "given up",
+            Status::Failed => "failed",
+        };
+        let score = trial.score.map_or("-".into(), number);
+        print!("{:<10} {status:<8} {:>10} {score:>9}", trial.name, trial.step);
+        for ((param, value), width) in plan.params.iter().zip(&trial.values).zip(&widths) {
+            let value = if param.whole { param.written(*value) } else { format!("{value:.3e}") };
+            print!("  {value:>width$}");
+        }
+        println!();
+    }
+    for trial in trials.iter().filter(|t| t.status == Status::Failed) {
+        println!("failed     see {}", path.join(format!("{}.log", trial.name)).display());
+    }
+    println!("sweep      {} (trials.csv, sweep.svg, sweep.png)", path.display());
+    if let Some(best) = trials.first().filter(|t| t.status == Status::Done) {
+        println!("best       {}", path.join(&best.name).display());
+        println!("next       the same settings from other seeds: the best of many is lucky, too");
+        println!("turn       what raises or lowers capacity: playfield sweep --help");
+    }
+    Ok(())
+}

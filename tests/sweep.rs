@@ -1,0 +1,94 @@
+//! Random search from the command line.
+
+mod common;
+
+use common::{file, playfield, refuses, succeeds};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const CONFIG: &str = "algorithm = 'paac'\nsteps = 6000\n[env]\nid = 'Identity'\nnum_envs = 4\n[paac]\nt_max = 2\n";
+
+const SWEEP: [&str; 5] = ["sweep", "a.toml", "--param", "learning_rate=1e-4..1e-1:log", "--param"];
+
+/// Name, status and values of every trial.
+fn trials(dir: &Path) -> Vec<(String, String, Vec<String>)> {
+    let text = std::fs::read_to_string(dir.join("trials.csv")).unwrap();
+    let row = |line: &str| {
+        let cells: Vec<String> = line.split(',').map(String::from).collect();
+        (cells[0].clone(), cells[1].clone(), cells[4..].to_vec())
+    };
+    text.lines().skip(1).map(row).collect()
+}
+
+#[test]
+fn hopeless_trials_are_given_up_and_the_rest_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "a.toml", CONFIG);
+    let said = succeeds(dir.path(), &[&SWEEP[..], &["t_max=1..8", "--trials", "6", "--steps", "60k"]].concat());
+    let sweep = dir.path().join("sweeps/a-1");
+    let trials = trials(&sweep);
+    assert_eq!(trials.len(), 6);
+    let count = |status| trials.iter().filter(|t| t.1 == status).count();
+    assert!(count("done") >= 1 && count("done") + count("stopped") == 6, "{trials:?}");
+    for (name, _, values) in &trials {
+        let run = std::fs::read_to_string(sweep.join(name).join("config.toml")).unwrap();
+        let run: toml::Table = run.parse().unwrap();
+        assert_eq!(run["paac"]["learning_rate"].as_float().unwrap(), values[0].parse::<f64>().unwrap());
+        assert_eq!(run["paac"]["t_max"].as_integer().unwrap(), values[1].parse::<i64>().unwrap());
+        let (rate, t_max) = (run["paac"]["learning_rate"].as_float().unwrap(), run["paac"]["t_max"].as_integer());
+        assert!((1e-4..=1e-1).contains(&rate) && (1..=8).contains(&t_max.unwrap()));
+    }
+    assert!(said.contains("best       sweeps/a-1/trial-"), "{said}");
+    assert!(std::fs::read(sweep.join("sweep.png")).unwrap().starts_with(b"\x89PNG"));
+    let best = said.lines().find_map(|l| l.strip_prefix("best       ")).unwrap();
+    assert!(succeeds(dir.path(), &["eval", best, "--episodes", "2", "--json"]).contains("mean_return"));
+}
+
+/// Ctrl-C stops and saves the trials; the sweep goes on with them, and with as many more as are asked for.
+#[test]
+fn a_stopped_sweep_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "a.toml", CONFIG);
+    let args = [&SWEEP[..], &["t_max=1..8", "--trials", "3", "--steps", "60k", "--jobs", "1", "--dir", "s"]].concat();
+    let mut child = playfield(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (sweep, start) = (dir.path().join("s"), Instant::now());
+    while !sweep.join("trial-000/progress.csv").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no trial began");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // SAFETY of the number: the child was not waited for yet.
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let before = trials(&sweep);
+    assert!(before.iter().any(|t| t.1 == "open"), "{before:?}");
+    assert!(sweep.join("trial-000/checkpoints").is_dir(), "what was under way is saved");
+
+    succeeds(dir.path(), &["sweep", "--resume", "s", "--trials", "4"]);
+    let after = trials(&sweep);
+    assert_eq!(after.len(), 4);
+    assert!(after.iter().all(|t| t.1 == "done" || t.1 == "stopped"), "{after:?}");
+    assert!(before.iter().zip(&after).all(|(b, a)| b.2 == a.2), "the same values: {before:?}, {after:?}");
+    let said = refuses(dir.path(), &args);
+    assert!(said.contains("already holds a sweep") && said.contains("--resume s"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_searched_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "a.toml", CONFIG);
+    for (param, expected) in [
+        ("learning_rat=0..1", "did you mean 'learning_rate'?"),
+        ("gamma=1..0.9", "1..0.9: the first bound must be less"),
+        ("gamma=0.5..1.5", "`gamma` = 1.5 must lie between 0 and 1"),
+        ("learning_rate=0..1:log", "greater than 0"),
+        ("t_max=1.5..3", "whole number"),
+        ("torso=0..1", "no number"),
+        ("gamma", "KEY=LOW..HIGH"),
+    ] {
+        let said = refuses(dir.path(), &["sweep", "a.toml", "--param", param]);
+        assert!(said.contains(expected), "{param}: {said}");
+    }
+    assert!(!dir.path().join("sweeps").exists(), "nothing was made");
+    refuses(dir.path(), &["sweep", "--resume", "nowhere"]);
+}
