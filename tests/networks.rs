@@ -5,7 +5,7 @@ mod common;
 use common::{checkpoints, file, refuses, succeeds};
 use playfield::core::checkpoint::read;
 
-const TORSOS: [&str; 5] = ["nature", "nips", "impala", "mlp", "lstm"];
+const TORSOS: [&str; 6] = ["nature", "nips", "small", "impala", "mlp", "lstm"];
 const NORMS: [&str; 3] = ["none", "batch", "layer"];
 
 const AGENTS: [(&str, &str); 4] = [

@@ -29,11 +29,78 @@ pub enum Command {
     },
     /// Check what this machine has: libtorch, devices, Python, Atari
     Doctor,
+    /// Teach a smaller network to act as a trained agent does: a run of its own
+    Distill(Distill),
+    /// Draw what a trained agent's last hidden layer makes of the episodes that it plays: a map by t-SNE
+    Embed(Embed),
     /// Search for good settings: many runs with settings drawn at random, hopeless ones given up
     #[command(after_help = crate::commands::advice())]
     Sweep(Sweep),
     /// The tricks of supervised learning: list them, explain one, measure what it does
     Trick(Trick),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  playfield distill runs/dqn-pong-fast-1 --torso small
+  playfield eval runs/dqn-pong-fast-1-small-1 --deterministic")]
+pub struct Distill {
+    /// The teacher: its run's folder
+    pub run: PathBuf,
+    /// The student's torso: small (for vectors: half of each hidden layer's width), nips, nature, impala
+    #[arg(long, value_name = "TORSO", default_value = "small")]
+    pub torso: String,
+    /// Agent steps that the teacher plays
+    #[arg(long, value_name = "N", default_value = "50k", value_parser = count)]
+    pub steps: u64,
+    /// What the teacher's preferences are divided by [default: 1 for a policy, 0.01 for values of actions]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// The student's learning rate at the start; it falls to 0
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
+    pub learning_rate: f64,
+    /// Episodes that each plays greedily at the end
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub episodes: u32,
+    /// The seed of environments, actions and the student's first weights
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Use the teacher's checkpoint with the best training return rather than the latest
+    #[arg(long)]
+    pub best: bool,
+    /// The student's folder [default: the next free one of <run>-<torso>-<n>]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Embed {
+    /// The run's folder
+    pub run: PathBuf,
+    /// About how many neighbours a point has: 5 to 50, more for more points
+    #[arg(long, value_name = "P", default_value_t = 30.0)]
+    pub perplexity: f64,
+    /// How many observations
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=5000))]
+    pub points: usize,
+    /// Agent steps from one to the next
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub every: usize,
+    /// The seed of the environment, of sampled actions and of the map
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Take the best action rather than sample one
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Use the checkpoint with the best training return rather than the latest
+    #[arg(long)]
+    pub best: bool,
+    /// The file to write [default: embed-<step>.png in the run's folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

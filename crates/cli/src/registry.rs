@@ -77,6 +77,8 @@ impl Registry {
             Command::Watch(args) => commands::watch(&self, args),
             Command::Envs { filter } => commands::envs(&self, filter.as_deref()),
             Command::Doctor => commands::doctor(),
+            Command::Distill(args) => commands::distill(&self, args),
+            Command::Embed(args) => commands::embed(&self, args),
             Command::Sweep(args) => commands::sweep(&self, args),
             Command::Trick(args) => commands::trick(args),
         };

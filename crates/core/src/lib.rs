@@ -41,7 +41,7 @@ pub use error::{Error, Result};
 pub use history::History;
 pub use metrics::Sink;
 pub use play::play;
-pub use policy::{Mode, Policy};
+pub use policy::{Mode, Outputs, Policy};
 pub use rollout::Rollout;
 pub use run::Run;
 pub use schedule::Schedule;

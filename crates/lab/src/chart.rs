@@ -13,7 +13,7 @@ use std::sync::Once;
 type Area<'a, B> = DrawingArea<B, Shift>;
 
 const WIDTH: u32 = 1000;
-const INK: RGBColor = RGBColor(60, 60, 60);
+pub(crate) const INK: RGBColor = RGBColor(60, 60, 60);
 const COLOURS: [RGBColor; 10] = [
     RGBColor(110, 110, 110), // the baseline
     RGBColor(31, 119, 180),
@@ -37,7 +37,9 @@ fn colour(i: usize) -> RGBColor {
 /// [`Error::Other`] where it cannot be drawn.
 pub fn svg(outcome: &Outcome) -> Result<String> {
     let mut text = String::new();
-    draw(&SVGBackend::with_string(&mut text, (WIDTH, height(outcome))).into_drawing_area(), outcome)?;
+    let area = SVGBackend::with_string(&mut text, (WIDTH, height(outcome))).into_drawing_area();
+    draw(&area, outcome).map_err(failed(outcome.name))?;
+    drop(area);
     Ok(text)
 }
 
@@ -46,7 +48,8 @@ pub fn svg(outcome: &Outcome) -> Result<String> {
 /// # Errors
 /// As [`svg`].
 pub fn png(outcome: &Outcome) -> Result<Vec<u8>> {
-    encode(height(outcome), |area| draw(area, outcome))
+    let height = height(outcome);
+    encode(&canvas(WIDTH, height, |area| draw(area, outcome)).map_err(failed(outcome.name))?, WIDTH, height)
 }
 
 /// Panels of points in rows of three, under a title, as SVG.
@@ -56,7 +59,9 @@ pub fn png(outcome: &Outcome) -> Result<Vec<u8>> {
 pub fn panels_svg(title: &str, panels: &[Panel]) -> Result<String> {
     let mut text = String::new();
     let size = (WIDTH, 30 + panels_height(panels));
-    draw_panels(&SVGBackend::with_string(&mut text, size).into_drawing_area(), title, panels)?;
+    let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+    draw_panels(&area, title, panels).map_err(failed(title))?;
+    drop(area);
     Ok(text)
 }
 
@@ -65,38 +70,46 @@ pub fn panels_svg(title: &str, panels: &[Panel]) -> Result<String> {
 /// # Errors
 /// As [`svg`].
 pub fn panels_png(title: &str, panels: &[Panel]) -> Result<Vec<u8>> {
-    encode(30 + panels_height(panels), |area| draw_panels(area, title, panels))
+    let height = 30 + panels_height(panels);
+    encode(&canvas(WIDTH, height, |area| draw_panels(area, title, panels)).map_err(failed(title))?, WIDTH, height)
 }
 
-/// The PNG of what is drawn on a fresh area.
-fn encode(height: u32, draw: impl FnOnce(&Area<'_, BitMapBackend<'_>>) -> Result<()>) -> Result<Vec<u8>> {
-    let mut pixels = vec![0; (WIDTH * height * 3) as usize];
-    draw(&BitMapBackend::with_buffer(&mut pixels, (WIDTH, height)).into_drawing_area())?;
+/// Why a picture could not be drawn.
+pub(crate) type DrawError = DrawingAreaErrorKind<<BitMapBackend<'static> as DrawingBackend>::ErrorType>;
+
+/// What is drawn on a fresh area of this size, as red, green and blue of each pixel.
+pub(crate) fn canvas(
+    width: u32,
+    height: u32,
+    draw: impl FnOnce(&Area<'_, BitMapBackend<'_>>) -> std::result::Result<(), DrawError>,
+) -> std::result::Result<Vec<u8>, DrawError> {
+    register_font();
+    let mut pixels = vec![0; (width * height * 3) as usize];
+    draw(&BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area())?;
+    Ok(pixels)
+}
+
+/// Pixels as PNG.
+pub(crate) fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, WIDTH, height);
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header().map_err(Error::other)?;
-    writer.write_image_data(&pixels).map_err(Error::other)?;
+    writer.write_image_data(pixels).map_err(Error::other)?;
     writer.finish().map_err(Error::other)?;
     Ok(bytes)
 }
 
-fn draw_panels<B: DrawingBackend>(area: &Area<'_, B>, title: &str, panels: &[Panel]) -> Result<()> {
+fn draw_panels<B: DrawingBackend>(area: &Area<'_, B>, title: &str, panels: &[Panel]) -> Drawn<B> {
     register_font();
-    let drawn = || -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        area.fill(&WHITE)?;
-        let (head, rest) = area.split_vertically(30);
-        head.draw(&Text::new(title.to_string(), (12, 8), ("sans-serif", 16).into_font().color(&INK)))?;
-        grid(&rest, panels)?;
-        area.present()
-    };
-    drawn().map_err(|error| Error::other(format!("the chart '{title}' cannot be drawn: {error}")))
+    area.fill(&WHITE)?;
+    let (head, rest) = area.split_vertically(30);
+    heading(&head, title)?;
+    grid(&rest, panels)?;
+    area.present()
 }
 
-fn grid<B: DrawingBackend>(
-    area: &Area<'_, B>,
-    panels: &[Panel],
-) -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+fn grid<B: DrawingBackend>(area: &Area<'_, B>, panels: &[Panel]) -> Drawn<B> {
     let rows = panels.len().div_ceil(3).max(1);
     area.split_evenly((rows, 3)).iter().zip(panels).try_for_each(|(place, panel)| scatter(place, panel))
 }
@@ -124,29 +137,34 @@ fn register_font() {
     });
 }
 
-fn draw<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Result<()> {
+/// How drawing on a backend ends.
+type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+fn draw<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> {
     register_font();
-    let drawn = || -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        area.fill(&WHITE)?;
-        let (head, rest) = area.split_vertically(30);
-        let seeds = if outcome.seeds == 1 { "1 seed".into() } else { format!("{} seeds", outcome.seeds) };
-        head.draw(&Text::new(
-            format!("{}: {seeds}", outcome.name),
-            (12, 8),
-            ("sans-serif", 16).into_font().color(&INK),
-        ))?;
-        let (top, below) = rest.split_vertically(strip_height(outcome));
-        if outcome.curves.is_empty() {
-            strip(&top, outcome)?;
-        } else {
-            let (left, right) = top.split_horizontally(WIDTH * 45 / 100);
-            strip(&left, outcome)?;
-            curves(&right, outcome)?;
-        }
-        grid(&below, &outcome.panels)?;
-        area.present()
-    };
-    drawn().map_err(|error| Error::other(format!("the chart of {} cannot be drawn: {error}", outcome.name)))
+    area.fill(&WHITE)?;
+    let (head, rest) = area.split_vertically(30);
+    let seeds = if outcome.seeds == 1 { "1 seed".into() } else { format!("{} seeds", outcome.seeds) };
+    heading(&head, &format!("{}: {seeds}", outcome.name))?;
+    let (top, below) = rest.split_vertically(strip_height(outcome));
+    if outcome.curves.is_empty() {
+        strip(&top, outcome)?;
+    } else {
+        let (left, right) = top.split_horizontally(WIDTH * 45 / 100);
+        strip(&left, outcome)?;
+        curves(&right, outcome)?;
+    }
+    grid(&below, &outcome.panels)?;
+    area.present()
+}
+
+fn heading<B: DrawingBackend>(area: &Area<'_, B>, text: &str) -> Drawn<B> {
+    area.draw(&Text::new(text.to_string(), (12, 8), ("sans-serif", 16).into_font().color(&INK)))
+}
+
+/// What a picture that failed says.
+fn failed<E: std::error::Error + Send + Sync>(title: &str) -> impl FnOnce(DrawingAreaErrorKind<E>) -> Error {
+    move |error| Error::other(format!("the chart of {title} cannot be drawn: {error}"))
 }
 
 /// An axis: as it is, or logarithmic where its values are positive and span more than two orders of magnitude.
@@ -210,10 +228,7 @@ pub fn number(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
 }
 
-fn strip<B: DrawingBackend>(
-    area: &Area<'_, B>,
-    outcome: &Outcome,
-) -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+fn strip<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> {
     let variants = &outcome.variants;
     let scale = Scale::new(variants.iter().flat_map(|v| v.values.iter().copied()));
     let longest = variants.iter().map(|v| v.name.chars().count()).max().unwrap_or(0) as u32;
@@ -254,10 +269,7 @@ fn name_of(variants: &[Variant], i: i32) -> String {
     if name.chars().count() > 32 { name.chars().take(31).chain(['…']).collect() } else { name }
 }
 
-fn curves<B: DrawingBackend>(
-    area: &Area<'_, B>,
-    outcome: &Outcome,
-) -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+fn curves<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> {
     let (x_desc, y_desc) = outcome.axes.unwrap_or(("", ""));
     let all = || outcome.curves.iter().flat_map(|c: &Curve| c.points.iter());
     let x = Scale::linear(all().map(|p| p[0]), 0.0);
@@ -300,10 +312,7 @@ fn curves<B: DrawingBackend>(
     Ok(())
 }
 
-fn scatter<B: DrawingBackend>(
-    area: &Area<'_, B>,
-    panel: &Panel,
-) -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+fn scatter<B: DrawingBackend>(area: &Area<'_, B>, panel: &Panel) -> Drawn<B> {
     let x = panel.points.iter().map(|p| p[0]);
     let x =
         if panel.log { Scale { log: true, ..Scale::linear(x.map(f64::log10), 0.05) } } else { Scale::linear(x, 0.05) };

@@ -12,11 +12,13 @@
 //! | [`run`] | how one is repeated over seeds |
 //! | [`stats`] | what may be concluded |
 //! | [`chart`] | how it is drawn |
+//! | [`map`] | how an agent's hidden layer is, by t-SNE |
 //! | [`page`] | how it is written up |
 //!
 //! Not for: benchmarks of whole agents (`docs/` has those, on real games and with real budgets).
 
 pub mod chart;
+pub mod map;
 pub mod page;
 pub mod run;
 pub mod stats;

@@ -110,6 +110,18 @@ impl ActorCritic {
         obs: ObsRef<'_>,
         n: usize,
     ) -> (Distribution, Tensor, Memory) {
+        let (policy, value, memory, _) = self.look(memory, resets, obs, n);
+        (policy, value, memory)
+    }
+
+    /// The same, and the features that the policy's last layer sees, `[n, width]`.
+    pub fn look(
+        &mut self,
+        memory: &Memory,
+        resets: &[bool],
+        obs: ObsRef<'_>,
+        n: usize,
+    ) -> (Distribution, Tensor, Memory, Tensor) {
         let Self { params, layers, input, shards } = self;
         let w = params.weights();
         let (features, again) = match shards {
@@ -124,8 +136,8 @@ impl ActorCritic {
             None => (features, memory.same()),
         };
         let policy = layers.policy.forward(w, &features);
-        let value = layers.value.forward(w, &again.unwrap_or(features)).squeeze_dim(1).to_kind(Kind::Float);
-        (policy, value, memory)
+        let value = layers.value.forward(w, again.as_ref().unwrap_or(&features)).squeeze_dim(1).to_kind(Kind::Float);
+        (policy, value, memory, features)
     }
 
     /// Sets the gradient to that of `loss` (a scalar).

@@ -38,6 +38,8 @@ pub enum TorsoKind {
     Auto,
     /// A3C's network (Mnih et al. 2013, "nips"): 16@8/4, 32@4/2, 256.
     Nips,
+    /// A quarter of `nips`: half of each layer's width (8@8/4, 16@4/2, 128). For a student of a larger network.
+    Small,
     /// DQN's network (Mnih et al. 2015): 32@8/4, 64@4/2, 64@3/1, 512.
     Nature,
     /// The residual network of Espeholt et al. 2018 (*IMPALA*, figure 3, right): 16, 32, 32 channels, 256. For frames of any

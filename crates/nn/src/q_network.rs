@@ -149,6 +149,16 @@ impl QNetwork {
         let x = self.input.load(obs, n);
         self.layers.forward(self.params.weights(), &x, &self.noise)
     }
+
+    /// What the last hidden layer (of a dueling network, that of the value) holds at `n` observations, `[n, width]`, without
+    /// noise.
+    pub fn features(&mut self, obs: ObsRef<'_>, n: usize) -> Tensor {
+        let x = self.input.load(obs, n);
+        let Layers { trunk, first, .. } = &self.layers;
+        let (w, none) = (self.params.weights(), &mut [].iter());
+        let features = trunk.forward(w, &x);
+        first.hidden(w, &features, none).unwrap_or(features)
+    }
 }
 
 impl Layers {
@@ -200,11 +210,13 @@ impl Stream {
         Self { hidden, out, activation: trunk.activation() }
     }
 
+    fn hidden<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>) -> Option<Tensor> {
+        let (layer, norm) = self.hidden.as_ref()?;
+        Some(self.activation.apply(norm.forward(w, layer.forward(w, x, noise))))
+    }
+
     fn forward<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>) -> Tensor {
-        let hidden = self.hidden.as_ref().map(|(layer, norm)| {
-            let x = norm.forward(w, layer.forward(w, x, noise));
-            self.activation.apply(x)
-        });
+        let hidden = self.hidden(w, x, noise);
         self.out.forward(w, hidden.as_ref().unwrap_or(x), noise)
     }
 }

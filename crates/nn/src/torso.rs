@@ -38,6 +38,7 @@ enum Images {
 type Recipe = (&'static [(i64, i64, i64)], i64);
 
 const NIPS: Recipe = (&[(16, 8, 4), (32, 4, 2)], 256);
+const SMALL: Recipe = (&[(8, 8, 4), (16, 4, 2)], 128);
 const NATURE: Recipe = (&[(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512);
 
 /// Its convolutions are a room of their own.
@@ -95,6 +96,7 @@ impl Torso {
         let scale = Input::scale(config, spec);
         let (recipe, name) = match resolve(config, spec) {
             TorsoKind::Nips => (NIPS, "nips"),
+            TorsoKind::Small => (SMALL, "small"),
             TorsoKind::Nature => (NATURE, "nature"),
             TorsoKind::Impala => (IMPALA, "impala"),
             TorsoKind::Mlp | TorsoKind::Auto | TorsoKind::Lstm => {

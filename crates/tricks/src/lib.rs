@@ -11,6 +11,7 @@ pub mod distill;
 pub mod distortion;
 pub mod loader;
 pub mod lr_search;
+pub mod policy_distillation;
 pub mod probe;
 pub mod scheduled_sampling;
 pub mod seq2seq;

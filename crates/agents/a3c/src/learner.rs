@@ -5,7 +5,7 @@ use crate::config::Method;
 use crate::q_learner::{QLearner, Target};
 use playfield_actor_critic::{Objective, Player};
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Mode, Obs, ObsRef, Policy, Result, Rollout, Schedule, Snapshot, rng};
+use playfield_core::{Actions, EnvSpec, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Schedule, Snapshot, rng};
 use playfield_nn::{ActorCritic, NetworkConfig, Params};
 use std::sync::Arc;
 
@@ -77,6 +77,10 @@ impl Policy for ActorCriticLearner {
 
     fn episodes_ended(&mut self, ended: &[bool]) {
         self.player.episodes_ended(ended);
+    }
+
+    fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
+        self.player.outputs(obs, n)
     }
 
     fn seed(&mut self, seed: u64) {

@@ -14,7 +14,7 @@ use crate::Config;
 use crate::config::{Exploration, Method};
 use crate::learner::Learner;
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Error, Mode, Obs, ObsRef, Policy, Result, Rollout, Snapshot};
+use playfield_core::{Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Snapshot};
 use playfield_losses::{q_learning as ql, returns};
 use playfield_nn::params::to_vec;
 use playfield_nn::{NetworkConfig, Params, QConfig, QNetwork};
@@ -149,6 +149,12 @@ impl Policy for QLearner {
         };
         actions.copy_from_slice(&chosen);
         Ok(())
+    }
+
+    fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
+        let (q, features) =
+            no_grad(|| (self.online.forward(obs.as_ref(), n).squeeze_dim(2), self.online.features(obs.as_ref(), n)));
+        Ok(Outputs::of_values(to_vec(&q), n, to_vec(&features)))
     }
 
     fn seed(&mut self, seed: u64) {

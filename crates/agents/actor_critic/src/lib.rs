@@ -4,10 +4,10 @@
 //! in who plays, who waits for whom, and where the parameters lie: those are their own crates.
 
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, Mode, Obs, ObsRef, Policy, Result, Rollout, Snapshot};
+use playfield_core::{Actions, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Snapshot};
 use playfield_losses::{policy_gradient as pg, returns};
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Memory};
+use playfield_nn::{ActorCritic, Distribution, Memory};
 use rand::SeedableRng;
 use tch::{Kind, Tensor, no_grad};
 
@@ -149,6 +149,18 @@ impl Policy for Player {
 
     fn episodes_ended(&mut self, ended: &[bool]) {
         self.memory.forget(ended);
+    }
+
+    fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
+        if self.memory.sequences() != n {
+            self.memory = self.net.memory(n);
+        }
+        let (policy, value, _, features) = no_grad(|| self.net.look(&self.memory, &[], obs.as_ref(), n));
+        let preferences = match &policy {
+            Distribution::Categorical(logits) => to_vec(logits),
+            Distribution::Gaussian { .. } => Vec::new(),
+        };
+        Ok(Outputs { preferences, are_values: false, values: to_vec(&value), features: to_vec(&features) })
     }
 
     fn seed(&mut self, seed: u64) {

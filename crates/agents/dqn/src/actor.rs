@@ -2,8 +2,9 @@
 
 use crate::learner::{Learner, Values};
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, Mode, Obs, Policy, Result, Snapshot};
+use playfield_core::{Actions, Mode, Obs, Outputs, Policy, Result, Snapshot};
 use playfield_nn::QNetwork;
+use playfield_nn::params::to_vec;
 use rand::{RngExt as _, SeedableRng};
 use tch::{Device, no_grad};
 
@@ -82,6 +83,12 @@ impl Policy for Actor {
             }
         }
         Ok(())
+    }
+
+    fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
+        self.network.quiet();
+        let (z, features) = no_grad(|| (self.network.forward(obs.as_ref(), n), self.network.features(obs.as_ref(), n)));
+        Ok(Outputs::of_values(to_vec(&self.values.mean(&z)), n, to_vec(&features)))
     }
 
     fn seed(&mut self, seed: u64) {

@@ -1,9 +1,8 @@
+use crate::Registry;
 use crate::args::Eval;
-use crate::experiment::Experiment;
-use crate::{Registry, folder};
+use crate::commands::agent::Agent;
 use indicatif::ProgressBar;
-use playfield_core::{EnvFactory, EpisodeEnd, Error, Mode, Result, Snapshot, VecEnv, play, rng};
-use playfield_wrappers::Factory;
+use playfield_core::{EpisodeEnd, Error, Mode, Result, play, rng};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -21,52 +20,27 @@ struct Report {
 
 /// `playfield eval`.
 pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
-    let mut table = folder::settings(&args.run)?;
-    if let Some(device) = &args.device {
-        table.insert("device".into(), device.clone().into());
-    }
-    let experiment = Experiment::new(table, &[], registry)?;
-    let checkpoints = folder::checkpoints(&args.run, experiment.intervals.keep_checkpoints);
-    let loaded = if args.best { checkpoints.best()? } else { checkpoints.latest()? };
-    for (path, reason) in &loaded.skipped {
-        eprintln!("warning: {} is not whole and is passed over: {reason}", path.display());
-    }
-
-    let episodes = args.episodes as usize;
-    let n = experiment.settings.num_envs.min(episodes);
-    let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
-    let mut env = factory.vec(&rng::seeds(args.seed, "eval", n))?;
-    freeze_statistics(&mut *env, &loaded.snapshot)?;
-    let mut policy = (experiment.algorithm.load)(&experiment.settings, factory.spec(), &loaded.snapshot)?;
-    policy.seed(rng::derive(args.seed, "eval/actions", 0));
+    let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.best)?;
+    let (episodes, env) = (args.episodes as usize, &agent.experiment.env);
+    let n = agent.experiment.settings.num_envs.min(episodes);
+    let mut envs = agent.envs(&rng::seeds(args.seed, "eval", n))?;
+    let mut policy = agent.policy(args.seed, "eval/actions")?;
     let mode = if args.deterministic { Mode::Greedy } else { Mode::Sample };
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(episodes as u64) };
-    let ends = play(&mut *env, &mut *policy, mode, episodes, || bar.inc(1))?;
+    let ends = play(&mut *envs, &mut *policy, mode, episodes, || bar.inc(1))?;
     bar.finish_and_clear();
     let report = report(&ends);
     if args.json {
         println!("{}", serde_json::to_string(&report).map_err(Error::other)?);
     } else {
         let Report { mean_return, std_return, min_return, max_return, mean_length, .. } = &report;
-        println!("agent      {} at step {}", args.run.display(), loaded.snapshot.step);
-        println!(
-            "episodes   {episodes} of {}, {}",
-            experiment.env.id,
-            if args.deterministic { "greedy" } else { "sampled" }
-        );
+        println!("agent      {} at step {}", args.run.display(), agent.snapshot.step);
+        println!("episodes   {episodes} of {}, {}", env.id, if args.deterministic { "greedy" } else { "sampled" });
         println!("return     {mean_return:.2} ± {std_return:.2}, from {min_return:.2} to {max_return:.2}");
         println!("length     {mean_length:.0} steps");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A normaliser's statistics belong to what was learnt: playing uses them and leaves them as they are.
-pub(super) fn freeze_statistics(env: &mut dyn VecEnv, snapshot: &Snapshot) -> Result<()> {
-    match snapshot.state.get("env.statistics") {
-        Some(statistics) if !statistics.is_null() => env.load_statistics(statistics, true),
-        _ => Ok(()),
-    }
 }
 
 fn report(ends: &[EpisodeEnd]) -> Report {

@@ -1,6 +1,9 @@
 //! One file a command.
 
+mod agent;
+mod distill;
 mod doctor;
+mod embed;
 mod envs;
 mod eval;
 mod sweep;
@@ -8,7 +11,9 @@ mod train;
 mod trick;
 mod watch;
 
+pub use distill::distill;
 pub use doctor::doctor;
+pub use embed::embed;
 pub use envs::envs;
 pub use eval::eval;
 pub use sweep::{advice, sweep};

@@ -1,10 +1,8 @@
+use crate::Registry;
 use crate::args::Watch;
-use crate::commands::eval::freeze_statistics;
-use crate::experiment::Experiment;
-use crate::{Registry, folder};
+use crate::commands::agent::Agent;
 use gif::{Encoder, Frame, Repeat};
 use playfield_core::{Actions, Error, History, Image, Mode, Result, StepBatch, rng};
-use playfield_wrappers::Factory;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -24,20 +22,10 @@ pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
 
 /// Plays one episode and films it. Returns the file, the number of steps, their return, and whether the episode ended.
 fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)> {
-    let mut table = folder::settings(&args.run)?;
-    if let Some(device) = &args.device {
-        table.insert("device".into(), device.clone().into());
-    }
-    let experiment = Experiment::new(table, &[], registry)?;
-    let checkpoints = folder::checkpoints(&args.run, experiment.intervals.keep_checkpoints);
-    let loaded = if args.best { checkpoints.best()? } else { checkpoints.latest()? };
-
-    let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
-    let mut env = factory.to_watch(rng::derive(args.seed, "watch", 0))?;
-    freeze_statistics(&mut *env, &loaded.snapshot)?;
+    let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.best)?;
+    let mut env = agent.stage(rng::derive(args.seed, "watch", 0))?;
     let spec = env.spec().clone();
-    let mut policy = (experiment.algorithm.load)(&experiment.settings, &spec, &loaded.snapshot)?;
-    policy.seed(rng::derive(args.seed, "watch/actions", 0));
+    let mut policy = agent.policy(args.seed, "watch/actions")?;
     let mode = if args.deterministic { Mode::Greedy } else { Mode::Sample };
 
     let mut batch = StepBatch::new(&spec, 1);
@@ -50,7 +38,7 @@ fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)
 
     let path = match &args.gif {
         Some(path) => path.clone(),
-        None => args.run.join("videos").join(format!("{:012}.gif", loaded.snapshot.step)),
+        None => args.run.join("videos").join(format!("{:012}.gif", agent.snapshot.step)),
     };
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;

@@ -1,0 +1,249 @@
+use crate::args::Distill as Args;
+use crate::commands::agent::Agent;
+use crate::experiment::Experiment;
+use crate::folder::{Folder, next_free};
+use crate::{Registry, signals};
+use indicatif::{ProgressBar, ProgressStyle};
+use playfield_core::rng::Rng;
+use playfield_core::{
+    Actions, EnvFactory as _, Error, History, Mode, Obs, Outputs, Policy, Result, Snapshot, StepBatch, play, rng,
+};
+use playfield_nn::NetworkConfig;
+use playfield_tricks::policy_distillation::{SHARP, Student};
+use rand::RngExt as _;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+use toml::{Table, Value};
+
+/// Observations of one step of learning.
+const BATCH: usize = 64;
+
+/// Agent steps between two of them.
+const EVERY: u64 = 4;
+
+/// How many of the last observations it draws from.
+const MEMORY: usize = 4096;
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    teacher: Standing,
+    student: Standing,
+    /// The student's mean return as a share of the teacher's, where that is positive.
+    kept: Option<f64>,
+    run: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct Standing {
+    mean_return: f64,
+    parameters: usize,
+    /// Microseconds to act on one observation.
+    microseconds: f64,
+}
+
+/// `playfield distill`.
+pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
+    let stop = signals::listen()?;
+    if !(args.learning_rate > 0.0 && args.learning_rate.is_finite()) {
+        return Err(Error::config(format!("--learning-rate {} must be greater than 0", args.learning_rate)));
+    }
+    let teacher = Agent::open(registry, &args.run, None, args.best)?;
+    let table = student_table(&teacher, args)?;
+    let experiment = Experiment::new(table.clone(), &[], registry)?;
+    let network: NetworkConfig = Value::Table(experiment.settings.network.clone()).try_into().map_err(Error::other)?;
+    let (spec, n) = (teacher.factory.spec().clone(), teacher.experiment.settings.num_envs);
+    let mut policy = teacher.policy(args.seed, "distill/actions")?;
+    let mut env = teacher.envs(&rng::seeds(args.seed, "distill", n))?;
+    let (mut batch, mut history) = (StepBatch::new(&spec, n), History::new(&spec, n));
+    env.reset(&mut batch)?;
+    history.reset(&batch);
+    let first = policy.outputs(history.observations(), n)?;
+    let temperature = args.temperature.unwrap_or(if first.are_values { SHARP } else { 1.0 });
+    let mut init = rng::stream(args.seed, "distill/init");
+    let mut student = Student::new(&network, &spec, &experiment.settings.device, temperature, &mut init)?;
+    if first.preferences.is_empty() {
+        return Err(Error::config(format!(
+            "{} has continuous actions: policy distillation needs discrete ones",
+            spec.id
+        )));
+    }
+    let folder = Folder::create(Some(&run_dir(args)?), "")?;
+    folder.write_config(&experiment.to_table()?)?;
+    folder.note_command()?;
+
+    let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(args.steps) };
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} steps, {per_sec}, {eta} left");
+    bar.set_style(style.map_err(Error::other)?);
+    let mut memory = Memory::new(spec.obs_len(), rng::stream(args.seed, "distill/batches"));
+    let mut actions = Actions::zeros(&spec.actions, n);
+    let (mut step, mut updates, mut divergence) = (0, 0, f64::NAN);
+    while step < args.steps && stop.requested().is_none() {
+        memory.push(history.observations(), &policy.outputs(history.observations(), n)?, n);
+        policy.act(history.observations(), Mode::Sample, &mut actions)?;
+        env.step(&actions, &mut batch)?;
+        history.push(&batch);
+        policy.episodes_ended(&batch.ended());
+        step += n as u64;
+        while memory.rows >= BATCH && updates * EVERY < step {
+            let (obs, said) = memory.draw();
+            let rate = args.learning_rate * (1.0 - step as f64 / args.steps as f64).max(0.0);
+            divergence = student.learn(&obs, BATCH, &said, rate)?;
+            updates += 1;
+        }
+        bar.set_position(step.min(args.steps));
+        bar.set_message(format!("KL {divergence:.4}"));
+    }
+    bar.finish_and_clear();
+    let mut snapshot = Snapshot { step, ..Snapshot::default() };
+    student.save(&mut snapshot);
+    if let Some(statistics) = teacher.snapshot.state.get("env.statistics") {
+        snapshot.state.insert("env.statistics".into(), statistics.clone());
+    }
+    let path = folder.path().to_path_buf();
+    folder.checkpoints(experiment.intervals.keep_checkpoints).save(&snapshot, None)?;
+    if let Some(signal) = stop.requested() {
+        eprintln!("stopped after {step} steps; the student as it stands is in {}", path.display());
+        return Ok(ExitCode::from(128 + signal as u8));
+    }
+
+    let parameters = teacher.snapshot.params.values().map(|a| a.shape.iter().product::<usize>()).sum();
+    let small = Agent::open(registry, &path, None, false)?;
+    let teacher = standing(&teacher, parameters, args)?;
+    let student = standing(&small, student.parameters(), args)?;
+    let kept = (teacher.mean_return > 0.0).then(|| student.mean_return / teacher.mean_return);
+    let report = Report { teacher, student, kept, run: path };
+    if args.json {
+        println!("{}", serde_json::to_string(&report).map_err(Error::other)?);
+    } else {
+        print(&report, args, temperature);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The student's settings: the teacher's environment, and an actor-critic with the smaller torso.
+fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
+    let mut table = teacher.experiment.to_table()?;
+    let before = teacher.experiment.settings.network.clone();
+    let mut network = Table::new();
+    for kept in ["activation", "standardise", "precision"] {
+        network.extend(before.get(kept).map(|value| (kept.to_string(), value.clone())));
+    }
+    network.insert("init".into(), "orthogonal".into());
+    match args.torso.as_str() {
+        "small" if teacher.factory.spec().dtype == playfield_core::Dtype::F32 => {
+            let width = |w: &Value| Value::Integer((w.as_integer().unwrap_or(2) / 2).max(1));
+            let hidden = before.get("hidden").and_then(Value::as_array);
+            let halves: Vec<Value> = hidden.into_iter().flatten().map(width).collect();
+            network.insert("torso".into(), "mlp".into());
+            network.insert("hidden".into(), halves.into());
+        }
+        torso => drop(network.insert("torso".into(), torso.into())),
+    }
+    table.remove(teacher.experiment.algorithm.name);
+    table.insert("algorithm".into(), "paac".into());
+    table.insert("steps".into(), Value::Integer(args.steps as i64));
+    table.insert("seed".into(), Value::Integer(args.seed as i64));
+    table.insert("network".into(), network.into());
+    Ok(table)
+}
+
+fn run_dir(args: &Args) -> Result<PathBuf> {
+    if let Some(dir) = &args.run_dir {
+        return Ok(dir.clone());
+    }
+    let name = args.run.file_name().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "agent".into());
+    next_free(args.run.parent().unwrap_or(Path::new("")), &format!("{name}-{}", args.torso))
+}
+
+/// The last observations and what the teacher said of them.
+struct Memory {
+    obs: Option<Obs>,
+    preferences: Vec<f32>,
+    values: Vec<f32>,
+    are_values: bool,
+    obs_len: usize,
+    rows: usize,
+    next: usize,
+    rng: Rng,
+}
+
+impl Memory {
+    fn new(obs_len: usize, rng: Rng) -> Self {
+        let (preferences, values) = (Vec::new(), vec![0.0; MEMORY]);
+        Self { obs: None, preferences, values, are_values: false, obs_len, rows: 0, next: 0, rng }
+    }
+
+    fn push(&mut self, obs: &Obs, said: &Outputs, n: usize) {
+        let (len, actions) = (self.obs_len, said.preferences.len() / n);
+        let kept = self.obs.get_or_insert_with(|| Obs::zeros(obs.dtype(), MEMORY * len));
+        self.preferences.resize(MEMORY * actions, 0.0);
+        self.are_values = said.are_values;
+        for i in 0..n {
+            let at = self.next;
+            kept.slice_mut(at * len, len).copy_from(obs.slice(i * len, len));
+            self.preferences[at * actions..(at + 1) * actions]
+                .copy_from_slice(&said.preferences[i * actions..(i + 1) * actions]);
+            self.values[at] = said.values[i];
+            self.next = (at + 1) % MEMORY;
+            self.rows = (self.rows + 1).min(MEMORY);
+        }
+    }
+
+    fn draw(&mut self) -> (Obs, Outputs) {
+        let kept = self.obs.as_ref().expect("something was pushed");
+        let (len, actions) = (self.obs_len, self.preferences.len() / MEMORY);
+        let mut obs = Obs::zeros(kept.dtype(), BATCH * len);
+        let mut said = Outputs { are_values: self.are_values, ..Outputs::default() };
+        for i in 0..BATCH {
+            let at = self.rng.random_range(0..self.rows);
+            obs.slice_mut(i * len, len).copy_from(kept.slice(at * len, len));
+            said.preferences.extend_from_slice(&self.preferences[at * actions..(at + 1) * actions]);
+            said.values.push(self.values[at]);
+        }
+        (obs, said)
+    }
+}
+
+/// What an agent reaches greedily, and how fast it acts.
+fn standing(agent: &Agent, parameters: usize, args: &Args) -> Result<Standing> {
+    let n = agent.experiment.settings.num_envs.min(args.episodes as usize);
+    let mut envs = agent.envs(&rng::seeds(args.seed, "eval", n))?;
+    let mut policy = agent.policy(args.seed, "eval/actions")?;
+    let ends = play(&mut *envs, &mut *policy, Mode::Greedy, args.episodes as usize, || ())?;
+    let mean_return = ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64;
+    Ok(Standing { mean_return, parameters, microseconds: pace(&mut *policy, agent)? })
+}
+
+/// The median time to act on one observation, in microseconds.
+fn pace(policy: &mut dyn Policy, agent: &Agent) -> Result<f64> {
+    let spec = agent.factory.spec();
+    let (obs, mut actions) = (Obs::zeros(spec.dtype, spec.obs_len()), Actions::zeros(&spec.actions, 1));
+    let mut times = Vec::new();
+    for _ in 0..201 {
+        let start = Instant::now();
+        policy.act(&obs, Mode::Greedy, &mut actions)?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn print(report: &Report, args: &Args, temperature: f64) {
+    let Report { teacher, student, kept, run } = report;
+    println!("{:<10} {:>12} {:>12} {:>16}", "", "return", "parameters", "µs an action");
+    for (name, s) in [("teacher", teacher), ("student", student)] {
+        println!("{name:<10} {:>12.2} {:>12} {:>16.0}", s.mean_return, s.parameters, s.microseconds);
+    }
+    let kept = kept.map_or(String::new(), |kept| format!("{:.0} % of the return, ", 100.0 * kept));
+    let parameters = 100.0 * student.parameters as f64 / teacher.parameters as f64;
+    println!(
+        "kept       {kept}with {parameters:.0} % of the parameters, {:.1} times as fast (greedy, {} episodes, τ = {temperature})",
+        teacher.microseconds / student.microseconds,
+        args.episodes
+    );
+    println!("run        {}", run.display());
+    println!("play       playfield eval {} --episodes 30 --deterministic", run.display());
+}

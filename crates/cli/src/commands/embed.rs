@@ -1,0 +1,76 @@
+use crate::args::Embed as Args;
+use crate::commands::agent::Agent;
+use crate::{Registry, signals};
+use indicatif::{ProgressBar, ProgressStyle};
+use playfield_core::{Actions, Error, History, Image, Mode, Result, StepBatch, rng};
+use playfield_lab::map;
+use playfield_tricks::tsne::{TsneConfig, tsne};
+use std::fs;
+use std::process::ExitCode;
+
+/// `playfield embed`.
+pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
+    let stop = signals::listen()?;
+    // Before any episode is played for it.
+    if !(args.perplexity >= 1.0 && args.perplexity < args.points as f64) {
+        return Err(Error::config(format!(
+            "--perplexity {} must be at least 1 and less than the number of points, {}",
+            args.perplexity, args.points
+        )));
+    }
+    let agent = Agent::open(registry, &args.run, None, args.best)?;
+    let mut env = agent.stage(rng::derive(args.seed, "embed", 0))?;
+    let (spec, mode) = (env.spec().clone(), if args.deterministic { Mode::Greedy } else { Mode::Sample });
+    let mut policy = agent.policy(args.seed, "embed/actions")?;
+    let (mut batch, mut history) = (StepBatch::new(&spec, 1), History::new(&spec, 1));
+    let mut actions = Actions::zeros(&spec.actions, 1);
+    env.reset(&mut batch)?;
+    history.reset(&batch);
+
+    let bar = ProgressBar::new(args.points as u64);
+    let style = ProgressStyle::with_template("playing {bar:30} {pos}/{len} points, {eta} left");
+    bar.set_style(style.map_err(Error::other)?);
+    let (mut features, mut values, mut pictures) = (Vec::new(), Vec::new(), Vec::<Option<Image>>::new());
+    let mut returns = Vec::new();
+    for step in 0.. {
+        if step % args.every == 0 {
+            let said = policy.outputs(history.observations(), 1)?;
+            features.extend(said.features);
+            values.extend(said.values);
+            pictures.push(env.render()?);
+            bar.inc(1);
+        }
+        if values.len() == args.points || stop.requested().is_some() {
+            break;
+        }
+        policy.act(history.observations(), mode, &mut actions)?;
+        env.step(&actions, &mut batch)?;
+        history.push(&batch);
+        policy.episodes_ended(&batch.ended());
+        returns.extend(batch.episode[0].map(|end| end.reward));
+    }
+    bar.finish_and_clear();
+    if let Some(signal) = stop.requested() {
+        return Ok(ExitCode::from(128 + signal as u8));
+    }
+    let width = features.len() / values.len();
+    eprintln!("drawing a map of {} points of {width} numbers", values.len());
+    let config = TsneConfig { perplexity: args.perplexity, ..TsneConfig::default() };
+    let map = tsne(&features, width, &config, &mut rng::stream(args.seed, "embed/map"))?;
+    if let Some(warning) = &map.warning {
+        eprintln!("warning: {warning}");
+    }
+    let title = format!("{} at step {}: {} observations", spec.id, agent.snapshot.step, values.len());
+    let bytes = map::png(&title, &map.points, &values, |i| pictures[i].take())?;
+    let path = args.out.clone().unwrap_or_else(|| args.run.join(format!("embed-{:012}.png", agent.snapshot.step)));
+    fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+    let mean = returns.iter().sum::<f64>() / returns.len() as f64;
+    match returns.len() {
+        0 => println!("played     part of an episode"),
+        n => println!("played     {n} episodes, mean return {mean:.2}"),
+    }
+    println!("left over  KL {:.3} at perplexity {}", map.divergence, args.perplexity);
+    println!("map        {}", path.display());
+    println!("mind       neighbours mean something; sizes of clusters and distances between them do not");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,116 @@
+//! Policy distillation: a small network learns to act as a large one does (Rusu et al. 2015).
+//!
+//! ```text
+//! loss = KL(softmax(teacher / τ) ‖ π) + ½ (v − v_teacher)²
+//! ```
+//!
+//! A policy teaches as it is (τ = 1). Q-values of the actions differ by little: the paper sharpens them by τ = .01, so that the student
+//! learns which action is best rather than how much they all are worth. The paper's student is a Q-network; here it is a policy with a
+//! value beside it, of whatever the teacher is, so that one kind of student serves all.
+
+use crate::distill::kl;
+use playfield_core::rng::Rng;
+use playfield_core::{EnvSpec, Error, Obs, Outputs, Result, Snapshot};
+use playfield_losses::softmax::log_softmax;
+use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
+use playfield_nn::{ActorCritic, Distribution, NetworkConfig};
+use tch::{Kind, Tensor};
+
+/// τ for a teacher of action values, from the paper.
+pub const SHARP: f64 = 0.01;
+
+/// A network that learns from a teacher, and its optimiser (Adam).
+#[derive(Debug)]
+pub struct Student {
+    net: ActorCritic,
+    optimizer: Optimizer,
+    temperature: f64,
+}
+
+impl Student {
+    /// A fresh student for what acts on `spec`, taught at `temperature`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the temperature is not above 0, or network, observation and device don't fit.
+    pub fn new(network: &NetworkConfig, spec: &EnvSpec, device: &str, temperature: f64, rng: &mut Rng) -> Result<Self> {
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            return Err(Error::config(format!("`temperature` = {temperature} must be greater than 0")));
+        }
+        let net = ActorCritic::new(network, spec, device, rng)?;
+        let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::default() };
+        let optimizer = Optimizer::new(adam, &net.params);
+        Ok(Self { net, optimizer, temperature })
+    }
+
+    /// How many parameters it has.
+    pub fn parameters(&self) -> usize {
+        self.net.params.count()
+    }
+
+    /// Makes one step towards what the teacher says of `n` observations. Returns the mean divergence of the policies before it, in
+    /// nats.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the teacher says nothing of actions: they are continuous.
+    pub fn learn(&mut self, obs: &Obs, n: usize, teacher: &Outputs, learning_rate: f64) -> Result<f64> {
+        let (policy, value) = self.net.forward(obs.as_ref(), n);
+        let (Distribution::Categorical(logits), false) = (policy, teacher.preferences.is_empty()) else {
+            return Err(Error::config("policy distillation needs discrete actions"));
+        };
+        let column = |v: &[f32]| Tensor::from_slice(v).to_device(logits.device());
+        let preferences = column(&teacher.preferences).view_as(&logits) / self.temperature;
+        let divergence = kl(&log_softmax(&preferences), &log_softmax(&logits)).mean(Kind::Float);
+        let error = (value - column(&teacher.values)).square().mean(Kind::Float);
+        self.net.backward(&(&divergence + error * 0.5));
+        self.net.step(&mut self.optimizer, learning_rate, 1.0);
+        Ok(divergence.double_value(&[]))
+    }
+
+    /// Writes its parameters, as an actor-critic's.
+    pub fn save(&self, snapshot: &mut Snapshot) {
+        self.net.params.save(snapshot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use playfield_core::rng::stream;
+    use playfield_core::{ActionSpace, Dtype};
+
+    fn spec(actions: ActionSpace) -> EnvSpec {
+        EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+    }
+
+    /// What is right is the sign of the first number; a teacher of values says so by a hundredth.
+    #[test]
+    fn a_student_learns_what_the_teacher_does() {
+        let spec = spec(ActionSpace::Discrete { n: 2 });
+        let mut student = Student::new(&NetworkConfig::default(), &spec, "cpu", SHARP, &mut stream(1, "init")).unwrap();
+        let obs = Obs::F32(vec![1.0, 0.3, -1.0, 0.2, 0.5, -0.9, -0.7, 0.1]);
+        let q = vec![0.51, 0.5, 0.5, 0.51, 0.51, 0.5, 0.5, 0.51];
+        let teacher = Outputs::of_values(q, 4, vec![]);
+        assert_eq!(teacher.values, [0.51; 4]);
+        let first = student.learn(&obs, 4, &teacher, 1e-2).unwrap();
+        let last = (0..300).map(|_| student.learn(&obs, 4, &teacher, 1e-2).unwrap()).last().unwrap();
+        assert!(first > 0.05 && last < 1e-3, "{first}, {last}");
+        let (policy, value) = student.net.forward(obs.as_ref(), 4);
+        let Distribution::Categorical(logits) = policy else { panic!("discrete") };
+        // softmax(.51/.01, .50/.01) = (.731, .269).
+        let p = f64::try_from(logits.softmax(-1, Kind::Float).get(0).get(0)).unwrap();
+        assert!((p - 0.731).abs() < 0.02, "{p}");
+        assert!((value.double_value(&[0]) - 0.51).abs() < 0.05);
+    }
+
+    #[test]
+    fn what_cannot_be_taught_is_refused() {
+        let new =
+            |actions, t| Student::new(&NetworkConfig::default(), &spec(actions), "cpu", t, &mut stream(1, "init"));
+        let error = new(ActionSpace::Discrete { n: 2 }, 0.0).unwrap_err().to_string();
+        assert!(error.contains("`temperature` = 0") && error.contains("greater than 0"), "{error}");
+        let mut student = new(ActionSpace::Discrete { n: 2 }, 1.0).unwrap();
+        let silent = Outputs { values: vec![0.0], ..Outputs::default() };
+        let error = student.learn(&Obs::F32(vec![0.0; 2]), 1, &silent, 0.1).unwrap_err().to_string();
+        assert!(error.contains("discrete"), "{error}");
+    }
+}

@@ -1,0 +1,74 @@
+//! A trained agent taught to a smaller one, and drawn.
+
+mod common;
+
+use common::{file, refuses, succeeds};
+use serde_json::Value;
+use std::path::Path;
+
+/// Trains an agent that repeats what it sees, or one that does not have to.
+fn train(dir: &Path, algorithm: &str, settings: &str, steps: u64) {
+    let text = format!("algorithm = '{algorithm}'\nsteps = {steps}\n[env]\nid = 'Identity'\nnum_envs = 4\n{settings}");
+    file(dir, "a.toml", &text);
+    succeeds(dir, &["train", "a.toml", "--seed", "1", "--run-dir", "teacher"]);
+}
+
+const PAAC: &str = "[network]\ninit = 'orthogonal'\n[paac]\nt_max = 2\ngamma = 0.0\nlearning_rate = 0.02\n\
+    entropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n";
+
+const DQN: &str = "[dqn]\ngamma = 0.0\nlearning_starts = 100\nreplay_capacity = 1000\ntarget_every_steps = 50\n\
+    exploration_steps = 1000\nlearning_rate = 3e-3\noverlap = false\n[dqn.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-8\n";
+
+#[test]
+fn a_student_acts_as_its_teacher_does() {
+    for (algorithm, settings) in [("paac", PAAC), ("dqn", DQN)] {
+        let dir = tempfile::tempdir().unwrap();
+        train(dir.path(), algorithm, settings, 3000);
+        let json = succeeds(dir.path(), &["distill", "teacher", "--steps", "4k", "--learning-rate", "0.01", "--json"]);
+        let report: Value = serde_json::from_str(&json).unwrap();
+        let number = |who: &str, what: &str| report[who][what].as_f64().unwrap();
+        assert!(number("student", "mean_return") >= 0.95 * number("teacher", "mean_return"), "{algorithm}: {json}");
+        assert!(number("teacher", "mean_return") >= 90.0, "{algorithm}: {json}");
+        assert!(number("student", "parameters") < 0.5 * number("teacher", "parameters"), "{algorithm}: {json}");
+        // The student is a run like any other.
+        let json = succeeds(dir.path(), &["eval", "teacher-small-1", "--episodes", "4", "--deterministic", "--json"]);
+        let eval: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(eval["mean_return"].as_f64().unwrap(), number("student", "mean_return"));
+        let said = succeeds(dir.path(), &["distill", "teacher", "--steps", "400", "--episodes", "2"]);
+        assert!(said.contains("teacher-small-2") && said.contains("% of the parameters"), "{said}");
+    }
+}
+
+#[test]
+fn a_hidden_layer_is_drawn() {
+    for (algorithm, settings) in [("paac", PAAC), ("dqn", DQN), ("a3c", "[a3c]\nmethod = 'n_step_q'\n")] {
+        let dir = tempfile::tempdir().unwrap();
+        train(dir.path(), algorithm, settings, 400);
+        let said = succeeds(dir.path(), &["embed", "teacher", "--points", "60", "--perplexity", "10"]);
+        let map = said.lines().find_map(|l| l.strip_prefix("map        ")).unwrap();
+        assert!(std::fs::read(dir.path().join(map)).unwrap().starts_with(b"\x89PNG"), "{algorithm}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    train(dir.path(), "paac", PAAC, 400);
+    for (args, expected) in [
+        (&["embed", "teacher", "--points", "20", "--perplexity", "20"][..], "less than the number of points, 20"),
+        (&["embed", "nothing"], "holds no run"),
+        (&["distill", "nothing"], "holds no run"),
+        (&["distill", "teacher", "--temperature", "0"], "`temperature` = 0 must be greater than 0"),
+        (&["distill", "teacher", "--learning-rate", "0"], "must be greater than 0"),
+        (&["distill", "teacher", "--torso", "smal"], "smal"),
+        (&["distill", "teacher", "--torso", "nips"], "u8 frames"),
+    ] {
+        let said = refuses(dir.path(), args);
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    let entries = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(entries, 2, "a.toml and the teacher: nothing else was left");
+    file(dir.path(), "b.toml", "algorithm = 'paac'\nsteps = 100\n[env]\nid = 'IdentityBox'\nnum_envs = 2\n");
+    succeeds(dir.path(), &["train", "b.toml", "--run-dir", "box"]);
+    assert!(refuses(dir.path(), &["distill", "box"]).contains("continuous actions"));
+}
