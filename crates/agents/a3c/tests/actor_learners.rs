@@ -1,5 +1,6 @@
 //! Actor-learners together: one alone is PAAC; several share what each learns; one that fails takes nobody with it.
 
+use playfield_a3c::Config;
 use playfield_core::{
     Actions, Algorithm, Checkpoints, EnvConfig, EnvFactory, EnvSpec, Error, Result, Run, Settings, Snapshot, StepBatch,
     VecEnv,
@@ -71,6 +72,24 @@ fn a_lone_actor_learner_is_paac() {
     let own = actual.nested("actor_learner.0");
     assert_eq!(expected.state["player.rng"], own.state["player.rng"]);
     assert_eq!(expected.state["env.state"], own.state["env.state"]);
+}
+
+/// `entropy_floor` = 1 is what was there before; less changes what is learnt.
+#[test]
+fn the_weight_of_the_entropy_may_fall() {
+    let config = Config { entropy_coefficient: 0.02, entropy_floor: 0.25, anneal_steps: 1000, ..Config::default() };
+    assert_eq!([0, 500, 1000, 2000].map(|t| config.entropy().at(t)), [0.02, 0.0125, 0.005, 0.005]);
+    let dir = tempfile::tempdir().unwrap();
+    for algorithm in [&playfield_paac::ALGORITHM, &playfield_a3c::ALGORITHM] {
+        let [plain, whole, falling] = ["", "entropy_floor = 1.0", "entropy_floor = 0.0"].map(|floor| {
+            let section = format!("threads = 1\nentropy_coefficient = 0.1\n{floor}").parse().unwrap();
+            let run = dir.path().join(format!("{}-{floor}", algorithm.name));
+            train(algorithm, &settings(section), &factory(), &run, 1_000).unwrap();
+            latest(&run).params
+        });
+        assert_eq!(plain, whole, "{}", algorithm.name);
+        assert_ne!(plain, falling, "{}", algorithm.name);
+    }
 }
 
 /// Every actor-learner keeps its own random stream and environments in the checkpoint, and a run of several goes on from
