@@ -15,7 +15,7 @@ pub const TRICK: Trick = Trick {
     name: "exploration",
     about: "agents side by side, each with an ε of its own, drawn from a law",
     source: "Mnih et al. 2016, section 5.1, for three values; the list itself for a bounded law that is sampled regularly",
-    data: "Catch (toy game in frames), n-step Q-learning by 4 threads, 60,000 steps",
+    data: "Catch (toy game in frames), n-step Q-learning by 4 threads, 25,000 steps",
     held_by: "crates/agents/a3c/tests/q_learner.rs: threads_draw_their_epsilon_by_the_papers_law; crates/agents/a3c/tests/q_learner.rs: or_draw_it_again_and_again_from_a_range",
     metric: "mean return of 50 greedy episodes",
     better: Better::Higher,
@@ -25,7 +25,7 @@ pub const TRICK: Trick = Trick {
     run,
 };
 
-const STEPS: u64 = 60_000;
+const STEPS: u64 = 25_000;
 
 fn run(trial: &mut Trial) -> Result<()> {
     trial.axes("agent steps of all threads", "return while exploring, mean of 100 episodes");
@@ -37,7 +37,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     ] {
         let changes = [
             ("", "steps", Value::from(STEPS as i64)),
-            ("a3c.exploration", "anneal_steps", 15_000.into()),
+            ("a3c.exploration", "anneal_steps", 10_000.into()),
             ("a3c.exploration", key, value),
         ];
         let recipe = recipe(include_str!("../../../../configs/a3c/catch-q.toml"), &changes)?;

@@ -47,8 +47,8 @@ fn run(trial: &mut Trial) -> Result<()> {
             trained.lately(before.next_back().map_or(0, |e| e.step))
         };
         trial.record(&format!("{variant}, at equal time"), at(least));
-        for half in 1..=(2.0 * last(trained)) as u64 {
-            trial.point(variant, half as f64 / 2.0, at(half as f64 / 2.0));
+        for tenth in 1..=(10.0 * last(trained)) as u64 {
+            trial.point(variant, tenth as f64 / 10.0, at(tenth as f64 / 10.0));
         }
     }
     Ok(())
