@@ -29,8 +29,13 @@ const STEPS: u64 = 50_000;
 
 fn run(trial: &mut Trial) -> Result<()> {
     trial.axes("agent steps", "return, mean of 100 episodes");
-    for (variant, capacity, prioritised) in [(NONE, 256, false), (UNIFORM, 50_000, false), (PRIORITISED, 50_000, true)]
-    {
+    for (variant, capacity, prioritised, double) in [
+        (NONE, 256, false, false),
+        (UNIFORM, 50_000, false, false),
+        (PRIORITISED, 50_000, true, false),
+        ("uniform, double", 50_000, false, true),
+        ("prioritised, double", 50_000, true, true),
+    ] {
         let changes = [
             ("", "steps", Value::from(STEPS as i64)),
             ("network", "hidden", Value::from(vec![64, 64])),
@@ -38,6 +43,7 @@ fn run(trial: &mut Trial) -> Result<()> {
             ("dqn", "learning_starts", 256.into()),
             ("dqn", "replay_capacity", capacity.into()),
             ("dqn", "prioritized", prioritised.into()),
+            ("dqn", "double", double.into()),
         ];
         let recipe = recipe(include_str!("../../../../configs/dqn/cartpole.toml"), &changes)?;
         let trained = train(trial, &recipe, None)?;
