@@ -51,7 +51,7 @@ pub struct Distill {
     #[arg(long, value_name = "TORSO", default_value = "small")]
     pub torso: String,
     /// Agent steps that the teacher plays
-    #[arg(long, value_name = "N", default_value = "50k", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "200k", value_parser = count)]
     pub steps: u64,
     /// What the teacher's preferences are divided by [default: 1 for a policy, 0.01 for values of actions]
     #[arg(long, value_name = "T")]
