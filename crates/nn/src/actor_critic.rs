@@ -3,6 +3,7 @@
 use crate::config::NetworkConfig;
 use crate::device;
 use crate::distribution::Distribution;
+use crate::encoder::Encoder;
 use crate::heads::PolicyHead;
 use crate::input::Input;
 use crate::linear::Linear;
@@ -21,15 +22,15 @@ use tch::{Device, Kind, Tensor};
 pub struct ActorCritic {
     /// Its parameters.
     pub params: Params,
+    torso: Encoder,
+    value_torso: Option<Encoder>,
     layers: Layers,
-    input: Input,
     shards: Option<Shards>,
 }
 
-#[derive(Clone, Debug)]
+/// What follows the torso.
+#[derive(Clone, Copy, Debug)]
 struct Layers {
-    torso: Torso,
-    value_torso: Option<Torso>,
     lstm: Option<Lstm>,
     policy: PolicyHead,
     value: Linear,
@@ -60,32 +61,33 @@ impl ActorCritic {
         let value = Linear::new(&mut b, "value", width, 1, weight, bias);
         let kind = config.kind(device, torso.convolves());
         let input = Input::new(config, spec, torso.convolves(), device, kind)?;
-        let layers = Layers { torso, value_torso, lstm, policy, value };
-        Ok(Self { params: b.finish(device, kind), layers, input, shards: None })
+        let params = b.finish(device, kind);
+        let value_torso = value_torso.map(|torso| Encoder::new(torso, input.duplicate(), &params));
+        let torso = Encoder::new(torso, input, &params);
+        Ok(Self { params, torso, value_torso, layers: Layers { lstm, policy, value }, shards: None })
     }
 
     /// Shares the rows of every batch out among `threads` threads from now on. Only what pays is shared: the torso that
     /// policy and value have in common, where it convolves, on the processor. Batch norm is of the whole batch: rows that are
     /// normalised by it stay together.
     pub fn share_out(&mut self, threads: usize) {
-        let Layers { torso, value_torso, .. } = &self.layers;
-        let separable = torso.convolves() && !torso.mixes_rows();
-        let pays = separable && value_torso.is_none() && self.params.master().device() == Device::Cpu;
-        self.shards = if pays { Shards::new(threads, &self.params, &self.input) } else { None };
+        let separable = self.torso.torso().convolves() && !self.torso.torso().mixes_rows();
+        let pays = separable && self.value_torso.is_none() && self.params.master().device() == Device::Cpu;
+        self.shards = if pays { Shards::new(threads, &self.params, &self.torso) } else { None };
     }
 
     /// Folds batch norm into the layers before it ([`norm::fold`](crate::norm::fold)): for a network that acts from now on, and
     /// neither learns nor is saved.
     pub fn fold(&mut self) {
-        let Self { params, layers, .. } = self;
-        layers.torso.fold(params);
-        layers.value_torso.iter_mut().for_each(|torso| torso.fold(params));
+        let Self { params, torso, value_torso, .. } = self;
+        [Some(torso), value_torso.as_mut()].into_iter().flatten().for_each(|torso| torso.fold(params));
     }
 
     /// A network with the same values and parameters of its own.
     pub fn duplicate(&self) -> Self {
-        let (params, layers, input) = (self.params.duplicate(), self.layers.clone(), self.input.duplicate());
-        Self { params, layers, input, shards: None }
+        let params = self.params.duplicate();
+        let value_torso = self.value_torso.as_ref().map(|torso| torso.over(&params));
+        Self { torso: self.torso.over(&params), value_torso, params, layers: self.layers, shards: None }
     }
 
     /// What it remembers of `n` sequences that start now.
@@ -122,15 +124,13 @@ impl ActorCritic {
         obs: ObsRef<'_>,
         n: usize,
     ) -> (Distribution, Tensor, Memory, Tensor) {
-        let Self { params, layers, input, shards } = self;
-        let w = params.weights();
-        let (features, again) = match shards {
-            Some(shards) => (shards.forward(&layers.torso, params, input, obs, n), None),
-            None => {
-                let x = input.load(obs, n);
-                (layers.torso.forward(w, &x), layers.value_torso.as_ref().map(|torso| torso.forward(w, &x)))
-            }
+        let Self { params, torso, value_torso, layers, shards } = self;
+        let features = match shards {
+            Some(shards) => shards.forward(torso, params, obs, n),
+            None => torso.forward(params, obs, n),
         };
+        let again = value_torso.as_mut().map(|torso| torso.forward(params, obs, n));
+        let w = params.weights();
         let (features, memory) = match &layers.lstm {
             Some(lstm) => lstm.forward(w, &features, memory, resets),
             None => (features, memory.same()),
@@ -142,10 +142,13 @@ impl ActorCritic {
 
     /// Sets the gradient to that of `loss` (a scalar).
     pub fn backward(&mut self, loss: &Tensor) {
-        self.params.backward(loss);
-        if let Some(shards) = &mut self.shards {
-            shards.backward();
+        let Self { params, torso, value_torso, shards, .. } = self;
+        params.backward(loss);
+        match shards {
+            Some(shards) => shards.backward(torso, params),
+            None => torso.backward(params),
         }
+        value_torso.iter_mut().for_each(|torso| torso.backward(params));
     }
 
     /// Makes `optimizer` step by the gradient: see [`Optimizer::step`].

@@ -6,7 +6,7 @@
 
 use crate::optim::{OptimizerConfig, Rule};
 use crate::params::Params;
-use crate::simd::{bf16, widest};
+use crate::simd::{Number, bf16, widest};
 use std::ops::Range;
 use std::thread;
 use tch::{Device, Kind, Tensor};
@@ -243,6 +243,18 @@ fn read(grads: &[Grads<'_>], start: usize, scale: f32, to: &mut [f32]) {
         }
     }
     to.iter_mut().for_each(|g| *g *= scale);
+}
+
+/// What layers compute with, which must lie in this machine's memory as numbers of this type.
+pub(crate) fn numbers<T: Number>(params: &Params) -> &[T] {
+    // SAFETY: every buffer is contiguous; its type and place are as the caller says. Nobody writes to it while layers compute.
+    unsafe { slice(params.weights().flat()) }
+}
+
+/// The same, and the gradient, to be written.
+pub(crate) fn numbers_and_gradient<T: Number>(params: &mut Params) -> (&[T], &mut [T]) {
+    // SAFETY: as above; and nobody else reads or writes the gradient, a buffer of its own, while `params` is borrowed.
+    (numbers(params), unsafe { slice(params.grads()) })
 }
 
 /// The numbers of a tensor.

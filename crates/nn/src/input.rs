@@ -60,6 +60,18 @@ impl Input {
         }
     }
 
+    /// `[height, width, channels]` of frames that are taken as images.
+    pub(crate) fn image(&self) -> Option<[usize; 3]> {
+        let &[height, width, channels] = &self.shape[..] else { return None };
+        Some([height as usize, width as usize, channels as usize])
+    }
+
+    /// One observation as the first layer sees it: standardised, or divided by 255.
+    pub(crate) fn floats(&self, frame: &[u8], to: &mut [f32]) {
+        let (mean, inverse) = if self.standardise { mean_and_inverse_deviation(frame) } else { (0.0, 1.0 / 255.0) };
+        scale_to_f32(frame, mean, inverse, to);
+    }
+
     /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`.
     ///
     /// The tensor is overwritten by the next call with the same `n`: use it, and its backward pass, before that.

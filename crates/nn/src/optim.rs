@@ -112,6 +112,7 @@ impl Optimizer {
             let norm = buffers.norm();
             let scale = clip(norm, max_norm);
             buffers.step(Step { config: &self.config, learning_rate, scale, updates: self.updates });
+            params.changed();
             return norm;
         }
         let norm = no_grad(|| {

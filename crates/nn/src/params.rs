@@ -18,7 +18,9 @@ use crate::init::Init;
 use playfield_core::rng::Rng;
 use playfield_core::{Array, Error, Result, Snapshot};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// 64 bytes, counted in the smallest element that a buffer holds (bf16).
@@ -177,6 +179,8 @@ pub struct Params {
     master: Tensor,
     weights: Weights,
     grads: Tensor,
+    /// How often the weights were changed, by anybody with whom they are [shared](Self::share).
+    version: Arc<AtomicU64>,
 }
 
 impl Params {
@@ -198,7 +202,28 @@ impl Params {
         for (segment, view) in layout.params.iter().zip(&weights.views) {
             view.grad().set_data(&segment.view(&grads));
         }
-        Self { layout, master, weights, grads }
+        Self { layout, master, weights, grads, version: Arc::default() }
+    }
+
+    /// Another number whenever the weights have changed: by it, who keeps something that is made of them knows.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Relaxed)
+    }
+
+    /// To be called after the weights changed.
+    pub(crate) fn changed(&self) {
+        self.version.fetch_add(1, Relaxed);
+    }
+
+    /// A parameter's canonical shape.
+    pub(crate) fn shape(&self, slot: Slot) -> Vec<usize> {
+        self.layout.params[slot.0].shape.iter().map(|&d| d as usize).collect()
+    }
+
+    /// Where a parameter lies in the flat buffers.
+    pub(crate) fn range(&self, slot: Slot) -> Range<usize> {
+        let segment = &self.layout.params[slot.0];
+        segment.offset as usize..(segment.offset + segment.len()) as usize
     }
 
     /// What layers compute with. Inside [`tch::no_grad`] this is acting; outside, autograd records.
@@ -252,6 +277,7 @@ impl Params {
         if self.weights.flat.kind() != Kind::Float {
             no_grad(|| self.weights.flat.copy_(&self.master));
         }
+        self.changed();
     }
 
     /// How many parameters the network has, padding excluded.
@@ -279,12 +305,13 @@ impl Params {
     pub fn share(&self) -> Self {
         let [master, flat, running] =
             [&self.master, &self.weights.flat, &self.weights.running].map(Tensor::shallow_clone);
-        Self::over(self.layout.clone(), master, flat, running)
+        Self { version: self.version.clone(), ..Self::over(self.layout.clone(), master, flat, running) }
     }
 
     /// Copies what layers compute with from `other`, and nothing else.
     pub fn follow(&mut self, other: &Self) {
         self.weights.copy_from(&other.weights);
+        self.changed();
     }
 
     /// Takes the values of the master from `start` on. What layers compute with must follow: [`updated`](Self::updated).
@@ -297,6 +324,7 @@ impl Params {
         let master =
             unsafe { std::slice::from_raw_parts_mut(self.master.data_ptr().cast::<f32>(), self.master.numel()) };
         master[start..start + values.len()].copy_from_slice(values);
+        self.changed();
     }
 
     /// Another set of parameters with the same layout and values, computing in the same precision.

@@ -8,6 +8,7 @@
 
 use crate::config::{Activation, NetworkConfig};
 use crate::device;
+use crate::encoder::Encoder;
 use crate::input::Input;
 use crate::linear::Linear;
 use crate::noisy_linear::{Noise, NoisyLinear};
@@ -34,14 +35,14 @@ pub struct QConfig {
 pub struct QNetwork {
     /// Its parameters.
     pub params: Params,
+    trunk: Encoder,
     layers: Layers,
-    input: Input,
     noise: Vec<Noise>,
 }
 
+/// What follows the trunk.
 #[derive(Clone, Debug)]
 struct Layers {
-    trunk: Torso,
     /// Of all actions, or the value's.
     first: Stream,
     advantage: Option<Stream>,
@@ -88,20 +89,22 @@ impl QNetwork {
         };
         let kind = config.kind(device, trunk.convolves());
         let input = Input::new(config, spec, trunk.convolves(), device, kind)?;
-        let layers = Layers { trunk, first, advantage, actions, atoms: q.atoms };
-        Ok(Self { params: b.finish(device, kind), layers, input, noise: Vec::new() })
+        let params = b.finish(device, kind);
+        let trunk = Encoder::new(trunk, input, &params);
+        let layers = Layers { first, advantage, actions, atoms: q.atoms };
+        Ok(Self { params, trunk, layers, noise: Vec::new() })
     }
 
     /// Whether rows of a batch change each other's values where it learns.
     pub fn mixes_rows(&self) -> bool {
-        self.layers.trunk.mixes_rows()
+        self.trunk.torso().mixes_rows()
     }
 
     /// Folds batch norm into the layers before it: see [`ActorCritic::fold`](crate::ActorCritic::fold). Behind a noisy layer
     /// it stays: it scales the noise, too.
     pub fn fold(&mut self) {
-        let Self { params, layers, .. } = self;
-        layers.trunk.fold(params);
+        let Self { params, trunk, layers, .. } = self;
+        trunk.fold(params);
         for stream in [Some(&mut layers.first), layers.advantage.as_mut()].into_iter().flatten() {
             if let Some((Dense::Plain(layer), norm)) = &mut stream.hidden {
                 norm.fold(params, layer.slots());
@@ -111,14 +114,16 @@ impl QNetwork {
 
     /// A network with the same values and parameters of its own: a target.
     pub fn duplicate(&self) -> Self {
-        let (params, layers, input) = (self.params.duplicate(), self.layers.clone(), self.input.duplicate());
-        Self { params, layers, input, noise: Vec::new() }
+        self.over(self.params.duplicate())
     }
 
     /// A network over the same parameters with a gradient and buffers of its own: see [`Params::share`].
     pub fn share(&self) -> Self {
-        let (params, layers, input) = (self.params.share(), self.layers.clone(), self.input.duplicate());
-        Self { params, layers, input, noise: Vec::new() }
+        self.over(self.params.share())
+    }
+
+    fn over(&self, params: Params) -> Self {
+        Self { trunk: self.trunk.over(&params), params, layers: self.layers.clone(), noise: Vec::new() }
     }
 
     /// How many actions it values.
@@ -146,18 +151,22 @@ impl QNetwork {
 
     /// `[n, actions, atoms]` in `f32` at `n` observations. Autograd records unless inside [`tch::no_grad`].
     pub fn forward(&mut self, obs: ObsRef<'_>, n: usize) -> Tensor {
-        let x = self.input.load(obs, n);
-        self.layers.forward(self.params.weights(), &x, &self.noise)
+        let features = self.trunk.forward(&self.params, obs, n);
+        self.layers.forward(self.params.weights(), &features, &self.noise)
+    }
+
+    /// Sets the gradient to that of `loss` (a scalar) of what was forwarded last.
+    pub fn backward(&mut self, loss: &Tensor) {
+        self.params.backward(loss);
+        self.trunk.backward(&mut self.params);
     }
 
     /// What the last hidden layer (of a dueling network, that of the value) holds at `n` observations, `[n, width]`, without
     /// noise.
     pub fn features(&mut self, obs: ObsRef<'_>, n: usize) -> Tensor {
-        let x = self.input.load(obs, n);
-        let Layers { trunk, first, .. } = &self.layers;
+        let features = self.trunk.forward(&self.params, obs, n);
         let (w, none) = (self.params.weights(), &mut [].iter());
-        let features = trunk.forward(w, &x);
-        first.hidden(w, &features, none).unwrap_or(features)
+        self.layers.first.hidden(w, &features, none).unwrap_or(features)
     }
 }
 
@@ -170,12 +179,11 @@ impl Layers {
         })
     }
 
-    fn forward(&self, w: &Weights, x: &Tensor, noise: &[Noise]) -> Tensor {
+    fn forward(&self, w: &Weights, features: &Tensor, noise: &[Noise]) -> Tensor {
         let mut noise = noise.iter();
-        let features = self.trunk.forward(w, x);
         let shape = [-1, self.actions, self.atoms];
         let Some(advantage) = &self.advantage else {
-            return self.first.forward(w, &features, &mut noise).to_kind(Kind::Float).view(shape);
+            return self.first.forward(w, features, &mut noise).to_kind(Kind::Float).view(shape);
         };
         // Two streams push the trunk where one would: their gradients are scaled by 1/√2 (Wang et al. 2016, section 4.2).
         let scale = std::f64::consts::FRAC_1_SQRT_2;

@@ -13,10 +13,9 @@
 //! and the [optimiser](crate::optim::Optimizer::step_with) takes their sum. What autograd records inside the torso ends at
 //! the features; the loss is recorded from there on, by whoever computes it.
 
-use crate::input::Input;
+use crate::encoder::Encoder;
 use crate::norm::recording;
 use crate::params::Params;
-use crate::torso::Torso;
 use playfield_core::ObsRef;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::{Kind, Tensor, no_grad};
@@ -38,7 +37,7 @@ pub(crate) struct Shards {
 #[derive(Debug)]
 struct Shard {
     params: Params,
-    input: Input,
+    torso: Encoder,
 }
 
 #[derive(Debug)]
@@ -51,14 +50,15 @@ struct Recorded {
 
 impl Shards {
     /// `threads` in all; `None` where there is nobody to share with.
-    pub fn new(threads: usize, params: &Params, input: &Input) -> Option<Self> {
-        let others: Vec<_> = (1..threads).map(|_| Shard { params: params.share(), input: input.duplicate() }).collect();
+    pub fn new(threads: usize, params: &Params, torso: &Encoder) -> Option<Self> {
+        let shard = |params: Params| Shard { torso: torso.over(&params), params };
+        let others: Vec<_> = (1..threads).map(|_| shard(params.share())).collect();
         let pool = ThreadPoolBuilder::new().num_threads(others.len()).build().ok()?;
         (!others.is_empty()).then_some(Self { pool, others, recorded: None, took_part: 0 })
     }
 
     /// The features of `n` observations, `[n, width]`.
-    pub fn forward(&mut self, torso: &Torso, params: &Params, input: &mut Input, obs: ObsRef<'_>, n: usize) -> Tensor {
+    pub fn forward(&mut self, torso: &mut Encoder, params: &Params, obs: ObsRef<'_>, n: usize) -> Tensor {
         let count = (n / LEAST).clamp(1, 1 + self.others.len());
         let len = obs.len() / n;
         let rows = |i: usize| i * n / count..(i + 1) * n / count;
@@ -71,12 +71,12 @@ impl Shards {
             for (i, (features, shard)) in others.iter_mut().zip(&mut self.others).enumerate() {
                 let (obs, n) = part(i + 1);
                 scope.spawn(move |_| {
-                    let mut forward = || torso.forward(shard.params.weights(), &shard.input.load(obs, n));
+                    let mut forward = || shard.torso.forward(&shard.params, obs, n);
                     *features = if recording { forward() } else { no_grad(forward) };
                 });
             }
             let (obs, n) = part(0);
-            *first = torso.forward(params.weights(), &input.load(obs, n));
+            *first = torso.forward(params, obs, n);
         });
         let features = no_grad(|| Tensor::cat(&parts, 0));
         if !recording {
@@ -88,7 +88,7 @@ impl Shards {
     }
 
     /// After the backward pass of a loss of the features that were recorded last: the torso's own.
-    pub fn backward(&mut self) {
+    pub fn backward(&mut self, torso: &mut Encoder, params: &mut Params) {
         let Some(Recorded { leaf, mut parts }) = self.recorded.take() else {
             self.took_part = 0;
             return;
@@ -99,14 +99,16 @@ impl Shards {
         // The gradient of Σ features · g is g.
         let backward = |features: Tensor, g: &Tensor| (features * g).sum(Kind::Float).backward();
         self.pool.in_place_scope(|scope| {
-            for (shard, (features, g)) in self.others.iter().zip(parts.drain(1..).zip(&gradients[1..])) {
-                let (mut grads, g) = (shard.params.grads().shallow_clone(), g.shallow_clone());
+            for (shard, (features, g)) in self.others.iter_mut().zip(parts.drain(1..).zip(&gradients[1..])) {
+                let g = g.shallow_clone();
                 scope.spawn(move |_| {
-                    no_grad(|| _ = grads.zero_());
+                    no_grad(|| _ = shard.params.grads().shallow_clone().zero_());
                     backward(features, &g);
+                    shard.torso.backward(&mut shard.params);
                 });
             }
             backward(parts.remove(0), &gradients[0]);
+            torso.backward(params);
         });
     }
 

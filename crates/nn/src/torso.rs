@@ -3,6 +3,7 @@
 
 use crate::config::{Activation, InitKind, NetworkConfig, NormKind, TorsoKind};
 use crate::conv::Conv;
+use crate::direct::Plain;
 use crate::impala::Impala;
 use crate::init::Init;
 use crate::input::Input;
@@ -171,6 +172,15 @@ impl Torso {
         if self.norm == NormKind::Batch {
             self.norm = NormKind::None;
         }
+    }
+
+    /// Its layers, first to last, if they are convolutions and fully connected layers with rectifiers and nothing else.
+    pub(crate) fn plain(&self) -> Option<Vec<Plain>> {
+        let Images::Stack(convs) = &self.images else { return None };
+        let plain = |(weight, bias), stride| (weight, bias, stride);
+        let convs = convs.iter().map(|(conv, _)| plain(conv.slots(), Some(conv.stride)));
+        let layers = self.layers.iter().map(|(layer, _)| plain(layer.slots(), None));
+        (self.norm == NormKind::None).then(|| convs.chain(layers).collect())
     }
 
     /// How many features it yields.

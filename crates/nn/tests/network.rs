@@ -89,7 +89,7 @@ fn the_published_networks_equal_pytorch() {
 
         let (policy, value) = net.forward(frames.as_ref(), n);
         let logits = logits(policy);
-        net.params.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
+        net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
         for (actual, expected) in [(&logits, &golden.logits), (&value, &golden.values)] {
             assert!(difference(&actual.flatten(0, -1), &Tensor::from_slice(expected)) < 1e-5, "{:?}", golden.torso);
         }
@@ -157,7 +157,7 @@ fn forward_and_backward_equal_plain_operators() {
         for _ in 0..2 {
             let (policy, value) = net.forward(obs.as_ref(), n);
             let logits = logits(policy);
-            net.params.backward(&loss(&logits, &value));
+            net.backward(&loss(&logits, &value));
             let (expected_logits, expected_value) = plain(&oracle, bytes, n as i64, standardise);
             assert!(difference(&logits, &expected_logits) < tolerance);
             assert!(difference(&value, &expected_value) < tolerance);
@@ -169,6 +169,37 @@ fn forward_and_backward_equal_plain_operators() {
             let grad = Tensor::from_slice(&grads[name].values::<f32>().unwrap()).view(&tensor.size()[..]);
             let difference = difference(&grad, &tensor.grad());
             assert!(difference < tolerance, "{name}: {difference} in {precision:?}, standardise = {standardise}");
+        }
+    }
+}
+
+/// A few rows go through playfield's own loops, more through libtorch's: the first rows of a large batch are a small batch,
+/// forward and backward, before a step and after.
+#[test]
+fn few_rows_are_the_first_of_many() {
+    let spec = pong();
+    for torso in [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small] {
+        for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.15)] {
+            let mut net = ActorCritic::new(&network(torso, precision), &spec, "cpu", &mut stream(4, "init")).unwrap();
+            let mut optimizer = Optimizer::new(OptimizerConfig::default(), &net.params);
+            let obs = frames(8, &spec);
+            for few in 1..=5 {
+                let mut passes = [few, 8].map(|n| {
+                    let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n);
+                    let (logits, value) = (logits(policy).narrow(0, 0, few as i64), value.narrow(0, 0, few as i64));
+                    net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
+                    [logits, value, net.params.grads().to_kind(Kind::Float)]
+                });
+                for (own, libtorch) in passes[0].iter().zip(&passes[1]) {
+                    let off = difference(own, libtorch);
+                    assert!(off < tolerance, "{torso:?}, {precision:?}, {few} rows: off by {off}");
+                }
+                // What is packed must follow.
+                let before = passes[0][0].shallow_clone();
+                net.step(&mut optimizer, 0.01, 0.0);
+                passes[0][0] = logits(no_grad(|| net.forward(obs.as_ref().slice(0, few * spec.obs_len()), few)).0);
+                assert!(difference(&passes[0][0], &before) > 1e-3);
+            }
         }
     }
 }

@@ -202,7 +202,7 @@ impl Learner for QLearner {
         let q = ql::chosen(&self.online.forward(rollout.s_tm1(), all).squeeze_dim(2), &Tensor::from_slice(actions));
         let error = target.detach() - &q;
         let loss = ql::squared(&error).sum(Kind::Float) / n as f64;
-        self.online.params.backward(&loss);
+        self.online.backward(&loss);
         vec![
             ("train/loss", loss.double_value(&[])),
             ("train/q_mean", q.mean(Kind::Float).double_value(&[])),

@@ -274,7 +274,7 @@ impl Shard {
         };
         let scale = if config.sum_over_batch { 1.0 } else { 1.0 / all };
         let loss = ql::weighted_sum(&losses, &weights) * scale;
-        online.params.backward(&loss);
+        online.backward(&loss);
         self.losses = Losses {
             loss: loss.double_value(&[]),
             q_mean: q_tm1.sum(Kind::Float).double_value(&[]) / all,

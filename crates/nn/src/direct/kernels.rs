@@ -1,0 +1,334 @@
+//! The loops that convolve.
+//!
+//! Each works on a tile of its result that fits the vector registers: every number that is loaded is used for a whole row or
+//! column of the tile. They are plain loops over arrays of constant size, which the compiler turns into fused
+//! multiplications and additions of whole registers; with 16 numbers a register this reaches what the processor can do. No
+//! such loop lies in a closure: one that is not inlined is compiled for any processor, where a fused operation is a call.
+
+use crate::simd::{Number, Width, widest, width};
+
+/// Numbers of one vector.
+pub(super) const LANES: usize = 16;
+
+/// What one register of the widest holds.
+pub(super) type Vector = [f32; LANES];
+
+/// What a layer's kernel sees of an image: `runs` runs of `run` numbers, whose beginnings are `pitch` apart. A fully
+/// connected layer sees all of it, in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kernel {
+    pub outputs: usize,
+    pub runs: usize,
+    pub run: usize,
+    pub pitch: usize,
+}
+
+impl Kernel {
+    /// How many numbers it sees.
+    pub fn inputs(&self) -> usize {
+        self.runs * self.run
+    }
+}
+
+/// The first rows of tiles of `R` that cover `total` rows: the last one begins early and covers some twice.
+#[inline(always)]
+fn tiles<const R: usize>(total: usize) -> impl Iterator<Item = usize> {
+    (0..total.div_ceil(R)).map(move |i| (i * R).min(total - R))
+}
+
+#[inline(always)]
+fn load<T: Number>(from: &[T]) -> Vector {
+    let mut vector = [0.0; LANES];
+    vector.iter_mut().zip(from).for_each(|(x, from)| *x = from.get());
+    vector
+}
+
+#[inline(always)]
+fn add_product(sum: &mut Vector, x: f32, w: &Vector) {
+    sum.iter_mut().zip(w).for_each(|(sum, w)| *sum = x.mul_add(*w, *sum));
+}
+
+/// Whether registers are many and wide: a tile may be large.
+#[inline(always)]
+fn large() -> bool {
+    width() != Width::Eight
+}
+
+widest! {
+    /// `y[place] = max(0, Σ x·w + b)` at the `places` of an image, for few weights and many places. `packed`
+    /// `[inputs][outputs / 16]`, `y` `[places, outputs]`.
+    pub(super) fn convolve(kernel: &Kernel, packed: &[Vector], bias: &[f32], places: &[usize], x: &[f32], y: &mut [f32]) {
+        if large() {
+            convolve_by::<8>(kernel, packed, bias, places, x, y);
+        } else {
+            convolve_by::<4>(kernel, packed, bias, places, x, y);
+        }
+    }
+}
+
+/// How many places [`convolve`] needs.
+pub(super) const PLACES: usize = 8;
+
+#[inline(always)]
+fn convolve_by<const R: usize>(
+    kernel: &Kernel,
+    packed: &[Vector],
+    bias: &[f32],
+    places: &[usize],
+    x: &[f32],
+    y: &mut [f32],
+) {
+    let Kernel { outputs, runs, run, pitch } = *kernel;
+    let blocks = outputs.div_ceil(LANES);
+    for block in 0..blocks {
+        let columns = block * LANES..outputs.min((block + 1) * LANES);
+        for first in tiles::<R>(places.len()) {
+            let mut sums = [[0.0; LANES]; R];
+            for i in 0..runs {
+                let mut rows = [&x[..0]; R];
+                for r in 0..R {
+                    rows[r] = &x[places[first + r] + i * pitch..][..run];
+                }
+                let weights = &packed[i * run * blocks..][..run * blocks];
+                for j in 0..run {
+                    let w = &weights[j * blocks + block];
+                    for r in 0..R {
+                        add_product(&mut sums[r], rows[r][j], w);
+                    }
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                let y = &mut y[(first + r) * outputs..][columns.clone()];
+                y.iter_mut().zip(sums).zip(&bias[columns.clone()]).for_each(|((y, s), b)| *y = (s + b).max(0.0));
+            }
+        }
+    }
+}
+
+widest! {
+    /// `y[row] = max(0, Σ x·w + b)` for many weights and few rows: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y`
+    /// `[rows, outputs]`.
+    pub(super) fn connect<T: Number>(kernel: &Kernel, weights: &[T], bias: &[T], x: &[f32], y: &mut [f32]) {
+        let rows = x.len() / kernel.inputs();
+        match rows {
+            1 => connect_by::<T, 1, 4>(kernel, weights, bias, x, y),
+            2 => connect_by::<T, 2, 4>(kernel, weights, bias, x, y),
+            3 => connect_by::<T, 3, 2>(kernel, weights, bias, x, y),
+            5 => connect_by::<T, 5, 2>(kernel, weights, bias, x, y),
+            _ => connect_by::<T, 4, 2>(kernel, weights, bias, x, y),
+        }
+    }
+}
+
+/// By tiles of `R` rows and `C` outputs.
+#[inline(always)]
+fn connect_by<T: Number, const R: usize, const C: usize>(
+    kernel: &Kernel,
+    weights: &[T],
+    bias: &[T],
+    x: &[f32],
+    y: &mut [f32],
+) {
+    let (outputs, inputs) = (kernel.outputs, kernel.inputs());
+    for first in (0..outputs).step_by(C) {
+        for row in tiles::<R>(x.len() / inputs) {
+            let (mut rows, mut columns) = ([&x[..0]; R], [&weights[..0]; C]);
+            for r in 0..R {
+                rows[r] = &x[(row + r) * inputs..][..inputs];
+            }
+            for c in 0..C {
+                columns[c] = &weights[(first + c) * inputs..][..inputs];
+            }
+            let mut sums = [[[0.0; LANES]; C]; R];
+            for j in (0..inputs).step_by(LANES) {
+                let mut w = [[0.0; LANES]; C];
+                for c in 0..C {
+                    w[c] = load(&columns[c][j..j + LANES]);
+                }
+                for r in 0..R {
+                    let x = load(&rows[r][j..j + LANES]);
+                    for c in 0..C {
+                        for lane in 0..LANES {
+                            sums[r][c][lane] = x[lane].mul_add(w[c][lane], sums[r][c][lane]);
+                        }
+                    }
+                }
+            }
+            for r in 0..R {
+                for c in 0..C {
+                    y[(row + r) * outputs + first + c] = (sum(&sums[r][c]) + bias[first + c].get()).max(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// By halves, as a register is summed.
+#[inline(always)]
+fn sum(v: &Vector) -> f32 {
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for i in 0..8 {
+        eight[i] = v[i] + v[i + 8];
+    }
+    for i in 0..4 {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
+widest! {
+    /// What an image is answerable for: at each of `places`, `dx += Σ dy·w`. `weights` `[outputs, inputs]`, `dy` `[places,
+    /// outputs]`.
+    pub(super) fn input_gradient<T: Number>(kernel: &Kernel, weights: &[T], places: &[usize], dy: &[f32], dx: &mut [f32]) {
+        match (places.len(), large()) {
+            (1, _) => input_gradient_by::<T, 1, 4>(kernel, weights, places, dy, dx),
+            (2, _) => input_gradient_by::<T, 2, 4>(kernel, weights, places, dy, dx),
+            (3, _) => input_gradient_by::<T, 3, 2>(kernel, weights, places, dy, dx),
+            (5, true) => input_gradient_by::<T, 5, 2>(kernel, weights, places, dy, dx),
+            (8.., true) => input_gradient_by::<T, 8, 1>(kernel, weights, places, dy, dx),
+            _ => input_gradient_by::<T, 4, 2>(kernel, weights, places, dy, dx),
+        }
+    }
+}
+
+#[inline(always)]
+fn input_gradient_by<T: Number, const R: usize, const V: usize>(
+    kernel: &Kernel,
+    weights: &[T],
+    places: &[usize],
+    dy: &[f32],
+    dx: &mut [f32],
+) {
+    let mut next = 0;
+    for first in tiles::<R>(places.len()) {
+        // What another tile has added is not added again.
+        let new = next - first..R;
+        next = first + R;
+        for i in 0..kernel.runs {
+            let mut j = 0;
+            while j + V * LANES <= kernel.run {
+                input_gradient_tile::<T, R, V>(kernel, weights, places, dy, dx, (first, new.clone(), i, j));
+                j += V * LANES;
+            }
+            while j < kernel.run {
+                input_gradient_tile::<T, R, 1>(kernel, weights, places, dy, dx, (first, new.clone(), i, j));
+                j += LANES;
+            }
+        }
+    }
+}
+
+/// `R` places, `V` vectors of run `i` from `j` on.
+#[inline(always)]
+fn input_gradient_tile<T: Number, const R: usize, const V: usize>(
+    kernel: &Kernel,
+    weights: &[T],
+    places: &[usize],
+    dy: &[f32],
+    dx: &mut [f32],
+    (first, new, i, j): (usize, std::ops::Range<usize>, usize, usize),
+) {
+    let (outputs, inputs) = (kernel.outputs, kernel.inputs());
+    let mut rows = [&dy[..0]; R];
+    for r in 0..R {
+        rows[r] = &dy[(first + r) * outputs..][..outputs];
+    }
+    let mut sums = [[[0.0; LANES]; V]; R];
+    for o in 0..outputs {
+        let w = &weights[o * inputs + i * kernel.run + j..][..V * LANES];
+        let mut vectors = [[0.0; LANES]; V];
+        for v in 0..V {
+            vectors[v] = load(&w[v * LANES..][..LANES]);
+        }
+        for r in 0..R {
+            for v in 0..V {
+                add_product(&mut sums[r][v], rows[r][o], &vectors[v]);
+            }
+        }
+    }
+    for r in new {
+        let dx = &mut dx[places[first + r] + i * kernel.pitch + j..][..V * LANES];
+        dx.iter_mut().zip(sums[r].as_flattened()).for_each(|(dx, s)| *dx += s);
+    }
+}
+
+widest! {
+    /// The weights' gradient, `[outputs, inputs]`: `dw = Σ dy·x` over all places, added to what `dw` holds, or
+    /// in its stead.
+    pub(super) fn weight_gradient<T: Number>(kernel: &Kernel, places: &[usize], x: &[f32], dy: &[f32], dw: &mut [T], add: bool) {
+        if large() {
+            weight_gradient_by::<T, 4, 2>(kernel, places, x, dy, dw, add);
+        } else {
+            weight_gradient_by::<T, 4, 1>(kernel, places, x, dy, dw, add);
+        }
+    }
+}
+
+#[inline(always)]
+fn weight_gradient_by<T: Number, const C: usize, const V: usize>(
+    kernel: &Kernel,
+    places: &[usize],
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [T],
+    add: bool,
+) {
+    for i in 0..kernel.runs {
+        let mut j = 0;
+        while j + V * LANES <= kernel.run {
+            for o in (0..kernel.outputs).step_by(C) {
+                weight_gradient_tile::<T, C, V>(kernel, places, x, dy, dw, add, (o, i, j));
+            }
+            j += V * LANES;
+        }
+        while j < kernel.run {
+            for o in (0..kernel.outputs).step_by(C) {
+                weight_gradient_tile::<T, C, 1>(kernel, places, x, dy, dw, add, (o, i, j));
+            }
+            j += LANES;
+        }
+    }
+}
+
+/// `C` outputs, `V` vectors of run `i` from `j` on.
+#[inline(always)]
+fn weight_gradient_tile<T: Number, const C: usize, const V: usize>(
+    kernel: &Kernel,
+    places: &[usize],
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [T],
+    add: bool,
+    (o, i, j): (usize, usize, usize),
+) {
+    let (outputs, inputs) = (kernel.outputs, kernel.inputs());
+    let mut sums = [[[0.0; LANES]; V]; C];
+    for (place, dy) in places.iter().zip(dy.chunks_exact(outputs)) {
+        let dy: &[f32; C] = dy[o..o + C].try_into().expect("as many");
+        let x = &x[place + i * kernel.pitch + j..][..V * LANES];
+        for v in 0..V {
+            let x = load(&x[v * LANES..][..LANES]);
+            for c in 0..C {
+                add_product(&mut sums[c][v], dy[c], &x);
+            }
+        }
+    }
+    for (c, sums) in sums.iter().enumerate() {
+        let dw = &mut dw[(o + c) * inputs + i * kernel.run + j..][..V * LANES];
+        if add {
+            dw.iter_mut().zip(sums.as_flattened()).for_each(|(dw, s)| *dw = T::of(dw.get() + s));
+        } else {
+            dw.iter_mut().zip(sums.as_flattened()).for_each(|(dw, s)| *dw = T::of(*s));
+        }
+    }
+}
+
+widest! {
+    /// The gradient before the rectifier, and that of the bias, which is added to `db` `[outputs]`: `y` and `dy` `[rows, outputs]`.
+    pub(super) fn rectifier_gradient(y: &[f32], dy: &mut [f32], db: &mut [f32]) {
+        dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = if *y > 0.0 { *dy } else { 0.0 });
+        for dy in dy.chunks_exact(db.len()) {
+            db.iter_mut().zip(dy).for_each(|(db, dy)| *db += dy);
+        }
+    }
+}

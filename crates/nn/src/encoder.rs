@@ -1,0 +1,68 @@
+//! Observations to features: a torso, what feeds it, and the way in which this machine computes it best.
+
+use crate::direct::Direct;
+use crate::input::Input;
+use crate::params::Params;
+use crate::torso::Torso;
+use playfield_core::ObsRef;
+use tch::Tensor;
+
+/// Up to how many rows libtorch is slower (`cargo bench -p playfield-nn --bench torso`): with more, its bf16 multiplications,
+/// two in the time of one, make up for what it costs to call them.
+const ROWS: usize = 5;
+
+/// A [`Torso`] that is ready for observations.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    torso: Torso,
+    input: Input,
+    /// For few rows, where it can be, in libtorch's stead.
+    direct: Option<Direct>,
+}
+
+impl Encoder {
+    /// `torso`, whose parameters are among `params`, fed by `input`.
+    pub fn new(torso: Torso, input: Input, params: &Params) -> Self {
+        let image = input.image();
+        let direct = torso.plain().zip(image).and_then(|(layers, image)| Direct::new(&layers, params, image));
+        Self { torso, input, direct }
+    }
+
+    /// The same over `params`, which have the same layout, with buffers of its own.
+    pub fn over(&self, params: &Params) -> Self {
+        Self::new(self.torso.clone(), self.input.duplicate(), params)
+    }
+
+    /// What it is made of.
+    pub fn torso(&self) -> &Torso {
+        &self.torso
+    }
+
+    /// The features of `n` observations, `[n, width]`. Unless inside [`tch::no_grad`], autograd records what follows from
+    /// them, and [`backward`](Self::backward) must follow autograd's pass.
+    ///
+    /// # Panics
+    /// If `obs` is not `n` observations: a bug of the caller.
+    pub fn forward(&mut self, params: &Params, obs: ObsRef<'_>, n: usize) -> Tensor {
+        match &mut self.direct {
+            Some(direct) if n <= ROWS => direct.forward(params, &self.input, obs, n),
+            direct => {
+                direct.iter_mut().for_each(Direct::forget);
+                self.torso.forward(params.weights(), &self.input.load(obs, n))
+            }
+        }
+    }
+
+    /// Sets the torso's part of the gradient, where autograd's backward pass of what was recorded last has not done so.
+    pub fn backward(&mut self, params: &mut Params) {
+        if let Some(direct) = &mut self.direct {
+            direct.backward(params, &self.input);
+        }
+    }
+
+    /// Folds every batch norm into the layer before it: see [`norm::fold`](crate::norm::fold).
+    pub fn fold(&mut self, params: &mut Params) {
+        self.torso.fold(params);
+        *self = self.over(params);
+    }
+}
