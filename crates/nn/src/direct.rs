@@ -23,22 +23,40 @@ use playfield_core::ObsRef;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
+/// How many rows are looked up before they are computed: as many as an actor-learner plays between two updates.
+const SEEN: usize = 5;
+
 /// The layers of a torso, with the room that they need to compute.
 #[derive(Debug)]
 pub(crate) struct Direct {
     layers: Vec<Layer>,
     /// How many of them convolve.
     convolutions: usize,
-    /// Of the parameters that the layers' copies are of.
+    /// Of the weights that the layers' copies, and rows that were seen, are of.
     version: Option<u64>,
     /// An observation as floats.
     image: Vec<f32>,
-    acting: Pass,
-    learning: Pass,
-    /// What was recorded last and has had no backward pass: its features, as the loss sees them.
+    /// What was acted on last. An actor-learner learns from what it has just played, with the weights by which it played: such
+    /// rows are not convolved again.
+    seen: Vec<Row>,
+    /// What was recorded last.
+    recorded: Vec<Row>,
+    /// Rows to be used again.
+    spare: Vec<Row>,
+    /// What the fully connected layers see, one after the other, and the features: `[rows, numbers]` each.
+    acting: Vec<Vec<f32>>,
+    learning: Vec<Vec<f32>>,
+    /// The features that were recorded last, as the loss sees them, until their backward pass.
     leaf: Option<Tensor>,
-    /// The gradients of the images between layers: of one convolution's, of one batch.
+    /// Gradients of images between layers.
     gradients: [Vec<f32>; 2],
+}
+
+/// An observation, and what each convolution made of it.
+#[derive(Debug, Default)]
+struct Row {
+    frame: Vec<u8>,
+    outputs: Vec<Vec<f32>>,
 }
 
 /// A layer with a rectifier. A fully connected one is a convolution with a single place.
@@ -64,15 +82,6 @@ struct Copies {
     bias: Vec<f32>,
     weight_gradient: Vec<f32>,
     bias_gradient: Vec<f32>,
-}
-
-/// What a forward pass leaves for the backward pass.
-#[derive(Debug, Default)]
-struct Pass {
-    rows: usize,
-    frames: Vec<u8>,
-    /// Each layer's, of all rows.
-    outputs: Vec<Vec<f32>>,
 }
 
 /// A layer of a torso that can be computed here: the slots of its weight and bias; of a convolution also its stride.
@@ -117,8 +126,11 @@ impl Direct {
             layers: built,
             convolutions,
             version: None,
-            acting: Pass::default(),
-            learning: Pass::default(),
+            seen: Vec::new(),
+            recorded: Vec::new(),
+            spare: Vec::new(),
+            acting: Vec::new(),
+            learning: Vec::new(),
             leaf: None,
             gradients: Default::default(),
         })
@@ -129,19 +141,15 @@ impl Direct {
         let ObsRef::U8(frames) = obs else { unreachable!("frames, as the torso was built for") };
         assert_eq!(frames.len(), n * self.image.len(), "observations that are not {n} of this spec");
         let (kind, recording) = (params.weights().flat().kind(), recording());
-        let mut pass = std::mem::take(if recording { &mut self.learning } else { &mut self.acting });
         match kind {
-            Kind::BFloat16 => self.pass(&mut pass, params, input, frames, fused::numbers::<Bf16>(params)),
-            _ => self.pass(&mut pass, params, input, frames, fused::numbers::<f32>(params)),
+            Kind::BFloat16 => self.pass(params, input, frames, fused::numbers::<Bf16>(params), recording),
+            _ => self.pass(params, input, frames, fused::numbers::<f32>(params), recording),
         }
-        let features = Tensor::from_slice(pass.outputs.last().expect("a layer")).view([n as i64, -1]);
+        let features = if recording { &self.learning } else { &self.acting }.last().expect("features");
+        let features = Tensor::from_slice(features).view([n as i64, -1]);
         if !recording {
-            self.acting = pass;
             return features.to_kind(kind);
         }
-        pass.frames.clear();
-        pass.frames.extend_from_slice(frames);
-        self.learning = pass;
         let leaf = features.set_requires_grad(true);
         self.leaf = Some(leaf.shallow_clone());
         leaf.to_kind(kind)
@@ -152,31 +160,38 @@ impl Direct {
         self.leaf = None;
     }
 
-    fn pass<T: Number>(&mut self, pass: &mut Pass, params: &Params, input: &Input, frames: &[u8], weights: &[T]) {
-        let Self { layers, convolutions, version, image, .. } = self;
+    fn pass<T: Number>(&mut self, params: &Params, input: &Input, frames: &[u8], weights: &[T], recording: bool) {
+        let Self { layers, version, image, seen, recorded, spare, acting, learning, .. } = self;
+        let (convolutions, connected) = layers.split_at_mut(self.convolutions);
         if *version != Some(params.version()) {
-            layers[..*convolutions].iter_mut().for_each(|layer| layer.copy(weights));
+            convolutions.iter_mut().for_each(|layer| layer.copy(weights));
+            spare.append(seen);
             *version = Some(params.version());
         }
-        pass.rows = frames.len() / image.len();
-        pass.outputs.resize_with(layers.len(), Vec::new);
-        for (layer, output) in layers.iter().zip(&mut pass.outputs) {
-            output.resize(pass.rows * layer.width(), 0.0);
+        let numbers = if recording { learning } else { acting };
+        numbers.resize_with(connected.len() + 1, Vec::new);
+        numbers[0].clear();
+        if recording {
+            spare.append(recorded);
         }
-        for (row, frame) in frames.chunks_exact(image.len()).enumerate() {
-            input.floats(frame, image);
-            let mut x: &[f32] = image;
-            for (layer, y) in layers[..*convolutions].iter().zip(&mut pass.outputs) {
-                let Layer { kernel, places, copies, .. } = layer;
-                let y = &mut y[row * layer.width()..][..layer.width()];
-                kernels::convolve(kernel, &copies.packed, &copies.bias, places, x, y);
-                x = y;
-            }
+        for frame in frames.chunks_exact(image.len()) {
+            let known = recording.then(|| seen.iter().position(|row| row.frame == frame)).flatten();
+            let row = known.map(|i| seen.remove(i)).unwrap_or_else(|| {
+                let mut row = spare.pop().unwrap_or_default();
+                row.compute(convolutions, input, frame, image);
+                row
+            });
+            numbers[0].extend_from_slice(row.outputs.last().expect("a convolution"));
+            if recording { recorded.push(row) } else { seen.push(row) }
         }
-        for (i, layer) in layers.iter().enumerate().skip(*convolutions) {
-            let (before, y) = pass.outputs.split_at_mut(i);
-            let (weight, bias) = (&weights[layer.weight.clone()], &weights[layer.bias.clone()]);
-            kernels::connect(&layer.kernel, weight, bias, &before[i - 1], &mut y[0]);
+        if seen.len() > SEEN {
+            spare.extend(seen.drain(..seen.len() - SEEN));
+        }
+        let rows = frames.len() / image.len();
+        for (i, Layer { kernel, weight, bias, .. }) in connected.iter().enumerate() {
+            let (x, y) = numbers.split_at_mut(i + 1);
+            y[0].resize(rows * kernel.outputs, 0.0);
+            kernels::connect(kernel, &weights[weight.clone()], &weights[bias.clone()], &x[i], &mut y[0]);
         }
     }
 
@@ -192,42 +207,37 @@ impl Direct {
     }
 
     fn back<T: Number>(&mut self, input: &Input, mut dy: Vec<f32>, (weights, grads): (&[T], &mut [T])) {
-        let Self { layers, convolutions, image, learning: pass, gradients: [one, all], .. } = self;
-        let n = pass.rows;
-        for (i, layer) in layers.iter().enumerate().skip(*convolutions).rev() {
-            let Layer { kernel, weight, bias, .. } = layer;
-            let rows: Vec<_> = (0..n).map(|row| row * layer.image).collect();
+        let Self { layers, image, recorded, learning, gradients: [one, all], .. } = self;
+        let (convolutions, connected) = layers.split_at_mut(self.convolutions);
+        for (i, Layer { kernel, weight, bias, image, .. }) in connected.iter().enumerate().rev() {
+            let places: Vec<_> = (0..recorded.len()).map(|row| row * image).collect();
             let mut db = vec![0.0; kernel.outputs];
-            kernels::rectifier_gradient(&pass.outputs[i], &mut dy, &mut db);
+            kernels::rectifier_gradient(&learning[i + 1], &mut dy, &mut db);
             grads[bias.clone()].iter_mut().zip(&db).for_each(|(to, b)| *to = T::of(*b));
-            kernels::weight_gradient(kernel, &rows, &pass.outputs[i - 1], &dy, &mut grads[weight.clone()], false);
+            kernels::weight_gradient(kernel, &places, &learning[i], &dy, &mut grads[weight.clone()], false);
             all.clear();
-            all.resize(n * layer.image, 0.0);
-            kernels::input_gradient(kernel, &weights[weight.clone()], &rows, &dy, all);
+            all.resize(recorded.len() * image, 0.0);
+            kernels::input_gradient(kernel, &weights[weight.clone()], &places, &dy, all);
             std::mem::swap(&mut dy, all);
         }
-        layers[..*convolutions].iter_mut().for_each(|layer| layer.copies.clear_gradient());
-        for (row, frame) in pass.frames.chunks_exact(image.len()).enumerate() {
-            input.floats(frame, image);
-            let last = &layers[*convolutions - 1];
-            let dy = &mut dy[row * last.width()..][..last.width()];
+        convolutions.iter_mut().for_each(|layer| layer.copies.clear_gradient());
+        for (row, dy) in recorded.iter().zip(dy.chunks_exact(dy.len() / recorded.len())) {
+            input.floats(&row.frame, image);
             one.clear();
             one.extend_from_slice(dy);
-            for (i, layer) in layers[..*convolutions].iter_mut().enumerate().rev() {
-                let (width, from) = (layer.width(), layer.image);
-                let Layer { kernel, places, copies, .. } = layer;
-                kernels::rectifier_gradient(&pass.outputs[i][row * width..][..width], one, &mut copies.bias_gradient);
-                let x = if i == 0 { &image[..] } else { &pass.outputs[i - 1][row * from..][..from] };
+            for (i, Layer { kernel, places, image: from, copies, .. }) in convolutions.iter_mut().enumerate().rev() {
+                kernels::rectifier_gradient(&row.outputs[i], one, &mut copies.bias_gradient);
+                let x = if i == 0 { &*image } else { &row.outputs[i - 1] };
                 kernels::weight_gradient(kernel, places, x, one, &mut copies.weight_gradient, true);
                 if i > 0 {
                     all.clear();
-                    all.resize(from, 0.0);
+                    all.resize(*from, 0.0);
                     kernels::input_gradient(kernel, &copies.weight, places, one, all);
                     std::mem::swap(one, all);
                 }
             }
         }
-        for Layer { weight, bias, copies, .. } in &layers[..*convolutions] {
+        for Layer { weight, bias, copies, .. } in convolutions.iter() {
             for (range, gradient) in [(weight, &copies.weight_gradient), (bias, &copies.bias_gradient)] {
                 grads[range.clone()].iter_mut().zip(gradient).for_each(|(to, g)| *to = T::of(*g));
             }
@@ -235,12 +245,23 @@ impl Direct {
     }
 }
 
-impl Layer {
-    /// Numbers of a row of its output.
-    fn width(&self) -> usize {
-        self.places.len() * self.kernel.outputs
+impl Row {
+    /// Takes a frame through the convolutions. `image` is where it becomes floats.
+    fn compute(&mut self, convolutions: &[Layer], input: &Input, frame: &[u8], image: &mut [f32]) {
+        input.floats(frame, image);
+        self.frame.clear();
+        self.frame.extend_from_slice(frame);
+        self.outputs.resize_with(convolutions.len(), Vec::new);
+        for (i, Layer { kernel, places, copies, .. }) in convolutions.iter().enumerate() {
+            let (before, y) = self.outputs.split_at_mut(i);
+            y[0].resize(places.len() * kernel.outputs, 0.0);
+            let x = before.last().map_or(&*image, |x| x);
+            kernels::convolve(kernel, &copies.packed, &copies.bias, places, x, &mut y[0]);
+        }
     }
+}
 
+impl Layer {
     /// Copies its weights from all.
     fn copy<T: Number>(&mut self, weights: &[T]) {
         let Self { kernel, weight, bias, copies, .. } = self;

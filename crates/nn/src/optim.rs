@@ -212,7 +212,7 @@ impl Optimizer {
 }
 
 /// A step on parameters that do not lie in a network, but where threads share them: `[parameters, mean squares, means]` from
-/// `start` on, by the gradient of `params`, which takes the new values.
+/// `start` on, by the gradient of `params`. What its layers compute with takes the new values; a master beside it does not.
 ///
 /// # Panics
 /// If `params` is not on the processor: a bug of the caller.
@@ -221,7 +221,10 @@ pub fn step_elsewhere(params: &mut Params, step: Step<'_>, start: usize, numbers
     Buffers::elsewhere(params, start, [&mut *shared, square, mean])
         .expect("a network on the processor")
         .step_alone(step);
-    params.take(start, shared);
+    if params.weights().flat().kind() == Kind::Float {
+        params.take(start, shared);
+    }
+    params.changed();
 }
 
 /// The global norm of the gradient of `params`.
