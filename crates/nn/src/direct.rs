@@ -15,7 +15,6 @@ mod kernels;
 
 use crate::fused;
 use crate::input::Input;
-use crate::norm::recording;
 use crate::params::{Params, Slot};
 use crate::simd::{Bf16, Number, Width, width};
 use kernels::{Kernel, LANES, PLACES, Vector};
@@ -136,11 +135,11 @@ impl Direct {
         })
     }
 
-    /// The features of `n` observations, `[n, width]`, of the weights' kind.
-    pub fn forward(&mut self, params: &Params, input: &Input, obs: ObsRef<'_>, n: usize) -> Tensor {
+    /// The features of `n` observations, `[n, width]`, of the weights' kind. `recording`: whether a backward pass shall follow.
+    pub fn forward(&mut self, params: &Params, input: &Input, obs: ObsRef<'_>, n: usize, recording: bool) -> Tensor {
         let ObsRef::U8(frames) = obs else { unreachable!("frames, as the torso was built for") };
         assert_eq!(frames.len(), n * self.image.len(), "observations that are not {n} of this spec");
-        let (kind, recording) = (params.weights().flat().kind(), recording());
+        let kind = params.weights().flat().kind();
         match kind {
             Kind::BFloat16 => self.pass(params, input, frames, fused::numbers::<Bf16>(params), recording),
             _ => self.pass(params, input, frames, fused::numbers::<f32>(params), recording),

@@ -2,14 +2,15 @@
 
 use crate::direct::Direct;
 use crate::input::Input;
+use crate::norm::recording;
 use crate::params::Params;
 use crate::torso::Torso;
 use playfield_core::ObsRef;
 use tch::Tensor;
 
-/// Up to how many rows libtorch is slower (`cargo bench -p playfield-nn --bench torso`): with more, its bf16 multiplications,
-/// two in the time of one, make up for what it costs to call them.
-const ROWS: usize = 5;
+/// Up to how many rows libtorch is slower, acting and learning (`cargo bench -p playfield-nn --bench torso`): with more, its bf16
+/// multiplications, two in the time of one, make up for what it costs to call them.
+const ROWS: [usize; 2] = [2, 5];
 
 /// A [`Torso`] that is ready for observations.
 #[derive(Debug)]
@@ -44,8 +45,9 @@ impl Encoder {
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
     pub fn forward(&mut self, params: &Params, obs: ObsRef<'_>, n: usize) -> Tensor {
+        let recording = recording();
         match &mut self.direct {
-            Some(direct) if n <= ROWS => direct.forward(params, &self.input, obs, n),
+            Some(direct) if n <= ROWS[usize::from(recording)] => direct.forward(params, &self.input, obs, n, recording),
             direct => {
                 direct.iter_mut().for_each(Direct::forget);
                 self.torso.forward(params.weights(), &self.input.load(obs, n))
