@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 import sys
 import traceback
+import warnings
 from multiprocessing import resource_tracker
 
 FROM_A_CHILD = "raised in the process of an environment"
@@ -16,6 +17,8 @@ def prepare(here, python):
     """Makes `here` importable, after everything installed, and children of `multiprocessing` Python processes."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the import of `signal` took it, though told not to
+    # pygame's import says so to everybody; only its authors can do something about it.
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     if str(here) not in sys.path:
         sys.path.append(str(here))
     if not getattr(sys, "argv", None):

@@ -59,10 +59,8 @@ fn lookup_knows_what_can_be_made() {
 
 #[test]
 fn packages_that_an_environment_needs_are_named_with_the_command() {
-    for (id, package) in [("Ant-v5", "mujoco"), ("LunarLander-v3", "box2d")] {
-        let (line, _) = make(id, "");
-        assert!(line.contains("pip install") && line.contains(&format!("gymnasium[{package}]")), "{line}");
-    }
+    let (line, _) = make("Ant-v5", "");
+    assert!(line.contains("pip install") && line.contains("gymnasium[mujoco]"), "{line}");
 }
 
 #[test]
