@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use clap::{Args, Parser, Subcommand};
+use playfield_core::Mode;
 use std::path::PathBuf;
 
 /// Reinforcement learning: train Atari-style agents, fast, on one machine.
@@ -76,6 +77,26 @@ pub struct Distill {
     pub json: bool,
 }
 
+/// How a trained agent is to play.
+#[derive(Args, Debug)]
+pub struct Playing {
+    /// The seed of environments, of sampled actions and of whatever else is drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Take the best action rather than sample one
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Use the checkpoint with the best training return rather than the latest
+    #[arg(long)]
+    pub best: bool,
+}
+
+impl Playing {
+    pub fn mode(&self) -> Mode {
+        if self.deterministic { Mode::Greedy } else { Mode::Sample }
+    }
+}
+
 #[derive(Args, Debug)]
 pub struct Embed {
     /// The run's folder
@@ -89,15 +110,8 @@ pub struct Embed {
     /// Agent steps from one to the next
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub every: usize,
-    /// The seed of the environment, of sampled actions and of the map
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// Take the best action rather than sample one
-    #[arg(long)]
-    pub deterministic: bool,
-    /// Use the checkpoint with the best training return rather than the latest
-    #[arg(long)]
-    pub best: bool,
+    #[command(flatten)]
+    pub playing: Playing,
     /// The file to write [default: embed-<step>.png in the run's folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -219,15 +233,8 @@ pub struct Watch {
     /// Seconds to film at most
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
-    /// The seed of the environment and of sampled actions
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// Take the best action rather than sample one
-    #[arg(long)]
-    pub deterministic: bool,
-    /// Use the checkpoint with the best training return rather than the latest
-    #[arg(long)]
-    pub best: bool,
+    #[command(flatten)]
+    pub playing: Playing,
     /// Where the network lives: cpu, cuda, cuda:N or auto [default: as in training]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -240,15 +247,8 @@ pub struct Eval {
     /// How many episodes
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
-    /// The seed of the environments and of sampled actions
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// Take the best action rather than sample one
-    #[arg(long)]
-    pub deterministic: bool,
-    /// Use the checkpoint with the best training return rather than the latest
-    #[arg(long)]
-    pub best: bool,
+    #[command(flatten)]
+    pub playing: Playing,
     /// Print one JSON object and nothing else
     #[arg(long)]
     pub json: bool,

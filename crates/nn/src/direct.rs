@@ -13,7 +13,6 @@
 
 mod kernels;
 
-use crate::fused;
 use crate::input::Input;
 use crate::params::{Params, Slot};
 use crate::simd::{Bf16, Number, Width, width};
@@ -22,8 +21,12 @@ use playfield_core::ObsRef;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// How many rows are looked up before they are computed: as many as an actor-learner plays between two updates.
-const SEEN: usize = 5;
+/// Up to how many rows libtorch is slower at acting (`cargo bench -p playfield-nn --bench torso`): with more, its bf16
+/// multiplications, two in the time of one, make up for what it costs to call them.
+const ACTED: usize = 2;
+
+/// The same of learning, which costs more calls.
+const LEARNT: usize = 5;
 
 /// The layers of a torso, with the room that they need to compute.
 #[derive(Debug)]
@@ -135,14 +138,22 @@ impl Direct {
         })
     }
 
-    /// The features of `n` observations, `[n, width]`, of the weights' kind. `recording`: whether a backward pass shall follow.
+    /// Whether `n` rows are few enough. `recording`: whether a backward pass shall follow.
+    pub fn pays(n: usize, recording: bool) -> bool {
+        n <= if recording { LEARNT } else { ACTED }
+    }
+
+    /// The features of `n` observations, `[n, width]`, of the weights' kind.
+    ///
+    /// # Panics
+    /// If `obs` is not `n` observations: a bug of the caller.
     pub fn forward(&mut self, params: &Params, input: &Input, obs: ObsRef<'_>, n: usize, recording: bool) -> Tensor {
         let ObsRef::U8(frames) = obs else { unreachable!("frames, as the torso was built for") };
         assert_eq!(frames.len(), n * self.image.len(), "observations that are not {n} of this spec");
         let kind = params.weights().flat().kind();
         match kind {
-            Kind::BFloat16 => self.pass(params, input, frames, fused::numbers::<Bf16>(params), recording),
-            _ => self.pass(params, input, frames, fused::numbers::<f32>(params), recording),
+            Kind::BFloat16 => self.pass(params, input, frames, params.numbers::<Bf16>(), recording),
+            _ => self.pass(params, input, frames, params.numbers::<f32>(), recording),
         }
         let features = if recording { &self.learning } else { &self.acting }.last().expect("features");
         let features = Tensor::from_slice(features).view([n as i64, -1]);
@@ -183,8 +194,8 @@ impl Direct {
             numbers[0].extend_from_slice(row.outputs.last().expect("a convolution"));
             if recording { recorded.push(row) } else { seen.push(row) }
         }
-        if seen.len() > SEEN {
-            spare.extend(seen.drain(..seen.len() - SEEN));
+        if seen.len() > LEARNT {
+            spare.extend(seen.drain(..seen.len() - LEARNT));
         }
         let rows = frames.len() / image.len();
         for (i, Layer { kernel, weight, bias, .. }) in connected.iter().enumerate() {
@@ -200,8 +211,8 @@ impl Direct {
         let mut dy = vec![0.0; leaf.numel()];
         leaf.grad().copy_data(&mut dy, leaf.numel());
         match params.weights().flat().kind() {
-            Kind::BFloat16 => self.back(input, dy, fused::numbers_and_gradient::<Bf16>(params)),
-            _ => self.back(input, dy, fused::numbers_and_gradient::<f32>(params)),
+            Kind::BFloat16 => self.back(input, dy, params.numbers_and_gradient::<Bf16>()),
+            _ => self.back(input, dy, params.numbers_and_gradient::<f32>()),
         }
     }
 

@@ -8,10 +8,6 @@ use crate::torso::Torso;
 use playfield_core::ObsRef;
 use tch::Tensor;
 
-/// Up to how many rows libtorch is slower, acting and learning (`cargo bench -p playfield-nn --bench torso`): with more, its bf16
-/// multiplications, two in the time of one, make up for what it costs to call them.
-const ROWS: [usize; 2] = [2, 5];
-
 /// A [`Torso`] that is ready for observations.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -47,7 +43,7 @@ impl Encoder {
     pub fn forward(&mut self, params: &Params, obs: ObsRef<'_>, n: usize) -> Tensor {
         let recording = recording();
         match &mut self.direct {
-            Some(direct) if n <= ROWS[usize::from(recording)] => direct.forward(params, &self.input, obs, n, recording),
+            Some(direct) if Direct::pays(n, recording) => direct.forward(params, &self.input, obs, n, recording),
             direct => {
                 direct.iter_mut().for_each(Direct::forget);
                 self.torso.forward(params.weights(), &self.input.load(obs, n))

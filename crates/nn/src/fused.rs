@@ -5,8 +5,8 @@
 //! weights are made on the way. The arithmetic is that of [`Optimizer`](crate::optim::Optimizer), operation by operation.
 
 use crate::optim::{OptimizerConfig, Rule};
-use crate::params::Params;
-use crate::simd::{Number, bf16, widest};
+use crate::params::{Params, slice};
+use crate::simd::{Bf16, Number, widest};
 use std::ops::Range;
 use std::thread;
 use tch::{Device, Kind, Tensor};
@@ -20,13 +20,13 @@ pub(crate) struct Buffers<'a> {
     /// Empty where the rule has none.
     mean: &'a mut [f32],
     /// The weights that layers compute with, where they are not the master itself.
-    shadow: &'a mut [u16],
+    shadow: &'a mut [Bf16],
 }
 
 #[derive(Clone, Copy)]
 enum Grads<'a> {
     F32(&'a [f32]),
-    Bf16(&'a [u16]),
+    Bf16(&'a [Bf16]),
 }
 
 /// The numbers of one step.
@@ -224,7 +224,7 @@ widest! {
                 }
             }
             if !shadow.is_empty() {
-                shadow[start..end].iter_mut().zip(p).for_each(|(w, p)| *w = bf16(*p));
+                shadow[start..end].iter_mut().zip(p).for_each(|(w, p)| *w = Bf16::of(*p));
             }
         }
     }
@@ -238,32 +238,9 @@ fn read(grads: &[Grads<'_>], start: usize, scale: f32, to: &mut [f32]) {
         match grads {
             Grads::F32(from) => to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += g),
             Grads::Bf16(from) => {
-                to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += f32::from_bits(u32::from(*g) << 16));
+                to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += g.get());
             }
         }
     }
     to.iter_mut().for_each(|g| *g *= scale);
-}
-
-/// What layers compute with, which must lie in this machine's memory as numbers of this type.
-pub(crate) fn numbers<T: Number>(params: &Params) -> &[T] {
-    // SAFETY: every buffer is contiguous; its type and place are as the caller says. Nobody writes to it while layers compute.
-    unsafe { slice(params.weights().flat()) }
-}
-
-/// The same, and the gradient, to be written.
-pub(crate) fn numbers_and_gradient<T: Number>(params: &mut Params) -> (&[T], &mut [T]) {
-    // SAFETY: as above; and nobody else reads or writes the gradient, a buffer of its own, while `params` is borrowed.
-    (numbers(params), unsafe { slice(params.grads()) })
-}
-
-/// The numbers of a tensor.
-///
-/// # Safety
-/// The tensor must be contiguous, on the CPU and of elements of `T`'s size and meaning, and nothing else may use its memory
-/// while the slice lives.
-#[allow(clippy::mut_from_ref)] // a tensor is a handle: what it points to is not behind the reference
-unsafe fn slice<T>(tensor: &Tensor) -> &mut [T] {
-    // SAFETY: as the caller promises.
-    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }

@@ -8,10 +8,13 @@
 //! mean and deviation, so that there are no statistics to keep, and acting and learning see the same.
 
 use crate::config::NetworkConfig;
-use crate::simd::{bf16, widest};
+use crate::simd::{Bf16, Number, widest};
 use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor, no_grad};
+
+/// The brightest pixel.
+const WHITE: f32 = 255.0;
 
 /// Turns observations of one spec into tensors on one device.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Input {
     /// The factor that the first layer applies: 1/255 for pixels, 1 for vectors and standardised frames.
     pub fn scale(config: &NetworkConfig, spec: &EnvSpec) -> f64 {
         match spec.dtype {
-            Dtype::U8 if !config.standardise => 1.0 / 255.0,
+            Dtype::U8 if !config.standardise => 1.0 / f64::from(WHITE),
             _ => 1.0,
         }
     }
@@ -68,8 +71,8 @@ impl Input {
 
     /// One observation as the first layer sees it: standardised, or divided by 255.
     pub(crate) fn floats(&self, frame: &[u8], to: &mut [f32]) {
-        let (mean, inverse) = if self.standardise { mean_and_inverse_deviation(frame) } else { (0.0, 1.0 / 255.0) };
-        scale_to_f32(frame, mean, inverse, to);
+        let (mean, inverse) = if self.standardise { mean_and_inverse_deviation(frame) } else { (0.0, 1.0 / WHITE) };
+        scale_into(frame, mean, inverse, to);
     }
 
     /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`.
@@ -127,12 +130,12 @@ fn standardise_into(frames: &[u8], n: usize, to: &Tensor) {
         unsafe {
             match to.kind() {
                 Kind::BFloat16 => {
-                    let row = std::slice::from_raw_parts_mut(pointer.cast::<u16>().add(i * len), len);
-                    scale_to_bf16(pixels, mean, inverse, row);
+                    let row = std::slice::from_raw_parts_mut(pointer.cast::<Bf16>().add(i * len), len);
+                    scale_into(pixels, mean, inverse, row);
                 }
                 Kind::Float => {
                     let row = std::slice::from_raw_parts_mut(pointer.cast::<f32>().add(i * len), len);
-                    scale_to_f32(pixels, mean, inverse, row);
+                    scale_into(pixels, mean, inverse, row);
                 }
                 kind => unreachable!("networks compute in f32 or bf16, not {kind:?}"),
             }
@@ -141,14 +144,8 @@ fn standardise_into(frames: &[u8], n: usize, to: &Tensor) {
 }
 
 widest! {
-    fn scale_to_bf16(pixels: &[u8], mean: f32, inverse: f32, to: &mut [u16]) {
-        to.iter_mut().zip(pixels).for_each(|(to, &p)| *to = bf16((f32::from(p) - mean) * inverse));
-    }
-}
-
-widest! {
-    fn scale_to_f32(pixels: &[u8], mean: f32, inverse: f32, to: &mut [f32]) {
-        to.iter_mut().zip(pixels).for_each(|(to, &p)| *to = (f32::from(p) - mean) * inverse);
+    fn scale_into<T: Number>(pixels: &[u8], mean: f32, inverse: f32, to: &mut [T]) {
+        to.iter_mut().zip(pixels).for_each(|(to, &p)| *to = T::of((f32::from(p) - mean) * inverse));
     }
 }
 

@@ -15,6 +15,7 @@
 //! and pointing that gradient's storage at its view of the flat one.
 
 use crate::init::Init;
+use crate::simd::Number;
 use playfield_core::rng::Rng;
 use playfield_core::{Array, Error, Result, Snapshot};
 use std::collections::BTreeMap;
@@ -261,6 +262,18 @@ impl Params {
         }
     }
 
+    /// The numbers of what layers compute with, which must lie in this machine's memory and be of this type.
+    pub(crate) fn numbers<T: Number>(&self) -> &[T] {
+        // SAFETY: every buffer is contiguous; its type and place are as the caller says. Nobody writes while layers compute.
+        unsafe { slice(self.weights.flat()) }
+    }
+
+    /// The same, and those of the gradient, to be written.
+    pub(crate) fn numbers_and_gradient<T: Number>(&mut self) -> (&[T], &mut [T]) {
+        // SAFETY: as above; and nobody else uses the gradient, a buffer of its own, while `self` is borrowed.
+        (self.numbers(), unsafe { slice(&self.grads) })
+    }
+
     /// The flat gradient, in the precision of the weights.
     pub fn grads(&self) -> &Tensor {
         &self.grads
@@ -321,8 +334,7 @@ impl Params {
     pub fn take(&mut self, start: usize, values: &[f32]) {
         assert!(self.master.device() == Device::Cpu && start + values.len() <= self.master.numel());
         // SAFETY: contiguous `f32` on the processor, as every master is, and nobody else reads it during the call.
-        let master =
-            unsafe { std::slice::from_raw_parts_mut(self.master.data_ptr().cast::<f32>(), self.master.numel()) };
+        let master = unsafe { slice::<f32>(&self.master) };
         master[start..start + values.len()].copy_from_slice(values);
         self.changed();
     }
@@ -408,4 +420,15 @@ pub fn to_vec(tensor: &Tensor) -> Vec<f32> {
     let mut values = vec![0.0; tensor.numel()];
     tensor.copy_data(&mut values, tensor.numel());
     values
+}
+
+/// The numbers of a tensor.
+///
+/// # Safety
+/// The tensor must be contiguous, on the CPU and of elements of `T`'s size and meaning, and nothing else may use its memory
+/// while the slice lives.
+#[allow(clippy::mut_from_ref)] // a tensor is a handle: what it points to is not behind the reference
+pub(crate) unsafe fn slice<T>(tensor: &Tensor) -> &mut [T] {
+    // SAFETY: as the caller promises.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }

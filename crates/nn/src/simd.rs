@@ -68,7 +68,7 @@ pub(crate) fn width() -> Width {
 pub(crate) trait Number: Copy {
     /// Its value.
     fn get(self) -> f32;
-    /// The nearest number to `x`.
+    /// The nearest number to `x`; of two as near the even one, as libtorch rounds.
     fn of(x: f32) -> Self;
 }
 
@@ -95,14 +95,8 @@ impl Number for Bf16 {
     }
     #[inline(always)]
     fn of(x: f32) -> Self {
-        Self(bf16(x))
+        let bits = x.to_bits();
+        let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+        Self(if x.is_nan() { 0x7fc0 } else { rounded })
     }
-}
-
-/// Rounds to the nearest bf16, ties to even, as libtorch does.
-#[inline(always)]
-pub(crate) fn bf16(x: f32) -> u16 {
-    let bits = x.to_bits();
-    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
-    if x.is_nan() { 0x7fc0 } else { rounded }
 }

@@ -2,7 +2,7 @@ use crate::args::Embed as Args;
 use crate::commands::agent::Agent;
 use crate::{Registry, signals};
 use indicatif::{ProgressBar, ProgressStyle};
-use playfield_core::{Actions, Error, History, Image, Mode, Result, StepBatch, rng};
+use playfield_core::{Actions, Error, History, Image, Result, StepBatch, rng};
 use playfield_lab::map;
 use playfield_tricks::tsne::{TsneConfig, tsne};
 use std::fs;
@@ -18,10 +18,10 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
             args.perplexity, args.points
         )));
     }
-    let agent = Agent::open(registry, &args.run, None, args.best)?;
-    let mut env = agent.stage(rng::derive(args.seed, "embed", 0))?;
-    let (spec, mode) = (env.spec().clone(), if args.deterministic { Mode::Greedy } else { Mode::Sample });
-    let mut policy = agent.policy(args.seed, "embed/actions")?;
+    let agent = Agent::open(registry, &args.run, None, args.playing.best)?;
+    let mut env = agent.stage(rng::derive(args.playing.seed, "embed", 0))?;
+    let (spec, mode) = (env.spec().clone(), args.playing.mode());
+    let mut policy = agent.policy(args.playing.seed, "embed/actions")?;
     let (mut batch, mut history) = (StepBatch::new(&spec, 1), History::new(&spec, 1));
     let mut actions = Actions::zeros(&spec.actions, 1);
     env.reset(&mut batch)?;
@@ -56,7 +56,7 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let width = features.len() / values.len();
     eprintln!("drawing a map of {} points of {width} numbers", values.len());
     let config = TsneConfig { perplexity: args.perplexity, ..TsneConfig::default() };
-    let map = tsne(&features, width, &config, &mut rng::stream(args.seed, "embed/map"))?;
+    let map = tsne(&features, width, &config, &mut rng::stream(args.playing.seed, "embed/map"))?;
     if let Some(warning) = &map.warning {
         eprintln!("warning: {warning}");
     }

@@ -2,7 +2,7 @@ use crate::Registry;
 use crate::args::Eval;
 use crate::commands::agent::Agent;
 use indicatif::ProgressBar;
-use playfield_core::{EpisodeEnd, Error, Mode, Result, play, rng};
+use playfield_core::{EpisodeEnd, Error, Result, play, rng};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -20,12 +20,12 @@ struct Report {
 
 /// `playfield eval`.
 pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
-    let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.best)?;
+    let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.playing.best)?;
     let (episodes, env) = (args.episodes as usize, &agent.experiment.env);
     let n = agent.experiment.settings.num_envs.min(episodes);
-    let mut envs = agent.envs(&rng::seeds(args.seed, "eval", n))?;
-    let mut policy = agent.policy(args.seed, "eval/actions")?;
-    let mode = if args.deterministic { Mode::Greedy } else { Mode::Sample };
+    let mut envs = agent.envs(&rng::seeds(args.playing.seed, "eval", n))?;
+    let mut policy = agent.policy(args.playing.seed, "eval/actions")?;
+    let mode = args.playing.mode();
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(episodes as u64) };
     let ends = play(&mut *envs, &mut *policy, mode, episodes, || bar.inc(1))?;
@@ -36,7 +36,11 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
     } else {
         let Report { mean_return, std_return, min_return, max_return, mean_length, .. } = &report;
         println!("agent      {} at step {}", args.run.display(), agent.snapshot.step);
-        println!("episodes   {episodes} of {}, {}", env.id, if args.deterministic { "greedy" } else { "sampled" });
+        println!(
+            "episodes   {episodes} of {}, {}",
+            env.id,
+            if args.playing.deterministic { "greedy" } else { "sampled" }
+        );
         println!("return     {mean_return:.2} ± {std_return:.2}, from {min_return:.2} to {max_return:.2}");
         println!("length     {mean_length:.0} steps");
     }

@@ -1,4 +1,4 @@
-use crate::args::{Train, Watch};
+use crate::args::{Playing, Train, Watch};
 use crate::commands::watch;
 use crate::experiment::Experiment;
 use crate::folder::{self, Folder};
@@ -60,7 +60,8 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
     report(&summary, *steps, &path);
     if args.gif && summary.step >= *steps {
         let (run, device) = (path.clone(), args.device.clone());
-        let film = Watch { run, gif: None, seconds: 60, seed: 0, deterministic: true, best: false, device };
+        let playing = Playing { seed: 0, deterministic: true, best: false };
+        let film = Watch { run, gif: None, seconds: 60, playing, device };
         watch(registry, &film)?;
     }
     Ok(stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8)))

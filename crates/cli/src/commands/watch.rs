@@ -2,7 +2,7 @@ use crate::Registry;
 use crate::args::Watch;
 use crate::commands::agent::Agent;
 use gif::{Encoder, Frame, Repeat};
-use playfield_core::{Actions, Error, History, Image, Mode, Result, StepBatch, rng};
+use playfield_core::{Actions, Error, History, Image, Result, StepBatch, rng};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -22,11 +22,11 @@ pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
 
 /// Plays one episode and films it. Returns the file, the number of steps, their return, and whether the episode ended.
 fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)> {
-    let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.best)?;
-    let mut env = agent.stage(rng::derive(args.seed, "watch", 0))?;
+    let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.playing.best)?;
+    let mut env = agent.stage(rng::derive(args.playing.seed, "watch", 0))?;
     let spec = env.spec().clone();
-    let mut policy = agent.policy(args.seed, "watch/actions")?;
-    let mode = if args.deterministic { Mode::Greedy } else { Mode::Sample };
+    let mut policy = agent.policy(args.playing.seed, "watch/actions")?;
+    let mode = args.playing.mode();
 
     let mut batch = StepBatch::new(&spec, 1);
     let mut history = History::new(&spec, 1);

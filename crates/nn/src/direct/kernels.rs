@@ -36,6 +36,14 @@ fn tiles<const R: usize>(total: usize) -> impl Iterator<Item = usize> {
     (0..total.div_ceil(R)).map(move |i| (i * R).min(total - R))
 }
 
+/// The beginnings of vectors that cover a run of `run` numbers: `V` vectors at a time, where true, then one at a time.
+#[inline(always)]
+fn vectors<const V: usize>(run: usize) -> impl Iterator<Item = (usize, bool)> {
+    let many = run / (V * LANES) * (V * LANES);
+    let one = (many..run).step_by(LANES).map(|j| (j, false));
+    (0..many).step_by(V * LANES).map(|j| (j, true)).chain(one)
+}
+
 #[inline(always)]
 fn load<T: Number>(from: &[T]) -> Vector {
     let mut vector = [0.0; LANES];
@@ -55,7 +63,7 @@ fn large() -> bool {
 }
 
 widest! {
-    /// `y[place] = max(0, Σ x·w + b)` at the `places` of an image, for few weights and many places. `packed`
+    /// `y[place] = max(0, Σ x·w + b)` at the `places` of an image `x`, for few weights and many places. `packed`
     /// `[inputs][outputs / 16]`, `y` `[places, outputs]`.
     pub(super) fn convolve(kernel: &Kernel, packed: &[Vector], bias: &[f32], places: &[usize], x: &[f32], y: &mut [f32]) {
         if large() {
@@ -109,8 +117,8 @@ widest! {
     /// `y[row] = max(0, Σ x·w + b)` for many weights and few rows: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y`
     /// `[rows, outputs]`.
     pub(super) fn connect<T: Number>(kernel: &Kernel, weights: &[T], bias: &[T], x: &[f32], y: &mut [f32]) {
-        let rows = x.len() / kernel.inputs();
-        match rows {
+        // All rows in one tile where they are few, so that each weight is loaded once; columns as registers allow.
+        match x.len() / kernel.inputs() {
             1 => connect_by::<T, 1, 4>(kernel, weights, bias, x, y),
             2 => connect_by::<T, 2, 4>(kernel, weights, bias, x, y),
             3 => connect_by::<T, 3, 2>(kernel, weights, bias, x, y),
@@ -177,8 +185,7 @@ fn sum(v: &Vector) -> f32 {
 }
 
 widest! {
-    /// What an image is answerable for: at each of `places`, `dx += Σ dy·w`. `weights` `[outputs, inputs]`, `dy` `[places,
-    /// outputs]`.
+    /// The gradient of an image: `dx += Σ dy·w` at each of its `places`. `weights` `[outputs, inputs]`, `dy` `[places, outputs]`.
     pub(super) fn input_gradient<T: Number>(kernel: &Kernel, weights: &[T], places: &[usize], dy: &[f32], dx: &mut [f32]) {
         match (places.len(), large()) {
             (1, _) => input_gradient_by::<T, 1, 4>(kernel, weights, places, dy, dx),
@@ -205,14 +212,13 @@ fn input_gradient_by<T: Number, const R: usize, const V: usize>(
         let new = next - first..R;
         next = first + R;
         for i in 0..kernel.runs {
-            let mut j = 0;
-            while j + V * LANES <= kernel.run {
-                input_gradient_tile::<T, R, V>(kernel, weights, places, dy, dx, (first, new.clone(), i, j));
-                j += V * LANES;
-            }
-            while j < kernel.run {
-                input_gradient_tile::<T, R, 1>(kernel, weights, places, dy, dx, (first, new.clone(), i, j));
-                j += LANES;
+            for (j, many) in vectors::<V>(kernel.run) {
+                let at = (first, new.clone(), i, j);
+                if many {
+                    input_gradient_tile::<T, R, V>(kernel, weights, places, dy, dx, at);
+                } else {
+                    input_gradient_tile::<T, R, 1>(kernel, weights, places, dy, dx, at);
+                }
             }
         }
     }
@@ -274,18 +280,14 @@ fn weight_gradient_by<T: Number, const C: usize, const V: usize>(
     add: bool,
 ) {
     for i in 0..kernel.runs {
-        let mut j = 0;
-        while j + V * LANES <= kernel.run {
+        for (j, many) in vectors::<V>(kernel.run) {
             for o in (0..kernel.outputs).step_by(C) {
-                weight_gradient_tile::<T, C, V>(kernel, places, x, dy, dw, add, (o, i, j));
+                if many {
+                    weight_gradient_tile::<T, C, V>(kernel, places, x, dy, dw, add, (o, i, j));
+                } else {
+                    weight_gradient_tile::<T, C, 1>(kernel, places, x, dy, dw, add, (o, i, j));
+                }
             }
-            j += V * LANES;
-        }
-        while j < kernel.run {
-            for o in (0..kernel.outputs).step_by(C) {
-                weight_gradient_tile::<T, C, 1>(kernel, places, x, dy, dw, add, (o, i, j));
-            }
-            j += LANES;
         }
     }
 }
@@ -329,6 +331,111 @@ widest! {
         dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = if *y > 0.0 { *dy } else { 0.0 });
         for dy in dy.chunks_exact(db.len()) {
             db.iter_mut().zip(dy).for_each(|(db, dy)| *db += dy);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Convolve = fn(&Kernel, &[Vector], &[f32], &[usize], &[f32], &mut [f32]);
+    type InputGradient = fn(&Kernel, &[f32], &[usize], &[f32], &mut [f32]);
+
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+    }
+
+    fn close(actual: &[f32], expected: &[f32]) {
+        assert_eq!(actual.len(), expected.len());
+        for (a, e) in actual.iter().zip(expected) {
+            assert!((a - e).abs() < 1e-4, "{a} is not {e}");
+        }
+    }
+
+    /// What a kernel sees at a place, number by number.
+    fn seen(kernel: &Kernel, place: usize) -> impl Iterator<Item = usize> + Clone {
+        let Kernel { runs, run, pitch, .. } = *kernel;
+        (0..runs).flat_map(move |i| (0..run).map(move |j| place + i * pitch + j))
+    }
+
+    /// An image of 7 × 13 with 16 channels, seen by 3 × 3 of it two rows and one column apart: 3 × 11 places that overlap,
+    /// and runs of three vectors.
+    fn convolution() -> (Kernel, Vec<usize>, Vec<f32>) {
+        let kernel = Kernel { outputs: 24, runs: 3, run: 48, pitch: 13 * 16 };
+        let places = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * 16)).collect();
+        (kernel, places, numbers(7 * 13 * 16, 1))
+    }
+
+    #[test]
+    fn tiles_of_every_size_equal_plain_loops() {
+        let (kernel, all, x) = convolution();
+        let (outputs, inputs) = (kernel.outputs, kernel.inputs());
+        let (w, b) = (numbers(outputs * inputs, 2), numbers(outputs, 3));
+        let blocks = outputs.div_ceil(LANES);
+        let mut packed = vec![[0.0; LANES]; inputs * blocks];
+        for (i, w) in w.iter().enumerate() {
+            packed[i % inputs * blocks + i / inputs / LANES][i / inputs % LANES] = *w;
+        }
+        for count in [1, 2, 3, 4, 5, 8, 9, all.len()] {
+            let places = &all[..count];
+            let dy = numbers(count * outputs, 4);
+            let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.5; x.len()], vec![0.25; w.len()]);
+            for (p, place) in places.iter().enumerate() {
+                for o in 0..outputs {
+                    let (w, dw) = (&w[o * inputs..][..inputs], &mut dw[o * inputs..][..inputs]);
+                    let dot: f32 = seen(&kernel, *place).zip(w).map(|(i, w)| x[i] * w).sum();
+                    y[p * outputs + o] = (dot + b[o]).max(0.0);
+                    for ((i, w), dw) in seen(&kernel, *place).zip(w).zip(dw) {
+                        dx[i] += dy[p * outputs + o] * w;
+                        *dw += dy[p * outputs + o] * x[i];
+                    }
+                }
+            }
+            let forward = |by: Convolve| {
+                let mut to = vec![0.0; y.len()];
+                by(&kernel, &packed, &b, places, &x, &mut to);
+                close(&to, &y);
+            };
+            if count >= 4 {
+                forward(convolve_by::<4>);
+            }
+            if count >= PLACES {
+                [convolve_by::<8>, convolve].into_iter().for_each(forward);
+            }
+            let backward = |by: InputGradient| {
+                let mut to = vec![0.5; x.len()];
+                by(&kernel, &w, places, &dy, &mut to);
+                close(&to, &dx);
+            };
+            backward(input_gradient);
+            if count >= 4 {
+                backward(input_gradient_by::<f32, 4, 2>);
+            }
+            for by in [weight_gradient_by::<f32, 4, 2>, weight_gradient_by::<f32, 4, 1>, weight_gradient] {
+                let mut to = vec![0.25; w.len()];
+                by(&kernel, places, &x, &dy, &mut to, true);
+                close(&to, &dw);
+                to.fill(f32::NAN); // what is there must not matter
+                by(&kernel, places, &x, &dy, &mut to, false);
+                close(&to, &dw.iter().map(|w| w - 0.25).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_connected_as_by_plain_loops() {
+        let kernel = Kernel { outputs: 12, runs: 1, run: 80, pitch: 80 };
+        let (w, b) = (numbers(12 * 80, 1), numbers(12, 2));
+        for rows in [1, 2, 3, 4, 5, 6, 9] {
+            let x = numbers(rows * 80, 3);
+            let row = |x: &[f32]| -> Vec<f32> {
+                let dot = |o: usize| -> f32 { x.iter().zip(&w[o * 80..]).map(|(x, w)| x * w).sum() };
+                (0..12).map(|o| (dot(o) + b[o]).max(0.0)).collect()
+            };
+            let mut y = vec![0.0; rows * 12];
+            connect(&kernel, &w, &b, &x, &mut y);
+            close(&y, &x.chunks(80).flat_map(row).collect::<Vec<_>>());
         }
     }
 }
