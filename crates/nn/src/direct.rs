@@ -2,68 +2,99 @@
 //!
 //! libtorch's convolutions are made for large networks. Those of Atari's agents are so small that handing them over, laying
 //! out their operands anew and recording them costs more than the arithmetic, most of all where an actor has a row or an
-//! actor-learner five. Here the layers are loops over the network's own flat buffers ([`kernels`]), forward and backward,
-//! in 32-bit floats whatever the weights are kept in.
+//! actor-learner five. Here the layers are loops over the network's own flat buffers, forward and backward, in the numbers
+//! that the weights are kept in: [`kernels`] for `f32`, [`dots`] for bf16, where the processor multiplies that.
 //!
 //! A network's remaining layers and its loss are libtorch's: for autograd the features are a leaf, whose gradient is taken
 //! from there through the layers below.
 //!
-//! Only what pays is done so: few rows, through convolutions with rectifiers, one after the other, then fully connected
-//! layers, none of them normalised. Everything else, and every other device, is left to libtorch.
+//! Only what pays is done so: convolutions with rectifiers, one after the other, then fully connected layers, none of them
+//! normalised; in `f32` few rows. Everything else, and every other device, is left to libtorch.
 
+#[cfg(target_arch = "x86_64")]
+mod dots;
 mod kernels;
+mod numbers;
 
 use crate::input::Input;
 use crate::params::{Params, Slot};
-use crate::simd::{Bf16, Number, Width, width};
-use kernels::{Kernel, LANES, PLACES, Vector};
+use kernels::{Kernel, PLACES};
+use numbers::Arithmetic;
 use playfield_core::ObsRef;
+use std::fmt::Debug;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Up to how many rows libtorch is slower at acting (`cargo bench -p playfield-nn --bench torso`): with more, its bf16
-/// multiplications, two in the time of one, make up for what it costs to call them.
-const ACTED: usize = 2;
+/// Of how many rows what was acted on is kept, should they be learnt from next.
+const SEEN: usize = 5;
 
-/// The same of learning, which costs more calls.
-const LEARNT: usize = 5;
+/// A torso that is computed here.
+pub(crate) trait Direct: Debug + Send {
+    /// Whether that is faster, with `n` rows, than libtorch. `recording`: whether a backward pass shall follow.
+    fn pays(&self, n: usize, recording: bool) -> bool;
 
-/// The layers of a torso, with the room that they need to compute.
+    /// The features of `n` observations, `[n, width]`, of the weights' kind.
+    ///
+    /// # Panics
+    /// If `obs` is not `n` observations: a bug of the caller.
+    fn forward(&mut self, params: &Params, input: &Input, obs: ObsRef<'_>, n: usize, recording: bool) -> Tensor;
+
+    /// What was recorded will have no backward pass.
+    fn forget(&mut self);
+
+    /// After the backward pass of a loss of the features that were recorded last: sets the layers' part of the gradient.
+    fn backward(&mut self, params: &mut Params, input: &Input);
+}
+
+/// `layers` on frames of `[height, width, channels]`; `None` where they are better left to libtorch.
+pub(crate) fn build(layers: &[Plain], params: &Params, image: [usize; 3]) -> Option<Box<dyn Direct>> {
+    if params.master().device() != Device::Cpu {
+        return None;
+    }
+    match params.weights().flat().kind() {
+        Kind::Float => Some(Box::new(Loops::<f32>::new(layers, params, image)?)),
+        #[cfg(target_arch = "x86_64")]
+        Kind::BFloat16 => Some(Box::new(Loops::<crate::simd::Bf16>::new(layers, params, image)?)),
+        _ => None,
+    }
+}
+
+/// The layers of a torso over numbers of one kind, with the room that they need to compute.
 #[derive(Debug)]
-pub(crate) struct Direct {
-    layers: Vec<Layer>,
+struct Loops<T: Arithmetic> {
+    layers: Vec<Layer<T>>,
     /// How many of them convolve.
     convolutions: usize,
-    /// Of the weights that the layers' copies, and rows that were seen, are of.
+    /// Of the weights that are packed, and by which rows were seen.
     version: Option<u64>,
-    /// An observation as floats.
-    image: Vec<f32>,
+    /// An observation as numbers.
+    image: Vec<T>,
     /// What was acted on last. An actor-learner learns from what it has just played, with the weights by which it played: such
     /// rows are not convolved again.
-    seen: Vec<Row>,
+    seen: Vec<Row<T>>,
     /// What was recorded last.
-    recorded: Vec<Row>,
+    recorded: Vec<Row<T>>,
     /// Rows to be used again.
-    spare: Vec<Row>,
+    spare: Vec<Row<T>>,
     /// What the fully connected layers see, one after the other, and the features: `[rows, numbers]` each.
-    acting: Vec<Vec<f32>>,
-    learning: Vec<Vec<f32>>,
+    acting: Vec<Vec<T>>,
+    learning: Vec<Vec<T>>,
     /// The features that were recorded last, as the loss sees them, until their backward pass.
     leaf: Option<Tensor>,
-    /// Gradients of images between layers.
-    gradients: [Vec<f32>; 2],
+    /// Gradients: behind a layer's rectifier, before it, and of what the layer sees.
+    gradients: (Vec<f32>, Vec<T>, Vec<f32>),
 }
 
 /// An observation, and what each convolution made of it.
 #[derive(Debug, Default)]
-struct Row {
+struct Row<T> {
     frame: Vec<u8>,
-    outputs: Vec<Vec<f32>>,
+    outputs: Vec<Vec<T>>,
 }
 
 /// A layer with a rectifier. A fully connected one is a convolution with a single place.
 #[derive(Debug)]
-struct Layer {
+struct Layer<T: Arithmetic> {
     kernel: Kernel,
     /// Where in the flat parameters `[outputs, inputs]` lie, and `[outputs]`.
     weight: Range<usize>,
@@ -72,16 +103,9 @@ struct Layer {
     places: Vec<usize>,
     /// Numbers of an image.
     image: usize,
-    copies: Copies,
-}
-
-/// A convolution's weights as its loops like them, and room for their gradient.
-#[derive(Debug, Default)]
-struct Copies {
-    /// `[inputs][outputs / 16]`, zeros where there are no 16.
-    packed: Vec<Vector>,
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    /// Its weights as the loops like them.
+    packed: T::Packed,
+    /// Sums over rows.
     weight_gradient: Vec<f32>,
     bias_gradient: Vec<f32>,
 }
@@ -89,12 +113,8 @@ struct Copies {
 /// A layer of a torso that can be computed here: the slots of its weight and bias; of a convolution also its stride.
 pub(crate) type Plain = (Slot, Slot, Option<i64>);
 
-impl Direct {
-    /// For `layers` on frames of `[height, width, channels]`; `None` where they are better left to libtorch.
-    pub fn new(layers: &[Plain], params: &Params, [height, width, channels]: [usize; 3]) -> Option<Self> {
-        if params.master().device() != Device::Cpu || self::width() == Width::Other && cfg!(target_arch = "x86_64") {
-            return None;
-        }
+impl<T: Arithmetic> Loops<T> {
+    fn new(layers: &[Plain], params: &Params, [height, width, channels]: [usize; 3]) -> Option<Self> {
         let (mut h, mut w, mut c) = (height, width, channels);
         let mut built = Vec::new();
         for &(weight, bias, stride) in layers {
@@ -113,18 +133,23 @@ impl Direct {
                 places = vec![0];
                 (h, w, c) = (1, 1, outputs);
             }
-            if !kernel.run.is_multiple_of(LANES)
-                || !outputs.is_multiple_of(4)
-                || stride.is_some() && places.len() < PLACES
-            {
+            if !T::fits(&kernel) || stride.is_some() && places.len() < PLACES {
                 return None;
             }
-            let (weight, bias) = (params.range(weight), params.range(bias));
-            built.push(Layer { kernel, weight, bias, places, image, copies: Copies::default() });
+            built.push(Layer {
+                kernel,
+                weight: params.range(weight),
+                bias: params.range(bias),
+                places,
+                image,
+                packed: T::Packed::default(),
+                weight_gradient: Vec::new(),
+                bias_gradient: vec![0.0; outputs],
+            });
         }
         let convolutions = layers.iter().filter(|(.., stride)| stride.is_some()).count();
         Some(Self {
-            image: vec![0.0; height * width * channels],
+            image: vec![T::default(); height * width * channels],
             layers: built,
             convolutions,
             version: None,
@@ -137,44 +162,23 @@ impl Direct {
             gradients: Default::default(),
         })
     }
+}
 
-    /// Whether `n` rows are few enough. `recording`: whether a backward pass shall follow.
-    pub fn pays(n: usize, recording: bool) -> bool {
-        n <= if recording { LEARNT } else { ACTED }
+impl<T: Arithmetic> Direct for Loops<T> {
+    fn pays(&self, n: usize, recording: bool) -> bool {
+        T::pays(n, recording)
     }
 
-    /// The features of `n` observations, `[n, width]`, of the weights' kind.
-    ///
-    /// # Panics
-    /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn forward(&mut self, params: &Params, input: &Input, obs: ObsRef<'_>, n: usize, recording: bool) -> Tensor {
+    fn forward(&mut self, params: &Params, input: &Input, obs: ObsRef<'_>, n: usize, recording: bool) -> Tensor {
         let ObsRef::U8(frames) = obs else { unreachable!("frames, as the torso was built for") };
-        assert_eq!(frames.len(), n * self.image.len(), "observations that are not {n} of this spec");
-        let kind = params.weights().flat().kind();
-        match kind {
-            Kind::BFloat16 => self.pass(params, input, frames, params.numbers::<Bf16>(), recording),
-            _ => self.pass(params, input, frames, params.numbers::<f32>(), recording),
-        }
-        let features = if recording { &self.learning } else { &self.acting }.last().expect("features");
-        let features = Tensor::from_slice(features).view([n as i64, -1]);
-        if !recording {
-            return features.to_kind(kind);
-        }
-        let leaf = features.set_requires_grad(true);
-        self.leaf = Some(leaf.shallow_clone());
-        leaf.to_kind(kind)
-    }
-
-    /// What was recorded will have no backward pass.
-    pub fn forget(&mut self) {
-        self.leaf = None;
-    }
-
-    fn pass<T: Number>(&mut self, params: &Params, input: &Input, frames: &[u8], weights: &[T], recording: bool) {
         let Self { layers, version, image, seen, recorded, spare, acting, learning, .. } = self;
+        assert_eq!(frames.len(), n * image.len(), "observations that are not {n} of this spec");
+        let weights = params.numbers::<T>();
         let (convolutions, connected) = layers.split_at_mut(self.convolutions);
         if *version != Some(params.version()) {
-            convolutions.iter_mut().for_each(|layer| layer.copy(weights));
+            for Layer { kernel, weight, packed, .. } in convolutions.iter_mut() {
+                T::pack(kernel, &weights[weight.clone()], packed);
+            }
             spare.append(seen);
             *version = Some(params.version());
         }
@@ -185,116 +189,106 @@ impl Direct {
             spare.append(recorded);
         }
         for frame in frames.chunks_exact(image.len()) {
-            let known = recording.then(|| seen.iter().position(|row| row.frame == frame)).flatten();
+            let known = (recording && n <= SEEN).then(|| seen.iter().position(|row| row.frame == frame)).flatten();
             let row = known.map(|i| seen.remove(i)).unwrap_or_else(|| {
                 let mut row = spare.pop().unwrap_or_default();
-                row.compute(convolutions, input, frame, image);
+                row.compute(convolutions, weights, input, frame, image);
                 row
             });
             numbers[0].extend_from_slice(row.outputs.last().expect("a convolution"));
-            if recording { recorded.push(row) } else { seen.push(row) }
+            if recording {
+                recorded.push(row)
+            } else {
+                seen.push(row)
+            }
+            if seen.len() > SEEN {
+                spare.push(seen.remove(0));
+            }
         }
-        if seen.len() > LEARNT {
-            spare.extend(seen.drain(..seen.len() - LEARNT));
-        }
-        let rows = frames.len() / image.len();
         for (i, Layer { kernel, weight, bias, .. }) in connected.iter().enumerate() {
             let (x, y) = numbers.split_at_mut(i + 1);
-            y[0].resize(rows * kernel.outputs, 0.0);
-            kernels::connect(kernel, &weights[weight.clone()], &weights[bias.clone()], &x[i], &mut y[0]);
+            y[0].resize(n * kernel.outputs, T::default());
+            T::connect(kernel, &weights[weight.clone()], &weights[bias.clone()], &x[i], &mut y[0]);
         }
+        let features: Vec<_> = numbers.last().expect("features").iter().map(|x| x.get()).collect();
+        let features = Tensor::from_slice(&features).view([n as i64, -1]);
+        let kind = params.weights().flat().kind();
+        if !recording {
+            return features.to_kind(kind);
+        }
+        let leaf = features.set_requires_grad(true);
+        self.leaf = Some(leaf.shallow_clone());
+        leaf.to_kind(kind)
     }
 
-    /// After the backward pass of a loss of the features that were recorded last: sets the layers' part of the gradient.
-    pub fn backward(&mut self, params: &mut Params, input: &Input) {
+    fn forget(&mut self) {
+        self.leaf = None;
+    }
+
+    fn backward(&mut self, params: &mut Params, input: &Input) {
         let Some(leaf) = self.leaf.take() else { return };
-        let mut dy = vec![0.0; leaf.numel()];
-        leaf.grad().copy_data(&mut dy, leaf.numel());
-        match params.weights().flat().kind() {
-            Kind::BFloat16 => self.back(input, dy, params.numbers_and_gradient::<Bf16>()),
-            _ => self.back(input, dy, params.numbers_and_gradient::<f32>()),
-        }
-    }
-
-    fn back<T: Number>(&mut self, input: &Input, mut dy: Vec<f32>, (weights, grads): (&[T], &mut [T])) {
-        let Self { layers, image, recorded, learning, gradients: [one, all], .. } = self;
+        let Self { layers, image, recorded, learning, gradients: (behind, before, dx), .. } = self;
+        let (weights, grads) = params.numbers_and_gradient::<T>();
         let (convolutions, connected) = layers.split_at_mut(self.convolutions);
-        for (i, Layer { kernel, weight, bias, image, .. }) in connected.iter().enumerate().rev() {
-            let places: Vec<_> = (0..recorded.len()).map(|row| row * image).collect();
-            let mut db = vec![0.0; kernel.outputs];
-            kernels::rectifier_gradient(&learning[i + 1], &mut dy, &mut db);
-            grads[bias.clone()].iter_mut().zip(&db).for_each(|(to, b)| *to = T::of(*b));
-            kernels::weight_gradient(kernel, &places, &learning[i], &dy, &mut grads[weight.clone()], false);
-            all.clear();
-            all.resize(recorded.len() * image, 0.0);
-            kernels::input_gradient(kernel, &weights[weight.clone()], &places, &dy, all);
-            std::mem::swap(&mut dy, all);
+        let n = recorded.len();
+        behind.resize(leaf.numel(), 0.0);
+        leaf.grad().copy_data(behind, leaf.numel());
+        for (i, Layer { kernel, weight, bias, bias_gradient, packed, .. }) in connected.iter_mut().enumerate().rev() {
+            bias_gradient.fill(0.0);
+            T::rectifier_gradient(&learning[i + 1], behind, before, bias_gradient);
+            set(&mut grads[bias.clone()], bias_gradient);
+            T::connected_gradient(kernel, packed, &learning[i], before, &mut grads[weight.clone()]);
+            dx.resize(n * kernel.inputs(), 0.0);
+            T::connected_input_gradient(kernel, packed, &weights[weight.clone()], before, dx);
+            std::mem::swap(behind, dx);
         }
-        convolutions.iter_mut().for_each(|layer| layer.copies.clear_gradient());
-        for (row, dy) in recorded.iter().zip(dy.chunks_exact(dy.len() / recorded.len())) {
-            input.floats(&row.frame, image);
-            one.clear();
-            one.extend_from_slice(dy);
-            for (i, Layer { kernel, places, image: from, copies, .. }) in convolutions.iter_mut().enumerate().rev() {
-                kernels::rectifier_gradient(&row.outputs[i], one, &mut copies.bias_gradient);
+        for Layer { kernel, weight, packed, weight_gradient, bias_gradient, .. } in convolutions.iter_mut() {
+            T::pack_back(kernel, &weights[weight.clone()], packed);
+            weight_gradient.clear();
+            weight_gradient.resize(weight.len(), 0.0);
+            bias_gradient.fill(0.0);
+        }
+        let all = std::mem::take(behind);
+        for (row, dy) in recorded.iter().zip(all.chunks_exact(all.len() / n)) {
+            input.numbers(&row.frame, image);
+            behind.clear();
+            behind.extend_from_slice(dy);
+            for (i, layer) in convolutions.iter_mut().enumerate().rev() {
+                let Layer { kernel, weight, places, image: from, packed, weight_gradient, bias_gradient, .. } = layer;
+                T::rectifier_gradient(&row.outputs[i], behind, before, bias_gradient);
                 let x = if i == 0 { &*image } else { &row.outputs[i - 1] };
-                kernels::weight_gradient(kernel, places, x, one, &mut copies.weight_gradient, true);
+                T::weight_gradient(kernel, packed, places, x, before, weight_gradient);
                 if i > 0 {
-                    all.clear();
-                    all.resize(*from, 0.0);
-                    kernels::input_gradient(kernel, &copies.weight, places, one, all);
-                    std::mem::swap(one, all);
+                    dx.clear();
+                    dx.resize(*from, 0.0);
+                    T::input_gradient(kernel, packed, &weights[weight.clone()], places, before, dx);
+                    std::mem::swap(behind, dx);
                 }
             }
         }
-        for Layer { weight, bias, copies, .. } in convolutions.iter() {
-            for (range, gradient) in [(weight, &copies.weight_gradient), (bias, &copies.bias_gradient)] {
-                grads[range.clone()].iter_mut().zip(gradient).for_each(|(to, g)| *to = T::of(*g));
-            }
+        for Layer { weight, bias, weight_gradient, bias_gradient, .. } in convolutions.iter() {
+            set(&mut grads[weight.clone()], weight_gradient);
+            set(&mut grads[bias.clone()], bias_gradient);
         }
     }
 }
 
-impl Row {
-    /// Takes a frame through the convolutions. `image` is where it becomes floats.
-    fn compute(&mut self, convolutions: &[Layer], input: &Input, frame: &[u8], image: &mut [f32]) {
-        input.floats(frame, image);
+fn set<T: Arithmetic>(to: &mut [T], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, x)| *to = T::of(*x));
+}
+
+impl<T: Arithmetic> Row<T> {
+    /// Takes a frame through the convolutions. `image` is where it becomes numbers.
+    fn compute(&mut self, convolutions: &[Layer<T>], weights: &[T], input: &Input, frame: &[u8], image: &mut [T]) {
+        input.numbers(frame, image);
         self.frame.clear();
         self.frame.extend_from_slice(frame);
         self.outputs.resize_with(convolutions.len(), Vec::new);
-        for (i, Layer { kernel, places, copies, .. }) in convolutions.iter().enumerate() {
+        for (i, Layer { kernel, bias, places, packed, .. }) in convolutions.iter().enumerate() {
             let (before, y) = self.outputs.split_at_mut(i);
-            y[0].resize(places.len() * kernel.outputs, 0.0);
+            y[0].resize(places.len() * kernel.outputs, T::default());
             let x = before.last().map_or(&*image, |x| x);
-            kernels::convolve(kernel, &copies.packed, &copies.bias, places, x, &mut y[0]);
-        }
-    }
-}
-
-impl Layer {
-    /// Copies its weights from all.
-    fn copy<T: Number>(&mut self, weights: &[T]) {
-        let Self { kernel, weight, bias, copies, .. } = self;
-        let (inputs, blocks) = (kernel.inputs(), kernel.outputs.div_ceil(LANES));
-        let floats = |range: &Range<usize>| weights[range.clone()].iter().map(|w| w.get());
-        copies.weight.clear();
-        copies.weight.extend(floats(weight));
-        copies.bias.clear();
-        copies.bias.extend(floats(bias));
-        copies.packed.resize(inputs * blocks, [0.0; LANES]);
-        for (o, row) in copies.weight.chunks_exact(inputs).enumerate() {
-            for (packed, w) in copies.packed[o / LANES..].iter_mut().step_by(blocks).zip(row) {
-                packed[o % LANES] = *w;
-            }
-        }
-    }
-}
-
-impl Copies {
-    fn clear_gradient(&mut self) {
-        for (gradient, like) in [(&mut self.weight_gradient, &self.weight), (&mut self.bias_gradient, &self.bias)] {
-            gradient.clear();
-            gradient.resize(like.len(), 0.0);
+            T::convolve(kernel, packed, &weights[bias.clone()], places, x, &mut y[0]);
         }
     }
 }

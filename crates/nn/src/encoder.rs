@@ -1,6 +1,6 @@
 //! Observations to features: a torso, what feeds it, and the way in which this machine computes it best.
 
-use crate::direct::Direct;
+use crate::direct::{self, Direct};
 use crate::input::Input;
 use crate::norm::recording;
 use crate::params::Params;
@@ -13,15 +13,15 @@ use tch::Tensor;
 pub(crate) struct Encoder {
     torso: Torso,
     input: Input,
-    /// For few rows, where it can be, in libtorch's stead.
-    direct: Option<Direct>,
+    /// Where it can be and pays, in libtorch's stead.
+    direct: Option<Box<dyn Direct>>,
 }
 
 impl Encoder {
     /// `torso`, whose parameters are among `params`, fed by `input`.
     pub fn new(torso: Torso, input: Input, params: &Params) -> Self {
         let image = input.image();
-        let direct = torso.plain().zip(image).and_then(|(layers, image)| Direct::new(&layers, params, image));
+        let direct = torso.plain().zip(image).and_then(|(layers, image)| direct::build(&layers, params, image));
         Self { torso, input, direct }
     }
 
@@ -43,9 +43,9 @@ impl Encoder {
     pub fn forward(&mut self, params: &Params, obs: ObsRef<'_>, n: usize) -> Tensor {
         let recording = recording();
         match &mut self.direct {
-            Some(direct) if Direct::pays(n, recording) => direct.forward(params, &self.input, obs, n, recording),
+            Some(direct) if direct.pays(n, recording) => direct.forward(params, &self.input, obs, n, recording),
             direct => {
-                direct.iter_mut().for_each(Direct::forget);
+                direct.iter_mut().for_each(|direct| direct.forget());
                 self.torso.forward(params.weights(), &self.input.load(obs, n))
             }
         }

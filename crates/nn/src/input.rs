@@ -70,7 +70,7 @@ impl Input {
     }
 
     /// One observation as the first layer sees it: standardised, or divided by 255.
-    pub(crate) fn floats(&self, frame: &[u8], to: &mut [f32]) {
+    pub(crate) fn numbers<T: Number>(&self, frame: &[u8], to: &mut [T]) {
         let (mean, inverse) = if self.standardise { mean_and_inverse_deviation(frame) } else { (0.0, 1.0 / WHITE) };
         scale_into(frame, mean, inverse, to);
     }

@@ -1,7 +1,7 @@
 //! Action values on observations: the network of DQN and its family.
 //!
 //! ```text
-//! trunk (convolutions) ─ hidden ─ out                  Q, or its distribution, per action
+//! trunk (convolutions, hidden) ─ out                   Q, or its distribution, per action
 //! trunk ┬ value hidden ─ out ─────┐                    dueling: Q = V + A − mean A (Wang et al. 2016, equation 9)
 //!       └ advantage hidden ─ out ─┘
 //! ```
@@ -80,7 +80,13 @@ impl QNetwork {
         }
         let (device, actions) = (device::parse(device)?, *n as i64);
         let mut b = Builder::new(rng);
-        let (trunk, width) = b.scope("torso", |b| Torso::trunk(b, config, spec))?;
+        let (mut trunk, mut width) = b.scope("torso", |b| Torso::trunk(b, config, spec))?;
+        // The only hidden layer, if it is like any other, is computed with those before it.
+        if !q.dueling && q.noisy_sigma == 0.0 {
+            if let Some(width) = width.take() {
+                b.scope("q", |b| trunk.push(b, "hidden", width, config.init));
+            }
+        }
         let mut stream =
             |name: &str, outputs: i64| b.scope(name, |b| Stream::new(b, &trunk, width, outputs, q.noisy_sigma, config));
         let (first, advantage) = match q.dueling {

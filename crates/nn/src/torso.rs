@@ -139,7 +139,8 @@ impl Torso {
         Ok((torso, Some(recipe.1)))
     }
 
-    fn push(&mut self, b: &mut Builder<'_>, name: &str, outputs: i64, init: InitKind) {
+    /// Adds a fully connected layer.
+    pub(crate) fn push(&mut self, b: &mut Builder<'_>, name: &str, outputs: i64, init: InitKind) {
         let (weight, bias) = hidden_init(init, self.width, GAIN);
         let layer = Linear::new(b, name, self.width, outputs, weight, bias);
         self.layers.push((layer, Norm::new(b, &format!("{name}_norm"), self.norm, outputs)));

@@ -1,11 +1,11 @@
-//! The loops that convolve.
+//! The loops that convolve in `f32`.
 //!
 //! Each works on a tile of its result that fits the vector registers: every number that is loaded is used for a whole row or
 //! column of the tile. They are plain loops over arrays of constant size, which the compiler turns into fused
 //! multiplications and additions of whole registers; with 16 numbers a register this reaches what the processor can do. No
 //! such loop lies in a closure: one that is not inlined is compiled for any processor, where a fused operation is a call.
 
-use crate::simd::{Number, Width, widest, width};
+use crate::simd::{Width, widest, width};
 
 /// Numbers of one vector.
 pub(super) const LANES: usize = 16;
@@ -32,7 +32,7 @@ impl Kernel {
 
 /// The first rows of tiles of `R` that cover `total` rows: the last one begins early and covers some twice.
 #[inline(always)]
-fn tiles<const R: usize>(total: usize) -> impl Iterator<Item = usize> {
+pub(super) fn tiles<const R: usize>(total: usize) -> impl Iterator<Item = usize> {
     (0..total.div_ceil(R)).map(move |i| (i * R).min(total - R))
 }
 
@@ -45,10 +45,8 @@ fn vectors<const V: usize>(run: usize) -> impl Iterator<Item = (usize, bool)> {
 }
 
 #[inline(always)]
-fn load<T: Number>(from: &[T]) -> Vector {
-    let mut vector = [0.0; LANES];
-    vector.iter_mut().zip(from).for_each(|(x, from)| *x = from.get());
-    vector
+fn load(from: &[f32]) -> Vector {
+    from.try_into().expect("as many")
 }
 
 #[inline(always)]
@@ -60,6 +58,17 @@ fn add_product(sum: &mut Vector, x: f32, w: &Vector) {
 #[inline(always)]
 fn large() -> bool {
     width() != Width::Eight
+}
+
+/// `[inputs][outputs / 16]` of weights `[outputs, inputs]`, zeros where there are no 16.
+pub(super) fn pack(weights: &[f32], inputs: usize, packed: &mut Vec<Vector>) {
+    let blocks = (weights.len() / inputs).div_ceil(LANES);
+    packed.resize(inputs * blocks, [0.0; LANES]);
+    for (o, row) in weights.chunks_exact(inputs).enumerate() {
+        for (packed, w) in packed[o / LANES..].iter_mut().step_by(blocks).zip(row) {
+            packed[o % LANES] = *w;
+        }
+    }
 }
 
 widest! {
@@ -116,24 +125,24 @@ fn convolve_by<const R: usize>(
 widest! {
     /// `y[row] = max(0, Σ x·w + b)` for many weights and few rows: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y`
     /// `[rows, outputs]`.
-    pub(super) fn connect<T: Number>(kernel: &Kernel, weights: &[T], bias: &[T], x: &[f32], y: &mut [f32]) {
+    pub(super) fn connect(kernel: &Kernel, weights: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) {
         // All rows in one tile where they are few, so that each weight is loaded once; columns as registers allow.
         match x.len() / kernel.inputs() {
-            1 => connect_by::<T, 1, 4>(kernel, weights, bias, x, y),
-            2 => connect_by::<T, 2, 4>(kernel, weights, bias, x, y),
-            3 => connect_by::<T, 3, 2>(kernel, weights, bias, x, y),
-            5 => connect_by::<T, 5, 2>(kernel, weights, bias, x, y),
-            _ => connect_by::<T, 4, 2>(kernel, weights, bias, x, y),
+            1 => connect_by::<1, 4>(kernel, weights, bias, x, y),
+            2 => connect_by::<2, 4>(kernel, weights, bias, x, y),
+            3 => connect_by::<3, 2>(kernel, weights, bias, x, y),
+            5 => connect_by::<5, 2>(kernel, weights, bias, x, y),
+            _ => connect_by::<4, 2>(kernel, weights, bias, x, y),
         }
     }
 }
 
 /// By tiles of `R` rows and `C` outputs.
 #[inline(always)]
-fn connect_by<T: Number, const R: usize, const C: usize>(
+fn connect_by<const R: usize, const C: usize>(
     kernel: &Kernel,
-    weights: &[T],
-    bias: &[T],
+    weights: &[f32],
+    bias: &[f32],
     x: &[f32],
     y: &mut [f32],
 ) {
@@ -164,7 +173,7 @@ fn connect_by<T: Number, const R: usize, const C: usize>(
             }
             for r in 0..R {
                 for c in 0..C {
-                    y[(row + r) * outputs + first + c] = (sum(&sums[r][c]) + bias[first + c].get()).max(0.0);
+                    y[(row + r) * outputs + first + c] = (sum(&sums[r][c]) + bias[first + c]).max(0.0);
                 }
             }
         }
@@ -186,22 +195,22 @@ fn sum(v: &Vector) -> f32 {
 
 widest! {
     /// The gradient of an image: `dx += Σ dy·w` at each of its `places`. `weights` `[outputs, inputs]`, `dy` `[places, outputs]`.
-    pub(super) fn input_gradient<T: Number>(kernel: &Kernel, weights: &[T], places: &[usize], dy: &[f32], dx: &mut [f32]) {
+    pub(super) fn input_gradient(kernel: &Kernel, weights: &[f32], places: &[usize], dy: &[f32], dx: &mut [f32]) {
         match (places.len(), large()) {
-            (1, _) => input_gradient_by::<T, 1, 4>(kernel, weights, places, dy, dx),
-            (2, _) => input_gradient_by::<T, 2, 4>(kernel, weights, places, dy, dx),
-            (3, _) => input_gradient_by::<T, 3, 2>(kernel, weights, places, dy, dx),
-            (5, true) => input_gradient_by::<T, 5, 2>(kernel, weights, places, dy, dx),
-            (8.., true) => input_gradient_by::<T, 8, 1>(kernel, weights, places, dy, dx),
-            _ => input_gradient_by::<T, 4, 2>(kernel, weights, places, dy, dx),
+            (1, _) => input_gradient_by::<1, 4>(kernel, weights, places, dy, dx),
+            (2, _) => input_gradient_by::<2, 4>(kernel, weights, places, dy, dx),
+            (3, _) => input_gradient_by::<3, 2>(kernel, weights, places, dy, dx),
+            (5, true) => input_gradient_by::<5, 2>(kernel, weights, places, dy, dx),
+            (8.., true) => input_gradient_by::<8, 1>(kernel, weights, places, dy, dx),
+            _ => input_gradient_by::<4, 2>(kernel, weights, places, dy, dx),
         }
     }
 }
 
 #[inline(always)]
-fn input_gradient_by<T: Number, const R: usize, const V: usize>(
+fn input_gradient_by<const R: usize, const V: usize>(
     kernel: &Kernel,
-    weights: &[T],
+    weights: &[f32],
     places: &[usize],
     dy: &[f32],
     dx: &mut [f32],
@@ -215,9 +224,9 @@ fn input_gradient_by<T: Number, const R: usize, const V: usize>(
             for (j, many) in vectors::<V>(kernel.run) {
                 let at = (first, new.clone(), i, j);
                 if many {
-                    input_gradient_tile::<T, R, V>(kernel, weights, places, dy, dx, at);
+                    input_gradient_tile::<R, V>(kernel, weights, places, dy, dx, at);
                 } else {
-                    input_gradient_tile::<T, R, 1>(kernel, weights, places, dy, dx, at);
+                    input_gradient_tile::<R, 1>(kernel, weights, places, dy, dx, at);
                 }
             }
         }
@@ -226,9 +235,9 @@ fn input_gradient_by<T: Number, const R: usize, const V: usize>(
 
 /// `R` places, `V` vectors of run `i` from `j` on.
 #[inline(always)]
-fn input_gradient_tile<T: Number, const R: usize, const V: usize>(
+fn input_gradient_tile<const R: usize, const V: usize>(
     kernel: &Kernel,
-    weights: &[T],
+    weights: &[f32],
     places: &[usize],
     dy: &[f32],
     dx: &mut [f32],
@@ -261,31 +270,31 @@ fn input_gradient_tile<T: Number, const R: usize, const V: usize>(
 widest! {
     /// The weights' gradient, `[outputs, inputs]`: `dw = Σ dy·x` over all places, added to what `dw` holds, or
     /// in its stead.
-    pub(super) fn weight_gradient<T: Number>(kernel: &Kernel, places: &[usize], x: &[f32], dy: &[f32], dw: &mut [T], add: bool) {
+    pub(super) fn weight_gradient(kernel: &Kernel, places: &[usize], x: &[f32], dy: &[f32], dw: &mut [f32], add: bool) {
         if large() {
-            weight_gradient_by::<T, 4, 2>(kernel, places, x, dy, dw, add);
+            weight_gradient_by::<4, 2>(kernel, places, x, dy, dw, add);
         } else {
-            weight_gradient_by::<T, 4, 1>(kernel, places, x, dy, dw, add);
+            weight_gradient_by::<4, 1>(kernel, places, x, dy, dw, add);
         }
     }
 }
 
 #[inline(always)]
-fn weight_gradient_by<T: Number, const C: usize, const V: usize>(
+fn weight_gradient_by<const C: usize, const V: usize>(
     kernel: &Kernel,
     places: &[usize],
     x: &[f32],
     dy: &[f32],
-    dw: &mut [T],
+    dw: &mut [f32],
     add: bool,
 ) {
     for i in 0..kernel.runs {
         for (j, many) in vectors::<V>(kernel.run) {
             for o in (0..kernel.outputs).step_by(C) {
                 if many {
-                    weight_gradient_tile::<T, C, V>(kernel, places, x, dy, dw, add, (o, i, j));
+                    weight_gradient_tile::<C, V>(kernel, places, x, dy, dw, add, (o, i, j));
                 } else {
-                    weight_gradient_tile::<T, C, 1>(kernel, places, x, dy, dw, add, (o, i, j));
+                    weight_gradient_tile::<C, 1>(kernel, places, x, dy, dw, add, (o, i, j));
                 }
             }
         }
@@ -294,12 +303,12 @@ fn weight_gradient_by<T: Number, const C: usize, const V: usize>(
 
 /// `C` outputs, `V` vectors of run `i` from `j` on.
 #[inline(always)]
-fn weight_gradient_tile<T: Number, const C: usize, const V: usize>(
+fn weight_gradient_tile<const C: usize, const V: usize>(
     kernel: &Kernel,
     places: &[usize],
     x: &[f32],
     dy: &[f32],
-    dw: &mut [T],
+    dw: &mut [f32],
     add: bool,
     (o, i, j): (usize, usize, usize),
 ) {
@@ -318,9 +327,9 @@ fn weight_gradient_tile<T: Number, const C: usize, const V: usize>(
     for (c, sums) in sums.iter().enumerate() {
         let dw = &mut dw[(o + c) * inputs + i * kernel.run + j..][..V * LANES];
         if add {
-            dw.iter_mut().zip(sums.as_flattened()).for_each(|(dw, s)| *dw = T::of(dw.get() + s));
+            dw.iter_mut().zip(sums.as_flattened()).for_each(|(dw, s)| *dw += s);
         } else {
-            dw.iter_mut().zip(sums.as_flattened()).for_each(|(dw, s)| *dw = T::of(*s));
+            dw.iter_mut().zip(sums.as_flattened()).for_each(|(dw, s)| *dw = *s);
         }
     }
 }
@@ -372,11 +381,8 @@ mod tests {
         let (kernel, all, x) = convolution();
         let (outputs, inputs) = (kernel.outputs, kernel.inputs());
         let (w, b) = (numbers(outputs * inputs, 2), numbers(outputs, 3));
-        let blocks = outputs.div_ceil(LANES);
-        let mut packed = vec![[0.0; LANES]; inputs * blocks];
-        for (i, w) in w.iter().enumerate() {
-            packed[i % inputs * blocks + i / inputs / LANES][i / inputs % LANES] = *w;
-        }
+        let mut packed = Vec::new();
+        pack(&w, inputs, &mut packed);
         for count in [1, 2, 3, 4, 5, 8, 9, all.len()] {
             let places = &all[..count];
             let dy = numbers(count * outputs, 4);
@@ -410,9 +416,9 @@ mod tests {
             };
             backward(input_gradient);
             if count >= 4 {
-                backward(input_gradient_by::<f32, 4, 2>);
+                backward(input_gradient_by::<4, 2>);
             }
-            for by in [weight_gradient_by::<f32, 4, 2>, weight_gradient_by::<f32, 4, 1>, weight_gradient] {
+            for by in [weight_gradient_by::<4, 2>, weight_gradient_by::<4, 1>, weight_gradient] {
                 let mut to = vec![0.25; w.len()];
                 by(&kernel, places, &x, &dy, &mut to, true);
                 close(&to, &dw);
