@@ -5,6 +5,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::Result;
 use playfield_core::metrics::{EpisodeRow, Row, Sink};
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Lines between two headers.
 const PAGE: usize = 20;
+/// The time to go is told by the pace of this long: a run that begins to learn has another pace than before.
+const PACE: Duration = Duration::from_secs(60);
 /// The progress bar's tick, far below what the eye sees.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -19,7 +22,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Console {
     out: Out,
     total: u64,
-    start: (Instant, u64),
+    /// When which step was reached, over the last [`PACE`].
+    reached: VecDeque<(Instant, u64)>,
     ticked: Instant,
     lines: usize,
     shown: Option<Instant>,
@@ -52,7 +56,8 @@ impl Console {
 
     fn with(out: Out, total: u64, step: u64) -> Self {
         let now = Instant::now();
-        Self { out, total, start: (now, step), ticked: now, lines: 0, shown: None, pending: None, announced: step > 0 }
+        let reached = [(now, step)].into();
+        Self { out, total, reached, ticked: now, lines: 0, shown: None, pending: None, announced: step > 0 }
     }
 
     /// A console that cannot be written to (a closed pipe) is no reason to end a run.
@@ -81,9 +86,9 @@ impl Console {
         self.print(&join(COLUMNS.iter().map(cell)));
     }
 
-    /// The time to go at this session's pace.
+    /// The time to go at the present pace.
     fn left(&self, step: u64) -> Option<Duration> {
-        let (since, from) = self.start;
+        let (since, from) = *self.reached.front()?;
         let done = step.checked_sub(from).filter(|&d| d > 0)?;
         let seconds = since.elapsed().as_secs_f64() * self.total.saturating_sub(step) as f64 / done as f64;
         Duration::try_from_secs_f64(seconds).ok()
@@ -92,6 +97,10 @@ impl Console {
 
 impl Sink for Console {
     fn scalars(&mut self, row: &Row) -> Result<()> {
+        self.reached.push_back((Instant::now(), row.step));
+        while self.reached.get(1).is_some_and(|(when, _)| when.elapsed() >= PACE) {
+            self.reached.pop_front();
+        }
         if self.shown.is_none_or(|s| s.elapsed() >= INTERVAL) {
             self.show(row);
             (self.shown, self.pending) = (Some(Instant::now()), None);
