@@ -250,7 +250,7 @@ impl<T: Arithmetic> Direct for Loops<T> {
         }
         let all = std::mem::take(behind);
         for (row, dy) in recorded.iter().zip(all.chunks_exact(all.len() / n)) {
-            input.numbers(&row.frame, image);
+            load(input, &row.frame, image);
             behind.clear();
             behind.extend_from_slice(dy);
             for (i, layer) in convolutions.iter_mut().enumerate().rev() {
@@ -273,6 +273,12 @@ impl<T: Arithmetic> Direct for Loops<T> {
     }
 }
 
+/// A frame as the first layer sees it.
+fn load<T: Arithmetic>(input: &Input, frame: &[u8], to: &mut [T]) {
+    let (mean, factor) = input.scaling(frame);
+    T::scale(frame, mean, factor, to);
+}
+
 fn set<T: Arithmetic>(to: &mut [T], from: &[f32]) {
     to.iter_mut().zip(from).for_each(|(to, x)| *to = T::of(*x));
 }
@@ -280,7 +286,7 @@ fn set<T: Arithmetic>(to: &mut [T], from: &[f32]) {
 impl<T: Arithmetic> Row<T> {
     /// Takes a frame through the convolutions. `image` is where it becomes numbers.
     fn compute(&mut self, convolutions: &[Layer<T>], weights: &[T], input: &Input, frame: &[u8], image: &mut [T]) {
-        input.numbers(frame, image);
+        load(input, frame, image);
         self.frame.clear();
         self.frame.extend_from_slice(frame);
         self.outputs.resize_with(convolutions.len(), Vec::new);

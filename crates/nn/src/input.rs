@@ -69,10 +69,10 @@ impl Input {
         Some([height as usize, width as usize, channels as usize])
     }
 
-    /// One observation as the first layer sees it: standardised, or divided by 255.
-    pub(crate) fn numbers<T: Number>(&self, frame: &[u8], to: &mut [T]) {
-        let (mean, inverse) = if self.standardise { mean_and_inverse_deviation(frame) } else { (0.0, 1.0 / WHITE) };
-        scale_into(frame, mean, inverse, to);
+    /// What is subtracted from the pixels of one observation, and what they are multiplied with then: it is standardised, or
+    /// divided by 255.
+    pub(crate) fn scaling(&self, frame: &[u8]) -> (f32, f32) {
+        if self.standardise { mean_and_inverse_deviation(frame) } else { (0.0, 1.0 / WHITE) }
     }
 
     /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`.
@@ -144,7 +144,8 @@ fn standardise_into(frames: &[u8], n: usize, to: &Tensor) {
 }
 
 widest! {
-    fn scale_into<T: Number>(pixels: &[u8], mean: f32, inverse: f32, to: &mut [T]) {
+    /// `(pixel − mean) · inverse`.
+    pub(crate) fn scale_into<T: Number>(pixels: &[u8], mean: f32, inverse: f32, to: &mut [T]) {
         to.iter_mut().zip(pixels).for_each(|(to, &p)| *to = T::of((f32::from(p) - mean) * inverse));
     }
 }

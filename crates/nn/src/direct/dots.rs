@@ -7,9 +7,10 @@
 use super::kernels::{Kernel, tiles};
 use crate::simd::{Bf16, Number};
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_permutex2var_ps, _mm512_reduce_add_ps,
-    _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_unpackhi_epi16,
-    _mm512_unpacklo_epi16,
+    __m128i, __m256bh, __m512, __m512bh, __m512i, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtneps_pbh,
+    _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_permutex2var_ps, _mm512_reduce_add_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
 
 /// Whether this processor has these instructions.
@@ -85,6 +86,22 @@ fn multiply<const R: usize, const V: usize>(
     *sums = tile;
 }
 
+/// A frame as numbers: `(pixel − mean) · factor`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) fn scale(pixels: &[u8], mean: f32, factor: f32, to: &mut [Bf16]) {
+    let ((pixels, last), (to, rest)) = (pixels.as_chunks::<SUMS>(), to.as_chunks_mut::<SUMS>());
+    rest.iter_mut().zip(last).for_each(|(to, &p)| *to = Bf16::of((f32::from(p) - mean) * factor));
+    let (mean, factor) = (_mm512_set1_ps(mean), _mm512_set1_ps(factor));
+    for (pixels, to) in pixels.iter().zip(to) {
+        // SAFETY: of the same size, and any bits are valid.
+        let pixels = unsafe { std::mem::transmute::<[u8; SUMS], __m128i>(*pixels) };
+        let x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(pixels));
+        let x = _mm512_cvtneps_pbh(_mm512_mul_ps(_mm512_sub_ps(x, mean), factor));
+        // SAFETY: as above.
+        *to = unsafe { std::mem::transmute::<__m256bh, [Bf16; SUMS]>(x) };
+    }
+}
+
 /// `[inputs / 2][outputs]` of weights `[outputs, inputs]`: pairs of inputs.
 pub(super) fn pack_inputs(weights: &[Bf16], inputs: usize, packed: &mut Vec<Pairs>) {
     let blocks = weights.len() / inputs / SUMS;
@@ -113,8 +130,10 @@ pub(super) fn convolve(kernel: &Kernel, packed: &[Pairs], bias: &[Bf16], places:
     for block in (0..blocks / 2 * 2).step_by(2) {
         convolve_block::<8, 2>(kernel, packed, bias, places, x, y, block);
     }
-    if blocks % 2 == 1 {
-        convolve_block::<8, 1>(kernel, packed, bias, places, x, y, blocks - 1);
+    match (blocks % 2, places.len()) {
+        (0, _) => {}
+        (_, 16..) => convolve_block::<16, 1>(kernel, packed, bias, places, x, y, blocks - 1),
+        _ => convolve_block::<8, 1>(kernel, packed, bias, places, x, y, blocks - 1),
     }
 }
 
@@ -446,6 +465,23 @@ mod tests {
             // SAFETY: the processor has these instructions.
             unsafe { weight_gradient(&kernel, &places, &bf16s(&w), &paired, &mut own_dx, false) };
             assert_eq!(own_dx, dx, "{rows} rows");
+        }
+    }
+
+    /// As many pixels as a vector has not, to the last bit of what the plain loop makes of them.
+    #[test]
+    fn pixels_become_numbers() {
+        if !supported() {
+            return;
+        }
+        let pixels: Vec<u8> = (0..=255).chain(3..20).collect();
+        for (mean, factor) in [(0.0, 1.0 / 255.0), (101.3, 0.0217)] {
+            let mut own = vec![Bf16(0); pixels.len()];
+            let mut plain = own.clone();
+            // SAFETY: the processor has these instructions.
+            unsafe { scale(&pixels, mean, factor, &mut own) };
+            crate::input::scale_into(&pixels, mean, factor, &mut plain);
+            assert_eq!(own, plain);
         }
     }
 

@@ -3,6 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::dots::{self, Pair, Pairs};
 use super::kernels::{self, Kernel, Vector};
+use crate::input::scale_into;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Bf16;
 use crate::simd::{Number, Width, width};
@@ -18,6 +19,9 @@ pub(super) trait Arithmetic: Number + Default + Debug + Send + 'static {
 
     /// See [`Direct::pays`](super::Direct::pays).
     fn pays(n: usize, recording: bool) -> bool;
+
+    /// A frame as numbers: `(pixel − mean) · factor`.
+    fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]);
 
     /// Prepares a convolution's weights for [`convolve`](Self::convolve).
     fn pack(kernel: &Kernel, weights: &[Self], packed: &mut Self::Packed);
@@ -84,6 +88,10 @@ impl Arithmetic for f32 {
     /// `cargo bench -p playfield-nn --bench torso`: with more rows libtorch makes up for what it costs to call it.
     fn pays(n: usize, recording: bool) -> bool {
         n <= if recording { 5 } else { 2 }
+    }
+
+    fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
+        scale_into(frame, mean, factor, to);
     }
 
     fn pack(kernel: &Kernel, weights: &[Self], packed: &mut Self::Packed) {
@@ -160,6 +168,10 @@ impl Arithmetic for Bf16 {
 
     fn pays(_: usize, _: bool) -> bool {
         true
+    }
+
+    fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
+        unsafe { dots::scale(frame, mean, factor, to) }
     }
 
     fn pack(kernel: &Kernel, weights: &[Self], packed: &mut Self::Packed) {
