@@ -25,8 +25,8 @@ use std::fmt::Debug;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Of how many rows what was acted on is kept, should they be learnt from next.
-const SEEN: usize = 5;
+/// Of how many rows what was acted on is kept, should they be learnt from next: a long rollout, and the observation after it.
+const SEEN: usize = 21;
 
 /// A torso that is computed here.
 pub(crate) trait Direct: Debug + Send {
@@ -81,8 +81,17 @@ struct Loops<T: Arithmetic> {
     learning: Vec<Vec<T>>,
     /// The features that were recorded last, as the loss sees them, until their backward pass.
     leaf: Option<Tensor>,
-    /// Gradients: behind a layer's rectifier, before it, and of what the layer sees.
-    gradients: (Vec<f32>, Vec<T>, Vec<f32>),
+    gradients: Gradients<T>,
+}
+
+#[derive(Debug, Default)]
+struct Gradients<T> {
+    /// Of what all rows' convolutions yield.
+    all: Vec<f32>,
+    /// Of one layer: behind its rectifier, before it, and of what it sees.
+    behind: Vec<f32>,
+    before: Vec<T>,
+    dx: Vec<f32>,
 }
 
 /// An observation, and what each convolution made of it.
@@ -159,7 +168,7 @@ impl<T: Arithmetic> Loops<T> {
             acting: Vec::new(),
             learning: Vec::new(),
             leaf: None,
-            gradients: Default::default(),
+            gradients: Gradients::default(),
         })
     }
 }
@@ -173,14 +182,14 @@ impl<T: Arithmetic> Direct for Loops<T> {
         let ObsRef::U8(frames) = obs else { unreachable!("frames, as the torso was built for") };
         let Self { layers, version, image, seen, recorded, spare, acting, learning, .. } = self;
         assert_eq!(frames.len(), n * image.len(), "observations that are not {n} of this spec");
-        let weights = params.numbers::<T>();
+        let (weights, now) = (params.numbers::<T>(), Some(params.version()));
         let (convolutions, connected) = layers.split_at_mut(self.convolutions);
-        if *version != Some(params.version()) {
+        if *version != now {
             for Layer { kernel, weight, packed, .. } in convolutions.iter_mut() {
                 T::pack(kernel, &weights[weight.clone()], packed);
             }
             spare.append(seen);
-            *version = Some(params.version());
+            *version = now;
         }
         let numbers = if recording { learning } else { acting };
         numbers.resize_with(connected.len() + 1, Vec::new);
@@ -196,14 +205,14 @@ impl<T: Arithmetic> Direct for Loops<T> {
                 row
             });
             numbers[0].extend_from_slice(row.outputs.last().expect("a convolution"));
-            if recording {
-                recorded.push(row)
-            } else {
-                seen.push(row)
+            match recording {
+                true => recorded.push(row),
+                false if n <= SEEN => seen.push(row),
+                false => spare.push(row),
             }
-            if seen.len() > SEEN {
-                spare.push(seen.remove(0));
-            }
+        }
+        if seen.len() > SEEN {
+            spare.extend(seen.drain(..seen.len() - SEEN));
         }
         for (i, Layer { kernel, weight, bias, .. }) in connected.iter().enumerate() {
             let (x, y) = numbers.split_at_mut(i + 1);
@@ -226,8 +235,9 @@ impl<T: Arithmetic> Direct for Loops<T> {
     }
 
     fn backward(&mut self, params: &mut Params, input: &Input) {
-        let Some(leaf) = self.leaf.take() else { return };
-        let Self { layers, image, recorded, learning, gradients: (behind, before, dx), .. } = self;
+        // A loss that does not depend on the features has no gradient of them.
+        let Some(leaf) = self.leaf.take().filter(|leaf| leaf.grad().defined()) else { return };
+        let Self { layers, image, recorded, learning, gradients: Gradients { all, behind, before, dx }, .. } = self;
         let (weights, grads) = params.numbers_and_gradient::<T>();
         let (convolutions, connected) = layers.split_at_mut(self.convolutions);
         let n = recorded.len();
@@ -235,27 +245,32 @@ impl<T: Arithmetic> Direct for Loops<T> {
         leaf.grad().copy_data(behind, leaf.numel());
         for (i, Layer { kernel, weight, bias, bias_gradient, packed, .. }) in connected.iter_mut().enumerate().rev() {
             bias_gradient.fill(0.0);
-            T::rectifier_gradient(&learning[i + 1], behind, before, bias_gradient);
+            before.resize(behind.len(), T::default());
+            kernels::rectifier_gradient(&learning[i + 1], behind, before, bias_gradient);
             set(&mut grads[bias.clone()], bias_gradient);
             T::connected_gradient(kernel, packed, &learning[i], before, &mut grads[weight.clone()]);
             dx.resize(n * kernel.inputs(), 0.0);
             T::connected_input_gradient(kernel, packed, &weights[weight.clone()], before, dx);
             std::mem::swap(behind, dx);
         }
-        for Layer { kernel, weight, packed, weight_gradient, bias_gradient, .. } in convolutions.iter_mut() {
-            T::pack_back(kernel, &weights[weight.clone()], packed);
+        for (i, layer) in convolutions.iter_mut().enumerate() {
+            let Layer { kernel, weight, packed, weight_gradient, bias_gradient, .. } = layer;
+            if i > 0 {
+                T::pack_back(kernel, &weights[weight.clone()], packed);
+            }
             weight_gradient.clear();
             weight_gradient.resize(weight.len(), 0.0);
             bias_gradient.fill(0.0);
         }
-        let all = std::mem::take(behind);
+        std::mem::swap(all, behind);
         for (row, dy) in recorded.iter().zip(all.chunks_exact(all.len() / n)) {
             load(input, &row.frame, image);
             behind.clear();
             behind.extend_from_slice(dy);
             for (i, layer) in convolutions.iter_mut().enumerate().rev() {
                 let Layer { kernel, weight, places, image: from, packed, weight_gradient, bias_gradient, .. } = layer;
-                T::rectifier_gradient(&row.outputs[i], behind, before, bias_gradient);
+                before.resize(behind.len(), T::default());
+                kernels::rectifier_gradient(&row.outputs[i], behind, before, bias_gradient);
                 let x = if i == 0 { &*image } else { &row.outputs[i - 1] };
                 T::weight_gradient(kernel, packed, places, x, before, weight_gradient);
                 if i > 0 {
@@ -296,5 +311,39 @@ impl<T: Arithmetic> Row<T> {
             let x = before.last().map_or(&*image, |x| x);
             T::convolve(kernel, packed, &weights[bias.clone()], places, x, &mut y[0]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Precision, TorsoKind};
+    use crate::params::Builder;
+    use crate::simd::{Width, width};
+    use crate::torso::Torso;
+    use crate::{NetworkConfig, config};
+    use playfield_core::{ActionSpace, Dtype, EnvSpec, rng};
+    use tch::Device;
+
+    /// Atari's torsos are computed here wherever the processor can, and what is normalised is not.
+    #[test]
+    fn what_is_computed_here() {
+        let actions = ActionSpace::Discrete { n: 6 };
+        let shape = vec![84, 84];
+        let spec = EnvSpec { id: "frames".into(), shape, dtype: Dtype::U8, history: 4, actions, action_names: vec![] };
+        let here = |torso, precision, norm| {
+            let config = NetworkConfig { torso, precision, norm, ..NetworkConfig::default() };
+            let mut rng = rng::stream(1, "init");
+            let mut b = Builder::new(&mut rng);
+            let torso = Torso::new(&mut b, &config, &spec).unwrap();
+            let params = b.finish(Device::Cpu, config.kind(Device::Cpu, true));
+            torso.plain().and_then(|layers| super::build(&layers, &params, [84, 84, 4])).is_some()
+        };
+        let wide = width() != Width::Other || !cfg!(target_arch = "x86_64");
+        for torso in [TorsoKind::Nips, TorsoKind::Nature] {
+            assert_eq!(here(torso, Precision::Fp32, config::NormKind::None), wide);
+            assert_eq!(here(torso, Precision::Bf16, config::NormKind::None), config::native_bf16());
+            assert!(!here(torso, Precision::Fp32, config::NormKind::Layer));
+        }
+        assert!(!here(TorsoKind::Small, Precision::Bf16, config::NormKind::None), "eight outputs are half a vector");
     }
 }

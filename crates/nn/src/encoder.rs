@@ -45,7 +45,9 @@ impl Encoder {
         match &mut self.direct {
             Some(direct) if direct.pays(n, recording) => direct.forward(params, &self.input, obs, n, recording),
             direct => {
-                direct.iter_mut().for_each(|direct| direct.forget());
+                if recording {
+                    direct.iter_mut().for_each(|direct| direct.forget());
+                }
                 self.torso.forward(params.weights(), &self.input.load(obs, n))
             }
         }

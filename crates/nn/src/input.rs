@@ -2,7 +2,8 @@
 //!
 //! Frames are `u8` until here. They are copied into a buffer that is kept from call to call (fresh buffers of this size
 //! cost more in page faults than the arithmetic on them), channels-last, in the network's precision. bf16 holds every
-//! integer to 256 exactly, so nothing is lost; the division by 255 happens inside the first layer's weights.
+//! integer to 256 exactly, so nothing is lost; the division by 255 happens inside the first layer's weights. (Loops of our own,
+//! `direct`, divide the pixel: that rounds as much as dividing the weight does.)
 //!
 //! Frames may be standardised instead (LeCun et al. 1998, *Efficient BackProp*, section 4.3): each observation by its own
 //! mean and deviation, so that there are no statistics to keep, and acting and learning see the same.

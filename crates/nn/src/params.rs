@@ -180,7 +180,7 @@ pub struct Params {
     master: Tensor,
     weights: Weights,
     grads: Tensor,
-    /// How often the weights were changed, by anybody with whom they are [shared](Self::share).
+    /// Of the weights' values; common to all with whom they are [shared](Self::share).
     version: Arc<AtomicU64>,
 }
 
@@ -203,17 +203,18 @@ impl Params {
         for (segment, view) in layout.params.iter().zip(&weights.views) {
             view.grad().set_data(&segment.view(&grads));
         }
-        Self { layout, master, weights, grads, version: Arc::default() }
+        Self { layout, master, weights, grads, version: Arc::new(next_version().into()) }
     }
 
-    /// Another number whenever the weights have changed: by it, who keeps something that is made of them knows.
+    /// Another number whenever the weights have changed, and of every network: by it, who keeps something that is made of
+    /// them knows.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Relaxed)
     }
 
     /// To be called after the weights changed.
     pub(crate) fn changed(&self) {
-        self.version.fetch_add(1, Relaxed);
+        self.version.store(next_version(), Relaxed);
     }
 
     /// A parameter's canonical shape.
@@ -262,10 +263,15 @@ impl Params {
         }
     }
 
-    /// The numbers of what layers compute with, which must lie in this machine's memory and be of this type.
+    /// The numbers of what layers compute with.
+    ///
+    /// # Panics
+    /// If they do not lie in this machine's memory, or are of another type: bugs of the caller.
     pub(crate) fn numbers<T: Number>(&self) -> &[T] {
-        // SAFETY: every buffer is contiguous; its type and place are as the caller says. Nobody writes while layers compute.
-        unsafe { slice(self.weights.flat()) }
+        let flat = self.weights.flat();
+        assert!(flat.device() == Device::Cpu && flat.kind() == T::KIND, "weights are {:?}", flat.kind());
+        // SAFETY: contiguous, as every buffer is, of this type and on this machine. Nobody writes while layers compute.
+        unsafe { std::slice::from_raw_parts(flat.data_ptr().cast(), flat.numel()) }
     }
 
     /// The same, and those of the gradient, to be written.
@@ -391,6 +397,12 @@ impl Params {
         }
         self.load_state(&snapshot.params)
     }
+}
+
+/// No two are the same.
+fn next_version() -> u64 {
+    static VERSIONS: AtomicU64 = AtomicU64::new(0);
+    VERSIONS.fetch_add(1, Relaxed)
 }
 
 fn named(segments: &[Segment], flat: &Tensor) -> BTreeMap<String, Array> {

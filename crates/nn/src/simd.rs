@@ -1,5 +1,7 @@
 //! Loops for the widest vectors that the processor has.
 
+use tch::Kind;
+
 /// Defines a function whose body is compiled for AVX-512, for AVX2 and for any processor; a call runs the widest that this
 /// one has. All give the same numbers: what they do to each is the same, and nothing is summed in another order.
 macro_rules! widest {
@@ -66,6 +68,8 @@ pub(crate) fn width() -> Width {
 
 /// A number as a buffer holds it.
 pub(crate) trait Number: Copy {
+    /// What libtorch calls it.
+    const KIND: Kind;
     /// Its value.
     fn get(self) -> f32;
     /// The nearest number to `x`; of two as near the even one, as libtorch rounds.
@@ -73,6 +77,7 @@ pub(crate) trait Number: Copy {
 }
 
 impl Number for f32 {
+    const KIND: Kind = Kind::Float;
     #[inline(always)]
     fn get(self) -> f32 {
         self
@@ -89,6 +94,7 @@ impl Number for f32 {
 pub(crate) struct Bf16(pub u16);
 
 impl Number for Bf16 {
+    const KIND: Kind = Kind::BFloat16;
     #[inline(always)]
     fn get(self) -> f32 {
         f32::from_bits(u32::from(self.0) << 16)

@@ -206,11 +206,56 @@ fn own_loops_equal_libtorch() {
     }
 }
 
+/// The same of a Q-network, whose hidden layer goes along unless there are two of them.
+#[test]
+fn own_loops_of_a_q_network_equal_libtorch() {
+    let (spec, many, rows) = (pong(), 12, 5);
+    let obs = frames(many, &spec);
+    for dueling in [false, true] {
+        for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
+            let q = QConfig { dueling, noisy_sigma: 0.0, atoms: 1 };
+            let pass = |precision, n: usize| {
+                let config = network(TorsoKind::Nature, precision);
+                let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(4, "init")).unwrap();
+                let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n).narrow(0, 0, rows);
+                net.backward(&values.square().sum(Kind::Float));
+                [values, net.params.grads().to_kind(Kind::Float)]
+            };
+            let (own, libtorch) = (pass(precision, rows as usize), pass(Precision::Fp32, many));
+            for (own, libtorch) in own.iter().zip(&libtorch) {
+                let off = difference(own, libtorch);
+                assert!(off < tolerance, "dueling {dueling}, {precision:?}: off by {off}");
+            }
+        }
+    }
+}
+
+/// A loss of the policy alone has no gradient of a value network of its own, and one of the value none of the policy's.
+#[test]
+fn a_loss_need_not_reach_every_torso() {
+    let spec = pong();
+    let obs = frames(3, &spec);
+    for precision in [Precision::Fp32, Precision::Auto] {
+        let config = NetworkConfig { shared: false, ..network(TorsoKind::Nips, precision) };
+        let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
+        let norms = [true, false].map(|of_policy| {
+            let (policy, value) = net.forward(obs.as_ref(), 3);
+            let loss = if of_policy { logits(policy).square() } else { value };
+            net.backward(&loss.sum(Kind::Float));
+            let named = net.params.named(&net.params.grads().to_kind(Kind::Float));
+            let none = named.values().filter(|g| g.values::<f32>().unwrap().iter().all(|g| *g == 0.0)).count();
+            (none, named.len())
+        });
+        let [(by_policy, all), (by_value, _)] = norms;
+        assert_eq!(by_policy + by_value, all, "a parameter has a gradient from one of the losses");
+    }
+}
+
 /// Rows shared out among three threads: the same outputs, gradient norms and steps as of one, with an LSTM over them and
 /// without; through a batch too small for all threads, and a look ahead between forward and backward pass.
 #[test]
 fn rows_shared_out_are_the_same_batch() {
-    let spec = spec(&[36, 36], Dtype::U8, 2);
+    let spec = spec(&[36, 36], Dtype::U8, 4);
     // bf16 keeps 8 bits, and sums that are split are rounded otherwise.
     let cases = [
         (0, Precision::Fp32, 1e-4),
@@ -231,7 +276,9 @@ fn rows_shared_out_are_the_same_batch() {
                 let (policy, value) = net.forward(obs.as_ref(), n);
                 let logits = logits(policy);
                 let loss = logits.square().mean(Kind::Float) + value.square().sum(Kind::Float);
-                let _ = no_grad(|| net.forward(obs.slice(0, spec.obs_len()), 1));
+                // Now by the same way as what was recorded, now by the other.
+                let ahead = n.min(4);
+                let _ = no_grad(|| net.forward(obs.slice(0, ahead * spec.obs_len()), ahead));
                 net.backward(&loss);
                 (to_vec(&logits), net.step(optimizer, 0.01, 0.5))
             };

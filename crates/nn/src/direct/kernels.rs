@@ -5,7 +5,7 @@
 //! multiplications and additions of whole registers; with 16 numbers a register this reaches what the processor can do. No
 //! such loop lies in a closure: one that is not inlined is compiled for any processor, where a fused operation is a call.
 
-use crate::simd::{Width, widest, width};
+use crate::simd::{Number, Width, widest, width};
 
 /// Numbers of one vector.
 pub(super) const LANES: usize = 16;
@@ -52,6 +52,12 @@ fn load(from: &[f32]) -> Vector {
 #[inline(always)]
 fn add_product(sum: &mut Vector, x: f32, w: &Vector) {
     sum.iter_mut().zip(w).for_each(|(sum, w)| *sum = x.mul_add(*w, *sum));
+}
+
+/// max(0, x), and of what is no number none, so that it is noticed.
+#[inline(always)]
+pub(super) fn rectified(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
 }
 
 /// Whether registers are many and wide: a tile may be large.
@@ -116,7 +122,7 @@ fn convolve_by<const R: usize>(
             }
             for (r, sums) in sums.iter().enumerate() {
                 let y = &mut y[(first + r) * outputs..][columns.clone()];
-                y.iter_mut().zip(sums).zip(&bias[columns.clone()]).for_each(|((y, s), b)| *y = (s + b).max(0.0));
+                y.iter_mut().zip(sums).zip(&bias[columns.clone()]).for_each(|((y, s), b)| *y = rectified(s + b));
             }
         }
     }
@@ -173,7 +179,7 @@ fn connect_by<const R: usize, const C: usize>(
             }
             for r in 0..R {
                 for c in 0..C {
-                    y[(row + r) * outputs + first + c] = (sum(&sums[r][c]) + bias[first + c]).max(0.0);
+                    y[(row + r) * outputs + first + c] = rectified(sum(&sums[r][c]) + bias[first + c]);
                 }
             }
         }
@@ -335,11 +341,16 @@ fn weight_gradient_tile<const C: usize, const V: usize>(
 }
 
 widest! {
-    /// The gradient before the rectifier, and that of the bias, which is added to `db` `[outputs]`: `y` and `dy` `[rows, outputs]`.
-    pub(super) fn rectifier_gradient(y: &[f32], dy: &mut [f32], db: &mut [f32]) {
-        dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = if *y > 0.0 { *dy } else { 0.0 });
-        for dy in dy.chunks_exact(db.len()) {
-            db.iter_mut().zip(dy).for_each(|(db, dy)| *db += dy);
+    /// The gradient before the rectifier, `to`, and that of the bias, which is added to `db` `[outputs]`: `y`, `dy` and `to`
+    /// `[rows, outputs]`.
+    pub(super) fn rectifier_gradient<T: Number>(y: &[T], dy: &[f32], to: &mut [T], db: &mut [f32]) {
+        let n = db.len();
+        for ((y, dy), to) in y.chunks_exact(n).zip(dy.chunks_exact(n)).zip(to.chunks_exact_mut(n)) {
+            for (((y, dy), to), db) in y.iter().zip(dy).zip(to).zip(&mut *db) {
+                let dy = if y.get() <= 0.0 { 0.0 } else { *dy };
+                *db += dy;
+                *to = T::of(dy);
+            }
         }
     }
 }
@@ -347,6 +358,7 @@ widest! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::Bf16;
 
     type Convolve = fn(&Kernel, &[Vector], &[f32], &[usize], &[f32], &mut [f32]);
     type InputGradient = fn(&Kernel, &[f32], &[usize], &[f32], &mut [f32]);
@@ -443,5 +455,18 @@ mod tests {
             connect(&kernel, &w, &b, &x, &mut y);
             close(&y, &x.chunks(80).flat_map(row).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_rectifier_stops_what_it_did_not_let_through() {
+        assert!(rectified(f32::NAN).is_nan());
+        assert_eq!([-1.0, 0.0, 2.0].map(rectified), [0.0, 0.0, 2.0]);
+        let dy = [3.0, 4.0, 5.0, 6.0];
+        let (mut to, mut db) = ([7.0; 4], [1.0, 2.0]);
+        rectifier_gradient(&[0.0, 2.0, 1.0, -0.0], &dy, &mut to, &mut db);
+        assert_eq!((to, db), ([0.0, 4.0, 5.0, 0.0], [6.0, 6.0]));
+        let (mut to, y) = ([Bf16(7); 4], [0.0, 2.0, 1.0, -0.0].map(Bf16::of));
+        rectifier_gradient(&y, &dy, &mut to, &mut db);
+        assert_eq!((to.map(|x| x.get()), db), ([0.0, 4.0, 5.0, 0.0], [11.0, 10.0]));
     }
 }

@@ -66,9 +66,6 @@ pub(super) trait Arithmetic: Number + Default + Debug + Send + 'static {
 
     /// Its weights' gradient: `dw = Σ dy·x` over all rows.
     fn connected_gradient(kernel: &Kernel, packed: &mut Self::Packed, x: &[Self], dy: &[Self], dw: &mut [Self]);
-
-    /// The gradient before the rectifier, `to`, and that of the bias, which is added to `db` `[outputs]`.
-    fn rectifier_gradient(y: &[Self], dy: &[f32], to: &mut Vec<Self>, db: &mut [f32]);
 }
 
 /// Where the images of `rows` rows begin.
@@ -137,12 +134,6 @@ impl Arithmetic for f32 {
 
     fn connected_gradient(kernel: &Kernel, _: &mut Self::Packed, x: &[Self], dy: &[Self], dw: &mut [Self]) {
         kernels::weight_gradient(kernel, &rows(dy.len() / kernel.outputs, kernel.inputs()), x, dy, dw, false);
-    }
-
-    fn rectifier_gradient(y: &[Self], dy: &[f32], to: &mut Vec<Self>, db: &mut [f32]) {
-        to.clear();
-        to.extend_from_slice(dy);
-        kernels::rectifier_gradient(y, to, db);
     }
 }
 
@@ -235,10 +226,5 @@ impl Arithmetic for Bf16 {
         dots::pair_rows(dy, kernel.outputs, &mut packed.gradients);
         let places = rows(dy.len() / kernel.outputs, kernel.inputs());
         unsafe { dots::weight_gradient(kernel, &places, x, &packed.gradients, dw, false) }
-    }
-
-    fn rectifier_gradient(y: &[Self], dy: &[f32], to: &mut Vec<Self>, db: &mut [f32]) {
-        to.resize(y.len(), Self::default());
-        unsafe { dots::rectifier_gradient(y, dy, to, db) }
     }
 }
