@@ -82,10 +82,8 @@ impl QNetwork {
         let mut b = Builder::new(rng);
         let (mut trunk, mut width) = b.scope("torso", |b| Torso::trunk(b, config, spec))?;
         // The only hidden layer, if it is like any other, is computed with those before it.
-        if !q.dueling && q.noisy_sigma == 0.0 {
-            if let Some(width) = width.take() {
-                b.scope("q", |b| trunk.push(b, "hidden", width, config.init));
-            }
+        if let Some(width) = width.take_if(|_| !q.dueling && q.noisy_sigma == 0.0) {
+            b.scope("q", |b| trunk.push(b, "hidden", width, config.init));
         }
         let mut stream =
             |name: &str, outputs: i64| b.scope(name, |b| Stream::new(b, &trunk, width, outputs, q.noisy_sigma, config));
