@@ -4,11 +4,11 @@
 //! The same tiles as [`super::kernels`], but every operand is a pair: two neighbours of what is summed over. Where they do not
 //! lie side by side, vectors of both are interleaved.
 
-use super::kernels::{Kernel, rectified, tiles};
+use super::kernels::{Kernel, put, rectified, tiles};
 use crate::simd::{Bf16, Number};
 use std::arch::x86_64::{
     __m128i, __m256bh, __m512, __m512bh, __m512i, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtneps_pbh,
-    _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_permutex2var_ps, _mm512_reduce_add_ps,
+    _mm512_dpbf16_ps, _mm512_maskz_loadu_epi16, _mm512_mul_ps, _mm512_permutex2var_ps, _mm512_reduce_add_ps,
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
     _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
@@ -41,12 +41,13 @@ fn bits([first, second]: Pair) -> i32 {
     (u32::from(first.0) | u32::from(second.0) << 16).cast_signed()
 }
 
+/// Up to a vector of numbers, zeros behind them.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw")]
 fn load(from: &[Bf16]) -> __m512i {
-    assert!(from.len() >= LANES);
-    // SAFETY: as long as a vector, as asserted.
-    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    assert!((1..=LANES).contains(&from.len()));
+    // SAFETY: what lies behind the numbers is not touched.
+    unsafe { _mm512_maskz_loadu_epi16(u32::MAX >> (LANES - from.len()), from.as_ptr().cast()) }
 }
 
 /// The bits, of another type.
@@ -102,9 +103,9 @@ pub(super) fn scale(pixels: &[u8], mean: f32, factor: f32, to: &mut [Bf16]) {
     }
 }
 
-/// `[inputs / 2][outputs]` of weights `[outputs, inputs]`: pairs of inputs.
+/// `[inputs / 2][outputs / 16]` of weights `[outputs, inputs]`: pairs of inputs, zeros where there are no 16 outputs.
 pub(super) fn pack_inputs(weights: &[Bf16], inputs: usize, packed: &mut Vec<Pairs>) {
-    let blocks = weights.len() / inputs / SUMS;
+    let blocks = (weights.len() / inputs).div_ceil(SUMS);
     packed.resize(inputs / 2 * blocks, [ZERO; SUMS]);
     for (o, row) in weights.chunks_exact(inputs).enumerate() {
         for (packed, pair) in packed[o / SUMS..].iter_mut().step_by(blocks).zip(pairs(row)) {
@@ -126,7 +127,7 @@ pub(super) fn pack_outputs(weights: &[Bf16], inputs: usize, packed: &mut Vec<Pai
 /// `y[place] = max(0, Σ x·w + b)` at the `places` of an image `x`. `packed` by [`pack_inputs`]; `y` `[places, outputs]`.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) fn convolve(kernel: &Kernel, packed: &[Pairs], bias: &[Bf16], places: &[usize], x: &[Bf16], y: &mut [Bf16]) {
-    let blocks = kernel.outputs / SUMS;
+    let blocks = kernel.outputs.div_ceil(SUMS);
     for block in (0..blocks / 2 * 2).step_by(2) {
         convolve_block::<8, 2>(kernel, packed, bias, places, x, y, block);
     }
@@ -149,7 +150,7 @@ fn convolve_block<const R: usize, const V: usize>(
     y: &mut [Bf16],
     block: usize,
 ) {
-    let blocks = outputs / SUMS;
+    let blocks = outputs.div_ceil(SUMS);
     for first in tiles::<R>(places.len()) {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for i in 0..runs {
@@ -161,15 +162,23 @@ fn convolve_block<const R: usize, const V: usize>(
         }
         for r in 0..R {
             for v in 0..V {
-                let columns = (block + v) * SUMS..(block + v + 1) * SUMS;
+                let columns = (block + v) * SUMS..outputs.min((block + v + 1) * SUMS);
                 let y = &mut y[(first + r) * outputs..][columns.clone()];
-                let sums = numbers(sums[r][v]);
-                for ((y, s), b) in y.iter_mut().zip(sums).zip(&bias[columns]) {
-                    *y = Bf16::of(rectified(s + b.get()));
+                let (sums, bias) = (numbers(sums[r][v]), &bias[columns]);
+                // A length that the compiler knows makes vectors of it.
+                match y.first_chunk_mut::<SUMS>() {
+                    Some(y) => rectify(&sums, bias, y),
+                    None => rectify(&sums, bias, y),
                 }
             }
         }
     }
+}
+
+/// `y = max(0, sums + b)`.
+#[inline(always)]
+fn rectify(sums: &[f32], bias: &[Bf16], y: &mut [Bf16]) {
+    y.iter_mut().zip(sums).zip(bias).for_each(|((y, s), b)| *y = Bf16::of(rectified(s + b.get())));
 }
 
 #[inline]
@@ -231,31 +240,41 @@ pub(super) fn weight_gradient<T: Number>(
     dw: &mut [T],
     add: bool,
 ) {
-    let Kernel { outputs, runs, run, .. } = *kernel;
-    debug_assert!(!add || outputs.is_multiple_of(8));
-    for i in 0..runs {
-        for j in (0..run).step_by(LANES) {
-            match outputs {
-                1 => weight_gradient_tile::<T, 1>(kernel, places, x, dy, dw, add, (0, i, j)),
-                2 => weight_gradient_tile::<T, 2>(kernel, places, x, dy, dw, add, (0, i, j)),
-                3 => weight_gradient_tile::<T, 3>(kernel, places, x, dy, dw, add, (0, i, j)),
-                4 => weight_gradient_tile::<T, 4>(kernel, places, x, dy, dw, add, (0, i, j)),
-                5..8 => {
-                    for o in tiles::<4>(outputs) {
-                        weight_gradient_tile::<T, 4>(kernel, places, x, dy, dw, add, (o, i, j));
-                    }
-                }
-                _ => {
-                    for o in tiles::<8>(outputs) {
-                        weight_gradient_tile::<T, 8>(kernel, places, x, dy, dw, add, (o, i, j));
-                    }
+    debug_assert!(!add || kernel.outputs.is_multiple_of(8));
+    match kernel.outputs {
+        1 => weight_gradient_by::<T, 1>(kernel, places, x, dy, dw, add),
+        2 => weight_gradient_by::<T, 2>(kernel, places, x, dy, dw, add),
+        3 => weight_gradient_by::<T, 3>(kernel, places, x, dy, dw, add),
+        4..8 => weight_gradient_by::<T, 4>(kernel, places, x, dy, dw, add),
+        _ => weight_gradient_by::<T, 8>(kernel, places, x, dy, dw, add),
+    }
+}
+
+/// By tiles of `C` outputs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn weight_gradient_by<T: Number, const C: usize>(
+    kernel: &Kernel,
+    places: &[usize],
+    x: &[Bf16],
+    dy: &[Pair],
+    dw: &mut [T],
+    add: bool,
+) {
+    for i in 0..kernel.runs {
+        for j in (0..kernel.run).step_by(LANES) {
+            for o in tiles::<C>(kernel.outputs) {
+                // A length that the compiler knows makes it leave masks away.
+                match kernel.run - j {
+                    LANES.. => weight_gradient_tile::<T, C>(kernel, places, x, dy, dw, add, (o, i, j, LANES)),
+                    len => weight_gradient_tile::<T, C>(kernel, places, x, dy, dw, add, (o, i, j, len)),
                 }
             }
         }
     }
 }
 
-/// `C` outputs, a vector of run `i` from `j` on.
+/// `C` outputs from `o` on, `len` numbers of run `i` from `j` on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn weight_gradient_tile<T: Number, const C: usize>(
@@ -265,16 +284,15 @@ fn weight_gradient_tile<T: Number, const C: usize>(
     dy: &[Pair],
     dw: &mut [T],
     add: bool,
-    (o, i, j): (usize, usize, usize),
+    (o, i, j, len): (usize, usize, usize, usize),
 ) {
-    let (outputs, inputs) = (kernel.outputs, kernel.inputs());
     let start = i * kernel.pitch + j;
     let mut sums = [[_mm512_setzero_ps(); 2]; C];
-    for (places, dy) in places.chunks(2).zip(dy.chunks_exact(outputs)) {
+    for (places, dy) in places.chunks(2).zip(dy.chunks_exact(kernel.outputs)) {
         let dy: &[Pair; C] = dy[o..o + C].try_into().expect("as many");
-        let first = load(&x[places[0] + start..][..LANES]);
-        let second = load(&x[places[places.len() - 1] + start..][..LANES]);
-        let (low, high) = (bf16(_mm512_unpacklo_epi16(first, second)), bf16(_mm512_unpackhi_epi16(first, second)));
+        let one = load(&x[places[0] + start..][..len]);
+        let other = load(&x[places[places.len() - 1] + start..][..len]);
+        let (low, high) = (bf16(_mm512_unpacklo_epi16(one, other)), bf16(_mm512_unpackhi_epi16(one, other)));
         for c in 0..C {
             let dy = bf16(_mm512_set1_epi32(bits(dy[c])));
             sums[c][0] = _mm512_dpbf16_ps(sums[c][0], low, dy);
@@ -285,14 +303,9 @@ fn weight_gradient_tile<T: Number, const C: usize>(
     let low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     let high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
     for (c, [one, other]) in sums.into_iter().enumerate() {
-        let dw = &mut dw[(o + c) * inputs + i * kernel.run + j..][..LANES];
         let sums = [low, high].map(|columns| numbers(_mm512_permutex2var_ps(one, columns, other)));
-        let sums = sums.as_flattened();
-        if add {
-            dw.iter_mut().zip(sums).for_each(|(dw, s)| *dw = T::of(dw.get() + s));
-        } else {
-            dw.iter_mut().zip(sums).for_each(|(dw, s)| *dw = T::of(*s));
-        }
+        let dw = &mut dw[(o + c) * kernel.inputs() + i * kernel.run + j..][..len];
+        put(sums.as_flattened(), dw, add);
     }
 }
 
@@ -323,17 +336,12 @@ fn connect_by<const R: usize>(kernel: &Kernel, weights: &[Bf16], bias: &[Bf16], 
                 rows[r] = &x[(row + r) * inputs..][..inputs];
             }
             let mut sums = [[_mm512_setzero_ps(); C]; R];
-            for j in (0..inputs).step_by(LANES) {
-                let mut w = [bf16(_mm512_set1_epi32(0)); C];
-                for c in 0..C {
-                    w[c] = bf16(load(&columns[c][j..j + LANES]));
-                }
-                for r in 0..R {
-                    let x = bf16(load(&rows[r][j..j + LANES]));
-                    for c in 0..C {
-                        sums[r][c] = _mm512_dpbf16_ps(sums[r][c], x, w[c]);
-                    }
-                }
+            let whole = inputs / LANES * LANES;
+            for j in (0..whole).step_by(LANES) {
+                add_products(&mut sums, &rows, &columns, j, LANES);
+            }
+            if whole < inputs {
+                add_products(&mut sums, &rows, &columns, whole, inputs - whole);
             }
             for r in 0..R {
                 for c in 0..C {
@@ -341,6 +349,28 @@ fn connect_by<const R: usize>(kernel: &Kernel, weights: &[Bf16], bias: &[Bf16], 
                     y[(row + r) * outputs + first + c] = Bf16::of(rectified(sum));
                 }
             }
+        }
+    }
+}
+
+/// `sums[r][c] += Σ rows[r][k]·columns[c][k]`, each half of a pair in a sum of its own, over `len` numbers from `j` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn add_products<const R: usize, const C: usize>(
+    sums: &mut [[__m512; C]; R],
+    rows: &[&[Bf16]; R],
+    columns: &[&[Bf16]; C],
+    j: usize,
+    len: usize,
+) {
+    let mut w = [bf16(_mm512_set1_epi32(0)); C];
+    for c in 0..C {
+        w[c] = bf16(load(&columns[c][j..j + len]));
+    }
+    for r in 0..R {
+        let x = bf16(load(&rows[r][j..j + len]));
+        for c in 0..C {
+            sums[r][c] = _mm512_dpbf16_ps(sums[r][c], x, w[c]);
         }
     }
 }
@@ -364,13 +394,13 @@ mod tests {
 
     /// Everything against plain loops, number by number and without rounding, at numbers of places that tiles divide and do
     /// not: an image of 7 × 13 with 32 channels, seen by 3 × 3 of it two rows and one column apart, whose runs are of three
-    /// vectors, and whose outputs are of three.
+    /// vectors, and whose outputs are of two and a half.
     #[test]
     fn tiles_of_every_size_equal_plain_loops() {
         if !supported() {
             return;
         }
-        let kernel = Kernel { outputs: 48, runs: 3, run: 96, pitch: 13 * 32 };
+        let kernel = Kernel { outputs: 40, runs: 3, run: 96, pitch: 13 * 32 };
         let all: Vec<usize> = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * 32)).collect();
         let (outputs, inputs) = (kernel.outputs, kernel.inputs());
         let (x, w, b) = (whole(7 * 13 * 32, 1), whole(outputs * inputs, 2), whole(outputs, 3));
@@ -418,7 +448,7 @@ mod tests {
         if !supported() {
             return;
         }
-        let (outputs, inputs) = (16, 64);
+        let (outputs, inputs) = (16, 72); // two vectors and a quarter
         let kernel = Kernel { outputs, runs: 1, run: inputs, pitch: inputs };
         let (w, b) = (whole(outputs * inputs, 1), whole(outputs, 2));
         for rows in 1..=19 {

@@ -60,6 +60,16 @@ pub(super) fn rectified(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
+/// Adds sums to numbers, or sets these to them.
+#[inline(always)]
+pub(super) fn put<T: Number>(sums: &[f32], to: &mut [T], add: bool) {
+    if add {
+        to.iter_mut().zip(sums).for_each(|(to, s)| *to = T::of(to.get() + s));
+    } else {
+        to.iter_mut().zip(sums).for_each(|(to, s)| *to = T::of(*s));
+    }
+}
+
 /// Whether registers are many and wide: a tile may be large.
 #[inline(always)]
 fn large() -> bool {
@@ -331,12 +341,7 @@ fn weight_gradient_tile<const C: usize, const V: usize>(
         }
     }
     for (c, sums) in sums.iter().enumerate() {
-        let dw = &mut dw[(o + c) * inputs + i * kernel.run + j..][..V * LANES];
-        if add {
-            dw.iter_mut().zip(sums.as_flattened()).for_each(|(dw, s)| *dw += s);
-        } else {
-            dw.iter_mut().zip(sums.as_flattened()).for_each(|(dw, s)| *dw = *s);
-        }
+        put(sums.as_flattened(), &mut dw[(o + c) * inputs + i * kernel.run + j..][..V * LANES], add);
     }
 }
 

@@ -153,8 +153,10 @@ pub(super) struct Paired {
 impl Arithmetic for Bf16 {
     type Packed = Paired;
 
+    /// Fully connected layers may end within a vector.
     fn fits(kernel: &Kernel) -> bool {
-        dots::supported() && kernel.run.is_multiple_of(dots::LANES) && kernel.outputs.is_multiple_of(16)
+        let run = if kernel.runs > 1 { dots::LANES } else { 2 };
+        dots::supported() && kernel.run.is_multiple_of(run) && kernel.outputs.is_multiple_of(8)
     }
 
     fn pays(_: usize, _: bool) -> bool {
