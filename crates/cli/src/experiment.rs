@@ -264,4 +264,35 @@ mod tests {
         let e = experiment(FILE, &["id=Catch", "env.kwargs.rows=7", "torso=mlp"]).unwrap();
         assert_eq!((e.env.id.as_str(), e.env.kwargs["rows"].as_integer()), ("Catch", Some(7)));
     }
+
+    /// Naming a key that already has its default changes nothing, whatever the section: a partial table is laid over the
+    /// defaults.
+    #[test]
+    fn any_key_set_to_its_default_changes_nothing() {
+        for algorithm in ["paac", "a3c", "dqn"] {
+            let choose = format!("algorithm={algorithm}");
+            let complete = experiment(FILE, &[&choose]).unwrap().to_table().unwrap();
+            let mut keys = Vec::new();
+            leaves("", &complete, &mut keys);
+            assert!(keys.len() > 50, "{algorithm}: {keys:?}");
+            for key in keys.iter().filter(|key| *key != "env.kwargs") {
+                let value = key.split('.').try_fold(&Value::Table(complete.clone()), |at, part| at.get(part)).cloned();
+                let set = format!("{key}={}", value.unwrap());
+                let again = experiment(FILE, &[&choose, &set]).unwrap().to_table().unwrap();
+                assert_eq!(again, complete, "--set {set}");
+            }
+        }
+    }
+
+    /// A rule brings its published settings, and leaves what was named beside it.
+    #[test]
+    fn another_optimizer_rule_has_its_published_settings() {
+        for algorithm in ["paac", "a3c", "dqn"] {
+            let sets = [&format!("algorithm={algorithm}"), "optimizer.rule=adam", "optimizer.weight_decay=1e-5"];
+            let optimizer = experiment(FILE, &sets).unwrap().to_table().unwrap()[algorithm]["optimizer"].clone();
+            let number = |key: &str| optimizer[key].as_float().unwrap();
+            let found = ["beta1", "decay", "eps", "weight_decay"].map(number);
+            assert_eq!(found, [0.9, 0.999, 1e-8, 1e-5], "{algorithm}");
+        }
+    }
 }

@@ -33,12 +33,36 @@ pub struct Settings {
     pub section: toml::Table,
 }
 
-/// Reads a section into its struct, which fills in defaults and refuses unknown keys.
+/// Reads a table without nested sections into its struct. Unknown keys are refused.
 ///
 /// # Errors
 /// [`Error::Config`] with serde's account of the key.
 pub fn parse_section<C: DeserializeOwned>(name: &str, table: &toml::Table) -> Result<C> {
     table.clone().try_into().map_err(|e: toml::de::Error| Error::config(format!("[{name}]: {}", e.message())))
+}
+
+/// Reads a section into its struct: `table` over `defaults`, key by key, inside nested tables too. A key that is not named
+/// keeps its default, whatever else is named beside it. Unknown keys are refused.
+///
+/// # Errors
+/// [`Error::Config`] with serde's account of the key.
+pub fn parse_section_over<C>(name: &str, table: &toml::Table, defaults: &C) -> Result<C>
+where
+    C: DeserializeOwned + Serialize,
+{
+    let mut merged = write_section(name, defaults)?;
+    merge(&mut merged, table);
+    parse_section(name, &merged)
+}
+
+/// Lays `table` over `under`.
+fn merge(under: &mut toml::Table, table: &toml::Table) {
+    for (key, value) in table {
+        match (under.get_mut(key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(table)) => merge(under, table),
+            _ => _ = under.insert(key.clone(), value.clone()),
+        }
+    }
 }
 
 /// The complete table of a section, defaults included.
@@ -78,4 +102,37 @@ pub fn check_sizes(section: &str, values: &[(&str, f64)]) -> Result<()> {
 pub fn check_counts(section: &str, values: &[(&str, u64)]) -> Result<()> {
     let wrong = values.iter().find(|(_, value)| *value == 0);
     wrong.map_or(Ok(()), |(key, _)| Err(Error::config(format!("[{section}]: `{key}` must be at least 1"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        a: f64,
+        inner: Inner,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        b: f64,
+        c: bool,
+        list: Vec<i64>,
+    }
+
+    /// What is not named stays, inside a nested table too; a list is replaced as a whole.
+    #[test]
+    fn a_partial_table_is_laid_over_the_defaults() {
+        let defaults = || Outer { a: 1.0, inner: Inner { b: 2.0, c: true, list: vec![1, 2] } };
+        let parse = |text: &str| parse_section_over("outer", &text.parse().unwrap(), &defaults());
+        assert_eq!(parse("").unwrap(), defaults());
+        let inner = Inner { b: 5.0, list: vec![3], ..defaults().inner };
+        assert_eq!(parse("inner = { b = 5.0, list = [3] }").unwrap(), Outer { inner, ..defaults() });
+        let unknown = parse("inner = { d = 5.0 }").unwrap_err().to_string();
+        assert!(unknown.contains("[outer]") && unknown.contains('d'), "{unknown}");
+    }
 }

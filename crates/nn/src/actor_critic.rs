@@ -14,7 +14,7 @@ use crate::shards::Shards;
 use crate::torso::{Torso, hidden_init};
 use playfield_core::rng::Rng;
 use playfield_core::{EnvSpec, Error, ObsRef, Result};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// The network: one torso (or one for each of the two), an LSTM where the configuration wants one, a policy head and a
 /// value head.
@@ -56,6 +56,8 @@ impl ActorCritic {
         let lstm = Some(config.lstm_width()).filter(|&width| width > 0);
         let lstm = lstm.map(|width| Lstm::new(&mut b, "lstm", torso.width(), width, config.init));
         let width = lstm.map_or(torso.width(), |lstm| lstm.width());
+        // Logits and values are compared and subtracted: the last layers compute in f32.
+        b.full_precision();
         let policy = PolicyHead::new(&mut b, &spec.actions, width, config.init);
         let (weight, bias) = hidden_init(config.init, width, 1.0);
         let value = Linear::new(&mut b, "value", width, 1, weight, bias);
@@ -136,7 +138,7 @@ impl ActorCritic {
             None => (features, memory.same()),
         };
         let policy = layers.policy.forward(w, &features);
-        let value = layers.value.forward(w, again.as_ref().unwrap_or(&features)).squeeze_dim(1).to_kind(Kind::Float);
+        let value = layers.value.forward(w, again.as_ref().unwrap_or(&features)).squeeze_dim(1);
         (policy, value, memory, features)
     }
 
@@ -153,7 +155,7 @@ impl ActorCritic {
 
     /// Makes `optimizer` step by the gradient: see [`Optimizer::step`].
     pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, max_norm: f64) -> f64 {
-        let others = self.shards.as_ref().map(Shards::grads).unwrap_or_default();
+        let others = self.shards.as_ref().map(Shards::params).unwrap_or_default();
         optimizer.step_with(&mut self.params, &others, learning_rate, max_norm)
     }
 }

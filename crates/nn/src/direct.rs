@@ -33,7 +33,7 @@ pub(crate) trait Direct: Debug + Send {
     /// Whether that is faster, with `n` rows, than libtorch. `recording`: whether a backward pass shall follow.
     fn pays(&self, n: usize, recording: bool) -> bool;
 
-    /// The features of `n` observations, `[n, width]`, of the weights' kind.
+    /// The features of `n` observations, `[n, width]`, `f32`.
     ///
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
@@ -51,7 +51,7 @@ pub(crate) fn build(layers: &[Plain], params: &Params, image: [usize; 3]) -> Opt
     if params.master().device() != Device::Cpu {
         return None;
     }
-    match params.weights().flat().kind() {
+    match params.precision() {
         Kind::Float => Some(Box::new(Loops::<f32>::new(layers, params, image)?)),
         #[cfg(target_arch = "x86_64")]
         Kind::BFloat16 => Some(Box::new(Loops::<crate::simd::Bf16>::new(layers, params, image)?)),
@@ -220,14 +220,12 @@ impl<T: Arithmetic> Direct for Loops<T> {
             T::connect(kernel, &weights[weight.clone()], &weights[bias.clone()], &x[i], &mut y[0]);
         }
         let features: Vec<_> = numbers.last().expect("features").iter().map(|x| x.get()).collect();
-        let features = Tensor::from_slice(&features).view([n as i64, -1]);
-        let kind = params.weights().flat().kind();
-        if !recording {
-            return features.to_kind(kind);
+        let mut features = Tensor::from_slice(&features).view([n as i64, -1]);
+        if recording {
+            features = features.set_requires_grad(true);
+            self.leaf = Some(features.shallow_clone());
         }
-        let leaf = features.set_requires_grad(true);
-        self.leaf = Some(leaf.shallow_clone());
-        leaf.to_kind(kind)
+        features
     }
 
     fn forget(&mut self) {

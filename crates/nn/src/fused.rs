@@ -5,7 +5,7 @@
 //! weights are made on the way. The arithmetic is that of [`Optimizer`](crate::optim::Optimizer), operation by operation.
 
 use crate::optim::{OptimizerConfig, Rule};
-use crate::params::{Params, slice};
+use crate::params::{Params, Part, slice};
 use crate::simd::{Bf16, Number, widest};
 use std::ops::Range;
 use std::thread;
@@ -48,44 +48,52 @@ const CHUNK: usize = 1024;
 /// From how many numbers on a step is worth a second thread.
 const SHARED: usize = 500_000;
 
-impl<'a> Buffers<'a> {
-    /// The buffers of `params`, or `None` where they do not lie in this machine's memory as expected.
-    pub fn of(params: &'a Params, more: &[&'a Tensor], square: &'a Tensor, mean: Option<&'a Tensor>) -> Option<Self> {
-        let (master, grads, weights) = (params.master(), params.grads(), params.weights().flat());
-        let here = |t: &Tensor, kind: Kind| t.device() == Device::Cpu && t.kind() == kind && t.is_contiguous();
-        let f32s = |t: &Tensor| here(t, Kind::Float);
-        let kind = weights.kind();
-        let all: Vec<_> = [grads].into_iter().chain(more.iter().copied()).collect();
-        if !(f32s(master) && f32s(square) && mean.is_none_or(f32s) && all.iter().all(|g| here(g, kind))) {
-            return None;
-        }
-        // SAFETY: contiguous, of this type and on this machine, as checked. Nothing else reads or writes these buffers
-        // while the step borrows them, and no two overlap: in f32, where the weights are the master, they are not taken.
-        unsafe {
-            let (grads, shadow) = match kind {
-                Kind::Float => (all.into_iter().map(|g| Grads::F32(slice(g))).collect(), &mut [][..]),
-                Kind::BFloat16 if here(weights, kind) => {
-                    (all.into_iter().map(|g| Grads::Bf16(slice(g))).collect(), slice(weights))
-                }
-                _ => return None,
-            };
-            let mean = mean.map_or(&mut [][..], |m| slice(m));
-            Some(Self { master: slice(master), grads, square: slice(square), mean, shadow })
-        }
+/// The buffers of one step of `params`, one set per precision, or `None` where they do not lie in this machine's memory as
+/// expected. The gradient is the sum of theirs and of those of `more`, which [share](Params::share) the parameters.
+pub(crate) fn buffers<'a>(
+    params: &'a Params,
+    more: &[&'a Params],
+    square: &'a Tensor,
+    mean: Option<&'a Tensor>,
+) -> Option<Vec<Buffers<'a>>> {
+    let f32s = |t: &Tensor| t.device() == Device::Cpu && t.kind() == Kind::Float && t.is_contiguous();
+    let master = params.master();
+    if !(f32s(master) && f32s(square) && mean.is_none_or(f32s)) {
+        return None;
     }
+    let all = |i: usize| [params].into_iter().chain(more.iter().copied()).map(move |p| &p.parts()[i]);
+    let set = |(i, part): (usize, &'a Part)| {
+        let grads = all(i).map(|part| gradient(part, 0..part.range.len())).collect::<Option<_>>()?;
+        let range = part.range.clone();
+        // SAFETY: contiguous, of this type and on this machine, as checked. Nothing else reads or writes these buffers while
+        // the step borrows them, and no two overlap: parts do not, and weights that are the master are not taken.
+        unsafe {
+            let mean = mean.map_or(&mut [][..], |m| &mut slice(m)[range.clone()]);
+            let (master, square) = (&mut slice(master)[range.clone()], &mut slice(square)[range]);
+            Some(Buffers { master, grads, square, mean, shadow: shadow(part, 0..part.range.len()) })
+        }
+    };
+    params.parts().iter().enumerate().map(set).collect()
+}
 
-    /// Numbers that lie elsewhere, `[parameters, mean squares, means]` from `start` on, with what `params` has of them: the
-    /// gradient, and the weights that layers compute with.
-    pub fn elsewhere(params: &'a Params, start: usize, [master, square, mean]: [&'a mut [f32]; 3]) -> Option<Self> {
-        let range = start..start + master.len();
-        let grads = vec![gradient(params, range.clone())?];
-        let weights = params.weights().flat();
-        let shadow = match weights.kind() {
-            // SAFETY: as `gradient` checked, for a buffer of the same size and place. Nothing else uses it during the step.
-            Kind::BFloat16 => unsafe { &mut slice(weights)[range] },
-            _ => &mut [],
-        };
-        Some(Self { master, grads, square, mean, shadow })
+/// The global norm of the gradient in `buffers`.
+pub(crate) fn norm_of(buffers: &[Buffers<'_>]) -> f64 {
+    buffers.iter().map(|b| b.norm().powi(2)).sum::<f64>().sqrt()
+}
+
+/// The global norm of the gradient of `params`, where it lies in this machine's memory.
+pub(crate) fn gradient_norm(params: &Params) -> Option<f64> {
+    let square = |part: &Part| Some(norm(&[gradient(part, 0..part.range.len())?], part.range.len()).powi(2));
+    params.parts().iter().map(square).sum::<Option<f64>>().map(f64::sqrt)
+}
+
+impl<'a> Buffers<'a> {
+    /// Elements that lie elsewhere, `[parameters, mean squares, means]`, with what `part` has of them in `range` (counted
+    /// from its start): the gradient, and the weights that layers compute with.
+    pub fn elsewhere(part: &'a Part, range: Range<usize>, [master, square, mean]: [&'a mut [f32]; 3]) -> Option<Self> {
+        let grads = vec![gradient(part, range.clone())?];
+        // SAFETY: as `gradient` checked. Nothing else uses the weights during the step.
+        Some(Self { master, grads, square, mean, shadow: unsafe { shadow(part, range) } })
     }
 
     /// The global norm of the gradient.
@@ -124,11 +132,11 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Part of the gradient of `params`; `None` where it does not lie in this machine's memory as expected.
-fn gradient(params: &Params, range: Range<usize>) -> Option<Grads<'_>> {
-    let (grads, weights) = (params.grads(), params.weights().flat());
+/// The gradient of `part` in `range`; `None` where it does not lie in this machine's memory as expected.
+fn gradient(part: &Part, range: Range<usize>) -> Option<Grads<'_>> {
+    let Part { weights, grads, .. } = part;
     let here = |t: &Tensor| t.device() == Device::Cpu && t.is_contiguous();
-    if !(here(grads) && here(weights)) {
+    if !(here(grads) && here(weights) && weights.kind() == grads.kind()) {
         return None;
     }
     // SAFETY: contiguous, of this type and on this machine, as checked, and only read.
@@ -139,11 +147,16 @@ fn gradient(params: &Params, range: Range<usize>) -> Option<Grads<'_>> {
     }
 }
 
-/// The global norm of the gradient of `params`, where it lies in this machine's memory.
-pub(crate) fn gradient_norm(params: &Params) -> Option<f64> {
-    let len = params.grads().numel();
-    let grads = [gradient(params, 0..len)?];
-    Some(norm(&grads, len))
+/// The weights of `part` in `range`, where they are not the master itself.
+///
+/// # Safety
+/// They lie contiguously in this machine's memory, and nothing else uses them while the slice lives.
+unsafe fn shadow(part: &Part, range: Range<usize>) -> &mut [Bf16] {
+    match part.weights.kind() {
+        // SAFETY: as the caller promises.
+        Kind::BFloat16 => unsafe { &mut slice(&part.weights)[range] },
+        _ => &mut [],
+    }
 }
 
 impl Grads<'_> {
@@ -195,8 +208,7 @@ widest! {
                     let m = &mut mean[start..end];
                     let keep = (1.0 - c.beta1) as f32;
                     m.iter_mut().zip(&*g).for_each(|(m, g)| *m += keep * (g - *m));
-                    let t = step.updates as i32;
-                    let (first, second) = (1.0 - c.beta1.powi(t), 1.0 - c.decay.powi(t));
+                    let [first, second] = c.bias_corrections(step.updates);
                     let (k, root) = ((-step.learning_rate / first) as f32, second.sqrt().recip() as f32);
                     for ((p, s), m) in p.iter_mut().zip(s).zip(m) {
                         *p += *m * k / (s.sqrt() * root + eps);

@@ -7,7 +7,7 @@ use crate::linear::Linear;
 use crate::params::{Builder, Slot, Weights};
 use crate::torso::hidden_init;
 use playfield_core::ActionSpace;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// The last layer of a policy.
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +42,10 @@ impl PolicyHead {
     /// The distribution at `features` `[n, width]`.
     pub fn forward(&self, w: &Weights, features: &Tensor) -> Distribution {
         match self {
-            Self::Categorical(layer) => Distribution::Categorical(layer.forward(w, features).to_kind(Kind::Float)),
-            Self::Gaussian { mean, log_std } => Distribution::Gaussian {
-                mean: mean.forward(w, features).to_kind(Kind::Float),
-                log_std: w[*log_std].to_kind(Kind::Float),
-            },
+            Self::Categorical(layer) => Distribution::Categorical(layer.forward(w, features)),
+            Self::Gaussian { mean, log_std } => {
+                Distribution::Gaussian { mean: mean.forward(w, features), log_std: w[*log_std].shallow_clone() }
+            }
         }
     }
 }

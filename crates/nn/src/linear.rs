@@ -30,8 +30,9 @@ impl Linear {
         (self.weight, self.bias)
     }
 
-    /// Applies the layer to `x` `[n, inputs]`.
+    /// Applies the layer to `x` `[n, inputs]`, in the precision of its weights.
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
-        x.linear(&w[self.weight], Some(&w[self.bias]))
+        let weight = &w[self.weight];
+        x.to_kind(weight.kind()).linear(weight, Some(&w[self.bias]))
     }
 }

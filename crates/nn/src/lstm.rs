@@ -110,6 +110,7 @@ impl Lstm {
     pub fn forward(&self, w: &Weights, x: &Tensor, memory: &Memory, resets: &[bool]) -> (Tensor, Memory) {
         let n = memory.sequences();
         // What comes from below needs no order: all steps at once.
+        let x = x.to_kind(w[self.input].kind());
         let below = x.linear(&w[self.input], Some(&w[self.bias])).view([-1, n as i64, 4 * self.width]);
         let recurrent = w[self.recurrent].tr();
         let (mut h, mut c) = (memory.h.shallow_clone(), memory.c.shallow_clone());
@@ -123,7 +124,7 @@ impl Lstm {
             (h, c) = self.step(w, &recurrent, &below.get(t), &h, &c, None);
             outputs.push(h.shallow_clone());
         }
-        (Tensor::cat(&outputs, 0).to_kind(x.kind()), Memory { h, c })
+        (Tensor::cat(&outputs, 0), Memory { h, c })
     }
 
     /// One step from what comes from below, `[n, 4·width]`, and `recurrent`, the transposed matrix. `mask` is the

@@ -10,7 +10,7 @@ use crate::params::{Builder, Slot, Weights};
 use playfield_core::rng::Rng;
 use rand::RngExt as _;
 use rand_distr::StandardNormal;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// `[n, inputs] → [n, outputs]`.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +22,20 @@ pub struct NoisyLinear {
     outputs: i64,
 }
 
-/// One draw of a layer's noise, f(ε) with f(x) = sign(x)·√|x|.
+/// One sample of a layer's noise, f(ε) with f(x) = sign(x)·√|x|.
 #[derive(Debug)]
 pub struct Noise {
-    input: Tensor,
-    output: Tensor,
+    /// f(ε_in), `[inputs]`.
+    pub input: Tensor,
+    /// f(ε_out), `[outputs]`.
+    pub output: Tensor,
+}
+
+impl Clone for Noise {
+    /// A second handle to the same sample.
+    fn clone(&self) -> Self {
+        Self { input: self.input.shallow_clone(), output: self.output.shallow_clone() }
+    }
 }
 
 impl NoisyLinear {
@@ -44,8 +53,9 @@ impl NoisyLinear {
         })
     }
 
-    /// Draws noise for this layer.
-    pub fn draw(&self, rng: &mut Rng, device: Device, kind: Kind) -> Noise {
+    /// Samples noise for this layer, of its weights' kind.
+    pub fn sample(&self, w: &Weights, rng: &mut Rng) -> Noise {
+        let (device, kind) = (w[self.weight_sigma].device(), w[self.weight_sigma].kind());
         let mut draw = |n: i64| {
             let values: Vec<f32> =
                 (0..n).map(|_| rng.sample::<f32, _>(StandardNormal)).map(|x| x.abs().sqrt().copysign(x)).collect();
@@ -54,8 +64,9 @@ impl NoisyLinear {
         Noise { input: draw(self.inputs), output: draw(self.outputs) }
     }
 
-    /// Applies the layer to `x` `[n, inputs]`, with noise or by its means alone.
+    /// Applies the layer to `x` `[n, inputs]`, in the precision of its weights, with noise or by its means alone.
     pub fn forward(&self, w: &Weights, x: &Tensor, noise: Option<&Noise>) -> Tensor {
+        let x = &x.to_kind(w[self.weight_sigma].kind());
         let y = self.mean.forward(w, x);
         match noise {
             None => y,
@@ -70,7 +81,7 @@ impl NoisyLinear {
 mod tests {
     use super::*;
     use rand::SeedableRng;
-    use tch::no_grad;
+    use tch::{Device, Kind, no_grad};
 
     /// The layer against the equations, its noisy weight written out.
     #[test]
@@ -79,8 +90,8 @@ mod tests {
         let mut b = Builder::new(&mut rng);
         let layer = NoisyLinear::new(&mut b, "noisy", 3, 2, 0.5);
         let params = b.finish(Device::Cpu, Kind::Float);
-        let noise = layer.draw(&mut Rng::seed_from_u64(2), Device::Cpu, Kind::Float);
         let w = params.weights();
+        let noise = layer.sample(w, &mut Rng::seed_from_u64(2));
         let x = Tensor::from_slice2(&[[1.0_f32, -2.0, 0.5], [0.0, 3.0, 1.0]]);
         let named = params.named(params.master());
         let tensor = |name: &str| {
@@ -102,8 +113,10 @@ mod tests {
     #[test]
     fn the_noise_has_the_stated_variance() {
         let mut rng = Rng::seed_from_u64(3);
-        let layer = NoisyLinear::new(&mut Builder::new(&mut rng), "noisy", 200_000, 1, 0.5);
-        let noise = layer.draw(&mut Rng::seed_from_u64(4), Device::Cpu, Kind::Float).input;
+        let mut b = Builder::new(&mut rng);
+        let layer = NoisyLinear::new(&mut b, "noisy", 200_000, 1, 0.5);
+        let params = b.finish(Device::Cpu, Kind::Float);
+        let noise = layer.sample(params.weights(), &mut Rng::seed_from_u64(4)).input;
         assert!(noise.mean(Kind::Float).double_value(&[]).abs() < 0.01);
         let variance = noise.square().mean(Kind::Float).double_value(&[]);
         assert!((variance - (2.0 / std::f64::consts::PI).sqrt()).abs() < 0.01, "{variance}");

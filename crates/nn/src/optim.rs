@@ -3,7 +3,8 @@
 //! On the processor a step is one pass over memory (`fused`); elsewhere the same in tensor operations.
 
 use crate::fused::{self, Buffers};
-use crate::params::{Params, to_vec};
+use crate::params::{Params, slice, to_vec};
+use playfield_core::algorithm::{check_shares, check_sizes};
 use playfield_core::{Result, Snapshot};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
@@ -22,8 +23,11 @@ pub enum Rule {
 }
 
 /// The settings of an [`Optimizer`], as they appear inside an algorithm's section.
+///
+/// There is no default: each algorithm has its own, and each rule its published ones ([`of`](Self::of)). A section that names
+/// some of the keys is laid over those by [`over`](Self::over).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
     /// The rule.
     pub rule: Rule,
@@ -47,25 +51,59 @@ pub struct OptimizerConfig {
     pub initial_square: f64,
 }
 
-impl Default for OptimizerConfig {
-    /// RMSProp as TensorFlow has it, with A3C's α and ε.
-    fn default() -> Self {
-        Self {
-            rule: Rule::RmsProp,
-            decay: 0.99,
-            beta1: 0.9,
-            centred: false,
-            eps: 0.1,
-            eps_inside_root: true,
-            weight_decay: 0.0,
-            initial_square: 1.0,
-        }
-    }
-}
-
 pub use crate::fused::Step;
 
 impl OptimizerConfig {
+    /// The published settings of `rule`: of RMSProp those of PyTorch, of Adam the paper's, of SGD a momentum of .9.
+    pub fn of(rule: Rule) -> Self {
+        Self {
+            rule,
+            decay: if rule == Rule::Adam { 0.999 } else { 0.99 },
+            beta1: 0.9,
+            centred: false,
+            eps: 1e-8,
+            eps_inside_root: false,
+            weight_decay: 0.0,
+            initial_square: 0.0,
+        }
+    }
+
+    /// RMSProp as TensorFlow has it (ε inside the root, mean squares from 1), with A3C's α = .99 and ε = .1.
+    pub fn tensorflow() -> Self {
+        Self { eps: 0.1, eps_inside_root: true, initial_square: 1.0, ..Self::of(Rule::RmsProp) }
+    }
+
+    /// What an algorithm's section `table` says nothing of: these settings, an algorithm's own, or, where it chooses another
+    /// rule, that rule's published ones.
+    pub fn over(self, table: &toml::Table) -> Self {
+        let rule = table.get("optimizer").and_then(|optimizer| optimizer.get("rule")).cloned();
+        match rule.and_then(|rule| rule.try_into().ok()) {
+            Some(rule) if rule != self.rule => Self::of(rule),
+            _ => self,
+        }
+    }
+
+    /// Refuses values that cannot work, in the section called `section`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](playfield_core::Error::Config) naming the key and its bounds.
+    pub fn check(&self, section: &str) -> Result<()> {
+        let below_one = [("optimizer.decay", self.decay), ("optimizer.beta1", self.beta1)];
+        check_shares(section, &below_one)?;
+        let sizes = [
+            ("optimizer.eps", self.eps),
+            ("optimizer.weight_decay", self.weight_decay),
+            ("optimizer.initial_square", self.initial_square),
+        ];
+        check_sizes(section, &sizes)
+    }
+
+    /// Adam's bias corrections 1 − β₁ᵗ and 1 − β₂ᵗ after `updates` updates.
+    pub(crate) fn bias_corrections(&self, updates: u64) -> [f64; 2] {
+        // t as a float: an integer power would overflow after 2³¹ updates.
+        [self.beta1, self.decay].map(|beta| 1.0 - beta.powf(updates as f64))
+    }
+
     /// What each mean square starts at and, where the rule has means, each mean.
     pub fn initial_statistics(&self) -> (f32, Option<f32>) {
         match self.rule {
@@ -104,19 +142,18 @@ impl Optimizer {
         self.step_with(params, &[], learning_rate, max_norm)
     }
 
-    /// [`step`](Self::step) by the sum of their gradient and `more` flat ones, of networks that [share](Params::share) the
-    /// parameters.
-    pub fn step_with(&mut self, params: &mut Params, more: &[&Tensor], learning_rate: f64, max_norm: f64) -> f64 {
+    /// [`step`](Self::step) by the sum of their gradient and those of `more`, which [share](Params::share) the parameters.
+    pub fn step_with(&mut self, params: &mut Params, more: &[&Params], learning_rate: f64, max_norm: f64) -> f64 {
         self.updates += 1;
-        if let Some(buffers) = Buffers::of(params, more, &self.square, self.mean.as_ref()) {
-            let norm = buffers.norm();
-            let scale = clip(norm, max_norm);
-            buffers.step(Step { config: &self.config, learning_rate, scale, updates: self.updates });
+        if let Some(buffers) = fused::buffers(params, more, &self.square, self.mean.as_ref()) {
+            let norm = fused::norm_of(&buffers);
+            let step = Step { config: &self.config, learning_rate, scale: clip(norm, max_norm), updates: self.updates };
+            buffers.into_iter().for_each(|part| part.step(step));
             params.changed();
             return norm;
         }
         let norm = no_grad(|| {
-            let grad = more.iter().fold(params.grads().to_kind(Kind::Float), |sum, grad| sum + *grad);
+            let grad = more.iter().fold(params.gradient(), |sum, other| sum + other.gradient());
             let norm = grad.norm().double_value(&[]);
             let scale = clip(norm, max_norm);
             let grad = if scale == 1.0 { grad } else { grad * scale };
@@ -151,8 +188,7 @@ impl Optimizer {
             (Rule::Adam, mean) => {
                 let mean = mean.as_mut().expect("Adam keeps a mean");
                 let _ = mean.lerp_(grad, 1.0 - c.beta1);
-                let t = self.updates as i32;
-                let (first, second) = (1.0 - c.beta1.powi(t), 1.0 - c.decay.powi(t));
+                let [first, second] = c.bias_corrections(self.updates);
                 let root = self.square.sqrt() / second.sqrt() + c.eps;
                 let _ = master.addcdiv_(&(&*mean * (-learning_rate / first)), &root);
             }
@@ -212,17 +248,25 @@ impl Optimizer {
 }
 
 /// A step on parameters that do not lie in a network, but where threads share them: `[parameters, mean squares, means]` from
-/// `start` on, by the gradient of `params`. What its layers compute with takes the new values; a master beside it does not.
+/// `start` on, by the gradient of `params`. What its layers compute with takes the new values; a bf16 network's master does
+/// so only where that is what they compute with.
 ///
 /// # Panics
 /// If `params` is not on the processor: a bug of the caller.
-pub fn step_elsewhere(params: &mut Params, step: Step<'_>, start: usize, numbers: [&mut [f32]; 3]) {
-    let [shared, square, mean] = numbers;
-    Buffers::elsewhere(params, start, [&mut *shared, square, mean])
-        .expect("a network on the processor")
-        .step_alone(step);
-    if params.weights().flat().kind() == Kind::Float {
-        params.take(start, shared);
+pub fn step_elsewhere(params: &mut Params, step: Step<'_>, start: usize, [shared, square, mean]: [&mut [f32]; 3]) {
+    for part in params.parts() {
+        let range = part.range.start.max(start)..part.range.end.min(start + shared.len());
+        if range.is_empty() {
+            continue;
+        }
+        let (there, own) =
+            (range.start - start..range.end - start, range.start - part.range.start..range.end - part.range.start);
+        let elements = [&mut *shared, &mut *square, &mut *mean].map(|v| v.get_mut(there.clone()).unwrap_or_default());
+        Buffers::elsewhere(part, own.clone(), elements).expect("a network on the processor").step_alone(step);
+        if part.weights.kind() == Kind::Float {
+            // SAFETY: contiguous and on the processor, as `elsewhere` checked; nothing else uses the weights meanwhile.
+            unsafe { slice::<f32>(&part.weights)[own].copy_from_slice(&shared[there]) };
+        }
     }
     params.changed();
 }
@@ -243,6 +287,30 @@ pub fn clip(norm: f64, max_norm: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 1 − .9, 1 − .999; after 3 updates 1 − .729, 1 − .997002999; after more than 2³¹, 1.
+    #[test]
+    fn bias_corrections_by_hand() {
+        let c = OptimizerConfig::of(Rule::Adam);
+        for (updates, expected) in [(1, [0.1, 0.001]), (3, [0.271, 0.002_997_001]), (1 << 33, [1.0, 1.0])] {
+            for (actual, expected) in c.bias_corrections(updates).into_iter().zip(expected) {
+                assert!((actual - expected).abs() < 1e-12, "{updates}: {actual}");
+            }
+        }
+    }
+
+    /// Another rule brings its own settings; keys of the same rule leave the others as the algorithm has them.
+    #[test]
+    fn a_rule_has_its_published_settings_and_an_algorithm_its_own() {
+        let own = OptimizerConfig { centred: true, decay: 0.95, eps: 0.01, ..OptimizerConfig::tensorflow() };
+        let over = |text: &str| own.clone().over(&text.parse().unwrap());
+        assert_eq!(over(""), own);
+        assert_eq!(over("optimizer = { weight_decay = 1e-5 }"), own);
+        assert_eq!(over("optimizer = { rule = 'rmsprop' }"), own);
+        let adam = over("optimizer = { rule = 'adam', weight_decay = 1e-5 }");
+        assert_eq!((adam.beta1, adam.decay, adam.eps), (0.9, 0.999, 1e-8));
+        assert_eq!(over("optimizer = { rule = 'sgd' }").beta1, 0.9);
+    }
     use crate::init::Init;
     use crate::params::Builder;
     use playfield_core::rng::stream;
@@ -270,7 +338,7 @@ mod tests {
                 eps_inside_root,
                 eps: 1e-3,
                 weight_decay,
-                ..OptimizerConfig::default()
+                ..OptimizerConfig::tensorflow()
             };
             let params = || {
                 let mut rng = stream(1, "start");
@@ -282,11 +350,11 @@ mod tests {
             let [mut fused, mut plain] = [&one, &other].map(|p| Optimizer::new(config.clone(), p));
             for t in 0..5 {
                 let gradient = |i: usize| ((i * 31 + t * 17) % 101) as f32 / 50.0 - 1.0;
-                let gradient = Tensor::from_slice(&(0..one.grads().numel()).map(gradient).collect::<Vec<_>>());
-                no_grad(|| [&one, &other].into_iter().for_each(|p| p.grads().shallow_clone().copy_(&gradient)));
+                let gradient = Tensor::from_slice(&(0..one.master().numel()).map(gradient).collect::<Vec<_>>());
+                [&mut one, &mut other].into_iter().for_each(|p| p.set_gradient(&gradient));
                 let norm = fused.step(&mut one, 0.01, 7.0);
                 plain.updates += 1;
-                let grad = other.grads().to_kind(Kind::Float);
+                let grad = other.gradient();
                 let expected = grad.norm().double_value(&[]);
                 assert!((norm / expected - 1.0).abs() < 1e-6, "{norm}, {expected}");
                 no_grad(|| plain.apply(&mut other.master().shallow_clone(), &(grad * clip(expected, 7.0)), 0.01));
@@ -295,7 +363,7 @@ mod tests {
                     assert!((a - b).abs() < 2e-6, "{config:?}: {a}, {b}");
                 }
                 let rounded = one.master().to_kind(kind);
-                assert_eq!(to_vec(one.weights().flat()), to_vec(&rounded), "what layers compute with");
+                assert_eq!(to_vec(one.flat()), to_vec(&rounded), "what layers compute with");
             }
         }
     }

@@ -1,14 +1,15 @@
 //! One flat tensor for all parameters of a network, and the views that layers compute with.
 //!
 //! ```text
-//! master   f32   | conv1.weight | conv1.bias | conv2.weight | …      what the optimiser steps and checkpoints hold
-//! weights  f32 or bf16, the same segments                            what layers compute with; leaves of autograd
-//! grads    like weights                                              where autograd accumulates, in place
-//! running  f32   | norm1.running_mean | norm1.running_var | …        what batch norm has seen; never stepped, never rounded
+//! master   f32           | conv1.weight | conv1.bias | … ‖ policy.weight | …     what the optimizer steps, checkpoints hold
+//! weights  f32 or bf16   the same segments               ‖ f32                   what layers compute with; leaves of autograd
+//! grads    like weights                                                          where autograd accumulates, in place
+//! running  f32           | norm1.running_mean | norm1.running_var | …            batch norm's running statistics
 //! ```
 //!
 //! In `f32` the weights *are* the master. In bf16 they are a second buffer, cast once per update rather than once per
-//! forward pass. Segments start on 64 bytes. Convolution weights lie as channels-last (O, H, W, I), the layout in which
+//! forward pass, up to the first full-precision segment (‖): the last layers of a network, whose outputs are compared and
+//! subtracted, compute in `f32` from the master itself whatever the precision of the rest. Segments start on 64 bytes. Convolution weights lie as channels-last (O, H, W, I), the layout in which
 //! convolutions run fastest; checkpoints hold PyTorch's (O, I, H, W).
 //!
 //! Autograd is made to accumulate into the flat gradient by giving every leaf a gradient once (an empty backward pass)
@@ -40,6 +41,15 @@ pub struct Running(usize);
 struct Layout {
     params: Vec<Segment>,
     running: Vec<Segment>,
+    /// Where the full-precision segments start, if there are any.
+    full_precision: Option<i64>,
+}
+
+impl Layout {
+    /// Elements of the flat buffers.
+    fn len(&self) -> i64 {
+        Segment::start_after(&self.params)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +72,12 @@ impl Segment {
 
     /// The view of `flat` with the canonical shape, whatever the order in memory.
     fn view(&self, flat: &Tensor) -> Tensor {
-        let part = flat.narrow(0, self.offset, self.len());
+        self.view_from(flat, 0)
+    }
+
+    /// The same of a buffer that starts at element `start` of the whole.
+    fn view_from(&self, flat: &Tensor, start: usize) -> Tensor {
+        let part = flat.narrow(0, self.offset - start as i64, self.len());
         match self.shape[..] {
             [o, i, h, w] => part.view([o, h, w, i]).permute([0, 3, 1, 2]),
             _ => part.view(&self.shape[..]),
@@ -101,6 +116,12 @@ impl<'a> Builder<'a> {
         Slot(self.layout.params.len() - 1)
     }
 
+    /// Parameters added from here on are computed with in `f32`, whatever the precision of those before: see
+    /// [the module](self).
+    pub fn full_precision(&mut self) {
+        self.layout.full_precision.get_or_insert(self.layout.len());
+    }
+
     /// Adds `len` running statistics that start at `value`.
     pub fn running(&mut self, name: &str, len: i64, value: f32) -> Running {
         let (name, offset) = (self.full(name), Segment::start_after(&self.layout.running));
@@ -127,34 +148,22 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Views of one flat buffer, one per parameter, in its canonical shape; and of another, one per running statistic.
+/// The parameters, each in its canonical shape, and the running statistics, as layers compute with them.
 #[derive(Debug)]
 pub struct Weights {
-    flat: Tensor,
     views: Vec<Tensor>,
-    running: Tensor,
-    running_views: Vec<Tensor>,
+    running: Vec<Tensor>,
 }
 
-impl Weights {
-    fn new(layout: &Layout, flat: Tensor, running: Tensor) -> Self {
-        let views = layout.params.iter().map(|s| s.view(&flat.detach())).collect();
-        let running_views = layout.running.iter().map(|s| s.view(&running)).collect();
-        Self { flat, views, running, running_views }
-    }
-
-    /// The buffer itself, one dimension.
-    pub fn flat(&self) -> &Tensor {
-        &self.flat
-    }
-
-    /// Copies another network's weights, and running statistics, of the same layout.
-    pub fn copy_from(&mut self, other: &Self) {
-        no_grad(|| {
-            self.flat.copy_(&other.flat);
-            self.running.copy_(&other.running);
-        });
-    }
+/// A contiguous part of the flat buffers that is computed with in one precision.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Its place in the flat buffers.
+    pub range: Range<usize>,
+    /// What layers compute with, one dimension. In `f32`: this part of the master.
+    pub weights: Tensor,
+    /// The gradient, of the same kind.
+    pub grads: Tensor,
 }
 
 impl std::ops::Index<Slot> for Weights {
@@ -169,7 +178,7 @@ impl std::ops::Index<Running> for Weights {
     type Output = Tensor;
 
     fn index(&self, running: Running) -> &Tensor {
-        &self.running_views[running.0]
+        &self.running[running.0]
     }
 }
 
@@ -178,32 +187,53 @@ impl std::ops::Index<Running> for Weights {
 pub struct Params {
     layout: Arc<Layout>,
     master: Tensor,
+    running: Tensor,
     weights: Weights,
-    grads: Tensor,
+    /// One in `f32`; in bf16 two where some parameters are computed with in full precision. They cover the flat buffers.
+    parts: Vec<Part>,
     /// Of the weights' values; common to all with whom they are [shared](Self::share).
     version: Arc<AtomicU64>,
 }
 
 impl Params {
     fn new(layout: Arc<Layout>, master: Tensor, running: Tensor, precision: Kind) -> Self {
-        let flat = if precision == Kind::Float { master.shallow_clone() } else { master.to_kind(precision) };
-        Self::over(layout, master, flat, running)
+        let (len, whole) = (layout.len(), precision == Kind::Float);
+        let split = layout.full_precision.filter(|_| !whole).unwrap_or(len);
+        let part = |start: i64, end: i64| master.narrow(0, start, end - start);
+        let mut weights = vec![if whole { master.shallow_clone() } else { part(0, split).to_kind(precision) }];
+        if split < len {
+            weights.push(part(split, len));
+        }
+        Self::over(layout, master, running, weights)
     }
 
     /// Leaves and a gradient of its own over these buffers.
-    fn over(layout: Arc<Layout>, master: Tensor, flat: Tensor, running: Tensor) -> Self {
-        let mut weights = Weights::new(&layout, flat, running);
-        weights.views = weights.views.iter().map(|v| v.detach().set_requires_grad(true)).collect();
-        let grads = weights.flat.zeros_like();
-        if !layout.params.is_empty() {
-            Tensor::stack(&weights.views.iter().map(|v| v.sum(Kind::Float)).collect::<Vec<_>>(), 0)
-                .sum(Kind::Float)
-                .backward();
+    fn over(layout: Arc<Layout>, master: Tensor, running: Tensor, weights: Vec<Tensor>) -> Self {
+        let mut start = 0;
+        let parts: Vec<_> = weights
+            .into_iter()
+            .map(|weights| {
+                let range = start..start + weights.numel();
+                start = range.end;
+                Part { range, grads: weights.zeros_like(), weights }
+            })
+            .collect();
+        let part =
+            |s: &Segment| parts.iter().find(|p| p.range.contains(&(s.offset as usize))).expect("parts cover all");
+        let leaf = |s: &Segment| {
+            let Part { range, weights, .. } = part(s);
+            s.view_from(&weights.detach(), range.start).detach().set_requires_grad(true)
+        };
+        let views: Vec<_> = layout.params.iter().map(leaf).collect();
+        if !views.is_empty() {
+            Tensor::stack(&views.iter().map(|v| v.sum(Kind::Float)).collect::<Vec<_>>(), 0).sum(Kind::Float).backward();
         }
-        for (segment, view) in layout.params.iter().zip(&weights.views) {
-            view.grad().set_data(&segment.view(&grads));
+        for (segment, view) in layout.params.iter().zip(&views) {
+            let Part { range, grads, .. } = part(segment);
+            view.grad().set_data(&segment.view_from(grads, range.start));
         }
-        Self { layout, master, weights, grads, version: Arc::new(next_version().into()) }
+        let weights = Weights { views, running: layout.running.iter().map(|s| s.view(&running)).collect() };
+        Self { layout, master, running, weights, parts, version: Arc::new(next_version().into()) }
     }
 
     /// Another number whenever the weights have changed, and of every network: by it, who keeps something that is made of
@@ -233,11 +263,6 @@ impl Params {
         &self.weights
     }
 
-    /// A copy of the weights that is not trained: a target network, or an actor's own.
-    pub fn copy_weights(&self) -> Weights {
-        Weights::new(&self.layout, self.weights.flat.copy(), self.weights.running.copy())
-    }
-
     /// The flat `f32` parameters: change them only inside [`tch::no_grad`], then call [`updated`](Self::updated).
     pub fn master(&self) -> &Tensor {
         &self.master
@@ -250,7 +275,17 @@ impl Params {
 
     /// The flat `f32` running statistics; of a network without batch norm, nothing.
     pub fn running(&self) -> &Tensor {
-        &self.weights.running
+        &self.running
+    }
+
+    /// What most layers compute in: `Float` or `BFloat16`.
+    pub fn precision(&self) -> Kind {
+        self.parts[0].weights.kind()
+    }
+
+    /// The flat buffers by precision.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// Takes running statistics that were kept elsewhere.
@@ -258,17 +293,17 @@ impl Params {
     /// # Panics
     /// If they are of another network: a bug of the caller.
     pub fn set_running(&mut self, values: &[f32]) {
-        if !values.is_empty() || self.weights.running.numel() > 0 {
-            no_grad(|| self.weights.running.copy_(&Tensor::from_slice(values)));
+        if !values.is_empty() || self.running.numel() > 0 {
+            no_grad(|| self.running.copy_(&Tensor::from_slice(values)));
         }
     }
 
-    /// The numbers of what layers compute with.
+    /// The elements of what layers compute with, full-precision ones left out.
     ///
     /// # Panics
     /// If they do not lie in this machine's memory, or are of another type: bugs of the caller.
     pub(crate) fn numbers<T: Number>(&self) -> &[T] {
-        let flat = self.weights.flat();
+        let flat = &self.parts[0].weights;
         assert!(flat.device() == Device::Cpu && flat.kind() == T::KIND, "weights are {:?}", flat.kind());
         // SAFETY: contiguous, as every buffer is, of this type and on this machine. Nobody writes while layers compute.
         unsafe { std::slice::from_raw_parts(flat.data_ptr().cast(), flat.numel()) }
@@ -277,24 +312,48 @@ impl Params {
     /// The same, and those of the gradient, to be written.
     pub(crate) fn numbers_and_gradient<T: Number>(&mut self) -> (&[T], &mut [T]) {
         // SAFETY: as above; and nobody else uses the gradient, a buffer of its own, while `self` is borrowed.
-        (self.numbers(), unsafe { slice(&self.grads) })
+        (self.numbers(), unsafe { slice(&self.parts[0].grads) })
     }
 
-    /// The flat gradient, in the precision of the weights.
-    pub fn grads(&self) -> &Tensor {
-        &self.grads
+    /// The flat gradient, a copy: that of bf16 weights as `f32`.
+    pub fn gradient(&self) -> Tensor {
+        let kind = if self.precision() == Kind::BFloat16 { Kind::Float } else { self.precision() };
+        Tensor::cat(&self.parts.iter().map(|part| part.grads.to_kind(kind)).collect::<Vec<_>>(), 0)
+    }
+
+    /// The flat buffer that layers compute with, up to the full-precision part: change it only inside [`tch::no_grad`].
+    pub fn flat(&self) -> &Tensor {
+        &self.parts[0].weights
+    }
+
+    /// Replaces the flat gradient.
+    ///
+    /// # Panics
+    /// If `gradient` has another length: a bug of the caller.
+    pub fn set_gradient(&mut self, gradient: &Tensor) {
+        assert_eq!(gradient.numel() as i64, self.layout.len());
+        for Part { range, grads, .. } in &self.parts {
+            no_grad(|| grads.shallow_clone().copy_(&gradient.narrow(0, range.start as i64, range.len() as i64)));
+        }
+    }
+
+    /// Sets the gradient to 0.
+    pub fn zero_gradient(&mut self) {
+        no_grad(|| self.parts.iter().for_each(|part| _ = part.grads.shallow_clone().zero_()));
     }
 
     /// Sets the gradient to that of `loss` (a scalar).
     pub fn backward(&mut self, loss: &Tensor) {
-        no_grad(|| _ = self.grads.zero_());
+        self.zero_gradient();
         loss.backward();
     }
 
     /// To be called after the master changed: the weights follow it.
     pub fn updated(&mut self) {
-        if self.weights.flat.kind() != Kind::Float {
-            no_grad(|| self.weights.flat.copy_(&self.master));
+        if let Part { range, weights, .. } = &mut self.parts[0]
+            && weights.kind() != Kind::Float
+        {
+            no_grad(|| weights.copy_(&self.master.narrow(0, 0, range.len() as i64)));
         }
         self.changed();
     }
@@ -322,14 +381,19 @@ impl Params {
     /// The same parameters, in the same memory, with a gradient of their own: for another thread, which may work on its part
     /// of a batch while nobody changes them.
     pub fn share(&self) -> Self {
-        let [master, flat, running] =
-            [&self.master, &self.weights.flat, &self.weights.running].map(Tensor::shallow_clone);
-        Self { version: self.version.clone(), ..Self::over(self.layout.clone(), master, flat, running) }
+        let [master, running] = [&self.master, &self.running].map(Tensor::shallow_clone);
+        let weights = self.parts.iter().map(|part| part.weights.shallow_clone()).collect();
+        Self { version: self.version.clone(), ..Self::over(self.layout.clone(), master, running, weights) }
     }
 
     /// Copies what layers compute with from `other`, and nothing else.
     pub fn follow(&mut self, other: &Self) {
-        self.weights.copy_from(&other.weights);
+        no_grad(|| {
+            for (own, other) in self.parts.iter_mut().zip(&other.parts) {
+                own.weights.copy_(&other.weights);
+            }
+            self.running.copy_(&other.running);
+        });
         self.changed();
     }
 
@@ -347,7 +411,7 @@ impl Params {
 
     /// Another set of parameters with the same layout and values, computing in the same precision.
     pub fn duplicate(&self) -> Self {
-        Self::new(self.layout.clone(), self.master.copy(), self.running().copy(), self.weights.flat.kind())
+        Self::new(self.layout.clone(), self.master.copy(), self.running.copy(), self.precision())
     }
 
     /// The segments of a flat `f32` buffer (the master, or an optimiser's statistics), by canonical name.

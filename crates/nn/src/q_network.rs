@@ -14,7 +14,7 @@ use crate::linear::Linear;
 use crate::noisy_linear::{Noise, NoisyLinear};
 use crate::norm::Norm;
 use crate::params::{Builder, Params, Weights};
-use crate::torso::{Torso, hidden_init};
+use crate::torso::{GAIN, Torso, hidden_init};
 use playfield_core::rng::Rng;
 use playfield_core::{ActionSpace, EnvSpec, Error, ObsRef, Result};
 use tch::{Kind, Tensor};
@@ -37,6 +37,7 @@ pub struct QNetwork {
     pub params: Params,
     trunk: Encoder,
     layers: Layers,
+    /// Of the noisy layers, in their order; none: they go by their means.
     noise: Vec<Noise>,
 }
 
@@ -85,12 +86,25 @@ impl QNetwork {
         if let Some(width) = width.take_if(|_| !q.dueling && q.noisy_sigma == 0.0) {
             b.scope("q", |b| trunk.push(b, "hidden", width, config.init));
         }
-        let mut stream =
-            |name: &str, outputs: i64| b.scope(name, |b| Stream::new(b, &trunk, width, outputs, q.noisy_sigma, config));
-        let (first, advantage) = match q.dueling {
-            false => (stream("q", actions * q.atoms), None),
-            true => (stream("value", q.atoms), Some(stream("advantage", actions * q.atoms))),
+        let streams = match q.dueling {
+            false => vec![("q", actions * q.atoms)],
+            true => vec![("value", q.atoms), ("advantage", actions * q.atoms)],
         };
+        let hidden = streams.iter().map(|(name, _)| {
+            let sigma = q.noisy_sigma;
+            b.scope(name, |b| width.map(|width| hidden(b, &trunk, width, sigma, config)))
+        });
+        let hidden: Vec<_> = hidden.collect();
+        // Values are compared and subtracted: the last layers compute in f32.
+        b.full_precision();
+        let (inputs, activation) = (width.unwrap_or(trunk.width()), trunk.activation());
+        let outs = streams.iter().zip(hidden).map(|(&(name, outputs), hidden)| {
+            let out = b.scope(name, |b| Dense::new(b, "out", (inputs, outputs), 1.0, q.noisy_sigma, config));
+            Stream { hidden, out, activation }
+        });
+        let mut outs: Vec<_> = outs.collect();
+        let advantage = if q.dueling { outs.pop() } else { None };
+        let first = outs.pop().expect("one stream at least");
         let kind = config.kind(device, trunk.convolves());
         let input = Input::new(config, spec, trunk.convolves(), device, kind)?;
         let params = b.finish(device, kind);
@@ -141,11 +155,15 @@ impl QNetwork {
         self.params.follow(&other.params);
     }
 
-    /// Draws new noise for the noisy layers; of a network without any, nothing happens.
-    pub fn draw_noise(&mut self, rng: &mut Rng) {
-        let flat = self.params.weights().flat();
-        let (device, kind) = (flat.device(), flat.kind());
-        self.noise = self.layers.noisy().map(|layer| layer.draw(rng, device, kind)).collect();
+    /// Samples noise for the noisy layers, in their order (value before advantage, hidden before last); of a network without
+    /// any, nothing.
+    pub fn sample_noise(&self, rng: &mut Rng) -> Vec<Noise> {
+        self.layers.noisy().map(|layer| layer.sample(self.params.weights(), rng)).collect()
+    }
+
+    /// Uses a sample of this network's noise, or of one with the same layers, from now on.
+    pub fn set_noise(&mut self, noise: Vec<Noise>) {
+        self.noise = noise;
     }
 
     /// Leaves the noise away.
@@ -187,41 +205,25 @@ impl Layers {
         let mut noise = noise.iter();
         let shape = [-1, self.actions, self.atoms];
         let Some(advantage) = &self.advantage else {
-            return self.first.forward(w, features, &mut noise).to_kind(Kind::Float).view(shape);
+            return self.first.forward(w, features, &mut noise).view(shape);
         };
         // Two streams push the trunk where one would: their gradients are scaled by 1/√2 (Wang et al. 2016, section 4.2).
-        let scale = std::f64::consts::FRAC_1_SQRT_2;
-        let features = features.detach() * (1.0 - scale) + features * scale;
-        let value = self.first.forward(w, &features, &mut noise).to_kind(Kind::Float).view([-1, 1, self.atoms]);
-        let advantage = advantage.forward(w, &features, &mut noise).to_kind(Kind::Float).view(shape);
+        // The features themselves are unchanged: what is added is 0.
+        let constant = features.detach();
+        let features = &constant + (features - &constant) * std::f64::consts::FRAC_1_SQRT_2;
+        let value = self.first.forward(w, &features, &mut noise).view([-1, 1, self.atoms]);
+        let advantage = advantage.forward(w, &features, &mut noise).view(shape);
         value + &advantage - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float)
     }
 }
 
-impl Stream {
-    fn new(
-        b: &mut Builder<'_>,
-        trunk: &Torso,
-        width: Option<i64>,
-        outputs: i64,
-        sigma: f64,
-        config: &NetworkConfig,
-    ) -> Self {
-        let dense = |b: &mut Builder<'_>, name: &str, inputs: i64, outputs: i64, gain: f64| match sigma > 0.0 {
-            true => Dense::Noisy(NoisyLinear::new(b, name, inputs, outputs, sigma)),
-            false => {
-                let (weight, bias) = hidden_init(config.init, inputs, gain);
-                Dense::Plain(Linear::new(b, name, inputs, outputs, weight, bias))
-            }
-        };
-        let hidden = width.map(|width| {
-            let layer = dense(b, "hidden", trunk.width(), width, std::f64::consts::SQRT_2);
-            (layer, Norm::new(b, "hidden_norm", config.norm, width))
-        });
-        let out = dense(b, "out", width.unwrap_or(trunk.width()), outputs, 1.0);
-        Self { hidden, out, activation: trunk.activation() }
-    }
+/// A stream's hidden layer, and what normalizes it.
+fn hidden(b: &mut Builder<'_>, trunk: &Torso, width: i64, sigma: f64, config: &NetworkConfig) -> (Dense, Norm) {
+    let layer = Dense::new(b, "hidden", (trunk.width(), width), GAIN, sigma, config);
+    (layer, Norm::new(b, "hidden_norm", config.norm, width))
+}
 
+impl Stream {
     fn hidden<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>) -> Option<Tensor> {
         let (layer, norm) = self.hidden.as_ref()?;
         Some(self.activation.apply(norm.forward(w, layer.forward(w, x, noise))))
@@ -234,6 +236,22 @@ impl Stream {
 }
 
 impl Dense {
+    fn new(
+        b: &mut Builder<'_>,
+        name: &str,
+        (inputs, outputs): (i64, i64),
+        gain: f64,
+        sigma: f64,
+        config: &NetworkConfig,
+    ) -> Self {
+        if sigma > 0.0 {
+            return Self::Noisy(NoisyLinear::new(b, name, inputs, outputs, sigma));
+        }
+        let (weight, bias) = hidden_init(config.init, inputs, gain);
+        Self::Plain(Linear::new(b, name, inputs, outputs, weight, bias))
+    }
+
+    /// Applies the layer to `x`, in the layer's own precision.
     fn forward<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>) -> Tensor {
         match self {
             Self::Plain(layer) => layer.forward(w, x),

@@ -102,7 +102,7 @@ impl Shards {
             for (shard, (features, g)) in self.others.iter_mut().zip(parts.drain(1..).zip(&gradients[1..])) {
                 let g = g.shallow_clone();
                 scope.spawn(move |_| {
-                    no_grad(|| _ = shard.params.grads().shallow_clone().zero_());
+                    shard.params.zero_gradient();
                     backward(features, &g);
                     shard.torso.backward(&mut shard.params);
                 });
@@ -112,8 +112,8 @@ impl Shards {
         });
     }
 
-    /// The other threads' gradients of the last backward pass.
-    pub fn grads(&self) -> Vec<&Tensor> {
-        self.others[..self.took_part].iter().map(|s| s.params.grads()).collect()
+    /// What holds the other threads' gradients of the last backward pass.
+    pub fn params(&self) -> Vec<&Params> {
+        self.others[..self.took_part].iter().map(|s| &s.params).collect()
     }
 }

@@ -97,8 +97,8 @@ fn gradients_equal_differences() {
         };
         let l = loss(&params);
         params.backward(&l);
-        let flat = params.weights().flat().shallow_clone();
-        let grads = params.grads().copy();
+        let flat = params.flat().shallow_clone();
+        let grads = params.gradient();
         for i in 0..flat.size()[0] {
             let at = |delta: f64| {
                 no_grad(|| {

@@ -70,7 +70,7 @@ fn forward_and_backward_equal_pytorch() {
     }
     let loss = (y.flatten(0, -1) * Tensor::from_slice(&golden.weights)).sum(Kind::Float);
     params.backward(&loss);
-    for (name, array) in params.named(params.grads()) {
+    for (name, array) in params.named(&params.gradient()) {
         close(&name, &array.values::<f32>().unwrap(), &golden.grads[name.strip_prefix("lstm.").unwrap()]);
     }
 }

@@ -8,7 +8,7 @@ use playfield_nn::config::{InitKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
 use playfield_nn::optim::{Optimizer, OptimizerConfig};
-use playfield_nn::params::{Builder, to_vec};
+use playfield_nn::params::{Builder, Params, to_vec};
 use playfield_nn::torso::Torso;
 use playfield_nn::{ActorCritic, NetworkConfig, QConfig, QNetwork};
 use rand::Rng as _;
@@ -93,7 +93,7 @@ fn the_published_networks_equal_pytorch() {
         for (actual, expected) in [(&logits, &golden.logits), (&value, &golden.values)] {
             assert!(difference(&actual.flatten(0, -1), &Tensor::from_slice(expected)) < 1e-5, "{:?}", golden.torso);
         }
-        let gradients = net.params.named(net.params.grads());
+        let gradients = net.params.named(&net.params.gradient());
         assert!(gradients.keys().eq(golden.gradients.keys()));
         for (i, (name, [norm, product])) in golden.gradients.iter().enumerate() {
             let g: Vec<f64> = gradients[name].values::<f32>().unwrap().into_iter().map(f64::from).collect();
@@ -164,7 +164,7 @@ fn forward_and_backward_equal_plain_operators() {
         }
         let (l, v) = plain(&oracle, bytes, n as i64, standardise);
         loss(&l, &v).backward();
-        let grads = net.params.named(&net.params.grads().to_kind(Kind::Float));
+        let grads = net.params.named(&net.params.gradient());
         for (name, tensor) in &oracle {
             let grad = Tensor::from_slice(&grads[name].values::<f32>().unwrap()).view(&tensor.size()[..]);
             let difference = difference(&grad, &tensor.grad());
@@ -183,13 +183,13 @@ fn own_loops_equal_libtorch() {
         for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
             let [mut own, mut libtorch] = [precision, Precision::Fp32]
                 .map(|p| ActorCritic::new(&network(torso, p), &spec, "cpu", &mut stream(4, "init")).unwrap());
-            let mut optimizer = Optimizer::new(OptimizerConfig::default(), &libtorch.params);
+            let mut optimizer = Optimizer::new(OptimizerConfig::tensorflow(), &libtorch.params);
             for rows in 1..=if precision == Precision::Fp32 { 5 } else { many } {
                 let pass = |net: &mut ActorCritic, n: usize| {
                     let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n);
                     let (logits, value) = (logits(policy).narrow(0, 0, rows as i64), value.narrow(0, 0, rows as i64));
                     net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
-                    [logits, value, net.params.grads().to_kind(Kind::Float)]
+                    [logits, value, net.params.gradient()]
                 };
                 let (few, all) = (pass(&mut own, rows), pass(&mut libtorch, many));
                 for (own, libtorch) in few.iter().zip(&all) {
@@ -219,7 +219,7 @@ fn own_loops_of_a_q_network_equal_libtorch() {
                 let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(4, "init")).unwrap();
                 let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n).narrow(0, 0, rows);
                 net.backward(&values.square().sum(Kind::Float));
-                [values, net.params.grads().to_kind(Kind::Float)]
+                [values, net.params.gradient()]
             };
             let (own, libtorch) = (pass(precision, rows as usize), pass(Precision::Fp32, many));
             for (own, libtorch) in own.iter().zip(&libtorch) {
@@ -242,7 +242,7 @@ fn a_loss_need_not_reach_every_torso() {
             let (policy, value) = net.forward(obs.as_ref(), 3);
             let loss = if of_policy { logits(policy).square() } else { value };
             net.backward(&loss.sum(Kind::Float));
-            let named = net.params.named(&net.params.grads().to_kind(Kind::Float));
+            let named = net.params.named(&net.params.gradient());
             let none = named.values().filter(|g| g.values::<f32>().unwrap().iter().all(|g| *g == 0.0)).count();
             (none, named.len())
         });
@@ -268,7 +268,7 @@ fn rows_shared_out_are_the_same_batch() {
         let [mut whole, mut shared] =
             [1, 3].map(|_| ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap());
         shared.share_out(3);
-        let rule = OptimizerConfig { eps: 1e-3, ..OptimizerConfig::default() };
+        let rule = OptimizerConfig { eps: 1e-3, ..OptimizerConfig::tensorflow() };
         let [mut one, mut other] = [&whole, &shared].map(|net| Optimizer::new(rule.clone(), &net.params));
         for n in [13, 2, 18, 9] {
             let obs = frames(n, &spec);
@@ -462,6 +462,90 @@ fn a_dueling_network_adds_value_and_centred_advantage() {
     }
 }
 
+/// The trunk under two streams gets its gradient scaled by 1/√2 (Wang et al. 2016, section 4.2), the streams theirs as it is.
+#[test]
+fn a_dueling_trunk_gets_a_scaled_gradient() {
+    let spec = spec(&[3], Dtype::F32, 1);
+    let config = NetworkConfig { hidden: vec![8, 5], ..NetworkConfig::default() };
+    let q = QConfig { dueling: true, noisy_sigma: 0.0, atoms: 1 };
+    let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(6, "init")).unwrap();
+    let leaf = |(name, a): (String, Array)| {
+        let shape: Vec<i64> = a.shape.iter().map(|&d| d as i64).collect();
+        (name, Tensor::from_slice(&a.values::<f32>().unwrap()).view(&shape[..]).set_requires_grad(true))
+    };
+    let leaves: BTreeMap<_, _> = net.params.named(net.params.master()).into_iter().map(leaf).collect();
+    let linear =
+        |x: &Tensor, name: &str| x.linear(&leaves[&format!("{name}.weight")], Some(&leaves[&format!("{name}.bias")]));
+    let obs = [0.3_f32, -0.7, 1.1, 0.0, 2.0, -1.0];
+    let x = linear(&Tensor::from_slice(&obs).view([2, 3]), "torso.fc1").tanh();
+    let branch = |name: &str| linear(&linear(&x, &format!("{name}.hidden")).tanh(), &format!("{name}.out"));
+    let advantage = branch("advantage");
+    let expected = branch("value") + &advantage - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float);
+    let loss = |q: &Tensor| q.square().sum(Kind::Float);
+    loss(&expected).backward();
+    let actual = net.forward(ObsRef::F32(&obs), 2).squeeze_dim(2);
+    net.backward(&loss(&actual));
+    let gradients = net.params.named(&net.params.gradient());
+    for (name, leaf) in &leaves {
+        let scale = if name.starts_with("torso") { std::f64::consts::FRAC_1_SQRT_2 } else { 1.0 };
+        let actual = Tensor::from_slice(&gradients[name].values::<f32>().unwrap()).view(&leaf.size()[..]);
+        assert!(difference(&actual, &(leaf.grad() * scale)) < 1e-6, "{name}");
+    }
+}
+
+/// Whatever the rest of a network computes in, its last layers compute in `f32` from the master: with values of some 24, where
+/// bf16 has steps of an eighth, the outputs are those of the features to 1e-6, and so is the last layers' gradient.
+#[test]
+fn the_last_layers_compute_in_f32() {
+    let (spec, n) = (pong(), 7);
+    let obs = frames(n, &spec);
+    let config = network(TorsoKind::Nips, Precision::Bf16);
+    let product = |x: &Tensor, params: &BTreeMap<String, Array>, name: &str| {
+        let tensor = |part: &str| Tensor::from_slice(&params[&format!("{name}.{part}")].values::<f32>().unwrap());
+        let bias = tensor("bias");
+        x.to_kind(Kind::Float).linear(&tensor("weight").view([bias.size()[0], -1]), Some(&bias))
+    };
+    let raise = |params: &mut Params, name: &str| {
+        let mut state = params.state();
+        let bias = state.get_mut(&format!("{name}.bias")).unwrap();
+        let raised: Vec<f32> = bias.values::<f32>().unwrap().iter().map(|b| b + 24.0).collect();
+        *bias = Array::new(&[raised.len()], &raised);
+        params.load_state(&state).unwrap();
+        state
+    };
+    let close = |what: &str, a: &Tensor, b: &Tensor| {
+        let off = (a - b).abs().max().double_value(&[]);
+        assert!(off < 1e-5, "{what}: off by {off}");
+    };
+    for dueling in [false, true] {
+        let q = QConfig { dueling, noisy_sigma: 0.0, atoms: 1 };
+        let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(8, "init")).unwrap();
+        let name = if dueling { "value.out" } else { "q.out" };
+        let state = raise(&mut net.params, name);
+        let features = no_grad(|| net.features(obs.as_ref(), n));
+        let z = net.forward(obs.as_ref(), n).squeeze_dim(2);
+        let expected = product(&features, &state, name);
+        match dueling {
+            // Q's mean over actions is V.
+            true => close("V", &z.mean_dim([1_i64].as_slice(), true, Kind::Float), &expected),
+            false => close("Q", &z, &expected),
+        }
+        net.backward(&z.sum(Kind::Float));
+        let gradient = net.params.named(&net.params.gradient())[&format!("{name}.weight")].values::<f32>().unwrap();
+        let expected =
+            features.to_kind(Kind::Float).sum_dim_intlist(0, false, Kind::Float) * if dueling { 6.0 } else { 1.0 };
+        let rows = Tensor::from_slice(&gradient).view([-1, features.size()[1]]);
+        assert!(difference(&rows.get(0), &expected) < 1e-6, "{name}'s gradient");
+    }
+    let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(8, "init")).unwrap();
+    raise(&mut net.params, "value");
+    let state = raise(&mut net.params, "policy");
+    let memory = net.memory(n);
+    let (policy, value, _, features) = no_grad(|| net.look(&memory, &[], obs.as_ref(), n));
+    close("logits", &logits(policy), &product(&features, &state, "policy"));
+    close("V", &value, &product(&features, &state, "value").squeeze_dim(1));
+}
+
 /// Noise changes what a noisy network says until it is drawn again or left away; a network without noisy layers ignores it.
 #[test]
 fn a_noisy_network_is_noisy_until_quiet() {
@@ -472,10 +556,10 @@ fn a_noisy_network_is_noisy_until_quiet() {
         let mut net = QNetwork::new(&NetworkConfig::default(), q, &spec, "cpu", &mut stream(7, "init")).unwrap();
         let say = |net: &mut QNetwork| to_vec(&net.forward(ObsRef::F32(&obs), 1));
         let quiet = say(&mut net);
-        net.draw_noise(&mut stream(1, "noise"));
+        net.set_noise(net.sample_noise(&mut stream(1, "noise")));
         let first = say(&mut net);
         assert_eq!(first, say(&mut net), "one draw lasts until the next");
-        net.draw_noise(&mut stream(2, "noise"));
+        net.set_noise(net.sample_noise(&mut stream(2, "noise")));
         assert_eq!(first != say(&mut net), noisy);
         assert_eq!(first != quiet, noisy);
         net.quiet();

@@ -98,7 +98,7 @@ fn check(pass: &Pass, shape: &[i64], params: &mut Params, forward: impl Fn(&Weig
     assert_close(&y, &pass.y, 2e-5, &format!("{what}, forward"));
     assert_close(&x.grad(), &pass.grad, 2e-5, &format!("{what}, gradient"));
     for (name, expected) in &pass.params {
-        let gradients = params.named(params.grads());
+        let gradients = params.named(&params.gradient());
         let actual = Tensor::from_slice(&gradients[&format!("norm.{name}")].values::<f32>().unwrap());
         assert_close(&actual, expected, 5e-5, &format!("{what}, gradient of {name}"));
     }
@@ -235,7 +235,7 @@ fn outputs(net: &mut ActorCritic, obs: ObsRef<'_>, n: usize) -> Tensor {
 /// Learns a little from `n` frames, so that γ, β and running statistics are no longer what they were.
 fn trained(config: &NetworkConfig, spec: &EnvSpec, obs: ObsRef<'_>, n: usize) -> ActorCritic {
     let mut net = ActorCritic::new(config, spec, "cpu", &mut stream(1, "init")).unwrap();
-    let mut optimizer = Optimizer::new(OptimizerConfig::default(), &net.params);
+    let mut optimizer = Optimizer::new(OptimizerConfig::tensorflow(), &net.params);
     for _ in 0..3 {
         let loss = (outputs(&mut net, obs, n) - 1.0).square().sum(Kind::Float);
         net.backward(&loss);
@@ -288,7 +288,7 @@ fn a_folded_q_network_acts_the_same() {
         for _ in 0..3 {
             let _ = net.forward(obs.as_ref(), n);
         }
-        net.draw_noise(&mut stream(2, "noise"));
+        net.set_noise(net.sample_noise(&mut stream(2, "noise")));
         let before = no_grad(|| net.forward(obs.as_ref(), n));
         net.fold();
         let off = (before - no_grad(|| net.forward(obs.as_ref(), n))).abs().max().double_value(&[]);
@@ -337,7 +337,7 @@ fn running_statistics_go_along() {
 
         let mut net = net;
         let mut optimizer =
-            Optimizer::new(OptimizerConfig { weight_decay: 0.1, ..OptimizerConfig::default() }, &net.params);
+            Optimizer::new(OptimizerConfig { weight_decay: 0.1, ..OptimizerConfig::tensorflow() }, &net.params);
         net.step(&mut optimizer, 0.5, 0.0);
         assert_eq!(to_vec(net.params.running()), running, "a step is of parameters");
         let named: Vec<_> = net.params.named(net.params.master()).into_keys().collect();
@@ -369,7 +369,7 @@ fn norms_in_bf16() {
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap();
             let y = outputs(&mut net, obs.as_ref(), n);
             net.backward(&y.square().sum(Kind::Float));
-            (y.detach(), net.params.grads().to_kind(Kind::Float))
+            (y.detach(), net.params.gradient())
         });
         let [(y, grads), (rounded, rounded_grads)] = results;
         let off = |a: &Tensor, b: &Tensor| (a - b).norm().double_value(&[]) / b.norm().double_value(&[]);

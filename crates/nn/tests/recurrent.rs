@@ -122,7 +122,7 @@ fn cells_and_their_gradients_equal_pytorch() {
         }
         let weights = Tensor::from_slice(&numbers(y.numel(), 1.0, golden.weights_start)).view_as(&y);
         params.backward(&(y * weights).sum(Kind::Float));
-        for (name, array) in params.named(params.grads()) {
+        for (name, array) in params.named(&params.gradient()) {
             close(&format!("{what}: {name}"), &array.values::<f32>().unwrap(), &case.grads[&pytorch(&name)]);
         }
     }
@@ -143,7 +143,7 @@ fn peepholes_equal_onnx() {
     close("c", &to_vec(&end.c().detach()), &golden.state[1]);
     let weights = Tensor::from_slice(&numbers(y.numel(), 1.0, weights_start)).view_as(&y);
     params.backward(&(y * weights).sum(Kind::Float));
-    for (name, array) in params.named(params.grads()) {
+    for (name, array) in params.named(&params.gradient()) {
         close(&name, &array.values::<f32>().unwrap(), &golden.grads[name.strip_prefix("lstm.").unwrap()]);
     }
 }
@@ -331,8 +331,8 @@ fn stacks_have_the_gradient_that_differences_say() {
         };
         let l = loss(&params);
         params.backward(&l);
-        let flat = params.weights().flat().shallow_clone();
-        let grads = params.grads().copy();
+        let flat = params.flat().shallow_clone();
+        let grads = params.gradient();
         let mut checked = 0;
         for i in (0..flat.size()[0]).step_by(7) {
             let gradient = grads.double_value(&[i]);

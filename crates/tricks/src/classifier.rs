@@ -70,7 +70,7 @@ pub enum Start {
 impl Default for Config {
     /// A sigmoid network without any trick, learning by stochastic gradient descent with momentum .9.
     fn default() -> Self {
-        let optimizer = OptimizerConfig { rule: Rule::Sgd, ..OptimizerConfig::default() };
+        let optimizer = OptimizerConfig::of(Rule::Sgd);
         Self {
             channels: vec![],
             hidden: vec![64],

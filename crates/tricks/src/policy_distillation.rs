@@ -37,7 +37,7 @@ impl Student {
             return Err(Error::config(format!("`temperature` = {temperature} must be greater than 0")));
         }
         let net = ActorCritic::new(network, spec, device, rng)?;
-        let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::default() };
+        let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::tensorflow() };
         let optimizer = Optimizer::new(adam, &net.params);
         Ok(Self { net, optimizer, temperature })
     }

@@ -55,7 +55,7 @@ impl Probe {
             (features - &mean).square().mean_dim([0_i64].as_slice(), false, Kind::Float).sqrt().clamp_min(1e-6);
         let x = (features - &mean) / &deviation;
         let labels = Tensor::from_slice(labels);
-        let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::default() };
+        let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::tensorflow() };
         let mut optimizer = Optimizer::new(adam, &params);
         for update in 0..updates {
             let logits = linear.forward(params.weights(), &x);

@@ -15,7 +15,7 @@ fn network(cell: CellKind) -> CharRnn {
 }
 
 fn adam(network: &CharRnn) -> Optimizer {
-    let config = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::default() };
+    let config = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::tensorflow() };
     Optimizer::new(config, &network.params)
 }
 

@@ -94,7 +94,7 @@ fn every_choice_works() {
                 let loss = network.loss(&Pairs::new(&from, &from).unwrap(), 1.0, None).unwrap();
                 assert!((loss.double_value(&[]) - 7.0_f64.ln()).abs() < 3.0, "{config:?}");
                 network.params.backward(&loss);
-                for (name, gradient) in network.params.named(network.params.grads()) {
+                for (name, gradient) in network.params.named(&network.params.gradient()) {
                     let felt = gradient.values::<f32>().unwrap().iter().any(|&g| g != 0.0);
                     assert!(felt, "{config:?}: no gradient in {name}");
                 }
@@ -135,7 +135,7 @@ fn it_learns_to_repeat() {
     let stack = StackConfig { width: 48, ..StackConfig::default() };
     let config = Seq2SeqConfig { stack, embedding: 16, attention: Some(AttentionKind::Additive), ..config() };
     let mut network = network(&config);
-    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::default() };
+    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::tensorflow() };
     let mut optimizer = Optimizer::new(adam, &network.params);
     let mut rng = stream(4, "sources");
     let test = sources(&mut stream(5, "test"), 100, 4);

@@ -1,5 +1,5 @@
 use playfield_actor_critic::Objective;
-use playfield_core::algorithm::{check_counts, check_shares, check_sizes};
+use playfield_core::algorithm::{check_counts, check_shares, check_sizes, parse_section_over};
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result, Schedule};
 use playfield_hogwild::Sharing;
@@ -157,12 +157,24 @@ impl Default for Config {
             exploration: Exploration::default(),
             sharing: Sharing::default(),
             shared_statistics: true,
-            optimizer: OptimizerConfig { initial_square: 0.0, ..OptimizerConfig::default() },
+            optimizer: OptimizerConfig { initial_square: 0.0, ..OptimizerConfig::tensorflow() },
         }
     }
 }
 
 impl Config {
+    /// The section `table`: what it does not name is as in [`Config::default`], and of another optimizer rule as published.
+    ///
+    /// # Errors
+    /// [`Error::Config`](playfield_core::Error::Config) for an unknown key, or a value that cannot work.
+    pub fn from_table(table: &toml::Table) -> Result<Self> {
+        let default = Self::default();
+        let config: Self =
+            parse_section_over("a3c", table, &Self { optimizer: default.optimizer.clone().over(table), ..default })?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// Its part of the loss.
     pub fn objective(&self) -> Objective {
         Objective {
@@ -202,14 +214,9 @@ impl Config {
         self.exploration.check()?;
         check_shares(
             "a3c",
-            &[
-                ("gamma", self.gamma),
-                ("gae_lambda", self.gae_lambda),
-                ("entropy_floor", self.entropy_floor),
-                ("optimizer.decay", self.optimizer.decay),
-                ("optimizer.beta1", self.optimizer.beta1),
-            ],
+            &[("gamma", self.gamma), ("gae_lambda", self.gae_lambda), ("entropy_floor", self.entropy_floor)],
         )?;
+        self.optimizer.check("a3c")?;
         check_sizes(
             "a3c",
             &[
@@ -217,8 +224,6 @@ impl Config {
                 ("entropy_coefficient", self.entropy_coefficient),
                 ("value_coefficient", self.value_coefficient),
                 ("max_grad_norm", self.max_grad_norm),
-                ("optimizer.eps", self.optimizer.eps),
-                ("optimizer.weight_decay", self.optimizer.weight_decay),
             ],
         )
     }

@@ -328,9 +328,8 @@ fn resolve(settings: &Settings) -> Result<Settings> {
 }
 
 fn configs(settings: &Settings) -> Result<(Config, NetworkConfig)> {
-    let config: Config = parse_section("a3c", &settings.section)?;
+    let config = Config::from_table(&settings.section)?;
     let network: NetworkConfig = parse_section("network", &settings.network)?;
-    config.check()?;
     network.check()?;
     config.threads(settings.num_envs)?;
     Ok((config, network))

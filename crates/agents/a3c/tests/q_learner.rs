@@ -106,7 +106,7 @@ fn an_update_equals_plain_loops() {
         }
         assert_eq!(report[0].0, "train/loss");
         assert!((report[0].1 - f64::from(loss)).abs() < 1e-5, "{method:?}: {report:?}, {loss}");
-        for (actual, expected) in to_vec(learner.params().grads()).iter().zip(&gradient) {
+        for (actual, expected) in to_vec(&learner.params().gradient()).iter().zip(&gradient) {
             assert!((actual - expected).abs() < 1e-5, "{method:?}: {actual}, {expected}");
         }
         // Sarsa does what its last target has counted on.

@@ -34,7 +34,7 @@ impl Actor {
     pub fn explore(&mut self, obs: &Obs, epsilon: f64, actions: &mut Actions) {
         let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
         if self.noisy {
-            self.network.draw_noise(&mut self.rng);
+            self.network.set_noise(self.network.sample_noise(&mut self.rng));
         }
         let random: Vec<bool> = actions.iter().map(|_| self.rng.random::<f64>() < epsilon).collect();
         // A batch that explores throughout needs no network.

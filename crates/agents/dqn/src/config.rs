@@ -1,4 +1,4 @@
-use playfield_core::algorithm::{check_counts, check_shares, check_sizes};
+use playfield_core::algorithm::{check_counts, check_shares, check_sizes, parse_section_over};
 use playfield_core::{Error, Result};
 use playfield_nn::QConfig;
 use playfield_nn::optim::{OptimizerConfig, Rule};
@@ -145,19 +145,37 @@ impl Default for Config {
             threads: 0,
             actor_share: 0.35,
             optimizer: OptimizerConfig {
-                rule: Rule::RmsProp,
                 decay: 0.95,
                 centred: true,
                 eps: 0.01,
                 eps_inside_root: true,
-                initial_square: 0.0,
-                ..OptimizerConfig::default()
+                ..OptimizerConfig::of(Rule::RmsProp)
             },
         }
     }
 }
 
 impl Config {
+    /// The section `table`: what it does not name is as in [`Config::default`]. Some choices bring their published settings
+    /// along: another optimizer rule, priorities by rank (α = .7, β from .5) and quantiles (200).
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an unknown key, or a value that cannot work.
+    pub fn from_table(table: &toml::Table) -> Result<Self> {
+        let default = Self::default();
+        let mut defaults = Self { optimizer: default.optimizer.clone().over(table), ..default };
+        let names = |value: Option<&toml::Value>, name: &str| value.and_then(toml::Value::as_str) == Some(name);
+        if names(table.get("priority").and_then(|priority| priority.get("by")), "rank") {
+            (defaults.priority.exponent, defaults.beta_start) = (0.7, 0.5);
+        }
+        if names(table.get("distribution"), "quantile") {
+            defaults.atoms = 200;
+        }
+        let config: Self = parse_section_over("dqn", table, &defaults)?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// Refuses values that cannot work.
     ///
     /// # Errors
@@ -174,18 +192,15 @@ impl Config {
                 ("exploration_start", self.exploration_start),
                 ("exploration_end", self.exploration_end),
                 ("exploration_evaluation", self.exploration_evaluation),
-                ("optimizer.decay", self.optimizer.decay),
-                ("optimizer.beta1", self.optimizer.beta1),
             ],
         )?;
+        self.optimizer.check("dqn")?;
         check_sizes(
             "dqn",
             &[
                 ("learning_rate", self.learning_rate),
                 ("noisy_sigma", self.noisy_sigma),
                 ("max_grad_norm", self.max_grad_norm),
-                ("optimizer.eps", self.optimizer.eps),
-                ("optimizer.weight_decay", self.optimizer.weight_decay),
             ],
         )?;
         check_counts(

@@ -5,6 +5,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{EnvSpec, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
+use playfield_nn::noisy_linear::Noise;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
 use playfield_nn::{NetworkConfig, QNetwork};
@@ -36,7 +37,25 @@ struct Shard {
     rows: Range<usize>,
     batch: Transitions,
     weights: Vec<f32>,
+    noise: BatchNoise,
     losses: Losses,
+}
+
+/// Noise of one update, the same for every element of the batch: independent samples for the online network, the target
+/// network and, in double Q-learning, the selection of the next action (Fortunato et al. 2018, section 3.1 and appendix C).
+#[derive(Clone, Debug, Default)]
+struct BatchNoise {
+    online: Vec<Noise>,
+    target: Vec<Noise>,
+    selector: Vec<Noise>,
+}
+
+impl BatchNoise {
+    /// Of a network without noisy layers: nothing, and nothing is taken from `rng`.
+    fn sample(network: &QNetwork, double: bool, rng: &mut Rng) -> Self {
+        let (online, target) = (network.sample_noise(rng), network.sample_noise(rng));
+        Self { online, target, selector: if double { network.sample_noise(rng) } else { Vec::new() } }
+    }
 }
 
 /// Works on one part of every batch, on a thread that would wait otherwise.
@@ -109,6 +128,7 @@ impl Learner {
             values: Values::new(&config, device),
             batch: Transitions::new(spec, rows.len()),
             weights: vec![1.0; rows.len()],
+            noise: BatchNoise::default(),
             losses: Losses::default(),
             config: config.clone(),
             online,
@@ -152,14 +172,13 @@ impl Learner {
     /// If a thread that worked on a part did, or the [`Helper`] is gone.
     pub fn update(&mut self, mut fill: impl FnMut(Range<usize>, &mut Transitions, &mut [f32])) -> Losses {
         let Self { config, shards, lent, optimizer, rng } = self;
+        let noise = BatchNoise::sample(&shards[0].online, config.double, rng);
         let mut away = None;
         // The last first: it has the longest way.
         for i in (0..shards.len()).rev() {
             let shard = &mut shards[i];
             fill(shard.rows.clone(), &mut shard.batch, &mut shard.weights);
-            if config.noisy_sigma > 0.0 {
-                [&mut shard.online, &mut shard.target].into_iter().for_each(|network| network.draw_noise(rng));
-            }
+            shard.noise = noise.clone();
             if let (None, Some((to_helper, _))) = (&away, &lent) {
                 away = shards.pop().map(|shard| to_helper.send(shard).expect("a helper that is there"));
             }
@@ -173,9 +192,9 @@ impl Learner {
             shards.push(from_helper.recv().expect("a helper that is there"));
         }
         let (first, others) = shards.split_first_mut().expect("one at least");
-        let grads: Vec<_> = others.iter().map(|s| s.online.params.grads()).collect();
+        let others: Vec<_> = others.iter().map(|s| &s.online.params).collect();
         let (rate, clip) = (config.learning_rate, config.max_grad_norm);
-        let grad_norm = optimizer.step_with(&mut first.online.params, &grads, rate, clip);
+        let grad_norm = optimizer.step_with(&mut first.online.params, &others, rate, clip);
         let all = || self.shards.iter().map(|s| &s.losses);
         Losses {
             loss: all().map(|p| p.loss).sum(),
@@ -234,7 +253,7 @@ impl Learner {
 impl Shard {
     /// Sets this shard's gradient to its rows' part of the loss over the whole batch, and its losses to their part.
     fn work(&mut self) {
-        let Self { config, online, target, values, batch, weights, .. } = self;
+        let Self { config, online, target, values, batch, weights, noise, .. } = self;
         let (n, all, device) = (batch.len(), config.batch_size as f64, online.params.master().device());
         let tensor = |v: &[f32]| Tensor::from_slice(v).to_device(device);
         let (r_t, discount_t, weights) = (tensor(&batch.r_t), tensor(&batch.discount_t), tensor(weights));
@@ -242,11 +261,15 @@ impl Shard {
         let (s_tm1, s_t) = (batch.s_tm1.as_ref(), batch.s_t.as_ref());
 
         // Values (or distributions) by the target network, and by the network that chooses the next action.
+        let noise = std::mem::take(noise);
+        target.set_noise(noise.target);
+        online.set_noise(noise.selector);
         let (z_t, selector) = no_grad(|| {
             let z_t = target.forward(s_t, n);
             let selector = if config.double { values.mean(&online.forward(s_t, n)) } else { values.mean(&z_t) };
             (z_t, selector)
         });
+        online.set_noise(noise.online);
         let z_tm1 = online.forward(s_tm1, n);
         let q_tm1 = ql::chosen(&values.mean(&z_tm1), &a_tm1);
         let best = selector.argmax(1, false);

@@ -47,7 +47,7 @@ fn spec() -> EnvSpec {
 }
 
 fn config(case: &Case) -> Config {
-    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1.5e-4, ..OptimizerConfig::default() };
+    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1.5e-4, ..OptimizerConfig::tensorflow() };
     let optimizer = match case.rule {
         Rule::Adam => adam,
         Rule::RmsProp => OptimizerConfig { eps_inside_root: false, ..Config::default().optimizer },

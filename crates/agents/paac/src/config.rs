@@ -1,6 +1,6 @@
 use playfield_actor_critic::Objective;
 use playfield_core::Result;
-use playfield_core::algorithm::{check_counts, check_shares, check_sizes};
+use playfield_core::algorithm::{check_counts, check_shares, check_sizes, parse_section_over};
 use playfield_nn::optim::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -56,12 +56,24 @@ impl Default for Config {
             max_grad_norm: 3.0,
             normalise_advantage: false,
             threads: 0,
-            optimizer: OptimizerConfig::default(),
+            optimizer: OptimizerConfig::tensorflow(),
         }
     }
 }
 
 impl Config {
+    /// The section `table`: what it does not name is as in [`Config::default`], and of another optimizer rule as published.
+    ///
+    /// # Errors
+    /// [`Error::Config`](playfield_core::Error::Config) for an unknown key, or a value that cannot work.
+    pub fn from_table(table: &toml::Table) -> Result<Self> {
+        let default = Self::default();
+        let config: Self =
+            parse_section_over("paac", table, &Self { optimizer: default.optimizer.clone().over(table), ..default })?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// Its part of the loss.
     pub fn objective(&self) -> Objective {
         Objective {
@@ -91,10 +103,9 @@ impl Config {
                 ("gae_lambda", self.gae_lambda),
                 ("learning_rate_floor", self.learning_rate_floor),
                 ("entropy_floor", self.entropy_floor),
-                ("optimizer.decay", self.optimizer.decay),
-                ("optimizer.beta1", self.optimizer.beta1),
             ],
         )?;
+        self.optimizer.check("paac")?;
         check_sizes(
             "paac",
             &[
@@ -102,8 +113,6 @@ impl Config {
                 ("entropy_coefficient", self.entropy_coefficient),
                 ("value_coefficient", self.value_coefficient),
                 ("max_grad_norm", self.max_grad_norm),
-                ("optimizer.eps", self.optimizer.eps),
-                ("optimizer.weight_decay", self.optimizer.weight_decay),
             ],
         )
     }

@@ -48,8 +48,10 @@ fn spec(continuous: bool) -> EnvSpec {
 
 fn config(case: &Case) -> Config {
     let optimizer = match case.rule {
-        Rule::RmsProp => OptimizerConfig { eps_inside_root: false, initial_square: 0.0, ..OptimizerConfig::default() },
-        Rule::Adam => OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::default() },
+        Rule::RmsProp => {
+            OptimizerConfig { eps_inside_root: false, initial_square: 0.0, ..OptimizerConfig::tensorflow() }
+        }
+        Rule::Adam => OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::tensorflow() },
         Rule::Sgd => unreachable!("no golden case of it"),
     };
     Config {

@@ -12,7 +12,7 @@ use tch::no_grad;
 
 /// Adam as Kingma and Ba have it.
 pub(super) fn adam(params: &Params) -> Optimizer {
-    let config = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::default() };
+    let config = OptimizerConfig::of(Rule::Adam);
     Optimizer::new(config, params)
 }
 

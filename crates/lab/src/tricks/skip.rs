@@ -53,7 +53,7 @@ fn lowest(stack: &StackConfig, series: &Series, rng: &mut Rng) -> Result<f64> {
     let mut reader = Reader::new(stack, series.x.size()[2], rng)?;
     let loss = error(&reader, series)?;
     reader.params.backward(&loss);
-    let gradients = reader.params.named(reader.params.grads());
+    let gradients = reader.params.named(&reader.params.gradient());
     let of_lowest = gradients.iter().filter(|(name, _)| name.starts_with("stack.layer0."));
     let squares =
         of_lowest.map(|(_, g)| g.values::<f32>().map_or(f64::NAN, |v| v.iter().map(|x| f64::from(x * x)).sum()));
