@@ -1,18 +1,22 @@
 //! Environments in a checkpoint: exactly where they can save their state, else only what wrappers learnt.
 
-use crate::{Array, Error, History, Result, Snapshot, VecEnv};
+use crate::{Array, Error, History, Result, Snapshot, VecEnv, rng};
 
-/// Writes the environments' state, where they can save it, with the current observations; and what wrappers learnt.
-///
-/// # Errors
-/// Where an environment fails.
-pub fn save_environments(env: &mut dyn VecEnv, history: &History, snapshot: &mut Snapshot) -> Result<()> {
+/// The seeds of `n` environments of a run with seed `seed`. A resumed run's environments, where their state could not be
+/// saved, get new random streams, derived from the step as well: they do not repeat those that the run began with.
+pub fn environment_seeds(seed: u64, n: usize, resumed: Option<&Snapshot>) -> Vec<u64> {
+    let seed = resumed.map_or(seed, |snapshot| rng::derive(seed, "resumed", snapshot.step));
+    rng::seeds(seed, "env", n)
+}
+
+/// Writes the environments' state, where they can save it, with the current observations; and what wrappers learned. An
+/// environment that has failed has no state: what was learned is worth saving without it.
+pub fn save_environments(env: &mut dyn VecEnv, history: &History, snapshot: &mut Snapshot) {
     snapshot.put("env.statistics", &env.save_statistics());
-    if let Some(state) = env.save_state()? {
+    if let Ok(Some(state)) = env.save_state() {
         snapshot.put("env.state", &state);
         snapshot.arrays.insert("observations".into(), Array::from_obs(history.observations()));
     }
-    Ok(())
 }
 
 /// Puts the environments where `snapshot` left them and returns true. Where they could not be saved, only what wrappers
@@ -30,4 +34,22 @@ pub fn restore_environments(env: &mut dyn VecEnv, history: &mut History, snapsho
     let observations = observations.ok_or_else(|| Error::checkpoint("observations", "of another shape"))?;
     history.restore(observations.as_ref());
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The seeds of a fresh run are its seed's; of a resumed one they are others, another set for each step, the same again for
+    /// the same step.
+    #[test]
+    fn a_resumed_run_draws_new_random_streams() {
+        let at = |step| environment_seeds(7, 3, Some(&Snapshot { step, ..Snapshot::default() }));
+        let fresh = environment_seeds(7, 3, None);
+        assert_eq!(fresh, rng::seeds(7, "env", 3));
+        assert_eq!(at(100), at(100));
+        for (a, b) in [(&fresh, at(100)), (&at(100), at(200))] {
+            assert!(a.iter().all(|seed| !b.contains(seed)));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::NetworkConfig;
 use crate::device;
+use crate::dispatch::Dispatch;
 use crate::distribution::Distribution;
 use crate::encoder::Encoder;
 use crate::heads::PolicyHead;
@@ -64,8 +65,9 @@ impl ActorCritic {
         let kind = config.kind(device, torso.convolves());
         let input = Input::new(config, spec, torso.convolves(), device, kind)?;
         let params = b.finish(device, kind);
-        let value_torso = value_torso.map(|torso| Encoder::new(torso, input.duplicate(), &params));
-        let torso = Encoder::new(torso, input, &params);
+        let dispatch = Dispatch::new(config.kernels);
+        let value_torso = value_torso.map(|torso| Encoder::new(torso, input.duplicate(), &params, dispatch.clone()));
+        let torso = Encoder::new(torso, input, &params, dispatch);
         Ok(Self { params, torso, value_torso, layers: Layers { lstm, policy, value }, shards: None })
     }
 
@@ -151,6 +153,11 @@ impl ActorCritic {
             None => torso.backward(params),
         }
         value_torso.iter_mut().for_each(|torso| torso.backward(params));
+    }
+
+    /// What says which code computes its torso: saved with a run, so that a resumed one computes the same.
+    pub fn dispatch(&self) -> &Dispatch {
+        self.torso.dispatch()
     }
 
     /// Makes `optimizer` step by the gradient: see [`Optimizer::step`].

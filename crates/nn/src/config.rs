@@ -27,6 +27,8 @@ pub struct NetworkConfig {
     pub standardise: bool,
     /// The floats that layers compute in. Parameters, optimiser and losses are always `f32`.
     pub precision: Precision,
+    /// Who computes a convolutional torso on the processor.
+    pub kernels: Kernels,
 }
 
 /// What turns an observation into features.
@@ -103,6 +105,19 @@ pub enum InitKind {
     Glorot,
 }
 
+/// Who computes a convolutional torso on the processor: see [`dispatch`](crate::dispatch).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kernels {
+    /// Whichever is faster here, measured for each batch size when it first occurs.
+    #[default]
+    Auto,
+    /// playfield's own kernels, where they can.
+    Own,
+    /// libtorch.
+    Libtorch,
+}
+
 /// The floats that layers compute in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -128,6 +143,7 @@ impl Default for NetworkConfig {
             shared: true,
             standardise: false,
             precision: Precision::Auto,
+            kernels: Kernels::Auto,
         }
     }
 }

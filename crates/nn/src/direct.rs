@@ -8,8 +8,9 @@
 //! A network's remaining layers and its loss are libtorch's: for autograd the features are a leaf, whose gradient is taken
 //! from there through the layers below.
 //!
-//! Only what pays is done so: convolutions with rectifiers, one after the other, then fully connected layers, none of them
-//! normalised; in `f32` few rows. Everything else, and every other device, is left to libtorch.
+//! Only torsos of convolutions with rectifiers, one after the other, then fully connected layers, none of them normalized, are
+//! computed here, and only where that is faster ([`dispatch`](crate::dispatch)). Everything else, and every other device, is
+//! left to libtorch.
 
 #[cfg(target_arch = "x86_64")]
 mod dots;
@@ -30,9 +31,6 @@ const SEEN: usize = 21;
 
 /// A torso that is computed here.
 pub(crate) trait Direct: Debug + Send {
-    /// Whether that is faster, with `n` rows, than libtorch. `recording`: whether a backward pass shall follow.
-    fn pays(&self, n: usize, recording: bool) -> bool;
-
     /// The features of `n` observations, `[n, width]`, `f32`.
     ///
     /// # Panics
@@ -174,10 +172,6 @@ impl<T: Arithmetic> Loops<T> {
 }
 
 impl<T: Arithmetic> Direct for Loops<T> {
-    fn pays(&self, n: usize, recording: bool) -> bool {
-        T::pays(n, recording)
-    }
-
     fn forward(&mut self, params: &Params, input: &Input, obs: ObsRef<'_>, n: usize, recording: bool) -> Tensor {
         let ObsRef::U8(frames) = obs else { unreachable!("frames, as the torso was built for") };
         let Self { layers, version, image, seen, recorded, spare, acting, learning, .. } = self;

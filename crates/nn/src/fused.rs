@@ -151,6 +151,7 @@ fn gradient(part: &Part, range: Range<usize>) -> Option<Grads<'_>> {
 ///
 /// # Safety
 /// They lie contiguously in this machine's memory, and nothing else uses them while the slice lives.
+#[allow(clippy::mut_from_ref)] // a tensor is a handle: what it points to is not behind the reference
 unsafe fn shadow(part: &Part, range: Range<usize>) -> &mut [Bf16] {
     match part.weights.kind() {
         // SAFETY: as the caller promises.

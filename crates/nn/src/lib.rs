@@ -15,6 +15,7 @@ pub mod config;
 pub mod conv;
 pub mod device;
 mod direct;
+pub mod dispatch;
 pub mod distribution;
 pub mod dropout;
 pub mod embedding;

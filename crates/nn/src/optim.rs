@@ -137,7 +137,7 @@ impl Optimizer {
     }
 
     /// Steps `params` by their gradient, after scaling it to a *global* norm of at most `max_norm` (0: never). Returns
-    /// the norm before scaling.
+    /// the norm before scaling. A gradient whose norm is not finite changes nothing: neither parameters nor statistics.
     pub fn step(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> f64 {
         self.step_with(params, &[], learning_rate, max_norm)
     }
@@ -147,6 +147,9 @@ impl Optimizer {
         self.updates += 1;
         if let Some(buffers) = fused::buffers(params, more, &self.square, self.mean.as_ref()) {
             let norm = fused::norm_of(&buffers);
+            if !norm.is_finite() {
+                return norm;
+            }
             let step = Step { config: &self.config, learning_rate, scale: clip(norm, max_norm), updates: self.updates };
             buffers.into_iter().for_each(|part| part.step(step));
             params.changed();
@@ -155,6 +158,9 @@ impl Optimizer {
         let norm = no_grad(|| {
             let grad = more.iter().fold(params.gradient(), |sum, other| sum + other.gradient());
             let norm = grad.norm().double_value(&[]);
+            if !norm.is_finite() {
+                return norm;
+            }
             let scale = clip(norm, max_norm);
             let grad = if scale == 1.0 { grad } else { grad * scale };
             self.apply(&mut params.master().shallow_clone(), &grad, learning_rate);

@@ -226,7 +226,9 @@ impl Params {
         };
         let views: Vec<_> = layout.params.iter().map(leaf).collect();
         if !views.is_empty() {
-            Tensor::stack(&views.iter().map(|v| v.sum(Kind::Float)).collect::<Vec<_>>(), 0).sum(Kind::Float).backward();
+            let sum =
+                || Tensor::stack(&views.iter().map(|v| v.sum(Kind::Float)).collect::<Vec<_>>(), 0).sum(Kind::Float);
+            tch::with_grad(|| sum().backward());
         }
         for (segment, view) in layout.params.iter().zip(&views) {
             let Part { range, grads, .. } = part(segment);

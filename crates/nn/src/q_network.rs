@@ -8,6 +8,7 @@
 
 use crate::config::{Activation, NetworkConfig};
 use crate::device;
+use crate::dispatch::Dispatch;
 use crate::encoder::Encoder;
 use crate::input::Input;
 use crate::linear::Linear;
@@ -108,7 +109,7 @@ impl QNetwork {
         let kind = config.kind(device, trunk.convolves());
         let input = Input::new(config, spec, trunk.convolves(), device, kind)?;
         let params = b.finish(device, kind);
-        let trunk = Encoder::new(trunk, input, &params);
+        let trunk = Encoder::new(trunk, input, &params, Dispatch::new(config.kernels));
         let layers = Layers { first, advantage, actions, atoms: q.atoms };
         Ok(Self { params, trunk, layers, noise: Vec::new() })
     }
@@ -142,6 +143,11 @@ impl QNetwork {
 
     fn over(&self, params: Params) -> Self {
         Self { trunk: self.trunk.over(&params), params, layers: self.layers.clone(), noise: Vec::new() }
+    }
+
+    /// What says which code computes its torso: saved with a run, so that a resumed one computes the same.
+    pub fn dispatch(&self) -> &Dispatch {
+        self.trunk.dispatch()
     }
 
     /// How many actions it values.

@@ -4,7 +4,7 @@
 use playfield_core::rng::{self, stream};
 use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::Distribution;
-use playfield_nn::config::{InitKind, Precision, TorsoKind};
+use playfield_nn::config::{InitKind, Kernels, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
 use playfield_nn::optim::{Optimizer, OptimizerConfig};
@@ -173,18 +173,21 @@ fn forward_and_backward_equal_plain_operators() {
     }
 }
 
-/// Few rows of `f32`, and any number of bf16 ones where the processor multiplies them, go through playfield's own loops: they
-/// equal the first of many rows of `f32`, which are libtorch's, forward and backward, before a step and after.
+/// playfield's own kernels, in `f32` and, where the processor multiplies it, bf16, equal libtorch's path in `f32`, forward and
+/// backward, before a step and after.
 #[test]
-fn own_loops_equal_libtorch() {
+fn own_kernels_equal_libtorch() {
     let (spec, many) = (pong(), 12);
     let obs = frames(many, &spec);
     for torso in [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small] {
         for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
-            let [mut own, mut libtorch] = [precision, Precision::Fp32]
-                .map(|p| ActorCritic::new(&network(torso, p), &spec, "cpu", &mut stream(4, "init")).unwrap());
+            let [mut own, mut libtorch] =
+                [(precision, Kernels::Own), (Precision::Fp32, Kernels::Libtorch)].map(|(p, kernels)| {
+                    let config = NetworkConfig { kernels, ..network(torso, p) };
+                    ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
+                });
             let mut optimizer = Optimizer::new(OptimizerConfig::tensorflow(), &libtorch.params);
-            for rows in 1..=if precision == Precision::Fp32 { 5 } else { many } {
+            for rows in 1..=many {
                 let pass = |net: &mut ActorCritic, n: usize| {
                     let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n);
                     let (logits, value) = (logits(policy).narrow(0, 0, rows as i64), value.narrow(0, 0, rows as i64));
@@ -208,26 +211,79 @@ fn own_loops_equal_libtorch() {
 
 /// The same of a Q-network, whose hidden layer goes along unless there are two of them.
 #[test]
-fn own_loops_of_a_q_network_equal_libtorch() {
+fn own_kernels_of_a_q_network_equal_libtorch() {
     let (spec, many, rows) = (pong(), 12, 5);
     let obs = frames(many, &spec);
     for dueling in [false, true] {
         for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
             let q = QConfig { dueling, noisy_sigma: 0.0, atoms: 1 };
-            let pass = |precision, n: usize| {
-                let config = network(TorsoKind::Nature, precision);
+            let pass = |precision, kernels, n: usize| {
+                let config = NetworkConfig { kernels, ..network(TorsoKind::Nature, precision) };
                 let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(4, "init")).unwrap();
                 let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n).narrow(0, 0, rows);
                 net.backward(&values.square().sum(Kind::Float));
                 [values, net.params.gradient()]
             };
-            let (own, libtorch) = (pass(precision, rows as usize), pass(Precision::Fp32, many));
+            let own = pass(precision, Kernels::Own, rows as usize);
+            let libtorch = pass(Precision::Fp32, Kernels::Libtorch, many);
             for (own, libtorch) in own.iter().zip(&libtorch) {
                 let off = difference(own, libtorch);
                 assert!(off < tolerance, "dueling {dueling}, {precision:?}: off by {off}");
             }
         }
     }
+}
+
+/// bf16 against libtorch *in bf16*, where both round alike but for the order of sums: each layer's gradient has the same norm
+/// within 2 % and points the same way (cosine above .999), and so do the outputs.
+#[test]
+fn own_bf16_kernels_equal_libtorch_in_bf16() {
+    let (spec, n) = (pong(), 32);
+    let obs = frames(n, &spec);
+    for torso in [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small] {
+        let pass = |kernels| {
+            let config = NetworkConfig { kernels, ..network(torso, Precision::Bf16) };
+            let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
+            let (policy, value) = net.forward(obs.as_ref(), n);
+            let logits = logits(policy);
+            net.backward(&(logits.square().sum(Kind::Float) + value.square().sum(Kind::Float)));
+            ([logits.detach(), value.detach()], net.params.named(&net.params.gradient()))
+        };
+        let ((own, own_gradient), (libtorch, libtorch_gradient)) = (pass(Kernels::Own), pass(Kernels::Libtorch));
+        for (own, libtorch) in own.iter().zip(&libtorch) {
+            assert!(difference(own, libtorch) < 0.02, "{torso:?}: off by {}", difference(own, libtorch));
+        }
+        for (name, expected) in &libtorch_gradient {
+            let [a, b] =
+                [&own_gradient[name], expected].map(|array| Tensor::from_slice(&array.values::<f32>().unwrap()));
+            let norms = [&a, &b].map(|t| t.norm().double_value(&[]));
+            let cosine = (&a * &b).sum(Kind::Float).double_value(&[]) / (norms[0] * norms[1]);
+            assert!((norms[0] / norms[1] - 1.0).abs() < 0.02, "{torso:?}, {name}: norms {norms:?}");
+            assert!(cosine > 0.999, "{torso:?}, {name}: cosine {cosine}");
+        }
+    }
+}
+
+/// The path that was measured, or restored from a checkpoint, computes: its outputs are bit for bit those of a network whose
+/// setting fixes it.
+#[test]
+fn a_restored_choice_of_kernels_is_used() {
+    let (spec, n) = (pong(), 6);
+    let obs = frames(n, &spec);
+    let net = |kernels| {
+        let config = NetworkConfig { kernels, ..network(TorsoKind::Nature, Precision::Fp32) };
+        ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
+    };
+    let say = |mut net: ActorCritic| to_vec(&logits(no_grad(|| net.forward(obs.as_ref(), n)).0));
+    let fixed = [Kernels::Own, Kernels::Libtorch].map(|kernels| say(net(kernels)));
+    for (path, expected) in ["own", "libtorch"].into_iter().zip(&fixed) {
+        let restored = net(Kernels::Auto);
+        let mut snapshot = Snapshot::default();
+        snapshot.put("network.kernels", &[(false, n, path)]);
+        restored.dispatch().load(&snapshot).unwrap();
+        assert_eq!(&say(restored), expected, "{path}");
+    }
+    assert!(fixed.contains(&say(net(Kernels::Auto))));
 }
 
 /// A loss of the policy alone has no gradient of a value network of its own, and one of the value none of the policy's.

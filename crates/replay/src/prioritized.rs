@@ -28,6 +28,9 @@ pub struct PriorityConfig {
     pub uniform_share: f64,
     /// Whose largest weight is 1.
     pub largest_weight_of: LargestOf,
+    /// Whether a batch has one draw from each of as many equal shares of the probability (the paper, section 3.3 and appendix
+    /// B.2.1), or independent draws (DQN Zoo).
+    pub stratified: bool,
 }
 
 /// What a priority is made of.
@@ -56,7 +59,7 @@ impl Default for PriorityConfig {
     /// Proportional, as in the paper and DQN Zoo.
     fn default() -> Self {
         let (by, largest_weight_of) = (By::default(), LargestOf::default());
-        Self { by, exponent: 0.6, epsilon: 1e-6, uniform_share: 1e-3, largest_weight_of }
+        Self { by, exponent: 0.6, epsilon: 1e-6, uniform_share: 1e-3, largest_weight_of, stratified: false }
     }
 }
 
@@ -146,17 +149,20 @@ impl Prioritized {
         self.mix(uniform, prioritised)
     }
 
-    /// Draws `indices.len()` transitions, with repetition, and their importance weights for `beta`.
+    /// Draws `indices.len()` transitions, with repetition, [stratified](PriorityConfig::stratified) or independently, and their
+    /// importance weights for `beta`.
     ///
     /// # Panics
     /// If none can be drawn.
     pub fn sample(&self, rng: &mut Rng, beta: f64, indices: &mut [usize], weights: &mut [f32]) {
         assert!(!self.is_empty(), "a draw from an empty replay");
-        for index in indices.iter_mut() {
+        let strata = if self.config.stratified { indices.len() } else { 1 };
+        for (k, index) in indices.iter_mut().enumerate() {
             let uniform = rng.random::<f64>() < self.config.uniform_share;
+            let position = |u: f64| ((k % strata) as f64 + u) / strata as f64;
             *index = match &self.order {
-                Order::Tree(tree) if !uniform && tree.total() > 0.0 => tree.find(rng.random::<f64>() * tree.total()),
-                Order::Ranks(ranks) if !uniform => ranks.find(rng.random()),
+                Order::Tree(tree) if !uniform && tree.total() > 0.0 => tree.find(position(rng.random()) * tree.total()),
+                Order::Ranks(ranks) if !uniform => ranks.find(position(rng.random())),
                 _ => self.items[rng.random_range(0..self.items.len())],
             };
         }

@@ -156,3 +156,41 @@ proptest! {
         }
     }
 }
+
+/// Stratified draws: the k-th of n falls into the k-th share of the probability. With 8 equal priorities and 8 draws each item is
+/// drawn once; of 4 with priorities 1 to 4 (mass 10), 10 draws are 1, 2, 3 and 4 of each.
+#[test]
+fn stratified_draws_take_one_from_each_share() {
+    for by in [By::Error, By::Rank] {
+        let exponent = if by == By::Rank { 0.0 } else { 1.0 };
+        let config = PriorityConfig {
+            by,
+            exponent,
+            epsilon: 0.0,
+            uniform_share: 0.0,
+            stratified: true,
+            ..PriorityConfig::default()
+        };
+        let mut p = Prioritized::new(config, 8).unwrap();
+        p.follow(&entered(0..8));
+        for seed in 0..20 {
+            let (mut indices, mut weights) = ([0; 8], [0.0; 8]);
+            p.sample(&mut stream(seed, "draws"), 1.0, &mut indices, &mut weights);
+            indices.sort_unstable();
+            assert_eq!(indices, [0, 1, 2, 3, 4, 5, 6, 7], "{by:?}");
+        }
+    }
+    let config = PriorityConfig {
+        exponent: 1.0,
+        epsilon: 0.0,
+        uniform_share: 0.0,
+        stratified: true,
+        ..PriorityConfig::default()
+    };
+    let mut p = Prioritized::new(config, 4).unwrap();
+    p.follow(&entered(0..4));
+    p.update(&[0, 1, 2, 3], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+    let (mut indices, mut weights) = ([0; 10], [0.0; 10]);
+    p.sample(&mut stream(1, "draws"), 1.0, &mut indices, &mut weights);
+    assert_eq!([0, 1, 2, 3].map(|item| indices.iter().filter(|i| **i == item).count()), [1, 2, 3, 4]);
+}

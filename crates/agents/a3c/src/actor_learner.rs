@@ -94,7 +94,7 @@ pub struct Update {
 #[derive(Clone)]
 pub struct Pause {
     /// Takes the answer.
-    pub standing: Sender<(usize, Result<Snapshot>)>,
+    pub standing: Sender<(usize, Snapshot)>,
     /// It goes on when the other end of this is gone.
     pub gate: Receiver<()>,
 }
@@ -170,7 +170,7 @@ pub fn run(
             learner.episodes_ended(&batch.ended());
             let before = steps.fetch_add(n as u64, Relaxed);
             let step = before + n as u64;
-            target_due |= step / config.target_every_steps > before / config.target_every_steps;
+            target_due |= config.renews_target(before, step);
             for &end in batch.episode.iter().flatten() {
                 let _ = reports.send(Report::Episode { by: i, step, end });
             }
@@ -183,6 +183,13 @@ pub fn run(
             let params = learner.params();
             *common.running.lock().unwrap_or_else(PoisonError::into_inner) = to_vec(params.running());
             let grad_norm = optim::gradient_norm(params);
+            if !grad_norm.is_finite() {
+                // The shared parameters stay as they are.
+                return Err(Error::Diverged(format!(
+                    "training diverged: the gradient's norm is {grad_norm} at update {}. Lower the learning rate",
+                    updates.load(Relaxed) + 1
+                )));
+            }
             let before = updates.fetch_add(1, Relaxed);
             let step = Step {
                 config: &config.optimizer,
@@ -196,8 +203,8 @@ pub fn run(
             });
             let lag = before - seen;
             seen = updates.load(Relaxed);
-            (losses, grad_norm, lag)
-        });
+            Ok((losses, grad_norm, lag))
+        })?;
         if target_due && config.method != Method::ActorCritic {
             let [params, ..] = shared.copy();
             common.target.renew([params, common.running()].concat());
@@ -205,15 +212,15 @@ pub fn run(
         let phases = timer.take();
         let _ = reports.send(Report::Update(i, Update { losses, grad_norm, learning_rate, lag, phases }));
     }
-    save(&*learner, &own, &mut *env, &history)
+    Ok(save(&*learner, &own, &mut *env, &history))
 }
 
-fn save(learner: &dyn Learner, own: &Statistics, env: &mut dyn VecEnv, history: &History) -> Result<Snapshot> {
+fn save(learner: &dyn Learner, own: &Statistics, env: &mut dyn VecEnv, history: &History) -> Snapshot {
     let mut snapshot = Snapshot::default();
     learner.save(&mut snapshot);
     own.save(&mut snapshot);
-    save_environments(env, history, &mut snapshot)?;
-    Ok(snapshot)
+    save_environments(env, history, &mut snapshot);
+    snapshot
 }
 
 /// The optimiser's statistics that a thread keeps for itself; empty where all share them.

@@ -30,7 +30,8 @@ pub struct Exploration {
     pub ends: Vec<f64>,
     /// … each with this probability.
     pub probabilities: Vec<f64>,
-    /// Agent steps, of all threads together, over which ε falls from 1 to there; 0: it is there from the start.
+    /// Agent steps, of all threads together, over which ε falls from 1 to there; 0: it is there from the start. The paper: four
+    /// million frames, which are a million steps.
     pub anneal_steps: u64,
     /// Instead of all that: ε lies anywhere in `[low, high]`, equally likely, and is drawn again and again; empty: not.
     pub range: Vec<f64>,
@@ -45,7 +46,7 @@ impl Default for Exploration {
         Self {
             ends: vec![0.1, 0.01, 0.5],
             probabilities: vec![0.4, 0.3, 0.3],
-            anneal_steps: 4_000_000,
+            anneal_steps: 1_000_000,
             range: vec![],
             resample_steps: 10_000,
             evaluation: 0.01,
@@ -153,7 +154,7 @@ impl Default for Config {
             value_coefficient: 0.25,
             sum_over_time: true,
             max_grad_norm: 40.0,
-            target_every_steps: 10_000,
+            target_every_steps: 10_000, // 40,000 frames
             exploration: Exploration::default(),
             sharing: Sharing::default(),
             shared_statistics: true,
@@ -184,6 +185,16 @@ impl Config {
             sum_over_time: self.sum_over_time,
             normalise_advantage: false,
         }
+    }
+
+    /// The learning rate, by agent steps of all threads together.
+    pub fn learning_rate(&self) -> Schedule {
+        Schedule::linear(self.learning_rate, 0.0, self.anneal_steps)
+    }
+
+    /// Whether Q-learning's target parameters are renewed on the way from `before` to `after` steps of all threads together.
+    pub fn renews_target(&self, before: u64, after: u64) -> bool {
+        after / self.target_every_steps > before / self.target_every_steps
     }
 
     /// The weight of the policy's entropy, by agent steps.

@@ -221,12 +221,14 @@ impl Learner for QLearner {
 
     fn save(&self, snapshot: &mut Snapshot) {
         snapshot.put("player.rng", &self.rng);
+        self.online.dispatch().save(snapshot);
         snapshot.put("exploration", &(self.explorer.drawn, self.explorer.draws));
         snapshot.put("next_actions", &self.next);
     }
 
     fn load(&mut self, snapshot: &Snapshot, restored: bool) -> Result<()> {
         self.rng = snapshot.get("player.rng")?;
+        self.online.dispatch().load(snapshot)?;
         (self.explorer.drawn, self.explorer.draws) = snapshot.get("exploration")?;
         let next: Option<Vec<i64>> = snapshot.get("next_actions")?;
         if next.iter().flatten().any(|&a| a < 0 || a as usize >= self.online.actions()) {

@@ -5,9 +5,8 @@ use crate::learner::{Learner, learner};
 use crate::q_learner::{QLearner, Target};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use playfield_core::algorithm::{parse_section, write_section};
-use playfield_core::{
-    Algorithm, Array, EnvFactory, EnvSpec, Error, Policy, Result, Run, Schedule, Settings, Snapshot, rng,
-};
+use playfield_core::resume::environment_seeds;
+use playfield_core::{Algorithm, Array, EnvFactory, EnvSpec, Error, Policy, Result, Run, Settings, Snapshot, rng};
 use playfield_hogwild::Shared;
 use playfield_nn::NetworkConfig;
 use playfield_nn::optim::Optimizer;
@@ -75,12 +74,12 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let common = Common {
         config: &config,
         factory,
-        seeds: &rng::seeds(seed, "env", settings.num_envs),
+        seeds: &environment_seeds(seed, settings.num_envs, resumed.as_ref()),
         threads,
         shared: Shared::new(config.sharing, STRIPE, &to_vec(spare.params().master()), &square, &mean),
         running: to_vec(spare.params().running()).into(),
         target: target.clone(),
-        learning_rate: Schedule::linear(config.learning_rate, 0.0, config.anneal_steps),
+        learning_rate: config.learning_rate(),
         steps: resumed.as_ref().map_or(0, |s| s.step).into(),
         goal: run.steps(),
         updates: updates.into(),
@@ -134,7 +133,10 @@ fn hear(
         match inbox.recv_timeout(TICK) {
             Ok(Report::Episode { by, step, end }) => {
                 tally.returns[by].push(end.reward);
-                run.episode(step, end)?;
+                if let Err(error) = run.episode(step, end) {
+                    failure.get_or_insert(error);
+                    common.stop.store(true, Relaxed);
+                }
             }
             Ok(Report::Update(by, update)) => tally.add(by, update),
             Ok(Report::Ended(i, Ok(standing))) => {
@@ -154,8 +156,14 @@ fn hear(
         if !run.goes_on(step) {
             common.stop.store(true, Relaxed);
         }
-        if run.log_due() && running > 0 {
-            tally.report(run, step, common.updates.load(Relaxed))?;
+        if run.log_due()
+            && running > 0
+            && failure.is_none()
+            && let Err(error) = tally.report(run, step, common.updates.load(Relaxed))
+        {
+            // What was learned is saved before anything is told.
+            failure = Some(error);
+            common.stop.store(true, Relaxed);
         }
         if run.save_due() && running == common.threads {
             let (go, gate) = bounded(0);
@@ -166,16 +174,16 @@ fn hear(
             }
             drop(standing);
             for (i, standing) in standings {
-                keeper.standing[i] = Some(standing?);
+                keeper.standing[i] = Some(standing);
             }
             run.save(keeper.snapshot(common))?;
             drop(go);
         }
     }
     let step = common.steps.load(Relaxed);
-    tally.report(run, step, common.updates.load(Relaxed))?;
-    run.save(keeper.snapshot(common))?;
-    failure.map_or(Ok(()), Err)
+    let failed = failure.map_or_else(|| tally.report(run, step, common.updates.load(Relaxed)), Err);
+    let saved = run.save(keeper.snapshot(common));
+    failed.and(saved)
 }
 
 /// What a checkpoint is made of.

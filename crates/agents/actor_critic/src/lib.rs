@@ -72,6 +72,12 @@ impl Player {
         Self { memory: net.memory(n), start: net.memory(n), net, rng }
     }
 
+    /// Every environment starts an episode now: nothing is remembered of what came before.
+    pub fn restart(&mut self) {
+        self.memory = self.net.memory(self.memory.sequences());
+        self.start = self.memory.same();
+    }
+
     /// The value of the last observation of an episode that was cut in environment `i`: to be asked before
     /// [`episodes_ended`](Policy::episodes_ended) makes the player forget that episode.
     pub fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
@@ -117,6 +123,7 @@ impl Player {
     /// Writes what goes on beside the parameters: memory and random stream. To be called between two rollouts.
     pub fn save(&self, snapshot: &mut Snapshot) {
         self.memory.save(snapshot);
+        self.net.dispatch().save(snapshot);
         snapshot.put("player.rng", &self.rng);
     }
 
@@ -127,6 +134,7 @@ impl Player {
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is missing or of another network.
     pub fn load(&mut self, snapshot: &Snapshot, with_memory: bool) -> Result<()> {
         self.rng = snapshot.get("player.rng")?;
+        self.net.dispatch().load(snapshot)?;
         if with_memory {
             self.memory.load(snapshot)?;
             self.start = self.memory.same();

@@ -16,7 +16,7 @@ pub struct Actor {
     values: Values,
     noisy: bool,
     actions: usize,
-    /// ε when it plays without training.
+    /// ε of an evaluation; noisy networks have none.
     evaluation: f64,
     rng: Rng,
 }
@@ -25,7 +25,8 @@ impl Actor {
     /// An actor that plays by what `learner` has learnt so far.
     pub fn new(learner: &Learner, rng: Rng) -> Self {
         let config = learner.config();
-        let (noisy, evaluation) = (config.noisy_sigma > 0.0, config.exploration_evaluation);
+        let noisy = config.noisy_sigma > 0.0;
+        let evaluation = if noisy { 0.0 } else { config.exploration_evaluation };
         let (network, actions) = (learner.online().duplicate(), learner.online().actions());
         Self { network, values: learner.values(), noisy, actions, evaluation, rng }
     }

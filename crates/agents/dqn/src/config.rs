@@ -54,15 +54,17 @@ pub struct Config {
     pub priority: PriorityConfig,
     /// β of the importance weights at the start; it rises linearly to 1.
     pub beta_start: f64,
-    /// Steps over which β rises; 0: the whole run.
+    /// Steps over which β rises; 0: to the end of the run.
     pub beta_steps: u64,
+    /// Whether ε and β begin to move when learning starts (DeepMind's code, DQN Zoo), or at step 0 (Stable-Baselines3).
+    pub anneal_from_learning_starts: bool,
     /// ε at the start: the share of random actions.
     pub exploration_start: f64,
     /// ε at the end.
     pub exploration_end: f64,
     /// Steps over which ε falls linearly.
     pub exploration_steps: u64,
-    /// ε when a trained agent plays without `--deterministic`.
+    /// ε when a trained agent is evaluated without `--deterministic`; noisy networks then explore by their noise alone.
     pub exploration_evaluation: f64,
     /// What a temporal-difference error costs.
     pub loss: Loss,
@@ -133,6 +135,7 @@ impl Default for Config {
             priority: PriorityConfig::default(),
             beta_start: 0.4,
             beta_steps: 0,
+            anneal_from_learning_starts: true,
             exploration_start: 1.0,
             exploration_end: 0.1,
             exploration_steps: 1_000_000,

@@ -21,7 +21,7 @@ pub struct Learner {
     /// Parts of a batch are worked on by threads of their own. The networks of all share their parameters.
     shards: Vec<Shard>,
     /// Where the last shard is worked on, if a [`Helper`] does that.
-    lent: Option<(Sender<Shard>, Receiver<Shard>)>,
+    lent: Option<(Sender<Option<Shard>>, Receiver<Shard>)>,
     optimizer: Optimizer,
     /// Of noisy layers.
     rng: Rng,
@@ -61,14 +61,15 @@ impl BatchNoise {
 /// Works on one part of every batch, on a thread that would wait otherwise.
 #[derive(Debug)]
 pub struct Helper {
-    jobs: Receiver<Shard>,
+    /// One for each update; nothing for one that is not made.
+    jobs: Receiver<Option<Shard>>,
     done: Sender<Shard>,
 }
 
 impl Helper {
     /// Takes part in `updates` updates, and returns when its share in them is done, or the learner gone.
     pub fn help(&self, updates: u64) {
-        for mut shard in self.jobs.iter().take(updates as usize) {
+        for mut shard in self.jobs.iter().take(updates as usize).flatten() {
             shard.work();
             if self.done.send(shard).is_err() {
                 return;
@@ -107,8 +108,15 @@ pub struct Losses {
     pub q_mean: f64,
     /// Each transition's error: δ, or the loss of a distribution. Priorities are made of their sizes.
     pub errors: Vec<f32>,
-    /// The gradient's global norm before clipping.
+    /// The gradient's global norm before clipping; NaN where the loss was not finite and no step was made.
     pub grad_norm: f64,
+}
+
+impl Losses {
+    /// Whether the update was made: neither loss nor gradient was infinite or NaN.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.grad_norm.is_finite()
+    }
 }
 
 impl Learner {
@@ -165,7 +173,7 @@ impl Learner {
         })
     }
 
-    /// Learns from a batch of transitions, each weighted (1 where they were drawn uniformly). `fill` is asked for some rows of
+    /// Learns from a batch of transitions, if its loss and gradient are [finite](Losses::is_finite), each weighted (1 where they were drawn uniformly). `fill` is asked for some rows of
     /// the batch at a time.
     ///
     /// # Panics
@@ -180,7 +188,7 @@ impl Learner {
             fill(shard.rows.clone(), &mut shard.batch, &mut shard.weights);
             shard.noise = noise.clone();
             if let (None, Some((to_helper, _))) = (&away, &lent) {
-                away = shards.pop().map(|shard| to_helper.send(shard).expect("a helper that is there"));
+                away = shards.pop().map(|shard| to_helper.send(Some(shard)).expect("a helper that is there"));
             }
         }
         thread::scope(|scope| {
@@ -192,9 +200,13 @@ impl Learner {
             shards.push(from_helper.recv().expect("a helper that is there"));
         }
         let (first, others) = shards.split_first_mut().expect("one at least");
+        let losses_finite = others.iter().all(|s| s.losses.loss.is_finite());
         let others: Vec<_> = others.iter().map(|s| &s.online.params).collect();
         let (rate, clip) = (config.learning_rate, config.max_grad_norm);
-        let grad_norm = optimizer.step_with(&mut first.online.params, &others, rate, clip);
+        // A clipped loss has a finite gradient even where it is NaN itself.
+        let finite = first.losses.loss.is_finite() && losses_finite;
+        let grad_norm =
+            if finite { optimizer.step_with(&mut first.online.params, &others, rate, clip) } else { f64::NAN };
         let all = || self.shards.iter().map(|s| &s.losses);
         Losses {
             loss: all().map(|p| p.loss).sum(),
@@ -204,10 +216,18 @@ impl Learner {
         }
     }
 
-    /// Moves the target network to the online one, all the way or by the configured rate.
-    pub fn update_target(&mut self) {
+    /// An update that was announced is not made.
+    pub fn skip_update(&self) {
+        if let Some((to_helper, _)) = &self.lent {
+            // A helper that is gone waits for nothing.
+            let _ = to_helper.send(None);
+        }
+    }
+
+    /// Moves the target network the share `rate` of its way to the online one; 1 copies.
+    pub fn update_target(&mut self, rate: f64) {
         let Shard { online, target, .. } = &mut self.shards[0];
-        target.params.approach(&online.params, self.config.target_rate);
+        target.params.approach(&online.params, rate);
     }
 
     /// Updates so far.
@@ -219,6 +239,7 @@ impl Learner {
     pub fn save_all(&self, snapshot: &mut Snapshot) {
         let Shard { online, target, .. } = &self.shards[0];
         online.params.save(snapshot);
+        online.dispatch().save(snapshot);
         snapshot
             .arrays
             .extend(target.params.state().into_iter().map(|(name, array)| (format!("target.{name}"), array)));
@@ -236,6 +257,7 @@ impl Learner {
         let state = arrays.filter_map(|(k, v)| Some((k.strip_prefix("target.")?.to_string(), v.clone()))).collect();
         let Shard { online, target, .. } = &mut self.shards[0];
         target.params.load_state(&state)?;
+        online.dispatch().load(snapshot)?;
         self.optimizer.load(&online.params, snapshot)?;
         self.rng = snapshot.get("dqn.rng")?;
         Ok(())

@@ -16,6 +16,7 @@
 //! Read [`train`](mod@train) top to bottom for the loop, [`learner`] for the update, [`round`] for how the two overlap.
 
 pub mod actor;
+pub mod clock;
 mod config;
 pub mod learner;
 pub mod replay;

@@ -16,10 +16,11 @@
 //! What goes from one to the other is owned by one of them at a time, so there is nothing to lock, and the same seed gives
 //! the same run however fast either side is. Two rounds are under way when they overlap, each with its buffers.
 
+use crate::clock::Due;
 use crate::learner::{Helper, Learner, Losses};
 use crate::replay::Replay;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use playfield_core::{Actions, EnvSpec, Result, StepBatch};
+use playfield_core::{Actions, EnvSpec, Error, Result, StepBatch};
 use playfield_nn::QNetwork;
 use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
@@ -30,12 +31,8 @@ use std::time::{Duration, Instant};
 pub struct Round {
     /// The steps played, each of all environments.
     pub steps: Vec<Played>,
-    /// Updates that are due for them.
-    pub updates: u64,
-    /// β of their importance weights.
-    pub beta: f64,
-    /// Whether the target network moves after them.
-    pub move_target: bool,
+    /// What is due for them, in order.
+    pub due: Vec<Due>,
     /// Room for the weights that it ends with: what the actor plays by next.
     pub network: QNetwork,
     /// How many updates those weights have seen.
@@ -72,9 +69,7 @@ impl Learning {
         let played = Played { actions: Actions::zeros(&spec.actions, n), batch: StepBatch::new(spec, n) };
         Round {
             steps: vec![played; steps],
-            updates: 0,
-            beta: 1.0,
-            move_target: false,
+            due: Vec::new(),
             network: self.learner.online().duplicate(),
             version: self.learner.updates(),
             losses: None,
@@ -83,23 +78,44 @@ impl Learning {
         }
     }
 
-    /// Remembers what was played, and learns what is due.
+    /// Stores what was played, then makes the updates and target moves that are due. No update is made before a transition can
+    /// be sampled.
     fn work(&mut self, round: &mut Round) -> Result<()> {
         round.steps.iter().for_each(|s| self.replay.push(&s.actions, &s.batch));
-        let start = Instant::now();
-        for _ in 0..round.updates {
-            round.losses = Some(self.replay.learn(&mut self.learner, round.beta)?);
+        let (start, before) = (Instant::now(), self.learner.updates());
+        for due in &round.due {
+            match *due {
+                Due::Update { .. } if self.replay.is_empty() => self.learner.skip_update(),
+                Due::Update { beta } => {
+                    let losses = self.replay.learn(&mut self.learner, beta)?;
+                    if !losses.is_finite() {
+                        return Err(Error::Diverged(format!(
+                            "training diverged: the loss is {} and the gradient's norm {} at update {}. Lower the learning rate",
+                            losses.loss,
+                            losses.grad_norm,
+                            self.learner.updates()
+                        )));
+                    }
+                    round.losses = Some(losses);
+                }
+                Due::MoveTarget { rate } => self.learner.update_target(rate),
+            }
         }
-        round.learn_time = (round.updates > 0).then(|| start.elapsed() / round.updates as u32);
-        if round.move_target {
-            self.learner.update_target();
-        }
+        let made = self.learner.updates() - before;
+        round.learn_time = (made > 0).then(|| start.elapsed() / made as u32);
         if round.version != self.learner.updates() {
             round.network.follow(self.learner.online());
             round.version = self.learner.updates();
         }
         round.replay_len = self.replay.len();
         Ok(())
+    }
+}
+
+impl Round {
+    /// How many updates are due.
+    pub fn updates(&self) -> u64 {
+        self.due.iter().filter(|due| matches!(due, Due::Update { .. })).count() as u64
     }
 }
 
@@ -164,7 +180,7 @@ impl Partner {
             Self::Here(learning) => learning.work(&mut round).map(|()| round),
             Self::There(worker) => {
                 worker.help();
-                worker.under_way = round.updates;
+                worker.under_way = round.updates();
                 // Where the learner has failed, the reason waits among the rounds.
                 let _ = worker.send(Message::Work(Box::new(round)));
                 match worker.rounds.recv() {

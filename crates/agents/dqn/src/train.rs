@@ -1,13 +1,14 @@
 use crate::actor::Actor;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::learner::Learner;
 use crate::replay::Replay;
-use crate::round::{Learning, Partner, Round};
+use crate::round::{Learning, Partner, Played, Round};
 use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::metrics::PhaseTimer;
-use playfield_core::resume::{restore_environments, save_environments};
+use playfield_core::resume::{environment_seeds, restore_environments, save_environments};
 use playfield_core::{
-    Algorithm, EnvFactory, EnvSpec, History, Policy, Result, Run, Schedule, Settings, Snapshot, StepBatch, VecEnv, rng,
+    Algorithm, EnvFactory, EnvSpec, Error, History, Policy, Result, Run, Settings, Snapshot, StepBatch, VecEnv, rng,
 };
 use playfield_nn::NetworkConfig;
 use std::mem::swap;
@@ -30,18 +31,21 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let (spec, n, seed) = (factory.spec(), settings.num_envs, run.seed());
     // Each operation on one thread: the learner shares a batch out among threads instead.
     tch::set_num_threads(1);
-    let epsilon = Schedule::linear(config.exploration_start, config.exploration_end, config.exploration_steps);
-    let beta_steps = if config.beta_steps == 0 { run.steps() } else { config.beta_steps };
-    let beta = Schedule::linear(config.beta_start, 1.0, beta_steps);
+    let clock = Clock::new(&config, run.steps());
 
     run.say(&Replay::size(&config, spec));
+    if config.learning_starts >= run.steps() {
+        let (starts, steps) = (config.learning_starts, run.steps());
+        run.say(&format!("warning: nothing is learned: dqn.learning_starts = {starts}, and the run has {steps} steps"));
+    }
     let replay = Replay::new(&config, spec, n, seed, run.checkpoint_dir())?;
     let learner = Learner::new(config.clone(), &network, spec, &settings.device, seed)?;
     let mut learning = Learning { learner, replay };
-    let mut env = factory.vec(&rng::seeds(seed, "env", n))?;
+    let resumed = run.take_resume();
+    let mut env = factory.vec(&environment_seeds(seed, n, resumed.as_ref()))?;
     let mut history = History::new(spec, n);
     let (mut step, rng) = (0, rng::stream(seed, "dqn/actions"));
-    let mut actor = match run.take_resume() {
+    let mut actor = match resumed {
         None => {
             start(&mut *env, &mut history, &mut learning.replay)?;
             Actor::new(&learning.learner, rng)
@@ -59,7 +63,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         }
     };
     let round_steps = (config.update_every_steps as usize / n).max(1);
-    let mut round = learning.round(spec, n, round_steps);
+    let round = learning.round(spec, n, round_steps);
     let mut version = round.version;
     let mut partner = match config.overlap {
         false => Partner::here(learning),
@@ -69,49 +73,52 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         }
     };
     let mut timer = PhaseTimer::default();
+    let mut between = Some(round);
 
-    while run.goes_on(step) {
-        let (before, exploration) = (step, if config.noisy_sigma > 0.0 { 0.0 } else { epsilon.at(step) });
-        for played in &mut round.steps {
-            timer.time("time/phase_act_ms", || {
-                actor.explore(history.observations(), exploration, &mut played.actions);
+    let trained = (|| {
+        while run.goes_on(step) {
+            let mut round = between.take().expect("one round is on this side");
+            let (before, mut played) = (step, 0);
+            let acted = round.steps.iter_mut().try_for_each(|Played { actions, batch }| {
+                let epsilon = clock.epsilon(step);
+                timer.time("time/phase_act_ms", || actor.explore(history.observations(), epsilon, actions));
+                timer.time("time/phase_env_ms", || env.step(actions, batch))?;
+                history.push(batch);
+                (step, played) = (step + n as u64, played + 1);
+                batch.episode.iter().flatten().try_for_each(|end| run.episode(step, *end))
             });
-            timer.time("time/phase_env_ms", || env.step(&played.actions, &mut played.batch))?;
-            history.push(&played.batch);
-            step += n as u64;
-            for end in played.batch.episode.iter().flatten() {
-                run.episode(step, *end)?;
+            // What was played before a failure is stored, too.
+            round.steps.truncate(played);
+            round.due = if acted.is_ok() { clock.due(before, step) } else { Vec::new() };
+            let due = round.updates();
+            let mut round = partner.exchange(round)?;
+            acted?;
+            swap(&mut actor.network, &mut round.network);
+            swap(&mut version, &mut round.version);
+            timer.add("time/phase_learn_ms", round.learn_time);
+            let round = between.insert(round);
+
+            if run.log_due() || !run.goes_on(step) {
+                let mut row = report(round, version, if config.overlap { due } else { 0 });
+                row.push(("rollout/exploration_rate", clock.epsilon(step)));
+                row.extend(config.prioritized.then(|| ("train/per_beta", clock.beta(step))));
+                row.extend(timer.take());
+                run.log(step, &row)?;
+            }
+            if run.save_due() {
+                save(run, step, &mut partner, &actor, &mut *env, &history)?;
             }
         }
-        let learns = step >= config.learning_starts;
-        round.updates =
-            if learns { multiples(before, step, config.update_every_steps) * config.updates_per_round } else { 0 };
-        round.move_target = learns && multiples(before, step, config.target_every_steps) > 0;
-        round.beta = beta.at(step);
-        let due = round.updates;
-        round = partner.exchange(round)?;
-        swap(&mut actor.network, &mut round.network);
-        swap(&mut version, &mut round.version);
-        timer.add("time/phase_learn_ms", round.learn_time);
-
-        if run.log_due() || !run.goes_on(step) {
-            let mut row = report(&round, version, if config.overlap { due } else { 0 });
-            row.push(("rollout/exploration_rate", exploration));
-            row.extend(config.prioritized.then(|| ("train/per_beta", beta.at(step))));
-            row.extend(timer.take());
-            run.log(step, &row)?;
-        }
-        if run.save_due() {
-            save(run, step, &mut partner, &actor, &mut *env, &history)?;
-        }
+        Ok(())
+    })();
+    // Whatever else ended the training, what was learned is saved; parameters that diverged are not.
+    if !matches!(trained, Err(Error::Diverged(_))) {
+        let saved = save(run, step, &mut partner, &actor, &mut *env, &history);
+        trained.and(saved)?;
+    } else {
+        trained?;
     }
-    save(run, step, &mut partner, &actor, &mut *env, &history)?;
     Ok(Box::new(actor))
-}
-
-/// How many multiples of `every` lie in (`before`, `after`].
-fn multiples(before: u64, after: u64, every: u64) -> u64 {
-    after / every - before / every
 }
 
 /// Every environment starts an episode.
@@ -156,7 +163,7 @@ fn save(
         learning.replay.save(&mut snapshot).map(|()| snapshot)
     })?;
     actor.save(&mut snapshot);
-    save_environments(env, history, &mut snapshot)?;
+    save_environments(env, history, &mut snapshot);
     run.save(snapshot)?;
     partner.with(|learning| learning.replay.saved())
 }

@@ -156,8 +156,8 @@ fn a_batch_shared_among_threads_is_the_same_batch() {
                 close(what, b, a);
             }
             a.errors.iter().zip(&b.errors).for_each(|(a, b)| close("error", f64::from(*b), f64::from(*a)));
-            whole.update_target();
-            shared.update_target();
+            whole.update_target(1.0);
+            shared.update_target(1.0);
         }
         let [a, b] = [&whole, &shared].map(|learner| {
             let mut snapshot = Snapshot::default();
@@ -196,11 +196,6 @@ fn the_target_network_moves_when_told() {
         let mut snapshot = Snapshot::default();
         learner.save_all(&mut snapshot);
         let before = snapshot.arrays["target.q.out.weight"].values::<f32>().unwrap();
-        learner = {
-            let mut moved = self::learner(Config { target_rate: rate, ..config(case) }, 1);
-            moved.load_all(&snapshot).unwrap();
-            moved
-        };
         update(&mut learner, case);
         let read = |learner: &Learner| {
             let mut snapshot = Snapshot::default();
@@ -209,7 +204,7 @@ fn the_target_network_moves_when_told() {
             (snapshot.arrays["target.q.out.weight"].values::<f32>().unwrap(), online)
         };
         assert_eq!(read(&learner).0, before);
-        learner.update_target();
+        learner.update_target(rate);
         let (after, online) = read(&learner);
         for ((after, before), online) in after.iter().zip(&before).zip(&online) {
             assert!((after - (before + expected * (online - before))).abs() < 1e-6);
@@ -233,6 +228,87 @@ fn exploration_has_the_stated_share() {
         let Actions::Discrete(chosen) = &actions else { unreachable!() };
         let share = chosen.iter().filter(|a| **a == greedy[0]).count() as f64 / n as f64;
         assert!((share - expected).abs() < 0.012, "ε = {epsilon}: {share}");
+    }
+}
+
+/// ε of an evaluation is `exploration_evaluation`, whatever training's is.
+#[test]
+fn evaluation_explores_by_its_own_epsilon() {
+    let case = &cases()[0];
+    let n = 30_000;
+    let obs = Obs::F32([0.4, -0.9].repeat(n));
+    for (epsilon, expected) in [(0.05, 1.0 - 0.05 * 2.0 / 3.0), (0.3, 0.8), (0.0, 1.0)] {
+        let config = Config { exploration_evaluation: epsilon, ..config(case) };
+        let mut actor = Actor::new(&learner(config, 1), stream(1, "actions"));
+        let choose = |actor: &mut Actor, mode| {
+            let mut actions = Actions::Discrete(vec![0; n]);
+            actor.act(&obs, mode, &mut actions).unwrap();
+            let Actions::Discrete(actions) = actions else { unreachable!() };
+            actions
+        };
+        let greedy = choose(&mut actor, Mode::Greedy)[0];
+        let share = choose(&mut actor, Mode::Sample).iter().filter(|a| **a == greedy).count() as f64 / n as f64;
+        assert!((share - expected).abs() < 0.006, "ε = {epsilon}: {share}");
+    }
+}
+
+/// A noisy network's actor takes a new sample of the noise for each step, and evaluation has no ε beside it.
+#[test]
+fn a_noisy_actor_explores_by_new_noise_at_each_step() {
+    let case = &cases()[6];
+    let config = Config { noisy_sigma: 20.0, exploration_evaluation: 0.5, ..config(case) };
+    let mut actor = Actor::new(&learner(config, 4), stream(1, "actions"));
+    let obs = Obs::F32([0.4, -0.9].repeat(50));
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let mut actions = Actions::Discrete(vec![0; 50]);
+        actor.act(&obs, Mode::Sample, &mut actions).unwrap();
+        let Actions::Discrete(actions) = actions else { unreachable!() };
+        assert!(actions.iter().all(|a| *a == actions[0]), "one sample for the batch, and no ε");
+        seen.insert(actions[0]);
+    }
+    assert_eq!(seen.len(), 3, "40 samples choose every action");
+}
+
+/// Noise is of the batch: shared out among threads an update is the same but for rounding. It is new for each update, and without
+/// an update between them two have different losses.
+#[test]
+fn noise_is_of_the_batch_and_new_for_each_update() {
+    for case in &cases() {
+        let noisy = |threads| Config { noisy_sigma: 0.5, threads, learning_rate: 0.0, ..config(case) };
+        let (mut whole, mut shared) = (learner(noisy(1), 4), learner(noisy(3), 4));
+        let mut last = f64::INFINITY;
+        for _ in 0..3 {
+            let (a, b) = (update(&mut whole, case), update(&mut shared, case));
+            close(&case.name, b.loss, a.loss);
+            close(&case.name, b.grad_norm, a.grad_norm);
+            a.errors.iter().zip(&b.errors).for_each(|(a, b)| close(&case.name, f64::from(*b), f64::from(*a)));
+            assert!((a.loss - last).abs() > 1e-6, "{}: the same noise again", case.name);
+            last = a.loss;
+        }
+    }
+}
+
+/// A loss or gradient that is not finite changes nothing: not even where the loss is clipped, whose gradient is finite at NaN.
+#[test]
+fn a_loss_that_is_not_finite_leaves_the_parameters() {
+    for case in &cases() {
+        let mut learner = golden(case);
+        update(&mut learner, case);
+        let save = |learner: &Learner| {
+            let mut snapshot = Snapshot::default();
+            learner.save_all(&mut snapshot);
+            (snapshot.params, snapshot.arrays)
+        };
+        let before = save(&learner);
+        let all = batch(case);
+        let losses = learner.update(|rows, part, weights| {
+            part.s_tm1.as_mut().copy_from(all.s_tm1.slice(rows.start * 2, rows.len() * 2));
+            part.r_t.fill(f32::NAN);
+            weights.fill(1.0);
+        });
+        assert!(!losses.is_finite(), "{}", case.name);
+        assert_eq!(save(&learner), before, "{}", case.name);
     }
 }
 

@@ -1,6 +1,6 @@
 use playfield_actor_critic::Objective;
-use playfield_core::Result;
 use playfield_core::algorithm::{check_counts, check_shares, check_sizes, parse_section_over};
+use playfield_core::{Result, Schedule};
 use playfield_nn::optim::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,21 @@ impl Config {
             sum_over_time: self.sum_over_time,
             normalise_advantage: self.normalise_advantage,
         }
+    }
+
+    /// The learning rate, by agent steps, in a run of `steps`.
+    pub fn learning_rate(&self, steps: u64) -> Schedule {
+        Schedule::linear(self.learning_rate, self.learning_rate * self.learning_rate_floor, self.horizon(steps))
+    }
+
+    /// The weight of the policy's entropy, by agent steps, in a run of `steps`.
+    pub fn entropy(&self, steps: u64) -> Schedule {
+        let start = self.entropy_coefficient;
+        Schedule::linear(start, start * self.entropy_floor, self.horizon(steps))
+    }
+
+    fn horizon(&self, steps: u64) -> u64 {
+        if self.anneal_steps == 0 { steps } else { self.anneal_steps }
     }
 
     /// How many threads share the rows of a batch.

@@ -2,10 +2,10 @@ use crate::Config;
 use crate::learner::{Learner, Losses};
 use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::metrics::PhaseTimer;
-use playfield_core::resume::{restore_environments, save_environments};
+use playfield_core::resume::{environment_seeds, restore_environments, save_environments};
 use playfield_core::{
-    Actions, Algorithm, EnvFactory, EnvSpec, History, Mode, Policy, Result, Rollout, Run, Schedule, Settings, Snapshot,
-    StepBatch, VecEnv, rng,
+    Actions, Algorithm, EnvFactory, EnvSpec, Error, History, Mode, Policy, Result, Rollout, Run, Settings, Snapshot,
+    StepBatch, VecEnv,
 };
 use playfield_nn::NetworkConfig;
 
@@ -27,20 +27,17 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let (spec, n) = (factory.spec(), settings.num_envs);
     // Each operation on one thread: the network shares the rows of a batch out among threads instead.
     tch::set_num_threads(1);
-    let horizon = if config.anneal_steps == 0 { run.steps() } else { config.anneal_steps };
-    let floor = config.learning_rate * config.learning_rate_floor;
-    let learning_rate = Schedule::linear(config.learning_rate, floor, horizon);
-    let entropy = config.entropy_coefficient;
-    let entropy = Schedule::linear(entropy, entropy * config.entropy_floor, horizon);
+    let (learning_rate, entropy) = (config.learning_rate(run.steps()), config.entropy(run.steps()));
 
-    let mut env = factory.vec(&rng::seeds(run.seed(), "env", n))?;
+    let resumed = run.take_resume();
+    let mut env = factory.vec(&environment_seeds(run.seed(), n, resumed.as_ref()))?;
     let mut learner = Learner::new(&config, &network, spec, n, &settings.device, run.seed())?;
     let mut batch = StepBatch::new(spec, n);
     let mut history = History::new(spec, n);
     let mut actions = Actions::zeros(&spec.actions, n);
     let mut rollout = Rollout::new(spec, n, config.t_max, config.gamma);
     let (mut step, mut restored) = (0, false);
-    if let Some(snapshot) = run.take_resume() {
+    if let Some(snapshot) = resumed {
         step = snapshot.step;
         learner.load_all(&snapshot)?;
         restored = restore_environments(&mut *env, &mut history, &snapshot)?;
@@ -52,36 +49,52 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     }
     let mut timer = PhaseTimer::default();
 
-    while run.goes_on(step) {
-        learner.set_entropy_coefficient(entropy.at(step));
-        rollout.clear();
-        while !rollout.is_full() {
+    let trained = (|| {
+        while run.goes_on(step) {
+            learner.set_entropy_coefficient(entropy.at(step));
+            rollout.clear();
+            while !rollout.is_full() {
+                rollout.observe(&history);
+                let player = &mut learner.player;
+                timer.time("time/phase_act_ms", || player.act(history.observations(), Mode::Sample, &mut actions))?;
+                timer.time("time/phase_env_ms", || env.step(&actions, &mut batch))?;
+                history.push(&batch);
+                rollout.outcome(&actions, &batch, |i| player.final_value(history.final_observation(i), i));
+                player.episodes_ended(&batch.ended());
+                step += n as u64;
+                for end in batch.episode.iter().flatten() {
+                    run.episode(step, *end)?;
+                }
+            }
             rollout.observe(&history);
-            let player = &mut learner.player;
-            timer.time("time/phase_act_ms", || player.act(history.observations(), Mode::Sample, &mut actions))?;
-            timer.time("time/phase_env_ms", || env.step(&actions, &mut batch))?;
-            history.push(&batch);
-            rollout.outcome(&actions, &batch, |i| player.final_value(history.final_observation(i), i));
-            player.episodes_ended(&batch.ended());
-            step += n as u64;
-            for end in batch.episode.iter().flatten() {
-                run.episode(step, *end)?;
+            let rate = learning_rate.at(step);
+            let (losses, grad_norm) = timer.time("time/phase_learn_ms", || learner.update(&rollout, rate));
+            if !grad_norm.is_finite() {
+                return Err(Error::Diverged(format!(
+                    "training diverged: the gradient's norm is {grad_norm} at update {}. Lower the learning rate",
+                    learner.updates()
+                )));
+            }
+
+            if run.log_due() || !run.goes_on(step) {
+                let mut row = report(&losses, grad_norm, rate, learner.updates());
+                row.extend(timer.take());
+                run.log(step, &row)?;
+            }
+            if run.save_due() {
+                run.save(snapshot(step, &mut *env, &learner, &history))?;
             }
         }
-        rollout.observe(&history);
-        let rate = learning_rate.at(step);
-        let (losses, grad_norm) = timer.time("time/phase_learn_ms", || learner.update(&rollout, rate));
-
-        if run.log_due() || !run.goes_on(step) {
-            let mut row = report(&losses, grad_norm, rate, learner.updates());
-            row.extend(timer.take());
-            run.log(step, &row)?;
-        }
-        if run.save_due() {
-            run.save(snapshot(step, &mut *env, &learner, &history)?)?;
-        }
+        Ok(())
+    })();
+    // Whatever else ended the training, what was learned is saved; parameters that diverged are not.
+    if !matches!(trained, Err(Error::Diverged(_))) {
+        let saved = run.save(snapshot(step, &mut *env, &learner, &history));
+        trained.and(saved)?;
+    } else {
+        trained?;
     }
-    run.save(snapshot(step, &mut *env, &learner, &history)?)?;
+    learner.player.restart();
     Ok(Box::new(learner.player))
 }
 
@@ -95,11 +108,11 @@ fn report(losses: &Losses, grad_norm: f64, learning_rate: f64, updates: u64) -> 
     row
 }
 
-fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &History) -> Result<Snapshot> {
+fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &History) -> Snapshot {
     let mut snapshot = Snapshot { step, ..Snapshot::default() };
     learner.save_all(&mut snapshot);
-    save_environments(env, history, &mut snapshot)?;
-    Ok(snapshot)
+    save_environments(env, history, &mut snapshot);
+    snapshot
 }
 
 fn load(settings: &Settings, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {

@@ -17,9 +17,6 @@ pub(super) trait Arithmetic: Number + Default + Debug + Send + 'static {
     /// Whether a layer can be computed so.
     fn fits(kernel: &Kernel) -> bool;
 
-    /// See [`Direct::pays`](super::Direct::pays).
-    fn pays(n: usize, recording: bool) -> bool;
-
     /// A frame as numbers: `(pixel − mean) · factor`.
     fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]);
 
@@ -80,11 +77,6 @@ impl Arithmetic for f32 {
     fn fits(kernel: &Kernel) -> bool {
         let wide = width() != Width::Other || !cfg!(target_arch = "x86_64");
         wide && kernel.run.is_multiple_of(kernels::LANES) && kernel.outputs.is_multiple_of(4)
-    }
-
-    /// `cargo bench -p playfield-nn --bench torso`: with more rows libtorch makes up for what it costs to call it.
-    fn pays(n: usize, recording: bool) -> bool {
-        n <= if recording { 5 } else { 2 }
     }
 
     fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
@@ -157,10 +149,6 @@ impl Arithmetic for Bf16 {
     fn fits(kernel: &Kernel) -> bool {
         let run = if kernel.runs > 1 { dots::LANES } else { 2 };
         dots::supported() && kernel.run.is_multiple_of(run) && kernel.outputs.is_multiple_of(8)
-    }
-
-    fn pays(_: usize, _: bool) -> bool {
-        true
     }
 
     fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {

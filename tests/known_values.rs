@@ -1,0 +1,205 @@
+//! Every algorithm finds the values that are known: on a chain of five states that needs bootstrapping, n-step returns and a
+//! target network.
+//!
+//! ```text
+//! left (stays at 0) ←  0 ─ 1 ─ 2 ─ 3 ─ 4  → right: reward 1, the end
+//! ```
+//!
+//! Episodes start anywhere and are truncated after eight steps. With γ = .9: Q*(s, right) = .9⁴⁻ˢ, Q*(s, left) = .9 · V*(s − 1).
+
+use playfield::core::env::source;
+use playfield::core::{Action, Algorithm};
+use playfield::core::{
+    ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, Obs, ObsMut, Policy, Result, Run, Settings, Step, rng,
+};
+use playfield::wrappers::Factory;
+use rand::{RngExt as _, SeedableRng as _};
+use std::sync::Arc;
+
+const STATES: usize = 5;
+const GAMMA: f64 = 0.9;
+
+struct Chain {
+    spec: EnvSpec,
+    state: usize,
+    rng: rng::Rng,
+}
+
+impl Chain {
+    fn new() -> Self {
+        let actions = ActionSpace::Discrete { n: 2 };
+        let spec = EnvSpec {
+            id: "Chain".into(),
+            shape: vec![STATES],
+            dtype: Dtype::F32,
+            history: 1,
+            actions,
+            action_names: vec![],
+        };
+        Self { spec, state: 0, rng: rng::stream(0, "chain") }
+    }
+
+    fn observe(&self, mut obs: ObsMut<'_>) {
+        obs.f32().fill(0.0);
+        if let Some(cell) = obs.f32().get_mut(self.state) {
+            *cell = 1.0;
+        }
+    }
+}
+
+impl Env for Chain {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        if let Some(seed) = seed {
+            self.rng = rng::Rng::seed_from_u64(seed);
+        }
+        self.state = self.rng.random_range(0..STATES);
+        self.observe(obs);
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let Action::Discrete(action) = action else { return Err(Error::config("discrete actions")) };
+        let ends = action == 1 && self.state == STATES - 1;
+        self.state = if action == 1 { self.state + 1 } else { self.state.saturating_sub(1) };
+        self.observe(obs);
+        Ok(Step { reward: if ends { 1.0 } else { 0.0 }, terminated: ends, ..Step::default() })
+    }
+}
+
+/// V*(s).
+fn value(state: usize) -> f64 {
+    GAMMA.powi((STATES - 1 - state) as i32)
+}
+
+/// Q*(s, ·), state by state.
+fn optimal() -> Vec<[f64; 2]> {
+    (0..STATES).map(|s| [GAMMA * value(s.saturating_sub(1)), value(s)]).collect()
+}
+
+/// Sections one over the other: a later one has the last word.
+fn table(sections: &[&str]) -> toml::Table {
+    sections.iter().flat_map(|text| text.parse::<toml::Table>().unwrap()).collect()
+}
+
+/// What `algorithm` has learned after `steps` steps: the network's outputs for each state and its values.
+fn learned(algorithm: &Algorithm, steps: u64, section: &[&str], seed: u64) -> (Vec<f32>, Vec<f32>) {
+    let env = EnvConfig { id: "Chain".into(), num_envs: 4, threads: 1, max_episode_steps: 8, ..EnvConfig::default() };
+    let factory = Factory::new(Arc::new(source(|_| Ok(Chain::new()))), env).unwrap();
+    let settings = Settings {
+        num_envs: 4,
+        device: "cpu".into(),
+        network: table(&["hidden = [32]"]),
+        section: table(&[&["threads = 1\ngamma = 0.9"], section].concat()),
+    };
+    let mut policy = (algorithm.train)(&settings, &factory, &mut Run::new(seed, steps)).unwrap();
+    outputs(&mut *policy)
+}
+
+fn outputs(policy: &mut dyn Policy) -> (Vec<f32>, Vec<f32>) {
+    let states: Vec<f32> = (0..STATES).flat_map(|s| (0..STATES).map(move |i| if i == s { 1.0 } else { 0.0 })).collect();
+    let outputs = policy.outputs(&Obs::F32(states), STATES).unwrap();
+    (outputs.preferences, outputs.values)
+}
+
+/// The largest distance of `q` from Q*.
+fn off(q: &[f32]) -> f64 {
+    let distance = |(q, expected): (&f32, f64)| (f64::from(*q) - expected).abs();
+    q.iter().zip(optimal().into_iter().flatten()).map(distance).fold(0.0, f64::max)
+}
+
+/// Agent steps of a run of DQN.
+const STEPS: u64 = 8_000;
+
+const DQN: &str = "target_every_steps = 100
+learning_rate = 2e-3
+learning_starts = 200
+replay_capacity = 2_000
+update_every_steps = 4
+exploration_end = 0.1
+exploration_steps = 2_000
+sum_over_batch = false
+overlap = false
+optimizer = { rule = 'adam' }
+";
+
+/// What each refinement adds.
+const REFINEMENTS: &[(&str, &str)] = &[
+    ("plain", ""),
+    ("overlap", "overlap = true"),
+    ("double", "double = true"),
+    ("dueling", "dueling = true"),
+    ("n-step", "n_step = 3\nexploration_end = 0.04"),
+    ("prioritized", "prioritized = true"),
+    ("stratified", "prioritized = true\npriority = { stratified = true }"),
+    ("by rank", "prioritized = true\npriority = { by = 'rank' }"),
+    ("C51", "distribution = 'categorical'\natoms = 31\nvalue_min = -0.5\nvalue_max = 1.5"),
+    ("QR", "distribution = 'quantile'\natoms = 11"),
+    ("soft target", "target_every_steps = 4\ntarget_rate = 0.05"),
+    ("squared", "loss = 'squared'\nmax_grad_norm = 10.0"),
+];
+
+/// Q* within .05 from each of three seeds, by every refinement alone.
+#[test]
+fn dqn_and_each_refinement_find_the_values_of_a_chain() {
+    for (name, settings) in REFINEMENTS {
+        for seed in 1..=3 {
+            let (q, _) = learned(&playfield::dqn::ALGORITHM, STEPS, &[DQN, settings], seed);
+            assert!(off(&q) < 0.05, "{name}, seed {seed}: off by {:.3}, {q:?}", off(&q));
+        }
+    }
+}
+
+/// What noise alone explores: the greedy actions are right, and their values within .05.
+#[test]
+fn noisy_networks_and_rainbow_find_the_best_values_of_a_chain() {
+    let rainbow = "double = true\ndueling = true\nn_step = 3\nprioritized = true\ndistribution = 'categorical'\natoms = 31\nvalue_min = -0.5\nvalue_max = 1.5\n";
+    for (name, settings) in [("noisy", ""), ("Rainbow", rainbow)] {
+        for seed in 1..=3 {
+            let (q, values) = learned(&playfield::dqn::ALGORITHM, STEPS, &[DQN, settings, "noisy_sigma = 0.5"], seed);
+            for (s, (q, found)) in q.as_chunks::<2>().0.iter().zip(values).enumerate() {
+                assert!(q[1] > q[0], "{name}, seed {seed}, state {s}: {q:?}");
+                assert!((f64::from(found) - value(s)).abs() < 0.05, "{name}, seed {seed}, state {s}: {found}");
+            }
+        }
+    }
+}
+
+/// One thread, so that a seed is a run. Sarsa's values are those of its own ε-greedy policy, which come near Q* as ε falls.
+#[test]
+fn asynchronous_methods_find_the_values_of_a_chain() {
+    for (method, tolerance) in [("n_step_q", 0.05), ("one_step_q", 0.05), ("one_step_sarsa", 0.08)] {
+        for seed in 1..=3 {
+            let section = format!(
+                "method = '{method}'\nlearning_rate = 2e-3\ntarget_every_steps = 200\nsum_over_time = false\n\
+                 exploration = {{ ends = [0.1], probabilities = [1.0], anneal_steps = 10_000 }}\n\
+                 optimizer = {{ rule = 'adam' }}"
+            );
+            let (q, _) = learned(&playfield::a3c::ALGORITHM, 20_000, &[&section], seed);
+            assert!(off(&q) < tolerance, "{method}, seed {seed}: off by {:.3}, {q:?}", off(&q));
+        }
+    }
+}
+
+/// V of the policy that was learned, which is the best one: .9⁴⁻ˢ, and a probability of going right above .95 everywhere.
+#[test]
+fn actor_critics_find_policy_and_values_of_a_chain() {
+    for algorithm in [&playfield::paac::ALGORITHM, &playfield::a3c::ALGORITHM] {
+        for (gae_lambda, seed) in [(1.0, 1), (1.0, 2), (0.9, 3)] {
+            let section = format!(
+                "t_max = 5\ngae_lambda = {gae_lambda}\nlearning_rate = 5e-3\nentropy_coefficient = 0.0\n\
+                 value_coefficient = 0.5\nsum_over_time = false\nmax_grad_norm = 0.5\noptimizer = {{ rule = 'adam' }}"
+            );
+            let (logits, values) = learned(algorithm, 40_000, &[&section], seed);
+            for (s, (logits, found)) in logits.as_chunks::<2>().0.iter().zip(values).enumerate() {
+                let right = 1.0 / (1.0 + (logits[0] - logits[1]).exp());
+                assert!(right > 0.95, "{}, seed {seed}, state {s}: π(right) = {right}", algorithm.name);
+                let off = (f64::from(found) - value(s)).abs();
+                assert!(off < 0.05, "{}, seed {seed}, state {s}: V = {found}, not {}", algorithm.name, value(s));
+            }
+        }
+    }
+}
