@@ -3,7 +3,7 @@
 //! All are object-safe and fallible. Saving state is optional and passes through wrappers and pool: where every part
 //! can, a resumed run equals an uninterrupted one bit for bit; elsewhere running episodes are cut, and that is said.
 
-use crate::{Action, Actions, EnvConfig, EnvSpec, Error, ObsMut, Result, Step, StepBatch};
+use crate::{Action, Actions, EnvConfig, EnvSpec, Error, Normalizer, ObsMut, Result, Step, StepBatch};
 
 /// A saved state: JSON, so that loading it executes nothing.
 pub type State = serde_json::Value;
@@ -124,6 +124,11 @@ pub trait VecEnv {
         Ok(None)
     }
 
+    /// The running statistics of observations and rewards, where they are tracked.
+    fn normalizer(&self) -> Option<&Normalizer> {
+        None
+    }
+
     /// What wrappers learnt from data and a player needs (running mean and variance), or `None` where nothing was.
     /// Unlike [`save_state`](Self::save_state) it exists whatever the environments can save.
     fn save_statistics(&self) -> Option<State> {
@@ -149,6 +154,15 @@ pub trait EnvFactory: Send + Sync {
     /// # Errors
     /// [`Error::Env`] where one cannot be made.
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>>;
+
+    /// The same batch, whose observations and rewards are left as they are where `env.normalise_obs` or `normalise_reward` is
+    /// set: their statistics are tracked ([`VecEnv::normalizer`]), and normalizing is the caller's. For a replay buffer.
+    ///
+    /// # Errors
+    /// As [`vec`](Self::vec).
+    fn unnormalized(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+        self.vec(seeds)
+    }
 }
 
 /// Where environments of one id come from, before any wrapper: what a registry holds.

@@ -52,6 +52,11 @@ impl History {
         self.each(batch, |i| batch.done(i));
     }
 
+    /// How many frames make one observation.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// Replaces the current observations, as after a resume.
     ///
     /// # Panics

@@ -16,7 +16,7 @@ use crate::frames::{Frames, Scratch};
 use crate::memory;
 use crate::segments::put_bytes;
 use playfield_core::{
-    Actions, Array, Dtype, EnvSpec, Error, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, history,
+    Actions, Array, Dtype, EnvSpec, Error, Normalizer, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, history,
 };
 use serde::{Deserialize, Serialize};
 
@@ -232,6 +232,14 @@ impl FrameRing {
     /// # Panics
     /// If one of them cannot be sampled, or `out` has another length: bugs of the caller.
     pub fn gather(&self, indices: &[usize], out: &mut Transitions) {
+        self.gather_normalized(indices, None, out);
+    }
+
+    /// The same, each observation and reward normalized on the way.
+    ///
+    /// # Panics
+    /// As [`gather`](Self::gather).
+    pub fn gather_normalized(&self, indices: &[usize], normalizer: Option<&Normalizer>, out: &mut Transitions) {
         assert_eq!(indices.len(), out.len());
         let obs_len = self.frame_len * self.history;
         let mut scratch = Scratch::default();
@@ -242,7 +250,7 @@ impl FrameRing {
             let (mut r_t, mut discount, mut steps) = (0.0, 1.0, 0);
             while steps < self.n_step as u64 {
                 let slot = self.slot(lane, position + steps);
-                r_t += discount * self.rewards[slot];
+                r_t += discount * normalizer.map_or(self.rewards[slot], |n| n.reward(self.rewards[slot]));
                 discount *= self.gamma;
                 steps += 1;
                 if self.flags[slot] & TERMINAL != 0 {
@@ -257,6 +265,11 @@ impl FrameRing {
             scratch.clear();
             self.stack(lane, position, &mut scratch, out.s_tm1.slice_mut(row * obs_len, obs_len));
             self.stack(lane, position + steps, &mut scratch, out.s_t.slice_mut(row * obs_len, obs_len));
+        }
+        for obs in [&mut out.s_tm1, &mut out.s_t] {
+            if let (Some(normalizer), Obs::F32(values)) = (normalizer, obs) {
+                normalizer.observations(values, self.history);
+            }
         }
     }
 

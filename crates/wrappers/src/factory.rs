@@ -28,7 +28,7 @@ impl Factory {
     /// What the source returns; [`Error::Config`](playfield_core::Error::Config) where a wrapper does not fit the
     /// environment.
     pub fn new(source: Arc<dyn EnvSource>, config: EnvConfig) -> Result<Self> {
-        let spec = batch(&source, &config, &[0])?.spec().clone();
+        let spec = batch(&source, &config, &[0], false)?.spec().clone();
         Ok(Self { source, config, spec })
     }
 
@@ -40,7 +40,7 @@ impl Factory {
     pub fn to_watch(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
         let mut config = self.config.clone();
         self.source.ask_for_pictures(&mut config);
-        over(pool(&self.source, &config, &[seed])?, &config)
+        over(pool(&self.source, &config, &[seed])?, &config, false)
     }
 }
 
@@ -50,17 +50,21 @@ impl EnvFactory for Factory {
     }
 
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
-        batch(&self.source, &self.config, seeds)
+        batch(&self.source, &self.config, seeds, false)
+    }
+
+    fn unnormalized(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+        batch(&self.source, &self.config, seeds, true)
     }
 }
 
-/// The source's own batch or a pool, and what stands over it.
-fn batch(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+/// The source's own batch or a pool, and what stands over it. `raw`: statistics are tracked and not applied.
+fn batch(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64], raw: bool) -> Result<Box<dyn VecEnv>> {
     let bare = match source.batch(config, seeds)? {
         Some(batch) => batch,
         None => pool(source, config, seeds)?,
     };
-    over(bare, config)
+    over(bare, config, raw)
 }
 
 fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
@@ -95,7 +99,7 @@ fn inside(mut env: Box<dyn Env>, config: &EnvConfig) -> Result<Box<dyn Env>> {
 }
 
 /// What stands over a batch, innermost first.
-fn over(bare: Box<dyn VecEnv>, config: &EnvConfig) -> Result<Box<dyn VecEnv>> {
+fn over(bare: Box<dyn VecEnv>, config: &EnvConfig, raw: bool) -> Result<Box<dyn VecEnv>> {
     let (n, spec) = (bare.num_envs(), bare.spec().clone());
     let mut batch: Box<dyn VecEnv> = Box::new(Over::new(bare, Statistics::new(n)).with_history(config.history));
     if config.fire_on_life_loss {
@@ -104,7 +108,8 @@ fn over(bare: Box<dyn VecEnv>, config: &EnvConfig) -> Result<Box<dyn VecEnv>> {
     batch = Box::new(Over::new(batch, LifeLoss { episodic: config.episodic_life }));
     if config.normalise_obs || config.normalise_reward {
         let (obs, reward, gamma) = (config.normalise_obs, config.normalise_reward, config.normalise_gamma);
-        batch = Box::new(Over::new(batch, Normalise::new(&spec, n, obs, reward, gamma)?));
+        let rule = Normalise::new(&spec, n, obs, reward, gamma)?;
+        batch = Box::new(Over::new(batch, if raw { rule.passive() } else { rule }));
     }
     if config.clip_reward != Clip::None {
         batch = Box::new(Over::new(batch, ClipReward(config.clip_reward)));

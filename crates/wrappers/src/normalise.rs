@@ -1,40 +1,29 @@
-//! Observations and rewards on one scale, by statistics that grow with the data.
+//! Observations and rewards on one scale, by statistics that grow with the data: see [`Normalizer`] for the arithmetic.
 //!
-//! As Stable-Baselines3's `VecNormalize` (and Gymnasium's `NormalizeObservation` and `NormalizeReward`) do it:
-//!
-//! - an observation is `(o − mean) / sqrt(variance + 1e-8)`, cut to ±10, each number of it by its own statistics, which
-//!   are updated first, over the batch;
-//! - a reward is `r / sqrt(variance + 1e-8)`, cut to ±10, by the variance of `R ← γ·R + r`, a discounted return that runs
-//!   forwards. Its mean is not subtracted: that would change what is good and bad.
+//! The statistics of observations are updated by a batch before it is normalized; those of rewards by `R ← γ·R + r`, a
+//! discounted return that runs forwards, starting at 0 with each episode (Gymnasium's `NormalizeObservation` and
+//! `NormalizeReward`).
 //!
 //! When not to use it: on frames, which the network itself scales (that is refused); on rewards that are already small,
 //! where it only adds noise at the beginning.
 
 use crate::Rule;
-use playfield_core::{Dtype, EnvSpec, Error, Obs, Result, State, StepBatch};
-use serde::{Deserialize, Serialize};
+use playfield_core::normalize::Moments;
+use playfield_core::{Dtype, EnvSpec, Error, Normalizer, Obs, Result, State, StepBatch};
+use serde::Deserialize;
 use serde_json::json;
-
-/// Added to a variance before its root.
-const EPSILON: f64 = 1e-8;
-/// Where normalised numbers are cut.
-const LIMIT: f64 = 10.0;
 
 /// Scales observations, rewards or both by running statistics.
 #[derive(Clone, Debug)]
 pub struct Normalise {
-    obs: Option<Moments>,
-    reward: Option<Returns>,
-    frozen: bool,
-}
-
-/// The statistics of rewards, and the running returns that they are of.
-#[derive(Clone, Debug)]
-struct Returns {
+    normalizer: Normalizer,
     gamma: f64,
-    moments: Moments,
-    /// Of each environment; 0 at an episode's start.
+    /// The discounted return of each environment; 0 at an episode's start.
     running: Vec<f64>,
+    /// Whether the statistics stay as they are.
+    frozen: bool,
+    /// Whether batches stay as they are: the statistics are tracked, and somebody else normalizes.
+    passive: bool,
 }
 
 impl Normalise {
@@ -47,23 +36,30 @@ impl Normalise {
             let message = "`normalise_obs` is for vectors of numbers: the network scales frames itself";
             return Err(Error::config(format!("[env]: {message} ({} observes frames)", spec.id)));
         }
-        Ok(Self {
-            obs: obs.then(|| Moments::new(spec.frame_len())),
-            reward: reward.then(|| Returns { gamma, moments: Moments::new(1), running: vec![0.0; n] }),
-            frozen: false,
-        })
+        let observations = obs.then(|| Moments::new(spec.frame_len()));
+        let normalizer = Normalizer { observations, returns: reward.then(|| Moments::new(1)) };
+        Ok(Self { normalizer, gamma, running: vec![0.0; n], frozen: false, passive: false })
+    }
+
+    /// Tracks the statistics and leaves batches as they are.
+    pub fn passive(self) -> Self {
+        Self { passive: true, ..self }
     }
 
     fn observe(&mut self, batch: &mut StepBatch) {
-        let (Some(moments), Obs::F32(obs)) = (&mut self.obs, &mut batch.obs) else { return };
+        let (Some(moments), Obs::F32(obs)) = (&mut self.normalizer.observations, &mut batch.obs) else { return };
         if !self.frozen {
             moments.update(obs);
         }
-        moments.normalise(obs);
+        if self.passive {
+            return;
+        }
+        let len = moments.len();
+        self.normalizer.observations(obs, 1);
         let Obs::F32(last) = &mut batch.final_obs else { return };
-        for (i, row) in last.chunks_exact_mut(moments.mean.len()).enumerate() {
+        for (i, row) in last.chunks_exact_mut(len).enumerate() {
             if batch.terminated[i] || batch.truncated[i] {
-                moments.normalise(row);
+                self.normalizer.observations(row, 1);
             }
         }
     }
@@ -73,109 +69,68 @@ impl Rule for Normalise {
     const NAME: &'static str = "normalisation";
 
     fn reset(&mut self, batch: &mut StepBatch) {
-        if let Some(reward) = &mut self.reward {
-            reward.running.fill(0.0);
-        }
+        self.running.fill(0.0);
         self.observe(batch);
     }
 
     fn outcome(&mut self, batch: &mut StepBatch) {
         self.observe(batch);
-        let Some(Returns { gamma, moments, running }) = &mut self.reward else { return };
-        for (running, reward) in running.iter_mut().zip(&batch.reward) {
-            *running = *running * *gamma + f64::from(*reward);
+        let Some(moments) = &mut self.normalizer.returns else { return };
+        for (running, reward) in self.running.iter_mut().zip(&batch.reward) {
+            *running = *running * self.gamma + f64::from(*reward);
         }
         if !self.frozen {
-            moments.update(running);
+            moments.update(&self.running);
         }
-        let scale = moments.scale(0);
-        for (i, running) in running.iter_mut().enumerate() {
-            batch.reward[i] = (f64::from(batch.reward[i]) / scale).clamp(-LIMIT, LIMIT) as f32;
+        for (i, running) in self.running.iter_mut().enumerate() {
+            if !self.passive {
+                batch.reward[i] = self.normalizer.reward(batch.reward[i]);
+            }
             if batch.done(i) {
                 *running = 0.0;
             }
         }
     }
 
+    fn normalizer(&self) -> Option<&Normalizer> {
+        Some(&self.normalizer)
+    }
+
     fn save(&self) -> State {
-        json!({ "learnt": self.statistics(), "running": self.reward.as_ref().map(|r| &r.running) })
+        json!({ "learnt": self.statistics(), "running": self.normalizer.returns.is_some().then_some(&self.running) })
     }
 
     fn load(&mut self, state: &State) -> Option<()> {
         let running = Option::<Vec<f64>>::deserialize(state.get("running")?).ok()?;
-        if running.as_ref().map(Vec::len) != self.reward.as_ref().map(|r| r.running.len()) {
+        let expected = self.normalizer.returns.is_some().then_some(self.running.len());
+        if running.as_ref().map(Vec::len) != expected {
             return None;
         }
         self.set_statistics(state.get("learnt")?, self.frozen)?;
-        if let (Some(reward), Some(running)) = (&mut self.reward, running) {
-            reward.running = running;
+        if let Some(running) = running {
+            self.running = running;
         }
         Some(())
     }
 
     fn statistics(&self) -> Option<State> {
-        Some(json!({ "observations": self.obs, "returns": self.reward.as_ref().map(|r| &r.moments) }))
+        let Normalizer { observations, returns } = &self.normalizer;
+        Some(json!({ "observations": observations, "returns": returns }))
     }
 
     fn set_statistics(&mut self, statistics: &State, frozen: bool) -> Option<()> {
-        let part = |key: &str, ours: Option<&Moments>| -> Option<Option<Moments>> {
+        let part = |key: &str, ours: &Option<Moments>| -> Option<Option<Moments>> {
             let theirs = Option::<Moments>::deserialize(statistics.get(key)?).ok()?;
-            let len = |m: &Moments| (m.mean.len(), m.variance.len());
-            (theirs.as_ref().map(len) == ours.map(len)).then_some(theirs)
+            let alike = match (ours, &theirs) {
+                (Some(ours), Some(theirs)) => ours.is_like(theirs),
+                (ours, theirs) => ours.is_none() && theirs.is_none(),
+            };
+            alike.then_some(theirs)
         };
-        let obs = part("observations", self.obs.as_ref())?;
-        let returns = part("returns", self.reward.as_ref().map(|r| &r.moments))?;
-        self.obs = obs;
-        if let (Some(ours), Some(theirs)) = (&mut self.reward, returns) {
-            ours.moments = theirs;
-        }
+        let Normalizer { observations, returns } = &self.normalizer;
+        self.normalizer =
+            Normalizer { observations: part("observations", observations)?, returns: part("returns", returns)? };
         self.frozen = frozen;
         Some(())
-    }
-}
-
-/// Mean and variance of everything seen, for each number of a row.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Moments {
-    mean: Vec<f64>,
-    variance: Vec<f64>,
-    /// How many rows they are of.
-    count: f64,
-}
-
-impl Moments {
-    /// Mean 0 and variance 1, believed in as much as a ten-thousandth of a row.
-    fn new(len: usize) -> Self {
-        Self { mean: vec![0.0; len], variance: vec![1.0; len], count: 1e-4 }
-    }
-
-    /// Takes in rows that lie one after the other: the variance of two sets joined (Chan, Golub & LeVeque 1979).
-    fn update<T: Copy + Into<f64>>(&mut self, rows: &[T]) {
-        let len = self.mean.len();
-        let n = (rows.len() / len) as f64;
-        let total = self.count + n;
-        for (j, (mean, variance)) in self.mean.iter_mut().zip(&mut self.variance).enumerate() {
-            let column = || rows[j..].iter().step_by(len).map(|&x| x.into());
-            let new_mean = column().sum::<f64>() / n;
-            let new_variance = column().map(|x| (x - new_mean).powi(2)).sum::<f64>() / n;
-            let delta = new_mean - *mean;
-            *mean += delta * n / total;
-            *variance = (*variance * self.count + new_variance * n + delta * delta * self.count * n / total) / total;
-        }
-        self.count = total;
-    }
-
-    /// The standard deviation of number `j`.
-    fn scale(&self, j: usize) -> f64 {
-        (self.variance[j] + EPSILON).sqrt()
-    }
-
-    /// Brings rows to mean 0 and variance 1.
-    fn normalise(&self, rows: &mut [f32]) {
-        for row in rows.chunks_exact_mut(self.mean.len()) {
-            for (j, x) in row.iter_mut().enumerate() {
-                *x = ((f64::from(*x) - self.mean[j]) / self.scale(j)).clamp(-LIMIT, LIMIT) as f32;
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a wrapper over a batch changes ([`Rule`]), apart from the passing through that all of them share ([`Over`]).
 
 use crate::saved::{foreign, pack, unpack};
-use playfield_core::{Actions, EnvSpec, Image, Result, State, StepBatch, VecEnv};
+use playfield_core::{Actions, EnvSpec, Image, Normalizer, Result, State, StepBatch, VecEnv};
 
 /// Arithmetic on a batch. A rule overrides what it changes; the rest passes through.
 pub trait Rule {
@@ -18,6 +18,11 @@ pub trait Rule {
 
     /// Every environment has made a step, whose outcome is in `batch`.
     fn outcome(&mut self, batch: &mut StepBatch);
+
+    /// The running statistics of observations and rewards, of a rule that tracks them.
+    fn normalizer(&self) -> Option<&Normalizer> {
+        None
+    }
 
     /// What decides the rule's future.
     fn save(&self) -> State {
@@ -102,6 +107,10 @@ impl<R: Rule> VecEnv for Over<R> {
 
     fn render(&mut self) -> Result<Option<Image>> {
         self.inner.render()
+    }
+
+    fn normalizer(&self) -> Option<&Normalizer> {
+        self.rule.normalizer().or_else(|| self.inner.normalizer())
     }
 
     fn save_statistics(&self) -> Option<State> {

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::learner::{Learner, Losses};
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Result, Snapshot, StepBatch, rng};
+use playfield_core::{Actions, EnvSpec, Normalizer, Result, Snapshot, StepBatch, rng};
 use playfield_replay::{Changes, FrameRing, Prioritized, RingConfig, Segments, uniform};
 use std::path::Path;
 
@@ -66,17 +66,17 @@ impl Replay {
         follow(&mut self.priorities, changes);
     }
 
-    /// Draws a batch, lets `learner` learn from it, and sets its priorities.
+    /// Draws a batch, normalizes it, lets `learner` learn from it, and sets its priorities.
     ///
     /// # Errors
     /// [`Error::Diverged`](playfield_core::Error::Diverged) where an error is no number.
-    pub fn learn(&mut self, learner: &mut Learner, beta: f64) -> Result<Losses> {
+    pub fn learn(&mut self, learner: &mut Learner, beta: f64, normalizer: Option<&Normalizer>) -> Result<Losses> {
         match &self.priorities {
             Some(priorities) => priorities.sample(&mut self.rng, beta, &mut self.indices, &mut self.weights),
             None => uniform::sample(&self.memory, &mut self.rng, &mut self.indices),
         }
         let losses = learner.update(|rows, batch, weights| {
-            self.memory.gather(&self.indices[rows.clone()], batch);
+            self.memory.gather_normalized(&self.indices[rows.clone()], normalizer, batch);
             weights.copy_from_slice(&self.weights[rows]);
         });
         if let Some(priorities) = &mut self.priorities {

@@ -20,7 +20,7 @@ use crate::clock::Due;
 use crate::learner::{Helper, Learner, Losses};
 use crate::replay::Replay;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use playfield_core::{Actions, EnvSpec, Error, Result, StepBatch};
+use playfield_core::{Actions, EnvSpec, Error, Normalizer, Result, StepBatch};
 use playfield_nn::QNetwork;
 use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
@@ -33,6 +33,8 @@ pub struct Round {
     pub steps: Vec<Played>,
     /// What is due for them, in order.
     pub due: Vec<Due>,
+    /// By which transitions are normalized when they are sampled: the replay buffer holds what was observed.
+    pub normalizer: Option<Normalizer>,
     /// Room for the weights that it ends with: what the actor plays by next.
     pub network: QNetwork,
     /// How many updates those weights have seen.
@@ -70,6 +72,7 @@ impl Learning {
         Round {
             steps: vec![played; steps],
             due: Vec::new(),
+            normalizer: None,
             network: self.learner.online().duplicate(),
             version: self.learner.updates(),
             losses: None,
@@ -87,7 +90,7 @@ impl Learning {
             match *due {
                 Due::Update { .. } if self.replay.is_empty() => self.learner.skip_update(),
                 Due::Update { beta } => {
-                    let losses = self.replay.learn(&mut self.learner, beta)?;
+                    let losses = self.replay.learn(&mut self.learner, beta, round.normalizer.as_ref())?;
                     if !losses.is_finite() {
                         return Err(Error::Diverged(format!(
                             "training diverged: the loss is {} and the gradient's norm {} at update {}. Lower the learning rate",

@@ -8,7 +8,8 @@ use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{environment_seeds, restore_environments, save_environments};
 use playfield_core::{
-    Algorithm, EnvFactory, EnvSpec, Error, History, Policy, Result, Run, Settings, Snapshot, StepBatch, VecEnv, rng,
+    Algorithm, EnvFactory, EnvSpec, Error, History, Normalizer, Obs, Policy, Result, Run, Settings, Snapshot,
+    StepBatch, VecEnv, rng,
 };
 use playfield_nn::NetworkConfig;
 use std::mem::swap;
@@ -42,7 +43,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let learner = Learner::new(config.clone(), &network, spec, &settings.device, seed)?;
     let mut learning = Learning { learner, replay };
     let resumed = run.take_resume();
-    let mut env = factory.vec(&environment_seeds(seed, n, resumed.as_ref()))?;
+    let mut env = factory.unnormalized(&environment_seeds(seed, n, resumed.as_ref()))?;
     let mut history = History::new(spec, n);
     let (mut step, rng) = (0, rng::stream(seed, "dqn/actions"));
     let mut actor = match resumed {
@@ -73,7 +74,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         }
     };
     let mut timer = PhaseTimer::default();
-    let mut between = Some(round);
+    let (mut between, mut observation) = (Some(round), Observation::default());
 
     let trained = (|| {
         while run.goes_on(step) {
@@ -81,7 +82,9 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
             let (before, mut played) = (step, 0);
             let acted = round.steps.iter_mut().try_for_each(|Played { actions, batch }| {
                 let epsilon = clock.epsilon(step);
-                timer.time("time/phase_act_ms", || actor.explore(history.observations(), epsilon, actions));
+                timer.time("time/phase_act_ms", || {
+                    actor.explore(observation.of(&history, env.normalizer()), epsilon, actions);
+                });
                 timer.time("time/phase_env_ms", || env.step(actions, batch))?;
                 history.push(batch);
                 (step, played) = (step + n as u64, played + 1);
@@ -90,6 +93,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
             // What was played before a failure is stored, too.
             round.steps.truncate(played);
             round.due = if acted.is_ok() { clock.due(before, step) } else { Vec::new() };
+            round.normalizer = env.normalizer().cloned();
             let due = round.updates();
             let mut round = partner.exchange(round)?;
             acted?;
@@ -119,6 +123,23 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         trained?;
     }
     Ok(Box::new(actor))
+}
+
+/// What the network sees of the environments' observations: themselves, or normalized copies.
+#[derive(Default)]
+struct Observation {
+    normalized: Option<Obs>,
+}
+
+impl Observation {
+    fn of<'a>(&'a mut self, history: &'a History, normalizer: Option<&Normalizer>) -> &'a Obs {
+        let (Some(normalizer), Obs::F32(values)) = (normalizer, history.observations()) else {
+            return history.observations();
+        };
+        let mut values = values.clone();
+        normalizer.observations(&mut values, history.depth());
+        self.normalized.insert(Obs::F32(values))
+    }
 }
 
 /// Every environment starts an episode.

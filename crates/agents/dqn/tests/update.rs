@@ -10,8 +10,11 @@ use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
 use playfield_nn::optim::{OptimizerConfig, Rule};
 use playfield_replay::Transitions;
+use rand::RngExt as _;
+use rand_distr::StandardNormal;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
 
 #[derive(Deserialize)]
 struct Case {
@@ -24,6 +27,9 @@ struct Case {
     sum_over_batch: bool,
     max_grad_norm: f64,
     rule: Rule,
+    /// A layer below the streams.
+    trunk: bool,
+    kappa: f64,
     s_tm1: Vec<f32>,
     s_t: Vec<f32>,
     a_tm1: Vec<i64>,
@@ -62,6 +68,7 @@ fn config(case: &Case) -> Config {
         value_min: -2.0,
         value_max: 2.0,
         loss: case.loss,
+        huber_bound: case.kappa,
         sum_over_batch: case.sum_over_batch,
         max_grad_norm: case.max_grad_norm,
         batch_size: case.r_t.len(),
@@ -72,12 +79,20 @@ fn config(case: &Case) -> Config {
 }
 
 fn learner(config: Config, seed: u64) -> Learner {
-    let network = NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() };
-    Learner::new(config, &network, &spec(), "cpu", seed).unwrap()
+    over(false, config, seed)
+}
+
+fn network(trunk: bool) -> NetworkConfig {
+    let hidden = if trunk { vec![6, 5] } else { vec![5] };
+    NetworkConfig { hidden, precision: Precision::Fp32, ..NetworkConfig::default() }
+}
+
+fn over(trunk: bool, config: Config, seed: u64) -> Learner {
+    Learner::new(config, &network(trunk), &spec(), "cpu", seed).unwrap()
 }
 
 fn golden(case: &Case) -> Learner {
-    let mut learner = learner(config(case), 1);
+    let mut learner = over(case.trunk, config(case), 1);
     let mut snapshot = Snapshot::default();
     learner.save_all(&mut snapshot);
     for (name, array) in &mut snapshot.params {
@@ -118,7 +133,7 @@ fn close(what: &str, actual: f64, expected: f64) {
 #[test]
 fn an_update_equals_pytorch() {
     let cases = cases();
-    assert_eq!(cases.len(), 7);
+    assert_eq!(cases.len(), 12);
     for case in &cases {
         let mut learner = golden(case);
         let l = update(&mut learner, case);
@@ -146,7 +161,7 @@ fn a_batch_shared_among_threads_is_the_same_batch() {
         let mut whole = golden(case);
         let mut snapshot = Snapshot::default();
         whole.save_all(&mut snapshot);
-        let mut shared = learner(Config { threads: 3, ..config(case) }, 1);
+        let mut shared = over(case.trunk, Config { threads: 3, ..config(case) }, 1);
         shared.load_all(&snapshot).unwrap();
         for _ in 0..3 {
             let (a, b) = (update(&mut whole, case), update(&mut shared, case));
@@ -285,6 +300,87 @@ fn noise_is_of_the_batch_and_new_for_each_update() {
             a.errors.iter().zip(&b.errors).for_each(|(a, b)| close(&case.name, f64::from(*b), f64::from(*a)));
             assert!((a.loss - last).abs() > 1e-6, "{}: the same noise again", case.name);
             last = a.loss;
+        }
+    }
+}
+
+/// Double, dueling and noisy over a trunk, against the formulas written out: each of the three networks has its own sample of the
+/// noise, drawn in the order online, target, selection, layer by layer (value before advantage, hidden before last).
+#[test]
+fn a_noisy_update_has_a_sample_for_each_network() {
+    let case = &cases()[0];
+    let config = Config {
+        double: true,
+        dueling: true,
+        noisy_sigma: 0.5,
+        loss: Loss::Squared,
+        sum_over_batch: true,
+        optimizer: OptimizerConfig { beta1: 0.0, ..OptimizerConfig::of(Rule::Sgd) },
+        ..config(case)
+    };
+    let mut learner = over(true, config, 4);
+    let mut snapshot = Snapshot::default();
+    learner.save_all(&mut snapshot);
+    // The target differs from the online network.
+    for (name, array) in &snapshot.params {
+        let other: Vec<f32> = array.values::<f32>().unwrap().iter().map(|x| 0.7 * x - 0.05).collect();
+        snapshot.arrays.insert(format!("target.{name}"), Array::new(&array.shape, &other));
+    }
+    learner.load_all(&snapshot).unwrap();
+    let tensors = |prefix: &str, arrays: &BTreeMap<String, Array>| -> BTreeMap<String, Tensor> {
+        let own = arrays.iter().filter_map(|(name, array)| Some((name.strip_prefix(prefix)?, array)));
+        own.map(|(name, array)| {
+            let shape: Vec<i64> = array.shape.iter().map(|&d| d as i64).collect();
+            (
+                name.to_string(),
+                Tensor::from_slice(&array.values::<f32>().unwrap()).view(&shape[..]).set_requires_grad(true),
+            )
+        })
+        .collect()
+    };
+    let (online, target) = (tensors("", &snapshot.params), tensors("target.", &snapshot.arrays));
+    let mut rng = stream(4, "dqn/noise");
+    let mut draw = |n: usize| {
+        let sample = |_| rng.sample::<f32, _>(StandardNormal);
+        Tensor::from_slice(&(0..n).map(sample).map(|x| x.abs().sqrt().copysign(x)).collect::<Vec<_>>())
+    };
+    let layers = [("value.hidden", 6, 5), ("value.out", 5, 1), ("advantage.hidden", 6, 5), ("advantage.out", 5, 3)];
+    let mut sample = || layers.map(|(name, inputs, outputs)| (name, draw(inputs), draw(outputs)));
+    let (for_online, for_target, for_selection) = (sample(), sample(), sample());
+    let forward = |p: &BTreeMap<String, Tensor>, noise: &[(&str, Tensor, Tensor); 4], x: &[f32]| {
+        let noisy = |x: &Tensor, name: &str| {
+            let (_, input, output) = noise.iter().find(|(n, ..)| *n == name).unwrap();
+            let weight = &p[&format!("{name}.weight")] + &p[&format!("{name}.weight_sigma")] * output.outer(input);
+            x.linear(&weight, Some(&p[&format!("{name}.bias")] + &p[&format!("{name}.bias_sigma")] * output))
+        };
+        let x = Tensor::from_slice(x).view([-1, 2]);
+        let trunk = x.linear(&p["torso.fc1.weight"], Some(&p["torso.fc1.bias"])).tanh();
+        let branch = |name: &str| noisy(&noisy(&trunk, &format!("{name}.hidden")).tanh(), &format!("{name}.out"));
+        let advantage = branch("advantage");
+        branch("value") + &advantage - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float)
+    };
+    let best = forward(&online, &for_selection, &case.s_t).argmax(1, false).unsqueeze(1);
+    let q_t = forward(&target, &for_target, &case.s_t).gather(1, &best, false).squeeze_dim(1);
+    let a = Tensor::from_slice(&case.a_tm1).unsqueeze(1);
+    let q_tm1 = forward(&online, &for_online, &case.s_tm1).gather(1, &a, false).squeeze_dim(1);
+    let column = |v: &[f32]| Tensor::from_slice(v);
+    let error = (column(&case.r_t) + column(&case.discount_t) * q_t).detach() - &q_tm1;
+    let loss = (error.square() * 0.5 * column(&case.weights)).sum(Kind::Float);
+    loss.backward();
+    let losses = update(&mut learner, case);
+    close("loss", losses.loss, loss.double_value(&[]));
+    for (actual, expected) in losses.errors.iter().zip(Vec::<f32>::try_from(&error.detach()).unwrap()) {
+        close("error", f64::from(*actual), f64::from(expected));
+    }
+    // Gradient descent with step .01: the parameters tell the gradient. The trunk's is scaled by 1/√2.
+    let mut after = Snapshot::default();
+    learner.save_all(&mut after);
+    for (name, before) in &online {
+        let scale = if name.starts_with("torso") { std::f64::consts::FRAC_1_SQRT_2 } else { 1.0 };
+        let expected = before.detach() - before.grad() * (0.01 * scale);
+        let expected = Vec::<f32>::try_from(&expected.flatten(0, -1)).unwrap();
+        for (actual, expected) in after.params[name].values::<f32>().unwrap().iter().zip(expected) {
+            close(name, f64::from(*actual), f64::from(expected));
         }
     }
 }

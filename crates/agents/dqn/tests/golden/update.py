@@ -7,7 +7,7 @@ import json
 
 import torch
 
-N, FEATURES, HIDDEN, ACTIONS = 4, 2, 5, 3
+N, FEATURES, TRUNK, HIDDEN, ACTIONS = 4, 2, 6, 5, 3
 
 
 def numbers(n, scale, shift=0.0):
@@ -15,7 +15,24 @@ def numbers(n, scale, shift=0.0):
     return [scale * (((i * 7919 + 13) % 101) / 50.0 - 1.0) + shift for i in range(n)]
 
 
+class Scale(torch.autograd.Function):
+    """The identity, whose gradient is scaled by 1/sqrt(2): what a trunk under two streams gets (Wang et al. 2016, 4.2)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient / 2**0.5
+
+
 def network(params, x, dueling, atoms):
+    if "torso.fc1.weight" in params:
+        x = torch.tanh(x @ params["torso.fc1.weight"].T + params["torso.fc1.bias"])
+        if dueling:
+            x = Scale.apply(x)
+
     def stream(name):
         h = torch.tanh(x @ params[f"{name}.hidden.weight"].T + params[f"{name}.hidden.bias"])
         return h @ params[f"{name}.out.weight"].T + params[f"{name}.out.bias"]
@@ -26,11 +43,12 @@ def network(params, x, dueling, atoms):
     return v + a - a.mean(1, keepdim=True)
 
 
-def case(name, double=False, dueling=False, distribution="none", atoms=1, loss="huber", summed=False, clip=0.0, rule="adam"):
+def case(name, double=False, dueling=False, distribution="none", atoms=1, loss="huber", summed=False, clip=0.0, rule="adam", trunk=False, kappa=1.0):
     streams = {"value": atoms, "advantage": ACTIONS * atoms} if dueling else {"q": ACTIONS * atoms}
-    shapes = {}
+    inputs = TRUNK if trunk else FEATURES
+    shapes = {"torso.fc1.weight": [TRUNK, FEATURES], "torso.fc1.bias": [TRUNK]} if trunk else {}
     for stream, outputs in streams.items():
-        shapes[f"{stream}.hidden.weight"] = [HIDDEN, FEATURES]
+        shapes[f"{stream}.hidden.weight"] = [HIDDEN, inputs]
         shapes[f"{stream}.hidden.bias"] = [HIDDEN]
         shapes[f"{stream}.out.weight"] = [outputs, HIDDEN]
         shapes[f"{stream}.out.bias"] = [outputs]
@@ -67,7 +85,7 @@ def case(name, double=False, dueling=False, distribution="none", atoms=1, loss="
         if distribution == "none":
             delta = r[i] + discount[i] * theirs[0] - mine[0]
             zero = torch.zeros(())
-            losses.append(torch.nn.functional.huber_loss(delta, zero, delta=1.0) if loss == "huber" else 0.5 * delta**2)
+            losses.append(torch.nn.functional.huber_loss(delta, zero, delta=kappa) if loss == "huber" else 0.5 * delta**2)
             errors.append(float(delta))
         elif distribution == "categorical":
             p, m = theirs.softmax(-1), torch.zeros(atoms)
@@ -87,7 +105,7 @@ def case(name, double=False, dueling=False, distribution="none", atoms=1, loss="
                 tau = (2 * k + 1) / (2 * atoms)
                 for j in range(atoms):
                     u = r[i] + discount[i] * theirs[j] - mine[k]
-                    total = total + abs(tau - float(u < 0)) * torch.nn.functional.huber_loss(u, torch.zeros(()), delta=1.0) / atoms
+                    total = total + abs(tau - float(u < 0)) * torch.nn.functional.huber_loss(u, torch.zeros(()), delta=kappa) / kappa / atoms
             losses.append(total)
             errors.append(float(total))
     total = (w * torch.stack(losses)).mean() * (N if summed else 1)
@@ -108,6 +126,8 @@ def case(name, double=False, dueling=False, distribution="none", atoms=1, loss="
         "sum_over_batch": summed,
         "max_grad_norm": clip,
         "rule": rule,
+        "trunk": trunk,
+        "kappa": kappa,
         "s_tm1": s_tm1.flatten().tolist(),
         "s_t": s_t.flatten().tolist(),
         "a_tm1": a.tolist(),
@@ -130,4 +150,9 @@ print(json.dumps([
     case("C51", distribution="categorical", atoms=5),
     case("quantile", distribution="quantile", atoms=4),
     case("Rainbow without noise", double=True, dueling=True, distribution="categorical", atoms=5, clip=0.2),
+    case("dueling over a trunk", dueling=True, trunk=True),
+    case("double dueling C51 over a trunk", double=True, dueling=True, distribution="categorical", atoms=5, trunk=True, clip=0.2),
+    case("Huber's bound at 0.4", trunk=True, kappa=0.4),
+    case("quantile, kappa 0.4", distribution="quantile", atoms=4, kappa=0.4),
+    case("quantile, kappa 2.5, dueling over a trunk", dueling=True, distribution="quantile", atoms=4, kappa=2.5, trunk=True),
 ], indent=1))

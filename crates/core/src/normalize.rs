@@ -1,0 +1,145 @@
+//! Observations and rewards on one scale, by running statistics (as Stable-Baselines3's `VecNormalize` has it).
+//!
+//! - an observation becomes `(o − mean) / sqrt(variance + 1e-8)`, clipped at ±10, each element by its own statistics;
+//! - a reward becomes `r / sqrt(variance + 1e-8)`, clipped at ±10, by the variance of a discounted return. Its mean is not
+//!   subtracted: that would change what is good and bad.
+//!
+//! The statistics grow with the data, so what is kept for long (a replay buffer's transitions) is kept as it was observed and
+//! normalized when it is used.
+
+use serde::{Deserialize, Serialize};
+
+/// Added to a variance before its root.
+const EPSILON: f64 = 1e-8;
+/// Where normalized numbers are clipped.
+const LIMIT: f64 = 10.0;
+
+/// The statistics by which observations, rewards or both are normalized.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Normalizer {
+    /// Of each element of an observation, history excluded.
+    pub observations: Option<Moments>,
+    /// Of discounted returns; one element.
+    pub returns: Option<Moments>,
+}
+
+impl Normalizer {
+    /// Normalizes observations whose elements lie `history` times each, side by side (see [`History`](crate::History)).
+    pub fn observations(&self, values: &mut [f32], history: usize) {
+        let Some(moments) = &self.observations else { return };
+        for observation in values.chunks_exact_mut(moments.len() * history) {
+            for (j, elements) in observation.chunks_exact_mut(history).enumerate() {
+                elements.iter_mut().for_each(|x| *x = moments.normalized(j, *x));
+            }
+        }
+    }
+
+    /// A reward, normalized.
+    pub fn reward(&self, reward: f32) -> f32 {
+        match &self.returns {
+            Some(moments) => (f64::from(reward) / moments.scale(0)).clamp(-LIMIT, LIMIT) as f32,
+            None => reward,
+        }
+    }
+}
+
+/// Mean and variance of everything seen, for each element of a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moments {
+    mean: Vec<f64>,
+    variance: Vec<f64>,
+    /// How many rows they are of.
+    count: f64,
+}
+
+impl Moments {
+    /// Mean 0 and variance 1, believed in as much as a ten-thousandth of a row.
+    pub fn new(len: usize) -> Self {
+        Self { mean: vec![0.0; len], variance: vec![1.0; len], count: 1e-4 }
+    }
+
+    /// Elements of a row.
+    pub fn len(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// Whether rows have no element.
+    pub fn is_empty(&self) -> bool {
+        self.mean.is_empty()
+    }
+
+    /// Whether another has as many elements, and none too few of either kind: what was loaded may be anything.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.mean.len(), self.variance.len()) == (other.mean.len(), other.variance.len())
+    }
+
+    /// Takes in rows that lie one after the other: the variance of two sets joined (Chan, Golub & LeVeque 1979).
+    pub fn update<T: Copy + Into<f64>>(&mut self, rows: &[T]) {
+        let len = self.mean.len();
+        let n = (rows.len() / len) as f64;
+        let total = self.count + n;
+        for (j, (mean, variance)) in self.mean.iter_mut().zip(&mut self.variance).enumerate() {
+            let column = || rows[j..].iter().step_by(len).map(|&x| x.into());
+            let new_mean = column().sum::<f64>() / n;
+            let new_variance = column().map(|x| (x - new_mean).powi(2)).sum::<f64>() / n;
+            let delta = new_mean - *mean;
+            *mean += delta * n / total;
+            *variance = (*variance * self.count + new_variance * n + delta * delta * self.count * n / total) / total;
+        }
+        self.count = total;
+    }
+
+    /// The standard deviation of element `j`.
+    fn scale(&self, j: usize) -> f64 {
+        (self.variance[j] + EPSILON).sqrt()
+    }
+
+    fn normalized(&self, j: usize, x: f32) -> f32 {
+        ((f64::from(x) - self.mean[j]) / self.scale(j)).clamp(-LIMIT, LIMIT) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows (0, 10), (2, 30), (4, 50): means 2 and 30, variances 8/3 and 800/3.
+    fn moments() -> Moments {
+        let mut moments = Moments { mean: vec![0.0; 2], variance: vec![1.0; 2], count: 0.0 };
+        moments.update(&[0.0_f32, 10.0]);
+        moments.update(&[2.0_f32, 30.0, 4.0, 50.0]);
+        moments
+    }
+
+    #[test]
+    fn moments_by_hand() {
+        let m = moments();
+        assert_eq!(m.mean, [2.0, 30.0]);
+        assert!((m.variance[0] - 8.0 / 3.0).abs() < 1e-12 && (m.variance[1] - 800.0 / 3.0).abs() < 1e-9);
+    }
+
+    /// Two elements with two frames each, as a history lays them: (2, 4) of the first and (30, 10) of the second.
+    #[test]
+    fn each_element_is_normalized_by_its_own_statistics_whatever_the_history() {
+        let normalizer = Normalizer { observations: Some(moments()), returns: None };
+        let mut values = [2.0, 4.0, 30.0, 10.0];
+        normalizer.observations(&mut values, 2);
+        let (a, b) = ((8.0_f32 / 3.0).sqrt(), (800.0_f32 / 3.0).sqrt());
+        for (value, expected) in values.iter().zip([0.0, 2.0 / a, 0.0, -20.0 / b]) {
+            assert!((value - expected).abs() < 1e-6, "{values:?}");
+        }
+        let mut far = [1e6, 30.0];
+        normalizer.observations(&mut far, 1);
+        assert_eq!(far, [10.0, 0.0]);
+        assert_eq!(normalizer.reward(7.0), 7.0);
+    }
+
+    #[test]
+    fn a_reward_is_divided_and_not_shifted() {
+        let mut returns = Moments { mean: vec![0.0], variance: vec![1.0], count: 0.0 };
+        returns.update(&[1.0_f64, 5.0]); // mean 3, variance 4
+        let normalizer = Normalizer { observations: None, returns: Some(returns) };
+        assert!((normalizer.reward(3.0) - 1.5).abs() < 1e-6);
+        assert_eq!(normalizer.reward(-1e9), -10.0);
+    }
+}
