@@ -238,14 +238,19 @@ impl Checkpoints {
         &self.dir
     }
 
+    /// Where the checkpoint of `step` lies, if it exists.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.dir.join(format!("{step:012}"))
+    }
+
     /// Writes a checkpoint, then removes the ones that are no longer kept. Returns its folder. `score`: what the best
     /// checkpoint is chosen by, the higher the better; `None` where too little is known of it.
     ///
     /// # Errors
     /// [`Error::Io`] where the disk refuses; earlier checkpoints are untouched then.
     pub fn save(&self, snapshot: &Snapshot, score: Option<f64>) -> Result<PathBuf> {
-        let name = format!("{:012}", snapshot.step);
-        let (temporary, path) = (self.dir.join(format!("{WRITING}{name}")), self.dir.join(&name));
+        let (name, path) = (format!("{:012}", snapshot.step), self.path(snapshot.step));
+        let temporary = self.dir.join(format!("{WRITING}{name}"));
         let replaced = self.dir.join(format!("{name}{REPLACED}"));
         fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
         remove(&temporary)?;

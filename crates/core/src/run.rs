@@ -129,6 +129,11 @@ impl Run {
         self
     }
 
+    /// Whether `snapshot` is of a training run: a distilled student's has no account of one.
+    pub fn can_resume(snapshot: &Snapshot) -> bool {
+        snapshot.state.contains_key("run.elapsed_seconds")
+    }
+
     /// Resumes from `snapshot`: its steps, time and last episodes count.
     ///
     /// # Errors
