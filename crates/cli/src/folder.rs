@@ -122,7 +122,9 @@ impl Folder {
     /// Removes what a run left that failed before it reported or saved anything: its files, and the folders that were made for
     /// it. A folder that was there before is left as it was: empty.
     pub fn discard_if_untouched(self) {
-        let reported = |name: &str| fs::read_to_string(self.path.join(name)).is_ok_and(|t| t.lines().count() > 1);
+        // Beyond step 0.
+        let later = |text: String| text.lines().skip(1).any(|line| !line.starts_with("0,"));
+        let reported = |name: &str| fs::read_to_string(self.path.join(name)).is_ok_and(later);
         let saved = self.checkpoints(1).list().is_ok_and(|all| !all.is_empty());
         if saved || reported("progress.csv") || reported("episodes.csv") {
             return;

@@ -1,5 +1,6 @@
 //! What only a program, not a library, may do: how this process uses memory, and processes of its own.
 
+use crate::signals::PARENT_ENDED;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
@@ -35,8 +36,8 @@ pub fn allowed_cores() -> Vec<usize> {
 }
 
 /// Starts `command` on `cores` alone, where the system can confine a process, and in a process group of its own, where no signal of
-/// the terminal reaches it. When this process ends, however it ends, the new one gets SIGTERM. To be called on the main thread: the
-/// system takes the thread's end for the process's.
+/// the terminal reaches it. When this process ends, however it ends, the new one gets [`PARENT_ENDED`]. To be called on the main
+/// thread: the system takes the thread's end for the process's.
 ///
 /// # Errors
 /// Where it cannot be started.
@@ -59,7 +60,7 @@ pub fn spawn_on(command: &mut Command, cores: &[usize]) -> io::Result<Child> {
         unsafe {
             command.pre_exec(move || {
                 libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
+                if libc::prctl(libc::PR_SET_PDEATHSIG, PARENT_ENDED) != 0 {
                     return Err(io::Error::last_os_error());
                 }
                 // The parent may have ended before the call.

@@ -4,11 +4,15 @@
 use crate::output::note;
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+/// What a trial of a sweep gets when the sweep's process has ended, perhaps several times over (once for every thread that ends
+/// there): it stops as after SIGTERM, and a second one changes nothing.
+pub const PARENT_ENDED: i32 = SIGUSR1;
 
 /// Listens, on a thread of its own, from now on. SIGHUP stays ignored where it is ignored already, as under `nohup`.
 ///
@@ -23,10 +27,14 @@ pub fn listen() -> Result<Stop> {
         flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone()).map_err(Error::other)?;
         flag::register(signal, stopping.clone()).map_err(Error::other)?;
     }
-    let mut signals = Signals::new(signals).map_err(Error::other)?;
+    let mut signals = Signals::new(signals.into_iter().chain([PARENT_ENDED])).map_err(Error::other)?;
     let asked = stop.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
+            let signal = if signal == PARENT_ENDED { SIGTERM } else { signal };
+            if asked.requested().is_some() {
+                continue;
+            }
             asked.request(signal);
             note!("\nstopping: finishing the update and saving (a second signal ends at once, without saving)");
         }

@@ -254,13 +254,17 @@ impl Run {
     }
 
     /// Saves a checkpoint, with the run's own account added, after everything reported so far is on disk. Its score, by which
-    /// the best checkpoint is kept, is the mean return of the last 100 episodes, once there are so many.
+    /// the best checkpoint is kept, is the mean return of the last 100 episodes, once there are so many. At step 0 there is
+    /// nothing to save.
     ///
     /// # Errors
     /// [`Error::Diverged`] where a parameter or the optimizer's state is not finite, [`Error::Io`] where the disk refuses;
     /// earlier checkpoints are untouched then.
     pub fn save(&mut self, mut snapshot: Snapshot) -> Result<()> {
         self.sinks.iter_mut().try_for_each(|s| s.flush())?;
+        if snapshot.step == 0 {
+            return Ok(());
+        }
         if let Some(name) = snapshot.non_finite() {
             return Err(self.diverged(&format!("{name} is not finite after {} steps", snapshot.step)));
         }
