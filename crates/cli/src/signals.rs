@@ -31,11 +31,13 @@ pub fn listen() -> Result<Stop> {
     let asked = stop.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            let signal = if signal == PARENT_ENDED { SIGTERM } else { signal };
-            if asked.requested().is_some() {
-                continue;
+            match (signal, asked.requested()) {
+                (PARENT_ENDED, None) => asked.request(SIGTERM),
+                (PARENT_ENDED, Some(_)) => continue,
+                (signal, None) => asked.request(signal),
+                // Two that came at the same moment, so that neither handler saw the other.
+                (signal, Some(_)) => signal_hook::low_level::exit(128 + signal),
             }
-            asked.request(signal);
             note!("\nstopping: finishing the update and saving (a second signal ends at once, without saving)");
         }
     });
