@@ -110,9 +110,10 @@ fn a_build_without_python_has_none() {
     assert!(!tree.contains("pyo3") && !tree.contains("playfield-gymnasium"), "{tree}");
 }
 
-/// Libraries never print and never exit: the workspace's lints say so, every crate obeys them, and only `cli` is exempt.
+/// Libraries never print and never exit: the workspace's lints say so and every crate obeys them. The command line obeys them,
+/// too: it prints through a module that cannot panic.
 #[test]
-fn only_the_command_line_talks() {
+fn nobody_prints_past_the_command_lines_output() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let lints = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
     for lint in ["print_stdout", "print_stderr", "exit"] {
@@ -129,6 +130,6 @@ fn only_the_command_line_talks() {
         assert!(text.contains("[lints]\nworkspace = true"), "{}", manifest.display());
         let library = manifest.with_file_name("src").join("lib.rs");
         let exempt = std::fs::read_to_string(&library).unwrap().contains("allow(clippy::print");
-        assert_eq!(exempt, manifest.parent().unwrap().ends_with("crates/cli"), "{}", library.display());
+        assert!(!exempt, "{}", library.display());
     }
 }

@@ -60,7 +60,67 @@ fn a_folder_that_holds_something_is_left_alone() {
     assert_eq!(fs::read_to_string(dir.join("papers/thesis.txt")).unwrap(), "years of work");
 
     file(dir, "plain", "");
-    assert!(refuses(dir, &["train", "a.toml", "--run-dir", "plain/run"]).contains("cannot create plain/run"));
+    let said = refuses(dir, &["train", "a.toml", "--run-dir", "plain/run"]);
+    assert!(said.contains("cannot create ") && said.contains("plain/run"), "{said}");
+}
+
+/// A run that fails at start leaves the folder that the user made, or the link to it, as it was; what the program made goes.
+#[test]
+fn a_run_that_fails_at_start_leaves_folders_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    // The network is made when the folder is.
+    file(dir, "a.toml", &CARTPOLE.replace("[paac]", "[network]\ntorso = 'nature'\n[paac]"));
+    fs::create_dir(dir.join("mine")).unwrap();
+    std::os::unix::fs::symlink("mine", dir.join("link")).unwrap();
+    for run in ["mine", "link", "new", "a/new/one"] {
+        let said = refuses(dir, &["train", "a.toml", "--run-dir", run]);
+        assert!(said.contains("torso"), "{said}");
+        assert_eq!(fs::read_dir(dir.join("mine")).unwrap().count(), 0, "{run}");
+        assert!(dir.join("link").is_symlink());
+        assert!(!dir.join("new").exists() && !dir.join("a").exists(), "{run}");
+    }
+    // Not even a lock is left in what is not empty.
+    file(&dir.join("mine"), "thesis.txt", "years of work");
+    refuses(dir, &["train", "a.toml", "--run-dir", "mine"]);
+    assert_eq!(fs::read_dir(dir.join("mine")).unwrap().count(), 1);
+}
+
+#[test]
+fn an_argument_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let odd = std::ffi::OsStr::from_bytes(b"odd\xff");
+    for args in [&["train"][..], &["eval"], &["envs"], &["train", "--run-dir"], &[]] {
+        let output = playfield(dir.path(), args).arg(odd).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{args:?}: {said}");
+        assert!(said.contains("is not UTF-8"), "{args:?}: {said}");
+    }
+}
+
+/// Numbers as people write them.
+#[test]
+fn numbers_in_many_forms() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    let sets = ["--steps", "0.4k", "--set", "learning_rate=.001", "--set", "gamma=1.", "--set", "t_max=1e1"];
+    succeeds(dir, &[&["train", "a.toml", "--run-dir", "run"][..], &sets].concat());
+    let config: toml::Table = fs::read_to_string(dir.join("run/config.toml")).unwrap().parse().unwrap();
+    assert_eq!(config["steps"].as_integer(), Some(400));
+    assert_eq!(config["paac"]["learning_rate"].as_float(), Some(0.001));
+    assert_eq!(config["paac"]["gamma"].as_float(), Some(1.0));
+    assert_eq!(config["paac"]["t_max"].as_integer(), Some(10));
+    for (steps, total) in [("4.1M", 4_100_000), ("16.1k", 16_100)] {
+        let set = format!("steps={steps}");
+        for args in [&["--steps", steps][..], &["--set", &set]] {
+            // Refused for its device, after the steps are understood.
+            let args = [&["train", "a.toml", "--run-dir", "big", "--set", "device=gpu"][..], args].concat();
+            let said = refuses(dir, &args);
+            assert!(said.contains("device 'gpu' is unknown"), "{total}: {said}");
+        }
+    }
 }
 
 #[test]
@@ -101,7 +161,8 @@ fn damaged_checkpoints() {
     let output = playfield(dir, &["train", "--resume", "run", "--steps", "3000"]).output().unwrap();
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("is not whole") && said.contains("from step 1000 to 3000"), "{said}");
+    let skipped = "warning: skipped the checkpoint run/checkpoints/000000002000: ";
+    assert!(said.contains(skipped) && said.contains("from step 1000 to 3000"), "{said}");
 
     for checkpoint in checkpoints(&run) {
         fs::write(checkpoint.join("manifest.json"), "{").unwrap();

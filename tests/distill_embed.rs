@@ -34,6 +34,9 @@ fn a_student_acts_as_its_teacher_does() {
         let json = succeeds(dir.path(), &["eval", "teacher-small-1", "--episodes", "4", "--deterministic", "--json"]);
         let eval: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(eval["mean_return"].as_f64().unwrap(), number("student", "mean_return"));
+        // But for training: nothing was saved of an optimizer.
+        let said = refuses(dir.path(), &["train", "--resume", "teacher-small-1", "--steps", "9000"]);
+        assert!(said.contains("teacher-small-1 holds a distilled student, which is no training run"), "{said}");
         let said = succeeds(dir.path(), &["distill", "teacher", "--steps", "400", "--episodes", "2"]);
         assert!(said.contains("teacher-small-2") && said.contains("% of the parameters"), "{said}");
     }

@@ -204,7 +204,7 @@ impl Running {
 
 #[test]
 fn a_signal_saves_and_says_how_to_go_on() {
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let dir = tempfile::tempdir().unwrap();
         let running = Running::start(dir.path());
         running.signal(signal);
@@ -214,6 +214,7 @@ fn a_signal_saves_and_says_how_to_go_on() {
         assert!(said.contains("playfield train --resume run"), "{said}");
         let saved = read(checkpoints(&dir.path().join("run")).last().unwrap()).unwrap();
         assert!(said.contains(&format!("{} of 1000000000", saved.step)), "{said}");
+        assert!(said.contains(&format!("checkpoint run/checkpoints/{:012}\n", saved.step)), "{said}");
         let more = (saved.step + 1000).to_string();
         succeeds(dir.path(), &["train", "--resume", "run", "--steps", &more]);
     }
@@ -232,6 +233,207 @@ fn a_second_signal_ends_at_once() {
     let output = running.0.wait_with_output().unwrap();
     assert!([Some(130), Some(143)].contains(&output.status.code()), "{:?}", output.status);
     assert!(checkpoints(&dir.path().join("run")).is_empty(), "nothing was saved");
+}
+
+/// Under `nohup` a run outlives its terminal.
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "a.toml", CARTPOLE);
+    let line = format!(
+        "trap '' HUP; {} train a.toml --run-dir run --steps 4000 2>/dev/null & while ! test -e run/progress.csv; do sleep .05; done; kill -HUP $!; wait $!",
+        env!("CARGO_BIN_EXE_playfield")
+    );
+    let output = std::process::Command::new("bash").args(["-c", &line]).current_dir(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("4000 of 4000"));
+}
+
+/// A run that is killed before its first checkpoint starts again at step 0, in the same folder, as if it never had begun.
+#[test]
+fn a_run_that_was_killed_before_its_first_checkpoint_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = Running::start(dir.path());
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let dir = dir.path();
+    assert!(checkpoints(&dir.join("run")).is_empty());
+    let said = refuses(dir, &["eval", "run"]);
+    assert!(said.contains("no whole checkpoint to go on from: there is none"), "{said}");
+    succeeds(dir, &["train", "--resume", "run", "--steps", "2000"]);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "whole", "--steps", "2000"]);
+    let [whole, resumed] = ["whole", "run"].map(|run| read(checkpoints(&dir.join(run)).last().unwrap()).unwrap());
+    assert_eq!(whole.params, resumed.params);
+    assert_eq!(rows(&dir.join("whole"), "episodes.csv"), rows(&dir.join("run"), "episodes.csv"));
+}
+
+/// A short run has its first checkpoint long before `checkpoint_seconds` are over.
+#[test]
+fn the_first_checkpoint_comes_early() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "a.toml", CARTPOLE);
+    let args = ["train", "a.toml", "--run-dir", "run", "--steps", "1000M", "--set", "checkpoint_seconds=5"];
+    let mut child = playfield(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = std::time::Instant::now();
+    while checkpoints(&dir.path().join("run")).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let saved = read(checkpoints(&dir.path().join("run")).last().unwrap()).unwrap();
+    let seconds = saved.state["run.elapsed_seconds"].as_f64().unwrap();
+    assert!((0.5..4.0).contains(&seconds), "after a tenth of 5 seconds, but {seconds}");
+}
+
+/// Parameters that are not finite are never saved: the run keeps its last good checkpoint, the message says which, and says
+/// nothing of one where there is none.
+#[test]
+fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    let diverges = ["--set", "learning_rate=1e30", "--set", "max_grad_norm=0"];
+    let fails = |args: &[&str]| {
+        let said = refuses(dir, args);
+        assert!(said.contains("training diverged: "), "{said}");
+        said
+    };
+    let said = fails(&[&["train", "a.toml", "--run-dir", "new"][..], &diverges].concat());
+    assert!(!said.contains("checkpoint") && !said.contains("--resume"), "{said}");
+    assert!(checkpoints(&dir.join("new")).is_empty());
+
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
+    let mut config: toml::Table = fs::read_to_string(dir.join("run/config.toml")).unwrap().parse().unwrap();
+    config["paac"]["learning_rate"] = toml::Value::Float(1e30);
+    config["paac"]["max_grad_norm"] = toml::Value::Float(0.0);
+    fs::write(dir.join("run/config.toml"), config.to_string()).unwrap();
+    let said = fails(&["train", "--resume", "run", "--steps", "4000"]);
+    assert!(said.contains("the last good checkpoint is that of step 400"), "{said}");
+    assert!(said.contains("step 400 is saved; to resume from there: playfield train --resume run"), "{said}");
+    assert_eq!(read(checkpoints(&dir.join("run")).last().unwrap()).unwrap().step, 400);
+    succeeds(dir, &["eval", "run", "--episodes", "1"]);
+}
+
+/// The best by training return is never one lucky episode: below 100 episodes there is no score, and the newest is used.
+#[test]
+fn the_best_checkpoint_is_no_lucky_episode() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    let agent = |run: &str| {
+        let said = succeeds(dir, &["eval", run, "--episodes", "1", "--best"]);
+        said.lines().find_map(|line| line.strip_prefix("agent      ")).unwrap().to_string()
+    };
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
+    succeeds(dir, &["train", "--resume", "run", "--steps", "800"]);
+    assert_eq!(agent("run"), "run at step 800");
+    // From here on windows are full.
+    succeeds(dir, &["train", "--resume", "run", "--steps", "4000"]);
+    assert_eq!(agent("run"), "run at step 4000");
+    let manifest = |name: &str| {
+        let text = fs::read_to_string(dir.join("run/checkpoints").join(name).join("manifest.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["score"].as_f64()
+    };
+    assert_eq!(manifest("000000000800"), None);
+    assert!(manifest("000000004000").unwrap() > 10.0);
+}
+
+#[cfg(feature = "python")]
+mod python {
+    use super::*;
+    use common::{experiment, python};
+
+    /// What the run's own account holds reads back, whatever an environment pays.
+    #[test]
+    fn a_run_with_infinite_returns_is_resumed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let pay = "
+class Pay(Base):
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        odd = [float('-inf'), 1e39, float('inf')][self.np_random.integers(3)]
+        return obs, odd if self.np_random.random() < .05 else reward, *rest
+";
+        python(dir, "pay", pay);
+        file(dir, "a.toml", &experiment("pay:Pay-v0").replace("[paac]", "clip_reward = 'clamp'\n[paac]"));
+        succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
+        let state = read(checkpoints(&dir.join("run")).last().unwrap()).unwrap().state;
+        let window = state["run.window"].to_string();
+        assert!(window.contains("inf") && !window.contains("null"), "{window}");
+        succeeds(dir, &["train", "--resume", "run", "--steps", "800"]);
+    }
+
+    /// An environment that fails: what was learned is saved, and the message says how to resume. One that fails at once leaves
+    /// nothing to resume.
+    #[test]
+    fn a_failed_run_says_how_to_resume_if_there_is_something_to_resume() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let fail = "
+class Late(Base):
+    steps = 0
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 500:
+            raise ValueError('the simulator has crashed')
+        return super().step(action)
+class Early(Base):
+    def reset(self, *, seed=None, options=None):
+        raise ValueError('there is no simulator')
+";
+        python(dir, "fail", fail);
+        let text = |id: &str| experiment(id).replace("paac", "a3c").replace("= 400", "= 100000");
+        file(dir, "late.toml", &text("fail:Late-v0"));
+        file(dir, "early.toml", &text("fail:Early-v0"));
+        let said = refuses(dir, &["train", "late.toml", "--run-dir", "late"]);
+        let saved = read(checkpoints(&dir.join("late")).last().unwrap()).unwrap().step;
+        let hint = format!("step {saved} is saved; to resume from there: playfield train --resume late\n");
+        assert!(said.contains(&hint) && said.contains("the simulator has crashed"), "{said}");
+        let said = refuses(dir, &["train", "early.toml", "--run-dir", "early"]);
+        assert!(said.contains("there is no simulator") && !said.contains("--resume"), "{said}");
+        assert!(!dir.join("early").exists());
+    }
+
+    /// A finished training is a success, whether or not there is a film of it.
+    #[test]
+    fn a_training_without_a_film() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let size = "
+class Sized(Base):
+    size = (0, 0)
+    def render(self):
+        return np.zeros((*self.size, 3), np.uint8)
+class Empty(Sized):
+    pass
+class Huge(Sized):
+    size = (2, 70000)
+class Growing(Sized):
+    def render(self):
+        return np.zeros((10 + self.t, 10, 3), np.uint8)
+for made in Sized.__subclasses__():
+    gym.register(f'{made.__name__}-v0', entry_point=made)
+";
+        python(dir, "size", size);
+        file(dir, "CartPole.toml", &CARTPOLE.replace("4000", "400"));
+        let expected = [
+            ("CartPole", "CartPole shows no pictures"),
+            ("size:Empty-v0", "0 × 0 pixels"),
+            ("size:Huge-v0", "70000 × 2 pixels: a GIF has 1 to 65535 on each side"),
+            ("size:Growing-v0", "10 × 10 pixels and then of 10 × 11"),
+        ];
+        for (i, (id, reason)) in expected.into_iter().enumerate() {
+            let (config, run) = (format!("{i}.toml"), format!("run-{i}"));
+            file(dir, &config, &experiment(id));
+            let output = playfield(dir, &["train", &config, "--run-dir", &run, "--gif"]).output().unwrap();
+            let said = stderr(&output);
+            assert!(output.status.success() && said.contains("no video: ") && said.contains(reason), "{id}: {said}");
+            assert!(refuses(dir, &["watch", &run]).contains(reason));
+            succeeds(dir, &["embed", &run, "--points", "20", "--perplexity", "5"]);
+        }
+    }
 }
 
 /// A film of an Atari agent, in colours and twice its size; of an environment without pictures, a sentence.

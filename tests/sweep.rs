@@ -73,6 +73,82 @@ fn a_stopped_sweep_goes_on() {
     assert!(said.contains("already holds a sweep") && said.contains("--resume s"), "{said}");
 }
 
+/// A sweep in which no trial is the best has failed, and says why.
+#[test]
+fn a_sweep_that_finds_nothing_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "broken.toml", &CONFIG.replace("[paac]", "[network]\ntorso = 'nature'\n[paac]"));
+    let args = ["sweep", "broken.toml", "--param", "learning_rate=1e-4..1e-3", "--trials", "2"];
+    let said = refuses(dir, &args);
+    assert!(said.contains("2 of 2 trials failed") && said.contains("torso"), "{said}");
+
+    let long = CONFIG.replace("'Identity'", "'Pendulum'").replace("6000", "400");
+    file(dir, "long.toml", &long);
+    let args = ["sweep", "long.toml", "--param", "learning_rate=1e-4..1e-3", "--trials", "2"];
+    let output = playfield(dir, &args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("no episode ended in any of the 2 trials"), "{said}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("best"));
+}
+
+/// The processes whose command line names `folder`.
+#[cfg(target_os = "linux")]
+fn processes(folder: &Path) -> Vec<String> {
+    let name = folder.display().to_string();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|pid| pid.parse::<u32>().is_ok());
+    let line = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids.filter(|pid| String::from_utf8_lossy(&line(pid)).contains(&name)).collect()
+}
+
+/// Trials run on the cores that the sweep may use, and end with it even where it is killed outright; what they saved is taken up.
+#[cfg(target_os = "linux")]
+#[test]
+fn trials_use_the_sweeps_cores_and_end_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CONFIG);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = |status: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap();
+        line.trim().to_string()
+    };
+    // The last of the cores that this test may use.
+    let core = allowed(&status).rsplit([',', '-']).next().unwrap().to_string();
+    let args = ["sweep", "a.toml", "--param", "learning_rate=1e-4..1e-1:log", "--trials", "3", "--jobs", "2"];
+    let mut command = std::process::Command::new("taskset");
+    command.args(["-c", &core, env!("CARGO_BIN_EXE_playfield")]).args(args).args(["--steps", "100M", "--dir", "s"]);
+    command.current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut sweep = command.spawn().unwrap();
+    let (folder, start) = (dir.join("s"), Instant::now());
+    let trials = || processes(&folder.join("trial-"));
+    let trains = |trial: &str| {
+        let episodes = std::fs::read_to_string(folder.join(trial).join("episodes.csv")).unwrap_or_default();
+        episodes.lines().count() > 1
+    };
+    while !trains("trial-000") || !trains("trial-001") {
+        assert!(start.elapsed() < Duration::from_secs(60), "no trials began");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(trials().len(), 2);
+    for pid in trials() {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert_eq!(allowed(&status), core);
+    }
+    sweep.kill().unwrap();
+    sweep.wait().unwrap();
+    let start = Instant::now();
+    while !trials().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(30), "trials outlive their sweep: {:?}", trials());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for trial in ["trial-000", "trial-001"] {
+        assert!(!common::checkpoints(&folder.join(trial)).is_empty(), "what was under way is saved");
+    }
+}
+
 #[test]
 fn what_cannot_be_searched_is_refused() {
     let dir = tempfile::tempdir().unwrap();

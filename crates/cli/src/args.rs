@@ -1,5 +1,7 @@
 //! What can be typed.
 
+use crate::paths;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use playfield_core::Mode;
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ pub enum Command {
   playfield eval runs/dqn-pong-fast-1-small-1 --deterministic")]
 pub struct Distill {
     /// The teacher: its run's folder
+    #[arg(value_parser = path())]
     pub run: PathBuf,
     /// The student's torso: small (for vectors: half of each hidden layer's width), nips, nature, impala
     #[arg(long, value_name = "TORSO", default_value = "small")]
@@ -70,7 +73,7 @@ pub struct Distill {
     #[arg(long)]
     pub best: bool,
     /// The student's folder [default: the next free one of <run>-<torso>-<n>]
-    #[arg(long, value_name = "DIR")]
+    #[arg(value_parser = path(), long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// Print one JSON object and nothing else
     #[arg(long)]
@@ -100,6 +103,7 @@ impl Playing {
 #[derive(Args, Debug)]
 pub struct Embed {
     /// The run's folder
+    #[arg(value_parser = path())]
     pub run: PathBuf,
     /// About how many neighbours a point has: 5 to 50, more for more points
     #[arg(long, value_name = "P", default_value_t = 30.0)]
@@ -113,17 +117,17 @@ pub struct Embed {
     #[command(flatten)]
     pub playing: Playing,
     /// The file to write [default: embed-<step>.png in the run's folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(value_parser = path(), long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub struct Sweep {
     /// The experiment: a TOML file
-    #[arg(required_unless_present = "resume")]
+    #[arg(value_parser = path(), required_unless_present = "resume")]
     pub config: Option<PathBuf>,
     /// Go on with the sweep in this folder
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "param", "env", "steps", "set", "dir", "seed", "keep"])]
+    #[arg(value_parser = path(), long, value_name = "DIR", conflicts_with_all = ["config", "param", "env", "steps", "set", "dir", "seed", "keep"])]
     pub resume: Option<PathBuf>,
     /// A setting to search, as often as there are settings: uniformly, or with `:log` on a logarithmic scale
     #[arg(long, value_name = "KEY=LOW..HIGH[:log]", required_unless_present = "resume")]
@@ -150,7 +154,7 @@ pub struct Sweep {
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// The sweep's folder [default: the next free one of sweeps/<file>-<n>]
-    #[arg(long, value_name = "DIR")]
+    #[arg(value_parser = path(), long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
 
@@ -183,7 +187,7 @@ pub enum TrickCommand {
         #[arg(long)]
         json: bool,
         /// The folder for plots and numbers [default: tricks; of `all`, which writes tricks.md too: docs]
-        #[arg(long, value_name = "DIR")]
+        #[arg(value_parser = path(), long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
 }
@@ -195,10 +199,10 @@ pub enum TrickCommand {
   playfield train --resume runs/dqn-pong-fast-1")]
 pub struct Train {
     /// The experiment: a TOML file
-    #[arg(required_unless_present = "resume")]
+    #[arg(value_parser = path(), required_unless_present = "resume")]
     pub config: Option<PathBuf>,
     /// Go on with the run in this folder, with its own settings
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "env", "seed", "run_dir", "set"])]
+    #[arg(value_parser = path(), long, value_name = "RUN", conflicts_with_all = ["config", "env", "seed", "run_dir", "set"])]
     pub resume: Option<PathBuf>,
     /// Train on another environment than the file says
     #[arg(long, value_name = "ID")]
@@ -210,7 +214,7 @@ pub struct Train {
     #[arg(long, value_name = "N", value_parser = count)]
     pub steps: Option<u64>,
     /// The run's folder [default: the next free one of runs/<algorithm>-<file>-<n>]
-    #[arg(long, value_name = "DIR")]
+    #[arg(value_parser = path(), long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// Change a setting: a dotted key, or its last part where only one section has it
     #[arg(long, value_name = "KEY=VALUE")]
@@ -226,9 +230,10 @@ pub struct Train {
 #[derive(Args, Debug)]
 pub struct Watch {
     /// The run's folder
+    #[arg(value_parser = path())]
     pub run: PathBuf,
     /// The file to write [default: videos/<step>.gif in the run's folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(value_parser = path(), long, value_name = "FILE")]
     pub gif: Option<PathBuf>,
     /// Seconds to film at most
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
@@ -243,6 +248,7 @@ pub struct Watch {
 #[derive(Args, Debug)]
 pub struct Eval {
     /// The run's folder
+    #[arg(value_parser = path())]
     pub run: PathBuf,
     /// How many episodes
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
@@ -257,18 +263,43 @@ pub struct Eval {
     pub device: Option<String>,
 }
 
-/// A number of steps as people write them: `5000000`, `5_000_000`, `5M`, `500k`.
+/// A path, made absolute.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(paths::absolute)
+}
+
+/// A number of steps as people write them: `5000000`, `5_000_000`, `5M`, `4.1M`, `500k`.
 pub fn count(text: &str) -> Result<u64, String> {
-    let plain = text.replace('_', "");
-    let (digits, unit) = match plain.strip_suffix(['k', 'K', 'M']) {
-        Some(digits) => (digits, if plain.ends_with('M') { 1e6 } else { 1e3 }),
-        None => (plain.as_str(), 1.0),
+    let expected = || "not a whole number of steps, such as 5000000, 5_000_000 or 5M".into();
+    whole(text).filter(|n| (1..=1_000_000_000_000_000).contains(n)).ok_or_else(expected)
+}
+
+/// A whole number, not negative, however it is written: `1_000`, `1e6`, `1.`, `4.1M`, `16.1k`. Exact: no float is involved.
+pub fn whole(text: &str) -> Option<u64> {
+    let text = text.trim().replace('_', "");
+    let (text, unit) = match text.strip_suffix(['k', 'K', 'M']) {
+        Some(number) => (number, if text.ends_with('M') { 6 } else { 3 }),
+        None => (text.as_str(), 0),
     };
-    let value = digits.parse::<f64>().ok().map(|v| v * unit);
-    match value.filter(|v| *v >= 1.0 && *v <= 1e15 && v.fract() == 0.0) {
-        Some(v) => Ok(v as u64),
-        None => Err("not a whole number of steps, such as 5000000, 5_000_000 or 5M".into()),
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{before}{after}");
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
     }
+    // The decimal point moves to the right by this many places.
+    let places = exponent.parse::<i64>().ok()?.checked_add(unit)?.checked_sub(after.len() as i64)?;
+    let digits = digits.trim_start_matches('0');
+    let written = match usize::try_from(places) {
+        Ok(_) if digits.is_empty() => String::new(),
+        Ok(places) if places <= 20 => format!("{digits}{}", "0".repeat(places)),
+        Ok(_) => return None,
+        Err(_) => {
+            let (whole, fraction) = digits.split_at(digits.len().saturating_sub(places.unsigned_abs() as usize));
+            fraction.bytes().all(|b| b == b'0').then(|| whole.to_string())?
+        }
+    };
+    format!("0{written}").parse().ok()
 }
 
 #[cfg(test)]
@@ -283,9 +314,36 @@ mod tests {
 
     #[test]
     fn steps_as_people_write_them() {
-        let written = ["7", "5_000_000", "5M", "1.5M", "500k", "1e6"];
-        assert_eq!(written.map(|t| count(t).unwrap()), [7, 5_000_000, 5_000_000, 1_500_000, 500_000, 1_000_000]);
-        for bad in ["", "0", "-5", "1.5", "M", "five", "inf", "NaN", "1e300"] {
+        let written =
+            ["7", "5_000_000", "5M", "1.5M", "500k", "1e6", "4.1M", "16.1k", "1.", "0.001M", "2.50e1", "70e-1"];
+        let meant = [7, 5_000_000, 5_000_000, 1_500_000, 500_000, 1_000_000, 4_100_000, 16_100, 1, 1_000, 25, 7];
+        assert_eq!(written.map(|t| count(t).unwrap()), meant);
+        // Every number of hundreds, in millions: none of them is exact as a float times a million.
+        for hundreds in 1..50_000_u64 {
+            assert_eq!(count(&format!("{}.{:04}M", hundreds / 10_000, hundreds % 10_000)), Ok(hundreds * 100));
+        }
+        assert_eq!(whole("0"), Some(0));
+        assert_eq!(whole("18446744073709551615"), Some(u64::MAX));
+        for bad in [
+            "",
+            "0",
+            "-5",
+            "1.5",
+            "M",
+            "five",
+            "inf",
+            "NaN",
+            "1e300",
+            "1.00001k",
+            "e3",
+            ".",
+            "1e",
+            "+1",
+            "0.5",
+            "1e99999999999999999999",
+            "18446744073709551616",
+            "1e-400",
+        ] {
             assert!(count(bad).is_err(), "{bad}");
         }
     }

@@ -3,7 +3,7 @@
 //! A key is unknown where the complete table of defaults lacks it. That table is asked of the algorithm, so a new
 //! setting of an algorithm is known here without a word.
 
-use crate::{Registry, suggest};
+use crate::{Registry, args, suggest};
 use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::run::Intervals;
 use playfield_core::{Algorithm, EnvConfig, EnvSource, Error, Result, Settings};
@@ -162,10 +162,29 @@ fn apply(table: &mut Table, known: &Table, set: &str) -> Result<()> {
         let entry = at.entry(section).or_insert_with(|| Value::Table(Table::new()));
         at = entry.as_table_mut().ok_or_else(|| Error::config(format!("`{section}` must be a section")))?;
     }
-    // What is no TOML value is text: nobody wants to quote twice in a shell.
-    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
-    at.insert(last.into(), parsed.unwrap_or_else(|| value.into()));
+    at.insert(last.into(), typed(value, default(known, &path)));
     Ok(())
+}
+
+/// The default of the setting at `path`, if it has one.
+fn default<'a>(known: &'a Table, path: &str) -> Option<&'a Value> {
+    let mut parts = path.split('.');
+    let first = known.get(parts.next()?)?;
+    parts.try_fold(first, |at, part| at.get(part))
+}
+
+/// What was typed for a setting, as a value of the type of its `default`: a number as people write them (`.001`, `1e6`,
+/// `4M`), a TOML value, or else text, which nobody wants to quote twice in a shell.
+fn typed(text: &str, default: Option<&Value>) -> Value {
+    let parsed = format!("v = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    let number = match default {
+        Some(Value::Integer(_)) if !matches!(parsed, Some(Value::Integer(_))) => {
+            args::whole(text).and_then(|n| i64::try_from(n).ok()).map(Value::Integer)
+        }
+        Some(Value::Float(_)) if parsed.is_none() => text.trim().replace('_', "").parse().ok().map(Value::Float),
+        _ => None,
+    };
+    number.or(parsed).unwrap_or_else(|| text.into())
 }
 
 /// The complete path of a dotted key, or of the last part of one where that is unambiguous.
@@ -257,6 +276,36 @@ mod tests {
             let said = refusal(text, sets);
             assert!(said.contains(expected), "{sets:?}: {said}");
         }
+    }
+
+    #[test]
+    fn numbers_as_people_write_them() {
+        for (set, key, expected) in [
+            ("learning_rate=.001", "paac.learning_rate", Value::Float(0.001)),
+            ("learning_rate=1.", "paac.learning_rate", Value::Float(1.0)),
+            ("learning_rate=1e-3", "paac.learning_rate", Value::Float(0.001)),
+            ("learning_rate=+.5", "paac.learning_rate", Value::Float(0.5)),
+            ("steps=4.1M", "steps", Value::Integer(4_100_000)),
+            ("steps=1e6", "steps", Value::Integer(1_000_000)),
+            ("steps=1_000", "steps", Value::Integer(1_000)),
+            ("num_envs=8.", "env.num_envs", Value::Integer(8)),
+            ("t_max= 4 ", "paac.t_max", Value::Integer(4)),
+        ] {
+            let table = experiment(FILE, &[set]).map_err(|e| format!("{set}: {e}")).unwrap().to_table().unwrap();
+            let found = key.split('.').try_fold(&Value::Table(table.clone()), |at, part| at.get(part)).cloned();
+            assert_eq!(found, Some(expected), "{set}");
+        }
+        for (set, expected) in [
+            ("steps=4.1", "`steps` = 4.1 must be a whole number"),
+            ("steps=many", "`steps` = \"many\" must be a whole number"),
+            ("learning_rate=fast", "must be a number"),
+            ("learning_rate=.", "must be a number"),
+        ] {
+            assert!(refusal(FILE, &[set]).contains(expected), "{set}: {}", refusal(FILE, &[set]));
+        }
+        // What the environment gets is its own business.
+        let e = experiment(FILE, &["env.kwargs.x=4M", "env.kwargs.y=.5"]).unwrap();
+        assert_eq!((e.env.kwargs["x"].as_str(), e.env.kwargs["y"].as_str()), (Some("4M"), Some(".5")));
     }
 
     #[test]

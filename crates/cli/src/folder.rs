@@ -9,6 +9,7 @@
 //!                  .lock           held while a process trains here
 //! ```
 
+use crate::paths;
 use playfield_core::{Checkpoints, Error, Result};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -19,34 +20,48 @@ use std::path::{Path, PathBuf};
 pub struct Folder {
     path: PathBuf,
     _lock: File,
+    /// The folders that were made for it, the innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl Folder {
-    /// A folder for a new run: `path`, which must be empty or not exist, or else the next free `runs/<name>-<n>`.
+    /// A folder for a new run: `path`, which must be empty or not exist, or else the next free `<beside>/<name>-<n>`.
     ///
     /// # Errors
     /// [`Error::Config`] where something is there already; [`Error::Io`] where it cannot be made.
-    pub fn create(path: Option<&Path>, name: &str) -> Result<Self> {
-        let path = match path {
+    pub fn create(path: Option<&Path>, beside: &Path, name: &str) -> Result<Self> {
+        let (path, made) = match path {
             Some(path) => {
+                let made = path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_path_buf).collect();
                 fs::create_dir_all(path).map_err(Error::io("create", path))?;
-                path.to_path_buf()
+                // Before anything is written there; and once more when nobody else can write there.
+                if let Err(error) = Self::check_empty(path) {
+                    if path.join(".lock").exists() {
+                        Self::lock(path.to_path_buf())?;
+                    }
+                    return Err(error);
+                }
+                (path.to_path_buf(), made)
             }
-            None => next_free(Path::new("runs"), name)?,
+            None => next_free(beside, name).map(|path| (path.clone(), vec![path]))?,
         };
-        let folder = Self::lock(path)?;
-        let path = &folder.path;
+        let folder = Self { made, ..Self::lock(path)? };
+        Self::check_empty(&folder.path)?;
+        Ok(folder)
+    }
+
+    fn check_empty(path: &Path) -> Result<()> {
         let mut entries = fs::read_dir(path).map_err(Error::io("read", path))?;
         if path.join("config.toml").exists() {
-            let path = path.display();
+            let path = paths::shown(path);
             return Err(Error::config(format!(
-                "{path} already holds a run: go on with it (playfield train --resume {path}), or choose another --run-dir"
+                "{path} already holds a run: resume it (playfield train --resume {path}), or choose another --run-dir"
             )));
         }
         if entries.any(|e| e.is_ok_and(|e| e.file_name() != ".lock")) {
-            return Err(Error::config(format!("{} is not empty: choose another --run-dir", path.display())));
+            return Err(Error::config(format!("{} is not empty: choose another --run-dir", paths::shown(path))));
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// The folder of a run to go on with.
@@ -62,10 +77,10 @@ impl Folder {
         let name = path.join(".lock");
         let file = OpenOptions::new().create(true).append(true).open(&name).map_err(Error::io("write", &name))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: file }),
+            Ok(()) => Ok(Self { path, _lock: file, made: Vec::new() }),
             Err(TryLockError::WouldBlock) => Err(Error::config(format!(
                 "another process trains in {}: wait for it, stop it, or choose another --run-dir",
-                path.display()
+                paths::shown(&path)
             ))),
             Err(TryLockError::Error(e)) => Err(Error::io("lock", &name)(e)),
         }
@@ -98,18 +113,29 @@ impl Folder {
     /// # Errors
     /// [`Error::Io`] where the disk refuses.
     pub fn note_command(&self) -> Result<()> {
-        let line: Vec<_> = std::env::args().map(|a| quote(&a)).collect();
+        let line: Vec<_> = std::env::args_os().map(|a| quote(&a.to_string_lossy())).collect();
         let name = self.path.join("command.txt");
         let file = OpenOptions::new().create(true).append(true).open(&name);
         file.and_then(|mut f| writeln!(f, "{}", line.join(" "))).map_err(Error::io("write", &name))
     }
 
-    /// Removes the folder of a run that failed before it reported anything, so that nothing is left to clean up.
+    /// Removes what a run left that failed before it reported or saved anything: its files, and the folders that were made for
+    /// it. A folder that was there before is left as it was: empty.
     pub fn discard_if_untouched(self) {
-        let reported = |name: &str| fs::read_to_string(self.path.join(name)).is_ok_and(|t| t.lines().count() > 1);
-        if !self.path.join("checkpoints").exists() && !reported("progress.csv") && !reported("episodes.csv") {
-            // Best effort: the failure itself is what the user has to hear of.
-            let _ = fs::remove_dir_all(&self.path);
+        // Beyond step 0.
+        let later = |text: String| text.lines().skip(1).any(|line| !line.starts_with("0,"));
+        let reported = |name: &str| fs::read_to_string(self.path.join(name)).is_ok_and(later);
+        let saved = self.checkpoints(1).list().is_ok_and(|all| !all.is_empty());
+        if saved || reported("progress.csv") || reported("episodes.csv") {
+            return;
+        }
+        // Best effort: the failure itself is what the user has to hear of.
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+            let _ = if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+        }
+        for folder in &self.made {
+            let _ = fs::remove_dir(folder);
         }
     }
 }
@@ -135,13 +161,13 @@ pub fn checkpoints(path: &Path, keep: usize) -> Checkpoints {
 pub fn read_toml(path: &Path) -> Result<toml::Table> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     text.parse()
-        .map_err(|e: toml::de::Error| Error::config(format!("{}: {}", path.display(), e.to_string().trim_end())))
+        .map_err(|e: toml::de::Error| Error::config(format!("{}: {}", paths::shown(path), e.to_string().trim_end())))
 }
 
 fn check(path: &Path) -> Result<()> {
     match path.join("config.toml").is_file() {
         true => Ok(()),
-        false => Err(Error::config(format!("{} holds no run: it has no config.toml", path.display()))),
+        false => Err(Error::config(format!("{} holds no run: it has no config.toml", paths::shown(path)))),
     }
 }
 

@@ -3,15 +3,14 @@
 //! Everything hangs on the [`Registry`]: rows of algorithms and environments by name. The program `playfield` runs the
 //! standard one; a user's own program adds its rows and gets the same command line. What a person typed becomes an
 //! [`Experiment`](experiment::Experiment), checked key by key before anything is made; a run lives in a
-//! [`Folder`](folder::Folder).
-
-// This crate is what talks to people.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+//! [`Folder`](folder::Folder). All that it prints passes through `output`.
 
 mod args;
 mod commands;
 mod experiment;
 mod folder;
+mod output;
+mod paths;
 mod process;
 mod registry;
 mod signals;

@@ -1,7 +1,8 @@
 //! Algorithms and environments by name.
 
 use crate::args::{Cli, Command};
-use crate::{commands, process, suggest};
+use crate::output::{self, note};
+use crate::{commands, paths, process, suggest};
 use clap::Parser;
 use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result};
 use std::process::ExitCode;
@@ -67,28 +68,40 @@ impl Registry {
     }
 
     /// Does what the command line says. The exit code is 0 where it was done, 2 where something was wrong with what was
-    /// asked or with the machine, 130 or 143 where Ctrl-C or SIGTERM ended it.
+    /// asked or with the machine, 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP ended it.
+    ///
+    /// To be called first in `main`. From then on stdout is for results: whatever else the process or its children print there
+    /// goes to stderr.
     pub fn run(self) -> ExitCode {
         process::prepare();
-        let cli = Cli::parse();
-        let result = match &cli.command {
-            Command::Train(args) => commands::train(&self, args),
-            Command::Eval(args) => commands::eval(&self, args),
-            Command::Watch(args) => commands::watch(&self, args),
-            Command::Envs { filter } => commands::envs(&self, filter.as_deref()),
-            Command::Doctor => commands::doctor(),
-            Command::Distill(args) => commands::distill(&self, args),
-            Command::Embed(args) => commands::embed(&self, args),
-            Command::Sweep(args) => commands::sweep(&self, args),
-            Command::Trick(args) => commands::trick(args),
-        };
+        let mut verbose = false;
+        let result = arguments().and_then(|cli| {
+            verbose = cli.verbose;
+            output::claim_stdout()?;
+            let code = self.dispatch(&cli)?;
+            output::finish().map(|()| code)
+        });
         result.unwrap_or_else(|error| {
-            eprintln!("error: {error}");
-            if let (true, Error::Env { detail: Some(detail), .. }) = (cli.verbose, &error) {
-                eprintln!("\n{}", detail.trim_end());
+            note!("error: {error}");
+            if let (true, Error::Env { detail: Some(detail), .. }) = (verbose, &error) {
+                note!("\n{}", detail.trim_end());
             }
             ExitCode::from(2)
         })
+    }
+
+    fn dispatch(&self, cli: &Cli) -> Result<ExitCode> {
+        match &cli.command {
+            Command::Train(args) => commands::train(self, args),
+            Command::Eval(args) => commands::eval(self, args),
+            Command::Watch(args) => commands::watch(self, args),
+            Command::Envs { filter } => commands::envs(self, filter.as_deref()),
+            Command::Doctor => commands::doctor(),
+            Command::Distill(args) => commands::distill(self, args),
+            Command::Embed(args) => commands::embed(self, args),
+            Command::Sweep(args) => commands::sweep(self, args),
+            Command::Trick(args) => commands::trick(args),
+        }
     }
 
     pub(crate) fn rows(&self) -> &[Row] {
@@ -116,6 +129,15 @@ impl Registry {
         let hint = suggest::hint(id, ids);
         Err(Error::config(format!("unknown environment '{id}'{hint} (`playfield envs` lists them all)")))
     }
+}
+
+/// What was typed, its paths made absolute. Help and mistakes are printed here, and end the process: nothing else prints yet.
+fn arguments() -> Result<Cli> {
+    paths::remember_start()?;
+    if let Some(odd) = std::env::args_os().skip(1).find(|argument| argument.to_str().is_none()) {
+        return Err(Error::config(format!("the argument '{}' is not UTF-8", odd.to_string_lossy())));
+    }
+    Ok(Cli::parse())
 }
 
 /// Environments that are found by asking Python.

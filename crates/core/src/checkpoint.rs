@@ -26,6 +26,12 @@ const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 const FORMAT: u32 = 1;
 
+/// What the name of a checkpoint ends with while another one of the same step replaces it.
+const REPLACED: &str = ".replaced";
+
+/// How the name of a checkpoint begins while it is written.
+const WRITING: &str = ".writing-";
+
 /// A named piece of memory: little-endian, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
@@ -76,6 +82,15 @@ impl Array {
         (self.dtype == T::TYPE).then(|| self.data.chunks_exact(size_of::<T>()).map(T::take).collect())
     }
 
+    /// Whether none of its numbers is infinite or NaN.
+    pub fn is_finite(&self) -> bool {
+        match self.dtype {
+            ArrayType::F32 => self.data.chunks_exact(4).all(|bytes| f32::take(bytes).is_finite()),
+            ArrayType::F64 => self.data.chunks_exact(8).all(|bytes| f64::take(bytes).is_finite()),
+            _ => true,
+        }
+    }
+
     /// A buffer of observations.
     pub fn from_obs(obs: &Obs) -> Self {
         match obs {
@@ -110,6 +125,9 @@ impl safetensors::View for &Array {
     }
 }
 
+/// What the names of arrays contain, between dots, that updates compute.
+const LEARNED: [&str; 3] = ["optimizer", "statistics", "target"];
+
 /// Everything a run needs to go on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -124,6 +142,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The first parameter, or array of an optimizer or target network, that holds a value that is not finite. Other arrays,
+    /// observations and rewards for example, hold what the environment gave.
+    pub fn non_finite(&self) -> Option<&str> {
+        let learned = |name: &str| name.split('.').any(|part| LEARNED.contains(&part));
+        let arrays = self.arrays.iter().filter(|(name, _)| learned(name));
+        self.params.iter().chain(arrays).find(|(_, array)| !array.is_finite()).map(|(name, _)| name.as_str())
+    }
+
     /// Puts `value` into [`state`](Self::state).
     ///
     /// # Panics
@@ -172,7 +198,7 @@ impl Snapshot {
 struct Manifest {
     format: u32,
     step: u64,
-    /// Mean raw return over the last 100 training episodes, by which the best checkpoint is kept.
+    /// What the best checkpoint is chosen by, as [`Checkpoints::save`] was told.
     score: Option<f64>,
     files: BTreeMap<String, FileEntry>,
 }
@@ -212,28 +238,36 @@ impl Checkpoints {
         &self.dir
     }
 
-    /// Writes a checkpoint, then removes the ones that are no longer kept. Returns its folder.
+    /// Where the checkpoint of `step` lies, if it exists.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.dir.join(format!("{step:012}"))
+    }
+
+    /// Writes a checkpoint, then removes the ones that are no longer kept. Returns its folder. `score`: what the best
+    /// checkpoint is chosen by, the higher the better; `None` where too little is known of it.
     ///
     /// # Errors
     /// [`Error::Io`] where the disk refuses; earlier checkpoints are untouched then.
     pub fn save(&self, snapshot: &Snapshot, score: Option<f64>) -> Result<PathBuf> {
-        let name = format!("{:012}", snapshot.step);
-        let (temporary, path) = (self.dir.join(format!(".writing-{name}")), self.dir.join(&name));
+        let (name, path) = (format!("{:012}", snapshot.step), self.path(snapshot.step));
+        let temporary = self.dir.join(format!("{WRITING}{name}"));
+        let replaced = self.dir.join(format!("{name}{REPLACED}"));
         fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary).map_err(Error::io("remove", &temporary))?;
-        }
+        remove(&temporary)?;
         let written = self.write(&temporary, snapshot, score);
         if written.is_err() {
             // Best effort: the reason for the failure is worth more than the remains.
             let _ = fs::remove_dir_all(&temporary);
         }
         written?;
+        // One of the same step is removed once the new one is in its place; between the two, loading finds it.
         if path.exists() {
-            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+            remove(&replaced)?;
+            fs::rename(&path, &replaced).map_err(Error::io("rename to", &replaced))?;
         }
         fs::rename(&temporary, &path).map_err(Error::io("rename to", &path))?;
         sync(&self.dir)?;
+        remove(&replaced)?;
         self.prune()?;
         Ok(path)
     }
@@ -268,12 +302,13 @@ impl Checkpoints {
         for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
             let path = entry.map_err(Error::io("read", &self.dir))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.len() == 12 && name.bytes().all(|b| b.is_ascii_digit()) {
-                found.push(path);
+            let (digits, is_current) = name.strip_suffix(REPLACED).map_or((&*name, true), |digits| (digits, false));
+            if let (12.., true, Ok(step)) = (digits.len(), digits.bytes().all(|b| b.is_ascii_digit()), digits.parse()) {
+                found.push((step, is_current, path));
             }
         }
         found.sort();
-        Ok(found)
+        Ok(found.into_iter().map(|(_step, _is_current, path): (u64, bool, _)| path).collect())
     }
 
     /// The newest whole checkpoint.
@@ -281,8 +316,23 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Checkpoint`] where none is whole, naming what is wrong with the newest.
     pub fn latest(&self) -> Result<Loaded> {
+        let mut all = self.list()?;
+        all.reverse();
+        self.first(all)
+    }
+
+    /// The whole checkpoint with the best score; the newest where none has a score.
+    ///
+    /// # Errors
+    /// As [`latest`](Self::latest).
+    pub fn best(&self) -> Result<Loaded> {
+        self.first(self.ranked()?)
+    }
+
+    /// The first of `paths` that is whole.
+    fn first(&self, paths: Vec<PathBuf>) -> Result<Loaded> {
         let mut skipped = Vec::new();
-        for path in self.list()?.into_iter().rev() {
+        for path in paths {
             match read(&path) {
                 Ok(snapshot) => return Ok(Loaded { snapshot, path, skipped }),
                 Err(e) => skipped.push((path, e.to_string())),
@@ -292,36 +342,44 @@ impl Checkpoints {
         Err(Error::checkpoint(&self.dir, format!("no whole checkpoint to go on from: {reason}")))
     }
 
-    /// The whole checkpoint with the best score, by its manifest; the newest where none has a score.
-    ///
-    /// # Errors
-    /// As [`latest`](Self::latest).
-    pub fn best(&self) -> Result<Loaded> {
-        let mut scored: Vec<_> = self.list()?.into_iter().filter_map(|p| Some((score(&p)?, p))).collect();
-        scored.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for (_, path) in scored.into_iter().rev() {
-            if let Ok(snapshot) = read(&path) {
-                return Ok(Loaded { snapshot, path, skipped: Vec::new() });
-            }
-        }
-        self.latest()
+    /// All checkpoints, the best first: by score, then by age, the newest first.
+    fn ranked(&self) -> Result<Vec<PathBuf>> {
+        let mut all: Vec<_> = self.list()?.into_iter().rev().map(|path| (score(&path), path)).collect();
+        all.sort_by(|(a, _), (b, _)| match (a, b) {
+            (Some(a), Some(b)) => b.total_cmp(a),
+            _ => b.is_some().cmp(&a.is_some()),
+        });
+        Ok(all.into_iter().map(|(_, path)| path).collect())
     }
 
+    /// Removes all but the last few whole checkpoints and the best whole one, and what killed processes left half-written.
     fn prune(&self) -> Result<()> {
-        let all = self.list()?;
-        let best = all.iter().filter_map(|p| Some((score(p)?, p))).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, p)| p);
-        let old = &all[..all.len().saturating_sub(self.keep)];
-        for path in old.iter().filter(|p| Some(*p) != best) {
-            fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
+        let (all, whole) = (self.list()?, |path: &&PathBuf| read(path).is_ok());
+        let mut kept: Vec<_> = all.iter().rev().filter(whole).take(self.keep).cloned().collect();
+        kept.extend(self.ranked()?.iter().find(whole).cloned());
+        for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
+            let path = entry.map_err(Error::io("read", &self.dir))?.path();
+            let half_written = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(WRITING));
+            if half_written || (all.contains(&path) && !kept.contains(&path)) {
+                remove(&path)?;
+            }
         }
         Ok(())
+    }
+}
+
+/// Removes a folder, if it exists.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
     }
 }
 
 /// Reads one checkpoint and checks every byte of it against its manifest.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] where it is not whole.
+/// [`Error::Checkpoint`] where it is not whole, or holds parameters that are not finite.
 pub fn read(path: &Path) -> Result<Snapshot> {
     let damaged = |what: String| Error::checkpoint(path, what);
     let manifest = manifest(path)?;
@@ -345,12 +403,16 @@ pub fn read(path: &Path) -> Result<Snapshot> {
         };
         Ok(tensors.tensors().into_iter().map(|(name, t)| (name, array(t))).collect())
     };
-    Ok(Snapshot {
+    let snapshot = Snapshot {
         step: manifest.step,
         params: unpack(MODEL)?,
         arrays: unpack(ARRAYS)?,
         state: serde_json::from_slice(&file(STATE)?).map_err(|e| damaged(format!("{STATE}: {e}")))?,
-    })
+    };
+    match snapshot.non_finite() {
+        Some(name) => Err(damaged(format!("'{name}' is not finite: training had diverged"))),
+        None => Ok(snapshot),
+    }
 }
 
 fn manifest(path: &Path) -> Result<Manifest> {
@@ -422,6 +484,74 @@ mod tests {
             fs::write(newest.join(name), whole).unwrap();
         }
         assert_eq!(c.latest().unwrap().snapshot.step, 2);
+    }
+
+    /// A checkpoint whose parameters are not finite is as useless as a damaged one.
+    #[test]
+    fn falls_back_past_parameters_that_are_not_finite() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Checkpoints::new(dir.path(), 3);
+        let mut broken = snapshot(2);
+        broken.params.insert("a.bias".into(), Array::new(&[2], &[1.0, f32::NAN]));
+        let path = dir.path().join("000000000002");
+        c.write(&path, &broken, Some(9.0)).unwrap();
+        assert!(c.latest().unwrap_err().to_string().contains("'a.bias' is not finite"));
+        c.save(&snapshot(1), Some(1.0)).unwrap();
+        c.write(&path, &broken, Some(9.0)).unwrap();
+        for loaded in [c.latest().unwrap(), c.best().unwrap()] {
+            assert_eq!((loaded.snapshot.step, loaded.skipped.len()), (1, 1));
+            assert!(loaded.skipped[0].1.contains("'a.bias' is not finite"), "{:?}", loaded.skipped);
+        }
+    }
+
+    /// What is damaged counts neither among the last nor as the best, and goes.
+    #[test]
+    fn only_whole_checkpoints_count_when_old_ones_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Checkpoints::new(dir.path(), 2);
+        let steps = || c.list().unwrap().iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>();
+        for (step, score) in [(1, Some(2.0)), (2, Some(1.0)), (3, None)] {
+            c.save(&snapshot(step), score).unwrap();
+        }
+        assert_eq!(steps(), ["000000000001", "000000000002", "000000000003"]);
+        fs::write(c.list().unwrap()[2].join(MODEL), "cut").unwrap();
+        fs::write(c.list().unwrap()[0].join(STATE), "{}").unwrap();
+        fs::create_dir(dir.path().join(".writing-000000000009")).unwrap();
+        fs::create_dir(dir.path().join("replay")).unwrap();
+        c.save(&snapshot(4), Some(0.0)).unwrap();
+        assert_eq!(steps(), ["000000000002", "000000000004"]);
+        assert_eq!(c.best().unwrap().snapshot.step, 2);
+        assert!(!dir.path().join(".writing-000000000009").exists() && dir.path().join("replay").exists());
+    }
+
+    /// At every moment of a second save at one step, loading finds one of the two: here where it was killed in the middle.
+    #[test]
+    fn a_checkpoint_that_is_replaced_is_never_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Checkpoints::new(dir.path(), 1);
+        let path = c.save(&snapshot(7), None).unwrap();
+        fs::rename(&path, dir.path().join("000000000007.replaced")).unwrap();
+        assert_eq!(c.latest().unwrap().snapshot, snapshot(7));
+        assert_eq!(c.best().unwrap().snapshot, snapshot(7));
+
+        let mut second = snapshot(7);
+        second.put("x", &0.2);
+        for _ in 0..2 {
+            c.save(&second, None).unwrap();
+            assert_eq!(c.latest().unwrap().snapshot, second);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    /// Names have at least twelve digits, and numbers count, not letters.
+    #[test]
+    fn more_than_twelve_digits_come_after_twelve() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Checkpoints::new(dir.path(), 9);
+        for step in [999_999_999_999, 1_000_000_000_000, 2] {
+            c.save(&snapshot(step), None).unwrap();
+        }
+        assert_eq!(c.latest().unwrap().snapshot.step, 1_000_000_000_000);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | [`policy`], [`algorithm`], [`play`](mod@play) | what acts, what trains it, and what it is worth |
 //! | [`run`], [`metrics`], [`checkpoint`] | what training leaves on disk |
 //! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
+//! | [`json`] | how infinity and NaN are written into a state |
 
 pub mod algorithm;
 pub mod checkpoint;
@@ -21,6 +22,7 @@ pub mod config;
 pub mod env;
 mod error;
 pub mod history;
+pub mod json;
 pub mod metrics;
 pub mod normalize;
 pub mod play;

@@ -100,7 +100,7 @@ impl Window {
 
     /// Adds an episode, forgetting the oldest beyond [`LEN`](Self::LEN).
     pub fn push(&mut self, end: EpisodeEnd) {
-        if self.values.len() == Self::LEN {
+        while self.values.len() >= Self::LEN {
             self.values.pop_front();
         }
         self.values.push_back(end);
@@ -114,6 +114,11 @@ impl Window {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// Whether it holds [`LEN`](Self::LEN) episodes: fewer may be luck.
+    pub fn is_full(&self) -> bool {
+        self.len() >= Self::LEN
     }
 
     /// Mean raw return, if there was an episode.

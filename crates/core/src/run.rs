@@ -32,10 +32,17 @@ impl Stop {
 pub struct Intervals {
     /// Seconds between two rows of metrics.
     pub log_seconds: f64,
-    /// Seconds between two checkpoints.
+    /// Seconds between two checkpoints. The first one of a run is due after a tenth of it, or half a minute if that is less.
     pub checkpoint_seconds: f64,
     /// How many of the latest checkpoints are kept, beside the best.
     pub keep_checkpoints: usize,
+}
+
+impl Intervals {
+    /// Seconds until the next checkpoint of a run that has one already, or has none.
+    fn until_save(&self, has_checkpoint: bool) -> f64 {
+        if has_checkpoint { self.checkpoint_seconds } else { (self.checkpoint_seconds / 10.0).min(30.0) }
+    }
 }
 
 impl Default for Intervals {
@@ -59,6 +66,7 @@ pub struct Run {
     first_step: u64,
     last_log: (Instant, u64),
     last_save: Instant,
+    last_checkpoint: Option<u64>,
     episodes: u64,
     window: Window,
 }
@@ -96,6 +104,7 @@ impl Run {
             first_step: 0,
             last_log: (now, 0),
             last_save: now,
+            last_checkpoint: None,
             episodes: 0,
             window: Window::default(),
         }
@@ -120,17 +129,24 @@ impl Run {
         self
     }
 
-    /// Goes on from `snapshot`: its steps, time and last episodes count.
+    /// Whether `snapshot` is of a training run: a distilled student's has no account of one.
+    pub fn can_resume(snapshot: &Snapshot) -> bool {
+        snapshot.state.contains_key("run.elapsed_seconds")
+    }
+
+    /// Resumes from `snapshot`: its steps, time and last episodes count.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] where the snapshot has no account of its run.
     pub fn with_resume(mut self, snapshot: Snapshot) -> Result<Self> {
-        self.before = Duration::from_secs_f64(snapshot.get("run.elapsed_seconds")?);
+        self.before = Duration::try_from_secs_f64(snapshot.get("run.elapsed_seconds")?)
+            .map_err(|error| Error::checkpoint("state.json", format!("'run.elapsed_seconds': {error}")))?;
         self.episodes = snapshot.get("run.episodes")?;
         self.window = snapshot.get("run.window")?;
         self.step = snapshot.step;
         self.first_step = snapshot.step;
         self.last_log.1 = snapshot.step;
+        self.last_checkpoint = Some(snapshot.step);
         self.resume = Some(snapshot);
         Ok(self)
     }
@@ -174,7 +190,7 @@ impl Run {
     /// # Errors
     /// Where a file cannot be written.
     pub fn episode(&mut self, step: u64, end: EpisodeEnd) -> Result<()> {
-        self.episodes += 1;
+        self.episodes = self.episodes.saturating_add(1);
         self.window.push(end);
         let row = EpisodeRow { step, elapsed: self.elapsed(), end };
         self.sinks.iter_mut().try_for_each(|s| s.episode(&row))
@@ -205,10 +221,21 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.scalars(&row))?;
         match values.iter().find(|(tag, v)| tag.starts_with("train/") && tag.ends_with("loss") && !v.is_finite()) {
             None => Ok(()),
-            Some((tag, v)) => Err(Error::Diverged(format!(
-                "training diverged: {tag} is {v} after {step} steps. Lower the learning rate; the last checkpoint is whole"
-            ))),
+            Some((tag, v)) => Err(self.diverged(&format!("{tag} is {v} after {step} steps"))),
         }
+    }
+
+    /// The error of a training whose values are no longer finite: `what` says which. It names the last checkpoint, if there
+    /// is one.
+    pub fn diverged(&self, what: &str) -> Error {
+        let checkpoint = self.last_checkpoint.map(|step| format!("; the last good checkpoint is that of step {step}"));
+        let checkpoint = checkpoint.unwrap_or_default();
+        Error::Diverged(format!("training diverged: {what}. Lower the learning rate{checkpoint}"))
+    }
+
+    /// The step of the last checkpoint: the one that was saved last, or the one that the run resumed from.
+    pub fn last_checkpoint(&self) -> Option<u64> {
+        self.last_checkpoint
     }
 
     /// Reports one scalar of each of several, threads for example. TensorBoard shows them; tables, whose columns are the same
@@ -222,20 +249,31 @@ impl Run {
 
     /// Whether a checkpoint is due.
     pub fn save_due(&self) -> bool {
-        self.checkpoints.is_some() && self.last_save.elapsed().as_secs_f64() >= self.intervals.checkpoint_seconds
+        let due = self.intervals.until_save(self.last_checkpoint.is_some());
+        self.checkpoints.is_some() && self.last_save.elapsed().as_secs_f64() >= due
     }
 
-    /// Saves a checkpoint, with the run's own account added, after everything reported so far is on disk.
+    /// Saves a checkpoint, with the run's own account added, after everything reported so far is on disk. Its score, by which
+    /// the best checkpoint is kept, is the mean return of the last 100 episodes, once there are so many. At step 0 there is
+    /// nothing to save.
     ///
     /// # Errors
-    /// [`Error::Io`] where the disk refuses; earlier checkpoints are untouched then.
+    /// [`Error::Diverged`] where a parameter or the optimizer's state is not finite, [`Error::Io`] where the disk refuses;
+    /// earlier checkpoints are untouched then.
     pub fn save(&mut self, mut snapshot: Snapshot) -> Result<()> {
         self.sinks.iter_mut().try_for_each(|s| s.flush())?;
+        if snapshot.step == 0 {
+            return Ok(());
+        }
+        if let Some(name) = snapshot.non_finite() {
+            return Err(self.diverged(&format!("{name} is not finite after {} steps", snapshot.step)));
+        }
         snapshot.put("run.elapsed_seconds", &self.elapsed().as_secs_f64());
         snapshot.put("run.episodes", &self.episodes);
         snapshot.put("run.window", &self.window);
         if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.save(&snapshot, self.window.mean_reward())?;
+            checkpoints.save(&snapshot, self.window.mean_reward().filter(|_| self.window.is_full()))?;
+            self.last_checkpoint = Some(snapshot.step);
         }
         self.last_save = Instant::now();
         Ok(())
@@ -254,6 +292,103 @@ impl Run {
     }
 
     fn elapsed(&self) -> Duration {
-        self.before + self.start.elapsed()
+        self.before.saturating_add(self.start.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Array;
+
+    fn snapshot(step: u64, weight: f32) -> Snapshot {
+        let mut s = Snapshot { step, ..Snapshot::default() };
+        s.params.insert("out.weight".into(), Array::new(&[2], &[1.0, weight]));
+        s.arrays.insert("optimizer.square.out.weight".into(), Array::new(&[2], &[0.0_f32, 1.0]));
+        s.arrays.insert("observations".into(), Array::new(&[1], &[f32::NAN]));
+        s
+    }
+
+    fn run(dir: &Path) -> Run {
+        Run::new(1, 100).with_checkpoints(Checkpoints::new(dir, 1), Intervals::default())
+    }
+
+    /// What is saved can be learned from: parameters, targets and optimizer state are finite. Observations and rewards are the
+    /// environment's business. The message names the last good checkpoint, and none where there is none.
+    #[test]
+    fn parameters_that_are_not_finite_are_never_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut run = run(dir.path());
+        let said = run.save(snapshot(5, f32::NAN)).unwrap_err().to_string();
+        assert_eq!(said, "training diverged: out.weight is not finite after 5 steps. Lower the learning rate");
+        assert!(run.checkpoints.as_ref().unwrap().list().unwrap().is_empty());
+
+        run.save(snapshot(10, 2.0)).unwrap();
+        for name in ["optimizer.square.out.weight", "target.out.weight", "target", "actor_learner.3.statistics.square"]
+        {
+            let mut broken = snapshot(20, 2.0);
+            broken.arrays.insert(name.into(), Array::new(&[1], &[f32::INFINITY]));
+            let error = run.save(broken).unwrap_err();
+            assert!(matches!(error, Error::Diverged(_)));
+            let said = error.to_string();
+            assert!(said.contains(name) && said.ends_with("the last good checkpoint is that of step 10"), "{said}");
+        }
+        assert_eq!(run.checkpoints.as_ref().unwrap().latest().unwrap().snapshot.step, 10);
+        let said = run.log(20, &[("train/loss", f64::NAN)]).unwrap_err().to_string();
+        assert!(said.contains("train/loss is NaN after 20 steps") && said.ends_with("step 10"), "{said}");
+    }
+
+    #[test]
+    fn infinite_and_missing_returns_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = run(dir.path());
+        for reward in [f64::NEG_INFINITY, 1.5, f64::NAN, f64::INFINITY] {
+            first.episode(1, EpisodeEnd { reward, length: 3 }).unwrap();
+        }
+        first.save(snapshot(1, 0.0)).unwrap();
+        let saved = first.checkpoints.as_ref().unwrap().latest().unwrap().snapshot;
+        let resumed = run(dir.path()).with_resume(saved).unwrap();
+        assert_eq!(format!("{:?}", resumed.window), format!("{:?}", first.window));
+        // As earlier versions wrote them.
+        let window: Window = serde_json::from_str(r#"{"values": [{"reward": null, "length": 3}]}"#).unwrap();
+        assert!(window.mean_reward().unwrap().is_nan());
+    }
+
+    #[test]
+    fn an_account_of_impossible_numbers_is_refused_and_counters_never_overflow() {
+        let mut snapshot = snapshot(1, 0.0);
+        snapshot.put("run.episodes", &u64::MAX);
+        snapshot.put("run.window", &Window::default());
+        for (seconds, valid) in [(1.0, true), (-1.0, false), (1e300, false)] {
+            snapshot.put("run.elapsed_seconds", &seconds);
+            let resumed = Run::new(1, 100).with_resume(snapshot.clone());
+            assert_eq!(resumed.is_ok(), valid, "{seconds}");
+            if let Ok(mut run) = resumed {
+                run.episode(2, EpisodeEnd::default()).unwrap();
+            }
+        }
+    }
+
+    /// A run that is killed early loses little.
+    #[test]
+    fn the_first_checkpoint_comes_early() {
+        let every = |checkpoint_seconds| Intervals { checkpoint_seconds, ..Intervals::default() };
+        assert_eq!([60.0, 300.0, 3600.0].map(|s| every(s).until_save(false)), [6.0, 30.0, 30.0]);
+        assert_eq!([60.0, 300.0, 3600.0].map(|s| every(s).until_save(true)), [60.0, 300.0, 3600.0]);
+    }
+
+    /// One lucky episode is no score.
+    #[test]
+    fn a_checkpoint_has_a_score_once_the_window_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut run = run(dir.path());
+        let end = |reward| EpisodeEnd { reward, length: 1 };
+        run.episode(1, end(1000.0)).unwrap();
+        run.save(snapshot(1, 0.0)).unwrap();
+        (0..Window::LEN).for_each(|_| run.episode(2, end(1.0)).unwrap());
+        run.save(snapshot(2, 0.0)).unwrap();
+        (0..Window::LEN).for_each(|_| run.episode(3, end(0.5)).unwrap());
+        run.save(snapshot(3, 0.0)).unwrap();
+        assert_eq!(run.checkpoints.as_ref().unwrap().best().unwrap().snapshot.step, 2);
     }
 }

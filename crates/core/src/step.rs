@@ -25,7 +25,8 @@ impl Step {
 /// A finished episode, as the player sees it: raw rewards, before any clipping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EpisodeEnd {
-    /// The sum of raw rewards.
+    /// The sum of raw rewards. An environment may pay infinity.
+    #[serde(with = "crate::json::float")]
     pub reward: f64,
     /// How many agent steps it lasted.
     pub length: u64,

@@ -1,7 +1,8 @@
 //! A trained agent, as its run's folder holds it: what everything that plays begins with.
 
 use crate::experiment::Experiment;
-use crate::{Registry, folder};
+use crate::output::note;
+use crate::{Registry, folder, paths};
 use playfield_core::{EnvFactory as _, Policy, Result, Snapshot, VecEnv, rng};
 use playfield_wrappers::Factory;
 use std::path::Path;
@@ -24,7 +25,7 @@ impl Agent {
         let checkpoints = folder::checkpoints(run, experiment.intervals.keep_checkpoints);
         let loaded = if best { checkpoints.best()? } else { checkpoints.latest()? };
         for (path, reason) in &loaded.skipped {
-            eprintln!("warning: {} is not whole and is passed over: {reason}", path.display());
+            note!("warning: skipped the checkpoint {}: {reason}", paths::shown(path));
         }
         let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
         Ok(Self { experiment, snapshot: loaded.snapshot, factory })

@@ -1,8 +1,9 @@
 use crate::args::Distill as Args;
 use crate::commands::agent::Agent;
 use crate::experiment::Experiment;
-use crate::folder::{Folder, next_free};
-use crate::{Registry, signals};
+use crate::folder::Folder;
+use crate::output::{note, out};
+use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::rng::Rng;
 use playfield_core::{
@@ -12,7 +13,6 @@ use playfield_nn::NetworkConfig;
 use playfield_tricks::policy_distillation::{SHARP, Student};
 use rand::RngExt as _;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use toml::{Table, Value};
@@ -33,7 +33,7 @@ struct Report {
     student: Standing,
     /// The student's mean return as a share of the teacher's, where that is positive.
     kept: Option<f64>,
-    run: PathBuf,
+    run: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,8 +70,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
             spec.id
         )));
     }
-    let folder = Folder::create(Some(&run_dir(args)?), "")?;
-    folder.write_config(&experiment.to_table()?)?;
+    let folder = folder(args)?;
     folder.note_command()?;
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(args.steps) };
@@ -80,32 +79,43 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let mut memory = Memory::new(spec.obs_len(), rng::stream(args.seed, "distill/batches"));
     let mut actions = Actions::zeros(&spec.actions, n);
     let (mut step, mut updates, mut divergence) = (0, 0, f64::NAN);
-    while step < args.steps && stop.requested().is_none() {
-        memory.push(history.observations(), &policy.outputs(history.observations(), n)?, n);
-        policy.act(history.observations(), Mode::Sample, &mut actions)?;
-        env.step(&actions, &mut batch)?;
-        history.push(&batch);
-        policy.episodes_ended(&batch.ended());
-        step += n as u64;
-        while memory.rows >= BATCH && updates * EVERY < step {
-            let (obs, said) = memory.draw();
-            let rate = args.learning_rate * (1.0 - step as f64 / args.steps as f64).max(0.0);
-            divergence = student.learn(&obs, BATCH, &said, rate)?;
-            updates += 1;
+    let mut teach = || -> Result<()> {
+        while step < args.steps && stop.requested().is_none() {
+            memory.push(history.observations(), &policy.outputs(history.observations(), n)?, n);
+            policy.act(history.observations(), Mode::Sample, &mut actions)?;
+            env.step(&actions, &mut batch)?;
+            history.push(&batch);
+            policy.episodes_ended(&batch.ended());
+            step += n as u64;
+            while memory.rows >= BATCH && updates * EVERY < step {
+                let (obs, said) = memory.draw();
+                let rate = args.learning_rate * (1.0 - step as f64 / args.steps as f64).max(0.0);
+                divergence = student.learn(&obs, BATCH, &said, rate)?;
+                updates += 1;
+            }
+            bar.set_position(step.min(args.steps));
+            bar.set_message(format!("KL {divergence:.4}"));
         }
-        bar.set_position(step.min(args.steps));
-        bar.set_message(format!("KL {divergence:.4}"));
-    }
-    bar.finish_and_clear();
-    let mut snapshot = Snapshot { step, ..Snapshot::default() };
-    student.save(&mut snapshot);
-    if let Some(statistics) = teacher.snapshot.state.get("env.statistics") {
-        snapshot.state.insert("env.statistics".into(), statistics.clone());
+        bar.finish_and_clear();
+        let mut snapshot = Snapshot { step, ..Snapshot::default() };
+        student.save(&mut snapshot);
+        if let Some(name) = snapshot.non_finite() {
+            return Err(Error::Diverged(format!("the student diverged: {name} is not finite. Lower --learning-rate")));
+        }
+        if let Some(statistics) = teacher.snapshot.state.get("env.statistics") {
+            snapshot.state.insert("env.statistics".into(), statistics.clone());
+        }
+        folder.checkpoints(experiment.intervals.keep_checkpoints).save(&snapshot, None)?;
+        // Last: before, the folder holds nothing that `--resume` could take for a run.
+        folder.write_config(&experiment.to_table()?)
+    };
+    if let Err(error) = teach() {
+        folder.discard_if_untouched();
+        return Err(error);
     }
     let path = folder.path().to_path_buf();
-    folder.checkpoints(experiment.intervals.keep_checkpoints).save(&snapshot, None)?;
     if let Some(signal) = stop.requested() {
-        eprintln!("stopped after {step} steps; the student as it stands is in {}", path.display());
+        note!("stopped after {step} steps; the student so far is in {}", paths::shown(&path));
         return Ok(ExitCode::from(128 + signal as u8));
     }
 
@@ -114,9 +124,9 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let teacher = standing(&teacher, parameters, args)?;
     let student = standing(&small, student.parameters(), args)?;
     let kept = (teacher.mean_return > 0.0).then(|| student.mean_return / teacher.mean_return);
-    let report = Report { teacher, student, kept, run: path };
+    let report = Report { teacher, student, kept, run: paths::shown(&path) };
     if args.json {
-        println!("{}", serde_json::to_string(&report).map_err(Error::other)?);
+        out!("{}", serde_json::to_string(&report).map_err(Error::other)?);
     } else {
         print(&report, args, temperature);
     }
@@ -150,12 +160,11 @@ fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
     Ok(table)
 }
 
-fn run_dir(args: &Args) -> Result<PathBuf> {
-    if let Some(dir) = &args.run_dir {
-        return Ok(dir.clone());
-    }
+/// The student's folder: the one that was asked for, or one beside the teacher's.
+fn folder(args: &Args) -> Result<Folder> {
     let name = args.run.file_name().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "agent".into());
-    next_free(args.run.parent().unwrap_or(Path::new("")), &format!("{name}-{}", args.torso))
+    let beside = args.run.parent().unwrap_or(&args.run);
+    Folder::create(args.run_dir.as_deref(), beside, &format!("{name}-{}", args.torso))
 }
 
 /// The last observations and what the teacher said of them.
@@ -233,17 +242,17 @@ fn pace(policy: &mut dyn Policy, agent: &Agent) -> Result<f64> {
 
 fn print(report: &Report, args: &Args, temperature: f64) {
     let Report { teacher, student, kept, run } = report;
-    println!("{:<10} {:>12} {:>12} {:>16}", "", "return", "parameters", "µs an action");
+    out!("{:<10} {:>12} {:>12} {:>16}", "", "return", "parameters", "µs an action");
     for (name, s) in [("teacher", teacher), ("student", student)] {
-        println!("{name:<10} {:>12.2} {:>12} {:>16.0}", s.mean_return, s.parameters, s.microseconds);
+        out!("{name:<10} {:>12.2} {:>12} {:>16.0}", s.mean_return, s.parameters, s.microseconds);
     }
     let kept = kept.map_or(String::new(), |kept| format!("{:.0} % of the return, ", 100.0 * kept));
     let parameters = 100.0 * student.parameters as f64 / teacher.parameters as f64;
-    println!(
+    out!(
         "kept       {kept}with {parameters:.0} % of the parameters, {:.1} times as fast (greedy, {} episodes, τ = {temperature})",
         teacher.microseconds / student.microseconds,
         args.episodes
     );
-    println!("run        {}", run.display());
-    println!("play       playfield eval {} --episodes 30 --deterministic", run.display());
+    out!("run        {run}");
+    out!("play       playfield eval {run} --episodes 30 --deterministic");
 }

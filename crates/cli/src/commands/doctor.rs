@@ -1,3 +1,5 @@
+use crate::output::out;
+use crate::paths;
 use playfield_core::{Error, Result};
 use std::process::ExitCode;
 
@@ -14,10 +16,10 @@ pub fn doctor() -> Result<ExitCode> {
     let mut healthy = true;
     for (part, found) in &report {
         match found {
-            Ok(found) => println!("ok       {part:<12} {found}"),
+            Ok(found) => out!("ok       {part:<12} {found}"),
             Err(error) => {
                 healthy = false;
-                println!("missing  {part:<12} {error}");
+                out!("missing  {part:<12} {error}");
             }
         }
     }
@@ -50,9 +52,9 @@ fn devices() -> String {
 }
 
 fn writable() -> Result<String> {
-    let name = std::path::Path::new(".playfield-doctor");
-    std::fs::write(name, "").map_err(Error::io("write", name))?;
-    std::fs::remove_file(name).map_err(Error::io("remove", name))?;
+    let name = paths::absolute(".playfield-doctor");
+    std::fs::write(&name, "").map_err(Error::io("write", &name))?;
+    std::fs::remove_file(&name).map_err(Error::io("remove", &name))?;
     Ok("can be written: runs go to ./runs".into())
 }
 

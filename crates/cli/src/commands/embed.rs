@@ -1,6 +1,7 @@
 use crate::args::Embed as Args;
 use crate::commands::agent::Agent;
-use crate::{Registry, signals};
+use crate::output::{note, out};
+use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::{Actions, Error, History, Image, Result, StepBatch, rng};
 use playfield_lab::map;
@@ -37,7 +38,8 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
             let said = policy.outputs(history.observations(), 1)?;
             features.extend(said.features);
             values.extend(said.values);
-            pictures.push(env.render()?);
+            // A picture of 0 pixels is none.
+            pictures.push(env.render()?.filter(|image| !image.rgb.is_empty()));
             bar.inc(1);
         }
         if values.len() == args.points || stop.requested().is_some() {
@@ -54,11 +56,11 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(128 + signal as u8));
     }
     let width = features.len() / values.len();
-    eprintln!("drawing a map of {} points of {width} numbers", values.len());
+    note!("drawing a map of {} points of {width} numbers", values.len());
     let config = TsneConfig { perplexity: args.perplexity, ..TsneConfig::default() };
     let map = tsne(&features, width, &config, &mut rng::stream(args.playing.seed, "embed/map"))?;
     if let Some(warning) = &map.warning {
-        eprintln!("warning: {warning}");
+        note!("warning: {warning}");
     }
     let title = format!("{} at step {}: {} observations", spec.id, agent.snapshot.step, values.len());
     let bytes = map::png(&title, &map.points, &values, |i| pictures[i].take())?;
@@ -66,11 +68,11 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
     fs::write(&path, bytes).map_err(Error::io("write", &path))?;
     let mean = returns.iter().sum::<f64>() / returns.len() as f64;
     match returns.len() {
-        0 => println!("played     part of an episode"),
-        n => println!("played     {n} episodes, mean return {mean:.2}"),
+        0 => out!("played     part of an episode"),
+        n => out!("played     {n} episodes, mean return {mean:.2}"),
     }
-    println!("left over  KL {:.3} at perplexity {}", map.divergence, args.perplexity);
-    println!("map        {}", path.display());
-    println!("mind       neighbours mean something; sizes of clusters and distances between them do not");
+    out!("left over  KL {:.3} at perplexity {}", map.divergence, args.perplexity);
+    out!("map        {}", paths::shown(&path));
+    out!("mind       neighbours mean something; sizes of clusters and distances between them do not");
     Ok(ExitCode::SUCCESS)
 }

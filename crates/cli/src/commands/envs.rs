@@ -1,4 +1,5 @@
 use crate::Registry;
+use crate::output::{note, out};
 use crate::registry::elsewhere;
 use crate::suggest;
 use playfield_core::{Error, Result};
@@ -10,15 +11,15 @@ pub fn envs(registry: &Registry, filter: Option<&str>) -> Result<ExitCode> {
     let rows: Vec<_> = registry.rows().iter().filter(|r| wanted(&r.id)).collect();
     // Python's list may fail where Python is not set up: that is worth a word, and no reason to hide the others.
     let others = elsewhere::ids().unwrap_or_else(|error| {
-        eprintln!("warning: {error}");
+        note!("warning: {error}");
         Vec::new()
     });
     let found: Vec<_> = others.iter().filter(|id| wanted(id)).collect();
     for row in &rows {
-        println!("{:<28} {}", row.id, row.about);
+        out!("{:<28} {}", row.id, row.about);
     }
     for id in &found {
-        println!("{id}");
+        out!("{id}");
     }
     match (filter, rows.len() + found.len()) {
         (Some(filter), 0) => {

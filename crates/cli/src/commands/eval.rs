@@ -1,6 +1,8 @@
 use crate::Registry;
 use crate::args::Eval;
 use crate::commands::agent::Agent;
+use crate::output::out;
+use crate::paths;
 use indicatif::ProgressBar;
 use playfield_core::{EpisodeEnd, Error, Result, play, rng};
 use serde::Serialize;
@@ -32,17 +34,13 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
     bar.finish_and_clear();
     let report = report(&ends);
     if args.json {
-        println!("{}", serde_json::to_string(&report).map_err(Error::other)?);
+        out!("{}", serde_json::to_string(&report).map_err(Error::other)?);
     } else {
         let Report { mean_return, std_return, min_return, max_return, mean_length, .. } = &report;
-        println!("agent      {} at step {}", args.run.display(), agent.snapshot.step);
-        println!(
-            "episodes   {episodes} of {}, {}",
-            env.id,
-            if args.playing.deterministic { "greedy" } else { "sampled" }
-        );
-        println!("return     {mean_return:.2} ± {std_return:.2}, from {min_return:.2} to {max_return:.2}");
-        println!("length     {mean_length:.0} steps");
+        out!("agent      {} at step {}", paths::shown(&args.run), agent.snapshot.step);
+        out!("episodes   {episodes} of {}, {}", env.id, if args.playing.deterministic { "greedy" } else { "sampled" });
+        out!("return     {mean_return:.2} ± {std_return:.2}, from {min_return:.2} to {max_return:.2}");
+        out!("length     {mean_length:.0} steps");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,8 @@
 use crate::args::Sweep as Args;
 use crate::experiment::{self, Experiment};
 use crate::folder::{self, next_free};
-use crate::{Registry, process, signals};
+use crate::output::{note, out};
+use crate::{Registry, paths, process, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result, rng};
@@ -88,7 +89,8 @@ pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
         Some(path) => {
             let plan = path.join("sweep.toml");
             let text = fs::read_to_string(&plan).map_err(Error::io("read", &plan))?;
-            let plan: Plan = toml::from_str(&text).map_err(|e| Error::config(format!("{}: {e}", plan.display())))?;
+            let plan: Plan =
+                toml::from_str(&text).map_err(|e| Error::config(format!("{}: {e}", paths::shown(&plan))))?;
             (path.clone(), plan, folder::read_toml(&path.join("config.toml"))?)
         }
         None => fresh(registry, args)?,
@@ -104,23 +106,44 @@ pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let ranges = plan.params.iter().map(Param::range).collect::<Result<Vec<_>>>()?;
     let mut trials: Vec<Trial> = (0..plan.trials).map(|i| Trial::new(i, &plan, &ranges)).collect();
     restore(&path, &mut trials)?;
-    let (rungs, cores) = (rungs(experiment.steps), std::thread::available_parallelism().map_or(1, usize::from));
-    let jobs = args.jobs.unwrap_or(cores).min(plan.trials);
-    eprintln!(
+    let (rungs, cores) = (rungs(experiment.steps), process::allowed_cores());
+    let jobs = args.jobs.unwrap_or(std::thread::available_parallelism().map_or(1, usize::from)).min(plan.trials);
+    note!(
         "{} trials of {} steps, {jobs} at a time, into {}; the worse {} are given up at {:?} steps",
         plan.trials,
         experiment.steps,
-        path.display(),
+        paths::shown(&path),
         if plan.keep == 2 { "half".into() } else { format!("{} of {}", plan.keep - 1, plan.keep) },
         rungs,
     );
-    Sweep { path: &path, plan: &plan, rungs: &rungs, experiment: &experiment, jobs, cores }.run(&mut trials, &stop)?;
-    report(&path, &plan, &ranges, &mut trials)?;
-    if let Some(signal) = stop.requested() {
-        println!("go on      playfield sweep --resume {}", path.display());
-        return Ok(ExitCode::from(128 + signal as u8));
+    Sweep { path: &path, plan: &plan, rungs: &rungs, experiment: &experiment, jobs, cores: &cores }
+        .run(&mut trials, &stop)?;
+    let found = report(&path, &plan, &ranges, &mut trials)?;
+    match stop.requested() {
+        Some(signal) => {
+            out!("resume     playfield sweep --resume {}", paths::shown(&path));
+            Ok(ExitCode::from(128 + signal as u8))
+        }
+        None if found => Ok(ExitCode::SUCCESS),
+        None => Err(nothing_found(&path, &trials)),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Why no trial is the best.
+fn nothing_found(path: &Path, trials: &[Trial]) -> Error {
+    let Some(failed) = trials.iter().find(|t| t.status == Status::Failed) else {
+        return Error::config(format!(
+            "no episode ended in any of the {} trials, so none is the best: give them more --steps",
+            trials.len()
+        ));
+    };
+    let log = path.join(format!("{}.log", failed.name));
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    let reason = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
+    let reason =
+        reason.map_or_else(|| format!("see {}", paths::shown(&log)), |reason| format!("{}: {reason}", failed.name));
+    let count = trials.iter().filter(|t| t.status == Status::Failed).count();
+    Error::config(format!("{count} of {} trials failed, and no other one is the best; {reason}", trials.len()))
 }
 
 /// A new sweep's folder and plan, with everything checked before anything is made.
@@ -155,9 +178,9 @@ fn fresh(registry: &Registry, args: &Args) -> Result<(PathBuf, Plan, Table)> {
     }
     let path = match &args.dir {
         Some(path) if path.join("sweep.toml").exists() => {
-            let path = path.display();
+            let path = paths::shown(path);
             return Err(Error::config(format!(
-                "{path} already holds a sweep: go on with it (playfield sweep --resume {path}), or choose another --dir"
+                "{path} already holds a sweep: resume it (playfield sweep --resume {path}), or choose another --dir"
             )));
         }
         Some(path) => {
@@ -166,7 +189,7 @@ fn fresh(registry: &Registry, args: &Args) -> Result<(PathBuf, Plan, Table)> {
         }
         None => {
             let stem = config.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            next_free(Path::new("sweeps"), &stem)?
+            next_free(&paths::absolute("sweeps"), &stem)?
         }
     };
     Ok((path, Plan { trials: args.trials.unwrap_or(20), seed: args.seed, keep: args.keep, params }, table))
@@ -233,7 +256,8 @@ struct Sweep<'a> {
     rungs: &'a [u64],
     experiment: &'a Experiment,
     jobs: usize,
-    cores: usize,
+    /// The numbers of the cores that trials may use.
+    cores: &'a [usize],
 }
 
 impl Sweep<'_> {
@@ -319,8 +343,10 @@ impl Sweep<'_> {
         let file = File::create(&log).map_err(Error::io("write", &log))?;
         let errors = file.try_clone().map_err(Error::io("write", &log))?;
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
-        let cores =
-            (0..self.cores).filter(|core| core % self.jobs.min(self.cores) == slot % self.cores).collect::<Vec<_>>();
+        let (n, cores) = (self.cores.len(), self.cores.iter().enumerate());
+        let cores: Vec<_> = cores.filter(|(i, _)| i % self.jobs.min(n) == slot % n).map(|(_, core)| *core).collect();
+        // Where environments of this process may have changed it.
+        command.current_dir(paths::start());
         process::spawn_on(&mut command, &cores).map_err(Error::io("start", &log))
     }
 }
@@ -350,7 +376,7 @@ fn restore(path: &Path, trials: &mut [Trial]) -> Result<()> {
         let (name, status) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
         if let Some(trial) = trials.iter_mut().find(|t| t.name == name) {
             trial.status = Value::from(status).try_into().map_err(|_| {
-                Error::config(format!("{}: no status '{status}' is known", path.join("trials.csv").display()))
+                Error::config(format!("{}: no status '{status}' is known", paths::shown(&path.join("trials.csv"))))
             })?;
             // What failed may have been the machine's fault: once more.
             if trial.status == Status::Failed {
@@ -362,7 +388,8 @@ fn restore(path: &Path, trials: &mut [Trial]) -> Result<()> {
     Ok(())
 }
 
-fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> Result<()> {
+/// Draws and prints what the trials came to, sorts them, and returns whether one of them is the best.
+fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> Result<bool> {
     let points = |k: usize| {
         let of = |t: &Trial| Some(([t.values[k], t.score?], u8::from(t.status == Status::Done)));
         trials.iter().filter_map(of).unzip::<_, _, Vec<[f64; 2]>, Vec<u8>>()
@@ -392,9 +419,8 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
     });
     let names: Vec<&str> = plan.params.iter().map(|p| p.key.rsplit('.').next().unwrap_or(&p.key)).collect();
     let widths: Vec<usize> = names.iter().map(|n| n.len().max(9)).collect();
-    print!("{:<10} {:<8} {:>10} {:>9}", "trial", "", "steps", "return");
-    names.iter().zip(&widths).for_each(|(name, width)| print!("  {name:>width$}"));
-    println!();
+    let heads: String = names.iter().zip(&widths).map(|(name, width)| format!("  {name:>width$}")).collect();
+    out!("{:<10} {:<8} {:>10} {:>9}{heads}", "trial", "", "steps", "return");
     for trial in trials.iter().filter(|t| t.step > 0).take(20) {
         let status = match trial.status {
             Status::Open => "open",
@@ -403,21 +429,22 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
             Status::Failed => "failed",
         };
         let score = trial.score.map_or("-".into(), number);
-        print!("{:<10} {status:<8} {:>10} {score:>9}", trial.name, trial.step);
+        let mut line = format!("{:<10} {status:<8} {:>10} {score:>9}", trial.name, trial.step);
         for ((param, value), width) in plan.params.iter().zip(&trial.values).zip(&widths) {
             let value = if param.whole { param.written(*value) } else { format!("{value:.3e}") };
-            print!("  {value:>width$}");
+            line += &format!("  {value:>width$}");
         }
-        println!();
+        out!("{line}");
     }
     for trial in trials.iter().filter(|t| t.status == Status::Failed) {
-        println!("failed     see {}", path.join(format!("{}.log", trial.name)).display());
+        out!("failed     see {}", paths::shown(&path.join(format!("{}.log", trial.name))));
     }
-    println!("sweep      {} (trials.csv, sweep.svg, sweep.png)", path.display());
-    if let Some(best) = trials.first().filter(|t| t.status == Status::Done) {
-        println!("best       {}", path.join(&best.name).display());
-        println!("next       the same settings from other seeds: the best of many is lucky, too");
-        println!("turn       what raises or lowers capacity: playfield sweep --help");
+    out!("sweep      {} (trials.csv, sweep.svg, sweep.png)", paths::shown(path));
+    let best = trials.first().filter(|t| t.status == Status::Done && t.score.is_some());
+    if let Some(best) = best {
+        out!("best       {}", paths::shown(&path.join(&best.name)));
+        out!("next       the same settings from other seeds: the best of many is lucky, too");
+        out!("turn       what raises or lowers capacity: playfield sweep --help");
     }
-    Ok(())
+    Ok(best.is_some())
 }

@@ -2,7 +2,8 @@ use crate::args::{Playing, Train, Watch};
 use crate::commands::watch;
 use crate::experiment::Experiment;
 use crate::folder::{self, Folder};
-use crate::{Registry, signals, suggest};
+use crate::output::{note, out};
+use crate::{Registry, paths, signals, suggest};
 use playfield_core::run::Summary;
 use playfield_core::{Error, Result, Run, Snapshot};
 use playfield_wrappers::Factory;
@@ -19,11 +20,12 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         None => {
             let experiment = fresh(registry, args)?;
             let name = format!("{}-{}", experiment.algorithm.name, stem(args.config.as_deref()));
-            (experiment, Folder::create(args.run_dir.as_deref(), &name)?, None)
+            (experiment, Folder::create(args.run_dir.as_deref(), &paths::absolute("runs"), &name)?, None)
         }
     };
     let Experiment { algorithm, steps, seed, intervals, env, source, settings } = &experiment;
-    let (path, resumed_at) = (folder.path().to_path_buf(), snapshot.as_ref().map(|s| s.step));
+    let (path, checkpoints) = (folder.path().to_path_buf(), folder.checkpoints(intervals.keep_checkpoints));
+    let resumed_at = args.resume.is_some().then(|| snapshot.as_ref().map_or(0, |s| s.step));
 
     let prepared = (|| {
         let factory = Factory::new(source.clone(), env.clone())?;
@@ -31,9 +33,8 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
             folder.write_config(&experiment.to_table()?)?;
         }
         folder.note_command()?;
-        let mut run = Run::new(*seed, *steps)
-            .with_stop(stop.clone())
-            .with_checkpoints(folder.checkpoints(intervals.keep_checkpoints), intervals.clone());
+        let mut run =
+            Run::new(*seed, *steps).with_stop(stop.clone()).with_checkpoints(checkpoints.clone(), intervals.clone());
         for sink in playfield_log::run_folder_sinks(&path, resumed_at)? {
             run = run.with_sink(sink);
         }
@@ -44,12 +45,18 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         Ok((factory, run))
     })();
     let trained = prepared.and_then(|(factory, mut run)| {
-        eprintln!("{} on {} into {}, {}", algorithm.name, env.id, path.display(), progress(resumed_at, *steps));
-        (algorithm.train)(settings, &factory, &mut run)?;
-        Ok(run.summary())
+        note!("{} on {} into {}, {}", algorithm.name, env.id, paths::shown(&path), progress(resumed_at, *steps));
+        let trained = (algorithm.train)(settings, &factory, &mut run);
+        let (summary, saved) = (run.summary(), run.last_checkpoint());
+        // The console shows its last line.
+        drop(run);
+        if let (Err(_), Some(step)) = (&trained, saved.filter(|_| summary.step > resumed_at.unwrap_or(0))) {
+            note!("step {step} is saved; to resume from there: playfield train --resume {}", paths::shown(&path));
+        }
+        trained.map(|_policy| (summary, saved))
     });
-    let summary = match trained {
-        Ok(summary) => summary,
+    let (summary, saved) = match trained {
+        Ok(trained) => trained,
         Err(error) => {
             if resumed_at.is_none() {
                 folder.discard_if_untouched();
@@ -57,12 +64,15 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
             return Err(error);
         }
     };
-    report(&summary, *steps, &path);
+    report(&summary, *steps, &path, saved.map(|step| checkpoints.path(step)).as_deref());
     if args.gif && summary.step >= *steps {
         let (run, device) = (path.clone(), args.device.clone());
         let playing = Playing { seed: 0, deterministic: true, best: false };
         let film = Watch { run, gif: None, seconds: 60, playing, device };
-        watch(registry, &film)?;
+        // The training is done and saved: that there is no film of it is no failure.
+        if let Err(error) = watch(registry, &film) {
+            note!("no video: {error}");
+        }
     }
     Ok(stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8)))
 }
@@ -71,7 +81,7 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
 fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
     let path = args.config.as_deref().expect("clap asks for it");
     if !path.exists() {
-        return Err(Error::config(format!("there is no file {}{}", path.display(), neighbour(path))));
+        return Err(Error::config(format!("there is no file {}{}", paths::shown(path), neighbour(path))));
     }
     let mut table = folder::read_toml(path)?;
     let typed = [
@@ -85,7 +95,7 @@ fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
     Experiment::new(std::mem::take(&mut table), &sets, registry)
 }
 
-/// The run in `path`, its experiment and where it stood.
+/// The run in `path`, its experiment, and the checkpoint to resume from; without one, it starts again at step 0.
 fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment, Folder, Option<Snapshot>)> {
     let folder = Folder::open(path)?;
     let mut table: Table = folder::settings(path)?;
@@ -98,24 +108,31 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
     }
     let changed = table != before;
     let experiment = Experiment::new(table, &[], registry)?;
-    let loaded = folder.checkpoints(experiment.intervals.keep_checkpoints).latest()?;
-    for (path, reason) in &loaded.skipped {
-        eprintln!("warning: {} is not whole and is passed over: {reason}", path.display());
-    }
-    let (at, steps) = (loaded.snapshot.step, experiment.steps);
-    if at >= steps {
-        return Err(Error::config(format!(
-            "{} has done its {steps} steps (it stands at {at}): go on to more with --steps N",
-            path.display()
-        )));
+    let checkpoints = folder.checkpoints(experiment.intervals.keep_checkpoints);
+    let loaded = match checkpoints.list()?.is_empty() {
+        true => None,
+        false => Some(checkpoints.latest()?),
+    };
+    if let Some(loaded) = &loaded {
+        for (path, reason) in &loaded.skipped {
+            note!("warning: skipped the checkpoint {}: {reason}", paths::shown(path));
+        }
+        let (path, at, steps) = (paths::shown(path), loaded.snapshot.step, experiment.steps);
+        if !Run::can_resume(&loaded.snapshot) {
+            return Err(Error::config(format!(
+                "{path} holds a distilled student, which is no training run: playfield eval {path} plays it, and nothing resumes it"
+            )));
+        }
+        if at >= steps {
+            return Err(Error::config(format!(
+                "{path} has done its {steps} steps (it stands at {at}): train it further with --steps N"
+            )));
+        }
     }
     if changed {
         folder.write_config(&experiment.to_table()?)?;
     }
-    if !loaded.skipped.is_empty() {
-        eprintln!("going on from {}", loaded.path.display());
-    }
-    Ok((experiment, folder, Some(loaded.snapshot)))
+    Ok((experiment, folder, loaded.map(|loaded| loaded.snapshot)))
 }
 
 fn progress(resumed_at: Option<u64>, steps: u64) -> String {
@@ -133,26 +150,29 @@ fn stem(config: Option<&Path>) -> String {
 /// The file beside `path` whose name is closest.
 fn neighbour(path: &Path) -> String {
     let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or(path);
     let names: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| name(&e.path())).collect();
     let tomls = names.iter().map(String::as_str).filter(|n| n.ends_with(".toml"));
     suggest::hint(&name(path), tomls)
 }
 
-fn report(summary: &Summary, steps: u64, path: &Path) {
+fn report(summary: &Summary, steps: u64, path: &Path, checkpoint: Option<&Path>) {
     let minutes = summary.elapsed.as_secs_f64() / 60.0;
-    let path = path.display();
-    println!("steps      {} of {steps}", summary.step);
-    println!("speed      {:.0} steps/s, {minutes:.1} minutes in all", summary.steps_per_second);
+    let path = paths::shown(path);
+    out!("steps      {} of {steps}", summary.step);
+    out!("speed      {:.0} steps/s, {minutes:.1} minutes in all", summary.steps_per_second);
     match summary.mean_reward {
-        Some(mean) => println!("return     {mean:.2}, mean of the last {} episodes", summary.episodes.min(100)),
-        None => println!("return     no episode has ended yet"),
+        Some(mean) => out!("return     {mean:.2}, mean of the last {} episodes", summary.episodes.min(100)),
+        None => out!("return     no episode has ended yet"),
     }
-    println!("run        {path}");
+    out!("run        {path}");
+    if let Some(checkpoint) = checkpoint {
+        out!("checkpoint {}", paths::shown(checkpoint));
+    }
     if summary.step < steps {
-        println!("go on      playfield train --resume {path}");
+        out!("resume     playfield train --resume {path}");
     }
-    println!("play       playfield eval {path} --episodes 30 --deterministic");
-    println!("watch      playfield watch {path}");
-    println!("look       tensorboard --logdir {path}");
+    out!("play       playfield eval {path} --episodes 30 --deterministic");
+    out!("watch      playfield watch {path}");
+    out!("look       tensorboard --logdir {path}");
 }

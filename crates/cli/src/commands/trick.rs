@@ -1,5 +1,6 @@
 use crate::args::{Trick as Args, TrickCommand};
-use crate::{signals, suggest};
+use crate::output::out;
+use crate::{paths, signals, suggest};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result};
@@ -17,9 +18,9 @@ pub fn trick(args: &Args) -> Result<ExitCode> {
     match &args.command {
         TrickCommand::List => {
             for trick in ALL {
-                println!("{:>2}  {:<20} {}", trick.number, trick.name, trick.about);
+                out!("{:>2}  {:<20} {}", trick.number, trick.name, trick.about);
             }
-            println!("\nplayfield trick show NAME says more, playfield trick run NAME measures it");
+            out!("\nplayfield trick show NAME says more, playfield trick run NAME measures it");
             Ok(ExitCode::SUCCESS)
         }
         TrickCommand::Show { name } => {
@@ -27,8 +28,8 @@ pub fn trick(args: &Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         TrickCommand::Run { name, seeds, json, out } => match name.as_str() {
-            "all" => all(*seeds, *json, out.as_deref().unwrap_or(Path::new("docs"))),
-            name => one(find(name)?, *seeds, *json, out.as_deref().unwrap_or(Path::new("tricks"))),
+            "all" => all(*seeds, *json, &out.clone().unwrap_or_else(|| paths::absolute("docs"))),
+            name => one(find(name)?, *seeds, *json, &out.clone().unwrap_or_else(|| paths::absolute("tricks"))),
         },
     }
 }
@@ -43,13 +44,13 @@ fn find(name: &str) -> Result<&'static Trick> {
 fn show(trick: &Trick) {
     let Trick { number, name, about, source, data, held_by, metric, better, baseline, with, .. } = trick;
     let better = if *better == Better::Lower { "lower" } else { "higher" };
-    println!("{name}, trick {number}: {about}\n");
-    println!("source     {source}");
-    println!("tests      {}", held_by.replace("; ", "\n           "));
-    println!("data       {data}");
-    println!("measured   {metric} ({better} is better)");
-    println!("compared   {baseline}, with: {}", with.join(", "));
-    println!("measure    playfield trick run {name}");
+    out!("{name}, trick {number}: {about}\n");
+    out!("source     {source}");
+    out!("tests      {}", held_by.replace("; ", "\n           "));
+    out!("data       {data}");
+    out!("measured   {metric} ({better} is better)");
+    out!("compared   {baseline}, with: {}", with.join(", "));
+    out!("measure    playfield trick run {name}");
 }
 
 fn one(trick: &Trick, seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
@@ -57,10 +58,10 @@ fn one(trick: &Trick, seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
     let Some(outcome) = measure(trick, seeds, json, &stop)? else { return Ok(stopped(&stop)) };
     let pictures = write(&outcome, out)?;
     if json {
-        println!("{}", serde_json::to_string(&outcome).map_err(Error::other)?);
+        out!("{}", serde_json::to_string(&outcome).map_err(Error::other)?);
     } else {
         report(trick, &outcome);
-        println!("plot       {pictures}");
+        out!("plot       {pictures}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -74,13 +75,13 @@ fn all(seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
         write(&outcome, &out.join("tricks"))?;
         if !json {
             report(trick, &outcome);
-            println!();
+            out!("");
         }
         outcomes.push((trick, outcome));
     }
     if json {
         let outcomes: Vec<_> = outcomes.iter().map(|(_, outcome)| outcome).collect();
-        println!("{}", serde_json::to_string(&outcomes).map_err(Error::other)?);
+        out!("{}", serde_json::to_string(&outcomes).map_err(Error::other)?);
     }
     let path = out.join("tricks.md");
     if !outcomes.is_empty() {
@@ -88,7 +89,7 @@ fn all(seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
         let at = Circumstances { command: &command, date: &today(), machine: &machine() };
         fs::write(&path, page(&outcomes, "tricks", &at)).map_err(Error::io("write", &path))?;
         if !json {
-            println!("page       {}, {} of {} tricks", path.display(), outcomes.len(), ALL.len());
+            out!("page       {}, {} of {} tricks", paths::shown(&path), outcomes.len(), ALL.len());
         }
     }
     Ok(if outcomes.len() < ALL.len() { stopped(&stop) } else { ExitCode::SUCCESS })
@@ -114,7 +115,7 @@ fn write(outcome: &Outcome, out: &Path) -> Result<String> {
     fs::create_dir_all(out).map_err(Error::io("make", out))?;
     let put = |ending: &str, bytes: &[u8]| {
         let path = out.join(format!("{}.{ending}", outcome.name));
-        fs::write(&path, bytes).map_err(Error::io("write", &path)).map(|()| path.display().to_string())
+        fs::write(&path, bytes).map_err(Error::io("write", &path)).map(|()| paths::shown(&path))
     };
     put("json", &serde_json::to_vec(outcome).map_err(Error::other)?)?;
     Ok(format!("{}, {}", put("svg", chart::svg(outcome)?.as_bytes())?, put("png", &chart::png(outcome)?)?))
@@ -122,10 +123,10 @@ fn write(outcome: &Outcome, out: &Path) -> Result<String> {
 
 fn report(trick: &Trick, outcome: &Outcome) {
     let better = if outcome.better == Better::Lower { "lower" } else { "higher" };
-    println!("{}: {}", trick.name, trick.about);
-    println!("{} seeds in {:.0} s; {} ({better} is better)", outcome.seeds, outcome.seconds, outcome.metric);
+    out!("{}: {}", trick.name, trick.about);
+    out!("{} seeds in {:.0} s; {} ({better} is better)", outcome.seeds, outcome.seconds, outcome.metric);
     let width = outcome.variants.iter().map(|v| v.name.chars().count()).max().unwrap_or(0).max(7);
-    println!("{:width$}  {:>8}  {:>19}  verdict", "variant", "median", "quartiles");
+    out!("{:width$}  {:>8}  {:>19}  verdict", "variant", "median", "quartiles");
     for (i, variant) in outcome.variants.iter().enumerate() {
         let quartiles = format!("{} to {}", number(variant.quartiles.0), number(variant.quartiles.1));
         let verdict = match (i, variant.verdict) {
@@ -133,10 +134,10 @@ fn report(trick: &Trick, outcome: &Outcome) {
             (_, Some((verdict, p))) => format!("{verdict} (p = {p:.3})"),
             (_, None) => String::new(),
         };
-        println!("{:width$}  {:>8}  {quartiles:>19}  {verdict}", variant.name, number(variant.median));
+        out!("{:width$}  {:>8}  {quartiles:>19}  {verdict}", variant.name, number(variant.median));
     }
     if outcome.seeds < 4 {
-        println!("fewer than 4 seeds: no difference, however large, can be told from chance at 5 %");
+        out!("fewer than 4 seeds: no difference, however large, can be told from chance at 5 %");
     }
 }
 

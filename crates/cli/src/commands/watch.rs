@@ -1,6 +1,7 @@
-use crate::Registry;
 use crate::args::Watch;
 use crate::commands::agent::Agent;
+use crate::output::out;
+use crate::{Registry, paths};
 use gif::{Encoder, Frame, Repeat};
 use playfield_core::{Actions, Error, History, Image, Result, StepBatch, rng};
 use std::fs::{self, File};
@@ -15,8 +16,8 @@ const DELAY: u16 = 7;
 pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
     let (path, steps, reward, ended) = film(registry, args)?;
     let how = if ended { "the whole episode" } else { "its beginning" };
-    println!("video      {}", path.display());
-    println!("shows      {steps} steps, return {reward:.2}: {how}");
+    out!("video      {}", paths::shown(&path));
+    out!("shows      {steps} steps, return {reward:.2}: {how}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -40,12 +41,13 @@ fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)
         Some(path) => path.clone(),
         None => args.run.join("videos").join(format!("{:012}.gif", agent.snapshot.step)),
     };
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+    check_size(&spec.id, &first)?;
+    if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
     // Under another name until it is whole.
     let temporary = path.with_extension("gif.part");
-    let mut video = Video::new(&temporary, &first)?;
+    let mut video = Video::new(&spec.id, &temporary, &first)?;
     video.show(&first)?;
     let (mut steps, mut reward, mut ended) = (0, 0.0, false);
     while !ended && steps < args.seconds as usize * 100 / usize::from(DELAY) {
@@ -64,25 +66,48 @@ fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)
     Ok((path, steps, reward, ended))
 }
 
+/// Refuses a picture that no GIF can hold.
+fn check_size(id: &str, image: &Image) -> Result<()> {
+    let Image { width, height, rgb } = image;
+    let sides = 1..=usize::from(u16::MAX);
+    match sides.contains(width) && sides.contains(height) && rgb.len() == 3 * width * height {
+        true => Ok(()),
+        false => Err(Error::config(format!(
+            "{id} shows pictures of {width} × {height} pixels: a GIF has 1 to {} on each side",
+            sides.end()
+        ))),
+    }
+}
+
 /// A GIF under way. Pictures are doubled in size where they are as small as an Atari's.
 struct Video {
+    id: String,
     path: PathBuf,
     encoder: Encoder<BufWriter<File>>,
+    size: (usize, usize),
     zoom: usize,
 }
 
 impl Video {
-    fn new(path: &std::path::Path, first: &Image) -> Result<Self> {
+    /// A film of the environment `id`, in the file `path`, of pictures as large as `first`, which a GIF can hold.
+    fn new(id: &str, path: &std::path::Path, first: &Image) -> Result<Self> {
         let zoom = (480 / first.width.max(first.height).max(1)).clamp(1, 8);
         let file = BufWriter::new(File::create(path).map_err(Error::io("create", path))?);
         let (width, height) = ((first.width * zoom) as u16, (first.height * zoom) as u16);
         let mut encoder = Encoder::new(file, width, height, &[]).map_err(Error::other)?;
         encoder.set_repeat(Repeat::Infinite).map_err(Error::other)?;
-        Ok(Self { path: path.to_path_buf(), encoder, zoom })
+        Ok(Self { id: id.into(), path: path.to_path_buf(), encoder, size: (first.width, first.height), zoom })
     }
 
     fn show(&mut self, image: &Image) -> Result<()> {
-        let Self { encoder, zoom, .. } = self;
+        let Self { id, encoder, size, zoom, .. } = self;
+        if (image.width, image.height) != *size {
+            return Err(Error::config(format!(
+                "{id} shows pictures of {} × {} pixels and then of {} × {}: a GIF has one size",
+                size.0, size.1, image.width, image.height
+            )));
+        }
+        check_size(id, image)?;
         let (width, height) = (image.width * *zoom, image.height * *zoom);
         let mut rgb = Vec::with_capacity(3 * width * height);
         for row in image.rgb.chunks_exact(3 * image.width) {
