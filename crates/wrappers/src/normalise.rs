@@ -72,16 +72,17 @@ impl Normalise {
 impl Rule for Normalise {
     const NAME: &'static str = "normalisation";
 
-    fn reset(&mut self, batch: &mut StepBatch) {
+    fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
         if let Some(reward) = &mut self.reward {
             reward.running.fill(0.0);
         }
         self.observe(batch);
+        Ok(())
     }
 
-    fn outcome(&mut self, batch: &mut StepBatch) {
+    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
         self.observe(batch);
-        let Some(Returns { gamma, moments, running }) = &mut self.reward else { return };
+        let Some(Returns { gamma, moments, running }) = &mut self.reward else { return Ok(()) };
         for (running, reward) in running.iter_mut().zip(&batch.reward) {
             *running = *running * *gamma + f64::from(*reward);
         }
@@ -95,6 +96,7 @@ impl Rule for Normalise {
                 *running = 0.0;
             }
         }
+        Ok(())
     }
 
     fn save(&self) -> State {

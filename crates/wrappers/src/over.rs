@@ -9,7 +9,12 @@ pub trait Rule {
     const NAME: &'static str;
 
     /// Every environment has begun an episode with the observations in `batch`.
-    fn reset(&mut self, _batch: &mut StepBatch) {}
+    ///
+    /// # Errors
+    /// [`Error::Env`](playfield_core::Error::Env) for a batch that the rule refuses.
+    fn reset(&mut self, _batch: &mut StepBatch) -> Result<()> {
+        Ok(())
+    }
 
     /// The actions to execute in place of `actions` (which nobody has checked yet), or `None` to leave them.
     fn act(&mut self, _actions: &Actions) -> Option<&Actions> {
@@ -17,7 +22,12 @@ pub trait Rule {
     }
 
     /// Every environment has made a step, whose outcome is in `batch`.
-    fn outcome(&mut self, batch: &mut StepBatch);
+    ///
+    /// # Errors
+    /// [`Error::Env`](playfield_core::Error::Env) for a batch that the rule refuses.
+    fn outcome(&mut self, _batch: &mut StepBatch) -> Result<()> {
+        Ok(())
+    }
 
     /// What decides the rule's future.
     fn save(&self) -> State {
@@ -72,8 +82,7 @@ impl<R: Rule> VecEnv for Over<R> {
 
     fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
         self.inner.reset(batch)?;
-        self.rule.reset(batch);
-        Ok(())
+        self.rule.reset(batch)
     }
 
     fn send(&mut self, actions: &Actions) -> Result<()> {
@@ -85,8 +94,7 @@ impl<R: Rule> VecEnv for Over<R> {
 
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         self.inner.recv(batch)?;
-        self.rule.outcome(batch);
-        Ok(())
+        self.rule.outcome(batch)
     }
 
     fn save_state(&mut self) -> Result<Option<State>> {
