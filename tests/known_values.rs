@@ -8,7 +8,8 @@
 //! Episodes start anywhere and are truncated after eight steps. With γ = .9: Q*(s, right) = .9⁴⁻ˢ, Q*(s, left) = .9 · V*(s − 1).
 
 use playfield::core::env::source;
-use playfield::core::{Action, Algorithm};
+use playfield::core::run::Intervals;
+use playfield::core::{Action, Algorithm, Checkpoints, EnvFactory as _, Mode, State, play};
 use playfield::core::{
     ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, Obs, ObsMut, Policy, Result, Run, Settings, Step, rng,
 };
@@ -85,18 +86,27 @@ fn table(sections: &[&str]) -> toml::Table {
     sections.iter().flat_map(|text| text.parse::<toml::Table>().unwrap()).collect()
 }
 
-/// What `algorithm` has learned after `steps` steps: the network's outputs for each state and its values.
-fn learned(algorithm: &Algorithm, steps: u64, section: &[&str], seed: u64) -> (Vec<f32>, Vec<f32>) {
-    let env = EnvConfig { id: "Chain".into(), num_envs: 4, threads: 1, max_episode_steps: 8, ..EnvConfig::default() };
-    let factory = Factory::new(Arc::new(source(|_| Ok(Chain::new()))), env).unwrap();
-    let settings = Settings {
+fn env() -> EnvConfig {
+    EnvConfig { id: "Chain".into(), num_envs: 4, threads: 1, max_episode_steps: 8, ..EnvConfig::default() }
+}
+
+fn factory(env: EnvConfig) -> Factory {
+    Factory::new(Arc::new(source(|_| Ok(Chain::new()))), env).unwrap()
+}
+
+fn settings(section: &[&str]) -> Settings {
+    Settings {
         num_envs: 4,
         device: "cpu".into(),
         network: table(&["hidden = [32]"]),
         section: table(&[&["threads = 1\ngamma = 0.9"], section].concat()),
-    };
-    let mut policy = (algorithm.train)(&settings, &factory, &mut Run::new(seed, steps)).unwrap();
-    outputs(&mut *policy)
+    }
+}
+
+/// What `algorithm` has learned after `steps` steps: the network's outputs for each state and its values.
+fn learned(algorithm: &Algorithm, steps: u64, section: &[&str], seed: u64) -> (Vec<f32>, Vec<f32>) {
+    let mut run = Run::new(seed, steps);
+    outputs(&mut *(algorithm.train)(&settings(section), &factory(env()), &mut run).unwrap())
 }
 
 fn outputs(policy: &mut dyn Policy) -> (Vec<f32>, Vec<f32>) {
@@ -142,10 +152,20 @@ const REFINEMENTS: &[(&str, &str)] = &[
     ("squared", "loss = 'squared'\nmax_grad_norm = 10.0"),
 ];
 
-/// Q* within .05 from each of three seeds, by every refinement alone.
+/// Q* within .05 from each of three seeds, by every refinement alone: those that change the target,
 #[test]
 fn dqn_and_each_refinement_find_the_values_of_a_chain() {
-    for (name, settings) in REFINEMENTS {
+    find_values(&REFINEMENTS[..6]);
+}
+
+/// and those that change what is drawn, learned or copied.
+#[test]
+fn dqn_and_further_refinements_find_the_values_of_a_chain() {
+    find_values(&REFINEMENTS[6..]);
+}
+
+fn find_values(refinements: &[(&str, &str)]) {
+    for (name, settings) in refinements {
         for seed in 1..=3 {
             let (q, _) = learned(&playfield::dqn::ALGORITHM, STEPS, &[DQN, settings], seed);
             assert!(off(&q) < 0.05, "{name}, seed {seed}: off by {:.3}, {q:?}", off(&q));
@@ -201,5 +221,25 @@ fn actor_critics_find_policy_and_values_of_a_chain() {
                 assert!(off < 0.05, "{}, seed {seed}, state {s}: V = {found}, not {}", algorithm.name, value(s));
             }
         }
+    }
+}
+
+/// With observations and rewards normalized, the replay buffer holds what was observed, and the best actions are found.
+#[test]
+fn dqn_finds_the_best_actions_of_a_chain_with_normalized_observations_and_rewards() {
+    let env = EnvConfig { normalise_obs: true, normalise_reward: true, normalise_gamma: GAMMA, ..env() };
+    for seed in 1..=3 {
+        let factory = factory(env.clone());
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(dir.path(), 1);
+        let mut run = Run::new(seed, STEPS).with_checkpoints(checkpoints.clone(), Intervals::default());
+        let mut policy = (playfield::dqn::ALGORITHM.train)(&settings(&[DQN]), &factory, &mut run).unwrap();
+        let statistics: State = checkpoints.latest().unwrap().snapshot.get("env.statistics").unwrap();
+        let mut env = factory.vec(&[1]).unwrap();
+        env.load_statistics(&statistics, true).unwrap();
+        let ends = play(&mut *env, &mut *policy, Mode::Greedy, 20, || {});
+        // Whatever it starts from, five steps lead to the end.
+        let steps: Vec<u64> = ends.unwrap().iter().map(|end| end.length).collect();
+        assert!(steps.iter().all(|&length| length <= 5), "seed {seed}: {steps:?}");
     }
 }

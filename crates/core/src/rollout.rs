@@ -18,6 +18,8 @@ pub struct Rollout {
     discount_t: Vec<f32>,
     /// One per observation.
     resets: Vec<bool>,
+    /// One per transition.
+    forced: Vec<bool>,
     envs: usize,
     obs_len: usize,
     gamma: f32,
@@ -34,6 +36,7 @@ impl Rollout {
             r_t: vec![0.0; transitions],
             discount_t: vec![0.0; transitions],
             resets: vec![false; transitions + envs],
+            forced: vec![false; transitions],
             envs,
             obs_len: spec.obs_len(),
             gamma: gamma as f32,
@@ -45,6 +48,7 @@ impl Rollout {
     pub fn clear(&mut self) {
         self.t = 0;
         self.resets.fill(false);
+        self.forced.fill(false);
     }
 
     /// Whether all steps are there.
@@ -93,6 +97,7 @@ impl Rollout {
                 false => (batch.reward[i], if ends { 0.0 } else { self.gamma }),
             };
             self.resets[first + n + i] = batch.done(i);
+            self.forced[first + i] = batch.forced[i].is_some();
         }
         self.t += 1;
     }
@@ -125,6 +130,12 @@ impl Rollout {
     /// What the value of the next observation is multiplied with, `steps · envs`: γ, or 0 at an episode's end.
     pub fn discount_t(&self) -> &[f32] {
         &self.discount_t
+    }
+
+    /// Whether a wrapper replaced the policy's action, `steps · envs`: such an action was not sampled from the policy, so it
+    /// has no place in a policy gradient. Its reward and value are as good as any other's.
+    pub fn forced(&self) -> &[bool] {
+        &self.forced
     }
 
     /// Whether each of [`s_tm1`](Self::s_tm1) follows the end of an episode *inside* this rollout. What a recurrent
@@ -202,5 +213,8 @@ mod tests {
         batch.forced[1] = Some(2);
         rollout.outcome(&Actions::Discrete(vec![0, 0, 1]), &batch, |_| unreachable!("nothing was truncated"));
         assert_eq!(rollout.actions(), &Actions::Discrete(vec![0, 2, 1]));
+        assert_eq!(rollout.forced(), [false, true, false]);
+        rollout.clear();
+        assert_eq!(rollout.forced(), [false; 3]);
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// A pixel, 0 to 255. It becomes a float on the network's device and nowhere else.
+    /// A byte. Of an image (two or three axes) it is a pixel, which the network divides by 255; of a vector it is taken as
+    /// it is. It becomes a float on the network's device and nowhere else.
     U8,
     /// A number of a vector observation.
     F32,
@@ -203,13 +204,38 @@ pub enum ActionSpace {
         /// How many actions there are.
         n: usize,
     },
-    /// A vector, each number between its bounds.
+    /// A vector, each number between its bounds. An environment only ever receives vectors inside them.
+    ///
+    /// A policy acts in [−1, 1], whatever the bounds are: where both bounds of a dimension are finite, its number is clipped
+    /// to [−1, 1] and mapped linearly onto [low, high]; where one is infinite, its number is clipped to the other as it is.
+    /// This happens in one place, [`to_bounds`](Self::to_bounds), for every environment. Learners keep the unclipped number
+    /// and its log-probability.
     Box {
         /// Lower bounds, one per dimension.
         low: Vec<f32>,
         /// Upper bounds, one per dimension.
         high: Vec<f32>,
     },
+}
+
+impl ActionSpace {
+    /// What an environment executes where a policy chose `actions`, `n · dim` numbers: see [`Box`](Self::Box). Numbers that
+    /// are not finite stay so, to be refused.
+    pub fn to_bounds(&self, actions: &mut [f32]) {
+        let Self::Box { low, high } = self else { return };
+        for (action, (&low, &high)) in actions.iter_mut().zip(low.iter().zip(high).cycle()) {
+            if action.is_finite() {
+                *action = if low.is_finite() && high.is_finite() {
+                    let (low, high) = (f64::from(low), f64::from(high));
+                    let unit = f64::from(action.clamp(-1.0, 1.0));
+                    (f64::midpoint(low, high) + unit * (high - low) / 2.0) as f32
+                } else {
+                    *action
+                };
+                *action = action.max(low).min(high);
+            }
+        }
+    }
 }
 
 /// One action.
@@ -233,6 +259,29 @@ pub enum Actions {
         /// How many numbers an action has.
         dim: usize,
     },
+}
+
+impl Action<'_> {
+    /// Refuses an action that is not of `space`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the action.
+    pub fn check(&self, space: &ActionSpace) -> Result<()> {
+        let fits = match (self, space) {
+            (Action::Discrete(a), ActionSpace::Discrete { n }) => a < n,
+            (Action::Continuous(values), ActionSpace::Box { low, high }) => {
+                values.len() == low.len() && outside(values, low, high).is_none()
+            }
+            _ => false,
+        };
+        if fits { Ok(()) } else { Err(Error::config(format!("action {self:?} is not of the space {space:?}"))) }
+    }
+}
+
+/// The place of the first number outside its bounds, NaN included.
+fn outside(values: &[f32], low: &[f32], high: &[f32]) -> Option<usize> {
+    let inside = |(a, (low, high)): (&f32, (&f32, &f32))| a.is_finite() && low <= a && a <= high;
+    values.iter().zip(low.iter().zip(high).cycle()).position(|pair| !inside(pair))
 }
 
 impl Actions {
@@ -284,13 +333,77 @@ impl Actions {
                     ))),
                 }
             }
-            (Self::Continuous { values, dim }, ActionSpace::Box { low, .. }) if *dim == low.len() => {
-                match values.iter().position(|a| !a.is_finite()) {
+            (Self::Continuous { values, dim }, ActionSpace::Box { low, high }) if *dim == low.len() => {
+                match outside(values, low, high) {
                     None => Ok(()),
-                    Some(i) => Err(Error::config(format!("action {} for environment {}", values[i], i / dim))),
+                    Some(i) => {
+                        let (row, column) = (i / dim, i % dim);
+                        let bounds = format!("{} to {}", low[column], high[column]);
+                        Err(Error::config(format!(
+                            "action {} for environment {row}: it lies outside {bounds}",
+                            values[i]
+                        )))
+                    }
                 }
             }
             _ => Err(Error::config(format!("actions of another kind than the space {space:?}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finite_bounds_are_reached_from_minus_one_to_one_and_infinite_ones_clip() {
+        let inf = f32::INFINITY;
+        let space = ActionSpace::Box {
+            low: vec![-1.0, 5.0, 0.0, -inf, 0.0, -inf, -f32::MAX, 0.25],
+            high: vec![1.0, 35.0, 1.0, inf, inf, 3.0, f32::MAX, 0.25],
+        };
+        let high = f32::MAX;
+        for (chosen, executed) in [
+            (-1.0, [-1.0, 5.0, 0.0, -1.0, 0.0, -1.0, -high, 0.25]),
+            (0.0, [0.0, 20.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.25]),
+            (0.5, [0.5, 27.5, 0.75, 0.5, 0.5, 0.5, high / 2.0, 0.25]),
+            (1.0, [1.0, 35.0, 1.0, 1.0, 1.0, 1.0, high, 0.25]),
+            (7.0, [1.0, 35.0, 1.0, 7.0, 7.0, 3.0, high, 0.25]),
+            (-1e30, [-1.0, 5.0, 0.0, -1e30, 0.0, -1e30, -high, 0.25]),
+        ] {
+            let mut actions = vec![chosen; 16];
+            space.to_bounds(&mut actions);
+            assert_eq!(actions, [executed, executed].concat(), "{chosen}");
+            assert!(Actions::Continuous { values: actions, dim: 8 }.check(&space, 2).is_ok());
+        }
+    }
+
+    /// Whatever the bounds, rounding never leaves them.
+    #[test]
+    fn no_action_leaves_its_bounds() {
+        for (low, high) in [(-0.1, 0.1), (1.0 / 3.0, 0.7), (-0.3, 1e-3), (16_777_216.0, 16_777_218.0), (-1e30, 3e29)] {
+            let space = ActionSpace::Box { low: vec![low], high: vec![high] };
+            let mut actions: Vec<f32> = (-1000..=1000).map(|i| i as f32 / 900.0).collect();
+            space.to_bounds(&mut actions);
+            assert!(actions.iter().all(|a| (low..=high).contains(a)), "{low} to {high}");
+            assert_eq!((actions[0], actions[2000]), (low, high));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_or_outside_is_refused() {
+        let space = ActionSpace::Box { low: vec![0.0, -1.0], high: vec![2.0, f32::INFINITY] };
+        for wrong in [f32::NAN, f32::INFINITY, -1.5] {
+            let mut values = vec![1.0, 1.0, 1.0, wrong];
+            let check = |values: &[f32]| Actions::Continuous { values: values.to_vec(), dim: 2 }.check(&space, 2);
+            let said = check(&values).unwrap_err().to_string();
+            assert!(said.contains("environment 1") && said.contains(&wrong.to_string()), "{said}");
+            assert!(Action::Continuous(&values[2..]).check(&space).is_err());
+            space.to_bounds(&mut values);
+            assert_eq!(check(&values).is_ok(), wrong == -1.5, "{wrong}");
+        }
+        assert!(Action::Discrete(0).check(&space).is_err());
+        assert!(Action::Continuous(&[1.0]).check(&space).is_err());
+        assert!(Action::Discrete(2).check(&ActionSpace::Discrete { n: 2 }).is_err());
     }
 }

@@ -11,7 +11,7 @@ pub struct Step {
     pub terminated: bool,
     /// The episode was cut (a time limit): values bootstrap from the final observation.
     pub truncated: bool,
-    /// A life was lost and the game goes on.
+    /// A life was lost and the episode continues.
     pub life_lost: bool,
 }
 
@@ -19,6 +19,13 @@ impl Step {
     /// Whether the episode ended, in either way.
     pub fn done(&self) -> bool {
         self.terminated || self.truncated
+    }
+
+    /// The step with at most one of its flags: a termination takes precedence over a truncation, and the end of an episode
+    /// over a lost life. Otherwise a learner could not tell whether to bootstrap.
+    pub fn settled(self) -> Self {
+        let truncated = self.truncated && !self.terminated;
+        Self { truncated, life_lost: self.life_lost && !self.done(), ..self }
     }
 }
 
@@ -44,9 +51,10 @@ pub struct StepBatch {
     pub reward: Vec<f32>,
     /// The episode ended by the task's own rule.
     pub terminated: Vec<bool>,
-    /// The episode was cut.
+    /// The episode was cut. Never set where it terminated.
     pub truncated: Vec<bool>,
-    /// A life was lost and lives count as episodes for the learner: the discount is 0 here, the game goes on.
+    /// A life was lost and lives count as episodes for the learner: the discount is 0 here, the game goes on. Never set
+    /// where the episode ended.
     pub life_lost: Vec<bool>,
     /// The episode that ended here, on raw rewards.
     pub episode: Vec<Option<EpisodeEnd>>,
@@ -109,8 +117,9 @@ impl StepBatch {
         self.final_obs.slice_mut(i * self.frame_len, self.frame_len)
     }
 
-    /// Writes what [`Step`] says into row `i`, with no episode and no forced action.
+    /// Writes what [`Step`] says, [settled](Step::settled), into row `i`, with no episode and no forced action.
     pub fn set(&mut self, i: usize, step: Step) {
+        let step = step.settled();
         self.reward[i] = step.reward;
         self.terminated[i] = step.terminated;
         self.truncated[i] = step.truncated;
@@ -123,6 +132,34 @@ impl StepBatch {
     pub fn clear(&mut self) {
         for i in 0..self.num_envs() {
             self.set(i, Step::default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ActionSpace, Dtype};
+
+    /// Every combination of flags: whoever reads a batch finds at most one of them.
+    #[test]
+    fn termination_precedes_truncation_and_the_end_of_an_episode_a_lost_life() {
+        let (shape, actions) = (vec![1], ActionSpace::Discrete { n: 2 });
+        let spec = EnvSpec { id: "t".into(), shape, dtype: Dtype::U8, history: 1, actions, action_names: vec![] };
+        let mut batch = StepBatch::new(&spec, 1);
+        for (given, expected) in [
+            ([false, false, false], [false, false, false]),
+            ([false, false, true], [false, false, true]),
+            ([false, true, false], [false, true, false]),
+            ([false, true, true], [false, true, false]),
+            ([true, false, false], [true, false, false]),
+            ([true, false, true], [true, false, false]),
+            ([true, true, false], [true, false, false]),
+            ([true, true, true], [true, false, false]),
+        ] {
+            let [terminated, truncated, life_lost] = given;
+            batch.set(0, Step { reward: 1.0, terminated, truncated, life_lost });
+            assert_eq!([batch.terminated[0], batch.truncated[0], batch.life_lost[0]], expected, "{given:?}");
         }
     }
 }

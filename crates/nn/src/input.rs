@@ -56,10 +56,11 @@ impl Input {
         Self { shape: shape.clone(), device: *device, kind: *kind, standardise: *standardise, kept: HashMap::new() }
     }
 
-    /// The factor that the first layer applies: 1/255 for pixels, 1 for vectors and standardised frames.
+    /// The factor that the first layer applies: 1/255 for the pixels of images (bytes with two or three axes), 1 for vectors
+    /// (of bytes, too) and standardised frames.
     pub fn scale(config: &NetworkConfig, spec: &EnvSpec) -> f64 {
         match spec.dtype {
-            Dtype::U8 if !config.standardise => 1.0 / f64::from(WHITE),
+            Dtype::U8 if !config.standardise && spec.shape.len() > 1 => 1.0 / f64::from(WHITE),
             _ => 1.0,
         }
     }
@@ -165,5 +166,27 @@ widest! {
         let mean = sum / n;
         let variance = squares / n - mean * mean;
         (mean as f32, if variance > 1e-6 { variance.sqrt().recip() as f32 } else { 1.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use playfield_core::ActionSpace;
+
+    #[test]
+    fn only_images_are_divided_by_255() {
+        let config = NetworkConfig::default();
+        for (dtype, shape, expected) in [
+            (Dtype::U8, vec![84, 84], 1.0 / 255.0),
+            (Dtype::U8, vec![64, 64, 3], 1.0 / 255.0),
+            (Dtype::U8, vec![8], 1.0),
+            (Dtype::F32, vec![8], 1.0),
+            (Dtype::F32, vec![8, 8], 1.0),
+        ] {
+            let actions = ActionSpace::Discrete { n: 2 };
+            let spec = EnvSpec { id: "t".into(), shape, dtype, history: 1, actions, action_names: vec![] };
+            assert_eq!(Input::scale(&config, &spec), expected, "{dtype:?} {:?}", spec.shape);
+        }
     }
 }

@@ -182,9 +182,7 @@ impl Prioritized {
     /// [`Error::Diverged`] for an error that is not finite: nothing was changed then.
     pub fn update(&mut self, indices: &[usize], errors: &[f32]) -> Result<()> {
         if let Some(error) = errors.iter().find(|e| !e.is_finite()) {
-            return Err(Error::Diverged(format!(
-                "training diverged: a temporal-difference error is {error}. Lower the learning rate"
-            )));
+            return Err(Error::Diverged(format!("a temporal-difference error is {error}")));
         }
         let Self { config, order, place, largest, .. } = self;
         let errors = errors.iter().map(|e| f64::from(e.abs()));

@@ -93,7 +93,7 @@ fn an_error_that_is_no_number_is_refused_and_changes_nothing() {
     p.follow(&entered([0, 1]));
     for bad in [f32::NAN, f32::INFINITY] {
         let said = p.update(&[0, 1], &[5.0, bad]).unwrap_err().to_string();
-        assert!(said.contains("diverged"), "{said}");
+        assert!(said.contains("temporal-difference error"), "{said}");
     }
     assert_eq!(p.probability(0), p.probability(1));
     let config = PriorityConfig { exponent: -1.0, ..PriorityConfig::default() };

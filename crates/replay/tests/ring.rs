@@ -1,7 +1,8 @@
 //! The ring against the obvious memory: a list of everything that ever happened, whole observations and all.
 
+use playfield_core::normalize::Moments;
 use playfield_core::rng::{Rng, stream};
-use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Obs, Snapshot, Step, StepBatch};
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Normalizer, Obs, Snapshot, Step, StepBatch};
 use playfield_replay::{FrameRing, RingConfig, Segments, Transitions, uniform};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -137,7 +138,9 @@ fn compare(envs: usize, len: usize, history: usize, n_step: usize, steps: usize,
                 batch.forced[lane] = (rng.random_range(0..9) == 0).then_some(7);
                 sent.push(action);
                 let done = batch.forced[lane].unwrap_or(action);
-                oracle.lanes[lane].last_mut().unwrap().action = Some((done, reward, terminated || life_lost));
+                // A life that is lost where the episode is truncated is not lost: the final observation is bootstrapped from.
+                let ends = terminated || (life_lost && !truncated);
+                oracle.lanes[lane].last_mut().unwrap().action = Some((done, reward, ends));
                 if terminated || truncated {
                     let f = frame(rng);
                     batch.final_obs_row_mut(lane).u8().copy_from_slice(&f);
@@ -298,4 +301,47 @@ fn damaged_segments_are_refused() {
     assert!(restore().unwrap_err().contains(&list[1].file));
     let said = fresh(2).load(&snapshot).unwrap_err().to_string();
     assert!(said.contains("of another size or environment"), "{said}");
+}
+
+/// What is stored is what was observed: each draw is normalized by the statistics of its own time, reward by reward, before the
+/// n-step return is summed and clipped rewards add up.
+#[test]
+fn transitions_are_normalized_when_they_are_drawn() {
+    let actions = ActionSpace::Discrete { n: 2 };
+    let spec = EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::F32, history: 2, actions, action_names: vec![] };
+    let config = RingConfig { capacity: 20, n_step: 2, gamma: 0.5, compress: false };
+    let mut ring = FrameRing::new(&spec, 1, config).unwrap();
+    let mut batch = StepBatch::new(&spec, 1);
+    batch.obs = Obs::F32(vec![1.0, 10.0]);
+    ring.reset(&batch);
+    for (frame, reward) in [([2.0, 20.0], 4.0), ([3.0, 30.0], 1000.0)] {
+        batch.obs = Obs::F32(frame.to_vec());
+        batch.reward = vec![reward];
+        ring.push(&Actions::Discrete(vec![1]), &batch);
+    }
+    let moments = |rows: &[f64], len| {
+        let mut moments = Moments::new(len);
+        moments.update(rows);
+        moments
+    };
+    for (returns, observations) in
+        [(vec![-2.0, 2.0], vec![1.0, 10.0, 3.0, 30.0]), (vec![-50.0, 50.0], vec![0.0, 0.0, 8.0, 2.0])]
+    {
+        let normalizer =
+            Normalizer { observations: Some(moments(&observations, 2)), returns: Some(moments(&returns, 1)) };
+        let mut drawn = Transitions::new(&spec, 1);
+        ring.gather_normalized(&[0], Some(&normalizer), &mut drawn);
+        let expected = normalizer.reward(4.0) + 0.5 * normalizer.reward(1000.0);
+        assert!((drawn.r_t[0] - expected).abs() < 1e-6);
+        // Frames lie side by side, oldest first; zeros stand before an episode's first frame.
+        let normalized = |mut values: Vec<f32>| {
+            normalizer.observations(&mut values, 2);
+            Obs::F32(values)
+        };
+        assert_eq!(drawn.s_tm1, normalized(vec![0.0, 1.0, 0.0, 10.0]));
+        assert_eq!(drawn.s_t, normalized(vec![2.0, 3.0, 20.0, 30.0]));
+    }
+    let mut raw = Transitions::new(&spec, 1);
+    ring.gather(&[0], &mut raw);
+    assert_eq!((raw.r_t[0], raw.s_tm1), (504.0, Obs::F32(vec![0.0, 1.0, 0.0, 10.0])));
 }

@@ -4,7 +4,7 @@
 //! wrapper: statistics have already seen the raw reward.
 
 use crate::Rule;
-use playfield_core::{StepBatch, config::ClipReward as Kind};
+use playfield_core::{Result, StepBatch, config::ClipReward as Kind};
 
 /// Replaces rewards by their sign, or cuts them to [−1, 1].
 #[derive(Clone, Copy, Debug)]
@@ -16,12 +16,13 @@ pub struct ClipReward(
 impl Rule for ClipReward {
     const NAME: &'static str = "reward clipping";
 
-    fn outcome(&mut self, batch: &mut StepBatch) {
+    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
         match self.0 {
             Kind::None => {}
             Kind::Sign => batch.reward.iter_mut().for_each(|r| *r = sign(*r)),
             Kind::Clamp => batch.reward.iter_mut().for_each(|r| *r = r.clamp(-1.0, 1.0)),
         }
+        Ok(())
     }
 }
 
@@ -52,7 +53,7 @@ mod tests {
         ] {
             let mut batch = StepBatch::new(&spec, 5);
             batch.reward = vec![-7.0, -0.5, 0.0, 0.25, 3.0];
-            ClipReward(kind).outcome(&mut batch);
+            ClipReward(kind).outcome(&mut batch).unwrap();
             assert_eq!(batch.reward, expected, "{kind:?}");
         }
         assert!(sign(f32::NAN).is_nan());

@@ -1,11 +1,11 @@
 //! Environments as the `[env]` section of a configuration asks for them.
 
 use crate::{
-    ClipReward, FireOnLifeLoss, FireReset, FrameSkip, LifeLoss, NoOp, Normalise, Over, Pool, Statistics, Sticky,
+    ClipReward, Finite, FireOnLifeLoss, FireReset, FrameSkip, LifeLoss, NoOp, Normalise, Over, Pool, ScaleActions,
+    Statistics, Sticky, TimeLimit, Warp,
 };
-use crate::{TimeLimit, Warp};
 use playfield_core::config::ClipReward as Clip;
-use playfield_core::{Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Result, VecEnv};
+use playfield_core::{ActionSpace, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, Result, VecEnv};
 use std::sync::Arc;
 
 /// Makes batches of environments from a source and the `[env]` section.
@@ -101,7 +101,16 @@ fn inside(mut env: Box<dyn Env>, config: &EnvConfig) -> Result<Box<dyn Env>> {
 /// What stands over a batch, innermost first.
 fn over(bare: Box<dyn VecEnv>, config: &EnvConfig, raw: bool) -> Result<Box<dyn VecEnv>> {
     let (n, spec) = (bare.num_envs(), bare.spec().clone());
-    let mut batch: Box<dyn VecEnv> = Box::new(Over::new(bare, Statistics::new(n)).with_history(config.history));
+    if spec.frame_len() == 0 || matches!(&spec.actions, ActionSpace::Box { low, .. } if low.is_empty()) {
+        let message = "its observations or actions hold no numbers: there is nothing to learn from";
+        return Err(Error::env(&spec.id, message));
+    }
+    let clips = config.clip_reward != Clip::None && !config.normalise_reward;
+    let mut batch: Box<dyn VecEnv> = Box::new(Over::new(bare, Finite::new(&spec, clips)));
+    if matches!(spec.actions, ActionSpace::Box { .. }) {
+        batch = Box::new(Over::new(batch, ScaleActions::new(&spec.actions, n)));
+    }
+    batch = Box::new(Over::new(batch, Statistics::new(n)).with_history(config.history));
     if config.fire_on_life_loss {
         batch = Box::new(Over::new(batch, FireOnLifeLoss::new(&spec, n)));
     }

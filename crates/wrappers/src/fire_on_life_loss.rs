@@ -10,7 +10,7 @@
 //! The action of one step is replaced, and recorded as replaced, so that a learner can learn from what was done.
 
 use crate::Rule;
-use playfield_core::{ActionSpace, Actions, EnvSpec, State, StepBatch};
+use playfield_core::{ActionSpace, Actions, EnvSpec, Result, State, StepBatch};
 use serde::Deserialize;
 
 /// Replaces the action that follows a lost life by FIRE, in games that have that action; else it does nothing.
@@ -36,9 +36,10 @@ impl FireOnLifeLoss {
 impl Rule for FireOnLifeLoss {
     const NAME: &'static str = "FIRE after a lost life";
 
-    fn reset(&mut self, _batch: &mut StepBatch) {
+    fn reset(&mut self, _batch: &mut StepBatch) -> Result<()> {
         self.due.fill(false);
         self.forced.fill(false);
+        Ok(())
     }
 
     fn act(&mut self, actions: &Actions) -> Option<&Actions> {
@@ -55,14 +56,15 @@ impl Rule for FireOnLifeLoss {
         Some(&self.actions)
     }
 
-    fn outcome(&mut self, batch: &mut StepBatch) {
-        let Some(fire) = self.fire else { return };
+    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
+        let Some(fire) = self.fire else { return Ok(()) };
         for (i, (due, forced)) in self.due.iter_mut().zip(&mut self.forced).enumerate() {
             if std::mem::take(forced) {
                 batch.forced[i] = Some(fire);
             }
             *due = batch.life_lost[i] && !batch.done(i);
         }
+        Ok(())
     }
 
     fn save(&self) -> State {

@@ -8,11 +8,14 @@
 //! reward            ~  ~  ~  Σ    ~  ~  Σ        the sum over the frames of the step
 //! ```
 //!
-//! With max-pool the frame that ends an episode is not looked at, in ALE's vector environment (`PreprocessedEnv::step`) as
-//! in Gymnasium's `AtariPreprocessing`: they leave their loop first. What is shown then is the larger of the last
-//! observation and of the last-but-one frame of the skip, if the episode came that far (had it ended at frame 8: 3∨4∨7).
-//! That is harmless, as a terminated episode's last observation has no value to estimate; a time limit stands outside and
-//! cuts only whole skips. Without max-pool the observation is simply the last frame.
+//! With max-pool the frame that terminates an episode is not looked at, in ALE's vector environment
+//! (`PreprocessedEnv::step`) as in Gymnasium's `AtariPreprocessing`: they leave their loop first. What is shown then is the
+//! larger of the last observation and of the last-but-one frame of the skip, if the episode came that far (had it ended at
+//! frame 8: 3∨4∨7). That is harmless, as a terminated episode's last observation has no value to estimate.
+//!
+//! From the last observation of a *truncated* episode a value is bootstrapped: it is the larger of the true last two frames
+//! (had a limit inside cut the episode at frame 7: 6∨7; at frame 5: 4∨5). Playfield's own time limit stands outside and cuts
+//! only whole skips. Without max-pool the observation is simply the last frame.
 
 use crate::saved::{foreign, hex, pack, unhex, unpack};
 use playfield_core::{Action, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
@@ -28,7 +31,7 @@ pub struct FrameSkip {
 struct MaxPool {
     /// The last observation returned.
     last: Vec<u8>,
-    /// The last frame but one of a skip.
+    /// The frame before the current one.
     before: Vec<u8>,
 }
 
@@ -61,49 +64,52 @@ impl Env for FrameSkip {
         let start = self.inner.reset(seed, obs.reborrow())?;
         if let Some(pool) = &mut self.pool {
             pool.last.copy_from_slice(obs.u8());
+            pool.before.copy_from_slice(obs.u8());
         }
         Ok(start)
     }
 
     fn step(&mut self, action: Action<'_>, mut obs: ObsMut<'_>) -> Result<Step> {
         let mut total = Step::default();
-        let mut saw_before = false;
         for left in (0..self.skip).rev() {
             let step = self.inner.step(action, obs.reborrow())?;
             total = Step { reward: total.reward + step.reward, life_lost: total.life_lost | step.life_lost, ..step };
+            if let Some(MaxPool { last, before }) = &mut self.pool {
+                let (frame, is_last) = (obs.u8(), left == 0 || step.done());
+                if is_last {
+                    if !step.terminated {
+                        last.copy_from_slice(frame);
+                    }
+                    // The frame before is of this skip, or the step is cut at its first frame.
+                    if self.skip > 1 && (left == 0 || !step.terminated) {
+                        last.iter_mut().zip(&*before).for_each(|(last, before)| *last = (*last).max(*before));
+                    }
+                }
+                before.copy_from_slice(frame);
+                if is_last {
+                    frame.copy_from_slice(last);
+                }
+            }
             if step.done() {
                 break;
             }
-            match (left, &mut self.pool) {
-                (1, Some(pool)) => {
-                    pool.before.copy_from_slice(obs.u8());
-                    saw_before = true;
-                }
-                (0, Some(pool)) => pool.last.copy_from_slice(obs.u8()),
-                _ => {}
-            }
         }
-        if let Some(MaxPool { last, before }) = &mut self.pool {
-            if saw_before {
-                last.iter_mut().zip(before).for_each(|(last, before)| *last = (*last).max(*before));
-            }
-            obs.u8().copy_from_slice(last);
-        }
-        total.life_lost &= !total.terminated;
-        Ok(total)
+        Ok(total.settled())
     }
 
     fn save_state(&self) -> Option<State> {
-        pack(self.pool.as_ref().map(|pool| hex(&pool.last)), self.inner.save_state())
+        pack(self.pool.as_ref().map(|pool| [hex(&pool.last), hex(&pool.before)]), self.inner.save_state())
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         let what = "this frame skip";
         let wrong = foreign(&self.spec().id, what);
-        let (last, inner) = unpack::<Option<String>>(&self.spec().id, what, state)?;
-        match (&mut self.pool, last) {
+        let (frames, inner) = unpack::<Option<[String; 2]>>(&self.spec().id, what, state)?;
+        match (&mut self.pool, frames) {
             (None, None) => {}
-            (Some(pool), Some(last)) => unhex(&last, &mut pool.last).ok_or(wrong)?,
+            (Some(pool), Some([last, before])) => {
+                unhex(&last, &mut pool.last).and_then(|()| unhex(&before, &mut pool.before)).ok_or(wrong)?;
+            }
             _ => return Err(wrong),
         }
         self.inner.load_state(inner)

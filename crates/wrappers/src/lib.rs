@@ -7,12 +7,13 @@
 //!
 //! | inside one environment | | over a batch | |
 //! |---|---|---|---|
-//! | [`Sticky`] | repeats the previous action at random | [`Statistics`] | return and length of finished episodes, raw |
-//! | [`FireReset`] | presses FIRE at a game's start | [`FireOnLifeLoss`] | presses FIRE after a lost life |
-//! | [`NoOp`] | a random number of no-ops after that | [`LifeLoss`] | whether a lost life ends an episode for the learner |
-//! | [`FrameSkip`] | one action, several frames, their maximum | [`Normalise`] | running mean and variance |
-//! | [`TimeLimit`] | truncates | [`ClipReward`] | the reward that the learner sees |
-//! | [`Warp`] | gray, smaller | | |
+//! | [`Sticky`] | repeats the previous action at random | [`Finite`] | refuses NaN and infinities |
+//! | [`FireReset`] | presses FIRE at a game's start | [`ScaleActions`] | maps continuous actions into the action space |
+//! | [`NoOp`] | a random number of no-ops after that | [`Statistics`] | return and length of finished episodes, raw |
+//! | [`FrameSkip`] | one action, several frames, their maximum | [`FireOnLifeLoss`] | presses FIRE after a lost life |
+//! | [`TimeLimit`] | truncates | [`LifeLoss`] | whether a lost life ends an episode for the learner |
+//! | [`Warp`] | gray, smaller | [`Normalise`] | running mean and variance |
+//! | | | [`ClipReward`] | the reward that the learner sees |
 //!
 //! The order inside is that of the Arcade Learning Environment's vector environment, and the stream of frames is the
 //! same. History is no wrapper: whoever consumes frames stacks them (`playfield_core::history`).
@@ -22,6 +23,7 @@
 
 mod clip_reward;
 mod factory;
+mod finite;
 mod fire_on_life_loss;
 mod fire_reset;
 mod frame_skip;
@@ -31,6 +33,7 @@ mod normalise;
 mod over;
 mod pool;
 mod saved;
+mod scale_actions;
 mod statistics;
 mod sticky;
 mod time_limit;
@@ -39,6 +42,7 @@ mod workers;
 
 pub use clip_reward::ClipReward;
 pub use factory::Factory;
+pub use finite::Finite;
 pub use fire_on_life_loss::FireOnLifeLoss;
 pub use fire_reset::FireReset;
 pub use frame_skip::FrameSkip;
@@ -47,6 +51,7 @@ pub use no_op::NoOp;
 pub use normalise::Normalise;
 pub use over::{Over, Rule};
 pub use pool::Pool;
+pub use scale_actions::ScaleActions;
 pub use statistics::Statistics;
 pub use sticky::Sticky;
 pub use time_limit::TimeLimit;

@@ -5,7 +5,7 @@
 //! and its return counts all of its lives.
 
 use crate::Rule;
-use playfield_core::StepBatch;
+use playfield_core::{Result, StepBatch};
 
 /// Keeps [`StepBatch::life_lost`] if lives are episodes for the learner, else clears it.
 ///
@@ -19,9 +19,10 @@ pub struct LifeLoss {
 impl Rule for LifeLoss {
     const NAME: &'static str = "episodic life";
 
-    fn outcome(&mut self, batch: &mut StepBatch) {
+    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
         if !self.episodic {
             batch.life_lost.fill(false);
         }
+        Ok(())
     }
 }

@@ -68,14 +68,15 @@ impl Normalise {
 impl Rule for Normalise {
     const NAME: &'static str = "normalisation";
 
-    fn reset(&mut self, batch: &mut StepBatch) {
+    fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
         self.running.fill(0.0);
         self.observe(batch);
+        Ok(())
     }
 
-    fn outcome(&mut self, batch: &mut StepBatch) {
+    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
         self.observe(batch);
-        let Some(moments) = &mut self.normalizer.returns else { return };
+        let Some(moments) = &mut self.normalizer.returns else { return Ok(()) };
         for (running, reward) in self.running.iter_mut().zip(&batch.reward) {
             *running = *running * self.gamma + f64::from(*reward);
         }
@@ -90,6 +91,7 @@ impl Rule for Normalise {
                 *running = 0.0;
             }
         }
+        Ok(())
     }
 
     fn normalizer(&self) -> Option<&Normalizer> {

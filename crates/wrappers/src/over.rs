@@ -9,7 +9,12 @@ pub trait Rule {
     const NAME: &'static str;
 
     /// Every environment has begun an episode with the observations in `batch`.
-    fn reset(&mut self, _batch: &mut StepBatch) {}
+    ///
+    /// # Errors
+    /// [`Error::Env`](playfield_core::Error::Env) for a batch that the rule refuses.
+    fn reset(&mut self, _batch: &mut StepBatch) -> Result<()> {
+        Ok(())
+    }
 
     /// The actions to execute in place of `actions` (which nobody has checked yet), or `None` to leave them.
     fn act(&mut self, _actions: &Actions) -> Option<&Actions> {
@@ -17,7 +22,12 @@ pub trait Rule {
     }
 
     /// Every environment has made a step, whose outcome is in `batch`.
-    fn outcome(&mut self, batch: &mut StepBatch);
+    ///
+    /// # Errors
+    /// [`Error::Env`](playfield_core::Error::Env) for a batch that the rule refuses.
+    fn outcome(&mut self, _batch: &mut StepBatch) -> Result<()> {
+        Ok(())
+    }
 
     /// The running statistics of observations and rewards, of a rule that tracks them.
     fn normalizer(&self) -> Option<&Normalizer> {
@@ -77,8 +87,7 @@ impl<R: Rule> VecEnv for Over<R> {
 
     fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
         self.inner.reset(batch)?;
-        self.rule.reset(batch);
-        Ok(())
+        self.rule.reset(batch)
     }
 
     fn send(&mut self, actions: &Actions) -> Result<()> {
@@ -90,8 +99,7 @@ impl<R: Rule> VecEnv for Over<R> {
 
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         self.inner.recv(batch)?;
-        self.rule.outcome(batch);
-        Ok(())
+        self.rule.outcome(batch)
     }
 
     fn save_state(&mut self) -> Result<Option<State>> {

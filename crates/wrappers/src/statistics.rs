@@ -4,7 +4,7 @@
 //! score may need more digits than a `f32` has.
 
 use crate::Rule;
-use playfield_core::{EpisodeEnd, State, StepBatch};
+use playfield_core::{EpisodeEnd, Result, State, StepBatch};
 use serde::{Deserialize, Serialize};
 
 /// Fills [`StepBatch::episode`] in the step that ends an episode.
@@ -16,6 +16,8 @@ pub struct Statistics {
 /// An episode so far: the sum of its rewards, and its agent steps.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Running {
+    /// Infinite where a reward was, which only clipping makes fit for a learner.
+    #[serde(with = "extended")]
     reward: f64,
     length: u64,
 }
@@ -30,11 +32,12 @@ impl Statistics {
 impl Rule for Statistics {
     const NAME: &'static str = "episode statistics";
 
-    fn reset(&mut self, _batch: &mut StepBatch) {
+    fn reset(&mut self, _batch: &mut StepBatch) -> Result<()> {
         self.running.fill(Running::default());
+        Ok(())
     }
 
-    fn outcome(&mut self, batch: &mut StepBatch) {
+    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
         for (i, running) in self.running.iter_mut().enumerate() {
             running.reward += f64::from(batch.reward[i]);
             running.length += 1;
@@ -43,6 +46,7 @@ impl Rule for Statistics {
                 EpisodeEnd { reward, length }
             });
         }
+        Ok(())
     }
 
     fn save(&self) -> State {
@@ -53,5 +57,44 @@ impl Rule for Statistics {
         let running = Vec::deserialize(state).ok().filter(|r: &Vec<_>| r.len() == self.running.len())?;
         self.running = running;
         Some(())
+    }
+}
+
+/// `f64` in JSON, which has no infinities: those (and NaN) as text.
+mod extended {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(x: &f64, to: S) -> Result<S::Ok, S::Error> {
+        if x.is_finite() { Number::Finite(*x) } else { Number::Text(x.to_string()) }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        match Number::deserialize(from)? {
+            Number::Finite(x) => Ok(x),
+            Number::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinite_returns_survive_as_text() {
+        let of = |reward| Running { reward, length: 3 };
+        let statistics = Statistics { running: vec![of(0.1), of(f64::INFINITY), of(f64::NEG_INFINITY)] };
+        let text = statistics.save().to_string();
+        let mut other = Statistics::new(3);
+        other.load(&serde_json::from_str(&text).unwrap()).unwrap();
+        let rewards = |s: &Statistics| s.running.iter().map(|r| r.reward).collect::<Vec<_>>();
+        assert_eq!(rewards(&other), rewards(&statistics));
     }
 }

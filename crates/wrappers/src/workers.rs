@@ -64,9 +64,8 @@ impl Group {
     pub(crate) fn step(&mut self, actions: &Actions, batch: &mut StepBatch) -> Result<()> {
         let len = self.spec.frame_len();
         self.each(|row, env| {
-            let mut step = env.step(actions.row(row), batch.obs_row_mut(row))?;
+            let step = env.step(actions.row(row), batch.obs_row_mut(row))?;
             if step.done() {
-                step.life_lost = false; // the game does not go on
                 let StepBatch { obs, final_obs, .. } = batch;
                 final_obs.slice_mut(row * len, len).copy_from(obs.slice(row * len, len));
                 env.reset(None, batch.obs_row_mut(row))?;

@@ -122,18 +122,43 @@ fn a_skip_shows_the_larger_of_its_last_two_frames() {
 }
 
 #[test]
-fn the_frame_that_ends_an_episode_is_not_looked_at_as_in_ale() {
-    for last in [TERMINATED, TRUNCATED] {
-        // The end after 1, 2, 3 and 4 frames of the second skip; 20 is its third frame, 90 any other.
-        for (end, seen) in [(1, 4), (2, 4), (3, 4), (4, 20)] {
-            let frames = [50, 99, 99, 3, 4, 90, 90, 20, 90];
-            let frames = if end == 3 { [50, 99, 99, 3, 4, 90, 90, 90, 90] } else { frames };
+fn the_frame_that_terminates_an_episode_is_not_looked_at_as_in_ale() {
+    // The end after 1, 2, 3 and 4 frames of the second skip; 20 is its third frame, 90 any other.
+    for (end, seen) in [(1, 4), (2, 4), (3, 4), (4, 20)] {
+        let frames = [50, 99, 99, 3, 4, 90, 90, 20, 90];
+        let frames = if end == 3 { [50, 99, 99, 3, 4, 90, 90, 90, 90] } else { frames };
+        for last in [TERMINATED, Step { truncated: true, life_lost: true, ..TERMINATED }] {
             let mut env = FrameSkip::new(Box::new(flicker(&frames[..5 + end], last)), 4, true).unwrap();
             reset(&mut env, None);
             assert_eq!(step(&mut env, 0).0, 4);
-            assert_eq!(step(&mut env, 0), (seen, Step { reward: end as f32, ..last }), "end after {end}");
+            assert_eq!(step(&mut env, 0), (seen, Step { reward: end as f32, ..TERMINATED }), "end after {end}");
             assert_eq!(reset(&mut env, None), 50, "nothing of the old episode is left");
         }
+    }
+}
+
+/// A limit inside the skip: values bootstrap from what is shown, so it is the true end, the larger of its last two frames.
+#[test]
+fn the_frame_that_truncates_an_episode_is_shown() {
+    for last in [TRUNCATED, Step { life_lost: true, ..TRUNCATED }] {
+        // The end after 1 to 4 frames of the second skip, whether the last of them is the larger or the one before.
+        for end in 1..=4 {
+            for (before, at_end) in [(20, 30), (30, 20)] {
+                let mut frames = [50, 99, 98, 97, 96, 95, 94, 93, 92];
+                (frames[3 + end], frames[4 + end]) = (before, at_end);
+                let mut env = FrameSkip::new(Box::new(flicker(&frames[..5 + end], last)), 4, true).unwrap();
+                reset(&mut env, None);
+                step(&mut env, 0);
+                let mut copy = FrameSkip::new(Box::new(flicker(&frames[..5 + end], last)), 4, true).unwrap();
+                copy.load_state(&env.save_state().unwrap()).unwrap();
+                for mut env in [env, copy] {
+                    assert_eq!(step(&mut env, 0), (30, Step { reward: end as f32, ..TRUNCATED }), "end after {end}");
+                }
+            }
+        }
+        let mut env = FrameSkip::new(Box::new(flicker(&[50, 9, 4], last)), 1, true).unwrap();
+        reset(&mut env, None);
+        assert_eq!([step(&mut env, 0).0, step(&mut env, 0).0], [9, 4], "nothing is skipped, nothing is pooled");
     }
 }
 
@@ -183,7 +208,7 @@ fn a_skip_that_ends_at_once_shows_nothing_of_an_earlier_one() {
     reset(&mut env, None);
     assert_eq!(step(&mut env, 0).0, 70);
     // Another game, before its last frame, whose last observation was 0x32.
-    env.load_state(&serde_json::json!({ "own": "32", "inner": 4 })).unwrap();
+    env.load_state(&serde_json::json!({ "own": ["32", "46"], "inner": 4 })).unwrap();
     assert_eq!(step(&mut env, 0), (0x32, TERMINATED));
 }
 

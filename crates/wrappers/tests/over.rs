@@ -3,8 +3,10 @@
 mod common;
 
 use common::{LIFE, PLAIN, Random, Script, TERMINATED, TRUNCATED, episode, spec};
-use playfield_core::{Actions, Dtype, Env, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result, Step, StepBatch, VecEnv};
-use playfield_wrappers::{FireOnLifeLoss, LifeLoss, Normalise, Over, Pool, Rule, Statistics};
+use playfield_core::{
+    ActionSpace, Actions, Dtype, Env, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result, Step, StepBatch, VecEnv,
+};
+use playfield_wrappers::{Finite, FireOnLifeLoss, LifeLoss, Normalise, Over, Pool, Rule, ScaleActions, Statistics};
 
 const NAMES: [&str; 3] = ["NOOP", "FIRE", "LEFT"];
 
@@ -106,8 +108,55 @@ fn the_life_lost_with_the_game_is_followed_by_no_fire() {
         let mut rule = FireOnLifeLoss::new(&spec, 1);
         let mut batch = StepBatch::new(&spec, 1);
         batch.set(0, Step { life_lost: true, ..end });
-        rule.outcome(&mut batch);
+        rule.outcome(&mut batch).unwrap();
         assert_eq!(rule.act(&Actions::Discrete(vec![0])), None);
+    }
+}
+
+/// A Gaussian policy's numbers, as the environment gets them and as the learner keeps them.
+#[test]
+fn continuous_actions_are_mapped_onto_their_range() {
+    let inf = f32::INFINITY;
+    let space = ActionSpace::Box { low: vec![5.0, 0.0, -inf], high: vec![35.0, inf, inf] };
+    let mut rule = ScaleActions::new(&space, 2);
+    let sent = Actions::Continuous { values: vec![0.5, -2.0, -2.0, 3.0, 3.0, 3.0], dim: 3 };
+    let executed = Actions::Continuous { values: vec![27.5, 0.0, -2.0, 35.0, 3.0, 3.0], dim: 3 };
+    assert_eq!(rule.act(&sent), Some(&executed));
+    assert_eq!(rule.act(&Actions::Discrete(vec![0, 1])), None);
+    let short = Actions::Continuous { values: vec![f32::NAN], dim: 1 };
+    assert!(rule.act(&short).unwrap().check(&space, 2).is_err(), "what is wrong is refused, not repaired");
+}
+
+/// The number that one environment of a batch of three returns, and what is said about it.
+#[test]
+fn numbers_that_are_not_finite_are_refused_with_environment_and_value() {
+    let spec = spec(&[2], Dtype::F32, &[]);
+    let inf = f32::INFINITY;
+    let said = |result: Result<()>| result.err().map(|e| e.to_string());
+    for wrong in [f32::NAN, inf, -inf] {
+        for clips in [false, true] {
+            let mut rule = Finite::new(&spec, clips);
+            let mut batch = StepBatch::new(&spec, 3);
+            batch.reward = vec![0.0, f32::MAX, wrong];
+            let allowed = clips && !wrong.is_nan();
+            let expected = format!("Script: environment 2: its reward is {wrong}, and must be finite");
+            let found = said(rule.outcome(&mut batch));
+            assert_eq!(found.is_none(), allowed, "{wrong}, {clips}");
+            assert!(found.is_none_or(|found| found.starts_with(&expected)), "{wrong}");
+            batch.reward[2] = 0.0;
+
+            // Large numbers whose sum overflows are none of those.
+            batch.obs = Obs::F32(vec![f32::MAX, f32::MAX, 0.0, wrong, 0.0, 0.0]);
+            let expected = format!("Script: environment 1: number 1 of its observation is {wrong}, and must be finite");
+            assert_eq!(said(rule.outcome(&mut batch)).as_ref(), Some(&expected));
+            assert_eq!(said(rule.reset(&mut batch)).as_ref(), Some(&expected));
+            batch.obs = Obs::F32(vec![0.0; 6]);
+
+            batch.final_obs = Obs::F32(vec![0.0, 0.0, 0.0, wrong, 0.0, 0.0]);
+            assert_eq!(said(rule.outcome(&mut batch)), None, "no episode ended");
+            batch.truncated[1] = true;
+            assert_eq!(said(rule.outcome(&mut batch)).as_ref(), Some(&expected));
+        }
     }
 }
 
@@ -200,19 +249,19 @@ fn normalised_numbers_are_cut_and_frozen_statistics_stay() {
     let mut rule = Normalise::new(&spec, 1, true, true, 0.0).unwrap();
     for t in 0..1000 {
         let sign = if t % 2 == 0 { 1.0 } else { -1.0 };
-        rule.outcome(&mut given(&spec, 3.0 + sign, sign));
+        rule.outcome(&mut given(&spec, 3.0 + sign, sign)).unwrap();
     }
     let mut frozen = Normalise::new(&spec, 1, true, true, 0.0).unwrap();
     frozen.set_statistics(&rule.statistics().unwrap(), true).unwrap();
     let before = frozen.statistics();
     for (obs, reward, expected) in [(5.0, 2.0, [2.0, 2.0]), (1e6, 1e6, [10.0, 10.0]), (-1e6, -1e6, [-10.0, -10.0])] {
         let mut batch = given(&spec, obs, reward);
-        frozen.outcome(&mut batch);
+        frozen.outcome(&mut batch).unwrap();
         let Obs::F32(obs) = &batch.obs else { panic!("numbers") };
         assert!((obs[0] - expected[0]).abs() < 1e-3 && (batch.reward[0] - expected[1]).abs() < 1e-3, "{batch:?}");
     }
     assert_eq!(frozen.statistics(), before);
-    rule.outcome(&mut given(&spec, 5.0, 1.0));
+    rule.outcome(&mut given(&spec, 5.0, 1.0)).unwrap();
     assert_ne!(rule.statistics(), before);
 }
 

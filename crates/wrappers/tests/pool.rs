@@ -31,6 +31,7 @@ fn alone(env: &mut dyn Env, action: i64) -> Row {
     let last = step.done().then(|| obs.clone());
     if step.done() {
         step.life_lost = false;
+        step.truncated &= !step.terminated;
         env.reset(None, obs.as_mut()).unwrap();
     }
     Row { obs, last, step }

@@ -33,7 +33,7 @@ impl Default for IdentityConfig {
 
 /// Repeats a number.
 ///
-/// Observation, `f32[1]`: a state from [−1, 1), drawn anew at each step. Action: one number, cut to [−1, 1]. Reward:
+/// Observation, `f32[1]`: a state from [−1, 1), drawn anew at each step. Action: one number in [−1, 1]. Reward:
 /// −(action − state)². An episode never terminates; by default it is truncated after 100 steps.
 #[derive(Clone, Debug)]
 pub struct IdentityBox {
@@ -132,7 +132,7 @@ impl Env for IdentityBox {
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let off = continuous(&self.spec, action)?.clamp(-1.0, 1.0) - self.now.state;
+        let off = continuous(&self.spec, action)? - self.now.state;
         self.next(obs);
         Ok(Step { reward: -off * off, ..Step::default() })
     }

@@ -14,7 +14,7 @@ const DT: f64 = 0.05; // s
 /// Swings a pendulum up and holds it there.
 ///
 /// Observation, `f32[3]`: cosine and sine of the angle (0: upright), angular velocity (±8 rad/s). Action: the torque, one
-/// number, cut to ±2 N·m. Reward: −(angle² + 0.1·velocity² + 0.001·torque²), the angle from −π to π. An episode never
+/// number within ±2 N·m. Reward: −(angle² + 0.1·velocity² + 0.001·torque²), the angle from −π to π. An episode never
 /// terminates; by default it is truncated after 200 steps. It starts anywhere, at up to 1 rad/s.
 #[derive(Clone, Debug)]
 pub struct Pendulum {
@@ -72,7 +72,7 @@ impl Env for Pendulum {
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         // The torque stays `f32` as long as Gymnasium leaves it so.
-        let torque = continuous(&self.spec, action)?.clamp(-MAX_TORQUE, MAX_TORQUE);
+        let torque = continuous(&self.spec, action)?;
         let [angle, velocity] = self.now.state;
         let from_top = (angle + PI).rem_euclid(2.0 * PI) - PI;
         let cost = from_top.powi(2) + 0.1 * velocity.powi(2) + f64::from(0.001 * torque.powi(2));

@@ -25,18 +25,22 @@ pub(crate) fn uniform(rng: &mut Rng, low: f64, high: f64) -> f64 {
 
 /// A discrete action of `spec`.
 pub(crate) fn discrete(spec: &EnvSpec, action: Action<'_>) -> Result<usize> {
-    match (action, &spec.actions) {
-        (Action::Discrete(a), ActionSpace::Discrete { n }) if a < *n => Ok(a),
-        (action, space) => Err(Error::env(&spec.id, format!("{action:?} is no action of {space:?}"))),
+    match (action, action.check(&spec.actions)) {
+        (Action::Discrete(a), Ok(())) => Ok(a),
+        _ => Err(wrong(spec, action)),
     }
 }
 
-/// A continuous action of one number.
+/// A continuous action of one number, inside the bounds of `spec`.
 pub(crate) fn continuous(spec: &EnvSpec, action: Action<'_>) -> Result<f32> {
-    match action {
-        Action::Continuous(&[a]) => Ok(a),
-        action => Err(Error::env(&spec.id, format!("{action:?} is no action of {:?}", spec.actions))),
+    match (action, action.check(&spec.actions)) {
+        (Action::Continuous(&[a]), Ok(())) => Ok(a),
+        _ => Err(wrong(spec, action)),
     }
+}
+
+fn wrong(spec: &EnvSpec, action: Action<'_>) -> Error {
+    Error::env(&spec.id, format!("{action:?} is no action of {:?}", spec.actions))
 }
 
 /// What `save_state` made of a `T`.

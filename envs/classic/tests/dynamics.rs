@@ -29,7 +29,8 @@ fn follows(id: &str, env: &mut dyn Env) {
         env.load_state(&state).unwrap();
         let step = match row[1].as_u64() {
             Some(action) => env.step(Action::Discrete(action as usize), obs.as_mut()),
-            None => env.step(Action::Continuous(&[row[1].as_f64().unwrap() as f32]), obs.as_mut()),
+            // Some rows are of torques that Gymnasium clips.
+            None => env.step(Action::Continuous(&[row[1].as_f64().unwrap().clamp(-2.0, 2.0) as f32]), obs.as_mut()),
         };
         let step = step.unwrap();
         let after = numbers(&env.save_state().unwrap()["state"]);

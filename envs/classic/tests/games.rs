@@ -15,7 +15,7 @@ fn empty(spec: &EnvSpec) -> Obs {
 fn play(env: &mut dyn Env, obs: &mut Obs, from: usize, to: usize) -> Vec<(Step, Obs)> {
     let mut seen = Vec::new();
     for t in from..to {
-        let x = [((t * 7) % 11) as f32 / 4.0 - 1.2];
+        let x = [((t * 7) % 11) as f32 / 5.0 - 1.0];
         let action = match &env.spec().actions {
             ActionSpace::Discrete { n } => Action::Discrete((t * 7 / 3) % n),
             ActionSpace::Box { .. } => Action::Continuous(&x),
@@ -211,9 +211,12 @@ fn identity_box_pays_for_coming_close() {
     for t in 0..100 {
         let ObsRef::F32(&[state]) = obs.as_ref() else { panic!("a number") };
         assert!((-1.0..1.0).contains(&state));
-        let action = [state, state / 2.0, 5.0][t % 3];
+        let action = [state, state / 2.0, 1.0][t % 3];
         let step = env.step(Action::Continuous(&[action]), obs.as_mut()).unwrap();
-        let off = action.min(1.0) - state; // 5 is cut to 1
+        let off = action - state;
         assert_eq!(step.reward, -off * off);
+    }
+    for outside in [5.0, -1.01, f32::NAN] {
+        assert!(env.step(Action::Continuous(&[outside]), obs.as_mut()).is_err(), "{outside}");
     }
 }

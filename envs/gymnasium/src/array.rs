@@ -1,4 +1,4 @@
-//! From numpy arrays to the caller's buffers: one copy where the types agree, one conversion where they do not.
+//! From numpy arrays to the caller's buffers.
 
 use crate::python::{Failure, said};
 use numpy::{Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
@@ -19,30 +19,20 @@ pub(crate) fn numbers<'py, T: Element>(
     Ok(array.cast_into::<PyArrayDyn<T>>().map_err(PyErr::from)?.readonly())
 }
 
-/// Copies an observation (or a batch of them) of environment `id` to `to`; `f64` becomes `f32`.
+/// Copies an observation (or a batch of them) of environment `id` to `to`.
 pub(crate) fn observe(id: &str, object: &Bound<'_, PyAny>, to: ObsMut<'_>) -> std::result::Result<(), Failure> {
-    let check = |found: usize, expected: usize| {
-        let message = || format!("it returned an observation of {found} numbers where its space has {expected}");
-        if found == expected { Ok(()) } else { Err(said(Error::env(id, message()))) }
-    };
-    match to {
-        ObsMut::U8(to) => {
-            let from = numbers::<u8>(object)?;
-            check(from.as_slice()?.len(), to.len())?;
-            to.copy_from_slice(from.as_slice()?);
+    fn copy<T: Element + Copy>(id: &str, object: &Bound<'_, PyAny>, to: &mut [T]) -> std::result::Result<(), Failure> {
+        let from = numbers::<T>(object)?;
+        let (from, expected) = (from.as_slice()?, to.len());
+        if from.len() != expected {
+            let message = format!("it returned {} numbers where its space has {expected}", from.len());
+            return Err(said(Error::env(id, message)));
         }
-        ObsMut::F32(to) if object.cast::<PyArrayDyn<f64>>().is_ok() => {
-            let from = numbers::<f64>(object)?;
-            check(from.as_slice()?.len(), to.len())?;
-            for (to, from) in to.iter_mut().zip(from.as_slice()?) {
-                *to = *from as f32;
-            }
-        }
-        ObsMut::F32(to) => {
-            let from = numbers::<f32>(object)?;
-            check(from.as_slice()?.len(), to.len())?;
-            to.copy_from_slice(from.as_slice()?);
-        }
+        to.copy_from_slice(from);
+        Ok(())
     }
-    Ok(())
+    match to {
+        ObsMut::U8(to) => copy(id, object, to),
+        ObsMut::F32(to) => copy(id, object, to),
+    }
 }

@@ -138,11 +138,11 @@ unsafe fn initialise(program: Option<&Path>) -> std::result::Result<(), String> 
 
 /// An exception as one sentence, with the traceback as its detail.
 pub(crate) fn explain(py: Python<'_>, id: &str, exception: &PyErr) -> Error {
-    type Description = (String, String, String, String);
+    type Description = (String, String, String, String, String);
     // Before Python 3.12 an exception's value knows its traceback only after `into_value`.
     let value = exception.clone_ref(py).into_value(py);
     let described = helper(py).and_then(|h| h.call_method1("describe", (value,))?.extract::<Description>());
-    let Ok((kind, text, traceback, missing)) = described else {
+    let Ok((kind, text, traceback, missing, place)) = described else {
         return Error::env(id, format!("{exception}"));
     };
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -155,6 +155,10 @@ pub(crate) fn explain(py: Python<'_>, id: &str, exception: &PyErr) -> Error {
         ("ModuleNotFoundError", _) if !package.is_empty() => format!(
             "the Python module `{missing}` cannot be found: install it into .venv, or start in the folder that holds it"
         ),
+        ("ImportError" | "OSError", text) if text.contains("libcudnn") || text.contains("libtorch") => format!(
+            "the Python package `torch` cannot be imported ({text}): .venv holds it for this program alone, without the \
+             packages that it depends on; `.venv/bin/pip install torch` adds them"
+        ),
         (_, _) if ours.contains(&package) => {
             format!("the Python package `{package}` cannot be loaded ({text}): {SETUP}")
         }
@@ -162,6 +166,7 @@ pub(crate) fn explain(py: Python<'_>, id: &str, exception: &PyErr) -> Error {
         (kind, "") => kind.into(),
         (kind, text) => format!("{kind}: {text}"),
     };
+    let message = if place.is_empty() { message } else { format!("{place}: {message}") };
     Error::Env { id: id.into(), message, detail: Some(traceback) }
 }
 

@@ -110,6 +110,33 @@ fn a_pool_of_games_equals_the_batch_and_resumes_exactly() {
     }
 }
 
+/// A life lost in the very step that a time limit cuts: ALE's batch and the pool report a truncation and nothing else.
+#[test]
+fn a_truncation_reports_no_lost_life() {
+    python();
+    let id = "ALE/Breakout-v5";
+    let source = Arc::new(AtariSource::new(id));
+    for kwargs in ["{}", "{ mode = 0, difficulty = 0 }"] {
+        let play = |limit: usize| {
+            let settings =
+                format!("noop_max = 0\nepisodic_life = true\nmax_episode_steps = {limit}\nkwargs = {kwargs}");
+            let mut env = Factory::new(source.clone(), config(&*source, id, &settings)).unwrap().vec(&[1]).unwrap();
+            let mut batch = StepBatch::new(env.spec(), 1);
+            env.reset(&mut batch).unwrap();
+            for step in 1.. {
+                env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
+                if batch.life_lost[0] || batch.done(0) {
+                    return (step, batch.life_lost[0], batch.truncated[0]);
+                }
+            }
+            unreachable!()
+        };
+        let (step, life_lost, truncated) = play(0);
+        assert_eq!((life_lost, truncated), (true, false));
+        assert_eq!(play(step), (step, false, true), "{kwargs}");
+    }
+}
+
 #[test]
 fn the_same_seeds_play_the_same_games_and_others_do_not() {
     python();

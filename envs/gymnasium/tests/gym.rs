@@ -2,11 +2,13 @@
 
 mod common;
 
-use common::{config, draw, python};
+use common::{WAYS, config, draw, python, stack};
 use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, Obs, Step, StepBatch, rng};
 use playfield_gymnasium::{GymSource, python_seed};
+use playfield_wrappers::Factory;
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const ENVS: usize = 3;
 
@@ -55,7 +57,9 @@ fn same(id: &str, settings: &str, limit: u64, steps: usize) -> (usize, usize) {
                     assert_eq!(&bytes(&batch.final_obs, i), last, "final observation {i}, step {t}");
                 }
             }
-            assert_eq!((&batch.terminated, &batch.truncated), (terminated, truncated), "step {t}");
+            // A termination takes precedence.
+            let truncated: Vec<_> = truncated.iter().zip(terminated).map(|(&cut, &over)| cut && !over).collect();
+            assert_eq!((&batch.terminated, &batch.truncated), (terminated, &truncated), "step {t}");
         }
     }
     let count = |pick: fn(&PlainStep) -> &Vec<bool>| plain.iter().flat_map(pick).filter(|&&b| b).count();
@@ -84,7 +88,7 @@ fn a_limit_of_ours_replaces_gymnasiums() {
 }
 
 #[test]
-fn pendulum_equals_plain_loops_with_actions_clipped() {
+fn pendulum_equals_plain_loops() {
     let (terminated, truncated) = same("Pendulum-v1", "", 0, 420);
     assert_eq!((terminated, truncated), (0, 2 * ENVS));
 }
@@ -170,29 +174,197 @@ fn where_a_limit_is_set_gymnasiums_own_is_left_off() {
     assert_eq!((lasted, env.lives()), (15, 0));
 }
 
+/// The environment asserts that its space contains each action, whose float64 bounds (.1, 1/3) float32 lacks; it returns
+/// the actions it received. Actions on their way there: as a policy chooses them.
 #[test]
-fn actions_are_clipped_to_bounds_that_may_be_infinite() {
+fn no_action_leaves_its_space_in_any_dtype() {
+    let ways = ["", "vectorisation = 'async'", "frame_skip = 2", "frame_skip = 2\nvectorisation = 'async'"];
+    for (dtype, way) in ["float16", "float32", "float64"].into_iter().flat_map(|d| ways.map(|way| (d, way))) {
+        let mut env = stack("tiny:Bounds-v0", &format!("kwargs = {{ dtype = '{dtype}' }}\n{way}"), 2);
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        for (chosen, expected) in [
+            (-9.0, [-0.1, 1.0 / 3.0, -9.0]),
+            (-1.0, [-0.1, 1.0 / 3.0, -1.0]),
+            (0.5, [0.05, 0.75, 0.5]),
+            (9.0, [0.1, 8.0 / 9.0, 9.0]),
+        ] {
+            env.step(&Actions::Continuous { values: vec![chosen; 6], dim: 3 }, &mut batch).unwrap();
+            let Obs::F32(executed) = &batch.obs else { panic!("numbers") };
+            for (executed, expected) in executed.iter().zip(expected.iter().cycle()) {
+                assert!((executed - expected).abs() < 2e-3, "{dtype} {way}: {executed} is not {expected}");
+            }
+        }
+    }
+}
+
+/// What reaches an environment without playfield's stack is refused where it is not of the space.
+#[test]
+fn actions_outside_their_bounds_are_refused() {
     python();
-    let source = GymSource::new("tiny:Clip-v0");
-    let config = config(&source, "tiny:Clip-v0", "");
+    let source = GymSource::new("Pendulum-v1");
+    let config = config(&source, "Pendulum-v1", "");
     let mut vec = source.batch(&config, &[1, 2]).unwrap().unwrap();
-    let mut batch = StepBatch::new(vec.spec(), 2);
-    vec.reset(&mut batch).unwrap();
-    assert_eq!(batch.obs, Obs::F32(vec![0.1, 0.2, 0.1, 0.2]));
-    vec.step(&Actions::Continuous { values: vec![-3.0, -3.0, 0.5, 1e6], dim: 2 }, &mut batch).unwrap();
-    assert_eq!(batch.obs, Obs::F32(vec![-1.0, -2.0, 0.5, 1e6]));
+    vec.reset(&mut StepBatch::new(&vec.spec().clone(), 2)).unwrap();
+    let said = vec.send(&Actions::Continuous { values: vec![2.0, 2.5], dim: 1 }).unwrap_err().to_string();
+    assert!(said.contains("environment 1") && said.contains("-2 to 2"), "{said}");
     let mut env = source.env(&config).unwrap();
-    let mut obs = Obs::zeros(Dtype::F32, 2);
+    let mut obs = Obs::zeros(Dtype::F32, 3);
     env.reset(None, obs.as_mut()).unwrap();
-    env.step(Action::Continuous(&[7.0, -7.0]), obs.as_mut()).unwrap();
-    assert_eq!(obs, Obs::F32(vec![1.0, -2.0]));
+    assert!(env.step(Action::Continuous(&[-2.5]), obs.as_mut()).is_err());
 }
 
 #[test]
 fn what_wrappers_must_do_is_left_to_them() {
     python();
     let source = GymSource::new("CartPole-v1");
-    for setting in ["frame_skip = 2", "noop_max = 3", "sticky = 0.25", "fire_reset = true", "warp = [2, 2]"] {
+    let settings =
+        ["frame_skip = 2", "noop_max = 3", "sticky = 0.25", "fire_reset = true", "warp = [2, 2]", "max_pool = true"];
+    for setting in settings {
         assert!(source.batch(&config(&source, "CartPole-v1", setting), &[1]).unwrap().is_none(), "{setting}");
+    }
+}
+
+/// A setting that an environment cannot fulfill is refused, not passed over.
+#[test]
+fn settings_of_frames_are_fulfilled_or_refused() {
+    python();
+    let refused = |id: &str, setting: &str| {
+        let source = Arc::new(GymSource::new(id));
+        let config = config(&*source, id, setting);
+        Factory::new(source, config).err().map(|e| e.to_string()).expect(setting)
+    };
+    for (setting, expected) in [
+        ("full_action_space = true", "`full_action_space` is for Atari games"),
+        ("full_action_space = true\nframe_skip = 2", "`full_action_space` is for Atari games"),
+        ("max_pool = true", "`max_pool` is for frames"),
+        ("warp = [2, 2]", "`warp` is for frames"),
+        ("noop_max = 3", "no action NOOP"),
+    ] {
+        assert!(refused("CartPole-v1", setting).contains(expected), "{setting}");
+    }
+    let pixels = stack("tiny:Frames-v0", "warp = [12, 8]\nmax_pool = true\nframe_skip = 2", 2);
+    assert_eq!((pixels.spec().shape.as_slice(), pixels.spec().dtype), ([12, 8].as_slice(), Dtype::U8));
+}
+
+/// An environment that is truncated and writes all its observations into one array: the last of the old episode and the
+/// first of the new one, in all ways of stepping.
+#[test]
+fn an_environment_may_return_the_same_array_each_step() {
+    for way in WAYS {
+        let mut env = stack("tiny:Same-v0", way, 2);
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        assert_eq!(batch.obs, Obs::F32(vec![0.0; 4]), "{way}");
+        for t in 1..=9 {
+            env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap();
+            let (now, truncated) = ((t % 3) as f32, t % 3 == 0);
+            assert_eq!(batch.obs, Obs::F32(vec![now, 0.0, now, now]), "{way}, step {t}");
+            assert_eq!(batch.truncated, [truncated; 2], "{way}, step {t}");
+            if truncated {
+                assert_eq!(batch.final_obs, Obs::F32(vec![3.0, 0.0, 3.0, 3.0]), "{way}, step {t}");
+            }
+        }
+    }
+}
+
+/// Whatever `info` holds, training goes on; an integer `lives` is read.
+#[test]
+fn info_is_the_environments_own_business() {
+    for way in WAYS {
+        for kind in ["none", "ragged", "dict", "huge", "mixed", "names", "lives", "nothing"] {
+            let mut env =
+                stack("tiny:Info-v0", &format!("episodic_life = true\nkwargs = {{ kind = '{kind}' }}\n{way}"), 3);
+            let mut batch = StepBatch::new(env.spec(), 3);
+            env.reset(&mut batch).unwrap();
+            let (mut lost, mut ended) = (0, 0);
+            for t in 1..=60 {
+                env.step(&Actions::Discrete(vec![0; 3]), &mut batch).unwrap_or_else(|e| panic!("{way}, {kind}: {e}"));
+                lost += batch.life_lost.iter().filter(|&&lost| lost).count();
+                ended += batch.ended().iter().filter(|&&ended| ended).count();
+                assert!(t % 5 != 0 || batch.final_obs == Obs::F32(vec![5.0; 3]), "{way}, {kind}");
+            }
+            assert_eq!((lost, ended), (if kind == "lives" { 4 * 36 } else { 0 }, 36), "{way}, {kind}");
+        }
+    }
+}
+
+/// Bytes with bounds of 0 to 255 and two or three axes are images, with their channels last; other bytes are numbers,
+/// brought to 0..1 by their bounds.
+#[test]
+fn bytes_are_images_or_numbers() {
+    let (low, high) = ([0, 128, 255].as_slice(), [0, 1, 3].as_slice());
+    for way in WAYS {
+        for (shape, bound, values, expected_shape, expected) in [
+            ("[3]", 255, low, vec![3], Obs::F32(vec![0.0, 128.0 / 255.0, 1.0])),
+            ("[3]", 1, &[0, 1, 0], vec![3], Obs::F32(vec![0.0, 1.0, 0.0])),
+            ("[3]", 3, high, vec![3], Obs::F32(vec![0.0, 1.0 / 3.0, 1.0])),
+            ("[1, 3]", 255, low, vec![1, 3], Obs::U8(vec![0, 128, 255])),
+            ("[1, 3]", 3, high, vec![1, 3], Obs::U8(vec![0, 85, 255])),
+            ("[1, 3, 1]", 255, low, vec![1, 3, 1], Obs::U8(vec![0, 128, 255])),
+        ] {
+            let settings = format!("kwargs = {{ shape = {shape}, high = {bound}, values = {values:?} }}\n{way}");
+            let mut env = stack("tiny:Bytes-v0", &settings, 2);
+            let mut batch = StepBatch::new(env.spec(), 2);
+            env.reset(&mut batch).unwrap();
+            assert_eq!(env.spec().shape, expected_shape, "{settings}");
+            let row = batch.obs_row(1).to_obs();
+            assert_eq!(row, expected, "{settings}");
+        }
+        let values: Vec<u8> = (0..24).collect();
+        let settings = format!("kwargs = {{ shape = [2, 3, 4], values = {values:?} }}\n{way}");
+        let mut env = stack("tiny:Bytes-v0", &settings, 1);
+        let mut batch = StepBatch::new(env.spec(), 1);
+        env.reset(&mut batch).unwrap();
+        assert_eq!(env.spec().shape, [3, 4, 2], "channels last");
+        assert_eq!(batch.obs, Obs::U8((0..12).flat_map(|i| [i, i + 12]).collect()));
+    }
+}
+
+/// Actions are NumPy's numbers and arrays, wherever an environment runs.
+#[test]
+fn actions_are_numbers_of_numpy() {
+    for way in WAYS {
+        let mut env = stack("tiny:Numpy-v0", way, 2);
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap();
+        assert_eq!(batch.reward, [5.0, 6.0], "counted from the space's `start`: {way}");
+    }
+    let source = Arc::new(GymSource::new("tiny:Numpy-v0"));
+    let factory = Factory::new(source.clone(), config(&*source, "tiny:Numpy-v0", "")).unwrap();
+    let mut watched = factory.to_watch(1).unwrap();
+    let mut batch = StepBatch::new(watched.spec(), 1);
+    watched.reset(&mut batch).unwrap();
+    watched.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
+    let frame = watched.render().unwrap().expect("it renders");
+    assert_eq!((frame.width, frame.height, frame.rgb), (3, 2, vec![7; 18]));
+}
+
+/// Frames are asked for where `metadata` promises them: an environment need not know `render_mode`.
+#[test]
+fn an_environment_without_frames_can_be_watched_without_them() {
+    python();
+    for (id, way) in ["tiny:Same-v0", "tiny:Function-v0"].into_iter().zip(["", "vectorisation = 'async'"]) {
+        let source = Arc::new(GymSource::new(id));
+        let factory = Factory::new(source.clone(), config(&*source, id, way)).unwrap();
+        let mut env = factory.to_watch(1).unwrap();
+        env.reset(&mut StepBatch::new(env.spec(), 1)).unwrap();
+        assert_eq!(env.render().unwrap(), None);
+    }
+}
+
+/// A game that ends and is cut at once terminated, and a life lost with it is not reported.
+#[test]
+fn an_ended_episode_has_one_reason_and_no_lost_life() {
+    for way in WAYS {
+        for (flags, expected) in [("[true, true]", (true, false)), ("[false, true]", (false, true))] {
+            let mut env =
+                stack("tiny:Ends-v0", &format!("episodic_life = true\nkwargs = {{ flags = {flags} }}\n{way}"), 2);
+            let mut batch = StepBatch::new(env.spec(), 2);
+            env.reset(&mut batch).unwrap();
+            env.step(&Actions::Discrete(vec![0; 2]), &mut batch).unwrap();
+            assert_eq!((batch.terminated[1], batch.truncated[1], batch.life_lost[1]), (expected.0, expected.1, false));
+        }
     }
 }

@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{config, python};
-use playfield_core::{Actions, EnvSource, StepBatch, VecEnv, rng};
+use common::{WAYS, config, python, stack};
+use playfield_core::{Actions, EnvFactory, EnvSource, StepBatch, VecEnv, rng};
 use playfield_gymnasium::GymSource;
+use playfield_wrappers::Factory;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -41,10 +42,113 @@ fn group(group: u32) -> Vec<(u32, PathBuf)> {
     .collect()
 }
 
+/// What a [`Simulator`] log says: how many were made, how many were closed, and the most that were there at a time.
+fn counts(log: &std::path::Path) -> (usize, usize, isize) {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let (mut made, mut closed, mut most) = (0, 0, 0);
+    for line in text.lines() {
+        match line.split_once(' ').unwrap().0 {
+            "made" => made += 1,
+            _ => closed += 1,
+        }
+        most = most.max(made as isize - closed as isize);
+    }
+    (made, closed, most)
+}
+
+/// The processes `sleep` of a log that are still there.
+fn left(log: &std::path::Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let ids = text.lines().filter_map(|line| line.strip_prefix("made ")?.parse().ok());
+    ids.filter(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z ")))
+        .collect()
+}
+
+/// Environments that start a process of their own: as many as were asked for, and every one of them is closed, in all ways
+/// of stepping, also where a step is under way.
+#[test]
+fn every_environment_is_closed_and_none_is_made_too_many() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, way) in WAYS.iter().enumerate() {
+        for under_way in [false, true] {
+            let log = folder.path().join(format!("{number}-{under_way}"));
+            let settings = format!("kwargs = {{ log = '{}' }}\n{way}", log.display());
+            python();
+            let source = Arc::new(GymSource::new("tiny:Simulator-v0"));
+            let factory = Factory::new(source.clone(), config(&*source, "tiny:Simulator-v0", &settings)).unwrap();
+            assert_eq!(counts(&log), (1, 1, 1), "one is made to ask for its spaces: {way}");
+            let mut env = factory.vec(&rng::seeds(1, "env", ENVS)).unwrap();
+            let mut batch = StepBatch::new(env.spec(), ENVS);
+            env.reset(&mut batch).unwrap();
+            env.step(&Actions::Discrete(vec![0; ENVS]), &mut batch).unwrap();
+            if under_way {
+                env.send(&Actions::Discrete(vec![0; ENVS])).unwrap();
+            }
+            drop(env);
+            assert_eq!(counts(&log), (1 + ENVS, 1 + ENVS, ENVS as isize), "{way}");
+            assert_eq!(left(&log), [0; 0], "{way}");
+        }
+    }
+}
+
+/// One that does not answer is ended after some seconds.
+#[test]
+fn an_environment_that_hangs_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let settings = format!("vectorisation = 'async'\nkwargs = {{ log = '{}', hang = true }}", log.display());
+    let mut env = stack("tiny:Simulator-v0", &settings, 2);
+    let mut batch = StepBatch::new(env.spec(), 2);
+    env.reset(&mut batch).unwrap();
+    env.step(&Actions::Discrete(vec![0; 2]), &mut batch).unwrap();
+    env.send(&Actions::Discrete(vec![0; 2])).unwrap();
+    let start = Instant::now();
+    drop(env);
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    for id in left(&log) {
+        Command::new("kill").arg(id.to_string()).status().unwrap();
+    }
+}
+
+/// A program that is killed closes nothing, but its environments notice and close themselves.
+#[test]
+fn the_environments_of_a_killed_program_close_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "part", "--nocapture"])
+        .env(PART, "simulates")
+        .env("PLAYFIELD_TEST_LOG", &log)
+        .process_group(0)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait = |until: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !until() {
+            assert!(Instant::now() < deadline, "{:?}", counts(&log));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait(&|| counts(&log).0 == 1 + ENVS);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait(&|| counts(&log).1 == 1 + ENVS);
+    assert_eq!(left(&log), [0; 0]);
+}
+
 /// The parts that this program plays when a test starts it again; as a test of its own it does nothing.
 #[test]
 fn part() {
     let Ok(part) = std::env::var(PART) else { return };
+    if part == "simulates" {
+        let settings =
+            format!("vectorisation = 'async'\nkwargs = {{ log = '{}' }}", std::env::var("PLAYFIELD_TEST_LOG").unwrap());
+        let _env = stack("tiny:Simulator-v0", &settings, ENVS);
+        std::thread::sleep(Duration::from_secs(60));
+        panic!("nobody killed this program");
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     if part == "handles" {
         signal_hook::flag::register(2, interrupted.clone()).unwrap();

@@ -186,7 +186,7 @@ pub fn run(
             if !grad_norm.is_finite() {
                 // The shared parameters stay as they are.
                 return Err(Error::Diverged(format!(
-                    "training diverged: the gradient's norm is {grad_norm} at update {}. Lower the learning rate",
+                    "the gradient's norm is {grad_norm} at update {}",
                     updates.load(Relaxed) + 1
                 )));
             }

@@ -239,3 +239,38 @@ impl Config {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Learning rate, entropy's weight and the renewals of the target by step.
+    #[test]
+    fn clocks_by_step() {
+        let config = Config {
+            learning_rate: 0.4,
+            anneal_steps: 100,
+            entropy_coefficient: 0.02,
+            entropy_floor: 0.5,
+            target_every_steps: 40,
+            ..Config::default()
+        };
+        for (step, rate, entropy) in [(0, 0.4, 0.02), (50, 0.2, 0.015), (100, 0.0, 0.01), (150, 0.0, 0.01)] {
+            let found = (config.learning_rate().at(step), config.entropy().at(step));
+            assert!((found.0 - rate).abs() < 1e-12 && (found.1 - entropy).abs() < 1e-12, "{step}: {found:?}");
+        }
+        let renewals: Vec<u64> = (1..=130).filter(|&step| config.renews_target(step - 1, step)).collect();
+        assert_eq!(renewals, [40, 80, 120]);
+        assert!(config.renews_target(35, 45) && !config.renews_target(40, 79));
+    }
+
+    /// The paper anneals ε over four million frames, which are a million steps.
+    #[test]
+    fn exploration_is_the_papers() {
+        let e = Exploration::default();
+        assert_eq!(
+            (e.anneal_steps, &e.ends[..], &e.probabilities[..]),
+            (1_000_000, &[0.1, 0.01, 0.5][..], &[0.4, 0.3, 0.3][..])
+        );
+    }
+}

@@ -146,7 +146,10 @@ fn hear(
             Ok(Report::Ended(i, Err(error))) => {
                 running -= 1;
                 keeper.standing[i] = None;
-                failure.get_or_insert_with(|| named(i, error));
+                failure.get_or_insert_with(|| match error {
+                    Error::Diverged(what) => run.diverged(&format!("actor-learner {i}: {what}")),
+                    error => named(i, error),
+                });
                 common.stop.store(true, Relaxed);
             }
             Err(RecvTimeoutError::Timeout) => {}

@@ -104,6 +104,11 @@ impl Player {
         if o.normalise_advantage {
             advantage = (&advantage - advantage.mean(Kind::Float)) / (advantage.std(false) + 1e-8);
         }
+        if rollout.forced().contains(&true) {
+            // What a wrapper did in the policy's place says nothing of the policy.
+            let chosen: Vec<f32> = rollout.forced().iter().map(|&forced| if forced { 0.0 } else { 1.0 }).collect();
+            advantage *= Tensor::from_slice(&chosen).to_device(advantage.device());
+        }
         let entropy = policy.entropy();
         let policy_loss = pg::policy_loss(&policy.log_prob(rollout.actions()), &advantage);
         let value_loss = pg::value_loss(&value, &g);

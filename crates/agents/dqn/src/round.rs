@@ -93,7 +93,7 @@ impl Learning {
                     let losses = self.replay.learn(&mut self.learner, beta, round.normalizer.as_ref())?;
                     if !losses.is_finite() {
                         return Err(Error::Diverged(format!(
-                            "training diverged: the loss is {} and the gradient's norm {} at update {}. Lower the learning rate",
+                            "the loss is {} and the gradient's norm {} at update {}",
                             losses.loss,
                             losses.grad_norm,
                             self.learner.updates()

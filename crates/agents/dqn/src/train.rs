@@ -95,7 +95,10 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
             round.due = if acted.is_ok() { clock.due(before, step) } else { Vec::new() };
             round.normalizer = env.normalizer().cloned();
             let due = round.updates();
-            let mut round = partner.exchange(round)?;
+            let mut round = partner.exchange(round).map_err(|error| match error {
+                Error::Diverged(what) => run.diverged(&what),
+                error => error,
+            })?;
             acted?;
             swap(&mut actor.network, &mut round.network);
             swap(&mut version, &mut round.version);

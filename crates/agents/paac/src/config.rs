@@ -132,3 +132,34 @@ impl Config {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Learning rate and entropy's weight by step: lines to their floors at the end of the run, or after `anneal_steps`.
+    #[test]
+    fn schedules_by_step() {
+        let config = Config {
+            learning_rate: 0.4,
+            learning_rate_floor: 0.25,
+            entropy_coefficient: 0.02,
+            entropy_floor: 0.0,
+            ..Config::default()
+        };
+        let at = |config: &Config, step| (config.learning_rate(100).at(step), config.entropy(100).at(step));
+        let short = Config { anneal_steps: 40, ..config.clone() };
+        for (config, step, rate, entropy) in [
+            (&config, 0, 0.4, 0.02),
+            (&config, 50, 0.25, 0.01),
+            (&config, 100, 0.1, 0.0),
+            (&short, 20, 0.25, 0.01),
+            (&short, 40, 0.1, 0.0),
+            (&short, 90, 0.1, 0.0),
+        ] {
+            let found = at(config, step);
+            assert!((found.0 - rate).abs() < 1e-12 && (found.1 - entropy).abs() < 1e-12, "{step}: {found:?}");
+        }
+        assert_eq!(at(&Config::default(), 50), (0.0112, 0.02));
+    }
+}

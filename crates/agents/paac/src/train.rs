@@ -70,10 +70,8 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
             let rate = learning_rate.at(step);
             let (losses, grad_norm) = timer.time("time/phase_learn_ms", || learner.update(&rollout, rate));
             if !grad_norm.is_finite() {
-                return Err(Error::Diverged(format!(
-                    "training diverged: the gradient's norm is {grad_norm} at update {}. Lower the learning rate",
-                    learner.updates()
-                )));
+                let update = learner.updates();
+                return Err(run.diverged(&format!("the gradient's norm is {grad_norm} at update {update}")));
             }
 
             if run.log_due() || !run.goes_on(step) {

@@ -82,6 +82,11 @@ fn learner(case: &Case) -> Learner {
 /// The episodes of the golden file: environment 0 terminates at step 1, environment 1 is truncated at step 2. `life_lost`:
 /// the first is a lost life instead.
 fn rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> (Rollout, Obs) {
+    rollout_of(case, learner, life_lost, false)
+}
+
+/// `forced`: a wrapper replaced every action by itself.
+fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool) -> (Rollout, Obs) {
     let spec = spec(case.continuous);
     let mut rollout = Rollout::new(&spec, ENVS, STEPS, 0.9);
     let mut history = History::new(&spec, ENVS);
@@ -105,6 +110,9 @@ fn rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> (Rollout, Obs
             true => Actions::Continuous { values: actions.to_vec(), dim: 1 },
             false => Actions::Discrete(actions.iter().map(|&a| a as i64).collect()),
         };
+        if let (true, Actions::Discrete(actions)) = (forced, &actions) {
+            batch.forced = actions.iter().map(|&a| Some(a)).collect();
+        }
         history.push(&batch);
         rollout.outcome(&actions, &batch, |i| learner.player.final_value(history.final_observation(i), i));
     }
@@ -141,6 +149,29 @@ fn an_update_equals_pytorch() {
     for case in cases() {
         check(&case, false);
     }
+}
+
+/// An action that a wrapper replaced is not in the policy gradient; its reward is in the value's.
+#[test]
+fn a_replaced_action_has_no_policy_gradient() {
+    let cases = cases();
+    let case = cases.iter().find(|case| !case.continuous).unwrap();
+    let gradient = |forced| {
+        let network = NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() };
+        let config = Config { entropy_coefficient: 0.0, ..config(case) };
+        let mut learner = Learner::new(&config, &network, &spec(false), ENVS, "cpu", 1).unwrap();
+        let (rollout, _) = rollout_of(case, &mut learner, false, forced);
+        learner.player.learn(&rollout, &config.objective());
+        let params = &learner.player.net.params;
+        params.named(&params.gradient())
+    };
+    let size = |gradient: &std::collections::BTreeMap<String, Array>, name: &str| {
+        gradient[name].values::<f32>().unwrap().iter().map(|x| x.abs()).sum::<f32>()
+    };
+    let (chosen, forced) = (gradient(false), gradient(true));
+    assert!(size(&chosen, "policy.weight") > 1e-3);
+    assert_eq!(size(&forced, "policy.weight"), 0.0);
+    assert_eq!(forced["value.weight"], chosen["value.weight"]);
 }
 
 /// A lost life ends the episode for the learner as a termination does.

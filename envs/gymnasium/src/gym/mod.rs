@@ -8,7 +8,8 @@ pub use batch::GymVec;
 pub use single::GymEnv;
 
 use crate::python;
-use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv};
+use playfield_core::config::Vectorisation;
+use playfield_core::{Env, EnvConfig, EnvSource, Error, Result, VecEnv};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -29,19 +30,44 @@ impl GymSource {
 impl EnvSource for GymSource {
     /// Where `max_episode_steps` is set, Gymnasium's own limit is left off, as playfield's takes its place.
     fn env(&self, config: &EnvConfig) -> Result<Box<dyn Env>> {
+        check(config)?;
         Ok(Box::new(GymEnv::new(&self.id, config)?))
     }
 
+    /// Asks for RGB frames where the environment's `metadata` promises them: others may not know `render_mode`.
     fn ask_for_pictures(&self, config: &mut EnvConfig) {
-        config.kwargs.entry("render_mode").or_insert_with(|| "rgb_array".into());
+        let renders = |py: Python<'_>| Ok(python::helper(py)?.call_method1("renders", (&self.id,))?.extract()?);
+        // What cannot be imported here is reported when the environment is made.
+        if python::with(&self.id, renders).unwrap_or(false) {
+            config.kwargs.entry("render_mode").or_insert_with(|| "rgb_array".into());
+        }
     }
 
     fn batch(&self, config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
-        let wrapped = config.frame_skip != 1 || !config.warp.is_empty() || config.noop_max != 0;
-        if wrapped || config.sticky != 0.0 || config.fire_reset {
+        let frames = config.frame_skip != 1 || config.max_pool || !config.warp.is_empty() || config.noop_max != 0;
+        if frames || config.sticky != 0.0 || config.fire_reset {
             return Ok(None);
         }
+        check(config)?;
         Ok(Some(Box::new(GymVec::new(&self.id, config, seeds)?)))
+    }
+}
+
+/// Refuses what no Gymnasium environment can do.
+fn check(config: &EnvConfig) -> Result<()> {
+    if config.full_action_space {
+        let message = "[env]: `full_action_space` is for Atari games (ALE/…); pass settings of other environments in \
+                       [env.kwargs]";
+        return Err(Error::config(message));
+    }
+    Ok(())
+}
+
+/// Gymnasium's word for where environments run.
+fn mode(config: &EnvConfig) -> &'static str {
+    match config.vectorisation {
+        Vectorisation::Sync => "sync",
+        Vectorisation::Async => "async",
     }
 }
 

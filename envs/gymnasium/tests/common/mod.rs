@@ -1,9 +1,34 @@
 //! What the tests share: Python with `tests/python` importable, and actions from a fixed stream.
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use playfield_core::{ActionSpace, Actions, EnvConfig, EnvSource, EnvSpec, rng};
+use playfield_core::{ActionSpace, Actions, EnvConfig, EnvFactory, EnvSource, EnvSpec, VecEnv, rng};
+use playfield_gymnasium::GymSource;
+use playfield_wrappers::Factory;
 use pyo3::prelude::*;
 use rand::Rng as _;
+use std::sync::Arc;
+
+/// The ways in which a Gymnasium environment steps: in this process, in one of its own, and behind playfield's wrappers in
+/// both. (Sticky actions of a probability that never occurs change nothing.)
+pub const WAYS: [&str; 4] = [
+    "",
+    "vectorisation = 'async'",
+    "sticky = 1e-300\nthreads = 2",
+    "sticky = 1e-300\nthreads = 2\nvectorisation = 'async'",
+];
+
+/// `n` environments as an algorithm gets them.
+pub fn stack(id: &str, settings: &str, n: usize) -> Box<dyn VecEnv> {
+    try_stack(id, settings, n).unwrap_or_else(|e| panic!("{settings}: {e}"))
+}
+
+/// The same, or why it cannot be.
+pub fn try_stack(id: &str, settings: &str, n: usize) -> playfield_core::Result<Box<dyn VecEnv>> {
+    python();
+    let source = Arc::new(GymSource::new(id));
+    let config = config(&*source, id, settings);
+    Factory::new(source, config)?.vec(&rng::seeds(1, "env", n))
+}
 
 /// Starts Python and makes `tests/python` importable.
 pub fn python() {
@@ -24,14 +49,14 @@ pub fn config(source: &dyn EnvSource, id: &str, settings: &str) -> EnvConfig {
     EnvConfig::resolve(&table, source.defaults()).unwrap()
 }
 
-/// `n` random actions; continuous ones reach a little beyond ±2.
+/// `n` random actions; continuous ones lie within ±2, as Pendulum's do.
 pub fn draw(spec: &EnvSpec, n: usize, random: &mut rng::Rng) -> Actions {
     match &spec.actions {
         ActionSpace::Discrete { n: k } => {
             Actions::Discrete((0..n).map(|_| (random.next_u64() % *k as u64) as i64).collect())
         }
         ActionSpace::Box { low, .. } => Actions::Continuous {
-            values: (0..n * low.len()).map(|_| random.next_u32() as f32 / u32::MAX as f32 * 5.0 - 2.5).collect(),
+            values: (0..n * low.len()).map(|_| random.next_u32() as f32 / u32::MAX as f32 * 4.0 - 2.0).collect(),
             dim: low.len(),
         },
     }

@@ -35,18 +35,192 @@ class Count(gymnasium.Env):
         return self._answer(), self.scale * self.t, self.t == 15, False, self._info()
 
 
-class Clip(gymnasium.Env):
-    """Says which action arrived, in doubles."""
+class Bounds(gymnasium.Env):
+    """Says which action arrived, having checked it; float32 has neither of its finite bounds."""
 
-    observation_space = Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = Box(np.array([-1.0, -2.0]), np.array([1.0, np.inf]), dtype=np.float64)
+    observation_space = Box(-np.inf, np.inf, (3,), np.float64)
+
+    def __init__(self, dtype):
+        low, high = np.array([-0.1, 1 / 3, -np.inf], dtype), np.array([0.1, 8 / 9, np.inf], dtype)
+        self.action_space = Box(low, high, dtype=np.dtype(dtype).type)
 
     def reset(self, *, seed=None, options=None):
-        return np.array([0.1, 0.2]), {}
+        return np.zeros(3), {}
 
     def step(self, action):
-        assert action.dtype == np.float64 and self.action_space.contains(action)
+        assert action.dtype == self.action_space.dtype and self.action_space.contains(action), action
         return action, 0.0, False, False, {}
+
+
+class Steps(gymnasium.Env):
+    """Five steps an episode; an observation is their number so far."""
+
+    observation_space = Box(-9, 9, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), self.info()
+
+    def step(self, action):
+        self.t += 1
+        return np.full(1, self.t, np.float32), 1.0, self.t == 5, False, self.info()
+
+    def info(self):
+        return {}
+
+
+class Same(Steps):
+    """Returns one and the same array each time: the number of steps, and that times the action."""
+
+    observation_space = Box(-9, 9, (2,), np.float32)
+
+    def __init__(self):
+        self.array = np.zeros(2, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        self.array[:] = 0
+        return self.array, {}
+
+    def step(self, action):
+        self.t += 1
+        self.array[:] = self.t, self.t * action
+        return self.array, 1.0, False, False, {}
+
+
+class Info(Steps):
+    """Whose info is anything."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def info(self):
+        drawn = self.np_random.random()
+        return {
+            "none": {"winner": 1 if drawn < 0.5 else None},
+            "ragged": {"path": np.zeros(int(10 * drawn))},
+            "dict": {"deep": {"a": {"b": drawn}} if drawn < 0.5 else {"a": 3}},
+            "huge": {"id": 10**40 if drawn < 0.5 else -1, "lives": 10**40},
+            "mixed": {"a": 1} if drawn < 0.5 else {"a": "text", "b": lambda: 3},
+            "names": {name: [3.5, "?", None, {}][int(4 * drawn)] for name in ("lives", "final_obs", "final_info", "_lives")},
+            "lives": {"lives": np.int64(9 - self.t) if drawn < 0.5 else 9 - self.t, "final_obs": drawn},
+            "nothing": None,
+        }[self.kind]
+
+
+class Bytes(Steps):
+    """Bytes of a shape, with bounds of 0 and `high`."""
+
+    def __init__(self, shape, values, high=255):
+        self.observation_space = Box(0, high, tuple(shape), np.uint8)
+        self.array = np.array(values, np.uint8).reshape(shape)
+
+    def reset(self, *, seed=None, options=None):
+        return self.array, {}
+
+    def step(self, action):
+        return self.array, 0.0, False, False, {}
+
+
+class Frames(Bytes):
+    """Pictures of 24 × 16 pixels in three colors."""
+
+    def __init__(self):
+        super().__init__((24, 16, 3), np.arange(24 * 16 * 3) % 256)
+
+
+class Numpy(Steps):
+    """Takes its action for what `sample()` returns, and pays it."""
+
+    action_space = Discrete(3, start=5)
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def step(self, action):
+        assert self.action_space.contains(action) and isinstance(action, type(self.action_space.sample()))
+        observation, _, *rest = super().step(action)
+        return observation, action.item(), *rest
+
+    def render(self):
+        return np.full((2, 3, 3), 7, np.uint8)
+
+
+class Ends(Steps):
+    """Ends in its first step, with a life less than before."""
+
+    def __init__(self, flags):
+        self.flags = flags
+
+    def info(self):
+        return {"lives": 3 - self.t}
+
+    def step(self, action):
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, *self.flags, info
+
+
+class Breaks(Steps):
+    """Breaks a promise in its third step: `where` the value comes from the name `what`."""
+
+    def __init__(self, where, what, dtype="float32"):
+        self.observation_space = Box(0, 9, (2, 2) if dtype == "uint8" else (2,), np.dtype(dtype).type)
+        self.where, self.value = where, eval(what, {"np": np})
+        self.good = np.zeros(self.observation_space.shape, dtype)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.good, {}
+
+    def step(self, action):
+        answer = {"observation": self.good, "reward": 1.0, "terminated": False, "truncated": False, "info": {}}
+        self.t += 1
+        # Environments of one batch have the same arguments: those whose action is 1 break the promise.
+        if self.t == 3 and action == 1:
+            answer[self.where] = self.value
+        return tuple(answer.values())
+
+
+class Simulator(Steps):
+    """Has a process of its own, which `close` ends. Each is written down."""
+
+    def __init__(self, log, hang=False):
+        import subprocess
+
+        self.process = subprocess.Popen(["sleep", "321"])
+        self.log, self.hang = log, hang
+        self._write("made")
+
+    def _write(self, what):
+        with open(self.log, "a") as file:
+            file.write(f"{what} {self.process.pid}\n")
+
+    def step(self, action):
+        if self.hang and self.t == 1:
+            import time
+
+            time.sleep(300)
+        return super().step(action)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self._write("closed")
+
+
+class Torch(Steps):
+    """Needs a PyTorch that is not whole."""
+
+    def __init__(self):
+        raise ImportError("libcudnn.so.9: cannot open shared object file: No such file or directory")
+
+
+def function(**kwargs):
+    """An entry point that is no class: nobody knows whether it takes `render_mode`."""
+    return Same(**kwargs)
 
 
 class Unspeakable(Exception):
@@ -90,6 +264,10 @@ class Odd(Count):
             self.observation_space = Dict(a=Discrete(2))
         elif which == "action":
             self.action_space = MultiDiscrete([2, 3])
+        elif which == "empty":
+            self.observation_space = Box(0, 1, (3, 0), np.float32)
+        elif which == "inert":
+            self.action_space = Box(0, 1, (0,), np.float32)
         elif which == "refuses":
             raise RuntimeError("no such level: 'nowhere'")
 
@@ -103,6 +281,9 @@ class Late(gymnasium.vector.VectorEnv):
         self.single_observation_space, self.single_action_space = Box(0, 1, (1,)), Discrete(2)
 
 
-for made, limit in ((Count, 8), (Clip, 5), (Raises, None), (Odd, None)):
+for made, limit in ((Count, 8), (Same, 3), (Raises, None), (Odd, None)):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made, max_episode_steps=limit)
+for made in (Bounds, Info, Bytes, Frames, Numpy, Ends, Breaks, Simulator, Torch):
+    gymnasium.register(f"{made.__name__}-v0", entry_point=made)
+gymnasium.register("Function-v0", entry_point=function, max_episode_steps=3)
 gymnasium.register("Late-v0", vector_entry_point=Late)

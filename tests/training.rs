@@ -1,0 +1,153 @@
+//! Training that does not go as planned: environments that fail, settings under which nothing can be sampled yet, and what is
+//! handed over at the end.
+
+use playfield::core::env::source;
+use playfield::core::run::Intervals;
+use playfield::core::{
+    Action, ActionSpace, Algorithm, Checkpoints, Dtype, Env, EnvConfig, EnvFactory as _, EnvSpec, Error, Obs, ObsMut,
+    Result, Run, Settings, Snapshot, Step,
+};
+use playfield::wrappers::Factory;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A walk of five steps, each paying 1. It fails in step `fails`, counted over all episodes.
+struct Walk {
+    spec: EnvSpec,
+    position: u64,
+    steps: u64,
+    fails: u64,
+}
+
+impl Walk {
+    fn new(fails: u64) -> Self {
+        let actions = ActionSpace::Discrete { n: 2 };
+        let spec =
+            EnvSpec { id: "Walk".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
+        Self { spec, position: 0, steps: 0, fails }
+    }
+}
+
+impl Env for Walk {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, _seed: Option<u64>, mut obs: ObsMut<'_>) -> Result<Step> {
+        self.position = 0;
+        obs.f32()[0] = 0.0;
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, _action: Action<'_>, mut obs: ObsMut<'_>) -> Result<Step> {
+        (self.position, self.steps) = (self.position + 1, self.steps + 1);
+        if self.steps == self.fails {
+            return Err(Error::env("Walk", "the simulator has crashed"));
+        }
+        obs.f32()[0] = self.position as f32 / 5.0;
+        Ok(Step { reward: 1.0, terminated: self.position == 5, ..Step::default() })
+    }
+}
+
+const NEVER: u64 = u64::MAX;
+
+fn factory(num_envs: usize, fails: u64) -> Factory {
+    let config = EnvConfig { id: "Walk".into(), num_envs, threads: 1, ..EnvConfig::default() };
+    Factory::new(Arc::new(source(move |_| Ok(Walk::new(fails)))), config).unwrap()
+}
+
+fn settings(num_envs: usize, network: &str, section: &str) -> Settings {
+    let (network, section) = (network.parse().unwrap(), section.parse().unwrap());
+    Settings { num_envs, device: "cpu".into(), network, section }
+}
+
+fn run(dir: &Path, steps: u64) -> Run {
+    let intervals = Intervals { checkpoint_seconds: 1e6, ..Intervals::default() };
+    Run::new(1, steps).with_checkpoints(Checkpoints::new(dir, 2), intervals)
+}
+
+fn latest(dir: &Path) -> Snapshot {
+    Checkpoints::new(dir, 2).latest().unwrap().snapshot
+}
+
+const ALGORITHMS: [(&Algorithm, &str); 4] = [
+    (&playfield::paac::ALGORITHM, "threads = 1"),
+    (&playfield::a3c::ALGORITHM, "threads = 2"),
+    (&playfield::dqn::ALGORITHM, "learning_starts = 20\nreplay_capacity = 500\noverlap = false\nthreads = 1"),
+    (&playfield::dqn::ALGORITHM, "learning_starts = 20\nreplay_capacity = 500\nthreads = 2"),
+];
+
+/// An environment that fails after 100 steps: what was learned until then is saved, as on Ctrl-C, the error is its own, and the run
+/// resumes.
+#[test]
+fn what_was_learned_is_saved_when_an_environment_fails() {
+    for (algorithm, section) in ALGORITHMS {
+        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(2, "hidden = [8]", section));
+        let error =
+            (algorithm.train)(&settings, &factory(2, 100), &mut run(dir.path(), 1_000)).err().expect("it fails");
+        assert!(error.to_string().contains("the simulator has crashed"), "{}: {error}", algorithm.name);
+        let snapshot = latest(dir.path());
+        // 99 whole steps of two environments; asynchronous ones may be further apart.
+        let whole = if algorithm.name == "a3c" { 90..=1_000 } else { 198..=198 };
+        assert!(whole.contains(&snapshot.step), "{}: saved at step {}", algorithm.name, snapshot.step);
+        let mut resumed = run(dir.path(), 1_000).with_resume(snapshot).unwrap();
+        (algorithm.train)(&settings, &factory(2, NEVER), &mut resumed).unwrap();
+        assert!(latest(dir.path()).step >= 1_000, "{}", algorithm.name);
+    }
+}
+
+/// Learning waits for the first transition: with n-step returns none can be sampled after a step, and with as many environments as
+/// steps before learning starts none either.
+#[test]
+fn dqn_waits_for_the_first_transition() {
+    for (envs, section) in [
+        (1, "n_step = 4\nlearning_starts = 0\nupdate_every_steps = 1"),
+        (8, "n_step = 3\nlearning_starts = 10"),
+        (64, "n_step = 3\nlearning_starts = 100"),
+        (4, "n_step = 4\nlearning_starts = 0\nprioritized = true"),
+    ] {
+        for how in ["overlap = false\nthreads = 1", "overlap = true\nthreads = 2"] {
+            let settings = settings(envs, "hidden = [8]", &format!("replay_capacity = 2000\n{section}\n{how}"));
+            let dir = tempfile::tempdir().unwrap();
+            (playfield::dqn::ALGORITHM.train)(&settings, &factory(envs, NEVER), &mut run(dir.path(), 640)).unwrap();
+            let updates: u64 = latest(dir.path()).get("optimizer.updates").unwrap();
+            assert!(updates > 10, "{envs} environments, {section}: {updates} updates");
+        }
+    }
+}
+
+/// A loss that overflows ends the training, and leaves no checkpoint of it; the message names the last good one.
+#[test]
+fn a_training_that_diverged_keeps_its_last_good_checkpoint() {
+    for (algorithm, section) in ALGORITHMS {
+        let dir = tempfile::tempdir().unwrap();
+        let good = settings(2, "hidden = [8]", section);
+        (algorithm.train)(&good, &factory(2, NEVER), &mut run(dir.path(), 200)).unwrap();
+        let snapshot = latest(dir.path());
+        let wild =
+            settings(2, "hidden = [8]", &format!("{section}\nlearning_rate = 1e38\noptimizer = {{ rule = 'sgd' }}"));
+        let wild = Settings { network: "hidden = [8]\nactivation = 'relu'".parse().unwrap(), ..wild };
+        let fresh = tempfile::tempdir().unwrap();
+        let error =
+            (algorithm.train)(&wild, &factory(2, NEVER), &mut run(fresh.path(), 5_000)).err().expect("it diverges");
+        assert!(matches!(error, Error::Diverged(_)), "{}: {error}", algorithm.name);
+        assert!(!error.to_string().contains("checkpoint"), "there is none: {error}");
+        assert!(latest(dir.path()) == snapshot);
+    }
+}
+
+/// A policy that training returns remembers nothing of the training: it says what the one loaded from the last checkpoint says.
+#[test]
+fn a_recurrent_policy_is_handed_over_without_its_state() {
+    for (algorithm, section) in
+        [(&playfield::paac::ALGORITHM, "threads = 1"), (&playfield::a3c::ALGORITHM, "threads = 1")]
+    {
+        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(3, "hidden = [8]\nlstm = 8", section));
+        let factory = factory(3, NEVER);
+        let mut trained = (algorithm.train)(&settings, &factory, &mut run(dir.path(), 302)).unwrap();
+        let mut loaded = (algorithm.load)(&settings, factory.spec(), &latest(dir.path())).unwrap();
+        let observations = Obs::F32(vec![0.2, 0.4, 0.8]);
+        let [a, b] = [&mut trained, &mut loaded].map(|policy| policy.outputs(&observations, 3).unwrap());
+        assert_eq!(a, b, "{}", algorithm.name);
+    }
+}
