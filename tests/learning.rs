@@ -11,22 +11,22 @@ const ALGORITHMS: &[(&str, &[&str], &str)] = &[
     (
         "paac",
         &["Identity", "IdentityBox"],
-        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nthreads = 1\nt_max = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n",
+        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nthreads = 1\nt_max = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     (
         "a3c",
         &["Identity", "IdentityBox"],
-        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[a3c]\nthreads = 1\nt_max = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\n[a3c.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n",
+        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[a3c]\nthreads = 1\nt_max = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     (
         "a3c",
         &["Identity"],
-        "[network]\nhidden = [32]\n[a3c]\nthreads = 1\nmethod = 'one_step_sarsa'\nt_max = 4\ngamma = 0.5\nlearning_rate = 0.01\ntarget_every_steps = 40\nexploration = { anneal_steps = 1000, ends = [0.05], probabilities = [1.0] }\n[a3c.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n",
+        "[network]\nhidden = [32]\n[a3c]\nthreads = 1\nmethod = 'one_step_sarsa'\nt_max = 4\ngamma = 0.5\nlearning_rate = 0.01\ntarget_every_steps = 40\nexploration = { anneal_steps = 1000, ends = [0.05], probabilities = [1.0] }\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     ("dqn", &["Identity"], DQN),
 ];
 
-const DQN: &str = "[network]\nhidden = [32]\n[dqn]\nthreads = 1\ngamma = 0.5\nlearning_rate = 0.01\nlearning_starts = 100\nreplay_capacity = 2000\ntarget_every_steps = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\noptimizer = { rule = 'adam', decay = 0.999, eps = 1e-8 }\n";
+const DQN: &str = "[network]\nhidden = [32]\n[dqn]\nthreads = 1\ngamma = 0.5\nlearning_rate = 0.01\nlearning_starts = 100\nreplay_capacity = 2000\ntarget_every_steps = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\noptimizer = { rule = 'adam' }\n";
 
 /// Every refinement of DQN, alone and all together.
 const REFINEMENTS: &[&str] = &[
@@ -69,8 +69,8 @@ fn identity_is_solved_in_2000_steps() {
     }
 }
 
-/// From a seed with which noisy networks find every action: where their noise has faded before, as it has from one seed
-/// in six, nothing else explores.
+/// From a seed with which noisy networks find every action: from one seed in six their noise fades before that, and nothing else
+/// explores.
 #[test]
 fn every_refinement_of_dqn_solves_identity() {
     for refinement in REFINEMENTS {
@@ -101,56 +101,40 @@ fn recipe(config: &str, sets: &[&str], seeds: &[&str]) -> Vec<f64> {
     seeds.iter().map(play).collect()
 }
 
-const SEEDS: &[&str] = &["1", "2", "3"];
+const SEEDS: [&str; 3] = ["1", "2", "3"];
 
-fn worst(reached: &[f64]) -> f64 {
-    reached.iter().copied().fold(f64::INFINITY, f64::min)
+/// Of asynchronous runs, which no seed repeats, one in five may fail.
+const ASYNCHRONOUS: [&str; 5] = ["1", "2", "3", "4", "5"];
+
+/// Whether a recipe reaches `level` from every seed, or from all but one of five.
+fn solves(config: &str, sets: &[&str], seeds: &[&str], level: f64) {
+    let reached = recipe(config, sets, seeds);
+    let below = reached.iter().filter(|&&mean| mean < level).count();
+    assert!(below <= seeds.len() / 5, "{config}, {sets:?}: {reached:?}");
 }
 
-fn best(reached: &[f64]) -> f64 {
-    reached.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-}
-
-/// What counts of asynchronous runs, which no seed repeats: of some sixty of Recall's, one was seen to fail.
-fn median(reached: &[f64]) -> f64 {
-    let mut sorted = reached.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
-
-/// Four actor-learners catch every ball, and remember a cue if they have a memory; without, nobody can.
+/// Four actor-learners catch every ball, and remember a cue if they are recurrent; without, nothing can.
 #[test]
 fn actor_learners_catch_and_remember() {
-    let caught = recipe("a3c/catch.toml", &[], SEEDS);
-    assert!(median(&caught) >= 0.95, "Catch: {caught:?}");
-    let recalled = recipe("a3c/recall.toml", &[], SEEDS);
-    assert!(median(&recalled) >= 0.95, "Recall: {recalled:?}");
-    let guessed = recipe("a3c/recall.toml", &["lstm=0"], SEEDS);
-    assert!(guessed.iter().all(|&mean| mean.abs() <= 0.6), "Recall without a memory: {guessed:?}");
+    solves("a3c/catch.toml", &[], &ASYNCHRONOUS, 0.95);
+    solves("a3c/recall.toml", &[], &ASYNCHRONOUS, 0.95);
+    let guessed = recipe("a3c/recall.toml", &["lstm=0"], &SEEDS);
+    assert!(guessed.iter().all(|&mean| mean.abs() <= 0.6), "Recall without an LSTM: {guessed:?}");
 }
 
-/// Asynchronous Q-learning, n-step and one-step, and Sarsa: four threads catch every ball, and hold the pole up from one of four
-/// seeds at least.
+/// Asynchronous Q-learning, n-step and one-step, and Sarsa: four threads catch every ball and balance the pole.
 #[test]
 fn asynchronous_q_learners_catch_and_balance() {
     for method in ["method=n_step_q", "method=one_step_q", "method=one_step_sarsa"] {
-        let caught = recipe("a3c/catch-q.toml", &[method], &["1"])[0];
-        assert!(caught >= 0.95, "Catch, {method}: {caught}");
-        let balanced =
-            ["1", "2", "3", "4"].iter().any(|seed| recipe("a3c/cartpole-q.toml", &[method], &[seed])[0] >= 475.0);
-        assert!(balanced, "CartPole, {method}: below 475 from every seed");
+        solves("a3c/catch-q.toml", &[method], &SEEDS, 0.95);
+        solves("a3c/cartpole-q.toml", &[method], &ASYNCHRONOUS, 475.0);
     }
 }
 
-/// The recipes hold the pole up for 475 of 500 steps and more: PAAC's from each of three seeds, A3C's from two of them, DQN's
-/// from the best.
+/// The recipes balance the pole for 475 of 500 steps and more.
 #[test]
 fn cartpole_is_solved() {
-    let check = |config, counts: fn(&[f64]) -> f64| {
-        let reached = recipe(config, &[], SEEDS);
-        assert!(counts(&reached) >= 475.0, "{config}: {reached:?}");
-    };
-    check("paac/cartpole.toml", worst);
-    check("a3c/cartpole.toml", median);
-    check("dqn/cartpole.toml", best);
+    solves("paac/cartpole.toml", &[], &SEEDS, 475.0);
+    solves("a3c/cartpole.toml", &[], &ASYNCHRONOUS, 475.0);
+    solves("dqn/cartpole.toml", &[], &SEEDS, 475.0);
 }

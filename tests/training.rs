@@ -2,6 +2,7 @@
 //! handed over at the end.
 
 use playfield::core::env::source;
+use playfield::core::metrics::{Row, Sink};
 use playfield::core::run::Intervals;
 use playfield::core::{
     Action, ActionSpace, Algorithm, Checkpoints, Dtype, Env, EnvConfig, EnvFactory as _, EnvSpec, Error, Obs, ObsMut,
@@ -9,7 +10,7 @@ use playfield::core::{
 };
 use playfield::wrappers::Factory;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A walk of five steps, each paying 1. It fails in step `fails`, counted over all episodes.
 struct Walk {
@@ -149,5 +150,69 @@ fn a_recurrent_policy_is_handed_over_without_its_state() {
         let observations = Obs::F32(vec![0.2, 0.4, 0.8]);
         let [a, b] = [&mut trained, &mut loaded].map(|policy| policy.outputs(&observations, 3).unwrap());
         assert_eq!(a, b, "{}", algorithm.name);
+    }
+}
+
+/// The last row of metrics.
+#[derive(Clone, Default)]
+struct Last(Arc<Mutex<Vec<(String, f64)>>>);
+
+impl Sink for Last {
+    fn scalars(&mut self, row: &Row) -> Result<()> {
+        *self.0.lock().unwrap() = row.values.iter().map(|(tag, value)| (tag.to_string(), *value)).collect();
+        Ok(())
+    }
+}
+
+/// The loops follow their clocks: after 1,000 steps as many updates were made as are due, and ε, β, learning rate are those of the
+/// last step.
+#[test]
+fn loops_follow_their_clocks() {
+    let dqn = "learning_starts = 100\nreplay_capacity = 500\nupdate_every_steps = 8\nupdates_per_round = 3\n\
+               prioritized = true\nbeta_start = 0.4\nexploration_end = 0.0\nexploration_steps = 1800\n";
+    let a3c = "threads = 1\nt_max = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
+    let paac = "threads = 1\nt_max = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
+    let cases: [(&Algorithm, String, &[(&str, f64)]); 4] = [
+        // 3 updates at 104, 112, … 1000; ε = 1 − 900/1800; β at the end.
+        (
+            &playfield::dqn::ALGORITHM,
+            format!("{dqn}overlap = false\nthreads = 1"),
+            &[("train/n_updates", 339.0), ("rollout/exploration_rate", 0.5), ("train/per_beta", 1.0)],
+        ),
+        // The acting weights are a round old: those of the last 3 updates are not yet there.
+        (
+            &playfield::dqn::ALGORITHM,
+            format!("{dqn}threads = 2"),
+            &[("train/n_updates", 336.0), ("rollout/exploration_rate", 0.5), ("train/per_beta", 1.0)],
+        ),
+        (&playfield::paac::ALGORITHM, paac.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
+        (&playfield::a3c::ALGORITHM, a3c.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
+    ];
+    for (algorithm, section, expected) in cases {
+        let last = Last::default();
+        let settings = settings(2, "hidden = [8]", &section);
+        (algorithm.train)(&settings, &factory(2, NEVER), &mut Run::new(1, 1_000).with_sink(last.clone())).unwrap();
+        let row = last.0.lock().unwrap();
+        for (tag, expected) in expected {
+            let found = row.iter().find(|(t, _)| t == tag).unwrap_or_else(|| panic!("{tag} is not reported")).1;
+            assert!((found - expected).abs() < 1e-9, "{}, {tag}: {found}, not {expected}", algorithm.name);
+        }
+    }
+}
+
+/// A soft target update every step, every 4, every 64: each gives another run.
+#[test]
+fn the_interval_of_soft_target_updates_matters() {
+    let mut seen: Vec<Snapshot> = Vec::new();
+    for every in [1, 4, 64] {
+        let section = format!(
+            "learning_starts = 20\nreplay_capacity = 500\nupdate_every_steps = 8\ntarget_rate = 0.1\n\
+             target_every_steps = {every}\noverlap = false\nthreads = 1"
+        );
+        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(2, "hidden = [8]", &section));
+        (playfield::dqn::ALGORITHM.train)(&settings, &factory(2, NEVER), &mut run(dir.path(), 500)).unwrap();
+        let snapshot = latest(dir.path());
+        assert!(seen.iter().all(|other| other.params != snapshot.params), "target_every_steps = {every}");
+        seen.push(snapshot);
     }
 }

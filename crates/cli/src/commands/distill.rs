@@ -138,7 +138,7 @@ fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
     let mut table = teacher.experiment.to_table()?;
     let before = teacher.experiment.settings.network.clone();
     let mut network = Table::new();
-    for kept in ["activation", "standardise", "precision"] {
+    for kept in ["activation", "standardise", "precision", "kernels"] {
         network.extend(before.get(kept).map(|value| (kept.to_string(), value.clone())));
     }
     network.insert("init".into(), "orthogonal".into());
