@@ -55,7 +55,7 @@ class Broken(gymnasium.Env):
     observation_space, action_space = Box(-1, 1, (2,), np.float32), Discrete(2)
 
     def __init__(self, value):
-        self.value = {"none": None, "nan": np.nan, "minus": -np.inf, "two": np.ones(2)}[value]
+        self.value = {"none": None, "undefined": np.nan, "minus": -np.inf, "two": np.ones(2)}[value]
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -159,7 +159,7 @@ fn a_reward_that_is_none_is_named_with_its_environment() {
         file(dir.path(), &name, &text);
         for way in ["vectorisation=sync", "vectorisation=async", "frame_skip=2"] {
             for (value, expected) in
-                [("none", "its reward is None"), ("nan", "its reward is NaN"), ("two", "its reward is array")]
+                [("none", "its reward is None"), ("undefined", "its reward is NaN"), ("two", "its reward is array")]
             {
                 let value = format!("env.kwargs.value={value}");
                 let said = refuses(dir.path(), &["train", &name, "--set", way, "--set", &value]);
