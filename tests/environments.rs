@@ -164,7 +164,7 @@ fn a_reward_that_is_none_is_named_with_its_environment() {
                 let value = format!("env.kwargs.value={value}");
                 let said = refuses(dir.path(), &["train", &name, "--set", way, "--set", &value]);
                 assert!(
-                    said.contains("own:Broken-v0: environment ") && said.contains(expected),
+                    said.contains("error: own:Broken-v0: ") && said.contains("environment ") && said.contains(expected),
                     "{algorithm} {way}: {said}"
                 );
             }
