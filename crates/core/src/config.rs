@@ -14,7 +14,8 @@ pub struct EnvConfig {
     pub num_envs: usize,
     /// Threads that step them; 0: one per core.
     pub threads: usize,
-    /// For Gymnasium environments other than Atari: `sync` (in this process) or `async` (a process each).
+    /// For Gymnasium environments other than Atari, behind wrappers or not: `sync` (in this process) or `async` (a process
+    /// each).
     pub vectorisation: Vectorisation,
     /// How many of the last frames make one observation. Atari: 4.
     pub history: usize,
@@ -35,11 +36,11 @@ pub struct EnvConfig {
     pub episodic_life: bool,
     /// The probability with which the emulator repeats the previous action (sticky actions), per emulator frame.
     pub sticky: f64,
-    /// All 18 actions of the Atari rather than the game's own.
+    /// All 18 actions of the Atari rather than the game's own. Gymnasium's other environments refuse it.
     pub full_action_space: bool,
     /// An episode is truncated after this many agent steps; 0: never. Atari: 27000 (half an hour of play).
     pub max_episode_steps: u64,
-    /// What the learner sees of a reward.
+    /// What the learner sees of a reward. Infinite rewards end a run unless they are clipped here (and not normalized).
     pub clip_reward: ClipReward,
     /// Observations are scaled to mean 0, variance 1 by running statistics, and clipped at ±10.
     pub normalise_obs: bool,

@@ -148,7 +148,7 @@ impl Rollout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ActionSpace, Dtype};
+    use crate::{ActionSpace, Dtype, Step};
 
     const ENVS: usize = 3;
 
@@ -188,6 +188,19 @@ mod tests {
         assert_eq!(rollout.s_tm1(), ObsRef::F32(&[0.0, 1.0, 2.0, 10.0, 11.0, 12.0]));
         assert_eq!(rollout.s_t(), ObsRef::F32(&[10.0, 11.0, 12.0, 20.0, 21.0, 22.0]));
         assert_eq!(rollout.last(), ObsRef::F32(&[20.0, 21.0, 22.0]));
+    }
+
+    /// A life lost in the step that cuts the episode: the batch says truncated, so the return bootstraps.
+    #[test]
+    fn a_truncation_with_a_lost_life_bootstraps() {
+        let (spec, actions) = (spec(), Actions::Discrete(vec![0; ENVS]));
+        let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, 1, 0.5), StepBatch::new(&spec, ENVS));
+        let step = Step { reward: 1.0, truncated: true, life_lost: true, terminated: false };
+        batch.set(0, step);
+        batch.set(1, Step { terminated: true, ..step });
+        batch.set(2, Step { truncated: false, ..step });
+        rollout.outcome(&actions, &batch, |_| 8.0);
+        assert_eq!((rollout.r_t(), rollout.discount_t()), ([5.0, 1.0, 1.0].as_slice(), [0.0; 3].as_slice()));
     }
 
     /// What follows an episode's end, and not what follows a lost life, starts with an empty memory.

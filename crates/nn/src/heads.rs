@@ -18,10 +18,15 @@ pub enum PolicyHead {
     Gaussian {
         /// The means.
         mean: Linear,
-        /// The logarithm of the standard deviation, `[dim]`, initially 0.
+        /// The logarithm of the standard deviation, `[dim]`; the initial deviation is [`INITIAL_STD`].
         log_std: Slot,
     },
 }
+
+/// The standard deviation of an untrained Gaussian policy, whose actions reach the bounds of their space at ±1: what
+/// Andrychowicz et al. 2020 (*What Matters In On-Policy Reinforcement Learning?*, section 3.2) recommend. With 1, a third of
+/// the actions are clipped, and goals near a bound are learned as the bound itself, where no gradient leads back.
+const INITIAL_STD: f32 = 0.5;
 
 impl PolicyHead {
     /// A head for `space` on `width` features.
@@ -33,7 +38,7 @@ impl PolicyHead {
                 let dim = low.len() as i64;
                 Self::Gaussian {
                     mean: Linear::new(b, "policy", width, dim, weight, bias),
-                    log_std: b.param("log_std", &[dim], Init::Constant(0.0)),
+                    log_std: b.param("log_std", &[dim], Init::Constant(INITIAL_STD.ln())),
                 }
             }
         }

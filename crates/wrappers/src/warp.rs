@@ -29,12 +29,12 @@ impl Warp {
     /// Frames of `inner` in gray, `height` × `width`.
     ///
     /// # Errors
-    /// [`Error::Config`] where `inner` observes no frames (`u8`, `[height, width]` or `[height, width, 3]`), or smaller
+    /// [`Error::Config`] where `inner` observes no frames (`u8`, `[height, width]` or `[height, width, 1 or 3]`), or smaller
     /// ones.
     pub fn new(inner: Box<dyn Env>, height: usize, width: usize) -> Result<Self> {
         let mut spec = inner.spec().clone();
         let (h, w) = match (spec.dtype, spec.shape.as_slice()) {
-            (Dtype::U8, &[h, w] | &[h, w, 3]) => (h, w),
+            (Dtype::U8, &[h, w] | &[h, w, 1 | 3]) => (h, w),
             (_, shape) => {
                 return Err(Error::config(format!(
                     "[env]: `warp` is for frames, [height, width] or [height, width, 3] pixels: {} observes {shape:?}",
@@ -49,7 +49,7 @@ impl Warp {
             )));
         }
         let raw = vec![0; spec.frame_len()];
-        let gray = (spec.shape.len() == 3).then(|| vec![0; h * w]);
+        let gray = (spec.shape.get(2) == Some(&3)).then(|| vec![0; h * w]);
         spec.shape = vec![height, width];
         Ok(Self { inner, spec, raw, gray, resize: Area::new([h, w], [height, width]) })
     }

@@ -5,7 +5,8 @@ mod common;
 use common::{LIFE, PLAIN, Random, Script, TERMINATED};
 use playfield_core::config::ClipReward as Clip;
 use playfield_core::{
-    Actions, Dtype, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, Result, State, Step, StepBatch, VecEnv,
+    Action, ActionSpace, Actions, Dtype, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, ObsMut, Result, State,
+    Step, StepBatch, VecEnv,
 };
 use playfield_wrappers::Factory;
 use std::sync::Arc;
@@ -208,6 +209,74 @@ fn a_state_of_other_settings_is_refused() {
         assert!(matches!(other.load_state(&state), Err(Error::Env { .. })), "{what}");
     }
     assert!(factory(everything()).vec(&[1, 2]).unwrap().load_state(&state).is_err(), "another number");
+}
+
+/// Observes the action that it got, having refused one outside its Box; it pays what it was told to.
+struct Strict(EnvSpec, f32);
+
+impl Env for Strict {
+    fn spec(&self) -> &EnvSpec {
+        &self.0
+    }
+    fn reset(&mut self, _seed: Option<u64>, mut obs: ObsMut<'_>) -> Result<Step> {
+        obs.f32().fill(0.0);
+        Ok(Step::default())
+    }
+    fn step(&mut self, action: Action<'_>, mut obs: ObsMut<'_>) -> Result<Step> {
+        action.check(&self.0.actions)?;
+        let Action::Continuous(values) = action else { panic!("checked") };
+        obs.f32().copy_from_slice(values);
+        Ok(Step { reward: self.1, ..Step::default() })
+    }
+}
+
+/// Strict environments with a Box of 5 to 35 that pay `reward`.
+fn strict(reward: f32, config: EnvConfig) -> Result<Factory> {
+    let actions = ActionSpace::Box { low: vec![5.0], high: vec![35.0] };
+    let spec =
+        EnvSpec { id: "Strict".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
+    Factory::new(Arc::new(playfield_core::env::source(move |_| Ok(Strict(spec.clone(), reward)))), config)
+}
+
+#[test]
+fn an_environment_in_rust_receives_actions_inside_its_box() {
+    for config in [EnvConfig::default(), EnvConfig { threads: 2, sticky: 0.5, frame_skip: 2, ..EnvConfig::default() }] {
+        let sticky = config.sticky > 0.0;
+        let mut env = strict(0.0, config).unwrap().vec(&[1, 2]).unwrap();
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        for (chosen, executed) in [(-4.81, 5.0), (0.5, 27.5), (4.81, 35.0)] {
+            env.step(&Actions::Continuous { values: vec![chosen; 2], dim: 1 }, &mut batch).unwrap();
+            let seen = batch.obs.as_ref().f32();
+            assert!(seen.iter().all(|s| *s == executed || sticky), "{seen:?}");
+        }
+        assert!(env.send(&Actions::Continuous { values: vec![0.0, f32::NAN], dim: 1 }).is_err());
+        assert!(env.send(&Actions::Continuous { values: vec![0.0], dim: 1 }).is_err());
+    }
+}
+
+#[test]
+fn an_environment_in_rust_is_held_to_finite_numbers_too() {
+    let reward = |reward, config| {
+        let mut env = strict(reward, config).unwrap().vec(&[1, 2]).unwrap();
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        env.step(&Actions::Continuous { values: vec![0.0; 2], dim: 1 }, &mut batch).map(|()| batch.reward[0])
+    };
+    let plain = EnvConfig::default;
+    let clipped = || EnvConfig { clip_reward: Clip::Clamp, ..plain() };
+    let said = reward(f32::NAN, plain()).unwrap_err().to_string();
+    assert!(said.starts_with("Strict: environment 0: its reward is NaN"), "{said}");
+    assert!(reward(f32::NEG_INFINITY, plain()).is_err());
+    assert_eq!(reward(f32::NEG_INFINITY, clipped()).unwrap(), -1.0);
+    assert!(reward(f32::INFINITY, EnvConfig { normalise_reward: true, ..clipped() }).is_err());
+}
+
+#[test]
+fn an_observation_of_no_numbers_is_refused() {
+    let make = |_: &EnvConfig| Ok(Script::frames(&[0], vec![vec![]]));
+    let said = Factory::new(Arc::new(playfield_core::env::source(make)), EnvConfig::default()).err().unwrap();
+    assert!(said.to_string().contains("hold no numbers"), "{said}");
 }
 
 /// A batch of its own that needs no pool.

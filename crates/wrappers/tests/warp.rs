@@ -57,6 +57,18 @@ fn equals_opencv() {
 }
 
 #[test]
+fn a_single_channel_is_gray() {
+    let pixels = frame("noise", 60);
+    let warped = |shape: &[usize]| {
+        let mut warp = Warp::new(Box::new(Script::frames(shape, vec![pixels.clone()])), 4, 3).unwrap();
+        let mut obs = Obs::zeros(Dtype::U8, warp.spec().frame_len());
+        warp.reset(None, obs.as_mut()).unwrap();
+        (warp.spec().shape.clone(), obs)
+    };
+    assert_eq!(warped(&[10, 6, 1]), warped(&[10, 6]));
+}
+
+#[test]
 fn what_cannot_be_warped_is_an_error() {
     let refused = |shape: &[usize], to: [usize; 2]| {
         let env = Script::frames(shape, vec![vec![0; shape.iter().product()]]);

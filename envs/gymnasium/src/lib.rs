@@ -3,7 +3,7 @@
 //! | id | source | one | a batch |
 //! |---|---|---|---|
 //! | `ALE/Pong-v5`, … | [`AtariSource`] | [`AleRaw`], an emulator frame a step | [`AtariVec`], ALE's C++ threads |
-//! | `CartPole-v1`, `module:Id`, … | [`GymSource`] | [`GymEnv`] | [`GymVec`], Gymnasium's `make_vec` |
+//! | `CartPole-v1`, `module:Id`, … | [`GymSource`] | [`GymEnv`] | [`GymVec`], in this process or one process each |
 //!
 //! The interpreter is embedded and started at the first call that needs it, with the packages of the repository's
 //! `.venv`; a Python exception comes out as one sentence ([`Error::Env`](playfield_core::Error::Env)) with its traceback

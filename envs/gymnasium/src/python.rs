@@ -9,6 +9,7 @@ use crate::venv::{self, Venv};
 use playfield_core::{Error, Result};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyModule;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -48,17 +49,29 @@ pub(crate) fn with<T>(id: &str, work: impl FnOnce(Python<'_>) -> std::result::Re
     })
 }
 
-/// This crate's own few lines of Python (`helper.py`).
+/// This crate's own few lines of Python that need no package (`helper.py`).
 pub(crate) fn helper(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    static MODULE: pyo3::sync::PyOnceLock<Py<PyModule>> = pyo3::sync::PyOnceLock::new();
-    let make = || PyModule::from_code(py, HELPER, c"playfield/helper.py", c"playfield_helper").map(Bound::unbind);
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    const CODE: &CStr = code(concat!(include_str!("helper.py"), "\0"));
+    let make = || PyModule::from_code(py, CODE, c"playfield/helper.py", c"playfield_helper").map(Bound::unbind);
     Ok(MODULE.get_or_try_init(py, make)?.bind(py).clone())
 }
 
-const HELPER: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("helper.py"), "\0").as_bytes()) {
-    Ok(code) => code,
-    Err(_) => panic!("helper.py holds a NUL byte"),
-};
+/// Gymnasium's environments (`environments.py`).
+pub(crate) fn environments(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    const CODE: &CStr = code(concat!(include_str!("environments.py"), "\0"));
+    let (file, name) = (c"playfield/environments.py", c"playfield_environments");
+    let make = || helper(py).and_then(|_| PyModule::from_code(py, CODE, file, name)).map(Bound::unbind);
+    Ok(MODULE.get_or_try_init(py, make)?.bind(py).clone())
+}
+
+const fn code(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(code) => code,
+        Err(_) => panic!("the code holds a NUL byte"),
+    }
+}
 
 /// Starts the interpreter; later calls only say again how that went.
 ///

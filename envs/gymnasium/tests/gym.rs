@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{WAYS, config, draw, python, stack};
-use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, Obs, Step, StepBatch, rng};
+use common::{WAYS, config, draw, python, stack, try_stack};
+use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, EnvSpec, Obs, Step, StepBatch, rng};
 use playfield_gymnasium::{GymSource, python_seed};
 use playfield_wrappers::Factory;
 use pyo3::prelude::*;
@@ -366,5 +366,33 @@ fn an_ended_episode_has_one_reason_and_no_lost_life() {
             env.step(&Actions::Discrete(vec![0; 2]), &mut batch).unwrap();
             assert_eq!((batch.terminated[1], batch.truncated[1], batch.life_lost[1]), (expected.0, expected.1, false));
         }
+    }
+}
+
+/// A vector environment that an author registered, step by step beside a batch of its environments; where its processes or
+/// playfield's wrappers are asked for, the error says what it is.
+#[test]
+fn an_authors_own_vector_environment_is_used() {
+    let settings = "episodic_life = true\nkwargs = { scale = 3 }";
+    let mut ours = stack("tiny:Count-v0", settings, 2);
+    let mut theirs = stack("tiny:Vector-v0", settings, 2);
+    assert_eq!(theirs.spec(), &EnvSpec { id: "tiny:Vector-v0".into(), ..ours.spec().clone() });
+    let (mut a, mut b) = (StepBatch::new(ours.spec(), 2), StepBatch::new(theirs.spec(), 2));
+    let mut lost = 0;
+    for _ in 0..2 {
+        ours.reset(&mut a).unwrap();
+        theirs.reset(&mut b).unwrap();
+        for t in 0..30 {
+            assert_eq!(a, b, "step {t}");
+            let actions = Actions::Discrete(vec![t % 4, 1]);
+            ours.step(&actions, &mut a).unwrap();
+            theirs.step(&actions, &mut b).unwrap();
+            lost += usize::from(b.life_lost[1]);
+        }
+    }
+    assert!(lost > 5);
+    for way in ["vectorisation = 'async'", "frame_skip = 2"] {
+        let said = try_stack("tiny:Vector-v0", way, 2).err().expect(way).to_string();
+        assert!(said.contains("only a vector environment is registered"), "{way}: {said}");
     }
 }

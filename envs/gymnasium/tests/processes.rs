@@ -104,7 +104,7 @@ fn an_environment_that_hangs_holds_nobody_up() {
     env.send(&Actions::Discrete(vec![0; 2])).unwrap();
     let start = Instant::now();
     drop(env);
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     for id in left(&log) {
         Command::new("kill").arg(id.to_string()).status().unwrap();
     }

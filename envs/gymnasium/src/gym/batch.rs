@@ -30,7 +30,7 @@ impl GymVec {
         let (spec, env) = python::with(id, |py| {
             let limit = i64::try_from(config.max_episode_steps).ok().filter(|&limit| limit > 0);
             let made = (id, n, mode(config), arguments(py, config, limit)?);
-            let env = python::helper(py)?.call_method1("batch", made)?;
+            let env = python::environments(py)?.call_method1("batch", made)?;
             Ok((spaces::spec(id, config, &env.getattr("description")?)?, Some(env.unbind())))
         })?;
         let seeds = seeds.iter().map(|&seed| python_seed(seed)).collect();

@@ -36,7 +36,7 @@ impl EnvSource for GymSource {
 
     /// Asks for RGB frames where the environment's `metadata` promises them: others may not know `render_mode`.
     fn ask_for_pictures(&self, config: &mut EnvConfig) {
-        let renders = |py: Python<'_>| Ok(python::helper(py)?.call_method1("renders", (&self.id,))?.extract()?);
+        let renders = |py: Python<'_>| Ok(python::environments(py)?.call_method1("renders", (&self.id,))?.extract()?);
         // What cannot be imported here is reported when the environment is made.
         if python::with(&self.id, renders).unwrap_or(false) {
             config.kwargs.entry("render_mode").or_insert_with(|| "rgb_array".into());

@@ -25,7 +25,7 @@ impl GymEnv {
         let (spec, env) = python::with(id, |py| {
             let limit = (config.max_episode_steps != 0).then_some(-1);
             let made = (id, mode(config), arguments(py, config, limit)?);
-            let env = python::helper(py)?.call_method1("one", made)?;
+            let env = python::environments(py)?.call_method1("one", made)?;
             let spec = spaces::spec(id, config, &env.call_method1("call", ("describe",))?)?;
             Ok((spec, Some(env.unbind())))
         })?;

@@ -281,9 +281,18 @@ class Late(gymnasium.vector.VectorEnv):
         self.single_observation_space, self.single_action_space = Box(0, 1, (1,)), Discrete(2)
 
 
+def vector(num_envs, max_episode_steps=None, **kwargs):
+    """A batch of an author's own."""
+    from gymnasium.vector import SyncVectorEnv
+
+    make = lambda: gymnasium.make("Count-v0", **kwargs)
+    return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
 for made, limit in ((Count, 8), (Same, 3), (Raises, None), (Odd, None)):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made, max_episode_steps=limit)
 for made in (Bounds, Info, Bytes, Frames, Numpy, Ends, Breaks, Simulator, Torch):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
 gymnasium.register("Function-v0", entry_point=function, max_episode_steps=3)
 gymnasium.register("Late-v0", vector_entry_point=Late)
+gymnasium.register("Vector-v0", vector_entry_point=vector)

@@ -1,0 +1,527 @@
+"""Environments, which step in one of three ways: alone (behind playfield's wrappers), in a batch in this process, or in a
+batch of processes.
+
+All three go through `Local`, which is the only place that calls `reset` and `step`: it copies and checks what an environment
+returns, so that the three ways accept and refuse the same.
+"""
+
+import contextlib
+import inspect
+import math
+import multiprocessing
+import numbers
+import os
+import signal
+import sys
+import time
+from multiprocessing import resource_tracker
+
+import gymnasium
+import numpy as np
+import playfield_helper
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.vector import AutoresetMode
+from playfield_helper import Described, Failed, describe, find, games, is_atari, refuse
+
+IMAGE_AXES = (2, 3)
+INT32_MAX = 2**31 - 1
+SECONDS_TO_CLOSE = 10.0
+
+
+def has_own_vector(spec):
+    """Whether only a vector environment is registered, which steps all environments by itself."""
+    return spec is not None and spec.entry_point is None and spec.vector_entry_point is not None
+
+
+def make(name, arguments):
+    """One environment. `Local` checks what it returns, so Gymnasium's passive checker is left off."""
+    name, spec = find(name)
+    if spec is not None and is_atari(spec):
+        known = {game: full for full, game in games().items()}
+        full = known.get(spec.kwargs.get("game"), "ALE/Pong-v5")
+        raise refuse(
+            f"this id is Gymnasium's, which skips, stacks and resizes no frames: write `{full}`, the id of the same game "
+            "with playfield's preprocessing, whose settings are keys of [env]"
+        )
+    if has_own_vector(spec):
+        raise refuse(
+            "only a vector environment is registered: it takes `vectorisation = \"sync\"` and none of the wrappers inside "
+            "one environment (frame_skip, max_pool, warp, noop_max, sticky, fire_reset)"
+        )
+    return gymnasium.make(name, **({"disable_env_checker": True} | arguments))
+
+
+def renders(name):
+    """Whether an environment can be asked for RGB frames: its `metadata` (or its function's signature) says so."""
+    _, spec = find(name)
+    if spec is None or spec.entry_point is None:
+        return False
+    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+    metadata = getattr(creator, "metadata", None)
+    if metadata is None:
+        return "render_mode" in inspect.signature(creator).parameters
+    return "rgb_array" in metadata.get("render_modes", [])
+
+
+def short(value):
+    """`repr`, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class Observations:
+    """Copies observations of `space` (`rows` of them, where it is given) to `uint8` (images) or `float32` (vectors).
+
+    An image is `uint8` with two or three axes; its numbers are 0 to 255, scaled to that where its bounds are others, and its
+    channels come last. Other `uint8` observations are vectors: scaled by their bounds to 0..1.
+    """
+
+    def __init__(self, space, rows=None):
+        if not isinstance(space, gymnasium.spaces.Box):
+            raise refuse(
+                f"its observation space is {space}, and only Box is supported: "
+                "wrap it where it is registered (gymnasium.wrappers.FlattenObservation makes a Box of most spaces)"
+            )
+        if 0 in space.shape:
+            raise refuse(f"its observation space is {space}, which holds no numbers: there is nothing to learn from")
+        self.is_image = space.dtype == np.uint8 and len(space.shape) in IMAGE_AXES
+        self.channels_first = self.is_image and len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
+        shape = space.shape[1:] + space.shape[:1] if self.channels_first else space.shape
+        self.shape = shape or (1,)
+        self.promised = space.shape if rows is None else (rows, *space.shape)
+        self.dtype, self.wanted = space.dtype, np.uint8 if self.is_image else np.float32
+        self.scale = None
+        if space.dtype == np.uint8:
+            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+            factor = (255 if self.is_image else 1) / np.maximum(high - low, 1)
+            if low.any() or (factor != 1).any():
+                self.scale = low, high, factor
+
+    def copy(self, observation):
+        """A copy that the environment can't overwrite."""
+        array = np.asarray(observation)
+        if array.shape != self.promised:
+            raise refuse(f"its observation has the shape {array.shape}, where its space says {self.promised}")
+        if array.dtype.kind not in ("biu" if self.dtype.kind in "biu" else "biuf"):
+            raise refuse(f"its observation is {array.dtype}, where its space says {self.dtype}")
+        if self.dtype == np.uint8:
+            low, high = (0, 255) if self.scale is None else self.scale[:2]
+            outside = (array < low) | (array > high) if self.scale is not None or array.dtype != np.uint8 else None
+            if outside is not None and outside.any():
+                raise refuse(f"its observation holds {array[outside].flat[0]}, which is outside the bounds of its space")
+            if self.scale is not None:
+                array = (array - low) * self.scale[2]
+                array = np.rint(array) if self.is_image else array
+        if self.channels_first:
+            array = np.moveaxis(array, -3, -1)
+        if array.dtype.itemsize > 4:
+            with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused where all observations are
+                return np.array(array, self.wanted, order="C")
+        return np.array(array, self.wanted, order="C")
+
+
+class Actions:
+    """From playfield's actions (a number counted from 0, or `float32`) to what `space` contains: NumPy numbers and arrays."""
+
+    def __init__(self, space, rows=None):
+        self.is_discrete = isinstance(space, gymnasium.spaces.Discrete)
+        if self.is_discrete:
+            self.start, self.dtype = space.start, space.dtype.type
+            self.description = int(space.n), int(space.start)
+        elif isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+            if 0 in space.shape:
+                raise refuse(f"its action space is {space}, which holds no numbers: there is nothing to decide")
+            self.dtype, self.low, self.high = space.dtype, space.low, space.high
+            self.shape = space.shape if rows is None else (rows, *space.shape)
+            bounds = (bound.astype(np.float32).ravel().tolist() for bound in (space.low, space.high))
+            self.description = tuple(bounds)
+        else:
+            raise refuse(
+                f"its action space is {space}, and only Discrete and Box of floats are supported: "
+                "wrap it where it is registered"
+            )
+
+    def convert(self, action):
+        """The action in the space's own dtype. float32 may lack the bounds of a float64 space: it is clipped to those."""
+        if self.is_discrete:
+            return self.dtype(self.start + action)
+        action = action.reshape(self.shape).astype(self.dtype)
+        return action if self.dtype == np.float32 else np.minimum(np.maximum(action, self.low), self.high)
+
+
+def reward_of(reward):
+    """The reward as a float. NaN and infinities are refused where all environments' rewards are (in Rust)."""
+    if type(reward) is float:
+        return reward
+    if isinstance(reward, numbers.Real):
+        try:
+            return float(reward)
+        except OverflowError:
+            return math.inf if reward > 0 else -math.inf
+    array = np.asarray(reward)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise refuse(f"its reward is {short(reward)}, and a reward is one number")
+    return float(array.item())
+
+
+def flag_of(name, flag):
+    """`terminated` or `truncated` as a bool."""
+    if flag is True or flag is False:
+        return flag
+    array = np.asarray(flag)
+    if array.size != 1 or array.dtype.kind not in "biu" or array.item() not in (0, 1):
+        raise refuse(f"its `{name}` is {short(flag)}, and that is True or False")
+    return bool(array.item())
+
+
+def lives_of(info):
+    """`info["lives"]` where that is an integer, else 0. Whatever else `info` holds is the environment's own business."""
+    lives = info.get("lives") if isinstance(info, dict) else None
+    if lives is None:
+        return 0
+    is_integer = isinstance(lives, (int, np.integer)) and not isinstance(lives, bool)
+    return min(max(int(lives), 0), INT32_MAX) if is_integer else 0
+
+
+class Member:
+    """An environment that can be asked and answers later: `send`, then `recv`."""
+
+    def call(self, method, *arguments):
+        """Asks and waits for the answer."""
+        self.send(method, *arguments)
+        return self.recv()
+
+
+class Local(Member):
+    """One environment in this process: everything that it returns is checked and copied here."""
+
+    def __init__(self, name, arguments):
+        self.env = make(name, arguments)
+        self.asked_to_render = arguments.get("render_mode") == "rgb_array"
+        try:
+            self.observations = Observations(self.env.observation_space)
+            self.actions = Actions(self.env.action_space)
+        except BaseException:
+            self.env.close()
+            raise
+
+    def send(self, method, *arguments):
+        self.asked = method, arguments
+
+    def recv(self):
+        method, arguments = self.asked
+        return getattr(self, method)(*arguments)
+
+    def describe(self):
+        """Shape, whether it is an image, the action space, the names of its actions (Atari, MiniGrid), where all have one."""
+        names = []
+        if self.actions.is_discrete:
+            with contextlib.suppress(Exception):  # names are nice to have
+                names = list(self.env.unwrapped.get_action_meanings())
+            complete = len(names) == self.actions.description[0] and all(isinstance(name, str) for name in names)
+            names = names if complete else []
+        return list(self.observations.shape), self.observations.is_image, self.actions.description, names
+
+    def reset(self, seed):
+        """The first observation, and lives."""
+        answer = self.env.reset(seed=seed)
+        if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+            raise refuse("its `reset` did not return (observation, info)")
+        return self.observations.copy(answer[0]), lives_of(answer[1])
+
+    def step(self, action):
+        """Observation, reward, terminated, truncated, lives."""
+        answer = self.env.step(self.actions.convert(action))
+        if not isinstance(answer, (tuple, list)) or len(answer) != 5:
+            raise refuse("its `step` did not return (observation, reward, terminated, truncated, info)")
+        observation, reward, terminated, truncated, info = answer
+        terminated, truncated = flag_of("terminated", terminated), flag_of("truncated", truncated)
+        return self.observations.copy(observation), reward_of(reward), terminated, truncated, lives_of(info)
+
+    def advance(self, action):
+        """A step and, where it ends the episode, a reset. The last observation of an ended episode comes last, else None."""
+        observation, reward, terminated, truncated, lives = self.step(action)
+        final = None
+        if terminated or truncated:
+            final = observation
+            observation, lives = self.reset(None)
+        return observation, reward, terminated, truncated, lives, final
+
+    def render(self):
+        """`(height, width, pixels)` of an RGB frame, or None where it renders none."""
+        if self.env.render_mode != "rgb_array" and not self.asked_to_render:
+            return None
+        frame = np.asarray(self.env.render())
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            return None
+        return frame.shape[0], frame.shape[1], frame.tobytes()
+
+    def close(self):
+        self.env.close()
+
+
+class Remote(Member):
+    """One environment in a Python process of its own, where a `Local` answers. The process ends when the pipe is closed."""
+
+    def __init__(self, name, arguments):
+        context = forkserver()
+        self.pipe, theirs = context.Pipe()
+        # Ctrl-C goes to every process of a terminal. Its meaning is the main program's business: children are born with
+        # it blocked.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process = context.Process(target=ByValue(serve), args=(theirs, name, arguments))
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+
+    def send(self, method, *arguments):
+        with contextlib.suppress(OSError):  # a process that died is noticed by `recv`
+            self.pipe.send((method, arguments))
+
+    def recv(self):
+        try:
+            worked, answer = self.pipe.recv()
+        except (EOFError, OSError):
+            raise refuse("its process died") from None
+        if not worked:
+            raise Described(answer)
+        return answer
+
+    def close(self):
+        self.pipe.close()
+        end([self])
+
+
+def end(remotes):
+    """Waits for processes whose pipes are closed; those that take too long are killed."""
+    deadline = time.monotonic() + SECONDS_TO_CLOSE
+    for remote in remotes:
+        remote.process.join(max(deadline - time.monotonic(), 0.0))
+        if remote.process.is_alive():
+            remote.process.kill()
+            remote.process.join()
+
+
+def forkserver():
+    """The context of child processes: a fork of a process with libtorch's and ALE's threads in it may hang."""
+    import cloudpickle
+
+    for module in (playfield_helper, sys.modules[__name__]):
+        cloudpickle.register_pickle_by_value(module)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["numpy", "gymnasium"])
+    # The tracker of semaphores, which outlives a killed program, is to tidy up without a word. It unblocks SIGINT when it
+    # starts: it must run before children are born.
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+    resource_tracker.ensure_running()
+    sys.warnoptions.pop()
+    return context
+
+
+class ByValue:
+    """A function that travels to a child as its code, as no child can import this module."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+    def __reduce__(self):
+        import cloudpickle
+
+        return cloudpickle.loads, (cloudpickle.dumps(self.function),)
+
+
+def serve(pipe, name, arguments):
+    """In a child: makes an environment and answers until nobody listens; then closes it."""
+    # Whoever ends the program ends its environments by closing their pipes, so that each can end what it has started.
+    # A handler, unlike SIG_IGN, is not inherited by what an environment starts.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    sys.stdout = sys.stderr
+    local = None
+
+    def answer(call, *arguments):
+        try:
+            reply = True, call(*arguments)
+        except BaseException as exception:
+            reply = False, describe(exception)
+        pipe.send(reply)
+
+    def begin():
+        nonlocal local
+        local = Local(name, arguments)
+
+    try:
+        answer(begin)
+        while local is not None:
+            method, values = pipe.recv()
+            answer(getattr(local, method), *values)
+    except (EOFError, OSError):
+        pass
+    finally:
+        if local is not None:
+            with contextlib.suppress(BaseException):
+                local.close()
+        os._exit(0)
+
+
+def one(name, mode, arguments):
+    """One environment, to be asked by `call`: in this process (`sync`) or in one of its own (`async`)."""
+    if mode == "sync":
+        return Local(name, arguments)
+    remote = Remote(name, arguments)
+    try:
+        remote.recv()
+    except BaseException:
+        remote.close()
+        raise
+    return remote
+
+
+class Batch:
+    """Environments that step together, each in this process or in one of its own; a failure names its environment."""
+
+    def __init__(self, name, size, mode, arguments):
+        self.members, self.waiting, self.failed = [], False, False
+        try:
+            for _ in range(size):
+                self.members.append(Local(name, arguments) if mode == "sync" else Remote(name, arguments))
+            if mode != "sync":
+                for member in self.members:
+                    member.recv()
+            described = self.ask("describe", [()] * size)
+            for index, description in enumerate(described):
+                if description != described[0]:
+                    raise refuse(f"environment {index} observes or accepts something else than environment 0")
+            self.description = described[0]
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, actions):
+        """Hands `actions[i]` to environment `i`."""
+        self.hand_out("advance", [(action,) for action in actions])
+        self.waiting = True
+
+    def recv(self):
+        """Observations, rewards, terminated, truncated, lives, and the last observations of ended episodes by row."""
+        answers = self.collect()
+        observations, rewards, terminated, truncated, lives, last = zip(*answers, strict=True)
+        finals = [(row, final) for row, final in enumerate(last) if final is not None]
+        return np.stack(observations), rewards, terminated, truncated, lives, finals
+
+    def reset(self, seeds):
+        """Observations and lives of new episodes; the outcome of steps under way belongs to nobody."""
+        if self.waiting:
+            self.collect()
+        observations, lives = zip(*self.ask("reset", [(seed,) for seed in seeds]), strict=True)
+        return np.stack(observations), lives
+
+    def ask(self, method, rows):
+        self.hand_out(method, rows)
+        return self.collect()
+
+    def hand_out(self, method, rows):
+        if self.failed:
+            raise refuse("no step is possible after a failure")
+        for member, arguments in zip(self.members, rows, strict=True):
+            member.send(method, *arguments)
+
+    def collect(self):
+        """The answer of every member; after a failure of one nothing else can be expected of the batch."""
+        self.waiting, answers = False, []
+        for index, member in enumerate(self.members):
+            try:
+                answers.append(member.recv())
+            except BaseException as exception:
+                self.failed = True
+                raise Failed(index, describe(exception)) from exception
+        return answers
+
+    def close(self):
+        """Closes every environment, whatever it is doing: the processes all at once."""
+        remotes = [member for member in self.members if isinstance(member, Remote)]
+        for remote in remotes:
+            remote.pipe.close()
+        end(remotes)
+        for member in self.members:
+            if isinstance(member, Local):
+                with contextlib.suppress(Exception):
+                    member.close()
+
+
+class Whole:
+    """A batch that an environment's author has made: a vector environment with same-step autoreset, or it is refused."""
+
+    def __init__(self, name, size, arguments):
+        self.size, self.actions_sent = size, None
+        self.env = gymnasium.make_vec(name, size, vectorization_mode="vector_entry_point", **arguments)
+        try:
+            found = self.env.metadata.get("autoreset_mode")
+            if found != AutoresetMode.SAME_STEP:
+                raise refuse(
+                    f"its own vector environment resets by {found}, and only AutoresetMode.SAME_STEP is supported: "
+                    "give it that mode, or register an `entry_point` for a single environment"
+                )
+            self.observations = Observations(self.env.single_observation_space, size)
+            self.row = Observations(self.env.single_observation_space)
+            self.actions = Actions(self.env.single_action_space, size)
+        except BaseException:
+            self.env.close()
+            raise
+        self.description = list(self.row.shape), self.row.is_image, self.actions.description, []
+
+    def send(self, actions):
+        self.actions_sent = self.actions.convert(actions)
+
+    def recv(self):
+        answer = self.env.step(self.actions_sent)
+        if not isinstance(answer, (tuple, list)) or len(answer) != 5:
+            raise refuse("its `step` did not return (observations, rewards, terminated, truncated, info)")
+        observations, rewards, terminated, truncated, info = answer
+        rewards = self.each("reward", rewards, "biuf").astype(np.float64)
+        terminated, truncated = self.each("terminated", terminated, "b"), self.each("truncated", truncated, "b")
+        finals = []
+        for row in np.flatnonzero(terminated | truncated):
+            final = info.get("final_obs") if isinstance(info, dict) else None
+            if final is None or final[row] is None:
+                raise refuse('an episode ended and `info` has no "final_obs"')
+            finals.append((int(row), self.row.copy(final[row])))
+        observations, lives = self.observations.copy(observations), self.lives(info)
+        return observations, rewards.tolist(), terminated.tolist(), truncated.tolist(), lives, finals
+
+    def each(self, name, values, kinds):
+        """One value for each environment."""
+        array = np.asarray(values)
+        if array.shape != (self.size,) or array.dtype.kind not in kinds:
+            raise refuse(f"its `{name}` is {short(values)}, where {self.size} environments have one value each")
+        return array
+
+    def lives(self, info):
+        """Integers in `info["lives"]`, of the environments that `info["_lives"]` says have any."""
+        lives = info.get("lives") if isinstance(info, dict) else None
+        if not isinstance(lives, np.ndarray) or lives.shape != (self.size,) or lives.dtype.kind not in "iu":
+            return [0] * self.size
+        have = info.get("_lives")
+        have = have if isinstance(have, np.ndarray) and have.shape == (self.size,) else np.ones(self.size, bool)
+        return [min(max(int(number), 0), INT32_MAX) if has else 0 for number, has in zip(lives, have, strict=True)]
+
+    def reset(self, seeds):
+        observations, info = self.env.reset(seed=seeds)
+        return self.observations.copy(observations), self.lives(info)
+
+    def close(self):
+        self.env.close()
+
+
+def batch(name, size, mode, arguments):
+    """A batch of `size` environments."""
+    if mode == "sync":
+        found, spec = find(name)
+        if has_own_vector(spec):
+            return Whole(found, size, arguments)
+    return Batch(name, size, mode, arguments)

@@ -1,0 +1,217 @@
+//! Environments of a user's own, in Python, through the whole program: what they return is understood or refused, and what
+//! their spaces say is respected.
+#![cfg(feature = "python")]
+
+mod common;
+
+use common::{file, playfield, refuses, stderr, succeeds};
+use std::path::Path;
+
+/// Environments of one step each but for `Broken`, whose episodes last ten.
+const MODULE: &str = r#"
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+
+class Target(gymnasium.Env):
+    """The action should be `goal`; costs the squared distance, as a share of the range. Its space must contain the action."""
+
+    observation_space = Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, low, high, goal, dtype="float32"):
+        self.action_space = Box(low, high, (1,), np.dtype(dtype).type)
+        self.goal, self.range = goal, high - low
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        return np.zeros(1, np.float32), -((float(action[0]) - self.goal) / self.range) ** 2, True, False, {}
+
+
+class Cue(gymnasium.Env):
+    """Which of 8 cells is lit? One-hot, in any dtype."""
+
+    action_space = Discrete(8)
+
+    def __init__(self, dtype):
+        self.dtype = np.dtype(dtype)
+        self.observation_space = Box(0, 1, (8,), self.dtype.type)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cue = int(self.np_random.integers(8))
+        return np.eye(8, dtype=self.dtype)[self.cue], {}
+
+    def step(self, action):
+        return np.eye(8, dtype=self.dtype)[self.cue], float(action == self.cue), True, False, {"cue": [None] * self.cue}
+
+
+class Broken(gymnasium.Env):
+    """Returns `value` as its reward now and then."""
+
+    observation_space, action_space = Box(-1, 1, (2,), np.float32), Discrete(2)
+
+    def __init__(self, value):
+        self.value = {"none": None, "undefined": np.nan, "minus": -np.inf, "two": np.ones(2)}[value]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        reward = self.value if self.np_random.random() < 0.02 else 1.0
+        return np.zeros(2, np.float32), reward, self.t == 10, False, {}
+
+
+class Picture(gymnasium.Env):
+    """Channels first, as PyTorch has them."""
+
+    observation_space, action_space = Box(0, 255, (3, 40, 40), np.uint8), Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((3, 40, 40), np.uint8), {}
+
+    def step(self, action):
+        print("a line that is no answer of the program")
+        return np.zeros((3, 40, 40), np.uint8), 1.0, True, False, {}
+
+
+for made in (Target, Cue, Broken, Picture):
+    gymnasium.register(f"{made.__name__}-v0", entry_point=made)
+"#;
+
+const ACTOR_CRITIC: &str = "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nlearning_rate = 5e-3\n\
+    entropy_coefficient = 0.0\nsum_over_time = false\nthreads = 1\noptimizer = { rule = 'adam', decay = 0.999, eps = 1e-5 }\n";
+
+/// A folder with the module `own` and a configuration of PAAC.
+fn folder(env: &str, steps: u64) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    file(folder.path(), "own.py", MODULE);
+    let text = format!("algorithm = 'paac'\nsteps = {steps}\n[env]\nid = '{env}'\nnum_envs = 16\n{ACTOR_CRITIC}");
+    file(folder.path(), "paac.toml", &text);
+    folder
+}
+
+fn greedy(dir: &Path, run: &str, episodes: &str) -> f64 {
+    let json = succeeds(dir, &["eval", run, "--episodes", episodes, "--deterministic", "--json"]);
+    serde_json::from_str::<serde_json::Value>(&json).unwrap()["mean_return"].as_f64().unwrap()
+}
+
+/// Ranges that are not around 0, that float32 lacks the bounds of, and one that is: the same policy gradient learns all.
+#[test]
+fn continuous_actions_are_learned_in_any_range() {
+    let dir = folder("own:Target-v0", 30_000);
+    for (number, (low, high, goal, dtype)) in [
+        (5.0, 35.0, 26.0, "float32"),
+        (0.0, 1.0, 0.3, "float32"),
+        (-0.1, 0.1, 0.04, "float64"),
+        (-1.0, 1.0, -0.4, "float32"),
+        (-1000.0, -200.0, -480.0, "float16"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for seed in ["1", "2", "3"] {
+            let run = format!("run-{number}-{seed}");
+            let sets = [("low", low), ("high", high), ("goal", goal)].map(|(key, x)| format!("env.kwargs.{key}={x:?}"));
+            let dtype = format!("env.kwargs.dtype={dtype}");
+            let mut args = vec!["train", "paac.toml", "--seed", seed, "--run-dir", &run, "--set", &dtype];
+            sets.iter().for_each(|set| args.extend(["--set", set]));
+            succeeds(dir.path(), &args);
+            let off = (-greedy(dir.path(), &run, "1")).sqrt();
+            assert!(off < 0.05, "[{low}, {high}] of {dtype}, goal {goal}, seed {seed}: off by {off} of the range");
+        }
+    }
+}
+
+/// One-hot bytes are the same numbers as one-hot floats: both algorithms learn bit for bit the same from them.
+#[test]
+fn bytes_are_learned_from_as_floats_are() {
+    let dqn = "algorithm = 'dqn'\nsteps = 3000\n[env]\nid = 'own:Cue-v0'\nnum_envs = 4\n[network]\nhidden = [32]\n[dqn]\n\
+        threads = 1\noverlap = false\nlearning_rate = 0.01\nlearning_starts = 100\nreplay_capacity = 2000\n\
+        target_every_steps = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\n\
+        optimizer = { rule = 'adam', decay = 0.999, eps = 1e-8 }\n";
+    let dir = folder("own:Cue-v0", 40_000);
+    file(dir.path(), "dqn.toml", dqn);
+    for algorithm in ["paac", "dqn"] {
+        let returns = ["uint8", "float32", "int64"].map(|dtype| {
+            let (run, kind) = (format!("{algorithm}-{dtype}"), format!("env.kwargs.dtype={dtype}"));
+            succeeds(dir.path(), &["train", &format!("{algorithm}.toml"), "--set", &kind, "--run-dir", &run]);
+            greedy(dir.path(), &run, "50")
+        });
+        assert!(returns[0] > 0.9, "{algorithm}: {returns:?}");
+        assert!(returns.iter().all(|r| *r == returns[0]), "{algorithm}: {returns:?}");
+    }
+}
+
+/// What is no reward ends a training at once, with the environment and the value, in every algorithm and way of stepping.
+#[test]
+fn a_reward_that_is_none_is_named_with_its_environment() {
+    let dir = folder("own:Broken-v0", 20_000);
+    for algorithm in ["paac", "a3c", "dqn"] {
+        let text = format!("algorithm = '{algorithm}'\nsteps = 20_000\n[env]\nid = 'own:Broken-v0'\nnum_envs = 4\n");
+        let name = format!("{algorithm}-plain.toml");
+        file(dir.path(), &name, &text);
+        for way in ["vectorisation=sync", "vectorisation=async", "frame_skip=2"] {
+            for (value, expected) in
+                [("none", "its reward is None"), ("undefined", "its reward is NaN"), ("two", "its reward is array")]
+            {
+                let value = format!("env.kwargs.value={value}");
+                let said = refuses(dir.path(), &["train", &name, "--set", way, "--set", &value]);
+                assert!(
+                    said.contains("error: own:Broken-v0: ") && said.contains("environment ") && said.contains(expected),
+                    "{algorithm} {way}: {said}"
+                );
+            }
+        }
+    }
+    let refused = refuses(dir.path(), &["train", "paac.toml", "--set", "env.kwargs.value=minus"]);
+    assert!(refused.contains("its reward is -inf") && refused.contains("clip_reward"), "{refused}");
+    let clipped = ["train", "paac.toml", "--set", "env.kwargs.value=minus", "--set", "clip_reward=clamp"];
+    succeeds(dir.path(), &clipped);
+}
+
+/// Neither example nor picture environment knows `render_mode`: `embed` needs no frames, `watch` says that there are none,
+/// and what an environment prints is not mixed with the program's answers.
+#[test]
+fn environments_without_frames_can_be_embedded_and_evaluated() {
+    let dir = folder("own:Picture-v0", 200);
+    let channels = ["train", "paac.toml", "--run-dir", "run", "--set", "torso=nature"];
+    succeeds(dir.path(), &channels);
+    let saved = std::fs::read_to_string(dir.path().join("run/config.toml")).unwrap();
+    assert!(saved.contains("nature"), "{saved}");
+    assert_eq!(greedy(dir.path(), "run", "3"), 1.0);
+    succeeds(dir.path(), &["embed", "run", "--points", "30", "--perplexity", "5"]);
+    let said = refuses(dir.path(), &["watch", "run"]);
+    assert!(said.contains("own:Picture-v0 shows no pictures"), "{said}");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("envs/examples/python");
+    for name in ["config.toml", "corridor.py"] {
+        std::fs::copy(example.join(name), dir.path().join(name)).unwrap();
+    }
+    succeeds(dir.path(), &["train", "config.toml", "--steps", "800", "--run-dir", "example"]);
+    succeeds(dir.path(), &["embed", "example", "--points", "30", "--perplexity", "5"]);
+    assert!(refuses(dir.path(), &["watch", "example"]).contains("shows no pictures"));
+}
+
+#[test]
+fn ids_of_atari_games_without_preprocessing_name_the_one_with_it() {
+    let dir = folder("own:Picture-v0", 200);
+    for id in ["PongNoFrameskip-v4", "Pong-v4", "ale_py:PongNoFrameskip-v4"] {
+        let said = refuses(dir.path(), &["train", "paac.toml", "--env", id]);
+        assert!(said.contains("`ALE/Pong-v5`"), "{id}: {said}");
+    }
+    let said = refuses(dir.path(), &["train", "paac.toml", "--env", "ALE/Pong-v5", "--set", "env.kwargs.frameskip=1"]);
+    assert!(said.contains("`frameskip`"), "{said}");
+    let args = ["train", "paac.toml", "--env", "ALE/Pong-v5", "--set", "env.kwargs.difficulty=1", "--steps", "16"];
+    let output = playfield(dir.path(), &args).args(["--run-dir", "pong"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let saved = std::fs::read_to_string(dir.path().join("pong/config.toml")).unwrap();
+    for line in ["frame_skip = 4", "history = 4", "max_pool = true"] {
+        assert!(saved.contains(line), "{saved}");
+    }
+}
