@@ -396,6 +396,23 @@ class Early(Base):
         assert!(!dir.join("early").exists());
     }
 
+    /// The example that comes with playfield has no pictures: only a film needs them.
+    #[test]
+    fn the_python_example_is_trained_and_drawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("envs/examples/python");
+        for name in ["config.toml", "corridor.py"] {
+            fs::copy(example.join(name), dir.join(name)).unwrap();
+        }
+        let args = ["train", "config.toml", "--steps", "800", "--run-dir", "run", "--gif"];
+        let output = playfield(dir, &args).output().unwrap();
+        let (said, reason) = (stderr(&output), "corridor:Corridor-v0 shows no pictures of itself");
+        assert!(output.status.success() && said.contains(&format!("no video: {reason}")), "{said}");
+        assert_eq!(refuses(dir, &["watch", "run"]), format!("error: {reason}\n"));
+        succeeds(dir, &["embed", "run", "--points", "20", "--perplexity", "5"]);
+    }
+
     /// A finished training is a success, whether or not there is a film of it.
     #[test]
     fn a_training_without_a_film() {
