@@ -16,11 +16,8 @@ pub enum PolicyHead {
     Categorical(Linear),
     /// A mean per dimension, and a standard deviation that does not depend on the observation.
     Gaussian {
-        /// The means, before their tanh where the actions are bounded.
+        /// The means.
         mean: Linear,
-        /// Whether every dimension has finite bounds: the means then lie between −1 and 1, which are those bounds. A mean beyond
-        /// them has every sample clipped to one action, and so no gradient that could lead back.
-        bounded: bool,
         /// The logarithm of the standard deviation, `[dim]`; the initial deviation is [`INITIAL_STD`].
         log_std: Slot,
     },
@@ -28,7 +25,7 @@ pub enum PolicyHead {
 
 /// The standard deviation of an untrained Gaussian policy, whose actions reach the bounds of their space at ±1: what
 /// Andrychowicz et al. 2020 (*What Matters In On-Policy Reinforcement Learning?*, section 3.2) recommend. With 1, a third of
-/// the actions are clipped.
+/// the actions are clipped, and goals near a bound are learned as the bound itself, where no gradient leads back.
 const INITIAL_STD: f32 = 0.5;
 
 impl PolicyHead {
@@ -37,10 +34,9 @@ impl PolicyHead {
         let (weight, bias) = hidden_init(init, width, 0.01);
         match space {
             ActionSpace::Discrete { n } => Self::Categorical(Linear::new(b, "policy", width, *n as i64, weight, bias)),
-            ActionSpace::Box { low, high } => {
+            ActionSpace::Box { low, .. } => {
                 let dim = low.len() as i64;
                 Self::Gaussian {
-                    bounded: low.iter().chain(high).all(|bound| bound.is_finite()),
                     mean: Linear::new(b, "policy", width, dim, weight, bias),
                     log_std: b.param("log_std", &[dim], Init::Constant(INITIAL_STD.ln())),
                 }
@@ -52,10 +48,8 @@ impl PolicyHead {
     pub fn forward(&self, w: &Weights, features: &Tensor) -> Distribution {
         match self {
             Self::Categorical(layer) => Distribution::Categorical(layer.forward(w, features)),
-            Self::Gaussian { mean, bounded, log_std } => {
-                let mean = mean.forward(w, features);
-                let mean = if *bounded { mean.tanh() } else { mean };
-                Distribution::Gaussian { mean, log_std: w[*log_std].shallow_clone() }
+            Self::Gaussian { mean, log_std } => {
+                Distribution::Gaussian { mean: mean.forward(w, features), log_std: w[*log_std].shallow_clone() }
             }
         }
     }

@@ -48,7 +48,6 @@ def case(name, continuous, gae_lambda, sum_over_time, normalise, rule):
     def network(x):
         h = torch.tanh(x @ params["torso.fc1.weight"].T + params["torso.fc1.bias"])
         out = h @ params["policy.weight"].T + params["policy.bias"]
-        out = torch.tanh(out) if continuous else out  # the mean of a bounded action
         return out, (h @ params["value.weight"].T + params["value.bias"]).squeeze(-1)
 
     def distribution(out):
