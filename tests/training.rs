@@ -172,7 +172,8 @@ fn loops_follow_their_clocks() {
                prioritized = true\nbeta_start = 0.4\nexploration_end = 0.0\nexploration_steps = 1800\n";
     let a3c = "threads = 1\nt_max = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
     let paac = "threads = 1\nt_max = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
-    let cases: [(&Algorithm, String, &[(&str, f64)]); 4] = [
+    type Case<'a> = (&'a Algorithm, String, &'a [(&'a str, f64)]);
+    let cases: [Case<'_>; 4] = [
         // 3 updates at 104, 112, … 1000; ε = 1 − 900/1800; β at the end.
         (
             &playfield::dqn::ALGORITHM,

@@ -25,7 +25,7 @@ pub enum PolicyHead {
 
 /// The standard deviation of an untrained Gaussian policy, whose actions reach the bounds of their space at ±1: what
 /// Andrychowicz et al. 2020 (*What Matters In On-Policy Reinforcement Learning?*, section 3.2) recommend. With 1, a third of
-/// the actions are clipped, and goals near a bound are learned as the bound itself, where no gradient leads back.
+/// the actions are clipped.
 const INITIAL_STD: f32 = 0.5;
 
 impl PolicyHead {
