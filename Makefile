@@ -3,13 +3,16 @@ DEVICE ?= cpu
 CONFIG ?= configs/dqn/pong-fast.toml
 ARGS   ?=
 DENY   := 0.20.2
+MUTANTS := 27.1.0
+PACKAGE ?= playfield-losses
 
-.PHONY: help setup build train test lint example model bench audit clean
+.PHONY: help setup build train test lint example model bench mutants audit clean
 help:
 	@echo "make train [CONFIG=configs/dqn/pong-fast.toml] [ARGS='--seed 2']   build, train, film"
 	@echo "make test                                                     everything that CI runs"
 	@echo "make setup [DEVICE=cuda]                                      libtorch and Python, pinned, into this folder"
 	@echo "make bench                                                    how fast this machine is"
+	@echo "make mutants [PACKAGE=playfield-losses]                       which changes of the code no test notices (long)"
 	@echo "make audit                                                    known vulnerabilities (needs github.com)"
 
 setup:
@@ -42,11 +45,21 @@ model:
 bench: build
 	scripts/bench
 
+# Each change of a package's code that cargo-mutants can think of, held to the package's tests and those of the whole program that
+# train (WHOLE= for the package's alone). What survives is in target/mutants.out/missed.txt.
+WHOLE ?= --test-package playfield
+mutants: setup .tools/bin/cargo-mutants
+	LIBTORCH=$(CURDIR)/.libtorch LD_LIBRARY_PATH=$(CURDIR)/.libtorch/lib PYO3_PYTHON=$(CURDIR)/.venv/bin/python \
+	.tools/bin/cargo-mutants mutants --package $(PACKAGE) --test-package $(PACKAGE) $(WHOLE) --output target
+
 audit: .tools/bin/cargo-deny
 	.tools/bin/cargo-deny check advisories
 
 .tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root .tools cargo-deny@$(DENY)
+
+.tools/bin/cargo-mutants:
+	cargo install --quiet --locked --root .tools cargo-mutants@$(MUTANTS)
 
 clean:
 	rm -rf target .tools envs/examples/rust/target
