@@ -208,7 +208,7 @@ fn the_interval_of_soft_target_updates_matters() {
     for every in [1, 4, 64] {
         let section = format!(
             "learning_starts = 20\nreplay_capacity = 500\nupdate_every_steps = 8\ntarget_rate = 0.1\n\
-             target_every_steps = {every}\noverlap = false\nthreads = 1"
+             target_every_steps = {every}\noverlap = false\nthreads = 1\nloss = 'squared'\nsum_over_batch = false"
         );
         let (dir, settings) = (tempfile::tempdir().unwrap(), settings(2, "hidden = [8]", &section));
         (playfield::dqn::ALGORITHM.train)(&settings, &factory(2, NEVER), &mut run(dir.path(), 500)).unwrap();
