@@ -96,7 +96,7 @@ pub fn setting(table: &Table, key: &str, registry: &Registry) -> Result<(String,
 
 /// The algorithm that the file names, or a `--set algorithm=…`.
 fn algorithm(table: &Table, sets: &[String], registry: &Registry) -> Result<&'static Algorithm> {
-    let set = sets.iter().rev().find_map(|s| s.strip_prefix("algorithm="));
+    let set = sets.iter().rev().find_map(|s| s.strip_prefix("algorithm=")).map(|name| name.trim_matches(['"', '\'']));
     let name = set.or_else(|| table.get("algorithm").and_then(Value::as_str));
     registry.find_algorithm(name.ok_or_else(|| Error::config("the file names no `algorithm` (paac, for example)"))?)
 }
