@@ -174,7 +174,7 @@ fn default<'a>(known: &'a Table, path: &str) -> Option<&'a Value> {
 }
 
 /// What was typed for a setting, as a value of the type of its `default`: a number as people write them (`.001`, `1e6`,
-/// `4M`), a TOML value, or else text, which nobody wants to quote twice in a shell.
+/// `4M`), a TOML value, or else text, without quotes that a shell would need twice.
 fn typed(text: &str, default: Option<&Value>) -> Value {
     let parsed = format!("v = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
     let number = match default {

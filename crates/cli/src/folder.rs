@@ -34,7 +34,7 @@ impl Folder {
             Some(path) => {
                 let made = path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_path_buf).collect();
                 fs::create_dir_all(path).map_err(Error::io("create", path))?;
-                // Before anything is written there; and once more when nobody else can write there.
+                // Before anything is written there; and again once the lock is held.
                 if let Err(error) = Self::check_empty(path) {
                     if path.join(".lock").exists() {
                         Self::lock(path.to_path_buf())?;
@@ -129,7 +129,7 @@ impl Folder {
         if saved || reported("progress.csv") || reported("episodes.csv") {
             return;
         }
-        // Best effort: the failure itself is what the user has to hear of.
+        // Best effort: the original error is the one to report.
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
             let _ = if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };

@@ -30,7 +30,7 @@ static STDOUT: Mutex<Stdout> = Mutex::new(Stdout { file: None, failure: None });
 /// # Errors
 /// [`Error::Io`] where the system refuses another descriptor.
 pub fn claim_stdout() -> Result<()> {
-    // SAFETY: both calls take numbers of descriptors; the new one belongs to nobody else.
+    // SAFETY: both calls take numbers of descriptors; the new one is owned here alone.
     let file = unsafe {
         let private = libc::fcntl(libc::STDOUT_FILENO, libc::F_DUPFD_CLOEXEC, 3);
         if private < 0 || libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) < 0 {
@@ -61,7 +61,7 @@ pub fn print(line: Arguments<'_>) {
 
 /// See [`note!`].
 pub fn tell(line: Arguments<'_>) {
-    // One write a line: lines of several threads do not mix. A failure is nobody's business.
+    // One write a line: lines of several threads do not mix. Failures are ignored: there is nowhere to report them.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 

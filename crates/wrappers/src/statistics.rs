@@ -17,7 +17,7 @@ pub struct Statistics {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Running {
     /// Infinite where a reward was, which only clipping makes fit for a learner.
-    #[serde(with = "extended")]
+    #[serde(with = "playfield_core::json::float")]
     reward: f64,
     length: u64,
 }
@@ -57,29 +57,6 @@ impl Rule for Statistics {
         let running = Vec::deserialize(state).ok().filter(|r: &Vec<_>| r.len() == self.running.len())?;
         self.running = running;
         Some(())
-    }
-}
-
-/// `f64` in JSON, which has no infinities: those (and NaN) as text.
-mod extended {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Number {
-        Finite(f64),
-        Text(String),
-    }
-
-    pub(super) fn serialize<S: Serializer>(x: &f64, to: S) -> Result<S::Ok, S::Error> {
-        if x.is_finite() { Number::Finite(*x) } else { Number::Text(x.to_string()) }.serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-        match Number::deserialize(from)? {
-            Number::Finite(x) => Ok(x),
-            Number::Text(text) => text.parse().map_err(D::Error::custom),
-        }
     }
 }
 

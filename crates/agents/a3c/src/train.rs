@@ -164,7 +164,7 @@ fn hear(
             && failure.is_none()
             && let Err(error) = tally.report(run, step, common.updates.load(Relaxed))
         {
-            // What was learned is saved before anything is told.
+            // Parameters are saved before the error is reported.
             failure = Some(error);
             common.stop.store(true, Relaxed);
         }

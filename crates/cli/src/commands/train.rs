@@ -125,7 +125,7 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
         }
         if at >= steps {
             return Err(Error::config(format!(
-                "{path} has done its {steps} steps (it stands at {at}): train it further with --steps N"
+                "{path} has done its {steps} steps (it is at step {at}): train it further with --steps N"
             )));
         }
     }
