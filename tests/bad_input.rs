@@ -11,17 +11,17 @@ fn a_typo_is_answered_with_the_closest_match() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
-    file(dir, "typo.toml", &CARTPOLE.replace("threads", "treads"));
+    file(dir, "typo.toml", &CARTPOLE.replace("num_threads", "num_treads"));
     file(dir, "broken.toml", "algorithm = paac\n");
     for (args, expected) in [
-        (&["train", "typo.toml"][..], "unknown key `paac.treads`; did you mean 'threads'?"),
+        (&["train", "typo.toml"][..], "unknown key `paac.num_treads`; did you mean 'num_threads'?"),
         (&["train", "a.toml", "--set", "learning_rat=1"], "did you mean 'learning_rate'?"),
         (&["train", "a.toml", "--env", "CartPol"], "unknown environment 'CartPol'; did you mean 'CartPole'?"),
         (&["train", "a.toml", "--env", "pong"], "did you mean 'ALE/Pong-v5'?"),
         (&["train", "a.toml", "--set", "algorithm=pac"], "unknown algorithm 'pac'; did you mean 'paac'?"),
         (&["train", "b.toml"], "there is no file b.toml; did you mean 'a.toml'?"),
         (&["train", "broken.toml"], "line 1"),
-        (&["train", "a.toml", "--set", "t_max=0"], "`t_max` must be at least 1"),
+        (&["train", "a.toml", "--set", "rollout_steps=0"], "`rollout_steps` must be at least 1"),
         (&["train", "a.toml", "--set", "gamma=1.5"], "`gamma` = 1.5 must lie between 0 and 1"),
         (&["train", "a.toml", "--set", "torso=nature"], "use torso = \"mlp\""),
         (&["train", "a.toml", "--device", "cuda:7"], "device 'cuda:7'"),
@@ -105,13 +105,13 @@ fn numbers_in_many_forms() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
-    let sets = ["--steps", "0.4k", "--set", "learning_rate=.001", "--set", "gamma=1.", "--set", "t_max=1e1"];
+    let sets = ["--steps", "0.4k", "--set", "learning_rate=.001", "--set", "gamma=1.", "--set", "rollout_steps=1e1"];
     succeeds(dir, &[&["train", "a.toml", "--run-dir", "run"][..], &sets].concat());
     let config: toml::Table = fs::read_to_string(dir.join("run/config.toml")).unwrap().parse().unwrap();
     assert_eq!(config["steps"].as_integer(), Some(400));
     assert_eq!(config["paac"]["learning_rate"].as_float(), Some(0.001));
     assert_eq!(config["paac"]["gamma"].as_float(), Some(1.0));
-    assert_eq!(config["paac"]["t_max"].as_integer(), Some(10));
+    assert_eq!(config["paac"]["rollout_steps"].as_integer(), Some(10));
     for (steps, total) in [("4.1M", 4_100_000), ("16.1k", 16_100)] {
         let set = format!("steps={steps}");
         for args in [&["--steps", steps][..], &["--set", &set]] {

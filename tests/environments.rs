@@ -86,7 +86,7 @@ for made in (Target, Cue, Broken, Picture):
 "#;
 
 const ACTOR_CRITIC: &str = "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nlearning_rate = 5e-3\n\
-    entropy_coefficient = 0.0\nsum_over_time = false\nthreads = 1\noptimizer = { rule = 'adam', decay = 0.999, eps = 1e-5 }\n";
+    entropy_coefficient = 0.0\nsum_over_time = false\nnum_threads = 1\noptimizer = { rule = 'adam', decay = 0.999, eps = 1e-5 }\n";
 
 /// A folder with the module `own` and a configuration of PAAC.
 fn folder(env: &str, steps: u64) -> tempfile::TempDir {
@@ -133,8 +133,8 @@ fn continuous_actions_are_learned_in_any_range() {
 #[test]
 fn bytes_are_learned_from_as_floats_are() {
     let dqn = "algorithm = 'dqn'\nsteps = 3000\n[env]\nid = 'own:Cue-v0'\nnum_envs = 4\n[network]\nhidden = [32]\n[dqn]\n\
-        threads = 1\noverlap = false\nlearning_rate = 0.01\nlearning_starts = 100\nreplay_capacity = 2000\n\
-        target_every_steps = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\n\
+        num_threads = 1\noverlap = false\nlearning_rate = 0.01\nlearning_starts = 100\nbuffer_size = 2000\n\
+        target_update_interval = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\n\
         optimizer = { rule = 'adam', decay = 0.999, eps = 1e-8 }\n";
     let dir = folder("own:Cue-v0", 40_000);
     file(dir.path(), "dqn.toml", dqn);
@@ -157,7 +157,7 @@ fn a_reward_that_is_none_is_named_with_its_environment() {
         let text = format!("algorithm = '{algorithm}'\nsteps = 20_000\n[env]\nid = 'own:Broken-v0'\nnum_envs = 4\n");
         let name = format!("{algorithm}-plain.toml");
         file(dir.path(), &name, &text);
-        for way in ["vectorisation=sync", "vectorisation=async", "frame_skip=2"] {
+        for way in ["vectorization=sync", "vectorization=async", "frame_skip=2"] {
             for (value, expected) in
                 [("none", "its reward is None"), ("undefined", "its reward is NaN"), ("two", "its reward is array")]
             {
@@ -211,7 +211,7 @@ fn ids_of_atari_games_without_preprocessing_name_the_one_with_it() {
     let output = playfield(dir.path(), &args).args(["--run-dir", "pong"]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let saved = std::fs::read_to_string(dir.path().join("pong/config.toml")).unwrap();
-    for line in ["frame_skip = 4", "history = 4", "max_pool = true"] {
+    for line in ["frame_skip = 4", "frame_stack = 4", "max_pool = true"] {
         assert!(saved.contains(line), "{saved}");
     }
 }

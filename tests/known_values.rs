@@ -9,7 +9,7 @@
 
 use playfield::core::env::source;
 use playfield::core::run::Intervals;
-use playfield::core::{Action, Algorithm, Checkpoints, EnvFactory as _, Mode, State, play};
+use playfield::core::{Action, Algorithm, Checkpoints, EnvFactory as _, Mode, State, evaluate};
 use playfield::core::{
     ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, Obs, ObsMut, Policy, Result, Run, Settings, Step, rng,
 };
@@ -33,7 +33,7 @@ impl Chain {
             id: "Chain".into(),
             shape: vec![STATES],
             dtype: Dtype::F32,
-            history: 1,
+            frame_stack: 1,
             actions,
             action_names: vec![],
         };
@@ -87,7 +87,7 @@ fn table(sections: &[&str]) -> toml::Table {
 }
 
 fn env() -> EnvConfig {
-    EnvConfig { id: "Chain".into(), num_envs: 4, threads: 1, max_episode_steps: 8, ..EnvConfig::default() }
+    EnvConfig { id: "Chain".into(), num_envs: 4, num_threads: 1, max_episode_steps: 8, ..EnvConfig::default() }
 }
 
 fn factory(env: EnvConfig) -> Factory {
@@ -99,7 +99,7 @@ fn settings(section: &[&str]) -> Settings {
         num_envs: 4,
         device: "cpu".into(),
         network: table(&["hidden = [32]"]),
-        section: table(&[&["threads = 1\ngamma = 0.9"], section].concat()),
+        section: table(&[&["num_threads = 1\ngamma = 0.9"], section].concat()),
     }
 }
 
@@ -124,11 +124,11 @@ fn off(q: &[f32]) -> f64 {
 /// Agent steps of a run of DQN.
 const STEPS: u64 = 8_000;
 
-const DQN: &str = "target_every_steps = 100
+const DQN: &str = "target_update_interval = 100
 learning_rate = 2e-3
 learning_starts = 200
-replay_capacity = 2_000
-update_every_steps = 4
+buffer_size = 2_000
+train_interval = 4
 exploration_end = 0.1
 exploration_steps = 2_000
 sum_over_batch = false
@@ -148,8 +148,8 @@ const REFINEMENTS: &[(&str, &str)] = &[
     ("by rank", "prioritized = true\npriority = { by = 'rank' }"),
     ("C51", "distribution = 'categorical'\natoms = 31\nvalue_min = -0.5\nvalue_max = 1.5"),
     ("QR", "distribution = 'quantile'\natoms = 11"),
-    ("soft target", "target_every_steps = 4\ntarget_rate = 0.05"),
-    ("squared", "loss = 'squared'\nmax_grad_norm = 10.0"),
+    ("soft target", "target_update_interval = 4\ntau = 0.05"),
+    ("squared", "loss = 'squared'\ngradient_clip = 10.0"),
 ];
 
 /// Q* within .05 from each of three seeds, by every refinement alone: those that change the target,
@@ -194,7 +194,7 @@ fn asynchronous_methods_find_the_values_of_a_chain() {
     for (method, tolerance) in [("n_step_q", 0.05), ("one_step_q", 0.05), ("one_step_sarsa", 0.08)] {
         for seed in 1..=3 {
             let section = format!(
-                "method = '{method}'\nlearning_rate = 2e-3\ntarget_every_steps = 200\nsum_over_time = false\n\
+                "method = '{method}'\nlearning_rate = 2e-3\ntarget_update_interval = 200\nsum_over_time = false\n\
                  exploration = {{ ends = [0.1], probabilities = [1.0], anneal_steps = 10_000 }}\n\
                  optimizer = {{ rule = 'adam' }}"
             );
@@ -210,8 +210,8 @@ fn actor_critics_find_policy_and_values_of_a_chain() {
     for algorithm in [&playfield::paac::ALGORITHM, &playfield::a3c::ALGORITHM] {
         for (gae_lambda, seed) in [(1.0, 1), (1.0, 2), (0.9, 3)] {
             let section = format!(
-                "t_max = 5\ngae_lambda = {gae_lambda}\nlearning_rate = 5e-3\nentropy_coefficient = 0.0\n\
-                 value_coefficient = 0.5\nsum_over_time = false\nmax_grad_norm = 0.5\noptimizer = {{ rule = 'adam' }}"
+                "rollout_steps = 5\ngae_lambda = {gae_lambda}\nlearning_rate = 5e-3\nentropy_coefficient = 0.0\n\
+                 value_coefficient = 0.5\nsum_over_time = false\ngradient_clip = 0.5\noptimizer = {{ rule = 'adam' }}"
             );
             let (logits, values) = learned(algorithm, 40_000, &[&section], seed);
             for (s, (logits, found)) in logits.as_chunks::<2>().0.iter().zip(values).enumerate() {
@@ -227,7 +227,7 @@ fn actor_critics_find_policy_and_values_of_a_chain() {
 /// With observations and rewards normalized, the replay buffer holds what was observed, and the best actions are found.
 #[test]
 fn dqn_finds_the_best_actions_of_a_chain_with_normalized_observations_and_rewards() {
-    let env = EnvConfig { normalise_obs: true, normalise_reward: true, normalise_gamma: GAMMA, ..env() };
+    let env = EnvConfig { normalize_obs: true, normalize_reward: true, normalize_gamma: GAMMA, ..env() };
     for seed in 1..=3 {
         let factory = factory(env.clone());
         let dir = tempfile::tempdir().unwrap();
@@ -237,7 +237,7 @@ fn dqn_finds_the_best_actions_of_a_chain_with_normalized_observations_and_reward
         let statistics: State = checkpoints.latest().unwrap().snapshot.get("env.statistics").unwrap();
         let mut env = factory.vec(&[1]).unwrap();
         env.load_statistics(&statistics, true).unwrap();
-        let ends = play(&mut *env, &mut *policy, Mode::Greedy, 20, || {});
+        let ends = evaluate(&mut *env, &mut *policy, Mode::Greedy, 20, || {});
         // Whatever it starts from, five steps lead to the end.
         let steps: Vec<u64> = ends.unwrap().iter().map(|end| end.length).collect();
         assert!(steps.iter().all(|&length| length <= 5), "seed {seed}: {steps:?}");

@@ -11,22 +11,22 @@ const ALGORITHMS: &[(&str, &[&str], &str)] = &[
     (
         "paac",
         &["Identity", "IdentityBox"],
-        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nthreads = 1\nt_max = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\neps = 1e-5\n",
+        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     (
         "a3c",
         &["Identity", "IdentityBox"],
-        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[a3c]\nthreads = 1\nt_max = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
+        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[a3c]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     (
         "a3c",
         &["Identity"],
-        "[network]\nhidden = [32]\n[a3c]\nthreads = 1\nmethod = 'one_step_sarsa'\nt_max = 4\ngamma = 0.5\nlearning_rate = 0.01\ntarget_every_steps = 40\nexploration = { anneal_steps = 1000, ends = [0.05], probabilities = [1.0] }\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
+        "[network]\nhidden = [32]\n[a3c]\nnum_threads = 1\nmethod = 'one_step_sarsa'\nrollout_steps = 4\ngamma = 0.5\nlearning_rate = 0.01\ntarget_update_interval = 40\nexploration = { anneal_steps = 1000, ends = [0.05], probabilities = [1.0] }\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     ("dqn", &["Identity"], DQN),
 ];
 
-const DQN: &str = "[network]\nhidden = [32]\n[dqn]\nthreads = 1\ngamma = 0.5\nlearning_rate = 0.01\nlearning_starts = 100\nreplay_capacity = 2000\ntarget_every_steps = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\noptimizer = { rule = 'adam' }\n";
+const DQN: &str = "[network]\nhidden = [32]\n[dqn]\nnum_threads = 1\ngamma = 0.5\nlearning_rate = 0.01\nlearning_starts = 100\nbuffer_size = 2000\ntarget_update_interval = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\noptimizer = { rule = 'adam' }\n";
 
 /// Every refinement of DQN, alone and all together.
 const REFINEMENTS: &[&str] = &[
@@ -39,8 +39,8 @@ const REFINEMENTS: &[&str] = &[
     "distribution = 'categorical'\natoms = 21\nvalue_min = 0.0\nvalue_max = 2.0",
     "distribution = 'quantile'\natoms = 11",
     "noisy_sigma = 0.5",
-    "loss = 'squared'\nmax_grad_norm = 10.0",
-    "target_rate = 0.1\ntarget_every_steps = 4",
+    "loss = 'squared'\ngradient_clip = 10.0",
+    "tau = 0.1\ntarget_update_interval = 4",
     "double = true\ndueling = true\nn_step = 3\nprioritized = true\ndistribution = 'categorical'\natoms = 21\nvalue_min = 0.0\nvalue_max = 2.0\nnoisy_sigma = 0.5",
 ];
 
@@ -74,10 +74,8 @@ fn identity_is_solved_in_2000_steps() {
 #[test]
 fn every_refinement_of_dqn_solves_identity() {
     for refinement in REFINEMENTS {
-        let settings: Vec<_> = DQN
-            .lines()
-            .filter(|line| !refinement.contains("target_rate") || !line.starts_with("target_every"))
-            .collect();
+        let settings: Vec<_> =
+            DQN.lines().filter(|line| !refinement.contains("tau") || !line.starts_with("target_every")).collect();
         let settings = settings.join("\n").replace("optimizer =", &format!("{refinement}\noptimizer ="));
         let text = format!("algorithm = 'dqn'\nsteps = 2000\n[env]\nid = 'Identity'\nnum_envs = 4\n{settings}\n");
         let solve = |seed: &&str| {

@@ -1,4 +1,4 @@
-//! Every agent trains with each torso and each norm, and plays what it has learnt.
+//! Every agent trains with each torso and each norm, and plays what it has learned.
 
 mod common;
 
@@ -9,10 +9,10 @@ const TORSOS: [&str; 6] = ["nature", "nips", "small", "impala", "mlp", "lstm"];
 const NORMS: [&str; 3] = ["none", "batch", "layer"];
 
 const AGENTS: [(&str, &str); 4] = [
-    ("paac", "t_max = 4"),
-    ("a3c", "t_max = 4"),
-    ("a3c", "method = 'n_step_q'\nt_max = 4\ntarget_every_steps = 40"),
-    ("dqn", "learning_starts = 40\nreplay_capacity = 200\nbatch_size = 8\ntarget_every_steps = 20"),
+    ("paac", "rollout_steps = 4"),
+    ("a3c", "rollout_steps = 4"),
+    ("a3c", "method = 'n_step_q'\nrollout_steps = 4\ntarget_update_interval = 40"),
+    ("dqn", "learning_starts = 40\nbuffer_size = 200\nbatch_size = 8\ntarget_update_interval = 20"),
 ];
 
 /// Catch on a board that is large enough for DQN's convolutions.
@@ -27,7 +27,7 @@ fn every_agent_trains_with_every_torso_and_norm() {
             let dir = tempfile::tempdir().unwrap();
             let dir = dir.path();
             let text = format!(
-                "algorithm = '{algorithm}'\nsteps = 96\n[env]\nid = 'Catch'\nnum_envs = 2\nkwargs = {{ rows = 36, columns = 36 }}\n[network]\ntorso = '{torso}'\nnorm = '{norm}'\nhidden = [16, 16]\n[{algorithm}]\nthreads = 1\n{settings}\n"
+                "algorithm = '{algorithm}'\nsteps = 96\n[env]\nid = 'Catch'\nnum_envs = 2\nkwargs = {{ rows = 36, columns = 36 }}\n[network]\ntorso = '{torso}'\nnorm = '{norm}'\nhidden = [16, 16]\n[{algorithm}]\nnum_threads = 1\n{settings}\n"
             );
             file(dir, "a.toml", &text);
             succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
@@ -43,21 +43,21 @@ fn every_agent_trains_with_every_torso_and_norm() {
             let moved = params.iter().any(|(name, array)| {
                 name.contains("running_var") && array.values::<f32>().unwrap().iter().any(|&x| x != 1.0)
             });
-            assert_eq!(moved, norm == "batch", "{algorithm}, {torso}, {norm}: statistics of what was learnt from");
+            assert_eq!(moved, norm == "batch", "{algorithm}, {torso}, {norm}: statistics of what was learned from");
             let json = succeeds(dir, &["eval", "run", "--episodes", "1", "--json"]);
             assert!(json.contains("mean_return"), "{json}");
         }
     }
 }
 
-/// With each norm, repeating the number seen is learnt as without: acting by running statistics is acting by what was learnt.
+/// With each norm, repeating the number seen is learned as without: acting by running statistics is acting by what was learned.
 #[test]
 fn paac_learns_with_each_norm() {
     for norm in NORMS {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let text = format!(
-            "algorithm = 'paac'\nsteps = 4000\n[env]\nid = 'Identity'\nnum_envs = 8\n[network]\ninit = 'orthogonal'\nhidden = [32]\nnorm = '{norm}'\n[paac]\nthreads = 1\nt_max = 2\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n"
+            "algorithm = 'paac'\nsteps = 4000\n[env]\nid = 'Identity'\nnum_envs = 8\n[network]\ninit = 'orthogonal'\nhidden = [32]\nnorm = '{norm}'\n[paac]\nnum_threads = 1\nrollout_steps = 2\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n"
         );
         file(dir, "a.toml", &text);
         succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);

@@ -32,7 +32,7 @@ fn a_run_leaves_what_it_promises() {
         assert!(said.contains(part), "{part}: {said}");
     }
     let config: toml::Table = fs::read_to_string(run.join("config.toml")).unwrap().parse().unwrap();
-    assert_eq!(config["paac"]["t_max"].as_integer(), Some(5), "defaults are written out");
+    assert_eq!(config["paac"]["rollout_steps"].as_integer(), Some(5), "defaults are written out");
     assert!(fs::read_to_string(run.join("command.txt")).unwrap().contains("train pole.toml"));
     assert!(fs::read_dir(&run).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("tfevents")));
 
@@ -83,13 +83,13 @@ fn the_seed_decides_everything() {
 }
 
 /// A run that is stopped and resumed equals one that never stopped, bit for bit, where environments save their state:
-/// networks, optimisers, random streams, replay memories and priorities.
+/// networks, optimizers, random streams, replay memories and priorities.
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     for env in [
         "id = 'CartPole'",
-        "id = 'Pendulum'\nnormalise_obs = true\nnormalise_reward = true",
-        "id = 'Catch'\nhistory = 3",
+        "id = 'Pendulum'\nnormalize_obs = true\nnormalize_reward = true",
+        "id = 'Catch'\nframe_stack = 3",
     ] {
         // The schedule must not depend on where a session ends.
         resumed_equals_whole(&(CARTPOLE.replace("id = 'CartPole'", env) + "anneal_steps = 4000\n"));
@@ -101,18 +101,18 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         ("CartPole", "", "one_step_sarsa"),
     ] {
         resumed_equals_whole(&format!(
-            "algorithm = 'a3c'\nsteps = 4000\n[env]\nid = '{env}'\nnum_envs = 2\n[network]\nhidden = [16]\n{network}\n[a3c]\nthreads = 1\nmethod = '{method}'\nanneal_steps = 4000\ntarget_every_steps = 300\nexploration.anneal_steps = 2000\n"
+            "algorithm = 'a3c'\nsteps = 4000\n[env]\nid = '{env}'\nnum_envs = 2\n[network]\nhidden = [16]\n{network}\n[a3c]\nnum_threads = 1\nmethod = '{method}'\nanneal_steps = 4000\ntarget_update_interval = 300\nexploration.anneal_steps = 2000\n"
         ));
     }
     for (env, settings) in [
         ("id = 'CartPole'", "prioritized = true\nbeta_steps = 4000\n"),
         (
-            "id = 'Catch'\nhistory = 3",
-            "replay_compression = true\nn_step = 3\nnoisy_sigma = 0.5\nprioritized = true\nbeta_steps = 4000\npriority.by = 'rank'\n",
+            "id = 'Catch'\nframe_stack = 3",
+            "buffer_compression = true\nn_step = 3\nnoisy_sigma = 0.5\nprioritized = true\nbeta_steps = 4000\npriority.by = 'rank'\n",
         ),
     ] {
         let text = format!(
-            "algorithm = 'dqn'\nsteps = 4000\n[env]\nnum_envs = 2\n{env}\n[network]\nhidden = [16]\n[dqn]\nthreads = 1\noverlap = false\nlearning_starts = 200\nreplay_capacity = 1000\ntarget_every_steps = 50\n{settings}"
+            "algorithm = 'dqn'\nsteps = 4000\n[env]\nnum_envs = 2\n{env}\n[network]\nhidden = [16]\n[dqn]\nnum_threads = 1\noverlap = false\nlearning_starts = 200\nbuffer_size = 1000\ntarget_update_interval = 50\n{settings}"
         );
         resumed_equals_whole(&text);
     }
@@ -124,11 +124,11 @@ fn a_resumed_run_equals_an_uninterrupted_one_with_batch_norm() {
     for (algorithm, settings) in [
         ("paac", "anneal_steps = 4000"),
         ("a3c", "anneal_steps = 4000"),
-        ("a3c", "anneal_steps = 4000\nmethod = 'n_step_q'\ntarget_every_steps = 300"),
-        ("dqn", "overlap = false\nlearning_starts = 200\nreplay_capacity = 1000\ntarget_every_steps = 50"),
+        ("a3c", "anneal_steps = 4000\nmethod = 'n_step_q'\ntarget_update_interval = 300"),
+        ("dqn", "overlap = false\nlearning_starts = 200\nbuffer_size = 1000\ntarget_update_interval = 50"),
     ] {
         resumed_equals_whole(&format!(
-            "algorithm = '{algorithm}'\nsteps = 4000\n[env]\nid = 'CartPole'\nnum_envs = 2\n[network]\nhidden = [16, 16]\nnorm = 'batch'\n[{algorithm}]\nthreads = 1\n{settings}\n"
+            "algorithm = '{algorithm}'\nsteps = 4000\n[env]\nid = 'CartPole'\nnum_envs = 2\n[network]\nhidden = [16, 16]\nnorm = 'batch'\n[{algorithm}]\nnum_threads = 1\n{settings}\n"
         ));
     }
 }
@@ -293,7 +293,7 @@ fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
-    let diverges = ["--set", "learning_rate=1e30", "--set", "max_grad_norm=0"];
+    let diverges = ["--set", "learning_rate=1e30", "--set", "gradient_clip=0"];
     let fails = |args: &[&str]| {
         let said = refuses(dir, args);
         assert!(said.contains("training diverged: "), "{said}");
@@ -306,7 +306,7 @@ fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
     succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
     let mut config: toml::Table = fs::read_to_string(dir.join("run/config.toml")).unwrap().parse().unwrap();
     config["paac"]["learning_rate"] = toml::Value::Float(1e30);
-    config["paac"]["max_grad_norm"] = toml::Value::Float(0.0);
+    config["paac"]["gradient_clip"] = toml::Value::Float(0.0);
     fs::write(dir.join("run/config.toml"), config.to_string()).unwrap();
     let said = fails(&["train", "--resume", "run", "--steps", "4000"]);
     assert!(said.contains("the last good checkpoint is that of step 400"), "{said}");
@@ -453,7 +453,7 @@ for made in Sized.__subclasses__():
     }
 }
 
-/// A film of an Atari agent, in colours and twice its size; of an environment without pictures, a sentence.
+/// A film of an Atari agent, in colors and twice its size; of an environment without pictures, a sentence.
 #[test]
 fn an_agent_is_filmed() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-const CONFIG: &str = "algorithm = 'paac'\nsteps = 6000\n[env]\nid = 'Identity'\nnum_envs = 4\n[paac]\nt_max = 2\n";
+const CONFIG: &str =
+    "algorithm = 'paac'\nsteps = 6000\n[env]\nid = 'Identity'\nnum_envs = 4\n[paac]\nrollout_steps = 2\n";
 
 const SWEEP: [&str; 5] = ["sweep", "a.toml", "--param", "learning_rate=1e-4..1e-1:log", "--param"];
 
@@ -25,7 +26,7 @@ fn trials(dir: &Path) -> Vec<(String, String, Vec<String>)> {
 fn hopeless_trials_are_given_up_and_the_rest_trained() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "a.toml", CONFIG);
-    let said = succeeds(dir.path(), &[&SWEEP[..], &["t_max=1..8", "--trials", "6", "--steps", "60k"]].concat());
+    let said = succeeds(dir.path(), &[&SWEEP[..], &["rollout_steps=1..8", "--trials", "6", "--steps", "60k"]].concat());
     let sweep = dir.path().join("sweeps/a-1");
     let trials = trials(&sweep);
     assert_eq!(trials.len(), 6);
@@ -35,9 +36,10 @@ fn hopeless_trials_are_given_up_and_the_rest_trained() {
         let run = std::fs::read_to_string(sweep.join(name).join("config.toml")).unwrap();
         let run: toml::Table = run.parse().unwrap();
         assert_eq!(run["paac"]["learning_rate"].as_float().unwrap(), values[0].parse::<f64>().unwrap());
-        assert_eq!(run["paac"]["t_max"].as_integer().unwrap(), values[1].parse::<i64>().unwrap());
-        let (rate, t_max) = (run["paac"]["learning_rate"].as_float().unwrap(), run["paac"]["t_max"].as_integer());
-        assert!((1e-4..=1e-1).contains(&rate) && (1..=8).contains(&t_max.unwrap()));
+        assert_eq!(run["paac"]["rollout_steps"].as_integer().unwrap(), values[1].parse::<i64>().unwrap());
+        let (rate, rollout_steps) =
+            (run["paac"]["learning_rate"].as_float().unwrap(), run["paac"]["rollout_steps"].as_integer());
+        assert!((1e-4..=1e-1).contains(&rate) && (1..=8).contains(&rollout_steps.unwrap()));
     }
     assert!(said.contains("best       sweeps/a-1/trial-"), "{said}");
     assert!(std::fs::read(sweep.join("sweep.png")).unwrap().starts_with(b"\x89PNG"));
@@ -50,7 +52,8 @@ fn hopeless_trials_are_given_up_and_the_rest_trained() {
 fn a_stopped_sweep_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "a.toml", CONFIG);
-    let args = [&SWEEP[..], &["t_max=1..8", "--trials", "3", "--steps", "60k", "--jobs", "1", "--dir", "s"]].concat();
+    let args =
+        [&SWEEP[..], &["rollout_steps=1..8", "--trials", "3", "--steps", "60k", "--jobs", "1", "--dir", "s"]].concat();
     let mut child = playfield(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let (sweep, start) = (dir.path().join("s"), Instant::now());
     while !sweep.join("trial-000/progress.csv").exists() {
@@ -158,7 +161,7 @@ fn what_cannot_be_searched_is_refused() {
         ("gamma=1..0.9", "1..0.9: the first bound must be less"),
         ("gamma=0.5..1.5", "`gamma` = 1.5 must lie between 0 and 1"),
         ("learning_rate=0..1:log", "greater than 0"),
-        ("t_max=1.5..3", "whole number"),
+        ("rollout_steps=1.5..3", "whole number"),
         ("torso=0..1", "no number"),
         ("gamma", "KEY=LOW..HIGH"),
     ] {

@@ -23,8 +23,14 @@ struct Walk {
 impl Walk {
     fn new(fails: u64) -> Self {
         let actions = ActionSpace::Discrete { n: 2 };
-        let spec =
-            EnvSpec { id: "Walk".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
+        let spec = EnvSpec {
+            id: "Walk".into(),
+            shape: vec![1],
+            dtype: Dtype::F32,
+            frame_stack: 1,
+            actions,
+            action_names: vec![],
+        };
         Self { spec, position: 0, steps: 0, fails }
     }
 }
@@ -53,7 +59,7 @@ impl Env for Walk {
 const NEVER: u64 = u64::MAX;
 
 fn factory(num_envs: usize, fails: u64) -> Factory {
-    let config = EnvConfig { id: "Walk".into(), num_envs, threads: 1, ..EnvConfig::default() };
+    let config = EnvConfig { id: "Walk".into(), num_envs, num_threads: 1, ..EnvConfig::default() };
     Factory::new(Arc::new(source(move |_| Ok(Walk::new(fails)))), config).unwrap()
 }
 
@@ -72,10 +78,10 @@ fn latest(dir: &Path) -> Snapshot {
 }
 
 const ALGORITHMS: [(&Algorithm, &str); 4] = [
-    (&playfield::paac::ALGORITHM, "threads = 1"),
-    (&playfield::a3c::ALGORITHM, "threads = 2"),
-    (&playfield::dqn::ALGORITHM, "learning_starts = 20\nreplay_capacity = 500\noverlap = false\nthreads = 1"),
-    (&playfield::dqn::ALGORITHM, "learning_starts = 20\nreplay_capacity = 500\nthreads = 2"),
+    (&playfield::paac::ALGORITHM, "num_threads = 1"),
+    (&playfield::a3c::ALGORITHM, "num_threads = 2"),
+    (&playfield::dqn::ALGORITHM, "learning_starts = 20\nbuffer_size = 500\noverlap = false\nnum_threads = 1"),
+    (&playfield::dqn::ALGORITHM, "learning_starts = 20\nbuffer_size = 500\nnum_threads = 2"),
 ];
 
 /// An environment that fails after 100 steps: what was learned until then is saved, as on Ctrl-C, the error is its own, and the run
@@ -102,13 +108,13 @@ fn what_was_learned_is_saved_when_an_environment_fails() {
 #[test]
 fn dqn_waits_for_the_first_transition() {
     for (envs, section) in [
-        (1, "n_step = 4\nlearning_starts = 0\nupdate_every_steps = 1"),
+        (1, "n_step = 4\nlearning_starts = 0\ntrain_interval = 1"),
         (8, "n_step = 3\nlearning_starts = 10"),
         (64, "n_step = 3\nlearning_starts = 100"),
         (4, "n_step = 4\nlearning_starts = 0\nprioritized = true"),
     ] {
-        for how in ["overlap = false\nthreads = 1", "overlap = true\nthreads = 2"] {
-            let settings = settings(envs, "hidden = [8]", &format!("replay_capacity = 2000\n{section}\n{how}"));
+        for how in ["overlap = false\nnum_threads = 1", "overlap = true\nnum_threads = 2"] {
+            let settings = settings(envs, "hidden = [8]", &format!("buffer_size = 2000\n{section}\n{how}"));
             let dir = tempfile::tempdir().unwrap();
             (playfield::dqn::ALGORITHM.train)(&settings, &factory(envs, NEVER), &mut run(dir.path(), 640)).unwrap();
             let updates: u64 = latest(dir.path()).get("optimizer.updates").unwrap();
@@ -141,7 +147,7 @@ fn a_training_that_diverged_keeps_its_last_good_checkpoint() {
 #[test]
 fn a_recurrent_policy_is_handed_over_without_its_state() {
     for (algorithm, section) in
-        [(&playfield::paac::ALGORITHM, "threads = 1"), (&playfield::a3c::ALGORITHM, "threads = 1")]
+        [(&playfield::paac::ALGORITHM, "num_threads = 1"), (&playfield::a3c::ALGORITHM, "num_threads = 1")]
     {
         let (dir, settings) = (tempfile::tempdir().unwrap(), settings(3, "hidden = [8]\nlstm = 8", section));
         let factory = factory(3, NEVER);
@@ -168,22 +174,22 @@ impl Sink for Last {
 /// last step.
 #[test]
 fn loops_follow_their_clocks() {
-    let dqn = "learning_starts = 100\nreplay_capacity = 500\nupdate_every_steps = 8\nupdates_per_round = 3\n\
+    let dqn = "learning_starts = 100\nbuffer_size = 500\ntrain_interval = 8\ngradient_steps = 3\n\
                prioritized = true\nbeta_start = 0.4\nexploration_end = 0.0\nexploration_steps = 1800\n";
-    let a3c = "threads = 1\nt_max = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
-    let paac = "threads = 1\nt_max = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
+    let a3c = "num_threads = 1\nrollout_steps = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
+    let paac = "num_threads = 1\nrollout_steps = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
     type Case<'a> = (&'a Algorithm, String, &'a [(&'a str, f64)]);
     let cases: [Case<'_>; 4] = [
         // 3 updates at 104, 112, … 1000; ε = 1 − 900/1800; β at the end.
         (
             &playfield::dqn::ALGORITHM,
-            format!("{dqn}overlap = false\nthreads = 1"),
+            format!("{dqn}overlap = false\nnum_threads = 1"),
             &[("train/n_updates", 339.0), ("rollout/exploration_rate", 0.5), ("train/per_beta", 1.0)],
         ),
         // The acting weights are a round old: those of the last 3 updates are not yet there.
         (
             &playfield::dqn::ALGORITHM,
-            format!("{dqn}threads = 2"),
+            format!("{dqn}num_threads = 2"),
             &[("train/n_updates", 336.0), ("rollout/exploration_rate", 0.5), ("train/per_beta", 1.0)],
         ),
         (&playfield::paac::ALGORITHM, paac.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
@@ -207,13 +213,13 @@ fn the_interval_of_soft_target_updates_matters() {
     let mut seen: Vec<Snapshot> = Vec::new();
     for every in [1, 4, 64] {
         let section = format!(
-            "learning_starts = 20\nreplay_capacity = 500\nupdate_every_steps = 8\ntarget_rate = 0.1\n\
-             target_every_steps = {every}\noverlap = false\nthreads = 1\nloss = 'squared'\nsum_over_batch = false"
+            "learning_starts = 20\nbuffer_size = 500\ntrain_interval = 8\ntau = 0.1\n\
+             target_update_interval = {every}\noverlap = false\nnum_threads = 1\nloss = 'squared'\nsum_over_batch = false"
         );
         let (dir, settings) = (tempfile::tempdir().unwrap(), settings(2, "hidden = [8]", &section));
         (playfield::dqn::ALGORITHM.train)(&settings, &factory(2, NEVER), &mut run(dir.path(), 500)).unwrap();
         let snapshot = latest(dir.path());
-        assert!(seen.iter().all(|other| other.params != snapshot.params), "target_every_steps = {every}");
+        assert!(seen.iter().all(|other| other.params != snapshot.params), "target_update_interval = {every}");
         seen.push(snapshot);
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 /// CartPole with a small network: a few thousand steps a second, no Python.
 pub const CARTPOLE: &str =
-    "algorithm = 'paac'\nsteps = 4000\n[env]\nid = 'CartPole'\nnum_envs = 4\n[paac]\nthreads = 1\n";
+    "algorithm = 'paac'\nsteps = 4000\n[env]\nid = 'CartPole'\nnum_envs = 4\n[paac]\nnum_threads = 1\n";
 
 /// The program, to be started in `folder`.
 pub fn playfield(folder: &Path, args: &[&str]) -> Command {

@@ -105,7 +105,7 @@ pub struct Embed {
     /// The run's folder
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// About how many neighbours a point has: 5 to 50, more for more points
+    /// About how many neighbors a point has: 5 to 50, more for more points
     #[arg(long, value_name = "P", default_value_t = 30.0)]
     pub perplexity: f64,
     /// How many observations

@@ -3,6 +3,7 @@
 //! A key is unknown where the complete table of defaults lacks it. That table is asked of the algorithm, so a new
 //! setting of an algorithm is known here without a word.
 
+use crate::renames::renamed;
 use crate::{Registry, args, suggest};
 use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::run::Intervals;
@@ -125,6 +126,9 @@ fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
     for (key, value) in table {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let Some(expected) = known.get(key) else {
+            if let Some(new) = renamed(&path) {
+                return Err(Error::config(format!("`{path}` is now called `{new}`")));
+            }
             let hint = suggest::hint(key, known.keys().map(String::as_str));
             return Err(Error::config(format!("unknown key `{path}`{hint}")));
         };
@@ -201,6 +205,9 @@ fn find(key: &str, known: &Table) -> Result<String> {
     match found[..] {
         [path] => Ok(path.clone()),
         [] => {
+            if let Some(new) = renamed(key) {
+                return Err(Error::config(format!("--set {key}: it is now called `{new}`")));
+            }
             let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_string();
             let lasts: Vec<_> = paths.iter().map(|p| last(p)).collect();
             let candidates: Vec<_> =
@@ -257,20 +264,26 @@ mod tests {
             (FILE, &["paac.gama=1"], "did you mean 'paac.gamma'?"),
             (FILE, &["env.id=Cartpoel"], "did you mean 'CartPole'?"),
             (FILE, &["algorithm=pacc"], "did you mean 'paac'?"),
-            (FILE, &["t_max"], "write it as key=value"),
+            (FILE, &["rollout_steps"], "write it as key=value"),
             ("algorithm = 'paac'\n[envv]\n", &[], "unknown key `envv`; did you mean 'env'?"),
             (
                 "algorithm = 'paac'\n[paac.optimizer]\nepz = 1\n",
                 &[],
                 "unknown key `paac.optimizer.epz`; did you mean 'eps'?",
             ),
-            ("algorithm = 'paac'\n[paac]\nt_max = 'five'\n", &[], "`paac.t_max` = \"five\" must be a whole number"),
+            (
+                "algorithm = 'paac'\n[paac]\nrollout_steps = 'five'\n",
+                &[],
+                "`paac.rollout_steps` = \"five\" must be a whole number",
+            ),
             ("algorithm = 'paac'\nsteps = 1", &[], "no environment"),
             ("algorithm = 'paac'\n[env]\nid = 'CartPole'", &[], "no `steps`"),
             (FILE, &["steps=0"], "at least 1"),
             (FILE, &["seed=-1"], "must not be negative"),
             (FILE, &["activation=sine"], "sine"),
             (FILE, &["kwargs.x=1"], "unknown key"),
+            (FILE, &["t_max=5"], "now called `paac.rollout_steps`"),
+            ("algorithm = 'paac'\n[env]\nwarp = [84, 84]\n", &[], "`env.warp` is now called `env.resize`"),
             (FILE, &["checkpoint_seconds=0"], "greater than 0"),
         ] {
             let said = refusal(text, sets);
@@ -289,7 +302,7 @@ mod tests {
             ("steps=1e6", "steps", Value::Integer(1_000_000)),
             ("steps=1_000", "steps", Value::Integer(1_000)),
             ("num_envs=8.", "env.num_envs", Value::Integer(8)),
-            ("t_max= 4 ", "paac.t_max", Value::Integer(4)),
+            ("rollout_steps= 4 ", "paac.rollout_steps", Value::Integer(4)),
         ] {
             let table = experiment(FILE, &[set]).map_err(|e| format!("{set}: {e}")).unwrap().to_table().unwrap();
             let found = key.split('.').try_fold(&Value::Table(table.clone()), |at, part| at.get(part)).cloned();

@@ -13,6 +13,7 @@ mod output;
 mod paths;
 mod process;
 mod registry;
+mod renames;
 mod signals;
 mod suggest;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! checkpoints/000001600000/model.safetensors   parameters, canonical (PyTorch) names and layout
-//!                          state.safetensors   everything else that has bulk: optimiser, observations
+//!                          state.safetensors   everything else that has bulk: optimizer, observations
 //!                          state.json          counters, random streams, environments
 //!                          manifest.json       sizes and SHA-256 of the three, the step, the score
 //! ```
@@ -135,7 +135,7 @@ pub struct Snapshot {
     pub step: u64,
     /// The network's parameters.
     pub params: BTreeMap<String, Array>,
-    /// Bulk that is no parameter: optimiser statistics, current observations.
+    /// Bulk that is no parameter: optimizer statistics, current observations.
     pub arrays: BTreeMap<String, Array>,
     /// Counters, random streams, environments, statistics.
     pub state: serde_json::Map<String, serde_json::Value>,

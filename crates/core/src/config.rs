@@ -13,18 +13,18 @@ pub struct EnvConfig {
     /// How many environments step together.
     pub num_envs: usize,
     /// Threads that step them; 0: one per core.
-    pub threads: usize,
+    pub num_threads: usize,
     /// For Gymnasium environments other than Atari, behind wrappers or not: `sync` (in this process) or `async` (a process
     /// each).
-    pub vectorisation: Vectorisation,
+    pub vectorization: Vectorization,
     /// How many of the last frames make one observation. Atari: 4.
-    pub history: usize,
+    pub frame_stack: usize,
     /// How many emulator frames one action lasts. Atari: 4.
     pub frame_skip: usize,
     /// Whether an observation is the maximum of the last two emulator frames of a skip (sprites flicker). Atari: true.
     pub max_pool: bool,
     /// Height and width to which a frame is reduced, in gray, by area interpolation; empty: as it is. Atari: [84, 84].
-    pub warp: Vec<usize>,
+    pub resize: Vec<usize>,
     /// An episode starts with fewer than this many no-op frames, drawn at random, a FIRE included (as ALE draws them);
     /// 0: none. Atari: 30.
     pub noop_max: usize,
@@ -35,7 +35,7 @@ pub struct EnvConfig {
     /// A lost life ends the episode for the learner (discount 0); the game goes on.
     pub episodic_life: bool,
     /// The probability with which the emulator repeats the previous action (sticky actions), per emulator frame.
-    pub sticky: f64,
+    pub repeat_action_probability: f64,
     /// All 18 actions of the Atari rather than the game's own. Gymnasium's other environments refuse it.
     pub full_action_space: bool,
     /// An episode is truncated after this many agent steps; 0: never. Atari: 27000 (half an hour of play).
@@ -43,11 +43,11 @@ pub struct EnvConfig {
     /// What the learner sees of a reward. Infinite rewards end a run unless they are clipped here (and not normalized).
     pub clip_reward: ClipReward,
     /// Observations are scaled to mean 0, variance 1 by running statistics, and clipped at ±10.
-    pub normalise_obs: bool,
+    pub normalize_obs: bool,
     /// Rewards are divided by the running standard deviation of the discounted return, and clipped at ±10.
-    pub normalise_reward: bool,
+    pub normalize_reward: bool,
     /// The discount of that return.
-    pub normalise_gamma: f64,
+    pub normalize_gamma: f64,
     /// Handed to the environment's constructor as they are.
     pub kwargs: toml::Table,
 }
@@ -68,7 +68,7 @@ pub enum ClipReward {
 /// Where Gymnasium environments run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Vectorisation {
+pub enum Vectorization {
     /// In this process, one after the other.
     #[default]
     Sync,
@@ -81,23 +81,23 @@ impl Default for EnvConfig {
         Self {
             id: String::new(),
             num_envs: 16,
-            threads: 0,
-            vectorisation: Vectorisation::Sync,
-            history: 1,
+            num_threads: 0,
+            vectorization: Vectorization::Sync,
+            frame_stack: 1,
             frame_skip: 1,
             max_pool: false,
-            warp: Vec::new(),
+            resize: Vec::new(),
             noop_max: 0,
             fire_reset: false,
             fire_on_life_loss: false,
             episodic_life: false,
-            sticky: 0.0,
+            repeat_action_probability: 0.0,
             full_action_space: false,
             max_episode_steps: 0,
             clip_reward: ClipReward::None,
-            normalise_obs: false,
-            normalise_reward: false,
-            normalise_gamma: 0.99,
+            normalize_obs: false,
+            normalize_reward: false,
+            normalize_gamma: 0.99,
             kwargs: toml::Table::new(),
         }
     }
@@ -116,20 +116,22 @@ impl EnvConfig {
         match &config {
             c if c.id.is_empty() => wrong("`id` is missing: name an environment (playfield envs lists them)"),
             c if c.num_envs == 0 => wrong("`num_envs` must be at least 1"),
-            c if c.history == 0 => wrong("`history` must be at least 1"),
+            c if c.frame_stack == 0 => wrong("`frame_stack` must be at least 1"),
             c if c.frame_skip == 0 => wrong("`frame_skip` must be at least 1"),
-            c if ![0, 2].contains(&c.warp.len()) || c.warp.contains(&0) => {
-                wrong("`warp` is [height, width], or [] for none")
+            c if ![0, 2].contains(&c.resize.len()) || c.resize.contains(&0) => {
+                wrong("`resize` is [height, width], or [] for none")
             }
-            c if !(0.0..=1.0).contains(&c.sticky) => wrong("`sticky` is a probability, 0 to 1"),
-            c if !(0.0..=1.0).contains(&c.normalise_gamma) => wrong("`normalise_gamma` is a discount, 0 to 1"),
+            c if !(0.0..=1.0).contains(&c.repeat_action_probability) => {
+                wrong("`repeat_action_probability` is a probability, 0 to 1")
+            }
+            c if !(0.0..=1.0).contains(&c.normalize_gamma) => wrong("`normalize_gamma` is a discount, 0 to 1"),
             _ => Ok(config),
         }
     }
 
-    /// How many threads step the environments: [`threads`](Self::threads), or one per core.
+    /// How many threads step the environments: [`num_threads`](Self::num_threads), or one per core.
     pub fn thread_count(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        (if self.threads == 0 { cores } else { self.threads }).min(self.num_envs)
+        (if self.num_threads == 0 { cores } else { self.num_threads }).min(self.num_envs)
     }
 }

@@ -8,7 +8,7 @@ use crate::{Action, Actions, EnvConfig, EnvSpec, Error, Normalizer, ObsMut, Resu
 /// A saved state: JSON, so that loading it executes nothing.
 pub type State = serde_json::Value;
 
-/// A picture in colours, as a person sees it.
+/// A picture in colors, as a person sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Pixels of a row.
@@ -129,7 +129,7 @@ pub trait VecEnv {
         None
     }
 
-    /// What wrappers learnt from data and a player needs (running mean and variance), or `None` where nothing was.
+    /// What wrappers learned from data and a player needs (running mean and variance), or `None` where nothing was.
     /// Unlike [`save_state`](Self::save_state) it exists whatever the environments can save.
     fn save_statistics(&self) -> Option<State> {
         None
@@ -155,7 +155,7 @@ pub trait EnvFactory: Send + Sync {
     /// [`Error::Env`] where one cannot be made.
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>>;
 
-    /// The same batch, whose observations and rewards are left as they are where `env.normalise_obs` or `normalise_reward` is
+    /// The same batch, whose observations and rewards are left as they are where `env.normalize_obs` or `normalize_reward` is
     /// set: their statistics are tracked ([`VecEnv::normalizer`]), and normalizing is the caller's. For a replay buffer.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ pub trait EnvSource: Send + Sync {
     }
 
     /// Changes `config` so that an environment made from it shows [pictures](Env::render), where that must be asked for.
-    fn ask_for_pictures(&self, _config: &mut EnvConfig) {}
+    fn enable_rendering(&self, _config: &mut EnvConfig) {}
 
     /// One environment, unwrapped. Called on the thread that will step it.
     ///
@@ -183,7 +183,7 @@ pub trait EnvSource: Send + Sync {
     /// [`Error::Env`] where it cannot be made.
     fn env(&self, config: &EnvConfig) -> Result<Box<dyn Env>>;
 
-    /// A batch that already does everything `config` asks of the inside of one environment (skip, warp, no-ops, FIRE at
+    /// A batch that already does everything `config` asks of the inside of one environment (skip, resize, no-ops, FIRE at
     /// reset, sticky actions, time limit), faster than a pool could; `None` where there is no such thing.
     ///
     /// # Errors

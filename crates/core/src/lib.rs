@@ -10,7 +10,7 @@
 //! | [`space`], [`spec`] | what is observed, what can be done |
 //! | [`step`], [`env`] | what an environment does, alone or as a batch |
 //! | [`config`] | what the `[env]` section of a configuration says |
-//! | [`history`], [`rollout`] | how the last frames become one observation, and a few steps one update |
+//! | [`frame_stack`], [`rollout`] | how the last frames become one observation, and a few steps one update |
 //! | [`policy`], [`algorithm`], [`play`](mod@play) | what acts, what trains it, and what it is worth |
 //! | [`run`], [`metrics`], [`checkpoint`] | what training leaves on disk |
 //! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
@@ -21,11 +21,11 @@ pub mod checkpoint;
 pub mod config;
 pub mod env;
 mod error;
-pub mod history;
+pub mod evaluation;
+pub mod frame_stack;
 pub mod json;
 pub mod metrics;
 pub mod normalize;
-pub mod play;
 pub mod policy;
 pub mod resume;
 pub mod rng;
@@ -41,10 +41,10 @@ pub use checkpoint::{Array, Checkpoints, Snapshot};
 pub use config::EnvConfig;
 pub use env::{Env, EnvFactory, EnvSource, Image, State, VecEnv};
 pub use error::{Error, Result};
-pub use history::History;
+pub use evaluation::evaluate;
+pub use frame_stack::FrameStack;
 pub use metrics::Sink;
 pub use normalize::Normalizer;
-pub use play::play;
 pub use policy::{Mode, Outputs, Policy};
 pub use rollout::Rollout;
 pub use run::Run;

@@ -24,7 +24,7 @@ pub struct Normalizer {
 }
 
 impl Normalizer {
-    /// Normalizes observations whose elements lie `history` times each, side by side (see [`History`](crate::History)).
+    /// Normalizes observations whose elements lie `frame_stack` times each, side by side (see [`FrameStack`](crate::FrameStack)).
     pub fn observations(&self, values: &mut [f32], history: usize) {
         let Some(moments) = &self.observations else { return };
         for observation in values.chunks_exact_mut(moments.len() * history) {

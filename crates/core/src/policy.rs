@@ -37,14 +37,14 @@ impl Outputs {
 pub trait Policy {
     /// Chooses one action per observation.
     ///
-    /// `obs` holds `actions.len()` observations with their history (see [`History`](crate::History)).
+    /// `obs` holds `actions.len()` observations with their history (see [`FrameStack`](crate::FrameStack)).
     ///
     /// # Errors
     /// Where the network fails.
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()>;
 
     /// Tells which rows start a new episode; a recurrent policy clears their state.
-    fn episodes_ended(&mut self, _ended: &[bool]) {}
+    fn reset_states(&mut self, _ended: &[bool]) {}
 
     /// What the network says of `n` observations, which it is going to act on next: a recurrent policy remembers no more than
     /// before.

@@ -1,6 +1,6 @@
-//! Environments in a checkpoint: exactly where they can save their state, else only what wrappers learnt.
+//! Environments in a checkpoint: exactly where they can save their state, else only what wrappers learned.
 
-use crate::{Array, Error, History, Result, Snapshot, VecEnv, rng};
+use crate::{Array, Error, FrameStack, Result, Snapshot, VecEnv, rng};
 
 /// The seeds of `n` environments of a run with seed `seed`. A resumed run's environments, where their state could not be
 /// saved, get new random streams, derived from the step as well: they do not repeat those that the run began with.
@@ -11,7 +11,7 @@ pub fn environment_seeds(seed: u64, n: usize, resumed: Option<&Snapshot>) -> Vec
 
 /// Writes the environments' state, where they can save it, with the current observations; and what wrappers learned. An
 /// environment that has failed has no state: what was learned is worth saving without it.
-pub fn save_environments(env: &mut dyn VecEnv, history: &History, snapshot: &mut Snapshot) {
+pub fn save_environments(env: &mut dyn VecEnv, history: &FrameStack, snapshot: &mut Snapshot) {
     snapshot.put("env.statistics", &env.save_statistics());
     if let Ok(Some(state)) = env.save_state() {
         snapshot.put("env.state", &state);
@@ -20,11 +20,11 @@ pub fn save_environments(env: &mut dyn VecEnv, history: &History, snapshot: &mut
 }
 
 /// Puts the environments where `snapshot` left them and returns true. Where they could not be saved, only what wrappers
-/// learnt comes back and the answer is false: the caller starts new episodes, and the running ones are cut.
+/// learned comes back and the answer is false: the caller starts new episodes, and the running ones are cut.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] or [`Error::Env`] where the snapshot is of other environments.
-pub fn restore_environments(env: &mut dyn VecEnv, history: &mut History, snapshot: &Snapshot) -> Result<bool> {
+pub fn restore_environments(env: &mut dyn VecEnv, history: &mut FrameStack, snapshot: &Snapshot) -> Result<bool> {
     let Some(state) = snapshot.state.get("env.state") else {
         env.load_statistics(&snapshot.get("env.statistics")?, false)?;
         return Ok(false);

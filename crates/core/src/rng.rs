@@ -7,8 +7,8 @@ pub type Rng = rand_xoshiro::Xoshiro256PlusPlus;
 
 /// A seed for the stream `name`, number `index`, of a run with seed `seed`.
 ///
-/// Names and numbers are hashed (FNV-1a, then the finaliser of SplitMix64), so that neighbouring seeds and
-/// neighbouring environments share nothing.
+/// Names and numbers are hashed (FNV-1a, then the finalizer of SplitMix64), so that neighboring seeds and
+/// neighboring environments share nothing.
 pub fn derive(seed: u64, name: &str, index: u64) -> u64 {
     let words = [seed.to_le_bytes(), index.to_le_bytes()];
     let bytes = words.iter().flatten().copied().chain(name.bytes());
@@ -34,7 +34,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn neighbouring_streams_share_nothing() {
+    fn neighboring_streams_share_nothing() {
         let all: HashSet<u64> =
             (0..50).flat_map(|seed| ["env", "actions"].map(|name| seeds(seed, name, 50)).concat()).collect();
         assert_eq!(all.len(), 50 * 2 * 50);

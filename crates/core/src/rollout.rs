@@ -7,7 +7,7 @@
 //! resets         no   …                     whether an observation is the first of its episode
 //! ```
 
-use crate::{Actions, EnvSpec, History, Obs, ObsRef, StepBatch};
+use crate::{Actions, EnvSpec, FrameStack, Obs, ObsRef, StepBatch};
 
 /// `steps × envs` transitions, time first, and the observations after them.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Rollout {
     }
 
     /// Remembers the observations that the next actions answer; in a full rollout, those after the last step.
-    pub fn observe(&mut self, history: &History) {
+    pub fn observe(&mut self, history: &FrameStack) {
         let len = self.envs * self.obs_len;
         self.obs.slice_mut(self.t * len, len).copy_from(history.observations().as_ref());
     }
@@ -154,7 +154,7 @@ mod tests {
 
     fn spec() -> EnvSpec {
         let actions = ActionSpace::Discrete { n: 3 };
-        EnvSpec { id: "test".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+        EnvSpec { id: "test".into(), shape: vec![1], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
     }
 
     /// γ = .9 and V(final) = 5. Environment 0 goes on, then terminates; 1 goes on, then is truncated: r + γV = 2 + 4.5; 2
@@ -163,7 +163,7 @@ mod tests {
     fn only_a_truncation_bootstraps_from_the_final_observation() {
         let (spec, actions) = (spec(), Actions::Discrete(vec![0; ENVS]));
         let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, 2, 0.9), StepBatch::new(&spec, ENVS));
-        let (mut history, mut asked) = (History::new(&spec, ENVS), Vec::new());
+        let (mut history, mut asked) = (FrameStack::new(&spec, ENVS), Vec::new());
         for t in 0..2 {
             batch.clear();
             batch.obs = Obs::F32((0..3).map(|i| (10 * t + i) as f32).collect());

@@ -1,7 +1,7 @@
 //! A run: what training is told about its outside (how far to go, when to stop) and what it reports to it.
 //!
 //! An algorithm owns its loop and its clock; a [`Run`] never calls back into it. It answers a few questions
-//! ([`goes_on`](Run::goes_on), [`log_due`](Run::log_due), [`save_due`](Run::save_due)) and takes reports.
+//! ([`should_continue`](Run::should_continue), [`log_due`](Run::log_due), [`save_due`](Run::save_due)) and takes reports.
 
 use crate::metrics::{EpisodeRow, Row, Sink, Window};
 use crate::{Checkpoints, EpisodeEnd, Error, Result, Snapshot};
@@ -177,7 +177,7 @@ impl Run {
     }
 
     /// Whether training continues after `step` agent steps. Also moves the progress bar.
-    pub fn goes_on(&mut self, step: u64) -> bool {
+    pub fn should_continue(&mut self, step: u64) -> bool {
         self.step = step;
         for sink in &mut self.sinks {
             sink.tick(step);

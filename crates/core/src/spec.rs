@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 pub struct EnvSpec {
     /// Its name, as in a configuration file: `"ALE/Pong-v5"`, `"CartPole"`.
     pub id: String,
-    /// The shape of *one* frame or vector, without history: `[84, 84]`, `[4]`. Colour is the last axis.
+    /// The shape of *one* frame or vector, without history: `[84, 84]`, `[4]`. Color is the last axis.
     pub shape: Vec<usize>,
     /// The type of an observation's numbers.
     pub dtype: Dtype,
     /// How many of the last frames an agent sees as one observation (1: only the newest).
-    pub history: usize,
+    pub frame_stack: usize,
     /// What can be done.
     pub actions: ActionSpace,
     /// The names of discrete actions where they have any (`"NOOP"`, `"FIRE"`, …); else empty.
@@ -29,7 +29,7 @@ impl EnvSpec {
 
     /// How many numbers an observation has, history included.
     pub fn obs_len(&self) -> usize {
-        self.frame_len() * self.history
+        self.frame_len() * self.frame_stack
     }
 
     /// The number of the action called `name`, if there is one.

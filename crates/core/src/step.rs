@@ -23,7 +23,7 @@ impl Step {
 
     /// The step with at most one of its flags: a termination takes precedence over a truncation, and the end of an episode
     /// over a lost life. Otherwise a learner could not tell whether to bootstrap.
-    pub fn settled(self) -> Self {
+    pub fn exclusive(self) -> Self {
         let truncated = self.truncated && !self.terminated;
         Self { truncated, life_lost: self.life_lost && !self.done(), ..self }
     }
@@ -117,9 +117,9 @@ impl StepBatch {
         self.final_obs.slice_mut(i * self.frame_len, self.frame_len)
     }
 
-    /// Writes what [`Step`] says, [settled](Step::settled), into row `i`, with no episode and no forced action.
+    /// Writes what [`Step`] says, [exclusive](Step::exclusive), into row `i`, with no episode and no forced action.
     pub fn set(&mut self, i: usize, step: Step) {
-        let step = step.settled();
+        let step = step.exclusive();
         self.reward[i] = step.reward;
         self.terminated[i] = step.terminated;
         self.truncated[i] = step.truncated;
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn termination_precedes_truncation_and_the_end_of_an_episode_a_lost_life() {
         let (shape, actions) = (vec![1], ActionSpace::Discrete { n: 2 });
-        let spec = EnvSpec { id: "t".into(), shape, dtype: Dtype::U8, history: 1, actions, action_names: vec![] };
+        let spec = EnvSpec { id: "t".into(), shape, dtype: Dtype::U8, frame_stack: 1, actions, action_names: vec![] };
         let mut batch = StepBatch::new(&spec, 1);
         for (given, expected) in [
             ([false, false, false], [false, false, false]),

@@ -4,7 +4,7 @@
 //! the shared statistics of RMSProp, and takes the new values. The buffer is visited in *stripes*; an update changes a
 //! stripe and copies it out in one pass over memory. No thread ever holds more than one stripe, and each begins at another.
 //!
-//! Two ways to share a stripe, both without undefined behaviour:
+//! Two ways to share a stripe, both without undefined behavior:
 //!
 //! * [`Sharing::Atomic`], lock-free: every number is an atomic that is read and written with relaxed ordering. Two updates
 //!   of one stripe at the same time may lose part of one of them, as in the papers. No number is ever torn.
@@ -33,7 +33,7 @@ pub enum Sharing {
     Atomic,
 }
 
-/// A stripe at hand: parameters, and the optimiser's statistics of the same numbers (empty where it has none).
+/// A stripe at hand: parameters, and the optimizer's statistics of the same numbers (empty where it has none).
 #[derive(Debug)]
 pub struct Stripe<'a> {
     /// Where in the whole buffer it begins.
@@ -42,7 +42,7 @@ pub struct Stripe<'a> {
     pub params: &'a mut [f32],
     /// RMSProp's or Adam's mean square.
     pub square: &'a mut [f32],
-    /// The mean of a centred RMSProp or Adam.
+    /// The mean of a centered RMSProp or Adam.
     pub mean: &'a mut [f32],
 }
 
@@ -110,7 +110,7 @@ impl Shared {
     }
 
     /// Shows every stripe once: where it begins, and its parameters.
-    pub fn look(&self, mut show: impl FnMut(usize, &[f32])) {
+    pub fn read(&self, mut show: impl FnMut(usize, &[f32])) {
         let mut copy = Numbers::default();
         for i in 0..self.count() {
             match &self.stripes {

@@ -66,7 +66,7 @@ fn a_look_sees_whole_numbers() {
                 thread::spawn(move || shared.update(0.0, |stripe| stripe.params[0] *= 3.0))
             };
             shared
-                .look(|start, params| assert!([(0, 1.0), (0, 3.0), (1, 2.0), (1, 6.0)].contains(&(start, params[0]))));
+                .read(|start, params| assert!([(0, 1.0), (0, 3.0), (1, 2.0), (1, 6.0)].contains(&(start, params[0]))));
             writer.join().unwrap();
         });
     }

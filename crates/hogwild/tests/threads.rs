@@ -24,7 +24,7 @@ fn every_number_is_visited_once() {
         assert_eq!(params, numbers.iter().map(|x| x + 100.0).collect::<Vec<_>>());
         assert_eq!(square, numbers.iter().map(|x| -x - 100.0).collect::<Vec<_>>());
         assert!(mean.is_empty());
-        shared.look(|start, seen| assert_eq!(seen, &params[start..start + seen.len()]));
+        shared.read(|start, seen| assert_eq!(seen, &params[start..start + seen.len()]));
     }
 }
 

@@ -27,7 +27,7 @@ const COLOURS: [RGBColor; 10] = [
     RGBColor(100, 70, 50),
 ];
 
-fn colour(i: usize) -> RGBColor {
+fn color(i: usize) -> RGBColor {
     COLOURS[i % COLOURS.len()]
 }
 
@@ -257,9 +257,9 @@ fn strip<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> {
     for (i, variant) in variants.iter().enumerate() {
         let median = scale.place(variant.median);
         let bar = [(median, SegmentValue::Exact(row(i))), (median, SegmentValue::Exact(row(i) + 1))];
-        chart.draw_series([PathElement::new(bar, colour(i).stroke_width(3))])?;
+        chart.draw_series([PathElement::new(bar, color(i).stroke_width(3))])?;
         let dots = variant.values.iter().map(|v| (scale.place(*v), SegmentValue::CenterOf(row(i))));
-        chart.draw_series(dots.map(|dot| Circle::new(dot, 4, colour(i).mix(0.55).filled())))?;
+        chart.draw_series(dots.map(|dot| Circle::new(dot, 4, color(i).mix(0.55).filled())))?;
     }
     Ok(())
 }
@@ -292,8 +292,8 @@ fn curves<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> 
         .label_style(("sans-serif", 12))
         .draw()?;
     for (i, curve) in outcome.curves.iter().enumerate() {
-        // The colour of its variant, where the strip has it.
-        let style = colour(outcome.variants.iter().position(|v| v.name == curve.name).unwrap_or(i));
+        // The color of its variant, where the strip has it.
+        let style = color(outcome.variants.iter().position(|v| v.name == curve.name).unwrap_or(i));
         let band = curve.points.iter().map(|p| (p[0], y.place(p[3])));
         let band = band.chain(curve.points.iter().rev().map(|p| (p[0], y.place(p[2])))).collect::<Vec<_>>();
         chart.draw_series([Polygon::new(band, style.mix(0.12))])?;
@@ -340,7 +340,7 @@ fn scatter<B: DrawingBackend>(area: &Area<'_, B>, panel: &Panel) -> Drawn<B> {
     let dots = panel.points.iter().zip(&panel.classes);
     let radius = if panel.points.len() > 200 { 2 } else { 3 };
     let dot = |(p, class): (&[f64; 2], &u8)| {
-        Circle::new((x.place(p[0]), y.place(p[1])), radius, colour(*class as usize).filled())
+        Circle::new((x.place(p[0]), y.place(p[1])), radius, color(*class as usize).filled())
     };
     chart.draw_series(dots.map(dot))?;
     Ok(())

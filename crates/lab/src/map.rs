@@ -1,4 +1,4 @@
-//! A map of points with pictures beside some of them, as Mnih et al. 2015 drew theirs (figure 4): points coloured by a value, and
+//! A map of points with pictures beside some of them, as Mnih et al. 2015 drew theirs (figure 4): points colored by a value, and
 //! around them what was on the screen.
 
 use crate::chart::{self, INK, number};
@@ -13,7 +13,7 @@ const HEIGHT: u32 = 1000;
 const COLUMN: i32 = 200;
 const HEAD: i32 = 40;
 
-/// The map as PNG: `points`, each coloured by its of `values` (from violet, low, to yellow, high), and `picture` of up to twelve of
+/// The map as PNG: `points`, each colored by its of `values` (from violet, low, to yellow, high), and `picture` of up to twelve of
 /// them that lie far apart; where there are none, the map alone.
 ///
 /// # Errors
@@ -87,11 +87,11 @@ fn corner(slot: usize) -> (i32, i32) {
 /// Points far from each other, each with a slot: those to the left on the left, from top to bottom.
 fn slots(points: &[[f64; 2]]) -> Vec<(usize, usize)> {
     let distance = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2);
-    let centre = [0, 1].map(|k| points.iter().map(|p| p[k]).sum::<f64>() / points.len() as f64);
+    let center = [0, 1].map(|k| points.iter().map(|p| p[k]).sum::<f64>() / points.len() as f64);
     let mut chosen: Vec<usize> = Vec::new();
     while chosen.len() < (2 * SIDE).min(points.len()) {
         let from_all = |i: usize| chosen.iter().map(|&c| distance(points[i], points[c])).fold(f64::INFINITY, f64::min);
-        let far = |i: usize| if chosen.is_empty() { distance(points[i], centre) } else { from_all(i) };
+        let far = |i: usize| if chosen.is_empty() { distance(points[i], center) } else { from_all(i) };
         chosen.extend((0..points.len()).max_by(|&a, &b| far(a).total_cmp(&far(b))));
     }
     chosen.sort_by(|&a, &b| points[a][0].total_cmp(&points[b][0]));
@@ -112,8 +112,8 @@ fn legend(
 ) -> std::result::Result<(), chart::DrawError> {
     let (left, top, length) = (WIDTH as i32 - 460, 12, 200);
     for x in 0..length {
-        let colour = shade(f64::from(x) / f64::from(length));
-        area.draw(&Rectangle::new([(left + x, top), (left + x + 1, top + 14)], colour.filled()))?;
+        let color = shade(f64::from(x) / f64::from(length));
+        area.draw(&Rectangle::new([(left + x, top), (left + x + 1, top + 14)], color.filled()))?;
     }
     let style = ("sans-serif", 14).into_font().color(&INK);
     area.draw(&Text::new(format!("value {}", number(low)), (left - 90, top), style.clone()))?;
@@ -150,7 +150,7 @@ mod tests {
         let mut reader = ::png::Decoder::new(std::io::Cursor::new(bytes.unwrap())).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
-        let count = |colour: [u8; 3]| pixels.chunks(3).filter(|p| *p == colour).count();
+        let count = |color: [u8; 3]| pixels.chunks(3).filter(|p| *p == color).count();
         let (width, height) = fitted(&red);
         assert_eq!(count([255, 0, 0]), 12 * (width * height) as usize);
         assert!(count([253, 231, 37]) > 20, "the highest value is yellow");

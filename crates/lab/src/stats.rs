@@ -34,7 +34,7 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// The `share`-quantile of `values` (0: smallest, ½: median, 1: largest), linear between neighbours, as NumPy's default.
+/// The `share`-quantile of `values` (0: smallest, ½: median, 1: largest), linear between neighbors, as NumPy's default.
 /// NaN where there is no value.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();

@@ -15,7 +15,7 @@ pub fn project(r_t: &Tensor, discount_t: &Tensor, p_t: &Tensor, support: &Tensor
     let (low, high) = (support.double_value(&[0]), support.double_value(&[atoms - 1]));
     let spacing = (high - low) / (atoms - 1) as f64;
     let moved = (r_t.unsqueeze(1) + discount_t.unsqueeze(1) * support).clamp(low, high);
-    // Atom i takes the share max(0, 1 − |z − zᵢ|/Δ) of the mass at z: the same as splitting it between its neighbours, and
+    // Atom i takes the share max(0, 1 − |z − zᵢ|/Δ) of the mass at z: the same as splitting it between its neighbors, and
     // exact where z is an atom. [n, to, from]
     let distance = (moved.unsqueeze(1) - support.view([1, -1, 1])).abs() / spacing;
     let share = (distance.neg() + 1.0).clamp_min(0.0);
@@ -105,7 +105,7 @@ mod tests {
 
     /// What it is for: gradient descent on it finds the quantiles of a sample, here of 0 … 99 at τ̂ = .1, .3, .5, .7, .9.
     #[test]
-    fn minimising_the_quantile_loss_finds_the_quantiles() {
+    fn minimizing_the_quantile_loss_finds_the_quantiles() {
         let mut q = Tensor::zeros([1, 5], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let sample = Tensor::arange(100, (Kind::Float, Device::Cpu)).view([1, 100]);
         for _ in 0..3000 {

@@ -21,7 +21,7 @@ pub fn n_step(r_t: &Tensor, discount_t: &Tensor, bootstrap: &Tensor) -> Tensor {
     Tensor::stack(&returns, 0)
 }
 
-/// Generalised advantages: `A_t = δ_t + discount_t · λ · A_{t+1}`, `δ_t = r_t + discount_t · V_{t+1} − V_t` (Schulman et
+/// Generalized advantages: `A_t = δ_t + discount_t · λ · A_{t+1}`, `δ_t = r_t + discount_t · V_{t+1} − V_t` (Schulman et
 /// al. 2016, equation 16). With λ = 1, `A + V` is [`n_step`].
 ///
 /// `r_t`, `discount_t`, `v_tm1` (the values *before* each step): `[T, n]`; `bootstrap`: `[n]`. Returns `[T, n]`.

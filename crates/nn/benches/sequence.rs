@@ -79,7 +79,7 @@ fn main() {
                 (CellKind::Rnn, false, &full),
             ] {
                 let (layer, mut params) = layer(kind, peephole, width);
-                let start = layer.memory(n as usize, Device::Cpu);
+                let start = layer.initial_state(n as usize, Device::Cpu);
                 calls.push(Box::new(move || {
                     let forward = |params: &Params| {
                         layer.sequence(params.weights(), x, &start, lengths, None).expect("shapes that fit").0

@@ -15,7 +15,7 @@ fn main() {
         id: "frames".into(),
         dtype: Dtype::U8,
         shape: vec![84, 84],
-        history: 4,
+        frame_stack: 4,
         actions: ActionSpace::Discrete { n: 6 },
         action_names: vec![],
     };

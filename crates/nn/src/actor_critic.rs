@@ -8,7 +8,7 @@ use crate::encoder::Encoder;
 use crate::heads::PolicyHead;
 use crate::input::Input;
 use crate::linear::Linear;
-use crate::lstm::{Lstm, Memory};
+use crate::lstm::{Lstm, RecurrentState};
 use crate::optim::Optimizer;
 use crate::params::{Builder, Params};
 use crate::shards::Shards;
@@ -66,16 +66,16 @@ impl ActorCritic {
         let input = Input::new(config, spec, torso.convolves(), device, kind)?;
         let params = b.finish(device, kind);
         let dispatch = Dispatch::new(config.kernels);
-        let value_torso = value_torso.map(|torso| Encoder::new(torso, input.duplicate(), &params, dispatch.clone()));
+        let value_torso = value_torso.map(|torso| Encoder::new(torso, input.deep_clone(), &params, dispatch.clone()));
         let torso = Encoder::new(torso, input, &params, dispatch);
         Ok(Self { params, torso, value_torso, layers: Layers { lstm, policy, value }, shards: None })
     }
 
     /// Shares the rows of every batch out among `threads` threads from now on. Only what pays is shared: the torso that
     /// policy and value have in common, where it convolves, on the processor. Batch norm is of the whole batch: rows that are
-    /// normalised by it stay together.
-    pub fn share_out(&mut self, threads: usize) {
-        let separable = self.torso.torso().convolves() && !self.torso.torso().mixes_rows();
+    /// normalized by it stay together.
+    pub fn set_num_threads(&mut self, threads: usize) {
+        let separable = self.torso.torso().convolves() && !self.torso.torso().uses_batch_statistics();
         let pays = separable && self.value_torso.is_none() && self.params.master().device() == Device::Cpu;
         self.shards = if pays { Shards::new(threads, &self.params, &self.torso) } else { None };
     }
@@ -88,21 +88,21 @@ impl ActorCritic {
     }
 
     /// A network with the same values and parameters of its own.
-    pub fn duplicate(&self) -> Self {
-        let params = self.params.duplicate();
+    pub fn deep_clone(&self) -> Self {
+        let params = self.params.deep_clone();
         let value_torso = self.value_torso.as_ref().map(|torso| torso.over(&params));
         Self { torso: self.torso.over(&params), value_torso, params, layers: self.layers, shards: None }
     }
 
     /// What it remembers of `n` sequences that start now.
-    pub fn memory(&self, n: usize) -> Memory {
-        Memory::new(n, self.layers.lstm.map_or(0, |lstm| lstm.width()), self.params.master().device())
+    pub fn initial_state(&self, n: usize) -> RecurrentState {
+        RecurrentState::new(n, self.layers.lstm.map_or(0, |lstm| lstm.width()), self.params.master().device())
     }
 
     /// Policies and values (`[n]`, `f32`) at `n` observations, each the first of its episode. Autograd records unless inside
     /// [`tch::no_grad`].
     pub fn forward(&mut self, obs: ObsRef<'_>, n: usize) -> (Distribution, Tensor) {
-        let memory = self.memory(n);
+        let memory = self.initial_state(n);
         let (policy, value, _) = self.forward_from(&memory, &[], obs, n);
         (policy, value)
     }
@@ -111,23 +111,23 @@ impl ActorCritic {
     /// observations are three steps. `resets`: see [`Lstm::forward`]. Returns the memory after the last step, too.
     pub fn forward_from(
         &mut self,
-        memory: &Memory,
+        memory: &RecurrentState,
         resets: &[bool],
         obs: ObsRef<'_>,
         n: usize,
-    ) -> (Distribution, Tensor, Memory) {
-        let (policy, value, memory, _) = self.look(memory, resets, obs, n);
+    ) -> (Distribution, Tensor, RecurrentState) {
+        let (policy, value, memory, _) = self.forward_with_features(memory, resets, obs, n);
         (policy, value, memory)
     }
 
     /// The same, and the features that the policy's last layer sees, `[n, width]`.
-    pub fn look(
+    pub fn forward_with_features(
         &mut self,
-        memory: &Memory,
+        memory: &RecurrentState,
         resets: &[bool],
         obs: ObsRef<'_>,
         n: usize,
-    ) -> (Distribution, Tensor, Memory, Tensor) {
+    ) -> (Distribution, Tensor, RecurrentState, Tensor) {
         let Self { params, torso, value_torso, layers, shards } = self;
         let features = match shards {
             Some(shards) => shards.forward(torso, params, obs, n),
@@ -137,7 +137,7 @@ impl ActorCritic {
         let w = params.weights();
         let (features, memory) = match &layers.lstm {
             Some(lstm) => lstm.forward(w, &features, memory, resets),
-            None => (features, memory.same()),
+            None => (features, memory.shallow_clone()),
         };
         let policy = layers.policy.forward(w, &features);
         let value = layers.value.forward(w, again.as_ref().unwrap_or(&features)).squeeze_dim(1);

@@ -14,7 +14,7 @@ pub struct NetworkConfig {
     pub hidden: Vec<i64>,
     /// What follows each layer of the `mlp` torso.
     pub activation: Activation,
-    /// What normalises each hidden layer before its nonlinearity.
+    /// What normalizes each hidden layer before its nonlinearity.
     pub norm: NormKind,
     /// Width of an LSTM between torso and heads, for agents that act by a policy; 0: none. A3C-LSTM: 256.
     pub lstm: i64,
@@ -24,8 +24,8 @@ pub struct NetworkConfig {
     pub shared: bool,
     /// Whether frames are shifted and scaled to mean 0 and deviation 1, each observation by its own numbers, rather than
     /// divided by 255. Most of a frame is background: left in, it drowns what moves.
-    pub standardise: bool,
-    /// The floats that layers compute in. Parameters, optimiser and losses are always `f32`.
+    pub standardize: bool,
+    /// The floats that layers compute in. Parameters, optimizer and losses are always `f32`.
     pub precision: Precision,
     /// Who computes a convolutional torso on the processor.
     pub kernels: Kernels,
@@ -53,7 +53,7 @@ pub enum TorsoKind {
     Lstm,
 }
 
-/// What normalises the hidden layers of a network: see [`norm`](crate::norm).
+/// What normalizes the hidden layers of a network: see [`norm`](crate::norm).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NormKind {
@@ -141,7 +141,7 @@ impl Default for NetworkConfig {
             lstm: 0,
             init: InitKind::FanIn,
             shared: true,
-            standardise: false,
+            standardize: false,
             precision: Precision::Auto,
             kernels: Kernels::Auto,
         }

@@ -26,7 +26,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Of how many rows what was acted on is kept, should they be learnt from next: a long rollout, and the observation after it.
+/// Of how many rows what was acted on is kept, should they be learned from next: a long rollout, and the observation after it.
 const SEEN: usize = 21;
 
 /// A torso that is computed here.
@@ -316,12 +316,13 @@ mod tests {
     use playfield_core::{ActionSpace, Dtype, EnvSpec, rng};
     use tch::Device;
 
-    /// Atari's torsos are computed here wherever the processor can, and what is normalised is not.
+    /// Atari's torsos are computed here wherever the processor can, and what is normalized is not.
     #[test]
     fn what_is_computed_here() {
         let actions = ActionSpace::Discrete { n: 6 };
         let shape = vec![84, 84];
-        let spec = EnvSpec { id: "frames".into(), shape, dtype: Dtype::U8, history: 4, actions, action_names: vec![] };
+        let spec =
+            EnvSpec { id: "frames".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
         let here = |torso, precision, norm| {
             let config = NetworkConfig { torso, precision, norm, ..NetworkConfig::default() };
             let mut rng = rng::stream(1, "init");

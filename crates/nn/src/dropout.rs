@@ -7,7 +7,7 @@
 //! Dividing while training ("inverted" dropout) leaves nothing to do afterwards: an evaluation passes no generator, and the
 //! input comes back as it is. The generator is playfield's own, so a resumed run drops what it would have dropped.
 //!
-//! Not with batch normalisation in the same network, unless little of it (Ioffe and Szegedy 2015, section 4.2.1); and in a
+//! Not with batch normalization in the same network, unless little of it (Ioffe and Szegedy 2015, section 4.2.1); and in a
 //! recurrent network not on what goes from step to step: see [`crate::stack`] and [`crate::lstm`] for what to do there.
 
 use playfield_core::rng::Rng;

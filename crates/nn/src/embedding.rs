@@ -1,4 +1,4 @@
-//! A table of learnt vectors, one for each token (Bengio et al. 2003).
+//! A table of learned vectors, one for each token (Bengio et al. 2003).
 //!
 //! How long the vectors should be is a question of taste that Britz et al. 2017 (section 4.1) measured: 2048 numbers were
 //! best for translation and 128 nearly as good.

@@ -31,7 +31,7 @@ impl Encoder {
 
     /// The same over `params`, which have the same layout, with buffers of its own and the same choice of paths.
     pub fn over(&self, params: &Params) -> Self {
-        Self::new(self.torso.clone(), self.input.duplicate(), params, self.dispatch.clone())
+        Self::new(self.torso.clone(), self.input.deep_clone(), params, self.dispatch.clone())
     }
 
     /// What it is made of.
@@ -68,7 +68,7 @@ impl Encoder {
         let mut copies = None;
         self.dispatch.path(n, recording, |path| {
             let (params, encoders) = copies.get_or_insert_with(|| {
-                let params = params.duplicate();
+                let params = params.deep_clone();
                 let fixed = |kernels| Self { dispatch: Dispatch::new(kernels), ..self.over(&params) };
                 let encoders = [fixed(Kernels::Own), fixed(Kernels::Libtorch)];
                 (params, encoders)

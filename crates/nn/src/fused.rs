@@ -1,4 +1,4 @@
-//! An optimiser's step on the processor in one pass over memory.
+//! An optimizer's step on the processor in one pass over memory.
 //!
 //! Written with tensor operations a step goes through some ten of them, each over every parameter: on a network as small as
 //! DQN's that took as long as half of the backward pass. Here each number is read once and written once, and the bf16
@@ -204,7 +204,7 @@ widest! {
                 g.iter_mut().zip(&*p).for_each(|(g, p)| *g += decay * p);
             }
             s.iter_mut().zip(&*g).for_each(|(s, g)| *s += keep * (g * g - *s));
-            match (c.rule, c.centred, c.eps_inside_root) {
+            match (c.rule, c.centered, c.eps_inside_root) {
                 (Rule::Adam, ..) => {
                     let m = &mut mean[start..end];
                     let keep = (1.0 - c.beta1) as f32;

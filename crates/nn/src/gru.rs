@@ -16,7 +16,7 @@
 use crate::config::InitKind;
 use crate::dropout::Dropout;
 use crate::init::Init;
-use crate::lstm::Memory;
+use crate::lstm::RecurrentState;
 use crate::params::{Builder, Slot, Weights};
 use crate::recurrent::{recurrent_init, unroll};
 use crate::sequence::Lengths;
@@ -78,10 +78,10 @@ impl Gru {
         &self,
         w: &Weights,
         x: &Tensor,
-        memory: &Memory,
+        memory: &RecurrentState,
         lengths: &Lengths,
         rng: Option<&mut Rng>,
-    ) -> Result<(Tensor, Memory)> {
+    ) -> Result<(Tensor, RecurrentState)> {
         lengths.check(x, self.inputs)?;
         memory.check(lengths.n(), self.width, 0)?;
         match rng {
@@ -90,7 +90,7 @@ impl Gru {
         }
     }
 
-    fn fused(&self, w: &Weights, x: &Tensor, memory: &Memory, lengths: &Lengths) -> (Tensor, Memory) {
+    fn fused(&self, w: &Weights, x: &Tensor, memory: &RecurrentState, lengths: &Lengths) -> (Tensor, RecurrentState) {
         let params = [self.input, self.recurrent, self.input_bias, self.recurrent_bias].map(|slot| &w[slot]);
         let h = memory.h().to_kind(x.kind()).unsqueeze(0);
         let (y, h) = if lengths.is_full() {
@@ -102,7 +102,7 @@ impl Gru {
             });
             (y, state[0].shallow_clone())
         };
-        (y, Memory::of_output(h.squeeze_dim(0)))
+        (y, RecurrentState::of_output(h.squeeze_dim(0)))
     }
 
     /// The formula above, step by step.
@@ -110,10 +110,10 @@ impl Gru {
         &self,
         w: &Weights,
         x: &Tensor,
-        memory: &Memory,
+        memory: &RecurrentState,
         lengths: &Lengths,
         mut rng: Option<&mut Rng>,
-    ) -> (Tensor, Memory) {
+    ) -> (Tensor, RecurrentState) {
         let below = x.linear(&w[self.input], Some(&w[self.input_bias]));
         unroll(lengths, memory, |t, memory| {
             let (x, h) = (below.get(t), memory.h());
@@ -123,7 +123,7 @@ impl Gru {
             let [r, z] = [0, 1].map(|k| (part(&x, k) + part(&own, k)).sigmoid());
             let candidate = (part(&x, 2) + r * part(&own, 2)).tanh();
             let candidate = self.recurrent_dropout.apply(&candidate, rng.as_deref_mut());
-            Memory::of_output((1.0 - &z) * candidate + z * h)
+            RecurrentState::of_output((1.0 - &z) * candidate + z * h)
         })
     }
 }

@@ -31,7 +31,7 @@ struct Stage {
     blocks: [[Normed; 2]; 2],
 }
 
-/// A convolution that keeps an image's size, and what normalises it.
+/// A convolution that keeps an image's size, and what normalizes it.
 #[derive(Clone, Copy, Debug)]
 struct Normed {
     conv: Conv,

@@ -5,7 +5,7 @@
 //! integer to 256 exactly, so nothing is lost; the division by 255 happens inside the first layer's weights. (Loops of our own,
 //! `direct`, divide the pixel: that rounds as much as dividing the weight does.)
 //!
-//! Frames may be standardised instead (LeCun et al. 1998, *Efficient BackProp*, section 4.3): each observation by its own
+//! Frames may be standardized instead (LeCun et al. 1998, *Efficient BackProp*, section 4.3): each observation by its own
 //! mean and deviation, so that there are no statistics to keep, and acting and learning see the same.
 
 use crate::config::NetworkConfig;
@@ -24,7 +24,7 @@ pub struct Input {
     shape: Vec<i64>,
     device: Device,
     kind: Kind,
-    standardise: bool,
+    standardize: bool,
     kept: HashMap<usize, Tensor>,
 }
 
@@ -32,35 +32,35 @@ impl Input {
     /// For observations of `spec` with their history. `planes`: as images `[n, c, h, w]`; else flat, `[n, features]`.
     ///
     /// # Errors
-    /// [`Error::Config`] where vectors are to be standardised as if they were frames.
+    /// [`Error::Config`] where vectors are to be standardized as if they were frames.
     pub fn new(config: &NetworkConfig, spec: &EnvSpec, planes: bool, device: Device, kind: Kind) -> Result<Self> {
-        if config.standardise && spec.dtype != Dtype::U8 {
+        if config.standardize && spec.dtype != Dtype::U8 {
             return Err(Error::config(format!(
-                "[network]: `standardise` is for frames, and {} observes vectors; use env.normalise_obs = true",
+                "[network]: `standardize` is for frames, and {} observes vectors; use env.normalize_obs = true",
                 spec.id
             )));
         }
         let shape = match (planes, &spec.shape[..]) {
-            (true, &[h, w, ref colours @ ..]) => {
-                let channels = colours.iter().product::<usize>() * spec.history;
+            (true, &[h, w, ref colors @ ..]) => {
+                let channels = colors.iter().product::<usize>() * spec.frame_stack;
                 vec![h as i64, w as i64, channels as i64]
             }
             _ => vec![spec.obs_len() as i64],
         };
-        Ok(Self { shape, device, kind, standardise: config.standardise, kept: HashMap::new() })
+        Ok(Self { shape, device, kind, standardize: config.standardize, kept: HashMap::new() })
     }
 
     /// The same with buffers of its own.
-    pub fn duplicate(&self) -> Self {
-        let Self { shape, device, kind, standardise, .. } = self;
-        Self { shape: shape.clone(), device: *device, kind: *kind, standardise: *standardise, kept: HashMap::new() }
+    pub fn deep_clone(&self) -> Self {
+        let Self { shape, device, kind, standardize, .. } = self;
+        Self { shape: shape.clone(), device: *device, kind: *kind, standardize: *standardize, kept: HashMap::new() }
     }
 
     /// The factor that the first layer applies: 1/255 for the pixels of images (bytes with two or three axes), 1 for vectors
-    /// (of bytes, too) and standardised frames.
+    /// (of bytes, too) and standardized frames.
     pub fn scale(config: &NetworkConfig, spec: &EnvSpec) -> f64 {
         match spec.dtype {
-            Dtype::U8 if !config.standardise && spec.shape.len() > 1 => 1.0 / f64::from(WHITE),
+            Dtype::U8 if !config.standardize && spec.shape.len() > 1 => 1.0 / f64::from(WHITE),
             _ => 1.0,
         }
     }
@@ -71,10 +71,10 @@ impl Input {
         Some([height as usize, width as usize, channels as usize])
     }
 
-    /// What is subtracted from the pixels of one observation, and what they are multiplied with then: it is standardised, or
+    /// What is subtracted from the pixels of one observation, and what they are multiplied with then: it is standardized, or
     /// divided by 255.
     pub(crate) fn scaling(&self, frame: &[u8]) -> (f32, f32) {
-        if self.standardise { mean_and_inverse_deviation(frame) } else { (0.0, 1.0 / WHITE) }
+        if self.standardize { mean_and_inverse_deviation(frame) } else { (0.0, 1.0 / WHITE) }
     }
 
     /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`.
@@ -89,7 +89,7 @@ impl Input {
         let (device, kind) = (self.device, self.kind);
         let kept = self.kept.entry(n).or_insert_with(|| Tensor::empty(&size[..], (kind, device)));
         match obs {
-            ObsRef::U8(frames) if self.standardise && device == Device::Cpu => standardise_into(frames, n, kept),
+            ObsRef::U8(frames) if self.standardize && device == Device::Cpu => standardize_into(frames, n, kept),
             _ => {
                 let (data, kind) = match obs {
                     ObsRef::U8(v) => (v.as_ptr(), Kind::Uint8),
@@ -103,7 +103,7 @@ impl Input {
                 no_grad(|| {
                     if device == Device::Cpu { kept.copy_(&source) } else { kept.copy_(&source.to_device(device)) }
                 });
-                if let (true, ObsRef::U8(frames)) = (self.standardise, obs) {
+                if let (true, ObsRef::U8(frames)) = (self.standardize, obs) {
                     let (mean, inverse) = frames.chunks_exact(frames.len() / n).map(mean_and_inverse_deviation).unzip();
                     let broadcast: Vec<i64> =
                         size.iter().enumerate().map(|(d, &s)| if d == 0 { s } else { 1 }).collect();
@@ -122,7 +122,7 @@ impl Input {
 
 /// Writes `n` observations into `to`, a contiguous `f32` or bf16 tensor of this machine, each with its own mean subtracted
 /// and divided by its own deviation.
-fn standardise_into(frames: &[u8], n: usize, to: &Tensor) {
+fn standardize_into(frames: &[u8], n: usize, to: &Tensor) {
     let len = frames.len() / n;
     assert!(to.device() == Device::Cpu && to.is_contiguous() && to.numel() == frames.len());
     let pointer = to.data_ptr();
@@ -155,7 +155,7 @@ widest! {
 widest! {
     /// The mean of an observation's pixels and 1 over their standard deviation (of a uniform observation: 1).
     fn mean_and_inverse_deviation(pixels: &[u8]) -> (f32, f32) {
-        // Sums of whole chunks fit u32 and vectorise; over chunks they go into f64.
+        // Sums of whole chunks fit u32 and vectorize; over chunks they go into f64.
         let (mut sum, mut squares) = (0.0_f64, 0.0_f64);
         for chunk in pixels.chunks(1 << 15) {
             let (s, q) =
@@ -185,7 +185,7 @@ mod tests {
             (Dtype::F32, vec![8, 8], 1.0),
         ] {
             let actions = ActionSpace::Discrete { n: 2 };
-            let spec = EnvSpec { id: "t".into(), shape, dtype, history: 1, actions, action_names: vec![] };
+            let spec = EnvSpec { id: "t".into(), shape, dtype, frame_stack: 1, actions, action_names: vec![] };
             assert_eq!(Input::scale(&config, &spec), expected, "{dtype:?} {:?}", spec.shape);
         }
     }

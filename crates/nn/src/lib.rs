@@ -2,7 +2,7 @@
 //!
 //! * All parameters of a network lie in **one flat tensor** ([`params`]); layers hold [`Slot`](params::Slot)s into it and
 //!   compute with whatever [`Weights`](params::Weights) they are given: the trained ones, a target network's, an actor's
-//!   copy. An optimiser step, a norm, a copy, a checkpoint are each one operation on one buffer.
+//!   copy. An optimizer step, a norm, a copy, a checkpoint are each one operation on one buffer.
 //! * Frames arrive as `u8` and become floats here ([`input`]), once, and nowhere else in playfield.
 //! * Random numbers come from playfield's own generators, whose state can be saved; libtorch's cannot.
 //!
@@ -45,6 +45,6 @@ pub mod torso;
 pub use actor_critic::ActorCritic;
 pub use config::NetworkConfig;
 pub use distribution::Distribution;
-pub use lstm::Memory;
+pub use lstm::RecurrentState;
 pub use params::{Builder, Params, Weights};
 pub use q_network::{QConfig, QNetwork};

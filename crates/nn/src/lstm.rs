@@ -6,7 +6,7 @@
 //! h′ = σ(o)·tanh(c′)                         the output
 //! ```
 //!
-//! The forget gate's bias starts at 1, so that a cell remembers until it has learnt to forget (Jozefowicz, Zaremba and
+//! The forget gate's bias starts at 1, so that a cell remembers until it has learned to forget (Jozefowicz, Zaremba and
 //! Sutskever 2015). What it remembers is a value of its own ([`Memory`]), handed in and handed back: acting carries it from
 //! step to step, an update starts from where the rollout started, and a bootstrap looks without touching it.
 //!
@@ -62,7 +62,7 @@ impl Default for LstmConfig {
 
 /// What an LSTM remembers of `n` sequences; of a network without one, nothing.
 #[derive(Debug)]
-pub struct Memory {
+pub struct RecurrentState {
     /// The last output, `[n, width]`.
     h: Tensor,
     /// The cell, `[n, width]`.
@@ -107,7 +107,13 @@ impl Lstm {
     /// Goes through `x` `[steps · n, inputs]` from `memory` of n sequences. Where `resets` (one per row of `x`, or empty for
     /// none) says so, a sequence starts anew before that row. Returns the outputs `[steps · n, width]` and the memory after
     /// the last step.
-    pub fn forward(&self, w: &Weights, x: &Tensor, memory: &Memory, resets: &[bool]) -> (Tensor, Memory) {
+    pub fn forward(
+        &self,
+        w: &Weights,
+        x: &Tensor,
+        memory: &RecurrentState,
+        resets: &[bool],
+    ) -> (Tensor, RecurrentState) {
         let n = memory.sequences();
         // What comes from below needs no order: all steps at once.
         let x = x.to_kind(w[self.input].kind());
@@ -124,7 +130,7 @@ impl Lstm {
             (h, c) = self.step(w, &recurrent, &below.get(t), &h, &c, None);
             outputs.push(h.shallow_clone());
         }
-        (Tensor::cat(&outputs, 0), Memory { h, c })
+        (Tensor::cat(&outputs, 0), RecurrentState { h, c })
     }
 
     /// One step from what comes from below, `[n, 4·width]`, and `recurrent`, the transposed matrix. `mask` is the
@@ -164,10 +170,10 @@ impl Lstm {
         &self,
         w: &Weights,
         x: &Tensor,
-        memory: &Memory,
+        memory: &RecurrentState,
         lengths: &Lengths,
         rng: Option<&mut Rng>,
-    ) -> Result<(Tensor, Memory)> {
+    ) -> Result<(Tensor, RecurrentState)> {
         lengths.check(x, self.inputs)?;
         memory.check(lengths.n(), self.width, self.width)?;
         let rng = rng.filter(|_| self.recurrent_dropout.drops());
@@ -189,7 +195,7 @@ impl Lstm {
             let c = state.pop().expect("two of them");
             (y, state.pop().expect("two of them"), c)
         };
-        Ok((y, Memory { h: h.squeeze_dim(0), c: c.squeeze_dim(0) }))
+        Ok((y, RecurrentState { h: h.squeeze_dim(0), c: c.squeeze_dim(0) }))
     }
 
     /// The formula above, step by step, with a new mask for each step where `rng` is given.
@@ -197,18 +203,18 @@ impl Lstm {
         &self,
         w: &Weights,
         x: &Tensor,
-        memory: &Memory,
+        memory: &RecurrentState,
         lengths: &Lengths,
         mut rng: Option<&mut Rng>,
-    ) -> (Tensor, Memory) {
+    ) -> (Tensor, RecurrentState) {
         let below = x.linear(&w[self.input], Some(&w[self.bias]));
         let recurrent = w[self.recurrent].tr();
         let shape = [lengths.n(), self.width];
-        let (y, memory) = unroll(lengths, memory, |t, Memory { h, c }| {
+        let (y, memory) = unroll(lengths, memory, |t, RecurrentState { h, c }| {
             let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
             let mask = rng.as_deref_mut().map(|rng| self.recurrent_dropout.mask(&shape, (kind, x.device()), rng));
             let (h, c) = self.step(w, &recurrent, &below.get(t), h, c, mask.as_ref());
-            Memory { h, c }
+            RecurrentState { h, c }
         });
         (y.to_kind(x.kind()), memory)
     }
@@ -220,7 +226,7 @@ fn keep(ended: &[bool], device: Device) -> Tensor {
     Tensor::from_slice(&keep).unsqueeze(1).to_device(device)
 }
 
-impl Memory {
+impl RecurrentState {
     /// Of `n` sequences that start now, `width` features each (0: of a network that remembers nothing).
     pub fn new(n: usize, width: i64, device: Device) -> Self {
         let zeros = || Tensor::zeros([n as i64, width], (Kind::Float, device));
@@ -282,7 +288,7 @@ impl Memory {
     }
 
     /// The same memory once more: nothing ever changes in place.
-    pub fn same(&self) -> Self {
+    pub fn shallow_clone(&self) -> Self {
         Self { h: self.h.shallow_clone(), c: self.c.shallow_clone() }
     }
 

@@ -1,4 +1,4 @@
-//! A fully connected layer that explores: its weights carry learnt, factorised Gaussian noise (Fortunato et al. 2018,
+//! A fully connected layer that explores: its weights carry learned, factorized Gaussian noise (Fortunato et al. 2018,
 //! *Noisy Networks for Exploration*, equations 9 to 11).
 //!
 //! `y = (μ + σ ⊙ ε_out ε_inᵀ) x + μ_b + σ_b ⊙ ε_out`, which is computed as two products, so that no noisy weight is ever

@@ -1,4 +1,4 @@
-//! Layers that normalise what the next nonlinearity sees: batch, layer and local response normalisation.
+//! Layers that normalize what the next nonlinearity sees: batch, layer and local response normalization.
 //!
 //! ```text
 //! y = γ · (x − μ)/√(σ² + ε) + β
@@ -6,13 +6,13 @@
 //! layer norm   μ, σ² of each row, over its features (of images: channels and places)           Ba, Kiros and Hinton 2016
 //! ```
 //!
-//! Batch norm has two forms. **Learning**, it normalises by the batch's own mean and *biased* variance, the gradient flows
+//! Batch norm has two forms. **Learning**, it normalizes by the batch's own mean and *biased* variance, the gradient flows
 //! through both, and the running mean and the running, *unbiased* variance move towards them by the share `momentum`.
-//! **Acting**, it normalises by the running ones, and is then an affine map that [`fold`] makes part of the layer before it.
+//! **Acting**, it normalizes by the running ones, and is then an affine map that [`fold`] makes part of the layer before it.
 //! In a network the form follows autograd ([`Statistics::here`]): batch where it records, running where it does not, and so in
 //! a target network always.
 //!
-//! Running statistics are no parameters: no optimiser steps them, bf16 does not round them, and what copies or saves a network
+//! Running statistics are no parameters: no optimizer steps them, bf16 does not round them, and what copies or saves a network
 //! copies and saves them along ([`Params`](crate::Params)).
 //!
 //! **When not**: batch norm ties the rows of a batch together. With few rows its statistics are noise; of the rows that one
@@ -23,7 +23,7 @@ use crate::config::NormKind;
 use crate::params::{Builder, Params, Running, Slot, Weights};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Whose mean and variance [`BatchNorm`] normalises by.
+/// Whose mean and variance [`BatchNorm`] normalizes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
     /// The batch's; the running ones move towards them.
@@ -45,7 +45,7 @@ pub(crate) fn recording() -> bool {
     (leaf + 1.0).requires_grad()
 }
 
-/// Batch normalisation of `[n, features]` or, channel by channel, of `[n, channels, h, w]`: PyTorch's `BatchNorm1d` and
+/// Batch normalization of `[n, features]` or, channel by channel, of `[n, channels, h, w]`: PyTorch's `BatchNorm1d` and
 /// `BatchNorm2d`.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
@@ -67,14 +67,14 @@ impl BatchNorm {
         b.scope(name, |b| Self {
             weight,
             bias,
-            mean: b.running("running_mean", features, 0.0),
-            variance: b.running("running_var", features, 1.0),
+            mean: b.running_stats("running_mean", features, 0.0),
+            variance: b.running_stats("running_var", features, 1.0),
             eps: 1e-5,
             momentum: 0.1,
         })
     }
 
-    /// Normalises `x`. Features that a batch has but one number of have no variance: they go by the running statistics,
+    /// Normalizes `x`. Features that a batch has but one number of have no variance: they go by the running statistics,
     /// whatever was asked for (PyTorch refuses them).
     pub fn forward(&self, w: &Weights, x: &Tensor, statistics: Statistics) -> Tensor {
         let features = x.size()[1] as usize;
@@ -95,7 +95,7 @@ impl BatchNorm {
             own[0].shallow_clone().copy_(&folded);
             own[1].shallow_clone().copy_(&shifted);
         });
-        params.updated();
+        params.mark_updated();
     }
 }
 
@@ -116,7 +116,7 @@ pub fn fold(
     (weight * scale.view(&rows[..]), (bias - mean) * &scale + beta)
 }
 
-/// Layer normalisation of `[n, features]` (PyTorch's `LayerNorm`) or of `[n, channels, h, w]`, over channels and places, with γ
+/// Layer normalization of `[n, features]` (PyTorch's `LayerNorm`) or of `[n, channels, h, w]`, over channels and places, with γ
 /// and β per channel (PyTorch's `GroupNorm` of one group): as many parameters as batch norm has, and images of any size.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerNorm {
@@ -134,7 +134,7 @@ impl LayerNorm {
         Self { weight, bias, features, eps: 1e-5 }
     }
 
-    /// Normalises each row of `x`.
+    /// Normalizes each row of `x`.
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
         let (weight, bias) = (Some(&w[self.weight]), Some(&w[self.bias]));
         match x.dim() {
@@ -149,7 +149,7 @@ fn affine(b: &mut Builder<'_>, name: &str, features: i64) -> (Slot, Slot) {
     b.scope(name, |b| (b.param("weight", &[features], Constant(1.0)), b.param("bias", &[features], Constant(0.0))))
 }
 
-/// Local response normalisation across channels (Krizhevsky, Sutskever and Hinton 2012, section 3.3), as PyTorch's
+/// Local response normalization across channels (Krizhevsky, Sutskever and Hinton 2012, section 3.3), as PyTorch's
 /// `LocalResponseNorm` has it, where α is divided by `size`:
 ///
 /// `y_c = x_c / (k + α/size · Σ x_i²)^β`, the sum over the `size` channels around c.
@@ -157,7 +157,7 @@ fn affine(b: &mut Builder<'_>, name: &str, features: i64) -> (Slot, Slot) {
 /// It has no parameters. Batch norm makes it superfluous (Ioffe and Szegedy 2015, section 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LocalResponseNorm {
-    /// How many neighbouring channels compete.
+    /// How many neighboring channels compete.
     pub size: i64,
     /// α.
     pub alpha: f64,
@@ -175,7 +175,7 @@ impl Default for LocalResponseNorm {
 }
 
 impl LocalResponseNorm {
-    /// Normalises `x` `[n, channels, …]`.
+    /// Normalizes `x` `[n, channels, …]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let channels = x.size()[1];
         // Zeros beyond the first and the last channel: pairs of widths, from the last dimension to this one.
@@ -188,7 +188,7 @@ impl LocalResponseNorm {
     }
 }
 
-/// What normalises one hidden layer of a network: `[network] norm`.
+/// What normalizes one hidden layer of a network: `[network] norm`.
 #[derive(Clone, Copy, Debug)]
 pub enum Norm {
     /// Nothing.
@@ -209,7 +209,7 @@ impl Norm {
         }
     }
 
-    /// Normalises `x`; batch norm by [`Statistics::here`].
+    /// Normalizes `x`; batch norm by [`Statistics::here`].
     pub fn forward(&self, w: &Weights, x: Tensor) -> Tensor {
         match self {
             Self::None => x,

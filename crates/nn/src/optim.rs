@@ -1,4 +1,4 @@
-//! Optimisers on a flat buffer, with state that can be saved: libtorch's cannot, through `tch`, and exact resume needs it.
+//! Optimizers on a flat buffer, with state that can be saved: libtorch's cannot, through `tch`, and exact resume needs it.
 //!
 //! On the processor a step is one pass over memory (`fused`); elsewhere the same in tensor operations.
 
@@ -37,13 +37,13 @@ pub struct OptimizerConfig {
     pub beta1: f64,
     /// Whether RMSProp divides by the gradient's standard deviation rather than its root mean square (Graves 2013,
     /// equations 38 to 40): what Nature's DQN calls momentum is the decay of this mean.
-    pub centred: bool,
+    pub centered: bool,
     /// The ε that keeps a step finite.
     pub eps: f64,
     /// Whether RMSProp's ε stands inside the root, g/√(s + ε) (TensorFlow, DeepMind), or outside, g/(√s + ε) (PyTorch).
     /// At ε = .1 that is .316 against .1 where gradients are small.
     pub eps_inside_root: bool,
-    /// λ of the penalty ½λ‖p‖² on the loss (L2 regularisation; 0: none): λp is added to the gradient after it is clipped, and
+    /// λ of the penalty ½λ‖p‖² on the loss (L2 regularization; 0: none): λp is added to the gradient after it is clipped, and
     /// goes through the rule as the gradient does. That is PyTorch's `weight_decay` of `SGD`, `RMSprop` and `Adam`; it is *not*
     /// the decoupled decay of AdamW. Biases and norms' γ and β are decayed, too.
     pub weight_decay: f64,
@@ -60,7 +60,7 @@ impl OptimizerConfig {
             rule,
             decay: if rule == Rule::Adam { 0.999 } else { 0.99 },
             beta1: 0.9,
-            centred: false,
+            centered: false,
             eps: 1e-8,
             eps_inside_root: false,
             weight_decay: 0.0,
@@ -107,13 +107,13 @@ impl OptimizerConfig {
     /// What each mean square starts at and, where the rule has means, each mean.
     pub fn initial_statistics(&self) -> (f32, Option<f32>) {
         match self.rule {
-            Rule::RmsProp => (self.initial_square as f32, self.centred.then_some(0.0)),
+            Rule::RmsProp => (self.initial_square as f32, self.centered.then_some(0.0)),
             Rule::Adam | Rule::Sgd => (0.0, Some(0.0)),
         }
     }
 }
 
-/// An optimiser of one network.
+/// An optimizer of one network.
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
@@ -123,7 +123,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimiser for `params`.
+    /// An optimizer for `params`.
     pub fn new(config: OptimizerConfig, params: &Params) -> Self {
         let (square, mean) = config.initial_statistics();
         let all = |x: f32| params.master().full_like(f64::from(x));
@@ -166,7 +166,7 @@ impl Optimizer {
             self.apply(&mut params.master().shallow_clone(), &grad, learning_rate);
             norm
         });
-        params.updated();
+        params.mark_updated();
         norm
     }
 
@@ -308,7 +308,7 @@ mod tests {
     /// Another rule brings its own settings; keys of the same rule leave the others as the algorithm has them.
     #[test]
     fn a_rule_has_its_published_settings_and_an_algorithm_its_own() {
-        let own = OptimizerConfig { centred: true, decay: 0.95, eps: 0.01, ..OptimizerConfig::tensorflow() };
+        let own = OptimizerConfig { centered: true, decay: 0.95, eps: 0.01, ..OptimizerConfig::tensorflow() };
         let over = |text: &str| own.clone().over(&text.parse().unwrap());
         assert_eq!(over(""), own);
         assert_eq!(over("optimizer = { weight_decay = 1e-5 }"), own);
@@ -334,13 +334,13 @@ mod tests {
             (Rule::Adam, false, false),
             (Rule::Sgd, false, false),
         ];
-        for ((rule, centred, eps_inside_root), kind) in
+        for ((rule, centered, eps_inside_root), kind) in
             rules.iter().flat_map(|&r| [(r, Kind::Float), (r, Kind::BFloat16)])
         {
-            let weight_decay = if centred { 0.0 } else { 0.1 };
+            let weight_decay = if centered { 0.0 } else { 0.1 };
             let config = OptimizerConfig {
                 rule,
-                centred,
+                centered,
                 eps_inside_root,
                 eps: 1e-3,
                 weight_decay,
@@ -364,7 +364,7 @@ mod tests {
                 let expected = grad.norm().double_value(&[]);
                 assert!((norm / expected - 1.0).abs() < 1e-6, "{norm}, {expected}");
                 no_grad(|| plain.apply(&mut other.master().shallow_clone(), &(grad * clip(expected, 7.0)), 0.01));
-                other.updated();
+                other.mark_updated();
                 for (a, b) in to_vec(one.master()).iter().zip(to_vec(other.master())) {
                     assert!((a - b).abs() < 2e-6, "{config:?}: {a}, {b}");
                 }

@@ -123,7 +123,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds `len` running statistics that start at `value`.
-    pub fn running(&mut self, name: &str, len: i64, value: f32) -> Running {
+    pub fn running_stats(&mut self, name: &str, len: i64, value: f32) -> Running {
         let (name, offset) = (self.full(name), Segment::start_after(&self.layout.running));
         self.running.push(value);
         self.layout.running.push(Segment { name, shape: vec![len], offset });
@@ -276,7 +276,7 @@ impl Params {
     }
 
     /// The flat `f32` running statistics; of a network without batch norm, nothing.
-    pub fn running(&self) -> &Tensor {
+    pub fn running_stats(&self) -> &Tensor {
         &self.running
     }
 
@@ -294,7 +294,7 @@ impl Params {
     ///
     /// # Panics
     /// If they are of another network: a bug of the caller.
-    pub fn set_running(&mut self, values: &[f32]) {
+    pub fn set_running_stats(&mut self, values: &[f32]) {
         if !values.is_empty() || self.running.numel() > 0 {
             no_grad(|| self.running.copy_(&Tensor::from_slice(values)));
         }
@@ -351,7 +351,7 @@ impl Params {
     }
 
     /// To be called after the master changed: the weights follow it.
-    pub fn updated(&mut self) {
+    pub fn mark_updated(&mut self) {
         if let Part { range, weights, .. } = &mut self.parts[0]
             && weights.kind() != Kind::Float
         {
@@ -367,9 +367,9 @@ impl Params {
 
     /// Moves to another network's parameters of the same layout by the share `rate`: 1 copies (a target network of Mnih et
     /// al. 2015), less is a soft update (Lillicrap et al. 2016). Running statistics go along.
-    pub fn approach(&mut self, other: &Self, rate: f64) {
+    pub fn polyak_update(&mut self, other: &Self, rate: f64) {
         no_grad(|| {
-            for (own, other) in [(&self.master, &other.master), (self.running(), other.running())] {
+            for (own, other) in [(&self.master, &other.master), (self.running_stats(), other.running_stats())] {
                 let mut own = own.shallow_clone();
                 match rate {
                     1.0 => own.copy_(other),
@@ -377,7 +377,7 @@ impl Params {
                 }
             }
         });
-        self.updated();
+        self.mark_updated();
     }
 
     /// The same parameters, in the same memory, with a gradient of their own: for another thread, which may work on its part
@@ -412,11 +412,11 @@ impl Params {
     }
 
     /// Another set of parameters with the same layout and values, computing in the same precision.
-    pub fn duplicate(&self) -> Self {
+    pub fn deep_clone(&self) -> Self {
         Self::new(self.layout.clone(), self.master.copy(), self.running.copy(), self.precision())
     }
 
-    /// The segments of a flat `f32` buffer (the master, or an optimiser's statistics), by canonical name.
+    /// The segments of a flat `f32` buffer (the master, or an optimizer's statistics), by canonical name.
     pub fn named(&self, flat: &Tensor) -> BTreeMap<String, Array> {
         named(&self.layout.params, flat)
     }
@@ -432,7 +432,7 @@ impl Params {
     /// Parameters and running statistics by canonical name: PyTorch's `state_dict`.
     pub fn state(&self) -> BTreeMap<String, Array> {
         let mut state = self.named(&self.master);
-        state.extend(named(&self.layout.running, self.running()));
+        state.extend(named(&self.layout.running, self.running_stats()));
         state
     }
 
@@ -442,8 +442,8 @@ impl Params {
     /// As [`load`](Self::load).
     pub fn load_state(&mut self, state: &BTreeMap<String, Array>) -> Result<()> {
         fill(&self.layout.params, state, &self.master)?;
-        fill(&self.layout.running, state, self.running())?;
-        self.updated();
+        fill(&self.layout.running, state, self.running_stats())?;
+        self.mark_updated();
         Ok(())
     }
 

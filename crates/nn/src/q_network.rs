@@ -115,8 +115,8 @@ impl QNetwork {
     }
 
     /// Whether rows of a batch change each other's values where it learns.
-    pub fn mixes_rows(&self) -> bool {
-        self.trunk.torso().mixes_rows()
+    pub fn uses_batch_statistics(&self) -> bool {
+        self.trunk.torso().uses_batch_statistics()
     }
 
     /// Folds batch norm into the layers before it: see [`ActorCritic::fold`](crate::ActorCritic::fold). Behind a noisy layer
@@ -132,8 +132,8 @@ impl QNetwork {
     }
 
     /// A network with the same values and parameters of its own: a target.
-    pub fn duplicate(&self) -> Self {
-        self.over(self.params.duplicate())
+    pub fn deep_clone(&self) -> Self {
+        self.over(self.params.deep_clone())
     }
 
     /// A network over the same parameters with a gradient and buffers of its own: see [`Params::share`].
@@ -173,7 +173,7 @@ impl QNetwork {
     }
 
     /// Leaves the noise away.
-    pub fn quiet(&mut self) {
+    pub fn disable_noise(&mut self) {
         self.noise.clear();
     }
 

@@ -3,7 +3,7 @@
 use crate::config::InitKind;
 use crate::gru::Gru;
 use crate::init::Init;
-use crate::lstm::{Lstm, LstmConfig, Memory};
+use crate::lstm::{Lstm, LstmConfig, RecurrentState};
 use crate::params::{Builder, Weights};
 use crate::rnn::Rnn;
 use crate::sequence::Lengths;
@@ -77,10 +77,10 @@ impl Recurrent {
     }
 
     /// What it remembers of `n` sequences that start now.
-    pub fn memory(&self, n: usize, device: Device) -> Memory {
+    pub fn initial_state(&self, n: usize, device: Device) -> RecurrentState {
         match self {
-            Self::Lstm(_) => Memory::new(n, self.width(), device),
-            _ => Memory::of_output(Tensor::zeros([n as i64, self.width()], (tch::Kind::Float, device))),
+            Self::Lstm(_) => RecurrentState::new(n, self.width(), device),
+            _ => RecurrentState::of_output(Tensor::zeros([n as i64, self.width()], (tch::Kind::Float, device))),
         }
     }
 
@@ -92,10 +92,10 @@ impl Recurrent {
         &self,
         w: &Weights,
         x: &Tensor,
-        memory: &Memory,
+        memory: &RecurrentState,
         lengths: &Lengths,
         rng: Option<&mut Rng>,
-    ) -> Result<(Tensor, Memory)> {
+    ) -> Result<(Tensor, RecurrentState)> {
         match self {
             Self::Rnn(rnn) => rnn.sequence(w, x, memory, lengths),
             Self::Gru(gru) => gru.sequence(w, x, memory, lengths, rng),
@@ -117,10 +117,10 @@ pub(crate) fn recurrent_init(init: InitKind, width: i64) -> Init {
 /// Steps through a batch by `step(t, memory)`. Where a sequence has ended its memory stands still and its output is 0.
 pub(crate) fn unroll(
     lengths: &Lengths,
-    memory: &Memory,
-    mut step: impl FnMut(i64, &Memory) -> Memory,
-) -> (Tensor, Memory) {
-    let mut memory = memory.same();
+    memory: &RecurrentState,
+    mut step: impl FnMut(i64, &RecurrentState) -> RecurrentState,
+) -> (Tensor, RecurrentState) {
+    let mut memory = memory.shallow_clone();
     let mask = (!lengths.is_full()).then(|| lengths.mask(memory.h().device()).unsqueeze(-1));
     let mut outputs = Vec::with_capacity(lengths.steps() as usize);
     for t in 0..lengths.steps() {

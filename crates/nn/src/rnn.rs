@@ -10,7 +10,7 @@
 
 use crate::config::InitKind;
 use crate::init::Init;
-use crate::lstm::Memory;
+use crate::lstm::RecurrentState;
 use crate::params::{Builder, Slot, Weights};
 use crate::recurrent::recurrent_init;
 use crate::sequence::Lengths;
@@ -50,7 +50,13 @@ impl Rnn {
     ///
     /// # Errors
     /// [`playfield_core::Error::Config`] where `x` or `memory` does not fit the lengths.
-    pub fn sequence(&self, w: &Weights, x: &Tensor, memory: &Memory, lengths: &Lengths) -> Result<(Tensor, Memory)> {
+    pub fn sequence(
+        &self,
+        w: &Weights,
+        x: &Tensor,
+        memory: &RecurrentState,
+        lengths: &Lengths,
+    ) -> Result<(Tensor, RecurrentState)> {
         lengths.check(x, self.inputs)?;
         memory.check(lengths.n(), self.width, 0)?;
         let bias = &w[self.bias];
@@ -65,6 +71,6 @@ impl Rnn {
             });
             (y, state[0].shallow_clone())
         };
-        Ok((y, Memory::of_output(h.squeeze_dim(0))))
+        Ok((y, RecurrentState::of_output(h.squeeze_dim(0))))
     }
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! All threads compute with the same parameters, in the same memory, and none changes them; each has a gradient of its own,
-//! and the [optimiser](crate::optim::Optimizer::step_with) takes their sum. What autograd records inside the torso ends at
+//! and the [optimizer](crate::optim::Optimizer::step_with) takes their sum. What autograd records inside the torso ends at
 //! the features; the loss is recorded from there on, by whoever computes it.
 
 use crate::encoder::Encoder;

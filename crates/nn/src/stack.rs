@@ -1,4 +1,4 @@
-//! Recurrent layers on top of each other: deep, in both directions, regularised, with connections past layers.
+//! Recurrent layers on top of each other: deep, in both directions, regularized, with connections past layers.
 //!
 //! ```text
 //! xˡ⁺¹ = layer_l(D(xˡ))         D: dropout, on what goes *up* and on the output of the top, never on what goes from step to
@@ -12,7 +12,7 @@
 //! Two to four layers are enough for most (Britz et al. 2017, section 4.3); more need [`Connections`].
 
 use crate::dropout::Dropout;
-use crate::lstm::{LstmConfig, Memory};
+use crate::lstm::{LstmConfig, RecurrentState};
 use crate::params::{Builder, Weights};
 use crate::recurrent::{CellKind, Recurrent};
 use crate::sequence::Lengths;
@@ -113,8 +113,8 @@ impl Stack {
     }
 
     /// What its layers remember of `n` sequences that start now: layer by layer, forwards before backwards.
-    pub fn memory(&self, n: usize, device: Device) -> Vec<Memory> {
-        self.layers.iter().flatten().map(|layer| layer.memory(n, device)).collect()
+    pub fn initial_state(&self, n: usize, device: Device) -> Vec<RecurrentState> {
+        self.layers.iter().flatten().map(|layer| layer.initial_state(n, device)).collect()
     }
 
     /// Goes through `x` `[steps, n, inputs]` from `memory`; `rng` while training, for dropout. Returns the outputs, 0 past a
@@ -126,10 +126,10 @@ impl Stack {
         &self,
         w: &Weights,
         x: &Tensor,
-        memory: &[Memory],
+        memory: &[RecurrentState],
         lengths: &Lengths,
         mut rng: Option<&mut Rng>,
-    ) -> Result<(Tensor, Vec<Memory>)> {
+    ) -> Result<(Tensor, Vec<RecurrentState>)> {
         let directions = self.layers[0].len();
         if memory.len() != self.layers.len() * directions {
             let needed = self.layers.len() * directions;

@@ -1,5 +1,5 @@
 //! What turns an observation into features: every network's first part, chosen by `[network] torso`, each of its layers
-//! normalised by `[network] norm` before its nonlinearity.
+//! normalized by `[network] norm` before its nonlinearity.
 
 use crate::config::{Activation, InitKind, NetworkConfig, NormKind, TorsoKind};
 use crate::conv::Conv;
@@ -158,7 +158,7 @@ impl Torso {
     }
 
     /// Whether the rows of a batch change each other's features where it learns: by batch norm.
-    pub fn mixes_rows(&self) -> bool {
+    pub fn uses_batch_statistics(&self) -> bool {
         self.norm == NormKind::Batch
     }
 

@@ -5,7 +5,7 @@ use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, ObsRef, Snapshot};
 use playfield_nn::config::InitKind;
 use playfield_nn::lstm::Lstm;
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Builder, Memory, NetworkConfig};
+use playfield_nn::{ActorCritic, Builder, NetworkConfig, RecurrentState};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -33,12 +33,12 @@ fn close(what: &str, actual: &[f32], expected: &[f32]) {
 }
 
 /// A memory of these numbers, through what a checkpoint holds.
-fn memory(start: &BTreeMap<String, Vec<f32>>) -> Memory {
+fn initial_state(start: &BTreeMap<String, Vec<f32>>) -> RecurrentState {
     let mut snapshot = Snapshot::default();
     for (name, values) in start {
         snapshot.arrays.insert(format!("memory.{name}"), Array::new(&[N, WIDTH as usize], values));
     }
-    let mut memory = Memory::new(N, WIDTH, Device::Cpu);
+    let mut memory = RecurrentState::new(N, WIDTH, Device::Cpu);
     memory.load(&snapshot).unwrap();
     memory
 }
@@ -61,7 +61,7 @@ fn forward_and_backward_equal_pytorch() {
     let x = Tensor::from_slice(&golden.x).view([-1, INPUTS]);
     let mut resets = [false; 12];
     resets[2 * N + 1] = true;
-    let (y, end) = lstm.forward(params.weights(), &x, &memory(&golden.start), &resets);
+    let (y, end) = lstm.forward(params.weights(), &x, &initial_state(&golden.start), &resets);
     close("outputs", &to_vec(&y.detach()), &golden.outputs);
     let mut after = Snapshot::default();
     end.save(&mut after);
@@ -89,7 +89,7 @@ fn the_forget_gate_starts_open() {
 fn network() -> ActorCritic {
     let actions = ActionSpace::Discrete { n: 3 };
     let spec =
-        EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
+        EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] };
     let config = NetworkConfig { hidden: vec![4], lstm: 5, ..NetworkConfig::default() };
     ActorCritic::new(&config, &spec, "cpu", &mut stream(3, "init")).unwrap()
 }
@@ -101,7 +101,7 @@ fn a_rollout_at_once_equals_step_by_step() {
     let mut net = network();
     let obs: Vec<f32> = (0..12).map(|i| (i * 5 % 7) as f32 / 3.0 - 1.0).collect();
     no_grad(|| {
-        let start = net.forward_from(&net.memory(2), &[], ObsRef::F32(&[0.3, -0.4, 0.9, 0.1]), 2).2;
+        let start = net.forward_from(&net.initial_state(2), &[], ObsRef::F32(&[0.3, -0.4, 0.9, 0.1]), 2).2;
         let resets = [false, false, false, true, false, false];
         let (_, whole, end) = net.forward_from(&start, &resets, ObsRef::F32(&obs), 6);
         let (mut memory, mut values) = (start, Vec::new());
@@ -112,14 +112,14 @@ fn a_rollout_at_once_equals_step_by_step() {
             memory = after;
         }
         close("values", &to_vec(&whole), &values);
-        let saved = |memory: &Memory| {
+        let saved = |memory: &RecurrentState| {
             let mut snapshot = Snapshot::default();
             memory.save(&mut snapshot);
             snapshot.arrays.values().flat_map(|a| a.values::<f32>().unwrap()).collect::<Vec<_>>()
         };
         close("memory", &saved(&end), &saved(&memory));
         memory.forget(&[true, true]);
-        assert_eq!(saved(&memory), saved(&net.memory(2)));
+        assert_eq!(saved(&memory), saved(&net.initial_state(2)));
     });
 }
 
@@ -127,7 +127,7 @@ fn a_rollout_at_once_equals_step_by_step() {
 #[test]
 fn a_network_without_memory_saves_none() {
     let mut snapshot = Snapshot::default();
-    let mut memory = Memory::new(4, 0, Device::Cpu);
+    let mut memory = RecurrentState::new(4, 0, Device::Cpu);
     memory.forget(&[true; 4]);
     memory.save(&mut snapshot);
     assert_eq!(snapshot, Snapshot::default());

@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 fn spec(shape: &[usize], dtype: Dtype, history: usize) -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 6 };
-    EnvSpec { id: "test".into(), shape: shape.to_vec(), dtype, history, actions, action_names: vec![] }
+    EnvSpec { id: "test".into(), shape: shape.to_vec(), dtype, frame_stack: history, actions, action_names: vec![] }
 }
 
 fn pong() -> EnvSpec {
@@ -106,12 +106,12 @@ fn the_published_networks_equal_pytorch() {
     }
 }
 
-/// The oracle: PyTorch's layout, contiguous, frames divided by 255 or standardised first, parameters by their canonical
+/// The oracle: PyTorch's layout, contiguous, frames divided by 255 or standardized first, parameters by their canonical
 /// names.
-fn plain(params: &BTreeMap<String, Tensor>, obs: &[u8], n: i64, standardise: bool) -> (Tensor, Tensor) {
+fn plain(params: &BTreeMap<String, Tensor>, obs: &[u8], n: i64, standardize: bool) -> (Tensor, Tensor) {
     let x = Tensor::from_slice(obs).view([n, 84, 84, 4]).permute([0, 3, 1, 2]).contiguous().to_kind(Kind::Float);
     let over = [1_i64, 2, 3];
-    let mut x = match standardise {
+    let mut x = match standardize {
         true => (&x - x.mean_dim(&over[..], true, Kind::Float)) / x.std_dim(&over[..], false, true),
         false => x / 255.0,
     };
@@ -148,8 +148,8 @@ fn forward_and_backward_equal_plain_operators() {
     let obs = frames(n, &spec);
     let Obs::U8(bytes) = &obs else { unreachable!() };
     let (fp32, bf16) = ((Precision::Fp32, 1e-5), (Precision::Bf16, 0.15));
-    for ((precision, tolerance), standardise) in [(fp32, false), (fp32, true), (bf16, false), (bf16, true)] {
-        let config = NetworkConfig { standardise, ..network(TorsoKind::Nature, precision) };
+    for ((precision, tolerance), standardize) in [(fp32, false), (fp32, true), (bf16, false), (bf16, true)] {
+        let config = NetworkConfig { standardize, ..network(TorsoKind::Nature, precision) };
         let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
         let oracle = canonical(&net);
         let loss = |l: &Tensor, v: &Tensor| (l.square().sum(Kind::Float) + v.sum(Kind::Float)) * 0.1;
@@ -158,17 +158,17 @@ fn forward_and_backward_equal_plain_operators() {
             let (policy, value) = net.forward(obs.as_ref(), n);
             let logits = logits(policy);
             net.backward(&loss(&logits, &value));
-            let (expected_logits, expected_value) = plain(&oracle, bytes, n as i64, standardise);
+            let (expected_logits, expected_value) = plain(&oracle, bytes, n as i64, standardize);
             assert!(difference(&logits, &expected_logits) < tolerance);
             assert!(difference(&value, &expected_value) < tolerance);
         }
-        let (l, v) = plain(&oracle, bytes, n as i64, standardise);
+        let (l, v) = plain(&oracle, bytes, n as i64, standardize);
         loss(&l, &v).backward();
         let grads = net.params.named(&net.params.gradient());
         for (name, tensor) in &oracle {
             let grad = Tensor::from_slice(&grads[name].values::<f32>().unwrap()).view(&tensor.size()[..]);
             let difference = difference(&grad, &tensor.grad());
-            assert!(difference < tolerance, "{name}: {difference} in {precision:?}, standardise = {standardise}");
+            assert!(difference < tolerance, "{name}: {difference} in {precision:?}, standardize = {standardize}");
         }
     }
 }
@@ -323,7 +323,7 @@ fn rows_shared_out_are_the_same_batch() {
         let config = NetworkConfig { lstm, ..network(TorsoKind::Nips, precision) };
         let [mut whole, mut shared] =
             [1, 3].map(|_| ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap());
-        shared.share_out(3);
+        shared.set_num_threads(3);
         let rule = OptimizerConfig { eps: 1e-3, ..OptimizerConfig::tensorflow() };
         let [mut one, mut other] = [&whole, &shared].map(|net| Optimizer::new(rule.clone(), &net.params));
         for n in [13, 2, 18, 9] {
@@ -426,13 +426,13 @@ fn saved_and_loaded_the_network_says_the_same_and_another_one_is_refused_by_name
 /// A uniform frame has no deviation: it becomes zeros, not NaN, and says what a black one says.
 /// Every pixel less its observation's mean, by its observation's deviation, in both precisions.
 #[test]
-fn frames_are_standardised_each_by_itself() {
+fn frames_are_standardized_each_by_itself() {
     let spec = spec(&[37, 41], Dtype::U8, 3);
     let n = 5;
     let Obs::U8(mut pixels) = frames(n, &spec) else { panic!("frames") };
     // Dark and bright observations: each has statistics of its own.
     pixels.chunks_mut(spec.obs_len()).enumerate().for_each(|(i, obs)| obs.iter_mut().for_each(|p| *p /= i as u8 + 1));
-    let config = NetworkConfig { standardise: true, ..NetworkConfig::default() };
+    let config = NetworkConfig { standardize: true, ..NetworkConfig::default() };
     for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 1.0 / 256.0)] {
         let mut input = Input::new(&config, &spec, true, Device::Cpu, kind).unwrap();
         let loaded = input.load(ObsRef::U8(&pixels), n);
@@ -466,8 +466,8 @@ fn a_torso_leaves_its_input_as_it_was() {
 }
 
 #[test]
-fn a_uniform_frame_is_standardised_to_zeros() {
-    let config = NetworkConfig { standardise: true, ..network(TorsoKind::Nips, Precision::Fp32) };
+fn a_uniform_frame_is_standardized_to_zeros() {
+    let config = NetworkConfig { standardize: true, ..network(TorsoKind::Nips, Precision::Fp32) };
     let mut net = ActorCritic::new(&config, &pong(), "cpu", &mut stream(4, "init")).unwrap();
     let mut say = |pixel: u8| to_vec(&logits(net.forward(ObsRef::U8(&vec![pixel; pong().obs_len()]), 1).0));
     assert!(say(0).iter().all(|l| l.is_finite()));
@@ -483,9 +483,9 @@ fn what_does_not_fit_is_an_error_that_says_what_to_do() {
     let error = make(TorsoKind::Nature, "cpu").unwrap_err().to_string();
     assert!(error.contains("mlp"), "{error}");
     assert!(make(TorsoKind::Auto, "cpu").is_ok(), "small frames get fully connected layers by themselves");
-    let config = NetworkConfig { standardise: true, ..NetworkConfig::default() };
+    let config = NetworkConfig { standardize: true, ..NetworkConfig::default() };
     let vectors = ActorCritic::new(&config, &spec(&[3], Dtype::F32, 1), "cpu", &mut stream(1, "init"));
-    assert!(vectors.unwrap_err().to_string().contains("env.normalise_obs"));
+    assert!(vectors.unwrap_err().to_string().contains("env.normalize_obs"));
     assert!(make(TorsoKind::Auto, "gpu").unwrap_err().to_string().contains("cpu, cuda, cuda:N or auto"));
 }
 
@@ -596,8 +596,8 @@ fn the_last_layers_compute_in_f32() {
     let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(8, "init")).unwrap();
     raise(&mut net.params, "value");
     let state = raise(&mut net.params, "policy");
-    let memory = net.memory(n);
-    let (policy, value, _, features) = no_grad(|| net.look(&memory, &[], obs.as_ref(), n));
+    let memory = net.initial_state(n);
+    let (policy, value, _, features) = no_grad(|| net.forward_with_features(&memory, &[], obs.as_ref(), n));
     close("logits", &logits(policy), &product(&features, &state, "policy"));
     close("V", &value, &product(&features, &state, "value").squeeze_dim(1));
 }
@@ -618,7 +618,7 @@ fn a_noisy_network_is_noisy_until_quiet() {
         net.set_noise(net.sample_noise(&mut stream(2, "noise")));
         assert_eq!(first != say(&mut net), noisy);
         assert_eq!(first != quiet, noisy);
-        net.quiet();
+        net.disable_noise();
         assert_eq!(say(&mut net), quiet);
     }
 }

@@ -1,4 +1,4 @@
-//! Normalisation layers against PyTorch's own (`golden/norm.py`), the identity of folding, and what becomes of running
+//! Normalization layers against PyTorch's own (`golden/norm.py`), the identity of folding, and what becomes of running
 //! statistics wherever a network goes.
 
 use playfield_core::rng::stream;
@@ -119,13 +119,13 @@ fn batch_norm_equals_pytorch() {
             assert_close(&state(&params, "running_mean"), &step.mean, 1e-6, what);
             assert_close(&state(&params, "running_var"), &step.var, 1e-6, what);
         }
-        let before = to_vec(params.running());
+        let before = to_vec(params.running_stats());
         check(&batches.acting, &batches.shape, &mut params, |w, x| norm.forward(w, x, Statistics::Running), what);
-        assert_eq!(to_vec(params.running()), before, "acting changes nothing");
+        assert_eq!(to_vec(params.running_stats()), before, "acting changes nothing");
     }
 }
 
-/// Biased for normalising, unbiased for remembering, by hand: of 1 and 3 the variance is 1 and 2.
+/// Biased for normalizing, unbiased for remembering, by hand: of 1 and 3 the variance is 1 and 2.
 #[test]
 fn batch_norm_by_hand() {
     let mut rng = stream(1, "test");
@@ -147,7 +147,7 @@ fn a_lone_row_goes_by_the_running_statistics() {
     let x = Tensor::from_slice2(&[[1.0_f32, -2.0, 3.0]]);
     let [learning, acting] = [Statistics::Batch, Statistics::Running].map(|s| norm.forward(params.weights(), &x, s));
     assert_eq!(learning, acting);
-    assert_eq!(to_vec(&params.running().narrow(0, 0, 3)), [0.0; 3]);
+    assert_eq!(to_vec(&params.running_stats().narrow(0, 0, 3)), [0.0; 3]);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn layer_norm_equals_pytorch() {
 }
 
 #[test]
-fn local_response_normalisation_equals_pytorch() {
+fn local_response_normalization_equals_pytorch() {
     let golden = golden();
     let odd = LocalResponseNorm { size: 5, alpha: 0.3, beta: 0.75, k: 2.0 };
     let even = LocalResponseNorm { size: 4, k: 1.0, ..odd };
@@ -214,7 +214,7 @@ fn a_folded_layer_equals_the_two() {
 
 fn spec(shape: &[usize], dtype: Dtype) -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 3 };
-    EnvSpec { id: "test".into(), shape: shape.to_vec(), dtype, history: 1, actions, action_names: vec![] }
+    EnvSpec { id: "test".into(), shape: shape.to_vec(), dtype, frame_stack: 1, actions, action_names: vec![] }
 }
 
 fn config(torso: TorsoKind, norm: NormKind) -> NetworkConfig {
@@ -263,7 +263,7 @@ fn a_folded_network_acts_the_same() {
             let obs = random_frames(n, &spec);
             let mut net = trained(&config, &spec, obs.as_ref(), n);
             let before = no_grad(|| outputs(&mut net, obs.as_ref(), n));
-            let learning = outputs(&mut net.duplicate(), obs.as_ref(), n);
+            let learning = outputs(&mut net.deep_clone(), obs.as_ref(), n);
             let differs = (&before - &learning).abs().max().double_value(&[]);
             assert!(differs > 1e-3, "{torso:?}: acting and learning go by other numbers, but {differs}");
             net.fold();
@@ -296,7 +296,7 @@ fn a_folded_q_network_acts_the_same() {
     }
 }
 
-/// Running statistics go wherever a network goes: into checkpoints and back, into duplicates, targets and actors; an optimiser
+/// Running statistics go wherever a network goes: into checkpoints and back, into duplicates, targets and actors; an optimizer
 /// leaves them alone, and bf16 does not round them.
 #[test]
 fn running_statistics_go_along() {
@@ -305,33 +305,33 @@ fn running_statistics_go_along() {
     for precision in [Precision::Fp32, Precision::Bf16] {
         let config = NetworkConfig { precision, ..config(TorsoKind::Nips, NormKind::Batch) };
         let net = trained(&config, &spec, obs.as_ref(), n);
-        let running = to_vec(net.params.running());
-        assert_eq!(net.params.running().kind(), Kind::Float);
+        let running = to_vec(net.params.running_stats());
+        assert_eq!(net.params.running_stats().kind(), Kind::Float);
         assert!(running.iter().any(|x| x.to_bits() & 0xffff != 0), "they are no bf16");
 
         let fresh = || ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
         let mut snapshot = Snapshot::default();
         net.params.save(&mut snapshot);
         let mut loaded = fresh();
-        assert_ne!(to_vec(loaded.params.running()), running);
+        assert_ne!(to_vec(loaded.params.running_stats()), running);
         loaded.params.load(&snapshot).unwrap();
-        assert_eq!(to_vec(loaded.params.running()), running);
+        assert_eq!(to_vec(loaded.params.running_stats()), running);
         snapshot.params.remove("torso.conv1_norm.running_var").unwrap();
         let refusal = fresh().params.load(&snapshot).unwrap_err().to_string();
         assert!(refusal.contains("torso.conv1_norm.running_var"), "{refusal}");
 
-        assert_eq!(to_vec(net.duplicate().params.running()), running);
+        assert_eq!(to_vec(net.deep_clone().params.running_stats()), running);
         let (mut target, mut actor) = (fresh(), fresh());
-        target.params.approach(&net.params, 1.0);
+        target.params.polyak_update(&net.params, 1.0);
         actor.params.follow(&net.params);
         assert_eq!(
-            (to_vec(target.params.running()), to_vec(actor.params.running())),
+            (to_vec(target.params.running_stats()), to_vec(actor.params.running_stats())),
             (running.clone(), running.clone())
         );
         let mut soft = fresh();
-        let old = to_vec(soft.params.running());
-        soft.params.approach(&net.params, 0.25);
-        for ((new, old), online) in to_vec(soft.params.running()).iter().zip(old).zip(&running) {
+        let old = to_vec(soft.params.running_stats());
+        soft.params.polyak_update(&net.params, 0.25);
+        for ((new, old), online) in to_vec(soft.params.running_stats()).iter().zip(old).zip(&running) {
             assert!((new - (0.75 * old + 0.25 * online)).abs() < 1e-6);
         }
 
@@ -339,7 +339,7 @@ fn running_statistics_go_along() {
         let mut optimizer =
             Optimizer::new(OptimizerConfig { weight_decay: 0.1, ..OptimizerConfig::tensorflow() }, &net.params);
         net.step(&mut optimizer, 0.5, 0.0);
-        assert_eq!(to_vec(net.params.running()), running, "a step is of parameters");
+        assert_eq!(to_vec(net.params.running_stats()), running, "a step is of parameters");
         let named: Vec<_> = net.params.named(net.params.master()).into_keys().collect();
         assert!(named.iter().all(|name| !name.contains("running")), "{named:?}");
     }
@@ -353,9 +353,9 @@ fn batch_norm_sees_the_whole_batch() {
     let config = config(TorsoKind::Nips, NormKind::Batch);
     let net = || ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap();
     let (mut alone, mut shared) = (net(), net());
-    shared.share_out(2);
+    shared.set_num_threads(2);
     assert_eq!(outputs(&mut alone, obs.as_ref(), n), outputs(&mut shared, obs.as_ref(), n));
-    assert_eq!(to_vec(alone.params.running()), to_vec(shared.params.running()));
+    assert_eq!(to_vec(alone.params.running_stats()), to_vec(shared.params.running_stats()));
 }
 
 /// In bf16 the network with each norm says what it says in f32, up to bf16's rounding, forward and backward.
@@ -387,7 +387,7 @@ fn no_norm_no_statistics() {
         "cpu",
         &mut stream(1, "init"),
     );
-    assert_eq!(net.unwrap().params.running().numel(), 0);
+    assert_eq!(net.unwrap().params.running_stats().numel(), 0);
 }
 
 /// Bias and initial scale before a batch norm mean nothing to what comes after it.

@@ -1,4 +1,4 @@
-//! Optimisers against PyTorch's own (`golden/optim.py`) and against the formula with ε inside the root, by hand.
+//! Optimizers against PyTorch's own (`golden/optim.py`) and against the formula with ε inside the root, by hand.
 
 use playfield_core::Snapshot;
 use playfield_core::rng::stream;
@@ -33,7 +33,7 @@ fn params(start: &[f32]) -> Params {
     b.param("p", &[start.len() as i64], Init::Constant(0.0));
     let mut params = b.finish(Device::Cpu, Kind::Float);
     no_grad(|| params.master().narrow(0, 0, start.len() as i64).copy_(&Tensor::from_slice(start)));
-    params.updated();
+    params.mark_updated();
     params
 }
 
@@ -70,16 +70,21 @@ fn rmsprop_equals_pytorch() {
 }
 
 #[test]
-fn centred_rmsprop_equals_pytorch() {
-    let config = OptimizerConfig { centred: true, decay: 0.95, ..torch_rmsprop(0.01) };
+fn centered_rmsprop_equals_pytorch() {
+    let config = OptimizerConfig { centered: true, decay: 0.95, ..torch_rmsprop(0.01) };
     check(config, 0.0, &golden().rmsprop_centred);
 }
 
 /// Nature's form, ε inside the root: s₁ = .05·4 + .95·0, m₁ = .05·2, p₁ = 1 − .1·2/√(.2 − .01 + .01).
 #[test]
 fn natures_rmsprop_by_hand() {
-    let config =
-        OptimizerConfig { centred: true, decay: 0.95, eps: 0.01, initial_square: 0.0, ..OptimizerConfig::tensorflow() };
+    let config = OptimizerConfig {
+        centered: true,
+        decay: 0.95,
+        eps: 0.01,
+        initial_square: 0.0,
+        ..OptimizerConfig::tensorflow()
+    };
     let mut params = params(&[1.0]);
     let mut optimizer = Optimizer::new(config, &params);
     assert_close(&step(&mut optimizer, &mut params, &[2.0], 0.1, 0.0), &[1.0 - 0.2 / 0.2_f32.sqrt()]);

@@ -13,7 +13,7 @@ use playfield_nn::rnn::Rnn;
 use playfield_nn::sequence::Lengths;
 use playfield_nn::skip::Connections;
 use playfield_nn::stack::{Stack, StackConfig};
-use playfield_nn::{Builder, Memory, Params};
+use playfield_nn::{Builder, Params, RecurrentState};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -112,13 +112,15 @@ fn cells_and_their_gradients_equal_pytorch() {
         let (stack, mut params) = build(1, |b| Stack::new(b, "stack", INPUTS, &config).unwrap());
         set(&mut params, |name| case.params[&pytorch(name)].clone());
         let x = Tensor::from_slice(&golden.x).view([STEPS, N, INPUTS]);
-        let start = stack.memory(N as usize, Device::Cpu);
+        let start = stack.initial_state(N as usize, Device::Cpu);
         let (y, end) = stack.forward(params.weights(), &x, &start, &lengths(), None).unwrap();
         close(&what, &to_vec(&y.detach()), &case.outputs);
-        let of = |part: fn(&Memory) -> &Tensor| end.iter().flat_map(|m| to_vec(&part(m).detach())).collect::<Vec<_>>();
-        close(&format!("{what}: h"), &of(Memory::h), &case.state[0]);
+        let of = |part: fn(&RecurrentState) -> &Tensor| {
+            end.iter().flat_map(|m| to_vec(&part(m).detach())).collect::<Vec<_>>()
+        };
+        close(&format!("{what}: h"), &of(RecurrentState::h), &case.state[0]);
         if let Some(c) = case.state.get(1) {
-            close(&format!("{what}: c"), &of(Memory::c), c);
+            close(&format!("{what}: c"), &of(RecurrentState::c), c);
         }
         let weights = Tensor::from_slice(&numbers(y.numel(), 1.0, golden.weights_start)).view_as(&y);
         params.backward(&(y * weights).sum(Kind::Float));
@@ -136,7 +138,7 @@ fn peepholes_equal_onnx() {
     let (lstm, mut params) = build(1, |b| Lstm::with(b, "lstm", (INPUTS, WIDTH), InitKind::FanIn, &config).unwrap());
     set(&mut params, |name| golden.params[name.strip_prefix("lstm.").unwrap()].clone());
     let x = Tensor::from_slice(&x).view([STEPS, N, INPUTS]);
-    let start = Memory::new(N as usize, WIDTH, Device::Cpu);
+    let start = RecurrentState::new(N as usize, WIDTH, Device::Cpu);
     let (y, end) = lstm.sequence(params.weights(), &x, &start, &lengths(), None).unwrap();
     close("outputs", &to_vec(&y.detach()), &golden.outputs);
     close("h", &to_vec(&end.h().detach()), &golden.state[0]);
@@ -152,7 +154,7 @@ fn peepholes_equal_onnx() {
 #[test]
 fn own_cells_equal_the_fused_operation() {
     let x = random(3, &[STEPS, N, INPUTS]);
-    let start = Memory::new(N as usize, WIDTH, Device::Cpu);
+    let start = RecurrentState::new(N as usize, WIDTH, Device::Cpu);
     let run = |peephole: bool, lengths: &Lengths| {
         let config = LstmConfig { peephole, ..LstmConfig::default() };
         let (lstm, params) = build(7, |b| Lstm::with(b, "lstm", (INPUTS, WIDTH), InitKind::FanIn, &config).unwrap());
@@ -175,7 +177,7 @@ fn padding_is_neither_seen_nor_said() {
                 let config = StackConfig { cell, width: 6, layers: 3, connections, peephole, ..StackConfig::default() };
                 let (stack, params) = build(2, |b| Stack::new(b, "stack", INPUTS, &config).unwrap());
                 let run = |x: &Tensor, lengths: &Lengths| {
-                    let start = stack.memory(lengths.n() as usize, Device::Cpu);
+                    let start = stack.initial_state(lengths.n() as usize, Device::Cpu);
                     no_grad(|| stack.forward(params.weights(), x, &start, lengths, None).unwrap())
                 };
                 let (y, end) = run(&x, &lengths());
@@ -211,7 +213,7 @@ fn dropout_leaves_the_recurrent_path_alone() {
     let ((wet, params), (dry, _)) = (build(0.5), build(0.0));
     no_grad(|| {
         let w = params.weights();
-        let start = wet.memory(3, Device::Cpu);
+        let start = wet.initial_state(3, Device::Cpu);
         let (y, end) = wet.forward(w, &x, &start, &full, Some(&mut stream(9, "dropout"))).unwrap();
         let (mut rng, half) = (stream(9, "dropout"), Dropout::new("dropout", 0.5).unwrap());
         let masked = half.apply(&x, Some(&mut rng));
@@ -244,7 +246,7 @@ fn recurrent_dropout_loses_no_memory() {
     let mut snapshot = Snapshot::default();
     snapshot.arrays.insert("memory.h".into(), Array::new(&[1, 4], &[0.0_f32; 4]));
     snapshot.arrays.insert("memory.c".into(), Array::new(&[1, 4], &values));
-    let mut start = Memory::new(1, WIDTH, Device::Cpu);
+    let mut start = RecurrentState::new(1, WIDTH, Device::Cpu);
     start.load(&snapshot).unwrap();
     let full = Lengths::full(1, LONG).unwrap();
     let x = random(1, &[LONG, 1, INPUTS]);
@@ -272,7 +274,7 @@ fn recurrent_dropout_is_right_in_the_mean() {
     let (gru, gru_params) = build(3, |b| Gru::new(b, "gru", INPUTS, WIDTH, InitKind::FanIn, 0.4).unwrap());
     let gru_start = gru_memory(n);
     no_grad(|| {
-        let start = Memory::new(n as usize, WIDTH, Device::Cpu);
+        let start = RecurrentState::new(n as usize, WIDTH, Device::Cpu);
         let c = |rng: Option<&mut Rng>| {
             lstm.sequence(params.weights(), &x, &start, &full, rng).unwrap().1.c().mean_dim(
                 [0_i64].as_slice(),
@@ -295,9 +297,9 @@ fn recurrent_dropout_is_right_in_the_mean() {
 }
 
 /// A GRU's memory of n sequences, through the stack that makes it.
-fn gru_memory(n: i64) -> Memory {
+fn gru_memory(n: i64) -> RecurrentState {
     let config = StackConfig { cell: CellKind::Gru, width: WIDTH, ..StackConfig::default() };
-    build(1, |b| Stack::new(b, "stack", INPUTS, &config).unwrap()).0.memory(n as usize, Device::Cpu).remove(0)
+    build(1, |b| Stack::new(b, "stack", INPUTS, &config).unwrap()).0.initial_state(n as usize, Device::Cpu).remove(0)
 }
 
 /// Rows 10 and 15: shapes, and every gradient against finite differences in f64, for each kind of connection, cell, direction.
@@ -324,7 +326,7 @@ fn stacks_have_the_gradient_that_differences_say() {
         assert_eq!(stack.outputs(), outputs);
         let weights = random(2, &[STEPS, N, outputs]).to_kind(Kind::Double);
         let loss = |params: &Params| {
-            let start = stack.memory(N as usize, Device::Cpu);
+            let start = stack.initial_state(N as usize, Device::Cpu);
             let (y, _) = stack.forward(params.weights(), &x, &start, &lengths(), None).unwrap();
             assert_eq!(y.size(), [STEPS, N, outputs]);
             (y * &weights).sum(Kind::Double)
@@ -371,17 +373,17 @@ fn what_does_not_fit_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
     let (stack, params) = build(1, |b| Stack::new(b, "stack", INPUTS, &default()).unwrap());
-    let run = |x: &Tensor, memory: &[Memory]| {
+    let run = |x: &Tensor, memory: &[RecurrentState]| {
         stack.forward(params.weights(), x, memory, &lengths(), None).map(|_| ()).unwrap_err().to_string()
     };
     let x = random(1, &[STEPS, N, INPUTS]);
-    let wrong = run(&random(1, &[STEPS, N + 1, INPUTS]), &stack.memory(3, Device::Cpu));
+    let wrong = run(&random(1, &[STEPS, N + 1, INPUTS]), &stack.initial_state(3, Device::Cpu));
     assert!(wrong.contains("shape [5, 4, 2] where [steps, n, features] = [5, 3, 2]"), "{wrong}");
     assert!(run(&x, &[]).contains("memories of 0 layers where 1"));
-    let wrong = run(&x, &stack.memory(2, Device::Cpu));
+    let wrong = run(&x, &stack.initial_state(2, Device::Cpu));
     assert!(wrong.contains("[2, 128]") && wrong.contains("[3, 128]"), "{wrong}");
     let rnn = build(1, |b| Rnn::new(b, "rnn", INPUTS, WIDTH, InitKind::Orthogonal));
-    let memory = Memory::new(3, WIDTH, Device::Cpu);
+    let memory = RecurrentState::new(3, WIDTH, Device::Cpu);
     let wrong = rnn.0.sequence(rnn.1.weights(), &x, &memory, &lengths()).unwrap_err().to_string();
     assert!(wrong.contains("[3, 0]"), "a memory with a cell is not a plain one's: {wrong}");
 }

@@ -1,4 +1,4 @@
-//! Times the memory by itself: a prioritised draw of 32 with its update, at 10⁴ to 10⁷ items, and drawing and putting
+//! Times the memory by itself: a prioritized draw of 32 with its update, at 10⁴ to 10⁷ items, and drawing and putting
 //! together 32 observations of four Pong-sized frames, plain and compressed. `cargo bench -p playfield-replay`
 #![allow(clippy::print_stdout, missing_docs)]
 
@@ -32,11 +32,11 @@ fn main() {
             errors.rotate_left(1);
             priorities.update(&indices, &errors).expect("finite errors");
         });
-        println!("prioritised draw and update of 32, {items:>8} items   median {time:8.1} µs");
+        println!("prioritized draw and update of 32, {items:>8} items   median {time:8.1} µs");
     }
     let actions = ActionSpace::Discrete { n: 6 };
     let shape = vec![84, 84];
-    let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, history: 4, actions, action_names: vec![] };
+    let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
     for compress in [false, true] {
         let config = RingConfig { capacity: 20_000, n_step: 1, gamma: 0.99, compress };
         let mut ring = FrameRing::new(&spec, 1, config).expect("room for it");

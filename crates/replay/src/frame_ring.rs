@@ -16,7 +16,7 @@ use crate::frames::{Frames, Scratch};
 use crate::memory;
 use crate::segments::put_bytes;
 use playfield_core::{
-    Actions, Array, Dtype, EnvSpec, Error, Normalizer, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, history,
+    Actions, Array, Dtype, EnvSpec, Error, Normalizer, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, frame_stack,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ pub struct FrameRing {
     lanes: Vec<Lane>,
     /// Slots of one lane.
     lane_len: usize,
-    history: usize,
+    frame_stack: usize,
     frame_len: usize,
     n_step: usize,
     gamma: f32,
@@ -121,11 +121,11 @@ impl FrameRing {
     pub fn new(spec: &EnvSpec, envs: usize, config: RingConfig) -> Result<Self> {
         let RingConfig { capacity, n_step, gamma, compress } = config;
         let len = capacity / envs.max(1);
-        let least = spec.history + n_step + 2;
+        let least = spec.frame_stack + n_step + 2;
         if n_step == 0 || len < least {
             return Err(Error::config(format!(
                 "a replay of {capacity} steps for {envs} environments is too small: history {} and {n_step}-step returns need {} at least",
-                spec.history,
+                spec.frame_stack,
                 least * envs
             )));
         }
@@ -133,10 +133,10 @@ impl FrameRing {
         if let Some(available) = available.filter(|&a| a < needed) {
             let gigabytes = |bytes: u64| bytes as f64 / 1e9;
             return Err(Error::config(format!(
-                "a replay of {capacity} steps takes {:.2} GB and this machine has {:.2} GB left: lower `replay_capacity`{}",
+                "a replay of {capacity} steps takes {:.2} GB and this machine has {:.2} GB left: lower `buffer_size`{}",
                 gigabytes(needed),
                 gigabytes(available),
-                if spec.dtype == Dtype::U8 && !compress { ", or set `replay_compression` = true" } else { "" }
+                if spec.dtype == Dtype::U8 && !compress { ", or set `buffer_compression` = true" } else { "" }
             )));
         }
         let slots = len * envs;
@@ -147,7 +147,7 @@ impl FrameRing {
             flags: vec![0; slots],
             lanes: vec![Lane::default(); envs],
             lane_len: len,
-            history: spec.history,
+            frame_stack: spec.frame_stack,
             frame_len: spec.frame_len(),
             n_step,
             gamma: gamma as f32,
@@ -241,7 +241,7 @@ impl FrameRing {
     /// As [`gather`](Self::gather).
     pub fn gather_normalized(&self, indices: &[usize], normalizer: Option<&Normalizer>, out: &mut Transitions) {
         assert_eq!(indices.len(), out.len());
-        let obs_len = self.frame_len * self.history;
+        let obs_len = self.frame_len * self.frame_stack;
         let mut scratch = Scratch::default();
         for (row, &index) in indices.iter().enumerate() {
             assert!(self.contains(index), "transition {index} cannot be sampled");
@@ -268,7 +268,7 @@ impl FrameRing {
         }
         for obs in [&mut out.s_tm1, &mut out.s_t] {
             if let (Some(normalizer), Obs::F32(values)) = (normalizer, obs) {
-                normalizer.observations(values, self.history);
+                normalizer.observations(values, self.frame_stack);
             }
         }
     }
@@ -336,13 +336,13 @@ impl FrameRing {
     /// The observation at a position: its frame and those before it in its episode.
     fn stack(&self, lane: usize, position: u64, scratch: &mut Scratch, out: ObsMut<'_>) {
         let mut first = position;
-        while position - first + 1 < self.history as u64 && self.flags[self.slot(lane, first)] & FIRST == 0 {
+        while position - first + 1 < self.frame_stack as u64 && self.flags[self.slot(lane, first)] & FIRST == 0 {
             first -= 1;
         }
         let slots = (first..=position).map(|p| self.slot(lane, p));
         slots.clone().for_each(|slot| self.frames.load(slot, scratch));
         let frames: Vec<_> = slots.map(|slot| self.frames.read(slot, scratch)).collect();
-        history::stack(&frames, self.history, out);
+        frame_stack::stack(&frames, self.frame_stack, out);
     }
 
     /// Writes the next slot of a lane over its oldest one.
@@ -351,7 +351,7 @@ impl FrameRing {
         if let Some(oldest) = position.checked_sub(self.lane_len as u64) {
             // The oldest frame goes, and with it every transition whose observation is stacked of it.
             self.leave(self.slot(lane, oldest));
-            for later in oldest + 1..oldest + self.history as u64 {
+            for later in oldest + 1..oldest + self.frame_stack as u64 {
                 let slot = self.slot(lane, later);
                 if self.flags[slot] & FIRST != 0 {
                     break;

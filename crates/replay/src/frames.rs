@@ -54,7 +54,7 @@ impl Frames {
             }
             (true, Dtype::F32) => {
                 return Err(Error::config(
-                    "a replay of vectors cannot be compressed: set `replay_compression` = false",
+                    "a replay of vectors cannot be compressed: set `buffer_compression` = false",
                 ));
             }
         };

@@ -1,4 +1,4 @@
-//! Prioritised sampling (Schaul et al. 2016, *Prioritized Experience Replay*, section 3.3), proportional or rank-based.
+//! Prioritized sampling (Schaul et al. 2016, *Prioritized Experience Replay*, section 3.3), proportional or rank-based.
 //!
 //! Transition i is drawn with probability P(i) = pᵢ^α / Σ p^α. Proportional: pᵢ = |δᵢ| + ε, from its last update.
 //! Rank-based: pᵢ = 1/rank(i) among all |δ|, which no outlier can dominate. A new transition gets the largest |δ| seen so
@@ -14,7 +14,7 @@ use playfield_core::{Array, Error, Result, Snapshot};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-/// How transitions are prioritised.
+/// How transitions are prioritized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PriorityConfig {
@@ -89,7 +89,7 @@ impl Prioritized {
     /// # Errors
     /// [`Error::Config`] for settings that cannot work.
     pub fn new(config: PriorityConfig, capacity: usize) -> Result<Self> {
-        let wrong = |what: &str| Err(Error::config(format!("prioritised replay: {what}")));
+        let wrong = |what: &str| Err(Error::config(format!("prioritized replay: {what}")));
         let order = match config.by {
             By::Error => Order::Tree(SumTree::new(capacity)),
             By::Rank => Order::Ranks(Ranks::new(capacity, config.exponent)),
@@ -141,12 +141,12 @@ impl Prioritized {
     /// The probability with which one draw finds `item`.
     pub fn probability(&self, item: usize) -> f64 {
         let uniform = if self.place[item] == NONE { 0.0 } else { 1.0 / self.len() as f64 };
-        let prioritised = match &self.order {
+        let prioritized = match &self.order {
             Order::Tree(tree) if tree.total() == 0.0 => return uniform,
             Order::Tree(tree) => tree.get(item) / tree.total(),
             Order::Ranks(ranks) => ranks.probability(item),
         };
-        self.mix(uniform, prioritised)
+        self.mix(uniform, prioritized)
     }
 
     /// Draws `indices.len()` transitions, with repetition, [stratified](PriorityConfig::stratified) or independently, and their
@@ -245,9 +245,9 @@ impl Prioritized {
         Ok(())
     }
 
-    fn mix(&self, uniform: f64, prioritised: f64) -> f64 {
+    fn mix(&self, uniform: f64, prioritized: f64) -> f64 {
         let share = self.config.uniform_share;
-        share * uniform + (1.0 - share) * prioritised
+        share * uniform + (1.0 - share) * prioritized
     }
 
     fn smallest_probability(&self) -> f64 {

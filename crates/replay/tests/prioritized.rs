@@ -1,4 +1,4 @@
-//! Prioritised sampling against the paper's formulas, computed over a plain list.
+//! Prioritized sampling against the paper's formulas, computed over a plain list.
 
 use playfield_core::Snapshot;
 use playfield_core::rng::stream;

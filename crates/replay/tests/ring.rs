@@ -89,7 +89,14 @@ impl Oracle {
 
 fn spec(frame: usize, history: usize) -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 9 };
-    EnvSpec { id: "t".into(), shape: vec![frame], dtype: Dtype::U8, history, actions, action_names: vec![] }
+    EnvSpec {
+        id: "t".into(),
+        shape: vec![frame],
+        dtype: Dtype::U8,
+        frame_stack: history,
+        actions,
+        action_names: vec![],
+    }
 }
 
 fn config(capacity: usize, n_step: usize, compress: bool) -> RingConfig {
@@ -237,7 +244,7 @@ fn a_memory_too_small_for_one_transition_or_too_large_for_the_machine_is_refused
     assert!(FrameRing::new(&spec, 8, config(72, 3, false)).is_ok());
     assert_eq!(FrameRing::bytes(&frames, config(1_000_000, 1, false)), 7_065_000_000);
     let said = FrameRing::new(&frames, 1, config(1 << 40, 1, false)).unwrap_err().to_string();
-    assert!(said.contains("lower `replay_capacity`, or set `replay_compression` = true"), "{said}");
+    assert!(said.contains("lower `buffer_size`, or set `buffer_compression` = true"), "{said}");
     let vectors = EnvSpec { dtype: Dtype::F32, ..spec };
     let said = FrameRing::new(&vectors, 1, config(100, 1, true)).unwrap_err().to_string();
     assert!(said.contains("vectors cannot be compressed"), "{said}");
@@ -308,7 +315,8 @@ fn damaged_segments_are_refused() {
 #[test]
 fn transitions_are_normalized_when_they_are_drawn() {
     let actions = ActionSpace::Discrete { n: 2 };
-    let spec = EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::F32, history: 2, actions, action_names: vec![] };
+    let spec =
+        EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 2, actions, action_names: vec![] };
     let config = RingConfig { capacity: 20, n_step: 2, gamma: 0.5, compress: false };
     let mut ring = FrameRing::new(&spec, 1, config).unwrap();
     let mut batch = StepBatch::new(&spec, 1);

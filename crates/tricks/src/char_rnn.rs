@@ -5,7 +5,7 @@
 //! P(x_{t+1} | x_1 … x_t) = softmax(W stack(embed(x_t)))        characters are bytes
 //! ```
 //!
-//! To predict, it must know what kind of sentence it is in. So its state after a text is a description of the text, learnt
+//! To predict, it must know what kind of sentence it is in. So its state after a text is a description of the text, learned
 //! without a label, which a [`crate::probe`] can be trained on where labels are few. The paper's needed 82 million reviews and a
 //! month; what a minute of training gives, the lab measures.
 //!
@@ -16,7 +16,7 @@ use playfield_core::{Error, Result};
 use playfield_nn::embedding::Embedding;
 use playfield_nn::init::Init;
 use playfield_nn::linear::Linear;
-use playfield_nn::lstm::Memory;
+use playfield_nn::lstm::RecurrentState;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::{Builder, Params};
 use playfield_nn::sequence::Lengths;
@@ -66,7 +66,7 @@ pub struct Streams {
     steps: i64,
     at: i64,
     /// What the network remembers of each stream; none before the first character.
-    memory: Option<Vec<Memory>>,
+    memory: Option<Vec<RecurrentState>>,
 }
 
 impl Streams {
@@ -130,9 +130,9 @@ impl CharRnn {
         &self,
         characters: &Tensor,
         next: &Tensor,
-        memory: &[Memory],
+        memory: &[RecurrentState],
         rng: Option<&mut Rng>,
-    ) -> Result<(Tensor, Vec<Memory>)> {
+    ) -> Result<(Tensor, Vec<RecurrentState>)> {
         let w = self.params.weights();
         let (steps, n) = characters.size2().expect("[steps, n]");
         let x = self.embed.forward(w, characters);
@@ -156,11 +156,11 @@ impl CharRnn {
     ) -> Result<f64> {
         let (characters, next) = streams.next();
         let n = characters.size()[1] as usize;
-        let memory = streams.memory.take().unwrap_or_else(|| self.stack.memory(n, Device::Cpu));
+        let memory = streams.memory.take().unwrap_or_else(|| self.stack.initial_state(n, Device::Cpu));
         let (loss, after) = self.loss(&characters, &next, &memory, Some(rng))?;
         self.params.backward(&loss);
         optimizer.step(&mut self.params, learning_rate, max_norm);
-        streams.memory = Some(after.iter().map(Memory::detached).collect());
+        streams.memory = Some(after.iter().map(RecurrentState::detached).collect());
         Ok(loss.double_value(&[]))
     }
 
@@ -174,7 +174,7 @@ impl CharRnn {
         let mut whole = Streams::new(text, streams, length.saturating_sub(1).max(1))?;
         let (characters, next) = whole.next();
         no_grad(|| {
-            let (loss, _) = self.loss(&characters, &next, &self.stack.memory(streams, Device::Cpu), None)?;
+            let (loss, _) = self.loss(&characters, &next, &self.stack.initial_state(streams, Device::Cpu), None)?;
             Ok(loss.double_value(&[]))
         })
     }
@@ -193,7 +193,7 @@ impl CharRnn {
         let characters = Tensor::from_slice(&characters).view([steps, lengths.n()]);
         no_grad(|| {
             let w = self.params.weights();
-            let start = self.stack.memory(texts.len(), Device::Cpu);
+            let start = self.stack.initial_state(texts.len(), Device::Cpu);
             let (_, memory) = self.stack.forward(w, &self.embed.forward(w, &characters), &start, &lengths, None)?;
             let top = memory.last().expect("at least one layer");
             Ok(if top.c().numel() > 0 { top.c().tanh() } else { top.h().shallow_clone() })

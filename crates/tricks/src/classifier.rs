@@ -33,15 +33,15 @@ pub struct Config {
     pub hidden: Vec<i64>,
     /// What follows each layer but the last.
     pub activation: Activation,
-    /// What normalises each layer before its activation.
+    /// What normalizes each layer before its activation.
     pub norm: NormKind,
-    /// Local response normalisation after each convolution's activation.
+    /// Local response normalization after each convolution's activation.
     pub local_response: bool,
     /// Initial weights.
     pub init: Start,
     /// Probability with which a fully connected layer's outputs are left away.
     pub dropout: f64,
-    /// The optimiser; its `weight_decay` is the L2 penalty.
+    /// The optimizer; its `weight_decay` is the L2 penalty.
     pub optimizer: OptimizerConfig,
     /// The learning rate of the first epoch.
     pub learning_rate: f64,
@@ -51,7 +51,7 @@ pub struct Config {
     pub batch_size: usize,
     /// Which rows meet in a batch.
     pub shuffle: Shuffle,
-    /// Strength of the photometric distortion of what is learnt from, 0 to 1.
+    /// Strength of the photometric distortion of what is learned from, 0 to 1.
     pub distortion: f64,
 }
 
@@ -100,7 +100,7 @@ pub enum Companion {
     WeightDecay,
     /// A learning rate that falls six times as fast.
     RateDecay,
-    /// No local response normalisation.
+    /// No local response normalization.
     LocalResponse,
     /// Thorough shuffling.
     Shuffling,

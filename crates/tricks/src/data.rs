@@ -96,7 +96,7 @@ impl Dataset {
         let count = (self.len() as f64 * test).round() as usize;
         if !(0.0..=1.0).contains(&test) || count == 0 || count == self.len() {
             return Err(Error::config(format!(
-                "a test share of {test}: of {} rows, at least one must be tested on and one learnt from",
+                "a test share of {test}: of {} rows, at least one must be tested on and one learned from",
                 self.len()
             )));
         }

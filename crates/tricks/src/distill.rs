@@ -9,7 +9,7 @@
 //! soft part falls as 1/T², which T² undoes: the weight w means the same at any temperature. 1 to 10 are usual; the smaller the
 //! student, the lower. Without labels w is 1.
 //!
-//! For policies the teacher's temperature is often below 1 instead: Q-values of neighbouring actions hardly differ, and Rusu et al.
+//! For policies the teacher's temperature is often below 1 instead: Q-values of neighboring actions hardly differ, and Rusu et al.
 //! 2015 sharpen them by .01.
 //!
 //! Not where the student could learn the labels as well: it copies the teacher's mistakes.
@@ -85,12 +85,12 @@ mod tests {
         }
     }
 
-    /// For large T the gradient of the soft part is (s − t, each centred) / classes, whatever T (Hinton et al., equation 4).
+    /// For large T the gradient of the soft part is (s − t, each centered) / classes, whatever T (Hinton et al., equation 4).
     #[test]
     fn the_gradient_tends_to_a_constant_as_the_temperature_grows() {
         let (student, teacher, _) = logits();
-        let centred = |z: &Tensor| z - z.mean_dim([-1_i64].as_slice(), true, Kind::Double);
-        let limit = (centred(&student) - centred(&teacher)) / 3.0;
+        let centered = |z: &Tensor| z - z.mean_dim([-1_i64].as_slice(), true, Kind::Double);
+        let limit = (centered(&student) - centered(&teacher)) / 3.0;
         let distance = |t: f64| {
             let s = student.detach().copy().set_requires_grad(true);
             Distillation::new(t, 1.0).unwrap().soft(&s, &teacher).sum(Kind::Double).backward();

@@ -1,6 +1,6 @@
 //! The tricks of supervised learning that are a procedure rather than a layer (those are in `playfield-nn`).
 //!
-//! Nothing here knows an environment or an agent. Models train with `playfield_nn`'s optimisers on its flat parameters, and
+//! Nothing here knows an environment or an agent. Models train with `playfield_nn`'s optimizers on its flat parameters, and
 //! every random number comes from a generator that the caller hands in.
 
 pub mod beam;

@@ -1,7 +1,7 @@
 //! The order in which examples are seen.
 //!
 //! Batch norm makes an example's output depend on the others in its batch, so that examples which always meet the same ones
-//! are always normalised alike. Ioffe and Szegedy (2015, section 4.2.1) shuffle so that they do not; the authors found about 1 % of
+//! are always normalized alike. Ioffe and Szegedy (2015, section 4.2.1) shuffle so that they do not; the authors found about 1 % of
 //! validation accuracy in it. Gradient descent asks for the same: batches that repeat are no independent samples.
 
 use playfield_core::rng::Rng;

@@ -19,7 +19,7 @@ use tch::{Kind, Tensor};
 /// τ for a teacher of action values, from the paper.
 pub const SHARP: f64 = 0.01;
 
-/// A network that learns from a teacher, and its optimiser (Adam).
+/// A network that learns from a teacher, and its optimizer (Adam).
 #[derive(Debug)]
 pub struct Student {
     net: ActorCritic,
@@ -79,7 +79,7 @@ mod tests {
     use playfield_core::{ActionSpace, Dtype};
 
     fn spec(actions: ActionSpace) -> EnvSpec {
-        EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+        EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
     }
 
     /// What is right is the sign of the first number; a teacher of values says so by a hundredth.

@@ -4,7 +4,7 @@
 //! P(class | x) = softmax(W (x − mean)/deviation + b),    loss = cross-entropy + l2/2 · ‖W‖²
 //! ```
 //!
-//! How well so simple a model does says what is in the features, not how clever the model is. Features are standardised by the
+//! How well so simple a model does says what is in the features, not how clever the model is. Features are standardized by the
 //! training set's numbers; the problem is convex and is descended from 0, so that a fit needs no random number.
 //!
 //! Not as a classifier in its own right where the network may be trained through.

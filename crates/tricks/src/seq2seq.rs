@@ -25,7 +25,7 @@ use playfield_nn::attention::{Attention, AttentionKind, Keys};
 use playfield_nn::embedding::Embedding;
 use playfield_nn::init::Init;
 use playfield_nn::linear::Linear;
-use playfield_nn::lstm::Memory;
+use playfield_nn::lstm::RecurrentState;
 use playfield_nn::params::{Builder, Params, Weights};
 use playfield_nn::sequence::Lengths;
 use playfield_nn::stack::{Stack, StackConfig};
@@ -139,7 +139,7 @@ struct Layers {
 /// What was read of n sources.
 #[derive(Debug)]
 struct Read {
-    memory: Vec<Memory>,
+    memory: Vec<RecurrentState>,
     keys: Option<Keys>,
 }
 
@@ -210,7 +210,7 @@ impl Seq2Seq {
             Reading::Reversed => lengths.reverse(&source.unsqueeze(-1)).squeeze_dim(-1),
             _ => source.shallow_clone(),
         };
-        let start = stack.memory(lengths.n() as usize, Device::Cpu);
+        let start = stack.initial_state(lengths.n() as usize, Device::Cpu);
         let (outputs, mut memory) = stack.forward(w, &embed.forward(w, &source), &start, lengths, rng)?;
         if self.reading == Reading::Bidirectional {
             memory = memory.chunks(2).map(|pair| pair[0].beside(&pair[1])).collect();
@@ -227,11 +227,11 @@ impl Seq2Seq {
         &self,
         w: &Weights,
         tokens: &Tensor,
-        memory: &[Memory],
+        memory: &[RecurrentState],
         keys: Option<&Keys>,
         lengths: &Lengths,
         rng: Option<&mut Rng>,
-    ) -> Result<(Tensor, Vec<Memory>)> {
+    ) -> Result<(Tensor, Vec<RecurrentState>)> {
         let Layers { decoder: (embed, stack), attention, output, .. } = &self.layers;
         let (mut y, memory) = stack.forward(w, &embed.forward(w, tokens), memory, lengths, rng)?;
         if let (Some((attention, combine)), Some(keys)) = (attention, keys) {
@@ -343,10 +343,10 @@ struct Answer<'a> {
 }
 
 impl beam::Decoder for Answer<'_> {
-    type State = Vec<Memory>;
+    type State = Vec<RecurrentState>;
 
     fn start(&self) -> Self::State {
-        self.read.memory.iter().map(Memory::same).collect()
+        self.read.memory.iter().map(RecurrentState::shallow_clone).collect()
     }
 
     fn step(&self, state: &Self::State, tokens: &[i64]) -> Result<(Vec<Vec<f64>>, Self::State)> {

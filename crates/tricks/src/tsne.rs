@@ -1,13 +1,13 @@
-//! t-SNE: rows of many numbers as points of a map, neighbours beside neighbours (van der Maaten and Hinton 2008).
+//! t-SNE: rows of many numbers as points of a map, neighbors beside neighbors (van der Maaten and Hinton 2008).
 //!
 //! ```text
 //! p_{j|i} ∝ exp(−‖x_i − x_j‖² / 2σ_i²)      σ_i so that row i has the asked-for perplexity, 2^entropy
 //! p_ij = (p_{j|i} + p_{i|j}) / 2n
-//! q_ij ∝ 1 / (1 + ‖y_i − y_j‖²)             the map's own neighbourhoods, with a heavier tail
+//! q_ij ∝ 1 / (1 + ‖y_i − y_j‖²)             the map's own neighborhoods, with a heavier tail
 //! ∂KL(P‖Q)/∂y_i = 4 Σ_j (p_ij − q_ij)(y_i − y_j) / (1 + ‖y_i − y_j‖²)
 //! ```
 //!
-//! The perplexity is about how many neighbours a point has: 5 to 50, more for more data, and always less than there are points.
+//! The perplexity is about how many neighbors a point has: 5 to 50, more for more data, and always less than there are points.
 //! Descent, exaggeration and gains are as scikit-learn has them, which the map's divergence is tested against.
 //!
 //! **How to read a map.** Which points lie together means something. How large a cluster is, how far from another, and which way up,
@@ -25,7 +25,7 @@ use rand_distr::StandardNormal;
 /// The settings of [`tsne`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TsneConfig {
-    /// About how many neighbours a point has.
+    /// About how many neighbors a point has.
     pub perplexity: f64,
     /// Steps of gradient descent.
     pub iterations: usize,
@@ -74,7 +74,7 @@ pub fn tsne(rows: &[f32], features: usize, config: &TsneConfig, rng: &mut Rng) -
     let mut near = vec![0.0; n * n];
     for iteration in 0..iterations {
         let (factor, momentum) = if iteration < exaggerated { (exaggeration, 0.5) } else { (1.0, 0.8) };
-        let sum = neighbourhoods(&y, &mut near);
+        let sum = neighborhoods(&y, &mut near);
         let mut moved = y.clone();
         for i in 0..n {
             let mut gradient = [0.0; 2];
@@ -93,14 +93,14 @@ pub fn tsne(rows: &[f32], features: usize, config: &TsneConfig, rng: &mut Rng) -
         }
         y = moved;
     }
-    let sum = neighbourhoods(&y, &mut near);
+    let sum = neighborhoods(&y, &mut near);
     let terms = p.iter().zip(&near).filter(|(p, _)| **p > 0.0);
     let divergence = terms.map(|(p, near)| p * (p / (near / sum).max(f64::MIN_POSITIVE)).ln()).sum();
     Ok(Map { points: y, divergence, warning })
 }
 
 /// 1/(1 + ‖y_i − y_j‖²) of all pairs, 0 of a point with itself; returns their sum.
-fn neighbourhoods(y: &[[f64; 2]], near: &mut [f64]) -> f64 {
+fn neighborhoods(y: &[[f64; 2]], near: &mut [f64]) -> f64 {
     let mut sum = 0.0;
     for (i, (a, row)) in y.iter().zip(near.chunks_exact_mut(y.len())).enumerate() {
         for (b, near) in y.iter().zip(&mut *row) {
@@ -132,7 +132,7 @@ fn affinities(rows: &[f32], features: usize, perplexity: f64) -> Result<(Vec<f64
         let row = |i: usize| &rows[i * features..(i + 1) * features];
         let distance = |j| row(i).iter().zip(row(j)).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
         let distances: Vec<f64> = (0..n).map(distance).collect();
-        neighbours(&distances, i, perplexity, p);
+        neighbors(&distances, i, perplexity, p);
     }
     let mut joint = vec![0.0; n * n];
     for i in 0..n {
@@ -144,9 +144,9 @@ fn affinities(rows: &[f32], features: usize, perplexity: f64) -> Result<(Vec<f64
 }
 
 /// p_{j|i} by the squared `distances` from point `i`: the precision 1/2σ² is found by bisection.
-fn neighbours(distances: &[f64], i: usize, perplexity: f64, p: &mut [f64]) {
+fn neighbors(distances: &[f64], i: usize, perplexity: f64, p: &mut [f64]) {
     let wanted = perplexity.ln();
-    // Of duplicates the nearest is at 0; what is subtracted cancels in the normalisation.
+    // Of duplicates the nearest is at 0; what is subtracted cancels in the normalization.
     let others = distances.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, d)| *d);
     let nearest = others.fold(f64::INFINITY, f64::min);
     let (mut low, mut high, mut precision) = (0.0, f64::INFINITY, 1.0);
@@ -189,7 +189,7 @@ mod tests {
                 let row = |i: usize| &rows[i * features..(i + 1) * features];
                 let distance = |j| row(i).iter().zip(row(j)).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
                 let (distances, mut p) = ((0..n).map(distance).collect::<Vec<_>>(), vec![0.0; n]);
-                neighbours(&distances, i, perplexity, &mut p);
+                neighbors(&distances, i, perplexity, &mut p);
                 let bits: f64 = -p.iter().filter(|p| **p > 0.0).map(|p| p * p.log2()).sum::<f64>();
                 assert!((bits - perplexity.log2()).abs() < 1e-8, "{perplexity}: {bits} bits");
                 assert!(p[i] == 0.0 && (p.iter().sum::<f64>() - 1.0).abs() < 1e-12);
@@ -217,7 +217,7 @@ mod tests {
         for (i, a) in map.points.iter().enumerate() {
             let others = map.points.iter().enumerate().filter(|(j, _)| *j != i);
             let nearest = others.min_by(|x, y| square(*a, *x.1).total_cmp(&square(*a, *y.1))).unwrap().0;
-            assert_eq!(nearest % 3, i % 3, "the neighbour of {i} is of its cluster");
+            assert_eq!(nearest % 3, i % 3, "the neighbor of {i} is of its cluster");
         }
         assert_eq!(map, tsne(&rows, 4, &config, &mut stream(1, "map")).unwrap(), "the same seed, the same map");
     }

@@ -42,7 +42,7 @@ mod tests {
             id: "t".into(),
             shape: vec![1],
             dtype: Dtype::U8,
-            history: 1,
+            frame_stack: 1,
             actions: ActionSpace::Discrete { n: 2 },
             action_names: vec![],
         };

@@ -1,8 +1,8 @@
 //! Environments as the `[env]` section of a configuration asks for them.
 
 use crate::{
-    ClipReward, Finite, FireOnLifeLoss, FireReset, FrameSkip, LifeLoss, NoOp, Normalise, Over, Pool, ScaleActions,
-    Statistics, Sticky, TimeLimit, Warp,
+    ClipReward, Finite, FireOnLifeLoss, FireReset, FrameSkip, LifeLoss, NoOp, Normalize, Over, Pool, Resize,
+    ScaleActions, Statistics, StickyAction, TimeLimit,
 };
 use playfield_core::config::ClipReward as Clip;
 use playfield_core::{ActionSpace, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, Result, VecEnv};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Makes batches of environments from a source and the `[env]` section.
 ///
 /// A source's own batch is used where it has one, else a [`Pool`] of its environments, wrapped as in ALE's vector
-/// environment. Innermost first: sticky actions, FIRE, no-ops, frame skip with max-pool, time limit, warp. Sticky
+/// environment. Innermost first: sticky actions, FIRE, no-ops, frame skip with max-pool, time limit, resize. StickyAction
 /// actions, FIRE and no-ops are a matter of emulator frames, so they stand inside the frame skip; the time limit counts
 /// agent steps, so it stands outside.
 pub struct Factory {
@@ -37,9 +37,9 @@ impl Factory {
     ///
     /// # Errors
     /// [`Error::Env`](playfield_core::Error::Env) where it cannot be made.
-    pub fn to_watch(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
+    pub fn rendering(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
         let mut config = self.config.clone();
-        self.source.ask_for_pictures(&mut config);
+        self.source.enable_rendering(&mut config);
         over(pool(&self.source, &config, &[seed])?, &config, false)
     }
 }
@@ -75,8 +75,8 @@ fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Resul
 /// What wraps one environment, innermost first.
 fn inside(mut env: Box<dyn Env>, config: &EnvConfig) -> Result<Box<dyn Env>> {
     let mut pressed = 0;
-    if config.sticky > 0.0 {
-        env = Box::new(Sticky::new(env, config.sticky));
+    if config.repeat_action_probability > 0.0 {
+        env = Box::new(StickyAction::new(env, config.repeat_action_probability));
     }
     if config.fire_reset {
         let fire = FireReset::new(env);
@@ -92,8 +92,8 @@ fn inside(mut env: Box<dyn Env>, config: &EnvConfig) -> Result<Box<dyn Env>> {
     if config.max_episode_steps > 0 {
         env = Box::new(TimeLimit::new(env, config.max_episode_steps));
     }
-    if let &[height, width] = config.warp.as_slice() {
-        env = Box::new(Warp::new(env, height, width)?);
+    if let &[height, width] = config.resize.as_slice() {
+        env = Box::new(Resize::new(env, height, width)?);
     }
     Ok(env)
 }
@@ -105,19 +105,19 @@ fn over(bare: Box<dyn VecEnv>, config: &EnvConfig, raw: bool) -> Result<Box<dyn 
         let message = "its observations or actions hold no numbers: there is nothing to learn from";
         return Err(Error::env(&spec.id, message));
     }
-    let clips = config.clip_reward != Clip::None && !config.normalise_reward;
+    let clips = config.clip_reward != Clip::None && !config.normalize_reward;
     let mut batch: Box<dyn VecEnv> = Box::new(Over::new(bare, Finite::new(&spec, clips)));
     if matches!(spec.actions, ActionSpace::Box { .. }) {
         batch = Box::new(Over::new(batch, ScaleActions::new(&spec.actions, n)));
     }
-    batch = Box::new(Over::new(batch, Statistics::new(n)).with_history(config.history));
+    batch = Box::new(Over::new(batch, Statistics::new(n)).with_frame_stack(config.frame_stack));
     if config.fire_on_life_loss {
         batch = Box::new(Over::new(batch, FireOnLifeLoss::new(&spec, n)));
     }
     batch = Box::new(Over::new(batch, LifeLoss { episodic: config.episodic_life }));
-    if config.normalise_obs || config.normalise_reward {
-        let (obs, reward, gamma) = (config.normalise_obs, config.normalise_reward, config.normalise_gamma);
-        let rule = Normalise::new(&spec, n, obs, reward, gamma)?;
+    if config.normalize_obs || config.normalize_reward {
+        let (obs, reward, gamma) = (config.normalize_obs, config.normalize_reward, config.normalize_gamma);
+        let rule = Normalize::new(&spec, n, obs, reward, gamma)?;
         batch = Box::new(Over::new(batch, if raw { rule.passive() } else { rule }));
     }
     if config.clip_reward != Clip::None {

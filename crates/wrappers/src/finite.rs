@@ -40,7 +40,7 @@ impl Finite {
         }
         let advice = match reward.is_nan() {
             true => "",
-            false => " (as float32); env.clip_reward = \"clamp\", without env.normalise_reward, makes it ±1",
+            false => " (as float32); env.clip_reward = \"clamp\", without env.normalize_reward, makes it ±1",
         };
         Err(Error::env(&self.id, format!("environment {i}: its reward is {reward}, and must be finite{advice}")))
     }

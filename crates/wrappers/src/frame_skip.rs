@@ -94,7 +94,7 @@ impl Env for FrameSkip {
                 break;
             }
         }
-        Ok(total.settled())
+        Ok(total.exclusive())
     }
 
     fn save_state(&self) -> Option<State> {

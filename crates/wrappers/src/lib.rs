@@ -7,16 +7,16 @@
 //!
 //! | inside one environment | | over a batch | |
 //! |---|---|---|---|
-//! | [`Sticky`] | repeats the previous action at random | [`Finite`] | refuses NaN and infinities |
+//! | [`StickyAction`] | repeats the previous action at random | [`Finite`] | refuses NaN and infinities |
 //! | [`FireReset`] | presses FIRE at a game's start | [`ScaleActions`] | maps continuous actions into the action space |
 //! | [`NoOp`] | a random number of no-ops after that | [`Statistics`] | return and length of finished episodes, raw |
 //! | [`FrameSkip`] | one action, several frames, their maximum | [`FireOnLifeLoss`] | presses FIRE after a lost life |
 //! | [`TimeLimit`] | truncates | [`LifeLoss`] | whether a lost life ends an episode for the learner |
-//! | [`Warp`] | gray, smaller | [`Normalise`] | running mean and variance |
+//! | [`Resize`] | gray, smaller | [`Normalize`] | running mean and variance |
 //! | | | [`ClipReward`] | the reward that the learner sees |
 //!
 //! The order inside is that of the Arcade Learning Environment's vector environment, and the stream of frames is the
-//! same. History is no wrapper: whoever consumes frames stacks them (`playfield_core::history`).
+//! same. FrameStack is no wrapper: whoever consumes frames stacks them (`playfield_core::history`).
 //!
 //! Every part saves its state where the environment underneath can save its own: then a resumed run equals an
 //! uninterrupted one bit for bit.
@@ -29,15 +29,15 @@ mod fire_reset;
 mod frame_skip;
 mod life_loss;
 mod no_op;
-mod normalise;
+mod normalize;
 mod over;
 mod pool;
+mod resize;
 mod saved;
 mod scale_actions;
 mod statistics;
-mod sticky;
+mod sticky_action;
 mod time_limit;
-mod warp;
 mod workers;
 
 pub use clip_reward::ClipReward;
@@ -48,11 +48,11 @@ pub use fire_reset::FireReset;
 pub use frame_skip::FrameSkip;
 pub use life_loss::LifeLoss;
 pub use no_op::NoOp;
-pub use normalise::Normalise;
+pub use normalize::Normalize;
 pub use over::{Over, Rule};
 pub use pool::Pool;
+pub use resize::Resize;
 pub use scale_actions::ScaleActions;
 pub use statistics::Statistics;
-pub use sticky::Sticky;
+pub use sticky_action::StickyAction;
 pub use time_limit::TimeLimit;
-pub use warp::Warp;

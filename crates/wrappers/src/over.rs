@@ -44,7 +44,7 @@ pub trait Rule {
         Some(())
     }
 
-    /// What the rule has learnt from data and a player needs, if it is of the kind that learns.
+    /// What the rule has learned from data and a player needs, if it is of the kind that learns.
     fn statistics(&self) -> Option<State> {
         None
     }
@@ -70,8 +70,8 @@ impl<R: Rule> Over<R> {
     }
 
     /// Declares how many frames make one observation, which is for whoever consumes them: batches know one frame.
-    pub fn with_history(mut self, history: usize) -> Self {
-        self.spec.history = history;
+    pub fn with_frame_stack(mut self, history: usize) -> Self {
+        self.spec.frame_stack = history;
         self
     }
 }

@@ -16,19 +16,19 @@ fn everything() -> EnvConfig {
     EnvConfig {
         id: "Random".into(),
         num_envs: 3,
-        threads: 2,
-        history: 4,
+        num_threads: 2,
+        frame_stack: 4,
         frame_skip: 2,
         max_pool: true,
-        warp: vec![3, 3],
+        resize: vec![3, 3],
         noop_max: 3,
         fire_reset: true,
         fire_on_life_loss: true,
         episodic_life: true,
-        sticky: 0.25,
+        repeat_action_probability: 0.25,
         max_episode_steps: 9,
         clip_reward: Clip::Sign,
-        normalise_reward: true,
+        normalize_reward: true,
         ..EnvConfig::default()
     }
 }
@@ -55,7 +55,7 @@ fn play(env: &mut dyn VecEnv, batch: &mut StepBatch, from: usize, to: usize) -> 
 fn the_spec_is_that_of_the_wrapped_environment() {
     let factory = Factory::new(random(Dtype::U8), everything()).unwrap();
     let spec = factory.spec();
-    assert_eq!((spec.id.as_str(), spec.shape.as_slice(), spec.history), ("Random", &[3, 3][..], 4));
+    assert_eq!((spec.id.as_str(), spec.shape.as_slice(), spec.frame_stack), ("Random", &[3, 3][..], 4));
     assert_eq!(factory.vec(&[1, 2]).unwrap().spec(), spec);
     assert_eq!(factory.vec(&[1, 2]).unwrap().num_envs(), 2);
 }
@@ -65,7 +65,7 @@ fn the_full_stack_goes_on_from_a_saved_state_bit_for_bit() {
     let mut config = everything();
     for dtype in [Dtype::U8, Dtype::F32] {
         if dtype == Dtype::F32 {
-            config = EnvConfig { max_pool: false, warp: vec![], normalise_obs: true, ..config };
+            config = EnvConfig { max_pool: false, resize: vec![], normalize_obs: true, ..config };
         }
         let factory = Factory::new(random(dtype), config.clone()).unwrap();
         for before in [0, 1, 7, 50] {
@@ -89,7 +89,7 @@ fn the_full_stack_goes_on_from_a_saved_state_bit_for_bit() {
 #[test]
 fn the_threads_change_nothing() {
     let stream = |threads| {
-        let factory = Factory::new(random(Dtype::U8), EnvConfig { threads, ..everything() }).unwrap();
+        let factory = Factory::new(random(Dtype::U8), EnvConfig { num_threads: threads, ..everything() }).unwrap();
         let mut env = factory.vec(&[1, 2, 3]).unwrap();
         let mut batch = StepBatch::new(factory.spec(), 3);
         env.reset(&mut batch).unwrap();
@@ -161,31 +161,31 @@ fn what_does_not_fit_is_found_out_at_once() {
         Ok(_) => panic!("not refused"),
     };
     let plain = || EnvConfig { id: "Random".into(), ..EnvConfig::default() };
-    assert!(wrong(Dtype::U8, EnvConfig { normalise_obs: true, ..plain() }).contains("normalise_obs"));
+    assert!(wrong(Dtype::U8, EnvConfig { normalize_obs: true, ..plain() }).contains("normalize_obs"));
     assert!(wrong(Dtype::F32, EnvConfig { max_pool: true, ..plain() }).contains("max_pool"));
-    assert!(wrong(Dtype::F32, EnvConfig { warp: vec![2, 2], ..plain() }).contains("warp"));
-    assert!(wrong(Dtype::U8, EnvConfig { warp: vec![84, 84], ..plain() }).contains("84 × 84"));
+    assert!(wrong(Dtype::F32, EnvConfig { resize: vec![2, 2], ..plain() }).contains("resize"));
+    assert!(wrong(Dtype::U8, EnvConfig { resize: vec![84, 84], ..plain() }).contains("84 × 84"));
 }
 
 #[test]
 fn learnt_statistics_reach_a_player_through_the_stack() {
-    let config = EnvConfig { normalise_obs: true, normalise_reward: true, clip_reward: Clip::Clamp, ..everything() };
-    let config = EnvConfig { max_pool: false, warp: vec![], ..config };
+    let config = EnvConfig { normalize_obs: true, normalize_reward: true, clip_reward: Clip::Clamp, ..everything() };
+    let config = EnvConfig { max_pool: false, resize: vec![], ..config };
     let factory = Factory::new(random(Dtype::F32), config).unwrap();
     let mut env = factory.vec(&[1, 2, 3]).unwrap();
     let mut batch = StepBatch::new(factory.spec(), 3);
     env.reset(&mut batch).unwrap();
     play(env.as_mut(), &mut batch, 0, 50);
-    let learnt = env.save_statistics().expect("normalisation learns");
+    let learned = env.save_statistics().expect("normalization learns");
 
     let mut player = factory.vec(&[4, 5, 6]).unwrap();
-    player.load_statistics(&learnt, true).unwrap();
+    player.load_statistics(&learned, true).unwrap();
     player.reset(&mut batch).unwrap();
     play(player.as_mut(), &mut batch, 0, 50);
-    assert_eq!(player.save_statistics(), Some(learnt.clone()), "frozen");
-    player.load_statistics(&learnt, false).unwrap();
+    assert_eq!(player.save_statistics(), Some(learned.clone()), "frozen");
+    player.load_statistics(&learned, false).unwrap();
     play(player.as_mut(), &mut batch, 50, 51);
-    assert_ne!(player.save_statistics(), Some(learnt), "not frozen");
+    assert_ne!(player.save_statistics(), Some(learned), "not frozen");
     assert!(player.load_statistics(&serde_json::json!({"own": 1}), true).is_err());
 
     let plain = Factory::new(random(Dtype::F32), EnvConfig { id: "Random".into(), ..EnvConfig::default() }).unwrap();
@@ -199,10 +199,10 @@ fn a_state_of_other_settings_is_refused() {
     env.reset(&mut StepBatch::new(&env.spec().clone(), 3)).unwrap();
     let state = env.save_state().unwrap().unwrap();
     for other in [
-        EnvConfig { sticky: 0.0, ..everything() },
+        EnvConfig { repeat_action_probability: 0.0, ..everything() },
         EnvConfig { fire_on_life_loss: false, ..everything() },
         EnvConfig { max_pool: false, ..everything() },
-        EnvConfig { normalise_reward: false, ..everything() },
+        EnvConfig { normalize_reward: false, ..everything() },
     ] {
         let what = format!("{other:?}");
         let mut other = factory(other).vec(&[1, 2, 3]).unwrap();
@@ -233,15 +233,24 @@ impl Env for Strict {
 /// Strict environments with a Box of 5 to 35 that pay `reward`.
 fn strict(reward: f32, config: EnvConfig) -> Result<Factory> {
     let actions = ActionSpace::Box { low: vec![5.0], high: vec![35.0] };
-    let spec =
-        EnvSpec { id: "Strict".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
+    let spec = EnvSpec {
+        id: "Strict".into(),
+        shape: vec![1],
+        dtype: Dtype::F32,
+        frame_stack: 1,
+        actions,
+        action_names: vec![],
+    };
     Factory::new(Arc::new(playfield_core::env::source(move |_| Ok(Strict(spec.clone(), reward)))), config)
 }
 
 #[test]
 fn an_environment_in_rust_receives_actions_inside_its_box() {
-    for config in [EnvConfig::default(), EnvConfig { threads: 2, sticky: 0.5, frame_skip: 2, ..EnvConfig::default() }] {
-        let sticky = config.sticky > 0.0;
+    for config in [
+        EnvConfig::default(),
+        EnvConfig { num_threads: 2, repeat_action_probability: 0.5, frame_skip: 2, ..EnvConfig::default() },
+    ] {
+        let sticky = config.repeat_action_probability > 0.0;
         let mut env = strict(0.0, config).unwrap().vec(&[1, 2]).unwrap();
         let mut batch = StepBatch::new(env.spec(), 2);
         env.reset(&mut batch).unwrap();
@@ -269,7 +278,7 @@ fn an_environment_in_rust_is_held_to_finite_numbers_too() {
     assert!(said.starts_with("Strict: environment 0: its reward is NaN"), "{said}");
     assert!(reward(f32::NEG_INFINITY, plain()).is_err());
     assert_eq!(reward(f32::NEG_INFINITY, clipped()).unwrap(), -1.0);
-    assert!(reward(f32::INFINITY, EnvConfig { normalise_reward: true, ..clipped() }).is_err());
+    assert!(reward(f32::INFINITY, EnvConfig { normalize_reward: true, ..clipped() }).is_err());
 }
 
 #[test]
@@ -318,9 +327,9 @@ impl EnvSource for NativeSource {
 
 #[test]
 fn a_source_s_own_batch_is_used_and_only_arithmetic_stands_over_it() {
-    let config = EnvConfig { normalise_reward: false, ..everything() };
+    let config = EnvConfig { normalize_reward: false, ..everything() };
     let factory = Factory::new(Arc::new(NativeSource), config).unwrap();
-    assert_eq!((factory.spec().shape.as_slice(), factory.spec().history), (&[6, 4][..], 4));
+    assert_eq!((factory.spec().shape.as_slice(), factory.spec().frame_stack), (&[6, 4][..], 4));
     let mut env = factory.vec(&[1, 2]).unwrap();
     let mut batch = StepBatch::new(factory.spec(), 2);
     env.reset(&mut batch).unwrap();

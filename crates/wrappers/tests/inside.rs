@@ -4,7 +4,7 @@ mod common;
 
 use common::{Event, LIFE, PLAIN, Script, TERMINATED, TRUNCATED, episode, space, spec};
 use playfield_core::{Action, Dtype, Env, Error, Obs, ObsRef, Step};
-use playfield_wrappers::{FireReset, FrameSkip, NoOp, Sticky, TimeLimit};
+use playfield_wrappers::{FireReset, FrameSkip, NoOp, StickyAction, TimeLimit};
 use std::collections::BTreeSet;
 
 const NAMES: [&str; 4] = ["NOOP", "FIRE", "LEFT", "RIGHT"];
@@ -245,11 +245,11 @@ fn a_time_limit_goes_on_from_a_saved_state() {
     assert_eq!([(); 2].map(|()| step(&mut b, 0).1.truncated), [false, true]);
 }
 
-/// The actions that a [`Sticky`] of this probability executes where 1, 2, 3, 1, 2, 3, … are asked for.
+/// The actions that a [`StickyAction`] of this probability executes where 1, 2, 3, 1, 2, 3, … are asked for.
 fn executed(probability: f64, names: &[&str]) -> Vec<usize> {
     let script = Script::game(names, vec![]);
     let log = script.log.clone();
-    let mut env = Sticky::new(Box::new(script), probability);
+    let mut env = StickyAction::new(Box::new(script), probability);
     reset(&mut env, Some(5));
     for t in 0..3000 {
         step(&mut env, 1 + t % 3);
@@ -277,7 +277,7 @@ fn sticky_actions_repeat_the_last_executed_with_their_probability() {
 fn sticky_actions_go_on_from_a_saved_state() {
     let env = || {
         let script = Script::game(&NAMES, vec![]);
-        (script.log.clone(), Sticky::new(Box::new(script), 0.5))
+        (script.log.clone(), StickyAction::new(Box::new(script), 0.5))
     };
     let (log_a, mut a) = env();
     reset(&mut a, Some(3));
@@ -298,7 +298,7 @@ fn sticky_actions_go_on_from_a_saved_state() {
 #[test]
 fn sticky_actions_may_be_vectors() {
     let actions = playfield_core::ActionSpace::Box { low: vec![-1.0], high: vec![1.0] };
-    let mut env = Sticky::new(Box::new(Script::numbers(actions, vec![1.0])), 1.0);
+    let mut env = StickyAction::new(Box::new(Script::numbers(actions, vec![1.0])), 1.0);
     let mut obs = Obs::zeros(Dtype::F32, 1);
     env.reset(Some(0), obs.as_mut()).unwrap();
     env.step(Action::Continuous(&[0.5]), obs.as_mut()).unwrap();

@@ -6,7 +6,7 @@ use common::{LIFE, PLAIN, Random, Script, TERMINATED, TRUNCATED, episode, spec};
 use playfield_core::{
     ActionSpace, Actions, Dtype, Env, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result, Step, StepBatch, VecEnv,
 };
-use playfield_wrappers::{Finite, FireOnLifeLoss, LifeLoss, Normalise, Over, Pool, Rule, ScaleActions, Statistics};
+use playfield_wrappers::{Finite, FireOnLifeLoss, LifeLoss, Normalize, Over, Pool, Rule, ScaleActions, Statistics};
 
 const NAMES: [&str; 3] = ["NOOP", "FIRE", "LEFT"];
 
@@ -189,12 +189,12 @@ fn numbers(obs: ObsRef<'_>) -> Vec<f64> {
 }
 
 #[test]
-fn normalised_numbers_follow_their_definition() {
+fn normalized_numbers_follow_their_definition() {
     let n = 3;
     let make = |_| -> Result<Box<dyn Env>> { Ok(Box::new(Random::new(Dtype::F32))) };
     let pool = || Box::new(Pool::new(&[5, 6, 7], 1, make).unwrap());
     let (mut raw, spec) = (pool(), pool().spec().clone());
-    let mut env = Over::new(pool(), Normalise::new(&spec, n, true, true, 0.9).unwrap());
+    let mut env = Over::new(pool(), Normalize::new(&spec, n, true, true, 0.9).unwrap());
     let (mut batch, mut raw_batch) = (StepBatch::new(&spec, n), StepBatch::new(&spec, n));
     env.reset(&mut batch).unwrap();
     raw.reset(&mut raw_batch).unwrap();
@@ -244,14 +244,14 @@ fn given(spec: &EnvSpec, obs: f32, reward: f32) -> StepBatch {
 }
 
 #[test]
-fn normalised_numbers_are_cut_and_frozen_statistics_stay() {
+fn normalized_numbers_are_cut_and_frozen_statistics_stay() {
     let spec = spec(&[1], Dtype::F32, &[]);
-    let mut rule = Normalise::new(&spec, 1, true, true, 0.0).unwrap();
+    let mut rule = Normalize::new(&spec, 1, true, true, 0.0).unwrap();
     for t in 0..1000 {
         let sign = if t % 2 == 0 { 1.0 } else { -1.0 };
         rule.outcome(&mut given(&spec, 3.0 + sign, sign)).unwrap();
     }
-    let mut frozen = Normalise::new(&spec, 1, true, true, 0.0).unwrap();
+    let mut frozen = Normalize::new(&spec, 1, true, true, 0.0).unwrap();
     frozen.set_statistics(&rule.statistics().unwrap(), true).unwrap();
     let before = frozen.statistics();
     for (obs, reward, expected) in [(5.0, 2.0, [2.0, 2.0]), (1e6, 1e6, [10.0, 10.0]), (-1e6, -1e6, [-10.0, -10.0])] {
@@ -268,17 +268,17 @@ fn normalised_numbers_are_cut_and_frozen_statistics_stay() {
 #[test]
 fn statistics_of_something_else_are_refused() {
     let (two, one) = (spec(&[2], Dtype::F32, &[]), spec(&[1], Dtype::F32, &[]));
-    let rule = |spec, reward| Normalise::new(spec, 1, true, reward, 0.9).unwrap();
-    let learnt = rule(&one, true).statistics().unwrap();
-    assert_eq!(rule(&one, true).set_statistics(&learnt, true), Some(()));
-    assert_eq!(rule(&two, true).set_statistics(&learnt, true), None);
-    assert_eq!(rule(&one, false).set_statistics(&learnt, true), None);
+    let rule = |spec, reward| Normalize::new(spec, 1, true, reward, 0.9).unwrap();
+    let learned = rule(&one, true).statistics().unwrap();
+    assert_eq!(rule(&one, true).set_statistics(&learned, true), Some(()));
+    assert_eq!(rule(&two, true).set_statistics(&learned, true), None);
+    assert_eq!(rule(&one, false).set_statistics(&learned, true), None);
     assert_eq!(rule(&one, true).set_statistics(&serde_json::json!(3), true), None);
 }
 
 #[test]
-fn frames_are_not_normalised() {
+fn frames_are_not_normalized() {
     let frames = spec(&[1], Dtype::U8, &[]);
-    assert!(matches!(Normalise::new(&frames, 1, true, false, 0.9), Err(Error::Config(_))));
-    assert!(Normalise::new(&frames, 1, false, true, 0.9).is_ok(), "their rewards may be");
+    assert!(matches!(Normalize::new(&frames, 1, true, false, 0.9), Err(Error::Config(_))));
+    assert!(Normalize::new(&frames, 1, false, true, 0.9).is_ok(), "their rewards may be");
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 const DT: f64 = 0.2; // s
-const CENTRE: f64 = 0.5; // m, from a link's joint to its centre of mass
+const CENTRE: f64 = 0.5; // m, from a link's joint to its center of mass
 const INERTIA: f64 = 1.0; // kg·m², of each link
 const GRAVITY: f64 = 9.8; // m/s²
 const MAX_SPEEDS: [f64; 2] = [4.0 * PI, 9.0 * PI]; // rad/s

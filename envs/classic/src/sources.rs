@@ -48,7 +48,7 @@ struct Classic<F> {
 impl<E: Env + 'static, F: Fn(&EnvConfig) -> Result<E> + Send + Sync> EnvSource for Classic<F> {
     fn defaults(&self) -> toml::Table {
         let limit = ("max_episode_steps".to_string(), self.max_episode_steps.into());
-        let threads = ("threads".to_string(), 1.into());
+        let threads = ("num_threads".to_string(), 1.into());
         [limit, threads].into_iter().collect()
     }
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 /// The spec of an environment of this crate, without history.
 pub(crate) fn spec(id: &str, shape: &[usize], dtype: Dtype, actions: ActionSpace, names: &[&str]) -> EnvSpec {
     let action_names = names.iter().map(ToString::to_string).collect();
-    EnvSpec { id: id.into(), shape: shape.to_vec(), dtype, history: 1, actions, action_names }
+    EnvSpec { id: id.into(), shape: shape.to_vec(), dtype, frame_stack: 1, actions, action_names }
 }
 
 /// A new generator from `seed`; without a seed the old one goes on.

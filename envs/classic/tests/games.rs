@@ -64,9 +64,9 @@ fn the_seed_decides_everything() {
 fn what_cannot_be_is_an_error() {
     for (id, _, source) in sources() {
         let mut unknown = config(id);
-        unknown.kwargs.insert("colour".into(), "red".into());
+        unknown.kwargs.insert("color".into(), "red".into());
         let error = source.env(&unknown).err().expect("an unknown key is refused");
-        assert!(matches!(&error, Error::Config(m) if m.contains("colour")), "{id}: {error}");
+        assert!(matches!(&error, Error::Config(m) if m.contains("color")), "{id}: {error}");
 
         let mut env = source.env(&config(id)).unwrap();
         let mut obs = empty(env.spec());

@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let mut table = source.defaults();
     table.insert("id".into(), id.into());
     table.insert("num_envs".into(), (envs as i64).into());
-    table.insert("threads".into(), (threads as i64).into());
+    table.insert("num_threads".into(), (threads as i64).into());
     let config = EnvConfig::resolve(&table, source.defaults())?;
     let mut vec = source.batch(&config, &rng::seeds(1, "env", envs))?.expect("a batch");
     let ActionSpace::Discrete { n } = vec.spec().actions else { unreachable!("Atari actions are discrete") };

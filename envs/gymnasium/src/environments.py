@@ -45,8 +45,8 @@ def make(name, arguments):
         )
     if has_own_vector(spec):
         raise refuse(
-            "only a vector environment is registered: it takes `vectorisation = \"sync\"` and none of the wrappers inside "
-            "one environment (frame_skip, max_pool, warp, noop_max, sticky, fire_reset)"
+            "only a vector environment is registered: it takes `vectorization = \"sync\"` and none of the wrappers inside "
+            "one environment (frame_skip, max_pool, resize, noop_max, repeat_action_probability, fire_reset)"
         )
     return gymnasium.make(name, **({"disable_env_checker": True} | arguments))
 

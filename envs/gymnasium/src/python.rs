@@ -94,7 +94,7 @@ fn first_start() -> std::result::Result<(), String> {
         ));
     }
     // SAFETY: called once, by `OnceLock`, and nothing of Python has been touched before.
-    unsafe { initialise(venv.as_ref().map(Venv::python).as_deref())? };
+    unsafe { initialize(venv.as_ref().map(Venv::python).as_deref())? };
     Python::attach(|py| -> PyResult<()> {
         let here = std::env::current_dir().unwrap_or_default();
         helper(py)?.call_method1("prepare", (here, venv.map(|v| v.python())))?;
@@ -105,7 +105,7 @@ fn first_start() -> std::result::Result<(), String> {
 
 /// The version of Python whose headers and library this program was built with.
 fn built_for() -> (u32, u32) {
-    // SAFETY: `Py_GetVersion` may be called before initialisation and returns a static string.
+    // SAFETY: `Py_GetVersion` may be called before initialization and returns a static string.
     let text = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy();
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
@@ -115,8 +115,8 @@ fn built_for() -> (u32, u32) {
 ///
 /// # Safety
 /// Only once a process.
-unsafe fn initialise(program: Option<&Path>) -> std::result::Result<(), String> {
-    // SAFETY: the documented order of calls; `config` is initialised by the first and cleared by the last.
+unsafe fn initialize(program: Option<&Path>) -> std::result::Result<(), String> {
+    // SAFETY: the documented order of calls; `config` is initialized by the first and cleared by the last.
     unsafe {
         if ffi::Py_IsInitialized() != 0 {
             return Ok(());

@@ -72,7 +72,7 @@ fn a_pool_of_games_equals_the_batch_and_resumes_exactly() {
     python();
     let id = "ALE/Breakout-v5";
     let source = Arc::new(AtariSource::new(id));
-    let settings = "noop_max = 0\nmax_episode_steps = 150\nepisodic_life = true\nthreads = 2";
+    let settings = "noop_max = 0\nmax_episode_steps = 150\nepisodic_life = true\nnum_threads = 2";
     let make = |settings: &str| Factory::new(source.clone(), config(&*source, id, settings)).unwrap();
     let (fast, slow) = (make(settings), make(&format!("{settings}\nkwargs = {{ mode = 0, difficulty = 0 }}")));
     assert_eq!(fast.spec(), slow.spec());
@@ -142,9 +142,9 @@ fn the_same_seeds_play_the_same_games_and_others_do_not() {
     python();
     let id = "ALE/Pong-v5";
     let source = AtariSource::new(id);
-    let settings = config(&source, id, "threads = 2\nsticky = 0.25");
+    let settings = config(&source, id, "num_threads = 2\nrepeat_action_probability = 0.25");
     let run = |seed: u64, threads: usize| {
-        let config = playfield_core::EnvConfig { threads, ..settings.clone() };
+        let config = playfield_core::EnvConfig { num_threads: threads, ..settings.clone() };
         let mut vec = source.batch(&config, &rng::seeds(seed, "env", 3)).unwrap().unwrap();
         let mut batch = StepBatch::new(vec.spec(), 3);
         vec.reset(&mut batch).unwrap();
@@ -187,8 +187,8 @@ fn action_sets_and_screens() {
     let rgb = game.render().unwrap().unwrap().rgb;
     let Obs::U8(gray) = gray else { panic!("frames are bytes") };
     assert_eq!(rgb.len(), 210 * 160 * 3);
-    assert!(rgb.chunks(3).any(|p| p[0] != p[1]), "it has colours");
-    // ALE's gray palette is near the usual gray of its colours.
+    assert!(rgb.chunks(3).any(|p| p[0] != p[1]), "it has colors");
+    // ALE's gray palette is near the usual gray of its colors.
     let luma = |p: &[u8]| 0.299 * f32::from(p[0]) + 0.587 * f32::from(p[1]) + 0.114 * f32::from(p[2]);
     assert!(rgb.chunks(3).zip(&gray).all(|(p, &g)| (luma(p) - f32::from(g)).abs() < 8.0));
 }

@@ -99,7 +99,7 @@ fn third_step(how: &str) -> Vec<(String, String)> {
         if mode == "sync" && how == "exit" {
             continue; // it would end this test
         }
-        let config = config(&source, id, &format!("vectorisation = '{mode}'\nkwargs = {{ how = '{how}' }}"));
+        let config = config(&source, id, &format!("vectorization = '{mode}'\nkwargs = {{ how = '{how}' }}"));
         let mut vec = source.batch(&config, &[1, 2]).unwrap().unwrap();
         let mut batch = StepBatch::new(vec.spec(), 2);
         vec.reset(&mut batch).unwrap();
@@ -159,7 +159,7 @@ fn wrong_actions_never_reach_an_environment() {
     python();
     let (atari, cartpole) = (AtariSource::new("ALE/Pong-v5"), GymSource::new("CartPole-v1"));
     let batches = [
-        atari.batch(&config(&atari, "ALE/Pong-v5", "threads = 1"), &[1, 2]),
+        atari.batch(&config(&atari, "ALE/Pong-v5", "num_threads = 1"), &[1, 2]),
         cartpole.batch(&config(&cartpole, "CartPole-v1", ""), &[1, 2]),
     ];
     for vec in batches {
@@ -257,7 +257,7 @@ fn what_can_only_mean_one_thing_is_accepted() {
     ] {
         assert_eq!(broken(kwargs, settings), None, "{kwargs}, {settings}");
     }
-    let said = broken("where = 'reward', what = '-np.inf'", "clip_reward = 'clamp'\nnormalise_reward = true");
+    let said = broken("where = 'reward', what = '-np.inf'", "clip_reward = 'clamp'\nnormalize_reward = true");
     assert!(said.is_some(), "its variance would be infinite");
     assert!(broken("where = 'reward', what = 'np.nan'", "clip_reward = 'clamp'").is_some());
 }

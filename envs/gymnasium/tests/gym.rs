@@ -95,9 +95,9 @@ fn pendulum_equals_plain_loops() {
 
 #[test]
 fn processes_equal_plain_loops() {
-    let (terminated, _) = same("CartPole-v1", "vectorisation = 'async'", 0, 200);
+    let (terminated, _) = same("CartPole-v1", "vectorization = 'async'", 0, 200);
     assert!(terminated > 10);
-    same("Pendulum-v1", "vectorisation = 'async'", 0, 210);
+    same("Pendulum-v1", "vectorization = 'async'", 0, 210);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn an_environment_of_ones_own() {
     let source = GymSource::new("tiny:Count-v0");
     let settings = "kwargs = { scale = 2, names = ['A', 'B', 'FIRE', 'D'] }";
     for mode in ["sync", "async"] {
-        let config = config(&source, "tiny:Count-v0", &format!("vectorisation = '{mode}'\n{settings}"));
+        let config = config(&source, "tiny:Count-v0", &format!("vectorization = '{mode}'\n{settings}"));
         let seeds = rng::seeds(1, "env", 2);
         let mut vec = source.batch(&config, &seeds).unwrap().unwrap();
         let spec = vec.spec().clone();
@@ -178,7 +178,7 @@ fn where_a_limit_is_set_gymnasiums_own_is_left_off() {
 /// the actions it received. Actions on their way there: as a policy chooses them.
 #[test]
 fn no_action_leaves_its_space_in_any_dtype() {
-    let ways = ["", "vectorisation = 'async'", "frame_skip = 2", "frame_skip = 2\nvectorisation = 'async'"];
+    let ways = ["", "vectorization = 'async'", "frame_skip = 2", "frame_skip = 2\nvectorization = 'async'"];
     for (dtype, way) in ["float16", "float32", "float64"].into_iter().flat_map(|d| ways.map(|way| (d, way))) {
         let mut env = stack("tiny:Bounds-v0", &format!("kwargs = {{ dtype = '{dtype}' }}\n{way}"), 2);
         let mut batch = StepBatch::new(env.spec(), 2);
@@ -218,8 +218,14 @@ fn actions_outside_their_bounds_are_refused() {
 fn what_wrappers_must_do_is_left_to_them() {
     python();
     let source = GymSource::new("CartPole-v1");
-    let settings =
-        ["frame_skip = 2", "noop_max = 3", "sticky = 0.25", "fire_reset = true", "warp = [2, 2]", "max_pool = true"];
+    let settings = [
+        "frame_skip = 2",
+        "noop_max = 3",
+        "repeat_action_probability = 0.25",
+        "fire_reset = true",
+        "resize = [2, 2]",
+        "max_pool = true",
+    ];
     for setting in settings {
         assert!(source.batch(&config(&source, "CartPole-v1", setting), &[1]).unwrap().is_none(), "{setting}");
     }
@@ -238,12 +244,12 @@ fn settings_of_frames_are_fulfilled_or_refused() {
         ("full_action_space = true", "`full_action_space` is for Atari games"),
         ("full_action_space = true\nframe_skip = 2", "`full_action_space` is for Atari games"),
         ("max_pool = true", "`max_pool` is for frames"),
-        ("warp = [2, 2]", "`warp` is for frames"),
+        ("resize = [2, 2]", "`resize` is for frames"),
         ("noop_max = 3", "no action NOOP"),
     ] {
         assert!(refused("CartPole-v1", setting).contains(expected), "{setting}");
     }
-    let pixels = stack("tiny:Frames-v0", "warp = [12, 8]\nmax_pool = true\nframe_skip = 2", 2);
+    let pixels = stack("tiny:Frames-v0", "resize = [12, 8]\nmax_pool = true\nframe_skip = 2", 2);
     assert_eq!((pixels.spec().shape.as_slice(), pixels.spec().dtype), ([12, 8].as_slice(), Dtype::U8));
 }
 
@@ -333,7 +339,7 @@ fn actions_are_numbers_of_numpy() {
     }
     let source = Arc::new(GymSource::new("tiny:Numpy-v0"));
     let factory = Factory::new(source.clone(), config(&*source, "tiny:Numpy-v0", "")).unwrap();
-    let mut watched = factory.to_watch(1).unwrap();
+    let mut watched = factory.rendering(1).unwrap();
     let mut batch = StepBatch::new(watched.spec(), 1);
     watched.reset(&mut batch).unwrap();
     watched.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
@@ -345,10 +351,10 @@ fn actions_are_numbers_of_numpy() {
 #[test]
 fn an_environment_without_frames_can_be_watched_without_them() {
     python();
-    for (id, way) in ["tiny:Same-v0", "tiny:Function-v0"].into_iter().zip(["", "vectorisation = 'async'"]) {
+    for (id, way) in ["tiny:Same-v0", "tiny:Function-v0"].into_iter().zip(["", "vectorization = 'async'"]) {
         let source = Arc::new(GymSource::new(id));
         let factory = Factory::new(source.clone(), config(&*source, id, way)).unwrap();
-        let mut env = factory.to_watch(1).unwrap();
+        let mut env = factory.rendering(1).unwrap();
         env.reset(&mut StepBatch::new(env.spec(), 1)).unwrap();
         assert_eq!(env.render().unwrap(), None);
     }
@@ -391,7 +397,7 @@ fn an_authors_own_vector_environment_is_used() {
         }
     }
     assert!(lost > 5);
-    for way in ["vectorisation = 'async'", "frame_skip = 2"] {
+    for way in ["vectorization = 'async'", "frame_skip = 2"] {
         let said = try_stack("tiny:Vector-v0", way, 2).err().expect(way).to_string();
         assert!(said.contains("only a vector environment is registered"), "{way}: {said}");
     }

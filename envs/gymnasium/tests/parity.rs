@@ -14,10 +14,10 @@ mod common;
 
 use common::{config, draw, python};
 use playfield_core::{
-    Action, Actions, Env, EnvSource, EnvSpec, History, Obs, ObsMut, Result, State, Step, StepBatch, rng,
+    Action, Actions, Env, EnvSource, EnvSpec, FrameStack, Obs, ObsMut, Result, State, Step, StepBatch, rng,
 };
 use playfield_gymnasium::{AleRaw, AtariSource, python_seed};
-use playfield_wrappers::{FireReset, FrameSkip, NoOp, TimeLimit, Warp};
+use playfield_wrappers::{FireReset, FrameSkip, NoOp, Resize, TimeLimit};
 use pyo3::prelude::*;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -48,7 +48,7 @@ impl Shared {
         env = Box::new(NoOp::exactly(env, frames - pressed).unwrap());
         env = Box::new(FrameSkip::new(env, 4, true).unwrap());
         env = Box::new(TimeLimit::new(env, limit));
-        Box::new(Warp::new(env, 84, 84).unwrap())
+        Box::new(Resize::new(env, 84, 84).unwrap())
     }
 }
 
@@ -87,7 +87,7 @@ fn ale(id: &str, rom: &str, limit: u64, steps: usize) -> (usize, usize, usize) {
     const ENVS: usize = 2;
     python();
     let source = AtariSource::new(id);
-    let settings = format!("max_episode_steps = {limit}\nthreads = 2");
+    let settings = format!("max_episode_steps = {limit}\nnum_threads = 2");
     let seeds = rng::seeds(11, "env", ENVS);
     let mut vec = source.batch(&config(&source, id, &settings), &seeds).unwrap().unwrap();
     let mut random = rng::stream(11, id);
@@ -170,7 +170,7 @@ fn the_batch_repeats_actions_as_ale_does() {
     python();
     let (id, seeds) = ("ALE/Breakout-v5", rng::seeds(5, "env", 2));
     let source = AtariSource::new(id);
-    let mut vec = source.batch(&config(&source, id, "sticky = 0.25"), &seeds).unwrap().unwrap();
+    let mut vec = source.batch(&config(&source, id, "repeat_action_probability = 0.25"), &seeds).unwrap().unwrap();
     let mut random = rng::stream(5, id);
     let actions: Vec<Actions> = (0..200).map(|_| draw(vec.spec(), 2, &mut random)).collect();
     let (_, reference) = Python::attach(|py| {
@@ -204,8 +204,8 @@ fn gymnasium(id: &str, limit: u64, steps: usize) -> (usize, usize) {
         answer.extract::<((Vec<u8>, u32), Vec<GymnasiumStep>)>().unwrap()
     });
     let spec = game.wrapped(false, 0, limit).spec().clone();
-    assert_eq!((spec.shape.as_slice(), spec.history), ([84, 84].as_slice(), 4));
-    let (mut batch, mut history) = (StepBatch::new(&spec, 1), History::new(&spec, 1));
+    assert_eq!((spec.shape.as_slice(), spec.frame_stack), ([84, 84].as_slice(), 4));
+    let (mut batch, mut history) = (StepBatch::new(&spec, 1), FrameStack::new(&spec, 1));
     let mut env = game.wrapped(false, frames, limit);
     env.reset(Some(1), batch.obs.as_mut()).unwrap();
     history.reset(&batch);

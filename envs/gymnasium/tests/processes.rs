@@ -23,7 +23,7 @@ const PART: &str = "PLAYFIELD_TEST_PART";
 fn processes() -> (Box<dyn VecEnv>, StepBatch) {
     python();
     let source = GymSource::new("CartPole-v1");
-    let config = config(&source, "CartPole-v1", "vectorisation = 'async'");
+    let config = config(&source, "CartPole-v1", "vectorization = 'async'");
     let mut vec = source.batch(&config, &rng::seeds(1, "env", ENVS)).unwrap().unwrap();
     let mut batch = StepBatch::new(vec.spec(), ENVS);
     vec.reset(&mut batch).unwrap();
@@ -96,7 +96,7 @@ fn every_environment_is_closed_and_none_is_made_too_many() {
 fn an_environment_that_hangs_holds_nobody_up() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
-    let settings = format!("vectorisation = 'async'\nkwargs = {{ log = '{}', hang = true }}", log.display());
+    let settings = format!("vectorization = 'async'\nkwargs = {{ log = '{}', hang = true }}", log.display());
     let mut env = stack("tiny:Simulator-v0", &settings, 2);
     let mut batch = StepBatch::new(env.spec(), 2);
     env.reset(&mut batch).unwrap();
@@ -144,7 +144,7 @@ fn part() {
     let Ok(part) = std::env::var(PART) else { return };
     if part == "simulates" {
         let settings =
-            format!("vectorisation = 'async'\nkwargs = {{ log = '{}' }}", std::env::var("PLAYFIELD_TEST_LOG").unwrap());
+            format!("vectorization = 'async'\nkwargs = {{ log = '{}' }}", std::env::var("PLAYFIELD_TEST_LOG").unwrap());
         let _env = stack("tiny:Simulator-v0", &settings, ENVS);
         std::thread::sleep(Duration::from_secs(60));
         panic!("nobody killed this program");

@@ -3,8 +3,8 @@
 //! ```text
 //! repeat
 //!     θ′ ← θ                                                      own parameters ← shared ones
-//!     for t in 1 … t_max:  act by π(·|s; θ′), step, remember (s, a, r, γ)
-//!     G ← V(s_last; θ′);  for t in t_max … 1:  G_t ← r_t + γ_t G
+//!     for t in 1 … rollout_steps:  act by π(·|s; θ′), step, remember (s, a, r, γ)
+//!     G ← V(s_last; θ′);  for t in rollout_steps … 1:  G_t ← r_t + γ_t G
 //!     dθ ← ∇ [ Σ −log π(a|s; θ′)·(G − V(s; θ′)) − β·H(π) + c·(G − V)² ]
 //!     g ← α g + (1 − α) dθ²,  θ ← θ − η dθ/√(g + ε)               on the shared θ and g, a stripe at a time
 //! ```
@@ -23,7 +23,7 @@ use crossbeam::channel::{Receiver, Sender};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::{
-    Actions, EnvFactory, EpisodeEnd, Error, History, Mode, Result, Rollout, Schedule, Snapshot, StepBatch, VecEnv,
+    Actions, EnvFactory, EpisodeEnd, Error, FrameStack, Mode, Result, Rollout, Schedule, Snapshot, StepBatch, VecEnv,
 };
 use playfield_hogwild::{Shared, Stripe};
 use playfield_nn::optim::{self, Step};
@@ -100,12 +100,12 @@ pub struct Pause {
 }
 
 impl Common<'_> {
-    fn goes_on(&self) -> bool {
+    fn should_continue(&self) -> bool {
         !self.stop.load(Relaxed) && self.steps.load(Relaxed) < self.goal
     }
 
     /// A copy of the running statistics.
-    pub fn running(&self) -> Vec<f32> {
+    pub fn running_stats(&self) -> Vec<f32> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -127,13 +127,13 @@ pub fn run(
     let mut env = common.factory.vec(&common.seeds[i * n..(i + 1) * n])?;
     if *threads > 1 && env.save_statistics().is_some() {
         return Err(Error::config(
-            "env.normalise_obs and env.normalise_reward learn statistics, and every actor-learner would learn its own: set a3c.threads = 1, or use paac",
+            "env.normalize_obs and env.normalize_reward learn statistics, and every actor-learner would learn its own: set a3c.num_threads = 1, or use paac",
         ));
     }
     let spec = env.spec().clone();
-    let (mut batch, mut history) = (StepBatch::new(&spec, n), History::new(&spec, n));
+    let (mut batch, mut history) = (StepBatch::new(&spec, n), FrameStack::new(&spec, n));
     let mut actions = Actions::zeros(&spec.actions, n);
-    let mut rollout = Rollout::new(&spec, n, config.t_max, config.gamma);
+    let mut rollout = Rollout::new(&spec, n, config.rollout_steps, config.gamma);
     let mut own = Statistics::new(config, learner.params().master().numel());
     let mut restored = false;
     if let Some(snapshot) = resumed {
@@ -145,13 +145,13 @@ pub fn run(
         env.reset(&mut batch)?;
         history.reset(&batch);
     }
-    shared.look(|start, params| learner.params().take(start, params));
-    learner.params().set_running(&common.running());
-    learner.params().updated();
+    shared.read(|start, params| learner.params().take(start, params));
+    learner.params().set_running_stats(&common.running_stats());
+    learner.params().mark_updated();
     let mut seen = updates.load(Relaxed);
     let mut timer = PhaseTimer::default();
 
-    while common.goes_on() {
+    while common.should_continue() {
         if let Ok(Pause { standing, gate }) = pauses.try_recv() {
             // Nobody who asks and is gone by now is owed an answer.
             let _ = standing.send((i, save(&*learner, &own, &mut *env, &history)));
@@ -167,7 +167,7 @@ pub fn run(
             timer.time("time/phase_env_ms", || env.step(&actions, &mut batch))?;
             history.push(&batch);
             rollout.outcome(&actions, &batch, |i| learner.final_value(history.final_observation(i), i));
-            learner.episodes_ended(&batch.ended());
+            learner.reset_states(&batch.ended());
             let before = steps.fetch_add(n as u64, Relaxed);
             let step = before + n as u64;
             target_due |= config.renews_target(before, step);
@@ -178,10 +178,10 @@ pub fn run(
         rollout.observe(&history);
         let learning_rate = common.learning_rate.at(steps.load(Relaxed));
         let (losses, grad_norm, lag) = timer.time("time/phase_learn_ms", || {
-            learner.params().set_running(&common.running());
+            learner.params().set_running_stats(&common.running_stats());
             let losses = learner.learn(&rollout);
             let params = learner.params();
-            *common.running.lock().unwrap_or_else(PoisonError::into_inner) = to_vec(params.running());
+            *common.running.lock().unwrap_or_else(PoisonError::into_inner) = to_vec(params.running_stats());
             let grad_norm = optim::gradient_norm(params);
             if !grad_norm.is_finite() {
                 // The shared parameters stay as they are.
@@ -194,7 +194,7 @@ pub fn run(
             let step = Step {
                 config: &config.optimizer,
                 learning_rate,
-                scale: optim::clip(grad_norm, config.max_grad_norm),
+                scale: optim::clip(grad_norm, config.gradient_clip),
                 updates: own.updates(before + 1),
             };
             shared.update(i as f64 / *threads as f64, |stripe| {
@@ -207,7 +207,7 @@ pub fn run(
         })?;
         if target_due && config.method != Method::ActorCritic {
             let [params, ..] = shared.copy();
-            common.target.renew([params, common.running()].concat());
+            common.target.renew([params, common.running_stats()].concat());
         }
         let phases = timer.take();
         let _ = reports.send(Report::Update(i, Update { losses, grad_norm, learning_rate, lag, phases }));
@@ -215,7 +215,7 @@ pub fn run(
     Ok(save(&*learner, &own, &mut *env, &history))
 }
 
-fn save(learner: &dyn Learner, own: &Statistics, env: &mut dyn VecEnv, history: &History) -> Snapshot {
+fn save(learner: &dyn Learner, own: &Statistics, env: &mut dyn VecEnv, history: &FrameStack) -> Snapshot {
     let mut snapshot = Snapshot::default();
     learner.save(&mut snapshot);
     own.save(&mut snapshot);
@@ -223,7 +223,7 @@ fn save(learner: &dyn Learner, own: &Statistics, env: &mut dyn VecEnv, history: 
     snapshot
 }
 
-/// The optimiser's statistics that a thread keeps for itself; empty where all share them.
+/// The optimizer's statistics that a thread keeps for itself; empty where all share them.
 struct Statistics {
     square: Vec<f32>,
     mean: Vec<f32>,

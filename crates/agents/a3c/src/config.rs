@@ -100,16 +100,16 @@ impl Exploration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What is learnt: `actor_critic`, `n_step_q`, `one_step_q` or `one_step_sarsa`.
+    /// What is learned: `actor_critic`, `n_step_q`, `one_step_q` or `one_step_sarsa`.
     pub method: Method,
     /// Actor-learners, each a thread with an equal share of `env.num_envs` environments; 0: one for each environment, as
     /// published.
-    pub threads: usize,
+    pub num_threads: usize,
     /// Steps of each environment between two updates, and so the longest return.
-    pub t_max: usize,
+    pub rollout_steps: usize,
     /// Discount of rewards per agent step.
     pub gamma: f64,
-    /// λ of generalised advantage estimation (not in the paper); 1: plain n-step returns. An actor-critic's, as are the next
+    /// λ of generalized advantage estimation (not in the paper); 1: plain n-step returns. An actor-critic's, as are the next
     /// two weights.
     pub gae_lambda: f64,
     /// Learning rate at the start. The paper searched between 1e-4 and 1e-2; 7e-4 was best over all games.
@@ -126,16 +126,16 @@ pub struct Config {
     /// Whether the loss sums over a rollout's steps, as published, or averages over them.
     pub sum_over_time: bool,
     /// The global norm above which a gradient is scaled down; 0: never.
-    pub max_grad_norm: f64,
+    pub gradient_clip: f64,
     /// Agent steps, of all threads together, between two renewals of Q-learning's target parameters.
-    pub target_every_steps: u64,
+    pub target_update_interval: u64,
     /// How Q-learning explores.
     pub exploration: Exploration,
     /// How the threads share parameters: `lock` (a stripe at a time) or `atomic` (lock-free).
     pub sharing: Sharing,
     /// Whether RMSProp's statistics are shared as the parameters are (the paper's best), or each thread keeps its own.
     pub shared_statistics: bool,
-    /// The optimiser: RMSProp without a mean, ε inside the root, statistics from 0.
+    /// The optimizer: RMSProp without a mean, ε inside the root, statistics from 0.
     pub optimizer: OptimizerConfig,
 }
 
@@ -143,8 +143,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             method: Method::default(),
-            threads: 0,
-            t_max: 5,
+            num_threads: 0,
+            rollout_steps: 5,
             gamma: 0.99,
             gae_lambda: 1.0,
             learning_rate: 7e-4,
@@ -153,8 +153,8 @@ impl Default for Config {
             entropy_floor: 1.0,
             value_coefficient: 0.25,
             sum_over_time: true,
-            max_grad_norm: 40.0,
-            target_every_steps: 10_000, // 40,000 frames
+            gradient_clip: 40.0,
+            target_update_interval: 10_000, // 40,000 frames
             exploration: Exploration::default(),
             sharing: Sharing::default(),
             shared_statistics: true,
@@ -183,7 +183,7 @@ impl Config {
             entropy_coefficient: self.entropy_coefficient,
             value_coefficient: self.value_coefficient,
             sum_over_time: self.sum_over_time,
-            normalise_advantage: false,
+            normalize_advantage: false,
         }
     }
 
@@ -194,7 +194,7 @@ impl Config {
 
     /// Whether Q-learning's target parameters are renewed on the way from `before` to `after` steps of all threads together.
     pub fn renews_target(&self, before: u64, after: u64) -> bool {
-        after / self.target_every_steps > before / self.target_every_steps
+        after / self.target_update_interval > before / self.target_update_interval
     }
 
     /// The weight of the policy's entropy, by agent steps.
@@ -207,11 +207,11 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] where the environments cannot be shared out evenly.
     pub fn threads(&self, envs: usize) -> Result<usize> {
-        let threads = if self.threads == 0 { envs } else { self.threads };
+        let threads = if self.num_threads == 0 { envs } else { self.num_threads };
         match envs % threads {
             0 => Ok(threads),
             _ => Err(Error::config(format!(
-                "[a3c]: `threads` = {threads} cannot share {envs} environments evenly: set env.num_envs to a multiple of it"
+                "[a3c]: `num_threads` = {threads} cannot share {envs} environments evenly: set env.num_envs to a multiple of it"
             ))),
         }
     }
@@ -221,7 +221,10 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] naming the key and its bounds.
     pub fn check(&self) -> Result<()> {
-        check_counts("a3c", &[("t_max", self.t_max as u64), ("target_every_steps", self.target_every_steps)])?;
+        check_counts(
+            "a3c",
+            &[("rollout_steps", self.rollout_steps as u64), ("target_update_interval", self.target_update_interval)],
+        )?;
         self.exploration.check()?;
         check_shares(
             "a3c",
@@ -234,7 +237,7 @@ impl Config {
                 ("learning_rate", self.learning_rate),
                 ("entropy_coefficient", self.entropy_coefficient),
                 ("value_coefficient", self.value_coefficient),
-                ("max_grad_norm", self.max_grad_norm),
+                ("gradient_clip", self.gradient_clip),
             ],
         )
     }
@@ -252,7 +255,7 @@ mod tests {
             anneal_steps: 100,
             entropy_coefficient: 0.02,
             entropy_floor: 0.5,
-            target_every_steps: 40,
+            target_update_interval: 40,
             ..Config::default()
         };
         for (step, rate, entropy) in [(0, 0.4, 0.02), (50, 0.2, 0.015), (100, 0.0, 0.01), (150, 0.0, 0.01)] {

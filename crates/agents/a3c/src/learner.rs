@@ -15,7 +15,7 @@ pub trait Learner: Policy + Send {
     fn begin(&mut self, _steps: u64) {}
 
     /// What the last observation of an episode that was cut in environment `i` is worth: to be asked before
-    /// [`episodes_ended`](Policy::episodes_ended).
+    /// [`reset_states`](Policy::reset_states).
     fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32;
 
     /// Sets the network's gradient to that of the loss on a full rollout. Returns what to log.
@@ -75,8 +75,8 @@ impl Policy for ActorCriticLearner {
         self.player.act(obs, mode, actions)
     }
 
-    fn episodes_ended(&mut self, ended: &[bool]) {
-        self.player.episodes_ended(ended);
+    fn reset_states(&mut self, ended: &[bool]) {
+        self.player.reset_states(ended);
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {

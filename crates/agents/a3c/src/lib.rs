@@ -10,7 +10,7 @@
 //! and stopped; [`learner`] is what a method has to do, and [`q_learner`] the three methods that learn values of actions. How they share parameters without a data race is `playfield-hogwild`'s matter; what an actor-critic's loss is,
 //! `playfield-actor-critic`'s.
 //!
-//! Two runs from one seed differ, as the order of the threads' updates does; with `threads = 1` they are the same, bit for bit.
+//! Two runs from one seed differ, as the order of the threads' updates does; with `num_threads = 1` they are the same, bit for bit.
 
 pub mod actor_learner;
 mod config;

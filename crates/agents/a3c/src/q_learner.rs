@@ -110,7 +110,7 @@ impl QLearner {
     ) -> Result<Self> {
         let q = QConfig { dueling: false, noisy_sigma: 0.0, atoms: 1 };
         let online = QNetwork::new(network, q, spec, "cpu", init)?;
-        let (target, explorer) = (online.duplicate(), Explorer::new(config.exploration.clone(), &mut rng));
+        let (target, explorer) = (online.deep_clone(), Explorer::new(config.exploration.clone(), &mut rng));
         Ok(Self { method: config.method, online, target, shared_target, version: 0, explorer, next: None, rng })
     }
 
@@ -169,8 +169,8 @@ impl Learner for QLearner {
             let (state, target) = (self.shared_target.state(), &mut self.target.params);
             let (params, running) = state.split_at(target.master().numel());
             target.take(0, params);
-            target.set_running(running);
-            target.updated();
+            target.set_running_stats(running);
+            target.mark_updated();
             self.version = version;
         }
         self.explorer.at(steps, &mut self.rng);

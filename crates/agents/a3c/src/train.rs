@@ -42,7 +42,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Trains until the run says stop.
 ///
 /// # Errors
-/// Where an environment fails (or panics), naming the actor-learner, after the others have stopped and what they had learnt
+/// Where an environment fails (or panics), naming the actor-learner, after the others have stopped and what they had learned
 /// was saved; where the disk fails, or the loss is no longer finite.
 pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
     let (mut config, network) = configs(settings)?;
@@ -58,7 +58,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let mut spare = make(1, rng::stream(seed, "a3c/actions"))?;
     let mut optimizer = Optimizer::new(config.optimizer.clone(), spare.params());
     let resumed = run.take_resume();
-    target.renew([to_vec(spare.params().master()), to_vec(spare.params().running())].concat());
+    target.renew([to_vec(spare.params().master()), to_vec(spare.params().running_stats())].concat());
     if let Some(snapshot) = &resumed {
         spare.params().load(snapshot)?;
         optimizer.load(spare.params(), snapshot)?;
@@ -77,7 +77,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         seeds: &environment_seeds(seed, settings.num_envs, resumed.as_ref()),
         threads,
         shared: Shared::new(config.sharing, STRIPE, &to_vec(spare.params().master()), &square, &mean),
-        running: to_vec(spare.params().running()).into(),
+        running: to_vec(spare.params().running_stats()).into(),
         target: target.clone(),
         learning_rate: config.learning_rate(),
         steps: resumed.as_ref().map_or(0, |s| s.step).into(),
@@ -115,8 +115,8 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     })?;
     let mut spare = keeper.spare;
     spare.params().take(0, &common.shared.copy()[0]);
-    spare.params().set_running(&common.running());
-    spare.params().updated();
+    spare.params().set_running_stats(&common.running_stats());
+    spare.params().mark_updated();
     Ok(spare)
 }
 
@@ -156,7 +156,7 @@ fn hear(
             Err(RecvTimeoutError::Disconnected) => break,
         }
         let step = common.steps.load(Relaxed);
-        if !run.goes_on(step) {
+        if !run.should_continue(step) {
             common.stop.store(true, Relaxed);
         }
         if run.log_due()
@@ -204,7 +204,7 @@ impl Keeper {
         let mut snapshot = Snapshot { step: common.steps.load(Relaxed), ..Snapshot::default() };
         let [params, square, mean] = common.shared.copy();
         self.spare.params().take(0, &params);
-        self.spare.params().set_running(&common.running());
+        self.spare.params().set_running_stats(&common.running_stats());
         self.spare.params().save(&mut snapshot);
         let (_, [own_square, own_mean]) = self.optimizer.statistics();
         let (square, mean) = if square.is_empty() { (own_square, own_mean) } else { (square, mean) };
@@ -214,9 +214,9 @@ impl Keeper {
             let target = common.target.state();
             snapshot.arrays.insert(TARGET.into(), Array::new(&[target.len()], &target));
         }
-        // What wrappers learnt, for evaluation: only a lone actor-learner has any.
-        let learnt = self.standing.first().and_then(|s| s.as_ref()?.state.get("env.statistics").cloned());
-        snapshot.put("env.statistics", &learnt);
+        // What wrappers learned, for evaluation: only a lone actor-learner has any.
+        let learned = self.standing.first().and_then(|s| s.as_ref()?.state.get("env.statistics").cloned());
+        snapshot.put("env.statistics", &learned);
         for (i, standing) in self.standing.iter().enumerate() {
             if let Some(standing) = standing {
                 snapshot.nest(&part(i), standing.clone());

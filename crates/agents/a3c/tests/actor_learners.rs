@@ -42,12 +42,12 @@ fn settings(section: toml::Table) -> Settings {
 #[test]
 fn a_lone_actor_learner_is_paac() {
     let common = toml::toml! {
-        threads = 1
-        t_max = 8
+        num_threads = 1
+        rollout_steps = 8
         gae_lambda = 0.9
         learning_rate = 3e-3
         anneal_steps = 10_000
-        max_grad_norm = 0.5
+        gradient_clip = 0.5
         entropy_coefficient = 0.02
         entropy_floor = 0.1
     };
@@ -74,7 +74,7 @@ fn a_lone_actor_learner_is_paac() {
     assert_eq!(expected.state["env.state"], own.state["env.state"]);
 }
 
-/// `entropy_floor` = 1 is what was there before; less changes what is learnt.
+/// `entropy_floor` = 1 is what was there before; less changes what is learned.
 #[test]
 fn the_weight_of_the_entropy_may_fall() {
     let config = Config { entropy_coefficient: 0.02, entropy_floor: 0.25, anneal_steps: 1000, ..Config::default() };
@@ -82,7 +82,7 @@ fn the_weight_of_the_entropy_may_fall() {
     let dir = tempfile::tempdir().unwrap();
     for algorithm in [&playfield_paac::ALGORITHM, &playfield_a3c::ALGORITHM] {
         let [plain, whole, falling] = ["", "entropy_floor = 1.0", "entropy_floor = 0.0"].map(|floor| {
-            let section = format!("threads = 1\nentropy_coefficient = 0.1\n{floor}").parse().unwrap();
+            let section = format!("num_threads = 1\nentropy_coefficient = 0.1\n{floor}").parse().unwrap();
             let run = dir.path().join(format!("{}-{floor}", algorithm.name));
             train(algorithm, &settings(section), &factory(), &run, 1_000).unwrap();
             latest(&run).params
@@ -97,12 +97,12 @@ fn the_weight_of_the_entropy_may_fall() {
 #[test]
 fn several_are_saved_and_go_on() {
     for section in [
-        toml::toml! { threads = 4 },
-        toml::toml! { threads = 2
+        toml::toml! { num_threads = 4 },
+        toml::toml! { num_threads = 2
         sharing = "atomic"
         shared_statistics = false },
     ] {
-        let threads = section["threads"].as_integer().unwrap() as usize;
+        let threads = section["num_threads"].as_integer().unwrap() as usize;
         let dir = tempfile::tempdir().unwrap();
         train(&playfield_a3c::ALGORITHM, &settings(section.clone()), &factory(), dir.path(), 2_000).unwrap();
         let first = latest(dir.path());
@@ -176,7 +176,7 @@ fn one_that_fails_stops_the_others_and_is_named() {
         let fails_for = playfield_core::rng::seeds(3, "env", ENVS)[2];
         let failing = Failing { inner: factory(), panics, fails_for };
         let (dir, start) = (tempfile::tempdir().unwrap(), Instant::now());
-        let settings = settings(toml::toml! { threads = 4 });
+        let settings = settings(toml::toml! { num_threads = 4 });
         let error = train(&playfield_a3c::ALGORITHM, &settings, &failing, dir.path(), u64::MAX / 2).unwrap_err();
         let said = error.to_string();
         assert!(said.contains("actor-learner 2") && said.contains("burnt out"), "{said}");
@@ -196,16 +196,16 @@ fn what_cannot_work_is_refused() {
     let resolve = |section, device: &str| {
         (playfield_a3c::ALGORITHM.resolve)(&Settings { device: device.into(), ..settings(section) })
     };
-    let said = resolve(toml::toml! { threads = 3 }, "cpu").unwrap_err().to_string();
-    assert!(said.contains("`threads` = 3 cannot share 4 environments evenly"), "{said}");
+    let said = resolve(toml::toml! { num_threads = 3 }, "cpu").unwrap_err().to_string();
+    assert!(said.contains("`num_threads` = 3 cannot share 4 environments evenly"), "{said}");
     let dir = tempfile::tempdir().unwrap();
     let gpu = Settings { device: "cuda".into(), ..settings(toml::Table::new()) };
     let said = train(&playfield_a3c::ALGORITHM, &gpu, &factory(), dir.path(), 100).unwrap_err().to_string();
     assert!(said.contains("use device 'cpu'") || said.contains("Use device 'cpu'"), "{said}");
     let (_, _, source) = playfield_classic::sources().into_iter().find(|(id, ..)| *id == "Pendulum").unwrap();
     let table = toml::toml! { id = "Pendulum"
-    normalise_obs = true };
+    normalize_obs = true };
     let learns = Factory::new(source.clone(), EnvConfig::resolve(&table, source.defaults()).unwrap()).unwrap();
     let said = train(&playfield_a3c::ALGORITHM, &settings(toml::Table::new()), &learns, dir.path(), 100).unwrap_err();
-    assert!(said.to_string().contains("a3c.threads = 1"), "{said}");
+    assert!(said.to_string().contains("a3c.num_threads = 1"), "{said}");
 }

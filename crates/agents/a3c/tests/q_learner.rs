@@ -4,7 +4,7 @@ use playfield_a3c::learner::Learner;
 use playfield_a3c::q_learner::{Explorer, QLearner, Target};
 use playfield_a3c::{Config, Exploration, Method};
 use playfield_core::rng::stream;
-use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, History, Mode, Obs, Policy, Rollout, StepBatch};
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Mode, Obs, Policy, Rollout, StepBatch};
 use playfield_nn::NetworkConfig;
 use playfield_nn::params::to_vec;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const GAMMA: f32 = 0.9;
 
 fn spec() -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 3 };
-    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
 }
 
 fn learner(method: Method, target: &Arc<Target>) -> QLearner {
@@ -51,7 +51,7 @@ fn an_update_equals_plain_loops() {
         let observed = |t: usize| Obs::F32((0..ENVS).flat_map(|i| s(t, i)).collect());
         let reward = |t: usize, i: usize| (t as f32 - 1.0) * 0.5 + i as f32;
         let action = |t: usize, i: usize| (t + 2 * i) % 3;
-        let (mut history, mut batch) = (History::new(&spec(), ENVS), StepBatch::new(&spec(), ENVS));
+        let (mut history, mut batch) = (FrameStack::new(&spec(), ENVS), StepBatch::new(&spec(), ENVS));
         let mut rollout = Rollout::new(&spec(), ENVS, STEPS, f64::from(GAMMA));
         batch.obs = observed(0);
         history.reset(&batch);

@@ -7,14 +7,14 @@ use playfield_core::rng::Rng;
 use playfield_core::{Actions, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Snapshot};
 use playfield_losses::{policy_gradient as pg, returns};
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Distribution, Memory};
+use playfield_nn::{ActorCritic, Distribution, RecurrentState};
 use rand::SeedableRng;
 use tch::{Kind, Tensor, no_grad};
 
 /// How the parts of the loss are made and weighted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
-    /// λ of generalised advantage estimation; 1: plain n-step returns.
+    /// λ of generalized advantage estimation; 1: plain n-step returns.
     pub gae_lambda: f64,
     /// Weight of the policy's entropy.
     pub entropy_coefficient: f64,
@@ -23,7 +23,7 @@ pub struct Objective {
     /// Whether the loss sums over a rollout's steps (and averages over environments) or averages over both.
     pub sum_over_time: bool,
     /// Whether advantages are scaled to mean 0 and deviation 1 over a batch.
-    pub normalise_advantage: bool,
+    pub normalize_advantage: bool,
 }
 
 /// The parts of one update's loss, before weighting.
@@ -60,26 +60,26 @@ pub struct Player {
     /// The network.
     pub net: ActorCritic,
     /// Of a recurrent network: after the last observation that was acted on.
-    memory: Memory,
+    memory: RecurrentState,
     /// The same where the rollout under way began.
-    start: Memory,
+    start: RecurrentState,
     rng: Rng,
 }
 
 impl Player {
     /// A player of `n` environments that all start now.
     pub fn new(net: ActorCritic, n: usize, rng: Rng) -> Self {
-        Self { memory: net.memory(n), start: net.memory(n), net, rng }
+        Self { memory: net.initial_state(n), start: net.initial_state(n), net, rng }
     }
 
     /// Every environment starts an episode now: nothing is remembered of what came before.
     pub fn restart(&mut self) {
-        self.memory = self.net.memory(self.memory.sequences());
-        self.start = self.memory.same();
+        self.memory = self.net.initial_state(self.memory.sequences());
+        self.start = self.memory.shallow_clone();
     }
 
     /// The value of the last observation of an episode that was cut in environment `i`: to be asked before
-    /// [`episodes_ended`](Policy::episodes_ended) makes the player forget that episode.
+    /// [`reset_states`](Policy::reset_states) makes the player forget that episode.
     pub fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
         let memory = self.memory.row(i);
         to_vec(&no_grad(|| self.net.forward_from(&memory, &[], obs, 1).1))[0]
@@ -101,7 +101,7 @@ impl Player {
         };
         let g = (&advantage + &v_tm1).flatten(0, 1);
         let mut advantage = advantage.flatten(0, 1);
-        if o.normalise_advantage {
+        if o.normalize_advantage {
             advantage = (&advantage - advantage.mean(Kind::Float)) / (advantage.std(false) + 1e-8);
         }
         if rollout.forced().contains(&true) {
@@ -115,7 +115,7 @@ impl Player {
         let scale = if o.sum_over_time { (rollout.capacity() / n) as f64 } else { 1.0 };
         let loss = (&policy_loss - &entropy * o.entropy_coefficient + &value_loss * o.value_coefficient) * scale;
         self.net.backward(&loss);
-        self.start = self.memory.same();
+        self.start = self.memory.shallow_clone();
         Losses {
             loss: loss.double_value(&[]),
             policy_loss: policy_loss.double_value(&[]),
@@ -142,7 +142,7 @@ impl Player {
         self.net.dispatch().load(snapshot)?;
         if with_memory {
             self.memory.load(snapshot)?;
-            self.start = self.memory.same();
+            self.start = self.memory.shallow_clone();
         }
         Ok(())
     }
@@ -151,8 +151,8 @@ impl Player {
 impl Policy for Player {
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
         if self.memory.sequences() != actions.len() {
-            self.memory = self.net.memory(actions.len());
-            self.start = self.memory.same();
+            self.memory = self.net.initial_state(actions.len());
+            self.start = self.memory.shallow_clone();
         }
         let (policy, _, memory) = no_grad(|| self.net.forward_from(&self.memory, &[], obs.as_ref(), actions.len()));
         self.memory = memory;
@@ -160,15 +160,16 @@ impl Policy for Player {
         Ok(())
     }
 
-    fn episodes_ended(&mut self, ended: &[bool]) {
+    fn reset_states(&mut self, ended: &[bool]) {
         self.memory.forget(ended);
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
         if self.memory.sequences() != n {
-            self.memory = self.net.memory(n);
+            self.memory = self.net.initial_state(n);
         }
-        let (policy, value, _, features) = no_grad(|| self.net.look(&self.memory, &[], obs.as_ref(), n));
+        let (policy, value, _, features) =
+            no_grad(|| self.net.forward_with_features(&self.memory, &[], obs.as_ref(), n));
         let preferences = match &policy {
             Distribution::Categorical(logits) => to_vec(logits),
             Distribution::Gaussian { .. } => Vec::new(),

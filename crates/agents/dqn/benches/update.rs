@@ -26,13 +26,13 @@ fn main() {
     let actions = ActionSpace::Discrete { n: 6 };
     let spec = |side: usize| {
         let (shape, actions) = (vec![side, side], actions.clone());
-        EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, history: 4, actions, action_names: vec![] }
+        EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] }
     };
     for (torso, side) in [(TorsoKind::Nature, 84), (TorsoKind::Nips, 84), (TorsoKind::Nips, 42)] {
         let (spec, network) = (spec(side), NetworkConfig { precision, torso, ..NetworkConfig::default() });
         println!("{torso:?}, {side} × {side}");
         for (batch_size, threads) in [(32, 1), (32, 2), (24, 1), (16, 1), (8, 1)] {
-            let config = Config { batch_size, threads, overlap: false, ..Config::default() };
+            let config = Config { batch_size, num_threads: threads, overlap: false, ..Config::default() };
             let mut learner = Learner::new(config, &network, &spec, "cpu", 1).expect("a network for frames");
             let some = Transitions::new(&spec, batch_size);
             let update = median(100, || {

@@ -22,12 +22,12 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// An actor that plays by what `learner` has learnt so far.
+    /// An actor that plays by what `learner` has learned so far.
     pub fn new(learner: &Learner, rng: Rng) -> Self {
         let config = learner.config();
         let noisy = config.noisy_sigma > 0.0;
         let evaluation = if noisy { 0.0 } else { config.exploration_evaluation };
-        let (network, actions) = (learner.online().duplicate(), learner.online().actions());
+        let (network, actions) = (learner.online().deep_clone(), learner.online().actions());
         Self { network, values: learner.values(), noisy, actions, evaluation, rng }
     }
 
@@ -79,7 +79,7 @@ impl Policy for Actor {
             Mode::Sample => self.explore(obs, self.evaluation, actions),
             Mode::Greedy => {
                 let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
-                self.network.quiet();
+                self.network.disable_noise();
                 self.best(obs, actions);
             }
         }
@@ -87,7 +87,7 @@ impl Policy for Actor {
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
-        self.network.quiet();
+        self.network.disable_noise();
         let (z, features) = no_grad(|| (self.network.forward(obs.as_ref(), n), self.network.features(obs.as_ref(), n)));
         Ok(Outputs::of_values(to_vec(&self.values.mean(&z)), n, to_vec(&features)))
     }

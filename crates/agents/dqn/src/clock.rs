@@ -32,7 +32,7 @@ pub struct Clock {
     update_every: u64,
     updates: u64,
     target_every: u64,
-    target_rate: f64,
+    tau: f64,
 }
 
 impl Clock {
@@ -48,10 +48,10 @@ impl Clock {
             beta: Schedule::linear(config.beta_start, 1.0, beta_steps),
             anneal_from,
             learning_starts: config.learning_starts,
-            update_every: config.update_every_steps,
-            updates: config.updates_per_round,
-            target_every: config.target_every_steps,
-            target_rate: config.target_rate,
+            update_every: config.train_interval,
+            updates: config.gradient_steps,
+            target_every: config.target_update_interval,
+            tau: config.tau,
         }
     }
 
@@ -87,7 +87,7 @@ impl Clock {
     }
 
     fn moved(&self, moves: u32) -> Option<Due> {
-        (moves > 0).then(|| Due::MoveTarget { rate: 1.0 - (1.0 - self.target_rate).powi(moves as i32) })
+        (moves > 0).then(|| Due::MoveTarget { rate: 1.0 - (1.0 - self.tau).powi(moves as i32) })
     }
 }
 
@@ -98,10 +98,10 @@ mod tests {
     fn config() -> Config {
         Config {
             learning_starts: 10,
-            update_every_steps: 4,
-            updates_per_round: 1,
-            target_every_steps: 8,
-            target_rate: 1.0,
+            train_interval: 4,
+            gradient_steps: 1,
+            target_update_interval: 8,
+            tau: 1.0,
             beta_start: 0.4,
             exploration_start: 1.0,
             exploration_end: 0.1,
@@ -125,7 +125,7 @@ mod tests {
     fn updates_and_target_moves_by_step() {
         let expected = ["", "", "", "", "", "", "", "", "", "", "", "u", "", "", "", "u1", "", "", "", "u"];
         assert_eq!(table(&config(), 20), expected);
-        let often = Config { learning_starts: 0, updates_per_round: 2, target_every_steps: 3, ..config() };
+        let often = Config { learning_starts: 0, gradient_steps: 2, target_update_interval: 3, ..config() };
         assert_eq!(table(&often, 12), ["", "", "1", "uu", "", "1", "", "uu", "1", "", "", "uu1"]);
         // A start that is a multiple itself counts.
         let start = Config { learning_starts: 4, ..config() };
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn rounds_of_any_size_make_the_same_due() {
         for (target_every, rate) in [(8, 1.0), (1, 0.1), (3, 0.5), (64, 1.0)] {
-            let config = Config { target_every_steps: target_every, target_rate: rate, ..config() };
+            let config = Config { target_update_interval: target_every, tau: rate, ..config() };
             let clock = Clock::new(&config, 110);
             let whole = |size: u64| -> Vec<Due> {
                 let mut merged: Vec<Due> = Vec::new();
@@ -170,7 +170,7 @@ mod tests {
     /// Three soft moves of .5 between two updates go 1 − ½³ of the way.
     #[test]
     fn each_due_soft_move_is_made_where_it_belongs() {
-        let config = Config { learning_starts: 0, target_every_steps: 1, target_rate: 0.5, ..config() };
+        let config = Config { learning_starts: 0, target_update_interval: 1, tau: 0.5, ..config() };
         let due = Clock::new(&config, 110).due(0, 9);
         let rates: Vec<_> =
             due.iter().map(|d| if let Due::MoveTarget { rate } = d { *rate } else { f64::NAN }).collect();

@@ -16,24 +16,24 @@ pub struct Config {
     pub gamma: f64,
     /// How many rewards a return sums before it bootstraps.
     pub n_step: usize,
-    /// Step size of the optimiser.
+    /// Step size of the optimizer.
     pub learning_rate: f64,
     /// Transitions of one update.
     pub batch_size: usize,
     /// How many steps the replay holds.
-    pub replay_capacity: usize,
+    pub buffer_size: usize,
     /// Whether its frames lie compressed in memory.
-    pub replay_compression: bool,
+    pub buffer_compression: bool,
     /// Steps before the first update.
     pub learning_starts: u64,
     /// Steps between two rounds of updates.
-    pub update_every_steps: u64,
+    pub train_interval: u64,
     /// Updates of one round.
-    pub updates_per_round: u64,
+    pub gradient_steps: u64,
     /// Steps between two updates of the target network.
-    pub target_every_steps: u64,
+    pub target_update_interval: u64,
     /// How far the target network moves to the online one then: 1 copies, less is a soft update.
-    pub target_rate: f64,
+    pub tau: f64,
     /// The online network chooses the action whose value the target network says.
     pub double: bool,
     /// Separate streams for the value and the actions' advantages.
@@ -50,7 +50,7 @@ pub struct Config {
     pub value_max: f64,
     /// Whether transitions are drawn by their priority.
     pub prioritized: bool,
-    /// How they are prioritised.
+    /// How they are prioritized.
     pub priority: PriorityConfig,
     /// β of the importance weights at the start; it rises linearly to 1.
     pub beta_start: f64,
@@ -73,16 +73,16 @@ pub struct Config {
     /// Whether a batch's losses are summed (Nature) or averaged.
     pub sum_over_batch: bool,
     /// The global norm above which a gradient is scaled down; 0: never.
-    pub max_grad_norm: f64,
+    pub gradient_clip: f64,
     /// Whether acting and learning overlap: the actor's weights are then one round of updates old. Without, a resumed run
     /// equals an uninterrupted one bit for bit (where environments can save their state).
     pub overlap: bool,
     /// Threads among which the rows of a batch are shared out, on the processor; 0: one per core, but 16 rows at least each.
-    pub threads: usize,
+    pub num_threads: usize,
     /// Where acting and learning overlap, the last of those threads is the one that acts, and this is its share of the rows:
     /// less than an equal one by as much as its playing takes. Fixed, so that a seed gives the same run on any day.
     pub actor_share: f64,
-    /// The optimiser: RMSProp, centred, ε inside the root.
+    /// The optimizer: RMSProp, centered, ε inside the root.
     pub optimizer: OptimizerConfig,
 }
 
@@ -117,13 +117,13 @@ impl Default for Config {
             n_step: 1,
             learning_rate: 2.5e-4,
             batch_size: 32,
-            replay_capacity: 1_000_000,
-            replay_compression: false,
+            buffer_size: 1_000_000,
+            buffer_compression: false,
             learning_starts: 50_000,
-            update_every_steps: 4,
-            updates_per_round: 1,
-            target_every_steps: 10_000,
-            target_rate: 1.0,
+            train_interval: 4,
+            gradient_steps: 1,
+            target_update_interval: 10_000,
+            tau: 1.0,
             double: false,
             dueling: false,
             noisy_sigma: 0.0,
@@ -143,13 +143,13 @@ impl Default for Config {
             loss: Loss::Huber,
             huber_bound: 1.0,
             sum_over_batch: true,
-            max_grad_norm: 0.0,
+            gradient_clip: 0.0,
             overlap: true,
-            threads: 0,
+            num_threads: 0,
             actor_share: 0.35,
             optimizer: OptimizerConfig {
                 decay: 0.95,
-                centred: true,
+                centered: true,
                 eps: 0.01,
                 eps_inside_root: true,
                 ..OptimizerConfig::of(Rule::RmsProp)
@@ -189,7 +189,7 @@ impl Config {
             "dqn",
             &[
                 ("gamma", self.gamma),
-                ("target_rate", self.target_rate),
+                ("tau", self.tau),
                 ("beta_start", self.beta_start),
                 ("actor_share", self.actor_share),
                 ("exploration_start", self.exploration_start),
@@ -203,7 +203,7 @@ impl Config {
             &[
                 ("learning_rate", self.learning_rate),
                 ("noisy_sigma", self.noisy_sigma),
-                ("max_grad_norm", self.max_grad_norm),
+                ("gradient_clip", self.gradient_clip),
             ],
         )?;
         check_counts(
@@ -211,17 +211,16 @@ impl Config {
             &[
                 ("n_step", self.n_step as u64),
                 ("batch_size", self.batch_size as u64),
-                ("update_every_steps", self.update_every_steps),
-                ("updates_per_round", self.updates_per_round),
-                ("target_every_steps", self.target_every_steps),
+                ("train_interval", self.train_interval),
+                ("gradient_steps", self.gradient_steps),
+                ("target_update_interval", self.target_update_interval),
             ],
         )?;
         match self {
-            c if c.replay_capacity < c.batch_size => wrong(format!(
-                "`replay_capacity` = {} is smaller than `batch_size` = {}",
-                c.replay_capacity, c.batch_size
-            )),
-            c if c.target_rate == 0.0 => wrong("`target_rate` = 0 would never move the target network".into()),
+            c if c.buffer_size < c.batch_size => {
+                wrong(format!("`buffer_size` = {} is smaller than `batch_size` = {}", c.buffer_size, c.batch_size))
+            }
+            c if c.tau == 0.0 => wrong("`tau` = 0 would never move the target network".into()),
             c if c.huber_bound.is_nan() || c.huber_bound <= 0.0 => wrong("`huber_bound` must be greater than 0".into()),
             c if c.distribution == Distribution::Categorical
                 && (c.atoms < 2 || c.width().is_nan() || c.width() <= 0.0) =>
@@ -241,7 +240,7 @@ impl Config {
     /// How many threads share the rows of a batch.
     pub fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if self.threads == 0 { cores.min(self.batch_size / 16).max(1) } else { self.threads }
+        if self.num_threads == 0 { cores.min(self.batch_size / 16).max(1) } else { self.num_threads }
     }
 
     /// The rows of a batch that each of so many works on.

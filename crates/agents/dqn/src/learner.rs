@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::thread;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// The online network, its target, the optimiser and the random stream.
+/// The online network, its target, the optimizer and the random stream.
 #[derive(Debug)]
 pub struct Learner {
     config: Config,
@@ -102,7 +102,7 @@ impl Values {
 /// What one update yields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Losses {
-    /// What was minimised.
+    /// What was minimized.
     pub loss: f64,
     /// Mean value of the actions in the batch.
     pub q_mean: f64,
@@ -126,11 +126,11 @@ impl Learner {
     /// [`Error::Config`] where network, observation, actions and device don't fit.
     pub fn new(config: Config, network: &NetworkConfig, spec: &EnvSpec, device: &str, seed: u64) -> Result<Self> {
         let online = QNetwork::new(network, config.network(), spec, device, &mut rng::stream(seed, "dqn/init"))?;
-        let target = online.duplicate();
+        let target = online.deep_clone();
         let optimizer = Optimizer::new(config.optimizer.clone(), &online.params);
         let device = online.params.master().device();
-        // Batch norm is of the whole batch: rows that are normalised by it stay together.
-        let separable = device == Device::Cpu && !online.mixes_rows();
+        // Batch norm is of the whole batch: rows that are normalized by it stay together.
+        let separable = device == Device::Cpu && !online.uses_batch_statistics();
         let parts = config.parts(if separable { config.threads() } else { 1 });
         let shard = |online, target, rows: Range<usize>| Shard {
             values: Values::new(&config, device),
@@ -202,7 +202,7 @@ impl Learner {
         let (first, others) = shards.split_first_mut().expect("one at least");
         let losses_finite = others.iter().all(|s| s.losses.loss.is_finite());
         let others: Vec<_> = others.iter().map(|s| &s.online.params).collect();
-        let (rate, clip) = (config.learning_rate, config.max_grad_norm);
+        let (rate, clip) = (config.learning_rate, config.gradient_clip);
         // A clipped loss has a finite gradient even where it is NaN itself.
         let finite = first.losses.loss.is_finite() && losses_finite;
         let grad_norm =
@@ -227,7 +227,7 @@ impl Learner {
     /// Moves the target network the share `rate` of its way to the online one; 1 copies.
     pub fn update_target(&mut self, rate: f64) {
         let Shard { online, target, .. } = &mut self.shards[0];
-        target.params.approach(&online.params, rate);
+        target.params.polyak_update(&online.params, rate);
     }
 
     /// Updates so far.
@@ -235,7 +235,7 @@ impl Learner {
         self.optimizer.updates()
     }
 
-    /// Writes everything that going on needs: both networks, the optimiser, the random stream.
+    /// Writes everything that going on needs: both networks, the optimizer, the random stream.
     pub fn save_all(&self, snapshot: &mut Snapshot) {
         let Shard { online, target, .. } = &self.shards[0];
         online.params.save(snapshot);

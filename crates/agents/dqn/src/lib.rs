@@ -7,7 +7,7 @@
 //! | double | `double` | van Hasselt, Guez and Silver 2016 |
 //! | dueling | `dueling` | Wang et al. 2016 |
 //! | n-step returns | `n_step` | Sutton 1988; Hessel et al. 2018 |
-//! | prioritised replay | `prioritized`, `priority.*`, `beta_*` | Schaul et al. 2016 |
+//! | prioritized replay | `prioritized`, `priority.*`, `beta_*` | Schaul et al. 2016 |
 //! | distributional, C51 | `distribution = "categorical"` | Bellemare, Dabney and Munos 2017 |
 //! | distributional, QR | `distribution = "quantile"` | Dabney et al. 2018 |
 //! | noisy networks | `noisy_sigma` | Fortunato et al. 2018 |

@@ -38,9 +38,9 @@ impl Replay {
     /// What such a memory will take, in words.
     pub fn size(config: &Config, spec: &EnvSpec) -> String {
         let gigabytes = FrameRing::bytes(spec, ring(config)) as f64 / 1e9;
-        match config.replay_compression {
-            false => format!("replay: {} steps, {gigabytes:.2} GB when full", config.replay_capacity),
-            true => format!("replay: {} steps, compressed, some {gigabytes:.2} GB when full", config.replay_capacity),
+        match config.buffer_compression {
+            false => format!("replay: {} steps, {gigabytes:.2} GB when full", config.buffer_size),
+            true => format!("replay: {} steps, compressed, some {gigabytes:.2} GB when full", config.buffer_size),
         }
     }
 
@@ -131,7 +131,7 @@ impl Replay {
 }
 
 fn ring(config: &Config) -> RingConfig {
-    let Config { replay_capacity: capacity, replay_compression: compress, n_step, gamma, .. } = *config;
+    let Config { buffer_size: capacity, buffer_compression: compress, n_step, gamma, .. } = *config;
     RingConfig { capacity, n_step, gamma, compress }
 }
 

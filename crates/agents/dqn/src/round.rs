@@ -26,7 +26,7 @@ use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What a round holds: first what was played, then what was learnt.
+/// What a round holds: first what was played, then what was learned.
 #[derive(Debug)]
 pub struct Round {
     /// The steps played, each of all environments.
@@ -59,7 +59,7 @@ pub struct Played {
 /// What learns, and what it learns from.
 #[derive(Debug)]
 pub struct Learning {
-    /// The networks and the optimiser.
+    /// The networks and the optimizer.
     pub learner: Learner,
     /// The memory.
     pub replay: Replay,
@@ -73,7 +73,7 @@ impl Learning {
             steps: vec![played; steps],
             due: Vec::new(),
             normalizer: None,
-            network: self.learner.online().duplicate(),
+            network: self.learner.online().deep_clone(),
             version: self.learner.updates(),
             losses: None,
             replay_len: self.replay.len(),
@@ -174,7 +174,7 @@ impl Partner {
         Self::There(Worker { helper, under_way: 0, tasks: Some(tasks), rounds, thread: Some(thread) })
     }
 
-    /// Hands over a round that was played, and returns one that was learnt: the same, or, overlapped, the one before.
+    /// Hands over a round that was played, and returns one that was learned: the same, or, overlapped, the one before.
     ///
     /// # Errors
     /// Where learning failed.
@@ -187,7 +187,7 @@ impl Partner {
                 // Where the learner has failed, the reason waits among the rounds.
                 let _ = worker.send(Message::Work(Box::new(round)));
                 match worker.rounds.recv() {
-                    Ok(learnt) => learnt,
+                    Ok(learned) => learned,
                     Err(_) => worker.panicked(),
                 }
             }

@@ -8,7 +8,7 @@ use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{environment_seeds, restore_environments, save_environments};
 use playfield_core::{
-    Algorithm, EnvFactory, EnvSpec, Error, History, Normalizer, Obs, Policy, Result, Run, Settings, Snapshot,
+    Algorithm, EnvFactory, EnvSpec, Error, FrameStack, Normalizer, Obs, Policy, Result, Run, Settings, Snapshot,
     StepBatch, VecEnv, rng,
 };
 use playfield_nn::NetworkConfig;
@@ -44,7 +44,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let mut learning = Learning { learner, replay };
     let resumed = run.take_resume();
     let mut env = factory.unnormalized(&environment_seeds(seed, n, resumed.as_ref()))?;
-    let mut history = History::new(spec, n);
+    let mut history = FrameStack::new(spec, n);
     let (mut step, rng) = (0, rng::stream(seed, "dqn/actions"));
     let mut actor = match resumed {
         None => {
@@ -63,7 +63,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
             actor
         }
     };
-    let round_steps = (config.update_every_steps as usize / n).max(1);
+    let round_steps = (config.train_interval as usize / n).max(1);
     let round = learning.round(spec, n, round_steps);
     let mut version = round.version;
     let mut partner = match config.overlap {
@@ -77,7 +77,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let (mut between, mut observation) = (Some(round), Observation::default());
 
     let trained = (|| {
-        while run.goes_on(step) {
+        while run.should_continue(step) {
             let mut round = between.take().expect("one round is on this side");
             let (before, mut played) = (step, 0);
             let acted = round.steps.iter_mut().try_for_each(|Played { actions, batch }| {
@@ -105,7 +105,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
             timer.add("time/phase_learn_ms", round.learn_time);
             let round = between.insert(round);
 
-            if run.log_due() || !run.goes_on(step) {
+            if run.log_due() || !run.should_continue(step) {
                 let mut row = report(round, version, if config.overlap { due } else { 0 });
                 row.push(("rollout/exploration_rate", clock.epsilon(step)));
                 row.extend(config.prioritized.then(|| ("train/per_beta", clock.beta(step))));
@@ -135,7 +135,7 @@ struct Observation {
 }
 
 impl Observation {
-    fn of<'a>(&'a mut self, history: &'a History, normalizer: Option<&Normalizer>) -> &'a Obs {
+    fn of<'a>(&'a mut self, history: &'a FrameStack, normalizer: Option<&Normalizer>) -> &'a Obs {
         let (Some(normalizer), Obs::F32(values)) = (normalizer, history.observations()) else {
             return history.observations();
         };
@@ -146,7 +146,7 @@ impl Observation {
 }
 
 /// Every environment starts an episode.
-fn start(env: &mut dyn VecEnv, history: &mut History, replay: &mut Replay) -> Result<()> {
+fn start(env: &mut dyn VecEnv, history: &mut FrameStack, replay: &mut Replay) -> Result<()> {
     let mut batch = StepBatch::new(env.spec(), env.num_envs());
     env.reset(&mut batch)?;
     history.reset(&batch);
@@ -179,7 +179,7 @@ fn save(
     partner: &mut Partner,
     actor: &Actor,
     env: &mut dyn VecEnv,
-    history: &History,
+    history: &FrameStack,
 ) -> Result<()> {
     let mut snapshot = partner.with(move |learning| {
         let mut snapshot = Snapshot { step, ..Snapshot::default() };

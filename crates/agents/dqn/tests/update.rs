@@ -1,4 +1,4 @@
-//! One update against PyTorch's (`golden/update.py`), for each member of the family: what was minimised, the errors, the
+//! One update against PyTorch's (`golden/update.py`), for each member of the family: what was minimized, the errors, the
 //! gradient's norm and the parameters after it, with importance weights.
 
 use playfield_core::rng::stream;
@@ -25,7 +25,7 @@ struct Case {
     atoms: i64,
     loss: Loss,
     sum_over_batch: bool,
-    max_grad_norm: f64,
+    gradient_clip: f64,
     rule: Rule,
     /// A layer below the streams.
     trunk: bool,
@@ -49,7 +49,7 @@ fn cases() -> Vec<Case> {
 
 fn spec() -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 3 };
-    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
 }
 
 fn config(case: &Case) -> Config {
@@ -70,9 +70,9 @@ fn config(case: &Case) -> Config {
         loss: case.loss,
         huber_bound: case.kappa,
         sum_over_batch: case.sum_over_batch,
-        max_grad_norm: case.max_grad_norm,
+        gradient_clip: case.gradient_clip,
         batch_size: case.r_t.len(),
-        threads: 1,
+        num_threads: 1,
         optimizer,
         ..Config::default()
     }
@@ -161,7 +161,7 @@ fn a_batch_shared_among_threads_is_the_same_batch() {
         let mut whole = golden(case);
         let mut snapshot = Snapshot::default();
         whole.save_all(&mut snapshot);
-        let mut shared = over(case.trunk, Config { threads: 3, ..config(case) }, 1);
+        let mut shared = over(case.trunk, Config { num_threads: 3, ..config(case) }, 1);
         shared.load_all(&snapshot).unwrap();
         for _ in 0..3 {
             let (a, b) = (update(&mut whole, case), update(&mut shared, case));
@@ -290,7 +290,7 @@ fn a_noisy_actor_explores_by_new_noise_at_each_step() {
 #[test]
 fn noise_is_of_the_batch_and_new_for_each_update() {
     for case in &cases() {
-        let noisy = |threads| Config { noisy_sigma: 0.5, threads, learning_rate: 0.0, ..config(case) };
+        let noisy = |threads| Config { noisy_sigma: 0.5, num_threads: threads, learning_rate: 0.0, ..config(case) };
         let (mut whole, mut shared) = (learner(noisy(1), 4), learner(noisy(3), 4));
         let mut last = f64::INFINITY;
         for _ in 0..3 {
@@ -431,11 +431,8 @@ fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
 #[test]
 fn settings_that_cannot_work_are_named() {
     for (config, expected) in [
-        (
-            Config { replay_capacity: 10, ..Config::default() },
-            "`replay_capacity` = 10 is smaller than `batch_size` = 32",
-        ),
-        (Config { update_every_steps: 0, ..Config::default() }, "`update_every_steps` must be at least 1"),
+        (Config { buffer_size: 10, ..Config::default() }, "`buffer_size` = 10 is smaller than `batch_size` = 32"),
+        (Config { train_interval: 0, ..Config::default() }, "`train_interval` must be at least 1"),
         (Config { gamma: 1.5, ..Config::default() }, "`gamma` = 1.5 must lie between 0 and 1"),
         (Config { learning_rate: f64::NAN, ..Config::default() }, "`learning_rate` = NaN must not be negative"),
         (Config { distribution: Distribution::Categorical, atoms: 1, ..Config::default() }, "`atoms` ≥ 2"),

@@ -2,7 +2,7 @@
 //! transitions. `cargo bench -p playfield-paac [-- fp32]`
 #![allow(clippy::print_stdout, missing_docs)]
 
-use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, History, Mode, Obs, Policy, Rollout, StepBatch};
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Mode, Obs, Policy, Rollout, StepBatch};
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
 use playfield_paac::learner::Learner;
@@ -24,11 +24,11 @@ fn main() {
     let network = NetworkConfig { precision, ..NetworkConfig::default() };
     let actions = ActionSpace::Discrete { n: 6 };
     let shape = vec![84, 84];
-    let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, history: 4, actions, action_names: vec![] };
+    let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
     let mut learner = Learner::new(&config, &network, &spec, n, "cpu", 1).expect("a network for frames");
-    let (mut batch, mut history) = (StepBatch::new(&spec, n), History::new(&spec, n));
+    let (mut batch, mut history) = (StepBatch::new(&spec, n), FrameStack::new(&spec, n));
     let (mut actions, mut rollout) =
-        (Actions::zeros(&spec.actions, n), Rollout::new(&spec, n, config.t_max, config.gamma));
+        (Actions::zeros(&spec.actions, n), Rollout::new(&spec, n, config.rollout_steps, config.gamma));
     if let Obs::U8(frames) = &mut batch.obs {
         frames.iter_mut().enumerate().for_each(|(i, p)| *p = (i * 7 % 251) as u8);
     }

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Steps of each environment between two updates, and so the longest return.
-    pub t_max: usize,
+    pub rollout_steps: usize,
     /// Discount of rewards per agent step.
     pub gamma: f64,
-    /// λ of generalised advantage estimation; 1: plain n-step returns, as published.
+    /// λ of generalized advantage estimation; 1: plain n-step returns, as published.
     pub gae_lambda: f64,
     /// Learning rate at the start: the authors use 7e-4 per environment, times 32.
     pub learning_rate: f64,
@@ -31,19 +31,19 @@ pub struct Config {
     /// over both.
     pub sum_over_time: bool,
     /// The global norm above which a gradient is scaled down; 0: never. The paper: 40.
-    pub max_grad_norm: f64,
+    pub gradient_clip: f64,
     /// Whether advantages are scaled to mean 0 and deviation 1 over a batch (not in the paper).
-    pub normalise_advantage: bool,
+    pub normalize_advantage: bool,
     /// Threads among which a convolving network shares the rows of a batch out, on the processor; 0: one per core.
-    pub threads: usize,
-    /// The optimiser: RMSProp as TensorFlow has it.
+    pub num_threads: usize,
+    /// The optimizer: RMSProp as TensorFlow has it.
     pub optimizer: OptimizerConfig,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            t_max: 5,
+            rollout_steps: 5,
             gamma: 0.99,
             gae_lambda: 1.0,
             learning_rate: 0.0224,
@@ -53,9 +53,9 @@ impl Default for Config {
             entropy_floor: 1.0,
             value_coefficient: 0.25,
             sum_over_time: true,
-            max_grad_norm: 3.0,
-            normalise_advantage: false,
-            threads: 0,
+            gradient_clip: 3.0,
+            normalize_advantage: false,
+            num_threads: 0,
             optimizer: OptimizerConfig::tensorflow(),
         }
     }
@@ -81,7 +81,7 @@ impl Config {
             entropy_coefficient: self.entropy_coefficient,
             value_coefficient: self.value_coefficient,
             sum_over_time: self.sum_over_time,
-            normalise_advantage: self.normalise_advantage,
+            normalize_advantage: self.normalize_advantage,
         }
     }
 
@@ -102,7 +102,11 @@ impl Config {
 
     /// How many threads share the rows of a batch.
     pub fn threads(&self) -> usize {
-        if self.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { self.threads }
+        if self.num_threads == 0 {
+            std::thread::available_parallelism().map_or(1, usize::from)
+        } else {
+            self.num_threads
+        }
     }
 
     /// Refuses values that cannot work.
@@ -110,7 +114,7 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] naming the key and its bounds.
     pub fn check(&self) -> Result<()> {
-        check_counts("paac", &[("t_max", self.t_max as u64)])?;
+        check_counts("paac", &[("rollout_steps", self.rollout_steps as u64)])?;
         check_shares(
             "paac",
             &[
@@ -127,7 +131,7 @@ impl Config {
                 ("learning_rate", self.learning_rate),
                 ("entropy_coefficient", self.entropy_coefficient),
                 ("value_coefficient", self.value_coefficient),
-                ("max_grad_norm", self.max_grad_norm),
+                ("gradient_clip", self.gradient_clip),
             ],
         )
     }

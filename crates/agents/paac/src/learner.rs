@@ -8,14 +8,14 @@ use playfield_nn::{ActorCritic, NetworkConfig};
 
 pub use playfield_actor_critic::Losses;
 
-/// The network at play, and its optimiser.
+/// The network at play, and its optimizer.
 #[derive(Debug)]
 pub struct Learner {
     /// What acts.
     pub player: Player,
     objective: Objective,
     optimizer: Optimizer,
-    max_grad_norm: f64,
+    gradient_clip: f64,
 }
 
 impl Learner {
@@ -32,10 +32,10 @@ impl Learner {
         seed: u64,
     ) -> Result<Self> {
         let mut net = ActorCritic::new(network, spec, device, &mut rng::stream(seed, "paac/init"))?;
-        net.share_out(config.threads());
+        net.set_num_threads(config.threads());
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params);
         let player = Player::new(net, n, rng::stream(seed, "paac/actions"));
-        Ok(Self { player, objective: config.objective(), optimizer, max_grad_norm: config.max_grad_norm })
+        Ok(Self { player, objective: config.objective(), optimizer, gradient_clip: config.gradient_clip })
     }
 
     /// Weighs the policy's entropy by `coefficient` from now on.
@@ -46,7 +46,7 @@ impl Learner {
     /// Learns from a full rollout, at `learning_rate`. Returns its losses, and the gradient's global norm before clipping.
     pub fn update(&mut self, rollout: &Rollout, learning_rate: f64) -> (Losses, f64) {
         let losses = self.player.learn(rollout, &self.objective);
-        let grad_norm = self.player.net.step(&mut self.optimizer, learning_rate, self.max_grad_norm);
+        let grad_norm = self.player.net.step(&mut self.optimizer, learning_rate, self.gradient_clip);
         (losses, grad_norm)
     }
 
@@ -55,14 +55,14 @@ impl Learner {
         self.optimizer.updates()
     }
 
-    /// Writes everything that an exact resume needs: parameters, optimiser, memory, random stream.
+    /// Writes everything that an exact resume needs: parameters, optimizer, memory, random stream.
     pub fn save_all(&self, snapshot: &mut Snapshot) {
         self.player.net.params.save(snapshot);
         self.optimizer.save(&self.player.net.params, snapshot);
         self.player.save(snapshot);
     }
 
-    /// Takes parameters and optimiser of `snapshot`; the player's own part is [`Player::load`]'s.
+    /// Takes parameters and optimizer of `snapshot`; the player's own part is [`Player::load`]'s.
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where they are another network's.

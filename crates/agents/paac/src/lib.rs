@@ -1,7 +1,7 @@
 //! PAAC: parallel advantage actor-critic (Clemente, Castejón and Chandra 2017, *Efficient Parallel Methods for Deep
 //! Reinforcement Learning*).
 //!
-//! n_e environments step together under one policy; after t_max steps one synchronous update is made on all n_e · t_max
+//! n_e environments step together under one policy; after rollout_steps steps one synchronous update is made on all n_e · rollout_steps
 //! transitions. Compared with A3C there is one set of parameters and no stale gradient, and the network sees large batches,
 //! which is what processors are good at. Read [`train`](mod@train) top to bottom for the loop, [`learner`] for the update.
 //!

@@ -4,7 +4,7 @@ use playfield_core::algorithm::{parse_section, write_section};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{environment_seeds, restore_environments, save_environments};
 use playfield_core::{
-    Actions, Algorithm, EnvFactory, EnvSpec, Error, History, Mode, Policy, Result, Rollout, Run, Settings, Snapshot,
+    Actions, Algorithm, EnvFactory, EnvSpec, Error, FrameStack, Mode, Policy, Result, Rollout, Run, Settings, Snapshot,
     StepBatch, VecEnv,
 };
 use playfield_nn::NetworkConfig;
@@ -33,9 +33,9 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let mut env = factory.vec(&environment_seeds(run.seed(), n, resumed.as_ref()))?;
     let mut learner = Learner::new(&config, &network, spec, n, &settings.device, run.seed())?;
     let mut batch = StepBatch::new(spec, n);
-    let mut history = History::new(spec, n);
+    let mut history = FrameStack::new(spec, n);
     let mut actions = Actions::zeros(&spec.actions, n);
-    let mut rollout = Rollout::new(spec, n, config.t_max, config.gamma);
+    let mut rollout = Rollout::new(spec, n, config.rollout_steps, config.gamma);
     let (mut step, mut restored) = (0, false);
     if let Some(snapshot) = resumed {
         step = snapshot.step;
@@ -50,7 +50,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
     let mut timer = PhaseTimer::default();
 
     let trained = (|| {
-        while run.goes_on(step) {
+        while run.should_continue(step) {
             learner.set_entropy_coefficient(entropy.at(step));
             rollout.clear();
             while !rollout.is_full() {
@@ -60,7 +60,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
                 timer.time("time/phase_env_ms", || env.step(&actions, &mut batch))?;
                 history.push(&batch);
                 rollout.outcome(&actions, &batch, |i| player.final_value(history.final_observation(i), i));
-                player.episodes_ended(&batch.ended());
+                player.reset_states(&batch.ended());
                 step += n as u64;
                 for end in batch.episode.iter().flatten() {
                     run.episode(step, *end)?;
@@ -74,7 +74,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
                 return Err(run.diverged(&format!("the gradient's norm is {grad_norm} at update {update}")));
             }
 
-            if run.log_due() || !run.goes_on(step) {
+            if run.log_due() || !run.should_continue(step) {
                 let mut row = report(&losses, grad_norm, rate, learner.updates());
                 row.extend(timer.take());
                 run.log(step, &row)?;
@@ -106,7 +106,7 @@ fn report(losses: &Losses, grad_norm: f64, learning_rate: f64, updates: u64) -> 
     row
 }
 
-fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &History) -> Snapshot {
+fn snapshot(step: u64, env: &mut dyn VecEnv, learner: &Learner, history: &FrameStack) -> Snapshot {
     let mut snapshot = Snapshot { step, ..Snapshot::default() };
     learner.save_all(&mut snapshot);
     save_environments(env, history, &mut snapshot);

@@ -2,7 +2,7 @@
 //! the loss; through a rollout with a termination, a lost life and a truncation.
 
 use playfield_core::{
-    ActionSpace, Actions, Array, Dtype, EnvSpec, History, Mode, Obs, ObsRef, Policy, Rollout, Snapshot, StepBatch,
+    ActionSpace, Actions, Array, Dtype, EnvSpec, FrameStack, Mode, Obs, ObsRef, Policy, Rollout, Snapshot, StepBatch,
 };
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
@@ -21,7 +21,7 @@ struct Case {
     continuous: bool,
     gae_lambda: f64,
     sum_over_time: bool,
-    normalise_advantage: bool,
+    normalize_advantage: bool,
     rule: Rule,
     obs: Vec<f32>,
     last: Vec<f32>,
@@ -43,7 +43,7 @@ fn spec(continuous: bool) -> EnvSpec {
         true => ActionSpace::Box { low: vec![-9.0], high: vec![9.0] },
         false => ActionSpace::Discrete { n: 3 },
     };
-    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, history: 1, actions, action_names: vec![] }
+    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
 }
 
 fn config(case: &Case) -> Config {
@@ -55,13 +55,13 @@ fn config(case: &Case) -> Config {
         Rule::Sgd => unreachable!("no golden case of it"),
     };
     Config {
-        t_max: STEPS,
+        rollout_steps: STEPS,
         gamma: 0.9,
         gae_lambda: case.gae_lambda,
         sum_over_time: case.sum_over_time,
-        normalise_advantage: case.normalise_advantage,
-        max_grad_norm: 0.5,
-        threads: 1,
+        normalize_advantage: case.normalize_advantage,
+        gradient_clip: 0.5,
+        num_threads: 1,
         optimizer,
         ..Config::default()
     }
@@ -89,7 +89,7 @@ fn rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> (Rollout, Obs
 fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool) -> (Rollout, Obs) {
     let spec = spec(case.continuous);
     let mut rollout = Rollout::new(&spec, ENVS, STEPS, 0.9);
-    let mut history = History::new(&spec, ENVS);
+    let mut history = FrameStack::new(&spec, ENVS);
     let mut batch = StepBatch::new(&spec, ENVS);
     let rows = |t: usize| if t < STEPS { &case.obs[t * ENVS * 2..(t + 1) * ENVS * 2] } else { &case.last };
     batch.obs = Obs::F32(rows(0).to_vec());

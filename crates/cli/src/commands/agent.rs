@@ -46,10 +46,10 @@ impl Agent {
 
     /// One environment that shows pictures of itself, where it can.
     pub fn stage(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
-        self.prepared(self.factory.to_watch(seed)?)
+        self.prepared(self.factory.rendering(seed)?)
     }
 
-    /// A normaliser's statistics belong to what was learnt: playing uses them and leaves them as they are.
+    /// A normalizer's statistics belong to what was learned: playing uses them and leaves them as they are.
     fn prepared(&self, mut env: Box<dyn VecEnv>) -> Result<Box<dyn VecEnv>> {
         if let Some(statistics) = self.snapshot.state.get("env.statistics").filter(|s| !s.is_null()) {
             env.load_statistics(statistics, true)?;

@@ -7,7 +7,7 @@ use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::rng::Rng;
 use playfield_core::{
-    Actions, EnvFactory as _, Error, History, Mode, Obs, Outputs, Policy, Result, Snapshot, StepBatch, play, rng,
+    Actions, EnvFactory as _, Error, FrameStack, Mode, Obs, Outputs, Policy, Result, Snapshot, StepBatch, evaluate, rng,
 };
 use playfield_nn::NetworkConfig;
 use playfield_tricks::policy_distillation::{SHARP, Student};
@@ -57,7 +57,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let (spec, n) = (teacher.factory.spec().clone(), teacher.experiment.settings.num_envs);
     let mut policy = teacher.policy(args.seed, "distill/actions")?;
     let mut env = teacher.envs(&rng::seeds(args.seed, "distill", n))?;
-    let (mut batch, mut history) = (StepBatch::new(&spec, n), History::new(&spec, n));
+    let (mut batch, mut history) = (StepBatch::new(&spec, n), FrameStack::new(&spec, n));
     env.reset(&mut batch)?;
     history.reset(&batch);
     let first = policy.outputs(history.observations(), n)?;
@@ -85,7 +85,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
             policy.act(history.observations(), Mode::Sample, &mut actions)?;
             env.step(&actions, &mut batch)?;
             history.push(&batch);
-            policy.episodes_ended(&batch.ended());
+            policy.reset_states(&batch.ended());
             step += n as u64;
             while memory.rows >= BATCH && updates * EVERY < step {
                 let (obs, said) = memory.draw();
@@ -138,7 +138,7 @@ fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
     let mut table = teacher.experiment.to_table()?;
     let before = teacher.experiment.settings.network.clone();
     let mut network = Table::new();
-    for kept in ["activation", "standardise", "precision", "kernels"] {
+    for kept in ["activation", "standardize", "precision", "kernels"] {
         network.extend(before.get(kept).map(|value| (kept.to_string(), value.clone())));
     }
     network.insert("init".into(), "orthogonal".into());
@@ -221,7 +221,7 @@ fn standing(agent: &Agent, parameters: usize, args: &Args) -> Result<Standing> {
     let n = agent.experiment.settings.num_envs.min(args.episodes as usize);
     let mut envs = agent.envs(&rng::seeds(args.seed, "eval", n))?;
     let mut policy = agent.policy(args.seed, "eval/actions")?;
-    let ends = play(&mut *envs, &mut *policy, Mode::Greedy, args.episodes as usize, || ())?;
+    let ends = evaluate(&mut *envs, &mut *policy, Mode::Greedy, args.episodes as usize, || ())?;
     let mean_return = ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64;
     Ok(Standing { mean_return, parameters, microseconds: pace(&mut *policy, agent)? })
 }

@@ -3,7 +3,7 @@ use crate::commands::agent::Agent;
 use crate::output::{note, out};
 use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
-use playfield_core::{Actions, Error, History, Image, Result, StepBatch, rng};
+use playfield_core::{Actions, Error, FrameStack, Image, Result, StepBatch, rng};
 use playfield_lab::map;
 use playfield_tricks::tsne::{TsneConfig, tsne};
 use std::fs;
@@ -23,7 +23,7 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let mut env = agent.stage(rng::derive(args.playing.seed, "embed", 0))?;
     let (spec, mode) = (env.spec().clone(), args.playing.mode());
     let mut policy = agent.policy(args.playing.seed, "embed/actions")?;
-    let (mut batch, mut history) = (StepBatch::new(&spec, 1), History::new(&spec, 1));
+    let (mut batch, mut history) = (StepBatch::new(&spec, 1), FrameStack::new(&spec, 1));
     let mut actions = Actions::zeros(&spec.actions, 1);
     env.reset(&mut batch)?;
     history.reset(&batch);
@@ -48,7 +48,7 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
         policy.act(history.observations(), mode, &mut actions)?;
         env.step(&actions, &mut batch)?;
         history.push(&batch);
-        policy.episodes_ended(&batch.ended());
+        policy.reset_states(&batch.ended());
         returns.extend(batch.episode[0].map(|end| end.reward));
     }
     bar.finish_and_clear();
@@ -73,6 +73,6 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
     }
     out!("left over  KL {:.3} at perplexity {}", map.divergence, args.perplexity);
     out!("map        {}", paths::shown(&path));
-    out!("mind       neighbours mean something; sizes of clusters and distances between them do not");
+    out!("mind       neighbors mean something; sizes of clusters and distances between them do not");
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use crate::commands::agent::Agent;
 use crate::output::out;
 use crate::paths;
 use indicatif::ProgressBar;
-use playfield_core::{EpisodeEnd, Error, Result, play, rng};
+use playfield_core::{EpisodeEnd, Error, Result, evaluate, rng};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
     let mode = args.playing.mode();
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(episodes as u64) };
-    let ends = play(&mut *envs, &mut *policy, mode, episodes, || bar.inc(1))?;
+    let ends = evaluate(&mut *envs, &mut *policy, mode, episodes, || bar.inc(1))?;
     bar.finish_and_clear();
     let report = report(&ends);
     if args.json {

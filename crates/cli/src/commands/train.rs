@@ -81,7 +81,7 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
 fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
     let path = args.config.as_deref().expect("clap asks for it");
     if !path.exists() {
-        return Err(Error::config(format!("there is no file {}{}", paths::shown(path), neighbour(path))));
+        return Err(Error::config(format!("there is no file {}{}", paths::shown(path), neighbor(path))));
     }
     let mut table = folder::read_toml(path)?;
     let typed = [
@@ -148,7 +148,7 @@ fn stem(config: Option<&Path>) -> String {
 }
 
 /// The file beside `path` whose name is closest.
-fn neighbour(path: &Path) -> String {
+fn neighbor(path: &Path) -> String {
     let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let folder = path.parent().unwrap_or(path);
     let names: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| name(&e.path())).collect();

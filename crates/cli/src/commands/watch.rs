@@ -3,7 +3,7 @@ use crate::commands::agent::Agent;
 use crate::output::out;
 use crate::{Registry, paths};
 use gif::{Encoder, Frame, Repeat};
-use playfield_core::{Actions, Error, History, Image, Result, StepBatch, rng};
+use playfield_core::{Actions, Error, FrameStack, Image, Result, StepBatch, rng};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)
     let mode = args.playing.mode();
 
     let mut batch = StepBatch::new(&spec, 1);
-    let mut history = History::new(&spec, 1);
+    let mut history = FrameStack::new(&spec, 1);
     let mut actions = Actions::zeros(&spec.actions, 1);
     env.reset(&mut batch)?;
     history.reset(&batch);

@@ -3,7 +3,7 @@
 use crate::Trial;
 use playfield_core::metrics::{EpisodeRow, Row};
 use playfield_core::{
-    Algorithm, EnvConfig, EnvFactory as _, EnvSource, Error, Mode, Policy, Result, Run, Settings, Sink, play, rng,
+    Algorithm, EnvConfig, EnvFactory as _, EnvSource, Error, Mode, Policy, Result, Run, Settings, Sink, evaluate, rng,
 };
 use playfield_wrappers::Factory;
 use std::sync::{Arc, Mutex};
@@ -71,7 +71,7 @@ impl Trained {
     /// The mean raw return of `episodes` episodes, played greedily.
     pub fn greedy(&mut self, seed: u64, episodes: usize) -> Result<f64> {
         let mut env = self.factory.vec(&rng::seeds(seed, "eval", 1))?;
-        let ends = play(&mut *env, &mut *self.policy, Mode::Greedy, episodes, || ())?;
+        let ends = evaluate(&mut *env, &mut *self.policy, Mode::Greedy, episodes, || ())?;
         Ok(ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64)
     }
 

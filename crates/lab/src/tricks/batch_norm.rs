@@ -1,6 +1,6 @@
 //! Batch norm in a deep sigmoid network, alone and with what its authors change along with it.
 //!
-//! The plain network is trained as one was before: local response normalisation, dropout, an L2 penalty, distorted images,
+//! The plain network is trained as one was before: local response normalization, dropout, an L2 penalty, distorted images,
 //! batches that repeat, a learning rate that falls slowly. Beside the three that are judged, each of the seven companions is
 //! switched off in turn; and plain and batch norm start from other weights, as batch norm is said to lessen the need for good
 //! ones.
@@ -21,7 +21,7 @@ const ALL: &str = "batch norm, companions";
 pub const TRICK: Trick = Trick {
     number: 8,
     name: "batch-norm",
-    about: "batch normalisation, with its authors' seven companion tricks",
+    about: "batch normalization, with its authors' seven companion tricks",
     source: "Ioffe and Szegedy 2015, Batch Normalization",
     data: "digits (toy: 1797 images of 8×8 pixels)",
     held_by: "crates/nn/tests/norm.rs: batch_norm_equals_pytorch",

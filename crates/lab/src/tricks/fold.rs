@@ -17,7 +17,7 @@ const FOLDED: &str = "folded";
 pub const TRICK: Trick = Trick {
     number: 28,
     name: "fold",
-    about: "batch normalisation folded into the weights at inference",
+    about: "batch normalization folded into the weights at inference",
     source: "Ioffe and Szegedy 2015, section 3.1: at inference a linear transform",
     data: "digits (toy), one image at a time, as an agent that acts",
     held_by: "crates/nn/tests/norm.rs: a_folded_layer_equals_the_two",

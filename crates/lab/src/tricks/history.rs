@@ -18,7 +18,7 @@ pub const TRICK: Trick = Trick {
     about: "the last four frames are one observation, so that motion is seen",
     source: "Mnih et al. 2013, section 4.1",
     data: "CartPole of which only positions are seen (of the cart, and the pole's angle), PAAC, 200,000 steps",
-    held_by: "crates/core/src/history.rs: equals_the_list_of_frames_whatever_the_depth_and_where_episodes_end",
+    held_by: "crates/core/src/frame_stack.rs: equals_the_list_of_frames_whatever_the_depth_and_where_episodes_end",
     metric: "mean raw return of the last 100 episodes (500 at most)",
     better: Better::Higher,
     baseline: ONE,
@@ -34,9 +34,9 @@ fn run(trial: &mut Trial) -> Result<()> {
     for (variant, history) in [(ONE, 1), (FOUR, 4)] {
         let changes = [
             ("", "steps", Value::from(STEPS as i64)),
-            ("env", "history", history.into()),
+            ("env", "frame_stack", history.into()),
             ("env", "max_episode_steps", 500.into()),
-            ("env", "threads", 1.into()),
+            ("env", "num_threads", 1.into()),
         ];
         let recipe = recipe(include_str!("../../../../configs/paac/cartpole.toml"), &changes)?;
         let trained = train(trial, &recipe, Some(Arc::new(source(|_| Ok(Positions::new())))))?;

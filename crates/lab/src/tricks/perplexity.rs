@@ -13,7 +13,7 @@ pub const TRICK: Trick = Trick {
     source: "van der Maaten and Hinton 2008; Wattenberg, Viégas and Johnson 2016",
     data: "300 digits (toy). Sizes of clusters and distances between them mean little: compare the two starts of each perplexity",
     held_by: "crates/tricks/src/tsne.rs: every_row_has_the_perplexity; crates/tricks/tests/tsne.rs: maps_are_as_faithful_as_scikit_learns",
-    metric: "share of points whose nearest neighbour on the map is of their class",
+    metric: "share of points whose nearest neighbor on the map is of their class",
     better: Better::Higher,
     baseline: "2",
     with: &["5", "30", "50"],
@@ -41,7 +41,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// The share of points whose nearest neighbour is of their class.
+/// The share of points whose nearest neighbor is of their class.
 fn kindred(map: &Map, classes: &[u8]) -> f64 {
     let points = &map.points;
     let distance = |i: usize, j: usize| (points[i][0] - points[j][0]).powi(2) + (points[i][1] - points[j][1]).powi(2);

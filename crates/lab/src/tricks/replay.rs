@@ -7,13 +7,13 @@ use toml::Value;
 
 const NONE: &str = "none: the last 256 transitions";
 const UNIFORM: &str = "uniform";
-const PRIORITISED: &str = "prioritised";
+const PRIORITISED: &str = "prioritized";
 
 /// The experiment.
 pub const TRICK: Trick = Trick {
     number: 26,
     name: "replay",
-    about: "transitions are kept and learnt from many times; those with a large error more often",
+    about: "transitions are kept and learned from many times; those with a large error more often",
     source: "Lin 1992; Mnih et al. 2015; Schaul et al. 2016",
     data: "CartPole, DQN, 50,000 steps",
     held_by: "crates/replay/tests/ring.rs: equals_a_list_of_everything; crates/replay/tests/prioritized.rs: draws_follow_the_probabilities",
@@ -29,20 +29,20 @@ const STEPS: u64 = 50_000;
 
 fn run(trial: &mut Trial) -> Result<()> {
     trial.axes("agent steps", "return, mean of 100 episodes");
-    for (variant, capacity, prioritised, double) in [
+    for (variant, capacity, prioritized, double) in [
         (NONE, 256, false, false),
         (UNIFORM, 50_000, false, false),
         (PRIORITISED, 50_000, true, false),
         ("uniform, double", 50_000, false, true),
-        ("prioritised, double", 50_000, true, true),
+        ("prioritized, double", 50_000, true, true),
     ] {
         let changes = [
             ("", "steps", Value::from(STEPS as i64)),
             ("network", "hidden", Value::from(vec![64, 64])),
             // As many steps as the smallest memory holds lie between two rounds of updates.
             ("dqn", "learning_starts", 256.into()),
-            ("dqn", "replay_capacity", capacity.into()),
-            ("dqn", "prioritized", prioritised.into()),
+            ("dqn", "buffer_size", capacity.into()),
+            ("dqn", "prioritized", prioritized.into()),
             ("dqn", "double", double.into()),
         ];
         let recipe = recipe(include_str!("../../../../configs/dqn/cartpole.toml"), &changes)?;

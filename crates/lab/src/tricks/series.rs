@@ -28,7 +28,7 @@ impl Reader {
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (steps, n, _) = x.size3().expect("[steps, n, inputs]");
-        let (w, start) = (self.params.weights(), self.stack.memory(n as usize, Device::Cpu));
+        let (w, start) = (self.params.weights(), self.stack.initial_state(n as usize, Device::Cpu));
         let (y, _) = self.stack.forward(w, x, &start, &Lengths::full(n, steps)?, None)?;
         Ok(self.output.forward(w, &y).squeeze_dim(-1))
     }

@@ -1,6 +1,6 @@
 //! Who meets whom in a batch: always the same rows, those of one shard, or anyone.
 //!
-//! With batch norm, rows that always meet are always normalised by each other's statistics. Few rows a batch, many epochs: here
+//! With batch norm, rows that always meet are always normalized by each other's statistics. Few rows a batch, many epochs: here
 //! it should show, if anywhere.
 
 use crate::{Better, Trial, Trick};

@@ -1,7 +1,7 @@
 //! The loops that convolve in bf16, for processors that multiply two pairs of such numbers, and add both products to an
 //! `f32`, in the time of one (AVX-512 BF16).
 //!
-//! The same tiles as [`super::kernels`], but every operand is a pair: two neighbours of what is summed over. Where they do not
+//! The same tiles as [`super::kernels`], but every operand is a pair: two neighbors of what is summed over. Where they do not
 //! lie side by side, vectors of both are interleaved.
 
 use super::kernels::{Kernel, put, rectified, tiles};

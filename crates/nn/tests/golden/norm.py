@@ -1,4 +1,4 @@
-"""Writes norm.json: PyTorch's normalisation layers, forward, backward, and what they remember.
+"""Writes norm.json: PyTorch's normalization layers, forward, backward, and what they remember.
 
 Run with PyTorch 2.13.0: python norm.py > norm.json
 """

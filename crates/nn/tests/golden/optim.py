@@ -1,4 +1,4 @@
-"""Writes optim.json: what PyTorch's optimisers make of fixed parameters and gradients.
+"""Writes optim.json: what PyTorch's optimizers make of fixed parameters and gradients.
 
 Run with PyTorch 2.13.0: python optim.py > optim.json
 """

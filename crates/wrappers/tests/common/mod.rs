@@ -35,7 +35,7 @@ pub fn spec(shape: &[usize], dtype: Dtype, names: &[&str]) -> EnvSpec {
         id: "Script".into(),
         shape: shape.to_vec(),
         dtype,
-        history: 1,
+        frame_stack: 1,
         actions: space(names.len().max(2)),
         action_names: names.iter().map(ToString::to_string).collect(),
     }

@@ -1,4 +1,4 @@
-"""Writes area.json: frames that OpenCV reduced by INTER_AREA and turned to gray, for tests/warp.rs.
+"""Writes area.json: frames that OpenCV reduced by INTER_AREA and turned to gray, for tests/resize.rs.
 
     python -m venv venv && venv/bin/pip install opencv-python-headless==5.0.0.93 numpy==2.4.6
     venv/bin/python crates/wrappers/tests/golden/generate.py
@@ -48,7 +48,7 @@ sizes = [
     ([7, 10], [3, 10]),
     ([7, 5], [6, 4]),
     ([9, 9], [9, 9]),  # nothing changes
-    ([16, 12, 3], [16, 12]),  # colours alone
+    ([16, 12, 3], [16, 12]),  # colors alone
     ([5, 5], [1, 1]),
     ([13, 11], [1, 4]),
 ]

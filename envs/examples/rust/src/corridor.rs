@@ -16,7 +16,7 @@ impl Corridor {
             id: "Corridor".into(),
             shape: vec![CELLS],
             dtype: Dtype::F32,
-            history: 1,
+            frame_stack: 1,
             actions: ActionSpace::Discrete { n: 2 },
             action_names: vec!["LEFT".into(), "RIGHT".into()],
         };

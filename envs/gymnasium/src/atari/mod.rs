@@ -34,10 +34,10 @@ impl AtariSource {
 impl EnvSource for AtariSource {
     fn defaults(&self) -> toml::Table {
         let mut table = toml::Table::new();
-        table.insert("history".into(), 4.into());
+        table.insert("frame_stack".into(), 4.into());
         table.insert("frame_skip".into(), 4.into());
         table.insert("max_pool".into(), true.into());
-        table.insert("warp".into(), vec![84, 84].into());
+        table.insert("resize".into(), vec![84, 84].into());
         table.insert("noop_max".into(), 30.into());
         table.insert("fire_reset".into(), true.into());
         table.insert("max_episode_steps".into(), 27_000.into());
@@ -49,7 +49,7 @@ impl EnvSource for AtariSource {
     }
 
     fn batch(&self, config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
-        if config.warp.is_empty() || !config.kwargs.is_empty() {
+        if config.resize.is_empty() || !config.kwargs.is_empty() {
             return Ok(None);
         }
         Ok(Some(Box::new(AtariVec::new(&self.id, config, seeds)?)))

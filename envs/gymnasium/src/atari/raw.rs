@@ -56,7 +56,7 @@ impl AleRaw {
                     id: id.into(),
                     shape: vec![height, width],
                     dtype: Dtype::U8,
-                    history: config.history,
+                    frame_stack: config.frame_stack,
                     actions: ActionSpace::Discrete { n: actions.len() },
                     action_names: names(&set)?,
                 },

@@ -1,4 +1,4 @@
-//! ALE's own batch: C++ threads that skip, max-pool and warp, without Python's lock.
+//! ALE's own batch: C++ threads that skip, max-pool and resize, without Python's lock.
 //!
 //! It is used below its Python wrapper (`ale_py.vector_env.AtariVectorEnv` adds checks and arrays per step), with
 //! `stack_num = 1`, as playfield stacks history itself; `reward_clipping = False`, which would overwrite the raw reward;
@@ -47,11 +47,11 @@ impl AtariVec {
     /// `seeds.len()` environments of game `id`, each with its own seed, prepared as `config` says.
     ///
     /// # Errors
-    /// [`Error::Env`] where Python, `ale_py` or the ROM is missing; [`Error::Config`] where `warp` is empty, which this
+    /// [`Error::Env`] where Python, `ale_py` or the ROM is missing; [`Error::Config`] where `resize` is empty, which this
     /// batch cannot do.
     pub fn new(id: &str, config: &EnvConfig, seeds: &[u64]) -> Result<Self> {
-        let &[height, width] = config.warp.as_slice() else {
-            return Err(Error::config("`warp` must be [height, width] for a batch of Atari games"));
+        let &[height, width] = config.resize.as_slice() else {
+            return Err(Error::config("`resize` must be [height, width] for a batch of Atari games"));
         };
         let n = seeds.len();
         let (names, calls) = python::with(id, |py| {
@@ -70,7 +70,7 @@ impl AtariVec {
             arguments.set_item("life_loss_info", false)?;
             arguments.set_item("reward_clipping", false)?;
             arguments.set_item("max_episode_steps", NO_LIMIT)?;
-            arguments.set_item("repeat_action_probability", config.sticky)?;
+            arguments.set_item("repeat_action_probability", config.repeat_action_probability)?;
             arguments.set_item("full_action_space", config.full_action_space)?;
             arguments.set_item("batch_size", 0)?;
             arguments.set_item("num_threads", config.thread_count().min(n))?;
@@ -90,7 +90,7 @@ impl AtariVec {
                 id: id.into(),
                 shape: vec![height, width],
                 dtype: Dtype::U8,
-                history: config.history,
+                frame_stack: config.frame_stack,
                 actions: ActionSpace::Discrete { n: names.len() },
                 action_names: names,
             },

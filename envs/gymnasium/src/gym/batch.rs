@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 /// A batch of environments, or a vector environment that an author registered, with same-step autoreset.
 ///
-/// With `vectorisation = "async"` each environment lives in a Python process of its own, and [`send`](VecEnv::send)
+/// With `vectorization = "async"` each environment lives in a Python process of its own, and [`send`](VecEnv::send)
 /// returns at once; else everything happens in [`recv`](VecEnv::recv).
 pub struct GymVec {
     spec: EnvSpec,

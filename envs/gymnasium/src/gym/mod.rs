@@ -8,7 +8,7 @@ pub use batch::GymVec;
 pub use single::GymEnv;
 
 use crate::python;
-use playfield_core::config::Vectorisation;
+use playfield_core::config::Vectorization;
 use playfield_core::{Env, EnvConfig, EnvSource, Error, Result, VecEnv};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -35,7 +35,7 @@ impl EnvSource for GymSource {
     }
 
     /// Asks for RGB frames where the environment's `metadata` promises them: others may not know `render_mode`.
-    fn ask_for_pictures(&self, config: &mut EnvConfig) {
+    fn enable_rendering(&self, config: &mut EnvConfig) {
         let renders = |py: Python<'_>| Ok(python::environments(py)?.call_method1("renders", (&self.id,))?.extract()?);
         // What cannot be imported here is reported when the environment is made.
         if python::with(&self.id, renders).unwrap_or(false) {
@@ -44,8 +44,8 @@ impl EnvSource for GymSource {
     }
 
     fn batch(&self, config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
-        let frames = config.frame_skip != 1 || config.max_pool || !config.warp.is_empty() || config.noop_max != 0;
-        if frames || config.sticky != 0.0 || config.fire_reset {
+        let frames = config.frame_skip != 1 || config.max_pool || !config.resize.is_empty() || config.noop_max != 0;
+        if frames || config.repeat_action_probability != 0.0 || config.fire_reset {
             return Ok(None);
         }
         check(config)?;
@@ -65,9 +65,9 @@ fn check(config: &EnvConfig) -> Result<()> {
 
 /// Gymnasium's word for where environments run.
 fn mode(config: &EnvConfig) -> &'static str {
-    match config.vectorisation {
-        Vectorisation::Sync => "sync",
-        Vectorisation::Async => "async",
+    match config.vectorization {
+        Vectorization::Sync => "sync",
+        Vectorization::Async => "async",
     }
 }
 

@@ -7,7 +7,7 @@ use playfield_core::{Action, Env, EnvConfig, EnvSpec, Image, ObsMut, Result, Ste
 use pyo3::intern;
 use pyo3::prelude::*;
 
-/// One environment made by `gymnasium.make`, in this process or (`vectorisation = "async"`) in one of its own. Lives are
+/// One environment made by `gymnasium.make`, in this process or (`vectorization = "async"`) in one of its own. Lives are
 /// read from `info["lives"]` where that is an integer.
 pub struct GymEnv {
     spec: EnvSpec,
@@ -65,7 +65,7 @@ impl Env for GymEnv {
         })?;
         step.life_lost = 0 < lives && lives < self.lives;
         self.lives = lives;
-        Ok(step.settled())
+        Ok(step.exclusive())
     }
 
     /// An RGB frame, where the environment was made with `render_mode = "rgb_array"`.

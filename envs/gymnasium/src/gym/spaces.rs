@@ -21,7 +21,7 @@ pub(crate) fn spec(
         ActionSpace::Box { low, high }
     };
     let dtype = if is_image { Dtype::U8 } else { Dtype::F32 };
-    Ok(EnvSpec { id: id.into(), shape, dtype, history: config.history, actions, action_names })
+    Ok(EnvSpec { id: id.into(), shape, dtype, frame_stack: config.frame_stack, actions, action_names })
 }
 
 /// One action: a number counted from 0, or an array of `f32`.

@@ -9,12 +9,12 @@ use rand::Rng as _;
 use std::sync::Arc;
 
 /// The ways in which a Gymnasium environment steps: in this process, in one of its own, and behind playfield's wrappers in
-/// both. (Sticky actions of a probability that never occurs change nothing.)
+/// both. (StickyAction actions of a probability that never occurs change nothing.)
 pub const WAYS: [&str; 4] = [
     "",
-    "vectorisation = 'async'",
-    "sticky = 1e-300\nthreads = 2",
-    "sticky = 1e-300\nthreads = 2\nvectorisation = 'async'",
+    "vectorization = 'async'",
+    "repeat_action_probability = 1e-300\nnum_threads = 2",
+    "repeat_action_probability = 1e-300\nnum_threads = 2\nvectorization = 'async'",
 ];
 
 /// `n` environments as an algorithm gets them.

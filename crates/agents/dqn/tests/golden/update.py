@@ -1,4 +1,4 @@
-"""Writes update.json: one DQN update by PyTorch's autograd and optimisers, for each member of the family.
+"""Writes update.json: one DQN update by PyTorch's autograd and optimizers, for each member of the family.
 
 Everything is written out plainly, one transition at a time where that is clearer. Run with PyTorch 2.13.0:
 python update.py > update.json
@@ -124,7 +124,7 @@ def case(name, double=False, dueling=False, distribution="none", atoms=1, loss="
         "atoms": atoms,
         "loss": loss,
         "sum_over_batch": summed,
-        "max_grad_norm": clip,
+        "gradient_clip": clip,
         "rule": rule,
         "trunk": trunk,
         "kappa": kappa,

@@ -1,4 +1,4 @@
-"""Writes update.json: one PAAC update by PyTorch's autograd and optimisers, for each form of the loss and policy.
+"""Writes update.json: one PAAC update by PyTorch's autograd and optimizers, for each form of the loss and policy.
 
 Everything is written out plainly, one environment and one step at a time. Run with PyTorch 2.13.0:
 python update.py > update.json
@@ -16,7 +16,7 @@ def numbers(n, scale, shift=0.0):
     return [scale * (((i * 7919 + 13) % 101) / 50.0 - 1.0) + shift for i in range(n)]
 
 
-def case(name, continuous, gae_lambda, sum_over_time, normalise, rule):
+def case(name, continuous, gae_lambda, sum_over_time, normalize, rule):
     torch.manual_seed(0)
     outputs = 1 if continuous else ACTIONS
     shapes = {
@@ -73,7 +73,7 @@ def case(name, continuous, gae_lambda, sum_over_time, normalise, rule):
             advantage[t, e] = running
     returns = advantage + v
     used = advantage
-    if normalise:
+    if normalize:
         used = (advantage - advantage.mean()) / (advantage.std(unbiased=False) + 1e-8)
 
     out, value = network(obs)
@@ -96,7 +96,7 @@ def case(name, continuous, gae_lambda, sum_over_time, normalise, rule):
         "continuous": continuous,
         "gae_lambda": gae_lambda,
         "sum_over_time": sum_over_time,
-        "normalise_advantage": normalise,
+        "normalize_advantage": normalize,
         "rule": rule,
         "obs": obs.flatten().tolist(),
         "last": last.flatten().tolist(),
@@ -112,7 +112,7 @@ def case(name, continuous, gae_lambda, sum_over_time, normalise, rule):
 print(json.dumps([
     case("as published", False, 1.0, True, False, "rmsprop"),
     case("averaged over time", False, 1.0, False, False, "rmsprop"),
-    case("GAE, normalised, Adam", False, 0.95, False, True, "adam"),
+    case("GAE, normalized, Adam", False, 0.95, False, True, "adam"),
     case("Gaussian", True, 1.0, True, False, "rmsprop"),
     case("Gaussian with GAE", True, 0.9, False, False, "adam"),
 ], indent=1))

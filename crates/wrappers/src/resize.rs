@@ -15,17 +15,17 @@
 use playfield_core::{Action, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
 
 /// Turns the frames of an environment into gray ones of another size.
-pub struct Warp {
+pub struct Resize {
     inner: Box<dyn Env>,
     spec: EnvSpec,
     /// The inner environment's frame.
     raw: Vec<u8>,
-    /// The same in gray, where it comes in colours.
+    /// The same in gray, where it comes in colors.
     gray: Option<Vec<u8>>,
     resize: Area,
 }
 
-impl Warp {
+impl Resize {
     /// Frames of `inner` in gray, `height` × `width`.
     ///
     /// # Errors
@@ -37,14 +37,14 @@ impl Warp {
             (Dtype::U8, &[h, w] | &[h, w, 1 | 3]) => (h, w),
             (_, shape) => {
                 return Err(Error::config(format!(
-                    "[env]: `warp` is for frames, [height, width] or [height, width, 3] pixels: {} observes {shape:?}",
+                    "[env]: `resize` is for frames, [height, width] or [height, width, 3] pixels: {} observes {shape:?}",
                     spec.id
                 )));
             }
         };
         if height == 0 || width == 0 || height > h || width > w {
             return Err(Error::config(format!(
-                "[env]: `warp` can only reduce a frame: {} has {h} × {w} pixels, not {height} × {width} or more",
+                "[env]: `resize` can only reduce a frame: {} has {h} × {w} pixels, not {height} × {width} or more",
                 spec.id
             )));
         }
@@ -66,7 +66,7 @@ impl Warp {
     }
 }
 
-impl Env for Warp {
+impl Env for Resize {
     fn spec(&self) -> &EnvSpec {
         &self.spec
     }

@@ -11,20 +11,20 @@
 
 use crate::{Dtype, EnvSpec, Obs, ObsMut, ObsRef, StepBatch};
 
-/// The observations of a batch of environments, each made of its last `history` frames.
+/// The observations of a batch of environments, each made of its last `frame_stack` frames.
 #[derive(Clone, Debug)]
-pub struct History {
+pub struct FrameStack {
     depth: usize,
     obs_len: usize,
     stacked: Obs,
     last: Obs,
 }
 
-impl History {
+impl FrameStack {
     /// For `n` environments of `spec`.
     pub fn new(spec: &EnvSpec, n: usize) -> Self {
         let empty = Obs::zeros(spec.dtype, n * spec.obs_len());
-        Self { depth: spec.history, obs_len: spec.obs_len(), last: empty.clone(), stacked: empty }
+        Self { depth: spec.frame_stack, obs_len: spec.obs_len(), last: empty.clone(), stacked: empty }
     }
 
     /// The current observations, `n × shape × history`.
@@ -154,7 +154,14 @@ mod tests {
 
     fn spec(history: usize) -> EnvSpec {
         let actions = ActionSpace::Discrete { n: 2 };
-        EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::U8, history, actions, action_names: vec![] }
+        EnvSpec {
+            id: "t".into(),
+            shape: vec![2],
+            dtype: Dtype::U8,
+            frame_stack: history,
+            actions,
+            action_names: vec![],
+        }
     }
 
     /// The slow definition: the list of an episode's frames, its last `depth` with zeros before the first.
@@ -168,7 +175,7 @@ mod tests {
         for depth in [1, 2, 3, 4, 5] {
             let spec = spec(depth);
             let mut batch = StepBatch::new(&spec, 2);
-            let mut history = History::new(&spec, 2);
+            let mut history = FrameStack::new(&spec, 2);
             let mut episodes = [vec![[1, 101]], vec![[2, 102]]];
             batch.obs = Obs::U8(vec![1, 101, 2, 102]);
             history.reset(&batch);
@@ -208,7 +215,7 @@ mod tests {
     fn a_lost_life_clears_nothing() {
         let spec = spec(2);
         let mut batch = StepBatch::new(&spec, 1);
-        let mut history = History::new(&spec, 1);
+        let mut history = FrameStack::new(&spec, 1);
         batch.obs = Obs::U8(vec![1, 2]);
         history.reset(&batch);
         batch.obs = Obs::U8(vec![3, 4]);

@@ -1,4 +1,4 @@
-//! Sticky actions: the emulator repeats the previous action at random (Machado et al. 2018, section 5.2), so that a memorised
+//! StickyAction actions: the emulator repeats the previous action at random (Machado et al. 2018, section 5.2), so that a memorized
 //! sequence of actions is no way to play.
 //!
 //! ```text
@@ -16,7 +16,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 /// Repeats the previous action with a fixed probability at each step.
-pub struct Sticky {
+pub struct StickyAction {
     inner: Box<dyn Env>,
     probability: f64,
     rng: Rng,
@@ -31,14 +31,14 @@ enum Previous {
     Continuous(Vec<f32>),
 }
 
-impl Sticky {
+impl StickyAction {
     /// Repeats with `probability` (0 to 1) at each step of `inner`.
     pub fn new(inner: Box<dyn Env>, probability: f64) -> Self {
         Self { inner, probability, rng: rng::stream(0, "sticky"), previous: Previous::None }
     }
 }
 
-impl Env for Sticky {
+impl Env for StickyAction {
     fn spec(&self) -> &EnvSpec {
         self.inner.spec()
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Script, space};
 use playfield_core::{Dtype, Env, Error, Obs, ObsRef};
-use playfield_wrappers::Warp;
+use playfield_wrappers::Resize;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -43,10 +43,10 @@ fn equals_opencv() {
     for case in golden.cases {
         let pixels = frame(&case.kind, case.from.iter().product());
         let env = Script::frames(&case.from, vec![pixels]);
-        let mut warp = Warp::new(Box::new(env), case.to[0], case.to[1]).unwrap();
-        assert_eq!(warp.spec().shape, case.to);
-        let mut obs = Obs::zeros(Dtype::U8, warp.spec().frame_len());
-        warp.reset(None, obs.as_mut()).unwrap();
+        let mut resize = Resize::new(Box::new(env), case.to[0], case.to[1]).unwrap();
+        assert_eq!(resize.spec().shape, case.to);
+        let mut obs = Obs::zeros(Dtype::U8, resize.spec().frame_len());
+        resize.reset(None, obs.as_mut()).unwrap();
         let ObsRef::U8(ours) = obs.as_ref() else { panic!("frames") };
         let kept: Vec<u8> = if ours.len() <= 300 { ours.to_vec() } else { ours.iter().step_by(37).copied().collect() };
         let what = format!("{} {:?} to {:?}", case.kind, case.from, case.to);
@@ -60,10 +60,10 @@ fn equals_opencv() {
 fn a_single_channel_is_gray() {
     let pixels = frame("noise", 60);
     let warped = |shape: &[usize]| {
-        let mut warp = Warp::new(Box::new(Script::frames(shape, vec![pixels.clone()])), 4, 3).unwrap();
-        let mut obs = Obs::zeros(Dtype::U8, warp.spec().frame_len());
-        warp.reset(None, obs.as_mut()).unwrap();
-        (warp.spec().shape.clone(), obs)
+        let mut resize = Resize::new(Box::new(Script::frames(shape, vec![pixels.clone()])), 4, 3).unwrap();
+        let mut obs = Obs::zeros(Dtype::U8, resize.spec().frame_len());
+        resize.reset(None, obs.as_mut()).unwrap();
+        (resize.spec().shape.clone(), obs)
     };
     assert_eq!(warped(&[10, 6, 1]), warped(&[10, 6]));
 }
@@ -72,7 +72,7 @@ fn a_single_channel_is_gray() {
 fn what_cannot_be_warped_is_an_error() {
     let refused = |shape: &[usize], to: [usize; 2]| {
         let env = Script::frames(shape, vec![vec![0; shape.iter().product()]]);
-        match Warp::new(Box::new(env), to[0], to[1]) {
+        match Resize::new(Box::new(env), to[0], to[1]) {
             Err(Error::Config(message)) => message,
             _ => panic!("{shape:?} to {to:?} is not refused"),
         }
@@ -82,5 +82,5 @@ fn what_cannot_be_warped_is_an_error() {
     assert!(refused(&[10], [5, 5]).contains("[10]"));
     assert!(refused(&[10, 10, 4], [5, 5]).contains("[10, 10, 4]"));
     let vector = Script::numbers(space(2), vec![1.0]);
-    assert!(matches!(Warp::new(Box::new(vector), 1, 1), Err(Error::Config(_))));
+    assert!(matches!(Resize::new(Box::new(vector), 1, 1), Err(Error::Config(_))));
 }

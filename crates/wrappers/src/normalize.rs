@@ -15,7 +15,7 @@ use serde_json::json;
 
 /// Scales observations, rewards or both by running statistics.
 #[derive(Clone, Debug)]
-pub struct Normalise {
+pub struct Normalize {
     normalizer: Normalizer,
     gamma: f64,
     /// The discounted return of each environment; 0 at an episode's start.
@@ -26,14 +26,14 @@ pub struct Normalise {
     passive: bool,
 }
 
-impl Normalise {
+impl Normalize {
     /// For `n` environments of `spec`; `gamma` is the discount of the returns by whose variance rewards are divided.
     ///
     /// # Errors
     /// [`Error::Config`] for observations that are frames.
     pub fn new(spec: &EnvSpec, n: usize, obs: bool, reward: bool, gamma: f64) -> Result<Self> {
         if obs && spec.dtype == Dtype::U8 {
-            let message = "`normalise_obs` is for vectors of numbers: the network scales frames itself";
+            let message = "`normalize_obs` is for vectors of numbers: the network scales frames itself";
             return Err(Error::config(format!("[env]: {message} ({} observes frames)", spec.id)));
         }
         let observations = obs.then(|| Moments::new(spec.frame_len()));
@@ -65,8 +65,8 @@ impl Normalise {
     }
 }
 
-impl Rule for Normalise {
-    const NAME: &'static str = "normalisation";
+impl Rule for Normalize {
+    const NAME: &'static str = "normalization";
 
     fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
         self.running.fill(0.0);
@@ -99,7 +99,7 @@ impl Rule for Normalise {
     }
 
     fn save(&self) -> State {
-        json!({ "learnt": self.statistics(), "running": self.normalizer.returns.is_some().then_some(&self.running) })
+        json!({ "learned": self.statistics(), "running": self.normalizer.returns.is_some().then_some(&self.running) })
     }
 
     fn load(&mut self, state: &State) -> Option<()> {
@@ -108,7 +108,7 @@ impl Rule for Normalise {
         if running.as_ref().map(Vec::len) != expected {
             return None;
         }
-        self.set_statistics(state.get("learnt")?, self.frozen)?;
+        self.set_statistics(state.get("learned")?, self.frozen)?;
         if let Some(running) = running {
             self.running = running;
         }

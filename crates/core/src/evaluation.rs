@@ -1,13 +1,13 @@
 //! Whole episodes played by a policy: what an evaluation is.
 
-use crate::{Actions, EpisodeEnd, History, Mode, Policy, Result, StepBatch, VecEnv};
+use crate::{Actions, EpisodeEnd, FrameStack, Mode, Policy, Result, StepBatch, VecEnv};
 
 /// Plays `episodes` episodes. Environment `i` plays numbers `i`, `i + n`, …, decided beforehand: taking the first to end
-/// would favour short episodes. `ended` is called after each that counts.
+/// would favor short episodes. `ended` is called after each that counts.
 ///
 /// # Errors
 /// Where an environment or the policy fails.
-pub fn play(
+pub fn evaluate(
     env: &mut dyn VecEnv,
     policy: &mut dyn Policy,
     mode: Mode,
@@ -16,7 +16,7 @@ pub fn play(
 ) -> Result<Vec<EpisodeEnd>> {
     let (spec, n) = (env.spec().clone(), env.num_envs());
     let mut batch = StepBatch::new(&spec, n);
-    let mut history = History::new(&spec, n);
+    let mut history = FrameStack::new(&spec, n);
     let mut actions = Actions::zeros(&spec.actions, n);
     let mut ends = vec![None; episodes];
     let mut next: Vec<usize> = (0..n).collect();
@@ -36,7 +36,7 @@ pub fn play(
             }
         }
         let done: Vec<_> = (0..n).map(|i| batch.done(i)).collect();
-        policy.episodes_ended(&done);
+        policy.reset_states(&done);
     }
     Ok(ends.into_iter().flatten().collect())
 }
@@ -90,12 +90,18 @@ mod tests {
 
     /// Counting whatever ends first would give three episodes of 1 and one of 10.
     #[test]
-    fn short_episodes_are_not_favoured() {
+    fn short_episodes_are_not_favored() {
         let actions = ActionSpace::Discrete { n: 2 };
-        let spec =
-            EnvSpec { id: "u".into(), shape: vec![1], dtype: Dtype::F32, history: 1, actions, action_names: vec![] };
+        let spec = EnvSpec {
+            id: "u".into(),
+            shape: vec![1],
+            dtype: Dtype::F32,
+            frame_stack: 1,
+            actions,
+            action_names: vec![],
+        };
         let mut counted = 0;
-        let ends = play(&mut Uneven { spec, age: 0 }, &mut Idle, Mode::Greedy, 4, || counted += 1).unwrap();
+        let ends = evaluate(&mut Uneven { spec, age: 0 }, &mut Idle, Mode::Greedy, 4, || counted += 1).unwrap();
         let returns: Vec<f64> = ends.iter().map(|e| e.reward).collect();
         assert_eq!((returns, counted), (vec![1.0, 10.0, 1.0, 10.0], 4));
     }
