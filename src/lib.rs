@@ -7,6 +7,7 @@
 pub use playfield_a3c as a3c;
 pub use playfield_classic as classic;
 pub use playfield_cli::Registry;
+pub use playfield_collect as collect;
 pub use playfield_core as core;
 pub use playfield_dqn as dqn;
 #[cfg(feature = "python")]

@@ -47,7 +47,14 @@ fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 fn who_knows_whom() {
     let known = dependencies(&[]);
     let knows = |who: &str, whom: &str| known[who].contains(whom);
-    for plain in ["playfield-core", "playfield-wrappers", "playfield-replay", "playfield-classic", "playfield-log"] {
+    for plain in [
+        "playfield-core",
+        "playfield-collect",
+        "playfield-wrappers",
+        "playfield-replay",
+        "playfield-classic",
+        "playfield-log",
+    ] {
         assert!(!knows(plain, "tch") && !knows(plain, "pyo3"), "{plain} knows neither libtorch nor Python");
     }
     let own: Vec<_> = known["playfield-core"].iter().filter(|d| d.starts_with("playfield")).collect();

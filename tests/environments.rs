@@ -85,7 +85,7 @@ for made in (Target, Cue, Broken, Picture):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
 "#;
 
-const ACTOR_CRITIC: &str = "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nlearning_rate = 5e-3\n\
+const ACTOR_CRITIC: &str = "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nlearning_rate.start = 5e-3\n\
     entropy_coefficient = 0.0\nsum_over_time = false\nnum_threads = 1\noptimizer = { rule = 'adam', decay = 0.999, eps = 1e-5 }\n";
 
 /// A folder with the module `own` and a configuration of PAAC.
@@ -134,7 +134,7 @@ fn continuous_actions_are_learned_in_any_range() {
 fn bytes_are_learned_from_as_floats_are() {
     let dqn = "algorithm = 'dqn'\nsteps = 3000\n[env]\nid = 'own:Cue-v0'\nnum_envs = 4\n[network]\nhidden = [32]\n[dqn]\n\
         num_threads = 1\noverlap = false\nlearning_rate = 0.01\nlearning_starts = 100\nbuffer_size = 2000\n\
-        target_update_interval = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\n\
+        target_update_interval = 40\nexploration_epsilon.end = 0.05\nexploration_epsilon.steps = 500\nsum_over_batch = false\n\
         optimizer = { rule = 'adam', decay = 0.999, eps = 1e-8 }\n";
     let dir = folder("own:Cue-v0", 40_000);
     file(dir.path(), "dqn.toml", dqn);

@@ -7,12 +7,17 @@
 //!
 //! Episodes start anywhere and are truncated after eight steps. With γ = .9: Q*(s, right) = .9⁴⁻ˢ, Q*(s, left) = .9 · V*(s − 1).
 
+use playfield::a3c::A3c;
+use playfield::collect::{Collector, evaluate};
+use playfield::core::algorithm::Entry;
 use playfield::core::env::source;
 use playfield::core::run::Intervals;
-use playfield::core::{Action, Algorithm, Checkpoints, EnvFactory as _, Mode, State, evaluate};
+use playfield::core::{Action, Checkpoints, Configured, EnvFactory as _, Mode, State};
 use playfield::core::{
-    ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, Obs, ObsMut, Policy, Result, Run, Settings, Step, rng,
+    ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, Obs, ObsMut, Policy, Result, Run, Step, rng,
 };
+use playfield::dqn::Dqn;
+use playfield::paac::Paac;
 use playfield::wrappers::Factory;
 use rand::{RngExt as _, SeedableRng as _};
 use std::sync::Arc;
@@ -94,19 +99,26 @@ fn factory(env: EnvConfig) -> Factory {
     Factory::new(Arc::new(source(|_| Ok(Chain::new()))), env).unwrap()
 }
 
-fn settings(section: &[&str]) -> Settings {
-    Settings {
-        num_envs: 4,
-        device: "cpu".into(),
-        network: table(&["hidden = [32]"]),
-        section: table(&[&["num_threads = 1\ngamma = 0.9"], section].concat()),
-    }
+/// The algorithm with these sections of a configuration.
+fn settings(algorithm: Entry, sections: &[&str]) -> Box<dyn Configured> {
+    let section = table(
+        &[
+            &["num_threads = 1
+gamma = 0.9"],
+            sections,
+        ]
+        .concat(),
+    );
+    let mut table = table(&["device = 'cpu'
+network = { hidden = [32] }"]);
+    table.insert(algorithm.name.into(), section.into());
+    algorithm.parse(&table).unwrap()
 }
 
 /// What `algorithm` has learned after `steps` steps: the network's outputs for each state and its values.
-fn learned(algorithm: &Algorithm, steps: u64, section: &[&str], seed: u64) -> (Vec<f32>, Vec<f32>) {
+fn learned(algorithm: Entry, steps: u64, section: &[&str], seed: u64) -> (Vec<f32>, Vec<f32>) {
     let mut run = Run::new(seed, steps);
-    outputs(&mut *(algorithm.train)(&settings(section), &factory(env()), &mut run).unwrap())
+    outputs(&mut *settings(algorithm, section).train(&factory(env()), &mut run).unwrap())
 }
 
 fn outputs(policy: &mut dyn Policy) -> (Vec<f32>, Vec<f32>) {
@@ -129,8 +141,7 @@ learning_rate = 2e-3
 learning_starts = 200
 buffer_size = 2_000
 train_interval = 4
-exploration_end = 0.1
-exploration_steps = 2_000
+exploration_epsilon = { start = 1.0, end = 0.1, steps = 2_000 }
 sum_over_batch = false
 overlap = false
 optimizer = { rule = 'adam' }
@@ -142,7 +153,7 @@ const REFINEMENTS: &[(&str, &str)] = &[
     ("overlap", "overlap = true"),
     ("double", "double = true"),
     ("dueling", "dueling = true"),
-    ("n-step", "n_step = 3\nexploration_end = 0.04"),
+    ("n-step", "n_step = 3\nexploration_epsilon = { start = 1.0, end = 0.04, steps = 2_000 }"),
     ("prioritized", "prioritized = true"),
     ("stratified", "prioritized = true\npriority = { stratified = true }"),
     ("by rank", "prioritized = true\npriority = { by = 'rank' }"),
@@ -167,7 +178,7 @@ fn dqn_and_further_refinements_find_the_values_of_a_chain() {
 fn find_values(refinements: &[(&str, &str)]) {
     for (name, settings) in refinements {
         for seed in 1..=3 {
-            let (q, _) = learned(&playfield::dqn::ALGORITHM, STEPS, &[DQN, settings], seed);
+            let (q, _) = learned(Entry::of::<Dqn>(), STEPS, &[DQN, settings], seed);
             assert!(off(&q) < 0.05, "{name}, seed {seed}: off by {:.3}, {q:?}", off(&q));
         }
     }
@@ -179,7 +190,7 @@ fn noisy_networks_and_rainbow_find_the_best_values_of_a_chain() {
     let rainbow = "double = true\ndueling = true\nn_step = 3\nprioritized = true\ndistribution = 'categorical'\natoms = 31\nvalue_min = -0.5\nvalue_max = 1.5\n";
     for (name, settings) in [("noisy", ""), ("Rainbow", rainbow)] {
         for seed in 1..=3 {
-            let (q, values) = learned(&playfield::dqn::ALGORITHM, STEPS, &[DQN, settings, "noisy_sigma = 0.5"], seed);
+            let (q, values) = learned(Entry::of::<Dqn>(), STEPS, &[DQN, settings, "noisy_sigma = 0.5"], seed);
             for (s, (q, found)) in q.as_chunks::<2>().0.iter().zip(values).enumerate() {
                 assert!(q[1] > q[0], "{name}, seed {seed}, state {s}: {q:?}");
                 assert!((f64::from(found) - value(s)).abs() < 0.05, "{name}, seed {seed}, state {s}: {found}");
@@ -194,11 +205,11 @@ fn asynchronous_methods_find_the_values_of_a_chain() {
     for (method, tolerance) in [("n_step_q", 0.05), ("one_step_q", 0.05), ("one_step_sarsa", 0.08)] {
         for seed in 1..=3 {
             let section = format!(
-                "method = '{method}'\nlearning_rate = 2e-3\ntarget_update_interval = 200\nsum_over_time = false\n\
-                 exploration = {{ ends = [0.1], probabilities = [1.0], anneal_steps = 10_000 }}\n\
+                "method = '{method}'\nlearning_rate.start = 2e-3\ntarget_update_interval = 200\nsum_over_time = false\n\
+                 exploration = {{ final_epsilons = [0.1], probabilities = [1.0], anneal_steps = 10_000 }}\n\
                  optimizer = {{ rule = 'adam' }}"
             );
-            let (q, _) = learned(&playfield::a3c::ALGORITHM, 20_000, &[&section], seed);
+            let (q, _) = learned(Entry::of::<A3c>(), 20_000, &[&section], seed);
             assert!(off(&q) < tolerance, "{method}, seed {seed}: off by {:.3}, {q:?}", off(&q));
         }
     }
@@ -207,10 +218,10 @@ fn asynchronous_methods_find_the_values_of_a_chain() {
 /// V of the policy that was learned, which is the best one: .9⁴⁻ˢ, and a probability of going right above .95 everywhere.
 #[test]
 fn actor_critics_find_policy_and_values_of_a_chain() {
-    for algorithm in [&playfield::paac::ALGORITHM, &playfield::a3c::ALGORITHM] {
+    for algorithm in [Entry::of::<Paac>(), Entry::of::<A3c>()] {
         for (gae_lambda, seed) in [(1.0, 1), (1.0, 2), (0.9, 3)] {
             let section = format!(
-                "rollout_steps = 5\ngae_lambda = {gae_lambda}\nlearning_rate = 5e-3\nentropy_coefficient = 0.0\n\
+                "rollout_steps = 5\ngae_lambda = {gae_lambda}\nlearning_rate.start = 5e-3\nentropy_coefficient = 0.0\n\
                  value_coefficient = 0.5\nsum_over_time = false\ngradient_clip = 0.5\noptimizer = {{ rule = 'adam' }}"
             );
             let (logits, values) = learned(algorithm, 40_000, &[&section], seed);
@@ -233,11 +244,12 @@ fn dqn_finds_the_best_actions_of_a_chain_with_normalized_observations_and_reward
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(dir.path(), 1);
         let mut run = Run::new(seed, STEPS).with_checkpoints(checkpoints.clone(), Intervals::default());
-        let mut policy = (playfield::dqn::ALGORITHM.train)(&settings(&[DQN]), &factory, &mut run).unwrap();
+        let mut policy = settings(Entry::of::<Dqn>(), &[DQN]).train(&factory, &mut run).unwrap();
         let statistics: State = checkpoints.latest().unwrap().snapshot.get("env.statistics").unwrap();
         let mut env = factory.vec(&[1]).unwrap();
         env.load_statistics(&statistics, true).unwrap();
-        let ends = evaluate(&mut *env, &mut *policy, Mode::Greedy, 20, || {});
+        let mut collector = Collector::new(env, None).unwrap();
+        let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, 20, || {});
         // Whatever it starts from, five steps lead to the end.
         let steps: Vec<u64> = ends.unwrap().iter().map(|end| end.length).collect();
         assert!(steps.iter().all(|&length| length <= 5), "seed {seed}: {steps:?}");

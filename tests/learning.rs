@@ -11,22 +11,22 @@ const ALGORITHMS: &[(&str, &[&str], &str)] = &[
     (
         "paac",
         &["Identity", "IdentityBox"],
-        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\neps = 1e-5\n",
+        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate.start = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     (
         "a3c",
         &["Identity", "IdentityBox"],
-        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[a3c]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate = 0.02\nentropy_coefficient = 0.0\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
+        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[a3c]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate.start = 0.02\nentropy_coefficient = 0.0\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     (
         "a3c",
         &["Identity"],
-        "[network]\nhidden = [32]\n[a3c]\nnum_threads = 1\nmethod = 'one_step_sarsa'\nrollout_steps = 4\ngamma = 0.5\nlearning_rate = 0.01\ntarget_update_interval = 40\nexploration = { anneal_steps = 1000, ends = [0.05], probabilities = [1.0] }\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
+        "[network]\nhidden = [32]\n[a3c]\nnum_threads = 1\nmethod = 'one_step_sarsa'\nrollout_steps = 4\ngamma = 0.5\nlearning_rate.start = 0.01\ntarget_update_interval = 40\nexploration = { anneal_steps = 1000, final_epsilons = [0.05], probabilities = [1.0] }\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     ("dqn", &["Identity"], DQN),
 ];
 
-const DQN: &str = "[network]\nhidden = [32]\n[dqn]\nnum_threads = 1\ngamma = 0.5\nlearning_rate = 0.01\nlearning_starts = 100\nbuffer_size = 2000\ntarget_update_interval = 40\nexploration_end = 0.05\nexploration_steps = 500\nsum_over_batch = false\noptimizer = { rule = 'adam' }\n";
+const DQN: &str = "[network]\nhidden = [32]\n[dqn]\nnum_threads = 1\ngamma = 0.5\nlearning_rate = 0.01\nlearning_starts = 100\nbuffer_size = 2000\ntarget_update_interval = 40\nexploration_epsilon.end = 0.05\nexploration_epsilon.steps = 500\nsum_over_batch = false\noptimizer = { rule = 'adam' }\n";
 
 /// Every refinement of DQN, alone and all together.
 const REFINEMENTS: &[&str] = &[

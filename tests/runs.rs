@@ -92,7 +92,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         "id = 'Catch'\nframe_stack = 3",
     ] {
         // The schedule must not depend on where a session ends.
-        resumed_equals_whole(&(CARTPOLE.replace("id = 'CartPole'", env) + "anneal_steps = 4000\n"));
+        resumed_equals_whole(&(CARTPOLE.replace("id = 'CartPole'", env) + "learning_rate.steps = 4000\n"));
     }
     for (env, network, method) in [
         ("CartPole", "lstm = 8", "actor_critic"),
@@ -101,14 +101,14 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         ("CartPole", "", "one_step_sarsa"),
     ] {
         resumed_equals_whole(&format!(
-            "algorithm = 'a3c'\nsteps = 4000\n[env]\nid = '{env}'\nnum_envs = 2\n[network]\nhidden = [16]\n{network}\n[a3c]\nnum_threads = 1\nmethod = '{method}'\nanneal_steps = 4000\ntarget_update_interval = 300\nexploration.anneal_steps = 2000\n"
+            "algorithm = 'a3c'\nsteps = 4000\n[env]\nid = '{env}'\nnum_envs = 2\n[network]\nhidden = [16]\n{network}\n[a3c]\nnum_threads = 1\nmethod = '{method}'\nlearning_rate.steps = 4000\ntarget_update_interval = 300\nexploration.anneal_steps = 2000\n"
         ));
     }
     for (env, settings) in [
-        ("id = 'CartPole'", "prioritized = true\nbeta_steps = 4000\n"),
+        ("id = 'CartPole'", "prioritized = true\nbeta.steps = 4000\n"),
         (
             "id = 'Catch'\nframe_stack = 3",
-            "buffer_compression = true\nn_step = 3\nnoisy_sigma = 0.5\nprioritized = true\nbeta_steps = 4000\npriority.by = 'rank'\n",
+            "buffer_compression = true\nn_step = 3\nnoisy_sigma = 0.5\nprioritized = true\nbeta.steps = 4000\npriority.by = 'rank'\n",
         ),
     ] {
         let text = format!(
@@ -122,9 +122,9 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_with_batch_norm() {
     for (algorithm, settings) in [
-        ("paac", "anneal_steps = 4000"),
-        ("a3c", "anneal_steps = 4000"),
-        ("a3c", "anneal_steps = 4000\nmethod = 'n_step_q'\ntarget_update_interval = 300"),
+        ("paac", "learning_rate.steps = 4000"),
+        ("a3c", "learning_rate.steps = 4000"),
+        ("a3c", "learning_rate.steps = 4000\nmethod = 'n_step_q'\ntarget_update_interval = 300"),
         ("dqn", "overlap = false\nlearning_starts = 200\nbuffer_size = 1000\ntarget_update_interval = 50"),
     ] {
         resumed_equals_whole(&format!(

@@ -1,13 +1,17 @@
 //! Training that does not go as planned: environments that fail, settings under which nothing can be sampled yet, and what is
 //! handed over at the end.
 
+use playfield::a3c::A3c;
+use playfield::core::algorithm::Entry;
 use playfield::core::env::source;
 use playfield::core::metrics::{Row, Sink};
 use playfield::core::run::Intervals;
 use playfield::core::{
-    Action, ActionSpace, Algorithm, Checkpoints, Dtype, Env, EnvConfig, EnvFactory as _, EnvSpec, Error, Obs, ObsMut,
-    Result, Run, Settings, Snapshot, Step,
+    Action, ActionSpace, Checkpoints, Configured, Dtype, Env, EnvConfig, EnvFactory as _, EnvSpec, Error, Obs, ObsMut,
+    Result, Run, Snapshot, Step,
 };
+use playfield::dqn::Dqn;
+use playfield::paac::Paac;
 use playfield::wrappers::Factory;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -63,9 +67,17 @@ fn factory(num_envs: usize, fails: u64) -> Factory {
     Factory::new(Arc::new(source(move |_| Ok(Walk::new(fails)))), config).unwrap()
 }
 
-fn settings(num_envs: usize, network: &str, section: &str) -> Settings {
-    let (network, section) = (network.parse().unwrap(), section.parse().unwrap());
-    Settings { num_envs, device: "cpu".into(), network, section }
+/// The algorithm with these sections of a configuration.
+fn settings(algorithm: Entry, network: &str, section: &str) -> Box<dyn Configured> {
+    let text = format!(
+        "device = 'cpu'
+[network]
+{network}
+[{}]
+{section}",
+        algorithm.name
+    );
+    algorithm.parse(&text.parse().unwrap()).unwrap()
 }
 
 fn run(dir: &Path, steps: u64) -> Run {
@@ -77,11 +89,15 @@ fn latest(dir: &Path) -> Snapshot {
     Checkpoints::new(dir, 2).latest().unwrap().snapshot
 }
 
-const ALGORITHMS: [(&Algorithm, &str); 4] = [
-    (&playfield::paac::ALGORITHM, "num_threads = 1"),
-    (&playfield::a3c::ALGORITHM, "num_threads = 2"),
-    (&playfield::dqn::ALGORITHM, "learning_starts = 20\nbuffer_size = 500\noverlap = false\nnum_threads = 1"),
-    (&playfield::dqn::ALGORITHM, "learning_starts = 20\nbuffer_size = 500\nnum_threads = 2"),
+const PAAC: Entry = Entry::of::<Paac>();
+const A3C: Entry = Entry::of::<A3c>();
+const DQN: Entry = Entry::of::<Dqn>();
+
+const ALGORITHMS: [(Entry, &str); 4] = [
+    (PAAC, "num_threads = 1"),
+    (A3C, "num_threads = 2"),
+    (DQN, "learning_starts = 20\nbuffer_size = 500\noverlap = false\nnum_threads = 1"),
+    (DQN, "learning_starts = 20\nbuffer_size = 500\nnum_threads = 2"),
 ];
 
 /// An environment that fails after 100 steps: what was learned until then is saved, as on Ctrl-C, the error is its own, and the run
@@ -89,16 +105,15 @@ const ALGORITHMS: [(&Algorithm, &str); 4] = [
 #[test]
 fn what_was_learned_is_saved_when_an_environment_fails() {
     for (algorithm, section) in ALGORITHMS {
-        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(2, "hidden = [8]", section));
-        let error =
-            (algorithm.train)(&settings, &factory(2, 100), &mut run(dir.path(), 1_000)).err().expect("it fails");
+        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(algorithm, "hidden = [8]", section));
+        let error = settings.train(&factory(2, 100), &mut run(dir.path(), 1_000)).err().expect("it fails");
         assert!(error.to_string().contains("the simulator has crashed"), "{}: {error}", algorithm.name);
         let snapshot = latest(dir.path());
         // 99 whole steps of two environments; asynchronous ones may be further apart.
         let whole = if algorithm.name == "a3c" { 90..=1_000 } else { 198..=198 };
         assert!(whole.contains(&snapshot.step), "{}: saved at step {}", algorithm.name, snapshot.step);
         let mut resumed = run(dir.path(), 1_000).with_resume(snapshot).unwrap();
-        (algorithm.train)(&settings, &factory(2, NEVER), &mut resumed).unwrap();
+        settings.train(&factory(2, NEVER), &mut resumed).unwrap();
         assert!(latest(dir.path()).step >= 1_000, "{}", algorithm.name);
     }
 }
@@ -114,9 +129,9 @@ fn dqn_waits_for_the_first_transition() {
         (4, "n_step = 4\nlearning_starts = 0\nprioritized = true"),
     ] {
         for how in ["overlap = false\nnum_threads = 1", "overlap = true\nnum_threads = 2"] {
-            let settings = settings(envs, "hidden = [8]", &format!("buffer_size = 2000\n{section}\n{how}"));
+            let settings = settings(DQN, "hidden = [8]", &format!("buffer_size = 2000\n{section}\n{how}"));
             let dir = tempfile::tempdir().unwrap();
-            (playfield::dqn::ALGORITHM.train)(&settings, &factory(envs, NEVER), &mut run(dir.path(), 640)).unwrap();
+            settings.train(&factory(envs, NEVER), &mut run(dir.path(), 640)).unwrap();
             let updates: u64 = latest(dir.path()).get("optimizer.updates").unwrap();
             assert!(updates > 10, "{envs} environments, {section}: {updates} updates");
         }
@@ -128,15 +143,16 @@ fn dqn_waits_for_the_first_transition() {
 fn a_training_that_diverged_keeps_its_last_good_checkpoint() {
     for (algorithm, section) in ALGORITHMS {
         let dir = tempfile::tempdir().unwrap();
-        let good = settings(2, "hidden = [8]", section);
-        (algorithm.train)(&good, &factory(2, NEVER), &mut run(dir.path(), 200)).unwrap();
+        let good = settings(algorithm, "hidden = [8]", section);
+        good.train(&factory(2, NEVER), &mut run(dir.path(), 200)).unwrap();
         let snapshot = latest(dir.path());
-        let wild =
-            settings(2, "hidden = [8]", &format!("{section}\nlearning_rate = 1e38\noptimizer = {{ rule = 'sgd' }}"));
-        let wild = Settings { network: "hidden = [8]\nactivation = 'relu'".parse().unwrap(), ..wild };
+        let wild = settings(
+            algorithm,
+            "hidden = [8]\nactivation = 'relu'",
+            &format!("{section}\nlearning_rate = 1e38\noptimizer = {{ rule = 'sgd' }}"),
+        );
         let fresh = tempfile::tempdir().unwrap();
-        let error =
-            (algorithm.train)(&wild, &factory(2, NEVER), &mut run(fresh.path(), 5_000)).err().expect("it diverges");
+        let error = wild.train(&factory(2, NEVER), &mut run(fresh.path(), 5_000)).err().expect("it diverges");
         assert!(matches!(error, Error::Diverged(_)), "{}: {error}", algorithm.name);
         assert!(!error.to_string().contains("checkpoint"), "there is none: {error}");
         assert!(latest(dir.path()) == snapshot);
@@ -146,13 +162,11 @@ fn a_training_that_diverged_keeps_its_last_good_checkpoint() {
 /// A policy that training returns remembers nothing of the training: it says what the one loaded from the last checkpoint says.
 #[test]
 fn a_recurrent_policy_is_handed_over_without_its_state() {
-    for (algorithm, section) in
-        [(&playfield::paac::ALGORITHM, "num_threads = 1"), (&playfield::a3c::ALGORITHM, "num_threads = 1")]
-    {
-        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(3, "hidden = [8]\nlstm = 8", section));
+    for (algorithm, section) in [(PAAC, "num_threads = 1"), (A3C, "num_threads = 1")] {
+        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(algorithm, "hidden = [8]\nlstm = 8", section));
         let factory = factory(3, NEVER);
-        let mut trained = (algorithm.train)(&settings, &factory, &mut run(dir.path(), 302)).unwrap();
-        let mut loaded = (algorithm.load)(&settings, factory.spec(), &latest(dir.path())).unwrap();
+        let mut trained = settings.train(&factory, &mut run(dir.path(), 302)).unwrap();
+        let mut loaded = settings.load(factory.spec(), &latest(dir.path())).unwrap();
         let observations = Obs::F32(vec![0.2, 0.4, 0.8]);
         let [a, b] = [&mut trained, &mut loaded].map(|policy| policy.outputs(&observations, 3).unwrap());
         assert_eq!(a, b, "{}", algorithm.name);
@@ -175,30 +189,30 @@ impl Sink for Last {
 #[test]
 fn loops_follow_their_clocks() {
     let dqn = "learning_starts = 100\nbuffer_size = 500\ntrain_interval = 8\ngradient_steps = 3\n\
-               prioritized = true\nbeta_start = 0.4\nexploration_end = 0.0\nexploration_steps = 1800\n";
-    let a3c = "num_threads = 1\nrollout_steps = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
-    let paac = "num_threads = 1\nrollout_steps = 5\nlearning_rate = 0.001\nanneal_steps = 4000";
-    type Case<'a> = (&'a Algorithm, String, &'a [(&'a str, f64)]);
+               prioritized = true\nbeta.start = 0.4\nexploration_epsilon.end = 0.0\nexploration_epsilon.steps = 1800\n";
+    let a3c = "num_threads = 1\nrollout_steps = 5\nlearning_rate = { start = 0.001, end = 0.0, steps = 4000 }";
+    let paac = "num_threads = 1\nrollout_steps = 5\nlearning_rate = { start = 0.001, end = 0.0, steps = 4000 }";
+    type Case<'a> = (Entry, String, &'a [(&'a str, f64)]);
     let cases: [Case<'_>; 4] = [
         // 3 updates at 104, 112, … 1000; ε = 1 − 900/1800; β at the end.
         (
-            &playfield::dqn::ALGORITHM,
+            DQN,
             format!("{dqn}overlap = false\nnum_threads = 1"),
             &[("train/n_updates", 339.0), ("rollout/exploration_rate", 0.5), ("train/per_beta", 1.0)],
         ),
         // The acting weights are a round old: those of the last 3 updates are not yet there.
         (
-            &playfield::dqn::ALGORITHM,
+            DQN,
             format!("{dqn}num_threads = 2"),
             &[("train/n_updates", 336.0), ("rollout/exploration_rate", 0.5), ("train/per_beta", 1.0)],
         ),
-        (&playfield::paac::ALGORITHM, paac.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
-        (&playfield::a3c::ALGORITHM, a3c.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
+        (PAAC, paac.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
+        (A3C, a3c.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
     ];
     for (algorithm, section, expected) in cases {
         let last = Last::default();
-        let settings = settings(2, "hidden = [8]", &section);
-        (algorithm.train)(&settings, &factory(2, NEVER), &mut Run::new(1, 1_000).with_sink(last.clone())).unwrap();
+        let settings = settings(algorithm, "hidden = [8]", &section);
+        settings.train(&factory(2, NEVER), &mut Run::new(1, 1_000).with_sink(last.clone())).unwrap();
         let row = last.0.lock().unwrap();
         for (tag, expected) in expected {
             let found = row.iter().find(|(t, _)| t == tag).unwrap_or_else(|| panic!("{tag} is not reported")).1;
@@ -216,8 +230,8 @@ fn the_interval_of_soft_target_updates_matters() {
             "learning_starts = 20\nbuffer_size = 500\ntrain_interval = 8\ntau = 0.1\n\
              target_update_interval = {every}\noverlap = false\nnum_threads = 1\nloss = 'squared'\nsum_over_batch = false"
         );
-        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(2, "hidden = [8]", &section));
-        (playfield::dqn::ALGORITHM.train)(&settings, &factory(2, NEVER), &mut run(dir.path(), 500)).unwrap();
+        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(DQN, "hidden = [8]", &section));
+        settings.train(&factory(2, NEVER), &mut run(dir.path(), 500)).unwrap();
         let snapshot = latest(dir.path());
         assert!(seen.iter().all(|other| other.params != snapshot.params), "target_update_interval = {every}");
         seen.push(snapshot);

@@ -5,21 +5,23 @@
 
 use crate::renames::renamed;
 use crate::{Registry, args, suggest};
-use playfield_core::algorithm::{parse_section, write_section};
-use playfield_core::run::Intervals;
-use playfield_core::{Algorithm, EnvConfig, EnvSource, Error, Result, Settings};
+use playfield_core::algorithm::{Entry, parse_section, write_section};
+use playfield_core::run::{EvalConfig, Intervals};
+use playfield_core::{Configured, EnvConfig, EnvSource, Error, Result, Schedule};
 use std::sync::Arc;
 use toml::{Table, Value};
 
 /// A complete experiment: every setting has its value.
 pub struct Experiment {
-    pub algorithm: &'static Algorithm,
+    pub algorithm: Entry,
     pub steps: u64,
     pub seed: u64,
     pub intervals: Intervals,
+    pub evaluation: EvalConfig,
     pub env: EnvConfig,
     pub source: Arc<dyn EnvSource>,
-    pub settings: Settings,
+    /// The algorithm with its configuration.
+    pub configured: Box<dyn Configured>,
 }
 
 impl Experiment {
@@ -41,27 +43,25 @@ impl Experiment {
         let id = id.ok_or_else(|| Error::config("no environment: give `id` in [env], or --env ID"))?;
         let source = registry.find_env(&id)?;
         let env = EnvConfig::resolve(&section("env"), source.defaults())?;
-        let settings = (algorithm.resolve)(&Settings {
-            num_envs: env.num_envs,
-            device: table.get("device").and_then(Value::as_str).unwrap_or("auto").into(),
-            network: section("network"),
-            section: section(algorithm.name),
-        })?;
+        let configured = algorithm.parse(&table)?;
         let number = |key: &str, default: Option<i64>| {
             let value = table.get(key).and_then(Value::as_integer).or(default);
             let missing = || Error::config(format!("no `{key}`: give it in the file, or --{key} N"));
             u64::try_from(value.ok_or_else(missing)?)
                 .map_err(|_| Error::config(format!("`{key}` must not be negative")))
         };
-        let steps = number("steps", None)?;
+        let (steps, seed) = (number("steps", None)?, number("seed", Some(1))?);
         let intervals: Intervals = parse_section("run", &section("run"))?;
+        let evaluation: EvalConfig = parse_section("eval", &section("eval"))?;
+        env.evaluation(&evaluation.env)?;
         let positive = |seconds: f64| seconds > 0.0;
         match () {
             () if steps == 0 => Err(Error::config("`steps` must be at least 1")),
             () if !positive(intervals.log_seconds) || !positive(intervals.checkpoint_seconds) => {
                 Err(Error::config("[run]: `log_seconds` and `checkpoint_seconds` must be greater than 0"))
             }
-            () => Ok(Self { algorithm, steps, seed: number("seed", Some(1))?, intervals, env, source, settings }),
+            () if evaluation.episodes == 0 => Err(Error::config("[eval]: `episodes` must be at least 1")),
+            () => Ok(Self { algorithm, steps, seed, intervals, evaluation, env, source, configured }),
         }
     }
 
@@ -70,56 +70,57 @@ impl Experiment {
     /// # Errors
     /// [`Error::Config`] where a value has no TOML form.
     pub fn to_table(&self) -> Result<Table> {
-        let mut table = Table::new();
+        let mut table = self.configured.table()?;
         let integer =
             |n: u64| i64::try_from(n).map(Value::Integer).map_err(|_| Error::config(format!("{n} is too large")));
         table.insert("algorithm".into(), self.algorithm.name.into());
         table.insert("steps".into(), integer(self.steps)?);
         table.insert("seed".into(), integer(self.seed)?);
-        table.insert("device".into(), self.settings.device.clone().into());
         table.insert("run".into(), write_section("run", &self.intervals)?.into());
+        table.insert("eval".into(), write_section("eval", &self.evaluation)?.into());
         table.insert("env".into(), write_section("env", &self.env)?.into());
-        table.insert("network".into(), self.settings.network.clone().into());
-        table.insert(self.algorithm.name.into(), self.settings.section.clone().into());
         Ok(table)
     }
 }
 
-/// The complete path of the setting that `key` means in a complete experiment, and its value there.
+/// The complete path of the setting that `key` means in a complete experiment, and its value there; of a schedule, the start.
 ///
 /// # Errors
 /// [`Error::Config`] where there is no such setting, or several.
 pub fn setting(table: &Table, key: &str, registry: &Registry) -> Result<(String, Value)> {
     let path = find(key, &known(algorithm(table, &[], registry)?)?)?;
     let value = path.split('.').try_fold(&Value::Table(table.clone()), |at, part| at.get(part)).cloned();
-    value.map(|value| (path.clone(), value)).ok_or_else(|| Error::config(format!("`{path}` has no value")))
+    let value = value.ok_or_else(|| Error::config(format!("`{path}` has no value")))?;
+    let start = if is_schedule(&value) { value["start"].clone() } else { value };
+    Ok((path, start))
 }
 
 /// The algorithm that the file names, or a `--set algorithm=…`.
-fn algorithm(table: &Table, sets: &[String], registry: &Registry) -> Result<&'static Algorithm> {
+fn algorithm(table: &Table, sets: &[String], registry: &Registry) -> Result<Entry> {
     let set = sets.iter().rev().find_map(|s| s.strip_prefix("algorithm=")).map(|name| name.trim_matches(['"', '\'']));
     let name = set.or_else(|| table.get("algorithm").and_then(Value::as_str));
     registry.find_algorithm(name.ok_or_else(|| Error::config("the file names no `algorithm` (paac, for example)"))?)
 }
 
 /// Every key there is, with its default.
-fn known(algorithm: &Algorithm) -> Result<Table> {
-    let empty = Settings { num_envs: 1, device: "auto".into(), network: Table::new(), section: Table::new() };
-    let complete = (algorithm.resolve)(&empty)?;
-    let mut known = Table::new();
+fn known(algorithm: Entry) -> Result<Table> {
+    let mut known = algorithm.parse(&Table::new())?.table()?;
     known.insert("algorithm".into(), "".into());
     known.insert("steps".into(), 0.into());
     known.insert("seed".into(), 0.into());
-    known.insert("device".into(), "".into());
     known.insert("run".into(), write_section("run", &Intervals::default())?.into());
+    known.insert("eval".into(), write_section("eval", &EvalConfig::default())?.into());
     known.insert("env".into(), write_section("env", &EnvConfig::default())?.into());
-    known.insert("network".into(), complete.network.into());
-    known.insert(algorithm.name.into(), complete.section.into());
     Ok(known)
 }
 
-/// The table whose keys are the environment's business.
-const FREE: &str = "env.kwargs";
+/// Whether a default is a schedule, which may be written as a number or as a table.
+fn is_schedule(value: &Value) -> bool {
+    value.as_table().is_some_and(|table| table.len() == 3 && Schedule::KEYS.iter().all(|key| table.contains_key(*key)))
+}
+
+/// Tables with keys that are checked elsewhere: by the environment, and by evaluation.
+const FREE: [&str; 2] = ["env.kwargs", "eval.env"];
 
 /// Refuses keys that `known` lacks and values of another type than its.
 fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
@@ -133,12 +134,16 @@ fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
             return Err(Error::config(format!("unknown key `{path}`{hint}")));
         };
         match (expected, value) {
-            (Value::Table(_), Value::Table(_)) if path == FREE => {}
+            (Value::Table(_), Value::Table(_)) if FREE.contains(&path.as_str()) => {}
             (Value::Table(known), Value::Table(table)) => check(&path, table, known)?,
             (Value::Float(_), Value::Integer(_)) => {}
+            // A schedule may be constant where its default is not; its own form is checked when it is parsed.
+            (schedule, Value::Float(_) | Value::Integer(_)) if is_schedule(schedule) => {}
+            (Value::Float(_), schedule) if is_schedule(schedule) => {}
             (expected, value) if expected.same_type(value) => {}
             (expected, value) => {
                 let wanted = match expected {
+                    schedule if is_schedule(schedule) => "a number, or { start = 1.0, end = 0.1, steps = 1000 }",
                     Value::Integer(_) => "a whole number",
                     Value::Float(_) => "a number",
                     Value::Boolean(_) => "true or false",
@@ -164,6 +169,10 @@ fn apply(table: &mut Table, known: &Table, set: &str) -> Result<()> {
     let mut at = table;
     for section in sections.split('.').filter(|s| !s.is_empty()) {
         let entry = at.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if entry.is_float() || entry.is_integer() {
+            // A constant schedule of the file: its start is set, or its end.
+            *entry = Value::Table(Table::new());
+        }
         at = entry.as_table_mut().ok_or_else(|| Error::config(format!("`{section}` must be a section")))?;
     }
     at.insert(last.into(), typed(value, default(known, &path)));
@@ -185,7 +194,9 @@ fn typed(text: &str, default: Option<&Value>) -> Value {
         Some(Value::Integer(_)) if !matches!(parsed, Some(Value::Integer(_))) => {
             args::whole(text).and_then(|n| i64::try_from(n).ok()).map(Value::Integer)
         }
-        Some(Value::Float(_)) if parsed.is_none() => text.trim().replace('_', "").parse().ok().map(Value::Float),
+        Some(Value::Float(_) | Value::Table(_)) if parsed.is_none() => {
+            text.trim().replace('_', "").parse().ok().map(Value::Float)
+        }
         _ => None,
     };
     number.or(parsed).unwrap_or_else(|| text.into())
@@ -193,7 +204,7 @@ fn typed(text: &str, default: Option<&Value>) -> Value {
 
 /// The complete path of a dotted key, or of the last part of one where that is unambiguous.
 fn find(key: &str, known: &Table) -> Result<String> {
-    if key.strip_prefix(FREE).is_some_and(|rest| rest.starts_with('.')) {
+    if FREE.iter().any(|free| key.strip_prefix(free).is_some_and(|rest| rest.starts_with('.'))) {
         return Ok(key.into());
     }
     let mut paths = Vec::new();
@@ -225,7 +236,12 @@ fn leaves(path: &str, table: &Table, found: &mut Vec<String>) {
     for (key, value) in table {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match value {
-            Value::Table(table) if path != FREE => leaves(&path, table, found),
+            Value::Table(table) if !FREE.contains(&path.as_str()) => {
+                if is_schedule(value) {
+                    found.push(path.clone());
+                }
+                leaves(&path, table, found);
+            }
             _ => found.push(path),
         }
     }
@@ -252,7 +268,7 @@ mod tests {
         let table = first.to_table().unwrap();
         assert_eq!(table["paac"]["learning_rate"].as_float(), Some(1e-3));
         assert_eq!(table["paac"]["optimizer"]["eps"].as_float(), Some(1.0));
-        assert_eq!((first.settings.num_envs, table["env"]["max_episode_steps"].as_integer()), (4, Some(500)));
+        assert_eq!((first.env.num_envs, table["env"]["max_episode_steps"].as_integer()), (4, Some(500)));
         let again = experiment(&table.to_string(), &[]).unwrap();
         assert_eq!(again.to_table().unwrap(), table);
     }
@@ -301,6 +317,8 @@ mod tests {
             ("steps=4.1M", "steps", Value::Integer(4_100_000)),
             ("steps=1e6", "steps", Value::Integer(1_000_000)),
             ("steps=1_000", "steps", Value::Integer(1_000)),
+            ("learning_rate.start=.5", "paac.learning_rate.start", Value::Float(0.5)),
+            ("learning_rate={start=1, end=0.5}", "paac.learning_rate.end", Value::Float(0.5)),
             ("num_envs=8.", "env.num_envs", Value::Integer(8)),
             ("rollout_steps= 4 ", "paac.rollout_steps", Value::Integer(4)),
         ] {
@@ -337,7 +355,7 @@ mod tests {
             let mut keys = Vec::new();
             leaves("", &complete, &mut keys);
             assert!(keys.len() > 50, "{algorithm}: {keys:?}");
-            for key in keys.iter().filter(|key| *key != "env.kwargs") {
+            for key in keys.iter().filter(|key| !FREE.contains(&key.as_str())) {
                 let value = key.split('.').try_fold(&Value::Table(complete.clone()), |at, part| at.get(part)).cloned();
                 let set = format!("{key}={}", value.unwrap());
                 let again = experiment(FILE, &[&choose, &set]).unwrap().to_table().unwrap();

@@ -4,6 +4,7 @@ use crate::args::{Cli, Command};
 use crate::output::{self, note};
 use crate::{commands, paths, process, suggest};
 use clap::Parser;
+use playfield_core::algorithm::Entry;
 use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 /// }
 /// ```
 pub struct Registry {
-    algorithms: Vec<&'static Algorithm>,
+    algorithms: Vec<Entry>,
     envs: Vec<Row>,
 }
 
@@ -34,7 +35,7 @@ impl Registry {
     pub fn standard() -> Self {
         let envs = playfield_classic::sources();
         Self {
-            algorithms: vec![&playfield_paac::ALGORITHM, &playfield_a3c::ALGORITHM, &playfield_dqn::ALGORITHM],
+            algorithms: playfield_agents::ALGORITHMS.to_vec(),
             envs: envs
                 .into_iter()
                 .map(|(id, about, source)| Row { id: id.into(), about: about.into(), source })
@@ -61,9 +62,9 @@ impl Registry {
     }
 
     /// Adds an algorithm. One of the same name is replaced.
-    pub fn algorithm(mut self, algorithm: &'static Algorithm) -> Self {
-        self.algorithms.retain(|a| a.name != algorithm.name);
-        self.algorithms.push(algorithm);
+    pub fn algorithm<A: Algorithm>(mut self) -> Self {
+        self.algorithms.retain(|entry| entry.name != A::NAME);
+        self.algorithms.push(Entry::of::<A>());
         self
     }
 
@@ -108,7 +109,7 @@ impl Registry {
         &self.envs
     }
 
-    pub(crate) fn find_algorithm(&self, name: &str) -> Result<&'static Algorithm> {
+    pub(crate) fn find_algorithm(&self, name: &str) -> Result<Entry> {
         let names = || self.algorithms.iter().map(|a| a.name);
         self.algorithms.iter().copied().find(|a| a.name == name).ok_or_else(|| {
             let all = names().collect::<Vec<_>>().join(", ");

@@ -1,36 +1,157 @@
-//! One static row per algorithm: how the command line finds, configures, trains and reloads it.
+//! Algorithms: a typed interface for those who write or call one, and an erased one for registries and command lines.
+//!
+//! An algorithm is a type that implements [`Algorithm`]: a configuration, a training loop, and a way to load its policy. In Rust
+//! one builds the configuration and calls [`Algorithm::train`]; no TOML is involved. A configuration file is parsed, checked and
+//! resolved once, by an [`Entry`], into a [`Configured`] algorithm.
 
-use crate::{EnvFactory, EnvSpec, Error, Policy, Result, Run, Snapshot};
+use crate::{EnvFactory, EnvSpec, Error, Policy, Result, Run, Schedule, Snapshot};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// An algorithm, as a row of the registry.
-pub struct Algorithm {
-    /// Its name: the value of `algorithm` in a configuration, and the name of its section there.
-    pub name: &'static str,
+/// A reinforcement learning algorithm.
+pub trait Algorithm: Sized + 'static {
+    /// Its name: the value of `algorithm` in a configuration file, and the name of its section there.
+    const NAME: &'static str;
+
     /// One line for the list of algorithms.
-    pub about: &'static str,
-    /// Fills in defaults and refuses what is unknown or cannot work: what comes back is the complete setting.
-    pub resolve: fn(&Settings) -> Result<Settings>,
-    /// Trains until the run says stop and returns the policy.
-    pub train: Train,
-    /// Rebuilds the policy of a checkpoint.
-    pub load: fn(&Settings, &EnvSpec, &Snapshot) -> Result<Box<dyn Policy>>,
+    const ABOUT: &'static str;
+
+    /// Its hyperparameters. [`Default`] holds the published values. Fields named [`SHARED`] stand at the top level of a
+    /// configuration file, all others in the section [`NAME`](Self::NAME).
+    type Config: Clone + Default + Serialize + DeserializeOwned + 'static;
+
+    /// The defaults of a configuration that makes the choices of `chosen`: some choices, another optimizer for example, have
+    /// published values of their own.
+    fn defaults(_chosen: &Self::Config) -> Self::Config {
+        Self::Config::default()
+    }
+
+    /// Rejects values that cannot work, as far as they can be judged without an environment.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key and its bounds.
+    fn check(config: &Self::Config) -> Result<()>;
+
+    /// Returns the configuration with its automatic values (threads, device, horizons of schedules) resolved for a run of `steps`
+    /// agent steps in `envs`. Resolving twice changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming a value that cannot work, and its bounds.
+    fn resolve(config: &Self::Config, steps: u64, envs: &dyn EnvFactory) -> Result<Self::Config>;
+
+    /// Trains until the run ends and returns the policy.
+    ///
+    /// # Errors
+    /// Where the configuration, an environment or the disk fails, and [`Error::Diverged`] where training does.
+    fn train(config: &Self::Config, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>>;
+
+    /// Loads the policy of a checkpoint for evaluation.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where the checkpoint is of another network, [`Error::Config`] where the device is missing.
+    fn load(config: &Self::Config, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>>;
 }
 
-/// A training loop, from its settings, what makes its environments, and the run it reports to.
-pub type Train = fn(&Settings, &dyn EnvFactory, &mut Run) -> Result<Box<dyn Policy>>;
+/// Fields of an algorithm's configuration that mean the same for every algorithm. A configuration file has them at its top level.
+pub const SHARED: [&str; 2] = ["device", "network"];
 
-/// What an algorithm is told: its own section and the network's, both still as tables, and what is common to all.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// How many environments step together.
-    pub num_envs: usize,
-    /// Where the network lives: `cpu`, `cuda`, `cuda:N` or `auto`.
-    pub device: String,
-    /// `[network]`.
-    pub network: toml::Table,
-    /// The algorithm's own section.
-    pub section: toml::Table,
+/// An [`Algorithm`] in a registry.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// [`Algorithm::NAME`].
+    pub name: &'static str,
+    /// [`Algorithm::ABOUT`].
+    pub about: &'static str,
+    parse: fn(&toml::Table) -> Result<Box<dyn Configured>>,
+}
+
+impl Entry {
+    /// The entry of `A`.
+    pub const fn of<A: Algorithm>() -> Self {
+        Self { name: A::NAME, about: A::ABOUT, parse: |table| Ok(Box::new(Typed::<A>::parse(table)?)) }
+    }
+
+    /// The algorithm with the configuration of an experiment's top-level `table`: its own section and the [`SHARED`] keys, laid
+    /// over the defaults.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an unknown key, a value of another type, or one that cannot work.
+    pub fn parse(&self, table: &toml::Table) -> Result<Box<dyn Configured>> {
+        (self.parse)(table)
+    }
+}
+
+/// An algorithm with its configuration, whatever its type.
+pub trait Configured {
+    /// The complete configuration, as an experiment's top-level table: the algorithm's section and the [`SHARED`] keys.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a value has no TOML form.
+    fn table(&self) -> Result<toml::Table>;
+
+    /// [`Algorithm::resolve`].
+    ///
+    /// # Errors
+    /// As that.
+    fn resolve(&mut self, steps: u64, envs: &dyn EnvFactory) -> Result<()>;
+
+    /// [`Algorithm::train`].
+    ///
+    /// # Errors
+    /// As that.
+    fn train(&self, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>>;
+
+    /// [`Algorithm::load`].
+    ///
+    /// # Errors
+    /// As that.
+    fn load(&self, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>>;
+}
+
+struct Typed<A: Algorithm>(A::Config);
+
+impl<A: Algorithm> Typed<A> {
+    fn parse(table: &toml::Table) -> Result<Self> {
+        let default = A::Config::default();
+        let shared = write_section(A::NAME, &default)?;
+        let mut section = match table.get(A::NAME) {
+            Some(toml::Value::Table(section)) => section.clone(),
+            _ => toml::Table::new(),
+        };
+        for key in SHARED {
+            if let (true, Some(value)) = (shared.contains_key(key), table.get(key)) {
+                section.insert(key.into(), value.clone());
+            }
+        }
+        let chosen: A::Config = parse_section_over(A::NAME, &section, &default)?;
+        let config = parse_section_over(A::NAME, &section, &A::defaults(&chosen))?;
+        A::check(&config)?;
+        Ok(Self(config))
+    }
+}
+
+impl<A: Algorithm> Configured for Typed<A> {
+    fn table(&self) -> Result<toml::Table> {
+        let mut section = write_section(A::NAME, &self.0)?;
+        let mut table = toml::Table::new();
+        for key in SHARED {
+            table.extend(section.remove(key).map(|value| (key.to_string(), value)));
+        }
+        table.insert(A::NAME.into(), section.into());
+        Ok(table)
+    }
+
+    fn resolve(&mut self, steps: u64, envs: &dyn EnvFactory) -> Result<()> {
+        self.0 = A::resolve(&self.0, steps, envs)?;
+        Ok(())
+    }
+
+    fn train(&self, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
+        A::train(&self.0, envs, run)
+    }
+
+    fn load(&self, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
+        A::load(&self.0, spec, snapshot)
+    }
 }
 
 /// Reads a table without nested sections into its struct. Unknown keys are refused.
@@ -93,6 +214,22 @@ pub fn check_sizes(section: &str, values: &[(&str, f64)]) -> Result<()> {
     wrong.map_or(Ok(()), |(key, value)| {
         Err(Error::config(format!("[{section}]: `{key}` = {value} must not be negative")))
     })
+}
+
+/// Refuses the first of the schedules of a section that does not stay between 0 and 1.
+///
+/// # Errors
+/// [`Error::Config`] naming it.
+pub fn check_share_schedules(section: &str, values: &[(&str, Schedule)]) -> Result<()> {
+    values.iter().try_for_each(|(key, schedule)| check_shares(section, &schedule.range().map(|value| (*key, value))))
+}
+
+/// Refuses the first of the schedules of a section that is negative or not finite somewhere.
+///
+/// # Errors
+/// [`Error::Config`] naming it.
+pub fn check_size_schedules(section: &str, values: &[(&str, Schedule)]) -> Result<()> {
+    values.iter().try_for_each(|(key, schedule)| check_sizes(section, &schedule.range().map(|value| (*key, value))))
 }
 
 /// Refuses the first of `values` of a section that is 0.

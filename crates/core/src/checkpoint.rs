@@ -167,6 +167,13 @@ impl Snapshot {
         T::deserialize(value).map_err(|e| Error::checkpoint(STATE, format!("'{key}': {e}")))
     }
 
+    /// Adds everything that `part` holds.
+    pub fn extend(&mut self, part: Self) {
+        self.params.extend(part.params);
+        self.arrays.extend(part.arrays);
+        self.state.extend(part.state);
+    }
+
     /// Adds what `part` holds beside parameters, under names of its own: for what there are several of.
     pub fn nest(&mut self, name: &str, part: Self) {
         let under = |key: String| format!("{name}.{key}");

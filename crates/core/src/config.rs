@@ -129,9 +129,25 @@ impl EnvConfig {
         }
     }
 
+    /// The section for evaluation: with the keys of `overrides`, raw rewards, and episodes that a lost life does not end.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an unknown key or a value that cannot work.
+    pub fn evaluation(&self, overrides: &toml::Table) -> Result<Self> {
+        let mut table = crate::algorithm::write_section("env", self)?;
+        table.extend(overrides.clone());
+        let config = Self::resolve(&table, toml::Table::new())?;
+        Ok(Self { clip_reward: ClipReward::None, episodic_life: false, ..config })
+    }
+
     /// How many threads step the environments: [`num_threads`](Self::num_threads), or one per core.
     pub fn thread_count(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        (if self.num_threads == 0 { cores } else { self.num_threads }).min(self.num_envs)
+        thread_count(self.num_threads).min(self.num_envs)
     }
+}
+
+/// The number of threads that the setting `num_threads` means: 0 is one per core.
+pub fn thread_count(num_threads: usize) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    if num_threads == 0 { cores() } else { num_threads }
 }

@@ -149,6 +149,9 @@ pub trait EnvFactory: Send + Sync {
     /// What the environments observe and accept, wrappers included.
     fn spec(&self) -> &EnvSpec;
 
+    /// How many environments an algorithm steps together.
+    fn num_envs(&self) -> usize;
+
     /// A batch of `seeds.len()` environments, each with its own seed.
     ///
     /// # Errors
@@ -161,6 +164,14 @@ pub trait EnvFactory: Send + Sync {
     /// # Errors
     /// As [`vec`](Self::vec).
     fn unnormalized(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+        self.vec(seeds)
+    }
+
+    /// A batch for evaluation: rewards are raw, a lost life ends no episode, and `overrides` (keys of `[env]`) apply.
+    ///
+    /// # Errors
+    /// As [`vec`](Self::vec), and [`Error::Config`] for a key that does not exist.
+    fn evaluation(&self, seeds: &[u64], _overrides: &toml::Table) -> Result<Box<dyn VecEnv>> {
         self.vec(seeds)
     }
 }

@@ -11,7 +11,7 @@
 //! | [`step`], [`env`] | what an environment does, alone or as a batch |
 //! | [`config`] | what the `[env]` section of a configuration says |
 //! | [`frame_stack`], [`rollout`] | how the last frames become one observation, and a few steps one update |
-//! | [`policy`], [`algorithm`], [`play`](mod@play) | what acts, what trains it, and what it is worth |
+//! | [`policy`], [`algorithm`] | how actions are selected, how a policy is trained |
 //! | [`run`], [`metrics`], [`checkpoint`] | what training leaves on disk |
 //! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
 //! | [`json`] | how infinity and NaN are written into a state |
@@ -21,7 +21,6 @@ pub mod checkpoint;
 pub mod config;
 pub mod env;
 mod error;
-pub mod evaluation;
 pub mod frame_stack;
 pub mod json;
 pub mod metrics;
@@ -36,18 +35,17 @@ pub mod space;
 pub mod spec;
 pub mod step;
 
-pub use algorithm::{Algorithm, Settings};
+pub use algorithm::{Algorithm, Configured};
 pub use checkpoint::{Array, Checkpoints, Snapshot};
 pub use config::EnvConfig;
 pub use env::{Env, EnvFactory, EnvSource, Image, State, VecEnv};
 pub use error::{Error, Result};
-pub use evaluation::evaluate;
 pub use frame_stack::FrameStack;
 pub use metrics::Sink;
 pub use normalize::Normalizer;
-pub use policy::{Mode, Outputs, Policy};
+pub use policy::{Mode, Outputs, Policy, RolloutPolicy};
 pub use rollout::Rollout;
-pub use run::Run;
+pub use run::{Persist, Run};
 pub use schedule::Schedule;
 pub use space::{Action, ActionSpace, Actions, Dtype, Obs, ObsMut, ObsRef};
 pub use spec::EnvSpec;

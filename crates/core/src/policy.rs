@@ -1,31 +1,31 @@
-//! What acts: all that evaluation needs to know about an agent.
+//! Policies: what evaluation and the collection of experience need of an agent.
 
-use crate::{Actions, Error, Obs, Result};
+use crate::{Actions, Error, Obs, ObsRef, Result};
 
-/// How an action is chosen.
+/// How an action is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// As in training: sampled from the policy (or with the algorithm's evaluation ε).
+    /// As in training: sampled from the policy, or ε-greedy.
     Sample,
-    /// The best action by the network's own account.
+    /// The most probable action, or that of the highest value.
     Greedy,
 }
 
-/// What a network says of `n` observations.
+/// The outputs of a network for `n` observations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outputs {
-    /// How much it is for each action, `[n, actions]`; empty where actions are continuous.
+    /// Logits or values of the actions, `[n, actions]`; empty where actions are continuous.
     pub preferences: Vec<f32>,
-    /// Whether those are values of the actions, rather than logits of a policy.
+    /// Whether those are values of actions, rather than logits of a policy.
     pub are_values: bool,
-    /// What it takes each observation to be worth, `[n]`.
+    /// The estimated value of each observation, `[n]`.
     pub values: Vec<f32>,
-    /// What its last hidden layer holds, `[n, width]`.
+    /// The activations of the last hidden layer, `[n, width]`.
     pub features: Vec<f32>,
 }
 
 impl Outputs {
-    /// Those of a network of values `[n, actions]`, where an observation is worth what the best action is.
+    /// The outputs of a Q-network `[n, actions]`: the value of an observation is that of its best action.
     pub fn of_values(preferences: Vec<f32>, n: usize, features: Vec<f32>) -> Self {
         let rows = preferences.chunks_exact((preferences.len() / n.max(1)).max(1));
         let values = rows.map(|row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
@@ -33,28 +33,42 @@ impl Outputs {
     }
 }
 
-/// A trained (or training) policy.
+/// A trained policy, or one in training.
 pub trait Policy {
-    /// Chooses one action per observation.
+    /// Selects one action per observation.
     ///
-    /// `obs` holds `actions.len()` observations with their history (see [`FrameStack`](crate::FrameStack)).
+    /// `obs` holds `actions.len()` observations with stacked frames (see [`FrameStack`](crate::FrameStack)).
     ///
     /// # Errors
     /// Where the network fails.
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()>;
 
-    /// Tells which rows start a new episode; a recurrent policy clears their state.
+    /// Resets the recurrent state of every environment whose episode ended (`ended[i]`).
     fn reset_states(&mut self, _ended: &[bool]) {}
 
-    /// What the network says of `n` observations, which it is going to act on next: a recurrent policy remembers no more than
-    /// before.
+    /// The outputs of the network for `n` observations, the next that [`act`](Self::act) receives. A recurrent state does not
+    /// advance.
     ///
     /// # Errors
-    /// Where the network fails, or the policy shows nothing of it.
+    /// Where the network fails, or the policy does not expose it.
     fn outputs(&mut self, _obs: &Obs, _n: usize) -> Result<Outputs> {
-        Err(Error::other("this policy does not show what its network says"))
+        Err(Error::other("this policy does not expose the outputs of its network"))
     }
 
-    /// Starts the policy's random stream anew.
+    /// Restarts the policy's random stream from `seed`.
     fn seed(&mut self, seed: u64);
+}
+
+/// A policy that on-policy algorithms collect rollouts with.
+pub trait RolloutPolicy: Policy {
+    /// Samples one action per observation. Writes the log-probability of each action and the estimated value of each
+    /// observation; a policy without one of them leaves zeros.
+    ///
+    /// # Errors
+    /// Where the network fails.
+    fn sample(&mut self, obs: &Obs, actions: &mut Actions, log_probs: &mut [f32], values: &mut [f32]) -> Result<()>;
+
+    /// The estimated value of `obs`, the final observation of environment `i`'s truncated episode. The caller asks before
+    /// [`reset_states`](Policy::reset_states).
+    fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32;
 }

@@ -1,23 +1,28 @@
-//! The memory of one rollout: a few steps of n environments, time first.
+//! Storage for on-policy experience: a few steps of n environments, time first.
 //!
 //! ```text
-//! observations   s₀   s₁   s₂  …  s_T       one more than steps: what the last return bootstraps from
-//! actions           a₀   a₁  …
-//! rewards           r₁   r₂  …              with the discount of what follows: γ, or 0 where nothing does
-//! resets         no   …                     whether an observation is the first of its episode
+//! observations    s₀   s₁   s₂  …  s_T     one more than steps: the last bootstraps the returns
+//! actions            a₀   a₁  …            with their log-probabilities, and the values of s₀, s₁ …
+//! rewards            r₁   r₂  …            with the discount of what follows: γ, or 0 where the episode ended
+//! episode starts  no   …                   whether an observation is the first of its episode
 //! ```
 
+use crate::rng::Rng;
 use crate::{Actions, EnvSpec, FrameStack, Obs, ObsRef, StepBatch};
+use rand::seq::SliceRandom as _;
 
 /// `steps × envs` transitions, time first, and the observations after them.
 #[derive(Debug)]
 pub struct Rollout {
     obs: Obs,
     actions: Actions,
-    r_t: Vec<f32>,
-    discount_t: Vec<f32>,
+    log_probs: Vec<f32>,
+    values: Vec<f32>,
+    rewards: Vec<f32>,
+    discounts: Vec<f32>,
+    final_values: Vec<f32>,
     /// One per observation.
-    resets: Vec<bool>,
+    episode_starts: Vec<bool>,
     /// One per transition.
     forced: Vec<bool>,
     envs: usize,
@@ -26,16 +31,28 @@ pub struct Rollout {
     t: usize,
 }
 
+/// Where a policy writes what belongs to the next actions of a [`Rollout`].
+pub struct Decisions<'a> {
+    /// The log-probability of each action, `[envs]`.
+    pub log_probs: &'a mut [f32],
+    /// The estimated value of each observation, `[envs]`.
+    pub values: &'a mut [f32],
+}
+
 impl Rollout {
-    /// For `steps` steps of `envs` environments of `spec`, rewards discounted by `gamma` per step.
+    /// For `steps` steps of `envs` environments of `spec`, with discount `gamma` per step.
     pub fn new(spec: &EnvSpec, envs: usize, steps: usize, gamma: f64) -> Self {
         let transitions = envs * steps;
+        let zeros = || vec![0.0; transitions];
         Self {
             obs: Obs::zeros(spec.dtype, (transitions + envs) * spec.obs_len()),
             actions: Actions::zeros(&spec.actions, transitions),
-            r_t: vec![0.0; transitions],
-            discount_t: vec![0.0; transitions],
-            resets: vec![false; transitions + envs],
+            log_probs: zeros(),
+            values: zeros(),
+            rewards: zeros(),
+            discounts: zeros(),
+            final_values: zeros(),
+            episode_starts: vec![false; transitions + envs],
             forced: vec![false; transitions],
             envs,
             obs_len: spec.obs_len(),
@@ -44,111 +61,189 @@ impl Rollout {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all transitions.
     pub fn clear(&mut self) {
         self.t = 0;
-        self.resets.fill(false);
-        self.forced.fill(false);
+        self.episode_starts.fill(false);
     }
 
-    /// Whether all steps are there.
+    /// Whether all steps are stored.
     pub fn is_full(&self) -> bool {
-        self.t * self.envs == self.r_t.len()
+        self.t * self.envs == self.len()
     }
 
-    /// How many environments.
+    /// The number of environments.
     pub fn envs(&self) -> usize {
         self.envs
     }
 
-    /// How many transitions a full rollout holds.
-    pub fn capacity(&self) -> usize {
-        self.r_t.len()
+    /// The number of steps of each environment.
+    pub fn steps(&self) -> usize {
+        self.len() / self.envs
     }
 
-    /// Remembers the observations that the next actions answer; in a full rollout, those after the last step.
-    pub fn observe(&mut self, history: &FrameStack) {
+    /// The number of transitions of a full rollout.
+    pub fn len(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// Whether it holds no transition.
+    pub fn is_empty(&self) -> bool {
+        self.t == 0
+    }
+
+    /// Stores the observations of the next actions; in a full rollout, those after the last step.
+    pub fn observe(&mut self, frames: &FrameStack) {
         let len = self.envs * self.obs_len;
-        self.obs.slice_mut(self.t * len, len).copy_from(history.observations().as_ref());
+        self.obs.slice_mut(self.t * len, len).copy_from(frames.observations().as_ref());
     }
 
-    /// Remembers what came of `actions`. `final_value(i)` is asked for the value of the last observation of an episode
-    /// that was truncated in environment `i`: its return ends with γ times that, and what followed belongs to another.
+    /// Where the policy writes log-probabilities and values of the next actions.
+    pub fn decisions(&mut self) -> Decisions<'_> {
+        let range = self.t * self.envs..(self.t + 1) * self.envs;
+        Decisions { log_probs: &mut self.log_probs[range.clone()], values: &mut self.values[range] }
+    }
+
+    /// Stores `actions` and the step that followed. `final_value(i)` estimates the value of the final observation of an episode
+    /// that was truncated in environment `i`.
     ///
     /// # Panics
     /// If the actions are of another space, or the rollout is full: bugs of the caller.
-    pub fn outcome(&mut self, actions: &Actions, batch: &StepBatch, mut final_value: impl FnMut(usize) -> f32) {
+    pub fn record(&mut self, actions: &Actions, batch: &StepBatch, mut final_value: impl FnMut(usize) -> f32) {
         let (n, first) = (self.envs, self.t * self.envs);
         match (&mut self.actions, actions) {
-            (Actions::Discrete(kept), Actions::Discrete(new)) => {
-                for (i, (kept, new)) in kept[first..first + n].iter_mut().zip(new).enumerate() {
-                    *kept = batch.forced[i].unwrap_or(*new);
+            (Actions::Discrete(stored), Actions::Discrete(new)) => {
+                for (i, (stored, new)) in stored[first..first + n].iter_mut().zip(new).enumerate() {
+                    *stored = batch.forced[i].unwrap_or(*new);
                 }
             }
-            (Actions::Continuous { values: kept, dim }, Actions::Continuous { values: new, .. }) => {
-                kept[first * *dim..(first + n) * *dim].copy_from_slice(new);
+            (Actions::Continuous { values: stored, dim }, Actions::Continuous { values: new, .. }) => {
+                stored[first * *dim..(first + n) * *dim].copy_from_slice(new);
             }
             _ => panic!("actions of another space"),
         }
         for i in 0..n {
-            let ends = batch.terminated[i] || batch.life_lost[i];
-            (self.r_t[first + i], self.discount_t[first + i]) = match batch.truncated[i] && !batch.terminated[i] {
-                true => (batch.reward[i] + self.gamma * final_value(i), 0.0),
-                false => (batch.reward[i], if ends { 0.0 } else { self.gamma }),
-            };
-            self.resets[first + n + i] = batch.done(i);
+            let truncated = batch.truncated[i] && !batch.terminated[i];
+            let ends = batch.terminated[i] || batch.life_lost[i] || truncated;
+            self.rewards[first + i] = batch.reward[i];
+            self.discounts[first + i] = if ends { 0.0 } else { self.gamma };
+            self.final_values[first + i] = if truncated { final_value(i) } else { 0.0 };
+            self.episode_starts[first + n + i] = batch.done(i);
             self.forced[first + i] = batch.forced[i].is_some();
         }
         self.t += 1;
     }
 
-    /// All observations that were acted on: `steps · envs` of them.
-    pub fn s_tm1(&self) -> ObsRef<'_> {
-        self.obs.slice(0, self.capacity() * self.obs_len)
+    /// The observations that actions were selected for, `[steps · envs]`.
+    pub fn observations(&self) -> ObsRef<'_> {
+        self.obs.slice(0, self.len() * self.obs_len)
     }
 
-    /// What followed each of them: `steps · envs` observations. Where an episode ended, the next one's first.
-    pub fn s_t(&self) -> ObsRef<'_> {
-        self.obs.slice(self.envs * self.obs_len, self.capacity() * self.obs_len)
+    /// The observations that followed them, `[steps · envs]`. Where an episode ended, the first of the next.
+    pub fn next_observations(&self) -> ObsRef<'_> {
+        self.obs.slice(self.envs * self.obs_len, self.len() * self.obs_len)
     }
 
-    /// The observations after the last step: `envs` of them.
-    pub fn last(&self) -> ObsRef<'_> {
-        self.obs.slice(self.capacity() * self.obs_len, self.envs * self.obs_len)
+    /// The observations after the last step, `[envs]`.
+    pub fn last_observations(&self) -> ObsRef<'_> {
+        self.obs.slice(self.len() * self.obs_len, self.envs * self.obs_len)
     }
 
-    /// The actions that were executed, `steps · envs` of them.
+    /// The actions that were executed, `[steps · envs]`.
     pub fn actions(&self) -> &Actions {
         &self.actions
     }
 
-    /// Rewards, `steps · envs`; where an episode was cut, with the discounted value of its last observation.
-    pub fn r_t(&self) -> &[f32] {
-        &self.r_t
+    /// The log-probability that the policy gave each action when it was sampled, `[steps · envs]`.
+    pub fn log_probs(&self) -> &[f32] {
+        &self.log_probs
     }
 
-    /// What the value of the next observation is multiplied with, `steps · envs`: γ, or 0 at an episode's end.
-    pub fn discount_t(&self) -> &[f32] {
-        &self.discount_t
+    /// The value that the policy estimated for each observation when it acted, `[steps · envs]`.
+    pub fn values(&self) -> &[f32] {
+        &self.values
     }
 
-    /// Whether a wrapper replaced the policy's action, `steps · envs`: such an action was not sampled from the policy, so it
-    /// has no place in a policy gradient. Its reward and value are as good as any other's.
+    /// Rewards, `[steps · envs]`.
+    pub fn rewards(&self) -> &[f32] {
+        &self.rewards
+    }
+
+    /// The estimated value of the final observation of each truncated episode, 0 elsewhere, `[steps · envs]`.
+    pub fn final_values(&self) -> &[f32] {
+        &self.final_values
+    }
+
+    /// Rewards, with γ times the value of the final observation added where an episode was truncated, `[steps · envs]`: what
+    /// returns are computed from (Pardo et al. 2018, *Time Limits in Reinforcement Learning*, equation 4).
+    pub fn bootstrapped_rewards(&self) -> Vec<f32> {
+        self.rewards.iter().zip(&self.final_values).map(|(r, v)| r + self.gamma * v).collect()
+    }
+
+    /// The factor of the next observation's value, `[steps · envs]`: γ, or 0 at the end of an episode.
+    pub fn discounts(&self) -> &[f32] {
+        &self.discounts
+    }
+
+    /// Whether a wrapper replaced the policy's action, `[steps · envs]`. Such an action was not sampled from the policy and has
+    /// no place in a policy gradient; its reward and value count as any other's.
     pub fn forced(&self) -> &[bool] {
         &self.forced
     }
 
-    /// Whether each of [`s_tm1`](Self::s_tm1) follows the end of an episode *inside* this rollout. What a recurrent
-    /// network remembers when the rollout starts is the caller's.
-    pub fn resets(&self) -> &[bool] {
-        &self.resets[..self.capacity()]
+    /// Whether each of [`observations`](Self::observations) is the first after an episode that ended *inside* this rollout. The
+    /// recurrent state at the start of the rollout is the policy's.
+    pub fn episode_starts(&self) -> &[bool] {
+        &self.episode_starts[..self.len()]
     }
+
+    /// A random partition of the transitions into minibatches of `size`; the last is smaller where `size` does not divide
+    /// [`len`](Self::len). Elements are indices of transitions.
+    pub fn minibatches(&self, size: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
+        shuffled(self.len(), rng).chunks(size).map(<[usize]>::to_vec).collect()
+    }
+
+    /// A random partition of the *environments* into minibatches of about `size` transitions: all steps of each environment stay
+    /// together, time first, so that a recurrent network can replay them. At least one environment a minibatch.
+    pub fn sequence_minibatches(&self, size: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
+        let together = (size / self.steps()).max(1);
+        let envs = shuffled(self.envs, rng);
+        let indices =
+            |envs: &[usize]| (0..self.steps()).flat_map(|t| envs.iter().map(move |i| t * self.envs + i)).collect();
+        envs.chunks(together).map(indices).collect()
+    }
+
+    /// The observations of the transitions `indices`.
+    pub fn gather_observations(&self, indices: &[usize]) -> Obs {
+        let mut obs = Obs::zeros(self.obs.dtype(), indices.len() * self.obs_len);
+        for (k, &i) in indices.iter().enumerate() {
+            obs.slice_mut(k * self.obs_len, self.obs_len).copy_from(self.obs.slice(i * self.obs_len, self.obs_len));
+        }
+        obs
+    }
+
+    /// The actions of the transitions `indices`.
+    pub fn gather_actions(&self, indices: &[usize]) -> Actions {
+        match &self.actions {
+            Actions::Discrete(actions) => Actions::Discrete(indices.iter().map(|&i| actions[i]).collect()),
+            Actions::Continuous { values, dim } => {
+                let row = |&i: &usize| values[i * dim..(i + 1) * dim].iter().copied();
+                Actions::Continuous { values: indices.iter().flat_map(row).collect(), dim: *dim }
+            }
+        }
+    }
+}
+
+fn shuffled(n: usize, rng: &mut Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(rng);
+    order
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ActionSpace, Dtype, Step};
+    use crate::{ActionSpace, Dtype, Step, rng};
 
     const ENVS: usize = 3;
 
@@ -163,7 +258,7 @@ mod tests {
     fn only_a_truncation_bootstraps_from_the_final_observation() {
         let (spec, actions) = (spec(), Actions::Discrete(vec![0; ENVS]));
         let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, 2, 0.9), StepBatch::new(&spec, ENVS));
-        let (mut history, mut asked) = (FrameStack::new(&spec, ENVS), Vec::new());
+        let (mut frames, mut asked) = (FrameStack::new(&spec, ENVS), Vec::new());
         for t in 0..2 {
             batch.clear();
             batch.obs = Obs::F32((0..3).map(|i| (10 * t + i) as f32).collect());
@@ -171,23 +266,25 @@ mod tests {
             batch.life_lost[2] = t == 0;
             batch.terminated = vec![t == 1, false, t == 1];
             batch.truncated = vec![false, t == 1, t == 1];
-            history.push(&batch);
-            rollout.observe(&history);
-            rollout.outcome(&actions, &batch, |i| {
+            frames.push(&batch);
+            rollout.observe(&frames);
+            rollout.record(&actions, &batch, |i| {
                 asked.push(i);
                 5.0
             });
         }
         batch.obs = Obs::F32(vec![20.0, 21.0, 22.0]);
-        history.push(&batch);
-        rollout.observe(&history);
-        assert_eq!(rollout.r_t(), [1.0, 1.0, 1.0, 2.0, 6.5, 2.0]);
-        assert_eq!(rollout.discount_t(), [0.9, 0.9, 0.0, 0.0, 0.0, 0.0]);
+        frames.push(&batch);
+        rollout.observe(&frames);
+        assert_eq!(rollout.bootstrapped_rewards(), [1.0, 1.0, 1.0, 2.0, 6.5, 2.0]);
+        assert_eq!(rollout.discounts(), [0.9, 0.9, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(rollout.rewards(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
+        assert_eq!(rollout.final_values(), [0.0, 0.0, 0.0, 0.0, 5.0, 0.0]);
         assert_eq!(asked, [1]);
         assert!(rollout.is_full());
-        assert_eq!(rollout.s_tm1(), ObsRef::F32(&[0.0, 1.0, 2.0, 10.0, 11.0, 12.0]));
-        assert_eq!(rollout.s_t(), ObsRef::F32(&[10.0, 11.0, 12.0, 20.0, 21.0, 22.0]));
-        assert_eq!(rollout.last(), ObsRef::F32(&[20.0, 21.0, 22.0]));
+        assert_eq!(rollout.observations(), ObsRef::F32(&[0.0, 1.0, 2.0, 10.0, 11.0, 12.0]));
+        assert_eq!(rollout.next_observations(), ObsRef::F32(&[10.0, 11.0, 12.0, 20.0, 21.0, 22.0]));
+        assert_eq!(rollout.last_observations(), ObsRef::F32(&[20.0, 21.0, 22.0]));
     }
 
     /// A life lost in the step that cuts the episode: the batch says truncated, so the return bootstraps.
@@ -199,22 +296,22 @@ mod tests {
         batch.set(0, step);
         batch.set(1, Step { terminated: true, ..step });
         batch.set(2, Step { truncated: false, ..step });
-        rollout.outcome(&actions, &batch, |_| 8.0);
-        assert_eq!((rollout.r_t(), rollout.discount_t()), ([5.0, 1.0, 1.0].as_slice(), [0.0; 3].as_slice()));
+        rollout.record(&actions, &batch, |_| 8.0);
+        assert_eq!((rollout.bootstrapped_rewards(), rollout.discounts()), (vec![5.0, 1.0, 1.0], [0.0; 3].as_slice()));
     }
 
-    /// What follows an episode's end, and not what follows a lost life, starts with an empty memory.
+    /// What follows an episode's end, and not what follows a lost life, resets a recurrent state.
     #[test]
-    fn an_observation_after_an_end_is_a_reset() {
+    fn an_observation_after_an_end_is_an_episode_start() {
         let (spec, actions) = (spec(), Actions::Discrete(vec![0; ENVS]));
         let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, 2, 0.9), StepBatch::new(&spec, ENVS));
         batch.terminated[0] = true;
         batch.life_lost[1] = true;
         batch.truncated[2] = true;
-        rollout.outcome(&actions, &batch, |_| 0.0);
-        assert_eq!(rollout.resets(), [false, false, false, true, false, true]);
+        rollout.record(&actions, &batch, |_| 0.0);
+        assert_eq!(rollout.episode_starts(), [false, false, false, true, false, true]);
         rollout.clear();
-        assert_eq!(rollout.resets(), [false; 6]);
+        assert_eq!(rollout.episode_starts(), [false; 6]);
     }
 
     /// A wrapper that pressed FIRE in the agent's place is remembered as FIRE: the agent must not learn that its own
@@ -224,10 +321,57 @@ mod tests {
         let spec = spec();
         let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, 1, 0.99), StepBatch::new(&spec, ENVS));
         batch.forced[1] = Some(2);
-        rollout.outcome(&Actions::Discrete(vec![0, 0, 1]), &batch, |_| unreachable!("nothing was truncated"));
+        rollout.record(&Actions::Discrete(vec![0, 0, 1]), &batch, |_| unreachable!("nothing was truncated"));
         assert_eq!(rollout.actions(), &Actions::Discrete(vec![0, 2, 1]));
         assert_eq!(rollout.forced(), [false, true, false]);
-        rollout.clear();
-        assert_eq!(rollout.forced(), [false; 3]);
+    }
+
+    /// Every transition is in one minibatch, whatever the size; the order is random and from the stream alone.
+    #[test]
+    fn minibatches_partition_the_rollout() {
+        let rollout = Rollout::new(&spec(), ENVS, 5, 0.99);
+        for size in [1, 4, 5, 15, 20] {
+            let minibatches = rollout.minibatches(size, &mut rng::stream(1, "minibatches"));
+            assert!(minibatches.iter().rev().skip(1).all(|m| m.len() == size));
+            let mut all = minibatches.concat();
+            assert!(size == 1 || all.len() < 2 || all != (0..15).collect::<Vec<_>>());
+            all.sort_unstable();
+            assert_eq!(all, (0..15).collect::<Vec<_>>());
+            assert_eq!(minibatches, rollout.minibatches(size, &mut rng::stream(1, "minibatches")));
+        }
+    }
+
+    /// Five steps of three environments: each environment's steps stay together and in order.
+    #[test]
+    fn sequence_minibatches_hold_whole_sequences() {
+        let rollout = Rollout::new(&spec(), ENVS, 5, 0.99);
+        for (size, envs) in [(3, 1), (5, 1), (10, 2), (15, 3), (100, 3)] {
+            let minibatches = rollout.sequence_minibatches(size, &mut rng::stream(1, "minibatches"));
+            let mut seen = Vec::new();
+            for minibatch in minibatches {
+                let n = minibatch.len() / 5;
+                assert!(n <= envs && minibatch.len() == 5 * n);
+                seen.extend_from_slice(&minibatch[..n]);
+                for (t, row) in minibatch.chunks(n).enumerate() {
+                    let expected: Vec<usize> = minibatch[..n].iter().map(|i| t * ENVS + i).collect();
+                    assert_eq!(row, expected);
+                }
+            }
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 1, 2]);
+        }
+    }
+
+    /// Gathering takes the rows that the indices name.
+    #[test]
+    fn gathered_rows_are_those_of_the_indices() {
+        let mut rollout = Rollout::new(&spec(), ENVS, 2, 0.99);
+        rollout.obs = Obs::F32((0..9).map(|i| i as f32).collect());
+        rollout.actions = Actions::Discrete(vec![0, 1, 2, 0, 1, 2]);
+        assert_eq!(rollout.gather_observations(&[4, 0, 5]), Obs::F32(vec![4.0, 0.0, 5.0]));
+        assert_eq!(rollout.gather_actions(&[4, 0, 5]), Actions::Discrete(vec![1, 0, 2]));
+        rollout.actions = Actions::Continuous { values: (0..12).map(|i| i as f32).collect(), dim: 2 };
+        let expected = Actions::Continuous { values: vec![8.0, 9.0, 0.0, 1.0], dim: 2 };
+        assert_eq!(rollout.gather_actions(&[4, 0]), expected);
     }
 }

@@ -1,7 +1,8 @@
-//! A run: what training is told about its outside (how far to go, when to stop) and what it reports to it.
+//! A training run: its length and seed, when to stop, log and save, and where to.
 //!
 //! An algorithm owns its loop and its clock; a [`Run`] never calls back into it. It answers a few questions
-//! ([`should_continue`](Run::should_continue), [`log_due`](Run::log_due), [`save_due`](Run::save_due)) and takes reports.
+//! ([`should_continue`](Run::should_continue), [`log_due`](Run::log_due), [`save_due`](Run::save_due)) and takes reports
+//! ([`progress`](Run::progress), [`log`](Run::log), [`evaluated`](Run::evaluated), [`save`](Run::save)).
 
 use crate::metrics::{EpisodeRow, Row, Sink, Window};
 use crate::{Checkpoints, EpisodeEnd, Error, Result, Snapshot};
@@ -51,6 +52,46 @@ impl Default for Intervals {
     }
 }
 
+/// The `[eval]` section: evaluation of the policy in training, in environments of its own.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Agent steps between two evaluations; 0: none.
+    pub every_steps: u64,
+    /// Episodes of one evaluation.
+    pub episodes: usize,
+    /// Whether actions are the most probable ones (or those of the highest value), rather than sampled (or ε-greedy).
+    pub deterministic: bool,
+    /// The seed of the environments and of the policy's random stream. Every evaluation starts from it.
+    pub seed: u64,
+    /// Keys of `[env]` that differ in evaluation: `{ repeat_action_probability = 0.25 }` for example. Rewards are always raw and
+    /// a lost life never ends an episode.
+    pub env: toml::Table,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self { every_steps: 0, episodes: 10, deterministic: true, seed: 0, env: toml::Table::new() }
+    }
+}
+
+/// A part of a run whose state a checkpoint holds.
+pub trait Persist {
+    /// Writes the state into `snapshot`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a part keeps files of its own and the disk fails.
+    fn save(&mut self, snapshot: &mut Snapshot) -> Result<()>;
+
+    /// Called after the checkpoint of the last [`save`](Self::save) is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a part keeps files of its own and the disk fails.
+    fn saved(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// One training run.
 pub struct Run {
     seed: u64,
@@ -69,6 +110,9 @@ pub struct Run {
     last_checkpoint: Option<u64>,
     episodes: u64,
     window: Window,
+    evaluation: EvalConfig,
+    /// The mean return of the last evaluation, until a checkpoint is saved with it.
+    score: Option<f64>,
 }
 
 /// What a run was, at its end.
@@ -107,6 +151,8 @@ impl Run {
             last_checkpoint: None,
             episodes: 0,
             window: Window::default(),
+            evaluation: EvalConfig::default(),
+            score: None,
         }
     }
 
@@ -127,6 +173,17 @@ impl Run {
         self.checkpoints = Some(checkpoints);
         self.intervals = intervals;
         self
+    }
+
+    /// Evaluates as `evaluation` says.
+    pub fn with_evaluation(mut self, evaluation: EvalConfig) -> Self {
+        self.evaluation = evaluation;
+        self
+    }
+
+    /// When and how the policy is evaluated.
+    pub fn evaluation(&self) -> &EvalConfig {
+        &self.evaluation
     }
 
     /// Whether `snapshot` is of a training run: a distilled student's has no account of one.
@@ -176,29 +233,32 @@ impl Run {
         self.sinks.iter_mut().for_each(|s| s.say(line));
     }
 
-    /// Whether training continues after `step` agent steps. Also moves the progress bar.
-    pub fn should_continue(&mut self, step: u64) -> bool {
-        self.step = step;
-        for sink in &mut self.sinks {
-            sink.tick(step);
-        }
+    /// Whether training continues after `step` agent steps.
+    pub fn should_continue(&self, step: u64) -> bool {
         step < self.steps && self.stop.requested().is_none()
     }
 
-    /// Reports a finished episode.
+    /// Reports that training reached `step` agent steps, and the episodes that finished on the way, each with its step.
     ///
     /// # Errors
     /// Where a file cannot be written.
-    pub fn episode(&mut self, step: u64, end: EpisodeEnd) -> Result<()> {
+    pub fn progress(&mut self, step: u64, episodes: impl IntoIterator<Item = (u64, EpisodeEnd)>) -> Result<()> {
+        self.step = step;
+        self.sinks.iter_mut().for_each(|sink| sink.tick(step));
+        episodes.into_iter().try_for_each(|(step, end)| self.episode(step, end))
+    }
+
+    fn episode(&mut self, step: u64, end: EpisodeEnd) -> Result<()> {
         self.episodes = self.episodes.saturating_add(1);
         self.window.push(end);
         let row = EpisodeRow { step, elapsed: self.elapsed(), end };
         self.sinks.iter_mut().try_for_each(|s| s.episode(&row))
     }
 
-    /// Whether a row of metrics is due.
+    /// Whether a row of metrics is due: by time, or because training ends.
     pub fn log_due(&self) -> bool {
-        self.last_log.0.elapsed().as_secs_f64() >= self.intervals.log_seconds
+        let due = self.last_log.0.elapsed().as_secs_f64() >= self.intervals.log_seconds;
+        due || !self.should_continue(self.step)
     }
 
     /// Reports a row of metrics: the caller's `values` after what every run reports.
@@ -233,6 +293,14 @@ impl Run {
         Error::Diverged(format!("training diverged: {what}. Lower the learning rate{checkpoint}"))
     }
 
+    /// `error`, with the last checkpoint named where it is [`Error::Diverged`].
+    pub fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::Diverged(what) => self.diverged(&what),
+            error => error,
+        }
+    }
+
     /// The step of the last checkpoint: the one that was saved last, or the one that the run resumed from.
     pub fn last_checkpoint(&self) -> Option<u64> {
         self.last_checkpoint
@@ -247,36 +315,78 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.each(step, tag, values))
     }
 
-    /// Whether a checkpoint is due.
-    pub fn save_due(&self) -> bool {
-        let due = self.intervals.until_save(self.last_checkpoint.is_some());
-        self.checkpoints.is_some() && self.last_save.elapsed().as_secs_f64() >= due
-    }
-
-    /// Saves a checkpoint, with the run's own account added, after everything reported so far is on disk. Its score, by which
-    /// the best checkpoint is kept, is the mean return of the last 100 episodes, once there are so many. At step 0 there is
-    /// nothing to save.
+    /// Reports an evaluation: the episodes of the policy after `step` agent steps. A checkpoint is due then, and the best
+    /// checkpoint of the run is the one with the highest mean return.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where a parameter or the optimizer's state is not finite, [`Error::Io`] where the disk refuses;
+    /// Where a file cannot be written.
+    pub fn evaluated(&mut self, step: u64, episodes: &[EpisodeEnd]) -> Result<()> {
+        let n = episodes.len() as f64;
+        let mean = |of: fn(&EpisodeEnd) -> f64| episodes.iter().map(of).sum::<f64>() / n;
+        let (mean_return, mean_length) = (mean(|e| e.reward), mean(|e| e.length as f64));
+        let variance = episodes.iter().map(|e| (e.reward - mean_return).powi(2)).sum::<f64>() / n;
+        self.score = Some(mean_return);
+        let values = vec![
+            ("time/total_timesteps", step as f64),
+            ("eval/mean_reward", mean_return),
+            ("eval/std_reward", variance.sqrt()),
+            ("eval/mean_ep_length", mean_length),
+        ];
+        let row = Row { step, elapsed: self.elapsed(), values };
+        self.sinks.iter_mut().try_for_each(|s| s.scalars(&row))
+    }
+
+    /// Whether a checkpoint is due: by time, or because the policy has just been evaluated.
+    pub fn save_due(&self) -> bool {
+        let due = self.intervals.until_save(self.last_checkpoint.is_some());
+        let due = self.last_save.elapsed().as_secs_f64() >= due || self.score.is_some();
+        self.checkpoints.is_some() && due
+    }
+
+    /// Saves a checkpoint of `parts` and of the run itself after `step` agent steps; everything reported before is on disk then.
+    ///
+    /// Its score, by which the best checkpoint is kept, is the mean return of the evaluation since the last checkpoint; in a run
+    /// without evaluation the mean return of the last 100 training episodes, once there are as many. At step 0 nothing is saved.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where a parameter or the optimizer's state is not finite, [`Error::Io`] where the disk fails;
     /// earlier checkpoints are untouched then.
-    pub fn save(&mut self, mut snapshot: Snapshot) -> Result<()> {
+    pub fn save(&mut self, step: u64, parts: &mut [&mut dyn Persist]) -> Result<()> {
         self.sinks.iter_mut().try_for_each(|s| s.flush())?;
-        if snapshot.step == 0 {
+        let mut snapshot = Snapshot { step, ..Snapshot::default() };
+        parts.iter_mut().try_for_each(|part| part.save(&mut snapshot))?;
+        if step == 0 {
             return Ok(());
         }
         if let Some(name) = snapshot.non_finite() {
-            return Err(self.diverged(&format!("{name} is not finite after {} steps", snapshot.step)));
+            return Err(self.diverged(&format!("{name} is not finite after {step} steps")));
         }
         snapshot.put("run.elapsed_seconds", &self.elapsed().as_secs_f64());
         snapshot.put("run.episodes", &self.episodes);
         snapshot.put("run.window", &self.window);
         if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.save(&snapshot, self.window.mean_reward().filter(|_| self.window.is_full()))?;
-            self.last_checkpoint = Some(snapshot.step);
+            let score = match self.evaluation.every_steps {
+                0 => self.window.mean_reward().filter(|_| self.window.is_full()),
+                _ => self.score.take(),
+            };
+            checkpoints.save(&snapshot, score)?;
+            self.last_checkpoint = Some(step);
+            parts.iter_mut().try_for_each(|part| part.saved())?;
         }
         self.last_save = Instant::now();
         Ok(())
+    }
+
+    /// Ends training with its result: saves what was learned, whatever else failed; parameters that diverged are not saved.
+    ///
+    /// # Errors
+    /// That of `trained`, else that of [`save`](Self::save).
+    pub fn finish(&mut self, trained: Result<()>, step: u64, parts: &mut [&mut dyn Persist]) -> Result<()> {
+        if matches!(trained, Err(Error::Diverged(_))) {
+            return trained;
+        }
+        let saved = self.save(step, parts);
+        trained.and(saved)
     }
 
     /// The account of the run so far.
@@ -309,6 +419,18 @@ mod tests {
         s
     }
 
+    impl Persist for Snapshot {
+        fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+            let step = snapshot.step;
+            *snapshot = Snapshot { step, ..self.clone() };
+            Ok(())
+        }
+    }
+
+    fn save(run: &mut Run, mut snapshot: Snapshot) -> Result<()> {
+        run.save(snapshot.step, &mut [&mut snapshot])
+    }
+
     fn run(dir: &Path) -> Run {
         Run::new(1, 100).with_checkpoints(Checkpoints::new(dir, 1), Intervals::default())
     }
@@ -319,16 +441,16 @@ mod tests {
     fn parameters_that_are_not_finite_are_never_saved() {
         let dir = tempfile::tempdir().unwrap();
         let mut run = run(dir.path());
-        let said = run.save(snapshot(5, f32::NAN)).unwrap_err().to_string();
+        let said = save(&mut run, snapshot(5, f32::NAN)).unwrap_err().to_string();
         assert_eq!(said, "training diverged: out.weight is not finite after 5 steps. Lower the learning rate");
         assert!(run.checkpoints.as_ref().unwrap().list().unwrap().is_empty());
 
-        run.save(snapshot(10, 2.0)).unwrap();
+        save(&mut run, snapshot(10, 2.0)).unwrap();
         for name in ["optimizer.square.out.weight", "target.out.weight", "target", "actor_learner.3.statistics.square"]
         {
             let mut broken = snapshot(20, 2.0);
             broken.arrays.insert(name.into(), Array::new(&[1], &[f32::INFINITY]));
-            let error = run.save(broken).unwrap_err();
+            let error = save(&mut run, broken).unwrap_err();
             assert!(matches!(error, Error::Diverged(_)));
             let said = error.to_string();
             assert!(said.contains(name) && said.ends_with("the last good checkpoint is that of step 10"), "{said}");
@@ -345,7 +467,7 @@ mod tests {
         for reward in [f64::NEG_INFINITY, 1.5, f64::NAN, f64::INFINITY] {
             first.episode(1, EpisodeEnd { reward, length: 3 }).unwrap();
         }
-        first.save(snapshot(1, 0.0)).unwrap();
+        save(&mut first, snapshot(1, 0.0)).unwrap();
         let saved = first.checkpoints.as_ref().unwrap().latest().unwrap().snapshot;
         let resumed = run(dir.path()).with_resume(saved).unwrap();
         assert_eq!(format!("{:?}", resumed.window), format!("{:?}", first.window));
@@ -384,11 +506,11 @@ mod tests {
         let mut run = run(dir.path());
         let end = |reward| EpisodeEnd { reward, length: 1 };
         run.episode(1, end(1000.0)).unwrap();
-        run.save(snapshot(1, 0.0)).unwrap();
+        save(&mut run, snapshot(1, 0.0)).unwrap();
         (0..Window::LEN).for_each(|_| run.episode(2, end(1.0)).unwrap());
-        run.save(snapshot(2, 0.0)).unwrap();
+        save(&mut run, snapshot(2, 0.0)).unwrap();
         (0..Window::LEN).for_each(|_| run.episode(3, end(0.5)).unwrap());
-        run.save(snapshot(3, 0.0)).unwrap();
+        save(&mut run, snapshot(3, 0.0)).unwrap();
         assert_eq!(run.checkpoints.as_ref().unwrap().best().unwrap().snapshot.step, 2);
     }
 }

@@ -53,6 +53,13 @@ pub enum TorsoKind {
     Lstm,
 }
 
+impl TorsoKind {
+    /// Whether it consists of convolutions.
+    pub fn convolves(self) -> bool {
+        matches!(self, Self::Nips | Self::Small | Self::Nature | Self::Impala)
+    }
+}
+
 /// What normalizes the hidden layers of a network: see [`norm`](crate::norm).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

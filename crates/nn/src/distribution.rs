@@ -57,27 +57,41 @@ impl Distribution {
         }
     }
 
-    /// Draws one action per row, or takes the most likely one.
+    /// Selects one action per batch element, sampled or the most probable, and returns the log-probability (or log-density) of
+    /// each.
     ///
     /// # Panics
     /// If `actions` are of another space than the head's.
-    pub fn choose(&self, mode: Mode, rng: &mut Rng, actions: &mut Actions) {
+    pub fn select(&self, mode: Mode, rng: &mut Rng, actions: &mut Actions) -> Vec<f32> {
         match (self, actions) {
             (Self::Categorical(logits), Actions::Discrete(actions)) => {
                 let k = logits.size()[1] as usize;
-                for (row, action) in to_vec(logits).chunks_exact(k).zip(actions) {
-                    *action = match mode {
-                        Mode::Greedy => argmax(row),
-                        Mode::Sample => sample(row, rng.random()),
-                    } as i64;
-                }
+                let select = |(logits, action): (&[f32], &mut i64)| {
+                    let top = logits[argmax(logits)];
+                    let sum: f32 = logits.iter().map(|l| (l - top).exp()).sum();
+                    let index = match mode {
+                        Mode::Greedy => argmax(logits),
+                        Mode::Sample => sample(logits, sum, rng.random()),
+                    };
+                    *action = index as i64;
+                    logits[index] - top - sum.ln()
+                };
+                to_vec(logits).chunks_exact(k).zip(actions).map(select).collect()
             }
             (Self::Gaussian { mean, log_std }, Actions::Continuous { values, dim }) => {
-                let std: Vec<f32> = to_vec(log_std).iter().map(|l| l.exp()).collect();
-                for (i, (mean, value)) in to_vec(mean).iter().zip(values).enumerate() {
+                let log_std = to_vec(log_std);
+                let constant = 0.5 * (2.0 * PI as f32).ln();
+                let mut select = |i: usize, mean: f32, value: &mut f32| {
                     let noise: f32 = if mode == Mode::Greedy { 0.0 } else { rng.sample(StandardNormal) };
-                    *value = mean + std[i % *dim] * noise;
-                }
+                    *value = mean + log_std[i].exp() * noise;
+                    -0.5 * noise * noise - log_std[i] - constant
+                };
+                let rows = to_vec(mean);
+                let rows = rows.chunks_exact(*dim).zip(values.chunks_exact_mut(*dim));
+                rows.map(|(means, values)| {
+                    means.iter().zip(values).enumerate().map(|(i, (mean, value))| select(i, *mean, value)).sum()
+                })
+                .collect()
             }
             _ => panic!("actions of another space than the policy's"),
         }
@@ -88,11 +102,11 @@ fn argmax(logits: &[f32]) -> usize {
     (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
 }
 
-/// The action at `u` in \[0, 1) of the cumulative softmax of `logits`.
-fn sample(logits: &[f32], u: f32) -> usize {
+/// The action at `u` in \[0, 1) of the cumulative softmax of `logits`. `sum`: of their exponentials, relative to the largest.
+fn sample(logits: &[f32], sum: f32, u: f32) -> usize {
     let top = logits[argmax(logits)];
     let weight = |l: &f32| (l - top).exp();
-    let mut left = u * logits.iter().map(weight).sum::<f32>();
+    let mut left = u * sum;
     // Rounding may leave a trace above the last action: it is then the last one that has any probability.
     let mut last = argmax(logits);
     for (i, l) in logits.iter().enumerate() {
@@ -159,8 +173,9 @@ mod tests {
         let (mut rng, logits) = (Rng::seed_from_u64(1), [0.0_f32, 1.0, -2.0, f32::NEG_INFINITY]);
         let mut counts = [0_f64; 4];
         let n = 200_000;
+        let total: f32 = logits.iter().map(|l| (l - 1.0).exp()).sum();
         for _ in 0..n {
-            counts[sample(&logits, rng.random())] += 1.0;
+            counts[sample(&logits, total, rng.random())] += 1.0;
         }
         let total: f32 = logits.iter().map(|l| l.exp()).sum();
         let chi: f64 = (0..3)
@@ -176,13 +191,40 @@ mod tests {
         let mut rng = Rng::seed_from_u64(1);
         let mut actions = Actions::Discrete(vec![0; 2]);
         let logits = Tensor::from_slice2(&[[0.0_f32, 3.0], [1.0, -1.0]]);
-        Distribution::Categorical(logits).choose(Mode::Greedy, &mut rng, &mut actions);
+        Distribution::Categorical(logits).select(Mode::Greedy, &mut rng, &mut actions);
         assert_eq!(actions, Actions::Discrete(vec![1, 0]));
         let mut actions = Actions::Continuous { values: vec![0.0; 2], dim: 1 };
         let mean = Tensor::from_slice2(&[[0.5_f32], [-1.0]]);
         let log_std = Tensor::from_slice(&[0.0_f32]);
-        Distribution::Gaussian { mean, log_std }.choose(Mode::Greedy, &mut rng, &mut actions);
+        Distribution::Gaussian { mean, log_std }.select(Mode::Greedy, &mut rng, &mut actions);
         assert_eq!(actions, Actions::Continuous { values: vec![0.5, -1.0], dim: 1 });
+    }
+
+    /// The log-probabilities that come with a selection are those of the differentiable form.
+    #[test]
+    fn selected_actions_come_with_their_log_probabilities() {
+        let mut rng = Rng::seed_from_u64(3);
+        let logits = Tensor::from_slice2(&[[0.0_f32, 3.0, -1.0], [1.0, -1.0, f32::NEG_INFINITY]]);
+        let mean = Tensor::from_slice2(&[[0.5_f32, -1.0], [2.0, 0.0]]);
+        let log_std = Tensor::from_slice(&[-0.5_f32, 0.25]);
+        for mode in [Mode::Sample, Mode::Greedy] {
+            let mut actions = Actions::Discrete(vec![0; 2]);
+            let policy = Distribution::Categorical(logits.shallow_clone());
+            let log_probs = policy.select(mode, &mut rng, &mut actions);
+            assert_close(
+                &policy.log_prob(&actions),
+                &log_probs.iter().map(|&p| f64::from(p)).collect::<Vec<_>>(),
+                1e-5,
+            );
+            let mut actions = Actions::Continuous { values: vec![0.0; 4], dim: 2 };
+            let policy = Distribution::Gaussian { mean: mean.shallow_clone(), log_std: log_std.shallow_clone() };
+            let log_probs = policy.select(mode, &mut rng, &mut actions);
+            assert_close(
+                &policy.log_prob(&actions),
+                &log_probs.iter().map(|&p| f64::from(p)).collect::<Vec<_>>(),
+                1e-5,
+            );
+        }
     }
 
     #[test]
@@ -192,7 +234,7 @@ mod tests {
         let mut actions = Actions::Continuous { values: vec![0.0; n], dim: 1 };
         let mean = Tensor::from_slice(&vec![2.0_f32; n]).view([n as i64, 1]);
         let log_std = Tensor::from_slice(&[0.5_f32.ln()]);
-        Distribution::Gaussian { mean, log_std }.choose(Mode::Sample, &mut rng, &mut actions);
+        Distribution::Gaussian { mean, log_std }.select(Mode::Sample, &mut rng, &mut actions);
         let Actions::Continuous { values, .. } = actions else { unreachable!() };
         let mean = values.iter().sum::<f32>() / n as f32;
         let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n as f32).sqrt();

@@ -73,14 +73,11 @@ impl OptimizerConfig {
         Self { eps: 0.1, eps_inside_root: true, initial_square: 1.0, ..Self::of(Rule::RmsProp) }
     }
 
-    /// What an algorithm's section `table` says nothing of: these settings, an algorithm's own, or, where it chooses another
-    /// rule, that rule's published ones.
-    pub fn over(self, table: &toml::Table) -> Self {
-        let rule = table.get("optimizer").and_then(|optimizer| optimizer.get("rule")).cloned();
-        match rule.and_then(|rule| rule.try_into().ok()) {
-            Some(rule) if rule != self.rule => Self::of(rule),
-            _ => self,
-        }
+    /// The defaults of an algorithm, `self`, for a configuration that chooses the rule of `chosen`: another rule has its published
+    /// settings.
+    #[must_use]
+    pub fn with_rule(self, chosen: &Self) -> Self {
+        if chosen.rule == self.rule { self } else { Self::of(chosen.rule) }
     }
 
     /// Refuses values that cannot work, in the section called `section`.
@@ -309,13 +306,11 @@ mod tests {
     #[test]
     fn a_rule_has_its_published_settings_and_an_algorithm_its_own() {
         let own = OptimizerConfig { centered: true, decay: 0.95, eps: 0.01, ..OptimizerConfig::tensorflow() };
-        let over = |text: &str| own.clone().over(&text.parse().unwrap());
-        assert_eq!(over(""), own);
-        assert_eq!(over("optimizer = { weight_decay = 1e-5 }"), own);
-        assert_eq!(over("optimizer = { rule = 'rmsprop' }"), own);
-        let adam = over("optimizer = { rule = 'adam', weight_decay = 1e-5 }");
+        let with = |rule| own.clone().with_rule(&OptimizerConfig { weight_decay: 1e-5, ..OptimizerConfig::of(rule) });
+        assert_eq!(with(Rule::RmsProp), own);
+        let adam = with(Rule::Adam);
         assert_eq!((adam.beta1, adam.decay, adam.eps), (0.9, 0.999, 1e-8));
-        assert_eq!(over("optimizer = { rule = 'sgd' }").beta1, 0.9);
+        assert_eq!(with(Rule::Sgd).beta1, 0.9);
     }
     use crate::init::Init;
     use crate::params::Builder;

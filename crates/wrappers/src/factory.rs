@@ -49,12 +49,20 @@ impl EnvFactory for Factory {
         &self.spec
     }
 
+    fn num_envs(&self) -> usize {
+        self.config.num_envs
+    }
+
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
         batch(&self.source, &self.config, seeds, false)
     }
 
     fn unnormalized(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
         batch(&self.source, &self.config, seeds, true)
+    }
+
+    fn evaluation(&self, seeds: &[u64], overrides: &toml::Table) -> Result<Box<dyn VecEnv>> {
+        batch(&self.source, &self.config.evaluation(overrides)?, seeds, false)
     }
 }
 

@@ -3,28 +3,25 @@
 //! ```text
 //! repeat
 //!     θ′ ← θ                                                      own parameters ← shared ones
-//!     for t in 1 … rollout_steps:  act by π(·|s; θ′), step, remember (s, a, r, γ)
-//!     G ← V(s_last; θ′);  for t in rollout_steps … 1:  G_t ← r_t + γ_t G
+//!     for t in 1 … t_max:  act by π(·|s; θ′), step, store (s, a, r, γ)
+//!     G ← V(s_last; θ′);  for t in t_max … 1:  G_t ← r_t + γ_t G
 //!     dθ ← ∇ [ Σ −log π(a|s; θ′)·(G − V(s; θ′)) − β·H(π) + c·(G − V)² ]
 //!     g ← α g + (1 − α) dθ²,  θ ← θ − η dθ/√(g + ε)               on the shared θ and g, a stripe at a time
 //! ```
 //!
-//! The last line and the first of the next turn are one pass over memory: a stripe is stepped and copied out together.
+//! The last line and the first of the next iteration are one pass over memory: a stripe is stepped and copied out together.
 //!
-//! With batch norm the running statistics are shared, too, as everybody's network is the same: a thread takes them before it
-//! learns, moves them by its batch, and puts them back. Who put last has the word: another thread's batch may be lost from a
-//! mean of many, but a variance is always a mean of variances (added up as gradients are, stale ones could make it negative).
+//! With batch norm the running statistics are shared, too: a thread copies them before it learns, updates them with its batch,
+//! and writes them back. Last writer wins: a concurrent thread's contribution to the running mean may be lost, but a variance is
+//! always a mean of variances (added up as gradients are, stale ones could make it negative).
 
 use crate::Config;
 use crate::config::Method;
-use crate::learner::Learner;
+use crate::learner::{Learner, Report};
 use crate::q_learner::Target;
 use crossbeam::channel::{Receiver, Sender};
-use playfield_core::metrics::PhaseTimer;
-use playfield_core::resume::{restore_environments, save_environments};
-use playfield_core::{
-    Actions, EnvFactory, EpisodeEnd, Error, FrameStack, Mode, Result, Rollout, Schedule, Snapshot, StepBatch, VecEnv,
-};
+use playfield_collect::Collector;
+use playfield_core::{EnvFactory, EpisodeEnd, Error, Persist as _, Result, Rollout, Snapshot};
 use playfield_hogwild::{Shared, Stripe};
 use playfield_nn::optim::{self, Step};
 use playfield_nn::params::to_vec;
@@ -32,195 +29,173 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What all actor-learners share.
-pub struct Common<'a> {
-    /// The settings.
+pub struct Context<'a> {
+    /// The settings, resolved.
     pub config: &'a Config,
-    /// What makes environments.
-    pub factory: &'a dyn EnvFactory,
+    /// The environments' factory.
+    pub envs: &'a dyn EnvFactory,
     /// The seeds of all environments.
     pub seeds: &'a [u64],
-    /// How many actor-learners.
+    /// The number of actor-learners.
     pub threads: usize,
-    /// Parameters and, where they are shared, statistics.
+    /// Parameters and, where they are shared, optimizer statistics.
     pub shared: Shared,
-    /// Batch norm's running statistics; of a network without it, nothing.
-    pub running: Mutex<Vec<f32>>,
+    /// Batch norm's running statistics; empty without batch norm.
+    pub running_stats: Mutex<Vec<f32>>,
     /// Q-learning's target parameters.
     pub target: Arc<Target>,
-    /// Over agent steps of all.
-    pub learning_rate: Schedule,
-    /// Agent steps so far, of all.
+    /// Agent steps so far, of all threads.
     pub steps: AtomicU64,
-    /// How many there shall be.
-    pub goal: u64,
-    /// Updates so far, of all.
+    /// Agent steps to reach.
+    pub total_steps: u64,
+    /// Updates so far, of all threads.
     pub updates: AtomicU64,
-    /// Whether everybody shall finish the rollout under way and end.
+    /// Asks every thread to finish its rollout and end.
     pub stop: AtomicBool,
 }
 
-/// What an actor-learner tells.
-pub enum Report {
-    /// An episode ended.
-    Episode {
-        /// Of which actor-learner.
+/// Messages of an actor-learner to the main thread.
+pub enum Message {
+    /// Episodes that ended in a rollout of actor-learner `by`, each with its step.
+    Episodes {
+        /// The actor-learner.
         by: usize,
-        /// Agent steps of all by then.
-        step: u64,
-        /// Its raw return and length.
-        end: EpisodeEnd,
+        /// Step and episode.
+        episodes: Vec<(u64, EpisodeEnd)>,
     },
     /// An actor-learner made an update.
     Update(usize, Update),
-    /// An actor-learner has ended: where it stands, or why.
+    /// An actor-learner ended: with its state, or an error.
     Ended(usize, Result<Snapshot>),
 }
 
 /// One update.
 pub struct Update {
-    /// What the method has to tell of the rollout.
-    pub losses: Vec<(&'static str, f64)>,
-    /// The gradient's norm before it was clipped.
-    pub grad_norm: f64,
-    /// By which it was applied.
+    /// The metrics of the loss.
+    pub report: Report,
+    /// ε, of a method that explores by it.
+    pub epsilon: Option<f64>,
+    /// The gradient's norm before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate.
     pub learning_rate: f64,
-    /// How many updates the others made between this thread's taking the parameters and applying its gradient.
+    /// The number of updates by other threads between this thread's copy of the parameters and its update.
     pub lag: u64,
-    /// Milliseconds of its phases.
+    /// Milliseconds of each phase.
     pub phases: Vec<(&'static str, f64)>,
 }
 
-/// Asks an actor-learner to say where it stands between two rollouts, and to wait there.
+/// Asks an actor-learner to report its state between two rollouts and to pause there.
 #[derive(Clone)]
 pub struct Pause {
-    /// Takes the answer.
-    pub standing: Sender<(usize, Snapshot)>,
-    /// It goes on when the other end of this is gone.
-    pub gate: Receiver<()>,
+    /// Receives the state.
+    pub states: Sender<(usize, Snapshot)>,
+    /// The thread resumes when the other end of this channel is dropped.
+    pub resume: Receiver<()>,
 }
 
-impl Common<'_> {
+impl Context<'_> {
     fn should_continue(&self) -> bool {
-        !self.stop.load(Relaxed) && self.steps.load(Relaxed) < self.goal
+        !self.stop.load(Relaxed) && self.steps.load(Relaxed) < self.total_steps
     }
 
     /// A copy of the running statistics.
     pub fn running_stats(&self) -> Vec<f32> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.running_stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Plays and learns until everybody shall stop, from where `resumed` stood if it is given. Returns where it stands then.
+/// Runs actor-learner `i` until all shall stop, from `snapshot` if it is given. Returns its state.
 ///
 /// # Errors
-/// Where an environment fails.
+/// Where an environment fails or the gradient is not finite.
 pub fn run(
-    common: &Common<'_>,
+    context: &Context<'_>,
     i: usize,
     mut learner: Box<dyn Learner>,
-    resumed: Option<Snapshot>,
+    snapshot: Option<Snapshot>,
     pauses: &Receiver<Pause>,
-    reports: &Sender<Report>,
+    messages: &Sender<Message>,
 ) -> Result<Snapshot> {
-    let Common { config, threads, shared, steps, updates, .. } = common;
-    let n = common.seeds.len() / threads;
-    let mut env = common.factory.vec(&common.seeds[i * n..(i + 1) * n])?;
-    if *threads > 1 && env.save_statistics().is_some() {
+    let Context { config, envs, threads, shared, steps, updates, .. } = context;
+    let n = context.seeds.len() / threads;
+    let mut collector = Collector::new(envs.vec(&context.seeds[i * n..(i + 1) * n])?, snapshot.as_ref())?;
+    if *threads > 1 && collector.statistics().is_some() {
         return Err(Error::config(
-            "env.normalize_obs and env.normalize_reward learn statistics, and every actor-learner would learn its own: set a3c.num_threads = 1, or use paac",
+            "env.normalize_obs and env.normalize_reward keep statistics, and each actor-learner would keep its own: set a3c.num_threads = 1, or use paac",
         ));
     }
-    let spec = env.spec().clone();
-    let (mut batch, mut history) = (StepBatch::new(&spec, n), FrameStack::new(&spec, n));
-    let mut actions = Actions::zeros(&spec.actions, n);
-    let mut rollout = Rollout::new(&spec, n, config.rollout_steps, config.gamma);
+    let mut rollout = Rollout::new(envs.spec(), n, config.rollout_steps, config.gamma);
     let mut own = Statistics::new(config, learner.params().master().numel());
-    let mut restored = false;
-    if let Some(snapshot) = resumed {
-        restored = restore_environments(&mut *env, &mut history, &snapshot)?;
-        learner.load(&snapshot, restored)?;
-        own.load(&snapshot)?;
-    }
-    if !restored {
-        env.reset(&mut batch)?;
-        history.reset(&batch);
+    if let Some(snapshot) = &snapshot {
+        learner.load(snapshot, collector.is_restored())?;
+        own.load(snapshot)?;
     }
     shared.read(|start, params| learner.params().take(start, params));
-    learner.params().set_running_stats(&common.running_stats());
+    learner.params().set_running_stats(&context.running_stats());
     learner.params().mark_updated();
-    let mut seen = updates.load(Relaxed);
-    let mut timer = PhaseTimer::default();
+    let mut copied_at = updates.load(Relaxed);
 
-    while common.should_continue() {
-        if let Ok(Pause { standing, gate }) = pauses.try_recv() {
-            // Nobody who asks and is gone by now is owed an answer.
-            let _ = standing.send((i, save(&*learner, &own, &mut *env, &history)));
-            drop(standing);
-            let _ = gate.recv();
+    while context.should_continue() {
+        if let Ok(Pause { states, resume }) = pauses.try_recv() {
+            // The receiver may have ended.
+            let _ = states.send((i, state(&*learner, &own, &mut collector)?));
+            drop(states);
+            let _ = resume.recv();
         }
         learner.begin(steps.load(Relaxed));
-        let mut target_due = false;
-        rollout.clear();
-        while !rollout.is_full() {
-            rollout.observe(&history);
-            timer.time("time/phase_act_ms", || learner.act(history.observations(), Mode::Sample, &mut actions))?;
-            timer.time("time/phase_env_ms", || env.step(&actions, &mut batch))?;
-            history.push(&batch);
-            rollout.outcome(&actions, &batch, |i| learner.final_value(history.final_observation(i), i));
-            learner.reset_states(&batch.ended());
-            let before = steps.fetch_add(n as u64, Relaxed);
-            let step = before + n as u64;
-            target_due |= config.renews_target(before, step);
-            for &end in batch.episode.iter().flatten() {
-                let _ = reports.send(Report::Episode { by: i, step, end });
-            }
+        let start = collector.steps();
+        collector.collect(&mut *learner, &mut rollout)?;
+        let before = steps.fetch_add(rollout.len() as u64, Relaxed);
+        let step = before + rollout.len() as u64;
+        let episodes: Vec<_> =
+            collector.take_episodes().into_iter().map(|(s, end)| (before + s - start, end)).collect();
+        if !episodes.is_empty() {
+            let _ = messages.send(Message::Episodes { by: i, episodes });
         }
-        rollout.observe(&history);
-        let learning_rate = common.learning_rate.at(steps.load(Relaxed));
-        let (losses, grad_norm, lag) = timer.time("time/phase_learn_ms", || {
-            learner.params().set_running_stats(&common.running_stats());
-            let losses = learner.learn(&rollout);
-            let params = learner.params();
-            *common.running.lock().unwrap_or_else(PoisonError::into_inner) = to_vec(params.running_stats());
-            let grad_norm = optim::gradient_norm(params);
-            if !grad_norm.is_finite() {
-                // The shared parameters stay as they are.
-                return Err(Error::Diverged(format!(
-                    "the gradient's norm is {grad_norm} at update {}",
-                    updates.load(Relaxed) + 1
-                )));
-            }
-            let before = updates.fetch_add(1, Relaxed);
-            let step = Step {
-                config: &config.optimizer,
-                learning_rate,
-                scale: optim::clip(grad_norm, config.gradient_clip),
-                updates: own.updates(before + 1),
-            };
-            shared.update(i as f64 / *threads as f64, |stripe| {
-                let start = stripe.start;
-                optim::step_elsewhere(params, step, start, own.of(stripe));
-            });
-            let lag = before - seen;
-            seen = updates.load(Relaxed);
-            Ok((losses, grad_norm, lag))
-        })?;
-        if target_due && config.method != Method::ActorCritic {
+        let learning_rate = config.learning_rate.at(step);
+        let started = std::time::Instant::now();
+        learner.params().set_running_stats(&context.running_stats());
+        let report = learner.compute_gradients(&rollout, step);
+        let epsilon = learner.epsilon();
+        let params = learner.params();
+        *context.running_stats.lock().unwrap_or_else(PoisonError::into_inner) = to_vec(params.running_stats());
+        let gradient_norm = optim::gradient_norm(params);
+        if !gradient_norm.is_finite() {
+            // The shared parameters stay as they are.
+            let update = updates.load(Relaxed) + 1;
+            return Err(Error::Diverged(format!("the gradient's norm is {gradient_norm} at update {update}")));
+        }
+        let earlier = updates.fetch_add(1, Relaxed);
+        let optimizer_step = Step {
+            config: &config.optimizer,
+            learning_rate,
+            scale: optim::clip(gradient_norm, config.gradient_clip),
+            updates: own.updates(earlier + 1),
+        };
+        shared.update(i as f64 / *threads as f64, |stripe| {
+            let start = stripe.start;
+            optim::step_elsewhere(params, optimizer_step, start, own.of(stripe));
+        });
+        let lag = earlier - copied_at;
+        copied_at = updates.load(Relaxed);
+        collector.timer.add("time/phase_learn_ms", Some(started.elapsed()));
+        if config.method != Method::ActorCritic && config.target_update_due(before, step) {
             let [params, ..] = shared.copy();
-            common.target.renew([params, common.running_stats()].concat());
+            context.target.update([params, context.running_stats()].concat());
         }
-        let phases = timer.take();
-        let _ = reports.send(Report::Update(i, Update { losses, grad_norm, learning_rate, lag, phases }));
+        let phases = collector.timer.take();
+        let update = Update { report, epsilon, gradient_norm, learning_rate, lag, phases };
+        let _ = messages.send(Message::Update(i, update));
     }
-    Ok(save(&*learner, &own, &mut *env, &history))
+    state(&*learner, &own, &mut collector)
 }
 
-fn save(learner: &dyn Learner, own: &Statistics, env: &mut dyn VecEnv, history: &FrameStack) -> Snapshot {
+fn state(learner: &dyn Learner, own: &Statistics, collector: &mut Collector) -> Result<Snapshot> {
     let mut snapshot = Snapshot::default();
     learner.save(&mut snapshot);
     own.save(&mut snapshot);
-    save_environments(env, history, &mut snapshot);
-    snapshot
+    collector.save(&mut snapshot).map(|()| snapshot)
 }
 
 /// The optimizer's statistics that a thread keeps for itself; empty where all share them.
@@ -240,7 +215,7 @@ impl Statistics {
         Self { square: all(square), mean: mean.map(all).unwrap_or_default(), updates: Some(0) }
     }
 
-    /// How many updates the statistics have seen, when all have made `all`.
+    /// The number of updates of these statistics, when all threads have made `all`.
     fn updates(&mut self, all: u64) -> u64 {
         self.updates.as_mut().map_or(all, |own| {
             *own += 1;
@@ -248,7 +223,7 @@ impl Statistics {
         })
     }
 
-    /// The numbers that a step on `stripe` changes: parameters, mean squares, means.
+    /// The elements that a step on `stripe` changes: parameters, mean squares, means.
     fn of<'a>(&'a mut self, stripe: Stripe<'a>) -> [&'a mut [f32]; 3] {
         if self.updates.is_none() {
             return [stripe.params, stripe.square, stripe.mean];

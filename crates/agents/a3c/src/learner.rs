@@ -1,50 +1,55 @@
-//! What an actor-learner plays and learns with: one of the paper's methods.
+//! What an actor-learner runs: one of the paper's methods.
 
 use crate::Config;
 use crate::config::Method;
 use crate::q_learner::{QLearner, Target};
-use playfield_actor_critic::{Objective, Player};
+use playfield_actor_critic::Actor;
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Schedule, Snapshot, rng};
-use playfield_nn::{ActorCritic, NetworkConfig, Params};
+use playfield_core::{
+    Actions, EnvSpec, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot, rng,
+};
+use playfield_nn::{ActorCritic, Params};
 use std::sync::Arc;
 
+/// The metrics of an update, computed when they are reported.
+pub type Report = Box<dyn FnOnce() -> Vec<(&'static str, f64)> + Send>;
+
 /// A method, with one thread's copy of the network.
-pub trait Learner: Policy + Send {
-    /// To be told before each rollout how many steps all have made: what follows a schedule moves on.
+pub trait Learner: RolloutPolicy + Send {
+    /// Prepares a rollout that begins after `steps` agent steps of all threads: target network and ε.
     fn begin(&mut self, _steps: u64) {}
 
-    /// What the last observation of an episode that was cut in environment `i` is worth: to be asked before
-    /// [`reset_states`](Policy::reset_states).
-    fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32;
+    /// Sets the network's gradient to that of the loss on a full rollout; schedules are read at agent step `step`.
+    fn compute_gradients(&mut self, rollout: &Rollout, step: u64) -> Report;
 
-    /// Sets the network's gradient to that of the loss on a full rollout. Returns what to log.
-    fn learn(&mut self, rollout: &Rollout) -> Vec<(&'static str, f64)>;
+    /// ε, of a method that explores by it.
+    fn epsilon(&self) -> Option<f64> {
+        None
+    }
 
     /// The thread's copy of the parameters.
     fn params(&mut self) -> &mut Params;
 
-    /// Folds batch norm into the layers before it: for a network that only plays from now on.
-    fn fold(&mut self);
+    /// A copy of the policy for evaluation.
+    fn evaluation_policy(&self) -> Box<dyn Policy>;
 
-    /// Writes what goes on beside the parameters. To be called between two rollouts.
+    /// Writes what a resume needs beside the parameters, between two rollouts.
     fn save(&self, snapshot: &mut Snapshot);
 
-    /// Takes what [`save`](Self::save) wrote. `restored`: whether the environments are where they were, too.
+    /// Restores what [`save`](Self::save) wrote. `restored`: whether the environments were restored, too.
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is missing or of another network.
     fn load(&mut self, snapshot: &Snapshot, restored: bool) -> Result<()>;
 }
 
-/// A learner of the configured method for `n` environments, with fresh parameters from the run's `seed` and a random stream
-/// from `rng`.
+/// A learner of the configured method for `n` environments, with initial parameters from the run's `seed` and the random stream
+/// `rng`.
 ///
 /// # Errors
 /// [`Error::Config`](playfield_core::Error::Config) where method, network and environment don't fit.
 pub fn learner(
     config: &Config,
-    network: &NetworkConfig,
     spec: &EnvSpec,
     n: usize,
     seed: u64,
@@ -54,66 +59,66 @@ pub fn learner(
     let init = &mut rng::stream(seed, "a3c/init");
     Ok(match config.method {
         Method::ActorCritic => {
-            let net = ActorCritic::new(network, spec, "cpu", init)?;
-            let (player, entropy) = (Player::new(net, n, rng), config.entropy());
-            Box::new(ActorCriticLearner { player, objective: config.objective(), entropy })
+            let net = ActorCritic::new(&config.network, spec, "cpu", init)?;
+            Box::new(ActorCriticLearner { actor: Actor::new(net, n, rng), config: config.clone() })
         }
-        _ => Box::new(QLearner::new(config, network, spec, init, rng, target.clone())?),
+        _ => Box::new(QLearner::new(config, spec, init, rng, target.clone())?),
     })
 }
 
 /// A3C.
 struct ActorCriticLearner {
-    player: Player,
-    objective: Objective,
-    /// The weight of the policy's entropy.
-    entropy: Schedule,
+    actor: Actor,
+    config: Config,
 }
 
 impl Policy for ActorCriticLearner {
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
-        self.player.act(obs, mode, actions)
+        self.actor.act(obs, mode, actions)
     }
 
     fn reset_states(&mut self, ended: &[bool]) {
-        self.player.reset_states(ended);
+        self.actor.reset_states(ended);
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
-        self.player.outputs(obs, n)
+        self.actor.outputs(obs, n)
     }
 
     fn seed(&mut self, seed: u64) {
-        self.player.seed(seed);
+        self.actor.seed(seed);
+    }
+}
+
+impl RolloutPolicy for ActorCriticLearner {
+    fn sample(&mut self, obs: &Obs, actions: &mut Actions, log_probs: &mut [f32], values: &mut [f32]) -> Result<()> {
+        self.actor.sample(obs, actions, log_probs, values)
+    }
+
+    fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
+        self.actor.final_value(obs, i)
     }
 }
 
 impl Learner for ActorCriticLearner {
-    fn begin(&mut self, steps: u64) {
-        self.objective.entropy_coefficient = self.entropy.at(steps);
-    }
-
-    fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
-        self.player.final_value(obs, i)
-    }
-
-    fn learn(&mut self, rollout: &Rollout) -> Vec<(&'static str, f64)> {
-        self.player.learn(rollout, &self.objective).report().to_vec()
+    fn compute_gradients(&mut self, rollout: &Rollout, step: u64) -> Report {
+        let losses = self.actor.compute_gradients(rollout, &self.config.objective(step));
+        Box::new(move || losses.report())
     }
 
     fn params(&mut self) -> &mut Params {
-        &mut self.player.net.params
+        &mut self.actor.net.params
     }
 
-    fn fold(&mut self) {
-        self.player.net.fold();
+    fn evaluation_policy(&self) -> Box<dyn Policy> {
+        Box::new(self.actor.evaluation_policy())
     }
 
     fn save(&self, snapshot: &mut Snapshot) {
-        self.player.save(snapshot);
+        self.actor.save(snapshot);
     }
 
     fn load(&mut self, snapshot: &Snapshot, restored: bool) -> Result<()> {
-        self.player.load(snapshot, restored)
+        self.actor.load(snapshot, restored)
     }
 }

@@ -7,17 +7,19 @@
 //! dθ ← ∇ Σ ½ (y_t − Q(s_t, a_t; θ′))²
 //! ```
 //!
-//! θ⁻ are the target parameters, which all threads share and somebody renews now and then. Each thread explores by an ε of its
-//! own: that, and not a replay memory, is what keeps what they learn from apart.
+//! θ⁻ are the target parameters, which all threads share; the thread whose step makes an update of them due copies the shared
+//! parameters there. Each thread explores with its own ε: that decorrelates their data, and no replay buffer is needed.
 
 use crate::Config;
 use crate::config::{Exploration, Method};
-use crate::learner::Learner;
+use crate::learner::{Learner, Report};
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Snapshot};
+use playfield_core::{
+    Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot,
+};
 use playfield_losses::{q_learning as ql, returns};
 use playfield_nn::params::to_vec;
-use playfield_nn::{NetworkConfig, Params, QConfig, QNetwork};
+use playfield_nn::{Params, QConfig, QNetwork};
 use rand::{RngExt as _, SeedableRng};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,15 +28,15 @@ use tch::{Kind, Tensor, no_grad};
 /// The target parameters that all threads share.
 #[derive(Debug, Default)]
 pub struct Target {
-    /// How often they were renewed: who holds an older version takes the new one before its next rollout.
+    /// The number of updates: a thread with an older version copies the new one before its next rollout.
     version: AtomicU64,
     /// The flat parameters, and after them the running statistics.
     state: Mutex<Vec<f32>>,
 }
 
 impl Target {
-    /// Renews them: flat parameters, then running statistics.
-    pub fn renew(&self, state: Vec<f32>) {
+    /// Replaces them: flat parameters, then running statistics.
+    pub fn update(&self, state: Vec<f32>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
         self.version.fetch_add(1, Relaxed);
     }
@@ -45,7 +47,7 @@ impl Target {
     }
 }
 
-/// One thread's part of asynchronous Q-learning.
+/// Asynchronous Q-learning or Sarsa in one thread.
 #[derive(Debug)]
 pub struct QLearner {
     method: Method,
@@ -55,7 +57,7 @@ pub struct QLearner {
     /// The version of `target`.
     version: u64,
     explorer: Explorer,
-    /// Sarsa's next actions, which the last update has counted on already.
+    /// Sarsa's next actions, which the targets of the last update contain already.
     next: Option<Vec<i64>>,
     rng: Rng,
 }
@@ -63,64 +65,65 @@ pub struct QLearner {
 /// A thread's ε.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explorer {
-    law: Exploration,
-    /// Where ε ends, or what it is until it is drawn again.
-    drawn: f64,
-    /// How many draws were due when it was drawn last.
-    draws: u64,
-    now: f64,
+    config: Exploration,
+    /// The final ε, or the current one where it is resampled.
+    sampled: f64,
+    /// How many samples were due when it was sampled last.
+    samples: u64,
+    epsilon: f64,
 }
 
 impl Explorer {
-    /// Draws an ε by `law`.
-    pub fn new(law: Exploration, rng: &mut Rng) -> Self {
-        let drawn = law.draw(rng);
-        Self { now: if law.resampled() { drawn } else { 1.0 }, law, drawn, draws: 0 }
+    /// Samples an ε as `config` says.
+    pub fn new(config: Exploration, rng: &mut Rng) -> Self {
+        let sampled = config.sample(rng);
+        Self { epsilon: if config.resampled() { sampled } else { 1.0 }, config, sampled, samples: 0 }
     }
 
-    /// ε when all have made `steps` steps.
+    /// ε after `steps` agent steps of all threads.
     pub fn at(&mut self, steps: u64, rng: &mut Rng) -> f64 {
-        if self.law.resampled() {
-            let due = steps / self.law.resample_steps;
-            if due != self.draws {
-                (self.drawn, self.draws) = (self.law.draw(rng), due);
+        if self.config.resampled() {
+            let due = steps / self.config.resample_steps;
+            if due != self.samples {
+                (self.sampled, self.samples) = (self.config.sample(rng), due);
             }
-            self.now = self.drawn;
+            self.epsilon = self.sampled;
         } else {
-            let share = if self.law.anneal_steps == 0 { 1.0 } else { steps as f64 / self.law.anneal_steps as f64 };
-            let share = share.min(1.0);
-            self.now = 1.0 - share + self.drawn * share;
+            let horizon = self.config.anneal_steps;
+            let share = if horizon == 0 { 1.0 } else { (steps as f64 / horizon as f64).min(1.0) };
+            self.epsilon = 1.0 - share + self.sampled * share;
         }
-        self.now
+        self.epsilon
     }
 }
 
 impl QLearner {
-    /// A learner with fresh parameters.
+    /// A learner with initial parameters.
     ///
     /// # Errors
     /// [`Error::Config`] where network and environment don't fit, or actions are continuous.
     pub fn new(
         config: &Config,
-        network: &NetworkConfig,
         spec: &EnvSpec,
         init: &mut Rng,
         mut rng: Rng,
         shared_target: Arc<Target>,
     ) -> Result<Self> {
         let q = QConfig { dueling: false, noisy_sigma: 0.0, atoms: 1 };
-        let online = QNetwork::new(network, q, spec, "cpu", init)?;
+        let online = QNetwork::new(&config.network, q, spec, "cpu", init)?;
         let (target, explorer) = (online.deep_clone(), Explorer::new(config.exploration.clone(), &mut rng));
         Ok(Self { method: config.method, online, target, shared_target, version: 0, explorer, next: None, rng })
     }
 
-    /// Sets the ε by which it plays from now on: for evaluation.
-    pub fn explore_by(&mut self, epsilon: f64) {
-        self.explorer.now = epsilon;
+    /// The policy with the ε of evaluation.
+    #[must_use]
+    pub fn into_evaluation_policy(self) -> Self {
+        let epsilon = self.explorer.config.evaluation;
+        Self { explorer: Explorer { epsilon, ..self.explorer }, next: None, ..self }
     }
 
-    /// One action per observation, each at random with probability `epsilon`, else the best.
-    fn choose(&mut self, obs: ObsRef<'_>, n: usize, epsilon: f64) -> Vec<i64> {
+    /// ε-greedy actions.
+    fn select(&mut self, obs: ObsRef<'_>, n: usize, epsilon: f64) -> Vec<i64> {
         let q = no_grad(|| self.online.forward(obs, n).squeeze_dim(2));
         let (best, k) = (Vec::<i64>::try_from(q.argmax(1, false)).expect("one a row"), self.online.actions());
         let rng = &mut self.rng;
@@ -129,8 +132,8 @@ impl QLearner {
             .collect()
     }
 
-    /// max Q(s, ·; θ⁻), or, in Sarsa, that of `actions`. `[n]`.
-    fn worth(&mut self, obs: ObsRef<'_>, n: usize, actions: Option<&[i64]>) -> Tensor {
+    /// max Q(s, ·; θ⁻), or, in Sarsa, Q(s, `actions`; θ⁻). `[n]`.
+    fn target_values(&mut self, obs: ObsRef<'_>, n: usize, actions: Option<&[i64]>) -> Tensor {
         let q = no_grad(|| self.target.forward(obs, n).squeeze_dim(2));
         match actions {
             Some(actions) => ql::chosen(&q, &Tensor::from_slice(actions)),
@@ -142,10 +145,10 @@ impl QLearner {
 impl Policy for QLearner {
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
         let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
-        let epsilon = if mode == Mode::Greedy { 0.0 } else { self.explorer.now };
+        let epsilon = if mode == Mode::Greedy { 0.0 } else { self.explorer.epsilon };
         let chosen = match self.next.take() {
             Some(next) if mode == Mode::Sample && next.len() == actions.len() => next,
-            _ => self.choose(obs.as_ref(), actions.len(), epsilon),
+            _ => self.select(obs.as_ref(), actions.len(), epsilon),
         };
         actions.copy_from_slice(&chosen);
         Ok(())
@@ -162,74 +165,100 @@ impl Policy for QLearner {
     }
 }
 
+impl RolloutPolicy for QLearner {
+    fn sample(&mut self, obs: &Obs, actions: &mut Actions, _log_probs: &mut [f32], _values: &mut [f32]) -> Result<()> {
+        self.act(obs, Mode::Sample, actions)
+    }
+
+    fn final_value(&mut self, obs: ObsRef<'_>, _i: usize) -> f32 {
+        let next = (self.method == Method::OneStepSarsa).then(|| self.select(obs, 1, self.explorer.epsilon));
+        to_vec(&self.target_values(obs, 1, next.as_deref()))[0]
+    }
+}
+
 impl Learner for QLearner {
     fn begin(&mut self, steps: u64) {
         let version = self.shared_target.version.load(Relaxed);
         if version != self.version {
             let (state, target) = (self.shared_target.state(), &mut self.target.params);
-            let (params, running) = state.split_at(target.master().numel());
+            let (params, running_stats) = state.split_at(target.master().numel());
             target.take(0, params);
-            target.set_running_stats(running);
+            target.set_running_stats(running_stats);
             target.mark_updated();
             self.version = version;
         }
         self.explorer.at(steps, &mut self.rng);
     }
 
-    fn final_value(&mut self, obs: ObsRef<'_>, _i: usize) -> f32 {
-        let next = (self.method == Method::OneStepSarsa).then(|| self.choose(obs, 1, self.explorer.now));
-        to_vec(&self.worth(obs, 1, next.as_deref()))[0]
-    }
-
-    fn learn(&mut self, rollout: &Rollout) -> Vec<(&'static str, f64)> {
-        let (n, all) = (rollout.envs(), rollout.capacity());
+    fn compute_gradients(&mut self, rollout: &Rollout, _step: u64) -> Report {
+        let (n, all) = (rollout.envs(), rollout.len());
         let Actions::Discrete(actions) = rollout.actions() else { panic!("Q-learning has discrete actions") };
-        let (r_t, discount_t) = (Tensor::from_slice(rollout.r_t()), Tensor::from_slice(rollout.discount_t()));
+        let (rewards, discounts) = (rollout.bootstrapped_rewards(), rollout.discounts());
+        let (rewards, discounts) = (Tensor::from_slice(&rewards), Tensor::from_slice(discounts));
         let target = match self.method {
             Method::NStepQ => {
-                let bootstrap = self.worth(rollout.last(), n, None);
-                let rows = |t: &Tensor| t.view([-1, n as i64]);
-                returns::n_step(&rows(&r_t), &rows(&discount_t), &bootstrap).flatten(0, 1)
+                let bootstrap = self.target_values(rollout.last_observations(), n, None);
+                let by_time = |t: &Tensor| t.view([-1, n as i64]);
+                returns::n_step(&by_time(&rewards), &by_time(&discounts), &bootstrap).flatten(0, 1)
             }
             Method::OneStepSarsa => {
-                let next = self.choose(rollout.last(), n, self.explorer.now);
+                let next = self.select(rollout.last_observations(), n, self.explorer.epsilon);
                 let following = [&actions[n..], &next[..]].concat();
                 self.next = Some(next);
-                r_t + discount_t * self.worth(rollout.s_t(), all, Some(&following))
+                rewards + discounts * self.target_values(rollout.next_observations(), all, Some(&following))
             }
-            _ => r_t + discount_t * self.worth(rollout.s_t(), all, None),
+            _ => rewards + discounts * self.target_values(rollout.next_observations(), all, None),
         };
-        let q = ql::chosen(&self.online.forward(rollout.s_tm1(), all).squeeze_dim(2), &Tensor::from_slice(actions));
+        let q = self.online.forward(rollout.observations(), all).squeeze_dim(2);
+        let q = ql::chosen(&q, &Tensor::from_slice(actions));
         let error = target.detach() - &q;
         let loss = ql::squared(&error).sum(Kind::Float) / n as f64;
         self.online.backward(&loss);
-        vec![
-            ("train/loss", loss.double_value(&[])),
-            ("train/q_mean", q.mean(Kind::Float).double_value(&[])),
-            ("train/td_error", error.abs().mean(Kind::Float).double_value(&[])),
-            ("rollout/exploration_rate", self.explorer.now),
-        ]
+        let (q, error, epsilon) = (q.detach(), error.detach(), self.explorer.epsilon);
+        Box::new(move || {
+            vec![
+                ("train/loss", loss.double_value(&[])),
+                ("train/q_mean", q.mean(Kind::Float).double_value(&[])),
+                ("train/td_error", error.abs().mean(Kind::Float).double_value(&[])),
+                ("rollout/exploration_rate", epsilon),
+            ]
+        })
+    }
+
+    fn epsilon(&self) -> Option<f64> {
+        Some(self.explorer.epsilon)
+    }
+
+    fn evaluation_policy(&self) -> Box<dyn Policy> {
+        let Self { method, online, target, shared_target, version, explorer, rng, .. } = self;
+        let copy = Self {
+            method: *method,
+            online: online.deep_clone(),
+            target: target.deep_clone(),
+            shared_target: shared_target.clone(),
+            version: *version,
+            explorer: explorer.clone(),
+            next: None,
+            rng: rng.clone(),
+        };
+        Box::new(copy.into_evaluation_policy())
     }
 
     fn params(&mut self) -> &mut Params {
         &mut self.online.params
     }
 
-    fn fold(&mut self) {
-        self.online.fold();
-    }
-
     fn save(&self, snapshot: &mut Snapshot) {
         snapshot.put("player.rng", &self.rng);
         self.online.dispatch().save(snapshot);
-        snapshot.put("exploration", &(self.explorer.drawn, self.explorer.draws));
+        snapshot.put("exploration", &(self.explorer.sampled, self.explorer.samples));
         snapshot.put("next_actions", &self.next);
     }
 
     fn load(&mut self, snapshot: &Snapshot, restored: bool) -> Result<()> {
         self.rng = snapshot.get("player.rng")?;
         self.online.dispatch().load(snapshot)?;
-        (self.explorer.drawn, self.explorer.draws) = snapshot.get("exploration")?;
+        (self.explorer.sampled, self.explorer.samples) = snapshot.get("exploration")?;
         let next: Option<Vec<i64>> = snapshot.get("next_actions")?;
         if next.iter().flatten().any(|&a| a < 0 || a as usize >= self.online.actions()) {
             return Err(Error::checkpoint("next_actions", "of another environment"));

@@ -1,10 +1,13 @@
 //! Actor-learners together: one alone is PAAC; several share what each learns; one that fails takes nobody with it.
 
-use playfield_a3c::Config;
+use playfield_a3c::{A3c, Config};
 use playfield_core::{
-    Actions, Algorithm, Checkpoints, EnvConfig, EnvFactory, EnvSpec, Error, Result, Run, Settings, Snapshot, StepBatch,
+    Actions, Algorithm, Checkpoints, EnvConfig, EnvFactory, EnvSpec, Error, Result, Run, Schedule, Snapshot, StepBatch,
     VecEnv,
 };
+use playfield_hogwild::Sharing;
+use playfield_nn::NetworkConfig;
+use playfield_paac::Paac;
 use playfield_wrappers::Factory;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,60 +16,76 @@ const ENVS: usize = 4;
 
 fn factory() -> Factory {
     let (_, _, source) = playfield_classic::sources().into_iter().find(|(id, ..)| *id == "CartPole").unwrap();
-    let table = toml::toml! { id = "CartPole" };
+    let table = toml::toml! {
+        id = "CartPole"
+        num_envs = 4
+    };
     Factory::new(source.clone(), EnvConfig::resolve(&table, source.defaults()).unwrap()).unwrap()
 }
 
-/// Trains to `steps` in `dir`, from where it stood if anything is there.
-fn train(algorithm: &Algorithm, settings: &Settings, factory: &dyn EnvFactory, dir: &Path, steps: u64) -> Result<()> {
+/// Trains to `steps` in `dir`, from the latest checkpoint if there is one.
+fn train<A: Algorithm>(config: &A::Config, factory: &dyn EnvFactory, dir: &Path, steps: u64) -> Result<()> {
     let checkpoints = Checkpoints::new(dir, 1);
     let resumed = checkpoints.latest().ok().map(|loaded| loaded.snapshot);
     let mut run = Run::new(3, steps).with_checkpoints(checkpoints, Default::default());
     if let Some(snapshot) = resumed {
         run = run.with_resume(snapshot)?;
     }
-    (algorithm.train)(settings, factory, &mut run).map(drop)
+    A::train(config, factory, &mut run).map(drop)
 }
 
 fn latest(dir: &Path) -> Snapshot {
     Checkpoints::new(dir, 1).latest().unwrap().snapshot
 }
 
-fn settings(section: toml::Table) -> Settings {
-    let network = toml::toml! { hidden = [16] };
-    Settings { num_envs: ENVS, device: "cpu".into(), network, section }
+fn network() -> NetworkConfig {
+    NetworkConfig { hidden: vec![16], ..NetworkConfig::default() }
 }
 
-/// PAAC plays for a while; then PAAC goes on, and, from where it stood, one actor-learner with all of its environments. They
-/// do the same: the same episodes, gradients and steps, bit for bit.
+fn config(num_threads: usize) -> Config {
+    Config { num_threads, network: network(), device: "cpu".into(), ..Config::default() }
+}
+
+/// PAAC trains for a while; then PAAC resumes, and, from the same checkpoint, one actor-learner with all of its environments. Both
+/// compute identical updates: the same episodes, gradients and steps, bit for bit.
 #[test]
-fn a_lone_actor_learner_is_paac() {
-    let common = toml::toml! {
-        num_threads = 1
-        rollout_steps = 8
-        gae_lambda = 0.9
-        learning_rate = 3e-3
-        anneal_steps = 10_000
-        gradient_clip = 0.5
-        entropy_coefficient = 0.02
-        entropy_floor = 0.1
+fn a_single_actor_learner_is_paac() {
+    let learning_rate = Schedule::linear(3e-3, 0.0, 10_000);
+    let entropy_coefficient = Schedule::linear(0.02, 0.002, 10_000);
+    let paac_config = playfield_paac::Config {
+        num_threads: 1,
+        rollout_steps: 8,
+        gae_lambda: 0.9,
+        learning_rate,
+        entropy_coefficient,
+        gradient_clip: 0.5,
+        network: network(),
+        device: "cpu".into(),
+        ..Default::default()
     };
     let dir = tempfile::tempdir().unwrap();
     let [paac, a3c] = ["paac", "a3c"].map(|name| dir.path().join(name));
-    train(&playfield_paac::ALGORITHM, &settings(common.clone()), &factory(), &paac, 1_000).unwrap();
-    let mut stood = latest(&paac);
-    let whole = Snapshot { params: Default::default(), ..stood.clone() };
-    stood.nest("actor_learner.0", whole);
-    Checkpoints::new(&a3c, 1).save(&stood, None).unwrap();
+    train::<Paac>(&paac_config, &factory(), &paac, 1_000).unwrap();
+    let mut start = latest(&paac);
+    let whole = Snapshot { params: Default::default(), ..start.clone() };
+    start.nest("actor_learner.0", whole);
+    Checkpoints::new(&a3c, 1).save(&start, None).unwrap();
 
-    train(&playfield_paac::ALGORITHM, &settings(common.clone()), &factory(), &paac, 3_000).unwrap();
-    let mut section = common;
+    train::<Paac>(&paac_config, &factory(), &paac, 3_000).unwrap();
     // PAAC's RMSProp starts at 1; by now the statistics are those of the checkpoint.
-    section.insert("sum_over_time".into(), true.into());
-    train(&playfield_a3c::ALGORITHM, &settings(section), &factory(), &a3c, 3_000).unwrap();
+    let config = Config {
+        rollout_steps: 8,
+        gae_lambda: 0.9,
+        learning_rate,
+        entropy_coefficient,
+        gradient_clip: 0.5,
+        sum_over_time: true,
+        ..config(1)
+    };
+    train::<A3c>(&config, &factory(), &a3c, 3_000).unwrap();
     let (expected, actual) = (latest(&paac), latest(&a3c));
     assert_eq!(expected.step, actual.step);
-    assert_ne!(expected.params, stood.params);
+    assert_ne!(expected.params, start.params);
     assert_eq!(expected.params, actual.params);
     assert_eq!(expected.get::<u64>("optimizer.updates").unwrap(), actual.get::<u64>("optimizer.updates").unwrap());
     let own = actual.nested("actor_learner.0");
@@ -74,43 +93,34 @@ fn a_lone_actor_learner_is_paac() {
     assert_eq!(expected.state["env.state"], own.state["env.state"]);
 }
 
-/// `entropy_floor` = 1 is what was there before; less changes what is learned.
+/// A schedule of the entropy coefficient changes what is learned; a constant one, written as a line, does not.
 #[test]
-fn the_weight_of_the_entropy_may_fall() {
-    let config = Config { entropy_coefficient: 0.02, entropy_floor: 0.25, anneal_steps: 1000, ..Config::default() };
-    assert_eq!([0, 500, 1000, 2000].map(|t| config.entropy().at(t)), [0.02, 0.0125, 0.005, 0.005]);
+fn the_entropy_coefficient_may_decay() {
     let dir = tempfile::tempdir().unwrap();
-    for algorithm in [&playfield_paac::ALGORITHM, &playfield_a3c::ALGORITHM] {
-        let [plain, whole, falling] = ["", "entropy_floor = 1.0", "entropy_floor = 0.0"].map(|floor| {
-            let section = format!("num_threads = 1\nentropy_coefficient = 0.1\n{floor}").parse().unwrap();
-            let run = dir.path().join(format!("{}-{floor}", algorithm.name));
-            train(algorithm, &settings(section), &factory(), &run, 1_000).unwrap();
-            latest(&run).params
-        });
-        assert_eq!(plain, whole, "{}", algorithm.name);
-        assert_ne!(plain, falling, "{}", algorithm.name);
-    }
+    let trained = |name: &str, entropy_coefficient| {
+        let run = dir.path().join(name);
+        train::<A3c>(&Config { entropy_coefficient, ..config(1) }, &factory(), &run, 1_000).unwrap();
+        latest(&run).params
+    };
+    let constant = trained("constant", Schedule::constant(0.1));
+    assert_eq!(constant, trained("line", Schedule::linear(0.1, 0.1, 500)));
+    assert_ne!(constant, trained("decaying", Schedule::linear(0.1, 0.0, 0)));
 }
 
 /// Every actor-learner keeps its own random stream and environments in the checkpoint, and a run of several goes on from
 /// there: with statistics that all share or that each keeps, behind locks or lock-free.
 #[test]
 fn several_are_saved_and_go_on() {
-    for section in [
-        toml::toml! { num_threads = 4 },
-        toml::toml! { num_threads = 2
-        sharing = "atomic"
-        shared_statistics = false },
-    ] {
-        let threads = section["num_threads"].as_integer().unwrap() as usize;
+    for config in [config(4), Config { sharing: Sharing::Atomic, shared_statistics: false, ..config(2) }] {
+        let threads = config.num_threads;
         let dir = tempfile::tempdir().unwrap();
-        train(&playfield_a3c::ALGORITHM, &settings(section.clone()), &factory(), dir.path(), 2_000).unwrap();
+        train::<A3c>(&config, &factory(), dir.path(), 2_000).unwrap();
         let first = latest(dir.path());
         let streams: Vec<_> =
             (0..threads).map(|i| first.nested(&format!("actor_learner.{i}")).state["player.rng"].clone()).collect();
         assert!((1..threads).all(|i| streams[i] != streams[0]), "each has a stream of its own");
         assert!(!first.state.contains_key(&format!("actor_learner.{threads}.player.rng")));
-        train(&playfield_a3c::ALGORITHM, &settings(section), &factory(), dir.path(), 4_000).unwrap();
+        train::<A3c>(&config, &factory(), dir.path(), 4_000).unwrap();
         let second = latest(dir.path());
         assert!(first.step >= 2_000 && second.step >= 4_000 && second.step < 4_000 + 20 * threads as u64);
         let updates = |s: &Snapshot| s.get::<u64>("optimizer.updates").unwrap();
@@ -136,6 +146,10 @@ struct Fuse {
 impl EnvFactory for Failing {
     fn spec(&self) -> &EnvSpec {
         self.inner.spec()
+    }
+
+    fn num_envs(&self) -> usize {
+        self.inner.num_envs()
     }
 
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
@@ -176,8 +190,7 @@ fn one_that_fails_stops_the_others_and_is_named() {
         let fails_for = playfield_core::rng::seeds(3, "env", ENVS)[2];
         let failing = Failing { inner: factory(), panics, fails_for };
         let (dir, start) = (tempfile::tempdir().unwrap(), Instant::now());
-        let settings = settings(toml::toml! { num_threads = 4 });
-        let error = train(&playfield_a3c::ALGORITHM, &settings, &failing, dir.path(), u64::MAX / 2).unwrap_err();
+        let error = train::<A3c>(&config(4), &failing, dir.path(), u64::MAX / 2).unwrap_err();
         let said = error.to_string();
         assert!(said.contains("actor-learner 2") && said.contains("burnt out"), "{said}");
         assert!(start.elapsed() < Duration::from_secs(60), "the others stop");
@@ -186,26 +199,16 @@ fn one_that_fails_stops_the_others_and_is_named() {
         assert!(!saved.state.contains_key("actor_learner.2.player.rng"), "where it stood nobody knows");
         // What was saved goes on with environments that hold.
         let target = saved.step + 1_000;
-        train(&playfield_a3c::ALGORITHM, &settings, &factory(), dir.path(), target).unwrap();
+        train::<A3c>(&config(4), &factory(), dir.path(), target).unwrap();
         assert!(latest(dir.path()).step >= target);
     }
 }
 
 #[test]
 fn what_cannot_work_is_refused() {
-    let resolve = |section, device: &str| {
-        (playfield_a3c::ALGORITHM.resolve)(&Settings { device: device.into(), ..settings(section) })
-    };
-    let said = resolve(toml::toml! { num_threads = 3 }, "cpu").unwrap_err().to_string();
+    let said = A3c::resolve(&config(3), 100, &factory()).unwrap_err().to_string();
     assert!(said.contains("`num_threads` = 3 cannot share 4 environments evenly"), "{said}");
-    let dir = tempfile::tempdir().unwrap();
-    let gpu = Settings { device: "cuda".into(), ..settings(toml::Table::new()) };
-    let said = train(&playfield_a3c::ALGORITHM, &gpu, &factory(), dir.path(), 100).unwrap_err().to_string();
-    assert!(said.contains("use device 'cpu'") || said.contains("Use device 'cpu'"), "{said}");
-    let (_, _, source) = playfield_classic::sources().into_iter().find(|(id, ..)| *id == "Pendulum").unwrap();
-    let table = toml::toml! { id = "Pendulum"
-    normalize_obs = true };
-    let learns = Factory::new(source.clone(), EnvConfig::resolve(&table, source.defaults()).unwrap()).unwrap();
-    let said = train(&playfield_a3c::ALGORITHM, &settings(toml::Table::new()), &learns, dir.path(), 100).unwrap_err();
-    assert!(said.to_string().contains("a3c.num_threads = 1"), "{said}");
+    let gpu = Config { device: "cuda".into(), ..config(1) };
+    let said = A3c::check(&gpu).unwrap_err().to_string();
+    assert!(said.contains("Use device 'cpu', or paac for a GPU"), "{said}");
 }

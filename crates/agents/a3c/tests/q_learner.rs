@@ -4,7 +4,9 @@ use playfield_a3c::learner::Learner;
 use playfield_a3c::q_learner::{Explorer, QLearner, Target};
 use playfield_a3c::{Config, Exploration, Method};
 use playfield_core::rng::stream;
-use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Mode, Obs, Policy, Rollout, StepBatch};
+use playfield_core::{
+    ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Mode, Obs, Policy, Rollout, RolloutPolicy as _, StepBatch,
+};
 use playfield_nn::NetworkConfig;
 use playfield_nn::params::to_vec;
 use std::sync::Arc;
@@ -19,10 +21,11 @@ fn spec() -> EnvSpec {
 }
 
 fn learner(method: Method, target: &Arc<Target>) -> QLearner {
-    let exploration = Exploration { anneal_steps: 0, ends: vec![0.0], probabilities: vec![1.0], ..Default::default() };
-    let config = Config { method, exploration, ..Config::default() };
+    let exploration =
+        Exploration { anneal_steps: 0, final_epsilons: vec![0.0], probabilities: vec![1.0], ..Default::default() };
     let network = NetworkConfig { hidden: vec![], ..NetworkConfig::default() };
-    QLearner::new(&config, &network, &spec(), &mut stream(1, "init"), stream(2, "actions"), target.clone()).unwrap()
+    let config = Config { method, exploration, network, ..Config::default() };
+    QLearner::new(&config, &spec(), &mut stream(1, "init"), stream(2, "actions"), target.clone()).unwrap()
 }
 
 /// Q(s, ·) of the linear network whose parameters are `[weights 3 × 2, …, biases 3, …]` at the given offsets.
@@ -43,7 +46,7 @@ fn an_update_equals_plain_loops() {
         let mut learner = learner(method, &target);
         let online = to_vec(learner.params().master());
         let old: Vec<f32> = online.iter().enumerate().map(|(i, p)| p * 0.5 - 0.1 * (i % 3) as f32).collect();
-        target.renew(old.clone());
+        target.update(old.clone());
         learner.begin(0);
 
         let s = |t: usize, i: usize| [0.3 * t as f32 - 0.5 * i as f32, 1.0 - 0.2 * t as f32];
@@ -65,10 +68,10 @@ fn an_update_equals_plain_loops() {
             batch.final_obs_row_mut(1).copy_from(Obs::F32(last.to_vec()).as_ref());
             history.push(&batch);
             let actions = Actions::Discrete((0..ENVS).map(|i| action(t, i) as i64).collect());
-            rollout.outcome(&actions, &batch, |i| learner.final_value(history.final_observation(i), i));
+            rollout.record(&actions, &batch, |i| learner.final_value(history.final_observation(i), i));
         }
         rollout.observe(&history);
-        let report = learner.learn(&rollout);
+        let report = learner.compute_gradients(&rollout, 0)();
 
         let (mut loss, mut gradient) = (0.0, vec![0.0; online.len()]);
         for i in 0..ENVS {
@@ -129,7 +132,7 @@ fn threads_draw_their_epsilon_by_the_papers_law() {
         let end = explorer.at(1_000_000, rng);
         assert!((explorer.at(250_000, rng) - (0.75 + 0.25 * end)).abs() < 1e-12, "a quarter of the way");
         assert_eq!(explorer.at(40_000_000, rng), end);
-        counts[law.ends.iter().position(|&e| e == end).unwrap()] += 1;
+        counts[law.final_epsilons.iter().position(|&e| e == end).unwrap()] += 1;
     }
     for (count, p) in counts.iter().zip(&law.probabilities) {
         let (expected, deviation) = (n as f64 * p, (n as f64 * p * (1.0 - p)).sqrt());

@@ -1,20 +1,21 @@
-//! An actor and a critic: what A3C and PAAC share.
+//! An actor with a critic: what the policy gradient algorithms (A3C, PAAC, PPO) share.
 //!
-//! Both act by a policy, remember a [`Rollout`](playfield_core::Rollout), and follow the gradient of one loss. They differ
-//! in who plays, who waits for whom, and where the parameters lie: those are their own crates.
+//! All sample actions from a policy, store a [`Rollout`], and follow the gradient of a loss on it. [`Actor`] is the policy with its
+//! recurrent state and random stream; [`Objective`] the advantages and the loss of A3C and PAAC. How environments, threads and
+//! parameters are arranged is each algorithm's own.
 
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Snapshot};
+use playfield_core::{Actions, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot};
 use playfield_losses::{policy_gradient as pg, returns};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, Distribution, RecurrentState};
 use rand::SeedableRng;
 use tch::{Kind, Tensor, no_grad};
 
-/// How the parts of the loss are made and weighted.
+/// How the parts of the loss are computed and weighted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
-    /// λ of generalized advantage estimation; 1: plain n-step returns.
+    /// λ of generalized advantage estimation; 1: n-step returns.
     pub gae_lambda: f64,
     /// Weight of the policy's entropy.
     pub entropy_coefficient: f64,
@@ -22,154 +23,187 @@ pub struct Objective {
     pub value_coefficient: f64,
     /// Whether the loss sums over a rollout's steps (and averages over environments) or averages over both.
     pub sum_over_time: bool,
-    /// Whether advantages are scaled to mean 0 and deviation 1 over a batch.
+    /// Whether advantages are normalized to mean 0 and standard deviation 1 over a batch.
     pub normalize_advantage: bool,
 }
 
-/// The parts of one update's loss, before weighting.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a policy and a value function are fitted to, `[steps, envs]` each.
+#[derive(Debug)]
+pub struct Targets {
+    /// Advantages of the actions taken.
+    pub advantages: Tensor,
+    /// Returns: advantages plus values.
+    pub returns: Tensor,
+}
+
+/// The parts of one update's loss, before weighting: tensors, read only when they are reported.
+#[derive(Debug)]
 pub struct Losses {
-    /// The whole, weighted.
-    pub loss: f64,
+    /// The weighted sum.
+    pub loss: Tensor,
     /// mean(−log π·A).
-    pub policy_loss: f64,
+    pub policy_loss: Tensor,
     /// mean((G − V)²).
-    pub value_loss: f64,
-    /// −mean(H), as Stable-Baselines3 reports it.
-    pub entropy_loss: f64,
-    /// 1 − Var(G − V)/Var(G).
-    pub explained_variance: f64,
+    pub value_loss: Tensor,
+    /// The mean entropy of the policy, in nats.
+    pub entropy: Tensor,
+    values: Tensor,
+    returns: Tensor,
 }
 
 impl Losses {
-    /// As rows of a log.
-    pub fn report(&self) -> [(&'static str, f64); 5] {
-        [
-            ("train/loss", self.loss),
-            ("train/policy_loss", self.policy_loss),
-            ("train/value_loss", self.value_loss),
-            ("train/entropy_loss", self.entropy_loss),
-            ("train/explained_variance", self.explained_variance),
+    /// As metrics; the names are those of Stable-Baselines3, whose entropy loss is −entropy.
+    pub fn report(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("train/loss", self.loss.double_value(&[])),
+            ("train/policy_loss", self.policy_loss.double_value(&[])),
+            ("train/value_loss", self.value_loss.double_value(&[])),
+            ("train/entropy_loss", -self.entropy.double_value(&[])),
+            ("train/explained_variance", pg::explained_variance(&self.values, &self.returns)),
         ]
     }
 }
 
-/// A network that plays `n` environments: with what it remembers of each, and its random stream.
+impl Objective {
+    /// Advantages and returns of `rollout`: n-step returns or generalized advantage estimation, from `values` `[steps, envs]` and
+    /// the value of the last observations, `bootstrap` `[envs]`.
+    pub fn targets(&self, rollout: &Rollout, values: &Tensor, bootstrap: &Tensor) -> Targets {
+        let by_time = |v: &[f32]| Tensor::from_slice(v).view([-1, rollout.envs() as i64]).to_device(values.device());
+        let (rewards, discounts) = (by_time(&rollout.bootstrapped_rewards()), by_time(rollout.discounts()));
+        let advantages = match self.gae_lambda {
+            1.0 => returns::n_step(&rewards, &discounts, bootstrap) - values,
+            lambda => returns::gae(&rewards, &discounts, values, bootstrap, lambda),
+        };
+        Targets { returns: &advantages + values, advantages }
+    }
+
+    /// The loss of `policy` and `values` (`[steps · envs]`) on `rollout`.
+    pub fn loss(&self, rollout: &Rollout, policy: &Distribution, values: &Tensor, targets: &Targets) -> Losses {
+        let (returns, mut advantages) = (targets.returns.flatten(0, 1), targets.advantages.flatten(0, 1));
+        if self.normalize_advantage {
+            advantages = (&advantages - advantages.mean(Kind::Float)) / (advantages.std(false) + 1e-8);
+        }
+        if rollout.forced().contains(&true) {
+            // An action that a wrapper executed in the policy's place is no sample of the policy.
+            let sampled: Vec<f32> = rollout.forced().iter().map(|&forced| if forced { 0.0 } else { 1.0 }).collect();
+            advantages *= Tensor::from_slice(&sampled).to_device(advantages.device());
+        }
+        let entropy = policy.entropy();
+        let policy_loss = pg::policy_loss(&policy.log_prob(rollout.actions()), &advantages);
+        let value_loss = pg::value_loss(values, &returns);
+        let scale = if self.sum_over_time { rollout.steps() as f64 } else { 1.0 };
+        let loss = (&policy_loss - &entropy * self.entropy_coefficient + &value_loss * self.value_coefficient) * scale;
+        Losses { loss, policy_loss, value_loss, entropy, values: values.detach(), returns }
+    }
+}
+
+/// An actor-critic network with the recurrent state of `n` environments and a random stream.
 #[derive(Debug)]
-pub struct Player {
+pub struct Actor {
     /// The network.
     pub net: ActorCritic,
-    /// Of a recurrent network: after the last observation that was acted on.
-    memory: RecurrentState,
-    /// The same where the rollout under way began.
+    /// The recurrent state after the last observation that was acted on.
+    state: RecurrentState,
+    /// The recurrent state at the start of the current rollout.
     start: RecurrentState,
     rng: Rng,
 }
 
-impl Player {
-    /// A player of `n` environments that all start now.
+impl Actor {
+    /// An actor for `n` environments, each at the start of an episode.
     pub fn new(net: ActorCritic, n: usize, rng: Rng) -> Self {
-        Self { memory: net.initial_state(n), start: net.initial_state(n), net, rng }
+        Self { state: net.initial_state(n), start: net.initial_state(n), net, rng }
     }
 
-    /// Every environment starts an episode now: nothing is remembered of what came before.
-    pub fn restart(&mut self) {
-        self.memory = self.net.initial_state(self.memory.sequences());
-        self.start = self.memory.shallow_clone();
+    /// A copy of the policy with parameters and a random stream of its own, for evaluation.
+    pub fn evaluation_policy(&self) -> Self {
+        Self::new(self.net.deep_clone(), 1, self.rng.clone())
     }
 
-    /// The value of the last observation of an episode that was cut in environment `i`: to be asked before
-    /// [`reset_states`](Policy::reset_states) makes the player forget that episode.
-    pub fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
-        let memory = self.memory.row(i);
-        to_vec(&no_grad(|| self.net.forward_from(&memory, &[], obs, 1).1))[0]
+    /// Resets the recurrent state of every environment.
+    pub fn reset(&mut self) {
+        self.state = self.net.initial_state(self.state.sequences());
+        self.start = self.state.shallow_clone();
     }
 
-    /// Sets the network's gradient to that of the loss on a full rollout, at whose end the player stands.
-    pub fn learn(&mut self, rollout: &Rollout, objective: &Objective) -> Losses {
-        let (o, n, net) = (objective, rollout.envs(), &mut self.net);
-        // What a recurrent network remembers is not moved on by looking ahead.
-        let bootstrap = no_grad(|| net.forward_from(&self.memory, &[], rollout.last(), n).1);
-        let (policy, value, _) = net.forward_from(&self.start, rollout.resets(), rollout.s_tm1(), rollout.capacity());
-        let column = |v: &[f32]| Tensor::from_slice(v).view([-1, n as i64]).to_device(bootstrap.device());
-        let (r_t, discount_t) = (column(rollout.r_t()), column(rollout.discount_t()));
-
-        let v_tm1 = value.detach().view([-1, n as i64]);
-        let advantage = match o.gae_lambda {
-            1.0 => returns::n_step(&r_t, &discount_t, &bootstrap) - &v_tm1,
-            lambda => returns::gae(&r_t, &discount_t, &v_tm1, &bootstrap, lambda),
-        };
-        let g = (&advantage + &v_tm1).flatten(0, 1);
-        let mut advantage = advantage.flatten(0, 1);
-        if o.normalize_advantage {
-            advantage = (&advantage - advantage.mean(Kind::Float)) / (advantage.std(false) + 1e-8);
-        }
-        if rollout.forced().contains(&true) {
-            // What a wrapper did in the policy's place says nothing of the policy.
-            let chosen: Vec<f32> = rollout.forced().iter().map(|&forced| if forced { 0.0 } else { 1.0 }).collect();
-            advantage *= Tensor::from_slice(&chosen).to_device(advantage.device());
-        }
-        let entropy = policy.entropy();
-        let policy_loss = pg::policy_loss(&policy.log_prob(rollout.actions()), &advantage);
-        let value_loss = pg::value_loss(&value, &g);
-        let scale = if o.sum_over_time { (rollout.capacity() / n) as f64 } else { 1.0 };
-        let loss = (&policy_loss - &entropy * o.entropy_coefficient + &value_loss * o.value_coefficient) * scale;
-        self.net.backward(&loss);
-        self.start = self.memory.shallow_clone();
-        Losses {
-            loss: loss.double_value(&[]),
-            policy_loss: policy_loss.double_value(&[]),
-            value_loss: value_loss.double_value(&[]),
-            entropy_loss: -entropy.double_value(&[]),
-            explained_variance: pg::explained_variance(&value.detach(), &g),
-        }
+    /// The value of the last observations of a full rollout, `[envs]`. The recurrent state does not advance.
+    pub fn bootstrap(&mut self, rollout: &Rollout) -> Tensor {
+        no_grad(|| self.net.forward_from(&self.state, &[], rollout.last_observations(), rollout.envs()).1)
     }
 
-    /// Writes what goes on beside the parameters: memory and random stream. To be called between two rollouts.
+    /// The policy and the values at all observations of a full rollout, recorded for the backward pass. A recurrent network
+    /// starts from its state at the beginning of the rollout.
+    pub fn evaluate(&mut self, rollout: &Rollout) -> (Distribution, Tensor) {
+        let (obs, starts) = (rollout.observations(), rollout.episode_starts());
+        let (policy, values, _) = self.net.forward_from(&self.start, starts, obs, rollout.len());
+        (policy, values)
+    }
+
+    /// Sets the network's gradient to that of `objective` on a full rollout, after which the next rollout begins.
+    pub fn compute_gradients(&mut self, rollout: &Rollout, objective: &Objective) -> Losses {
+        let bootstrap = self.bootstrap(rollout);
+        let (policy, values) = self.evaluate(rollout);
+        let targets = objective.targets(rollout, &values.detach().view([-1, rollout.envs() as i64]), &bootstrap);
+        let losses = objective.loss(rollout, &policy, &values, &targets);
+        self.net.backward(&losses.loss);
+        self.start = self.state.shallow_clone();
+        losses
+    }
+
+    /// Writes what a resume needs beside the parameters, between two rollouts: recurrent state, random stream, choice of kernels.
     pub fn save(&self, snapshot: &mut Snapshot) {
-        self.memory.save(snapshot);
+        self.state.save(snapshot);
         self.net.dispatch().save(snapshot);
         snapshot.put("player.rng", &self.rng);
     }
 
-    /// Takes what [`save`](Self::save) wrote. Where the environments could not be restored, their episodes start anew, and
-    /// so does the memory: `with_memory` is false then.
+    /// Restores what [`save`](Self::save) wrote. Where the environments could not be restored, their episodes start anew and so
+    /// does the recurrent state: `with_state` is false then.
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is missing or of another network.
-    pub fn load(&mut self, snapshot: &Snapshot, with_memory: bool) -> Result<()> {
+    pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
         self.rng = snapshot.get("player.rng")?;
         self.net.dispatch().load(snapshot)?;
-        if with_memory {
-            self.memory.load(snapshot)?;
-            self.start = self.memory.shallow_clone();
+        if with_state {
+            self.state.load(snapshot)?;
+            self.start = self.state.shallow_clone();
         }
         Ok(())
     }
+
+    /// Adapts the recurrent state to `n` environments: another number than before starts anew.
+    fn resize(&mut self, n: usize) {
+        if self.state.sequences() != n {
+            self.state = self.net.initial_state(n);
+            self.start = self.state.shallow_clone();
+        }
+    }
+
+    /// Policy and values at the observations that follow the last ones; the recurrent state advances.
+    fn forward(&mut self, obs: &Obs, n: usize) -> (Distribution, Tensor) {
+        self.resize(n);
+        let (policy, values, state) = no_grad(|| self.net.forward_from(&self.state, &[], obs.as_ref(), n));
+        self.state = state;
+        (policy, values)
+    }
 }
 
-impl Policy for Player {
+impl Policy for Actor {
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
-        if self.memory.sequences() != actions.len() {
-            self.memory = self.net.initial_state(actions.len());
-            self.start = self.memory.shallow_clone();
-        }
-        let (policy, _, memory) = no_grad(|| self.net.forward_from(&self.memory, &[], obs.as_ref(), actions.len()));
-        self.memory = memory;
-        policy.choose(mode, &mut self.rng, actions);
+        let (policy, _) = self.forward(obs, actions.len());
+        policy.select(mode, &mut self.rng, actions);
         Ok(())
     }
 
     fn reset_states(&mut self, ended: &[bool]) {
-        self.memory.forget(ended);
+        self.state.forget(ended);
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
-        if self.memory.sequences() != n {
-            self.memory = self.net.initial_state(n);
-        }
+        self.resize(n);
         let (policy, value, _, features) =
-            no_grad(|| self.net.forward_with_features(&self.memory, &[], obs.as_ref(), n));
+            no_grad(|| self.net.forward_with_features(&self.state, &[], obs.as_ref(), n));
         let preferences = match &policy {
             Distribution::Categorical(logits) => to_vec(logits),
             Distribution::Gaussian { .. } => Vec::new(),
@@ -179,5 +213,19 @@ impl Policy for Player {
 
     fn seed(&mut self, seed: u64) {
         self.rng = Rng::seed_from_u64(seed);
+    }
+}
+
+impl RolloutPolicy for Actor {
+    fn sample(&mut self, obs: &Obs, actions: &mut Actions, log_probs: &mut [f32], values: &mut [f32]) -> Result<()> {
+        let (policy, value) = self.forward(obs, actions.len());
+        log_probs.copy_from_slice(&policy.select(Mode::Sample, &mut self.rng, actions));
+        values.copy_from_slice(&to_vec(&value));
+        Ok(())
+    }
+
+    fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
+        let state = self.state.row(i);
+        to_vec(&no_grad(|| self.net.forward_from(&state, &[], obs, 1).1))[0]
     }
 }

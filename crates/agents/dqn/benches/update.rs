@@ -32,11 +32,17 @@ fn main() {
         let (spec, network) = (spec(side), NetworkConfig { precision, torso, ..NetworkConfig::default() });
         println!("{torso:?}, {side} × {side}");
         for (batch_size, threads) in [(32, 1), (32, 2), (24, 1), (16, 1), (8, 1)] {
-            let config = Config { batch_size, num_threads: threads, overlap: false, ..Config::default() };
-            let mut learner = Learner::new(config, &network, &spec, "cpu", 1).expect("a network for frames");
+            let config = Config {
+                batch_size,
+                num_threads: threads,
+                overlap: false,
+                network: network.clone(),
+                ..Config::default()
+            };
+            let mut learner = Learner::new(config, &spec, 1).expect("a network for frames");
             let some = Transitions::new(&spec, batch_size);
             let update = median(100, || {
-                learner.update(|rows, batch, _| {
+                learner.update(1e-4, |rows, batch, _| {
                     for (part, all) in [(&mut batch.s_tm1, &some.s_tm1), (&mut batch.s_t, &some.s_t)] {
                         part.as_mut().copy_from(all.slice(rows.start * spec.obs_len(), rows.len() * spec.obs_len()));
                     }
@@ -44,8 +50,9 @@ fn main() {
             });
             println!("  update of {batch_size:2}, {threads} threads   median {:7.3} ms", update.as_secs_f64() * 1e3);
         }
-        let learner = Learner::new(Config::default(), &network, &spec, "cpu", 1).expect("a network for frames");
-        let mut actor = Actor::new(&learner, stream(1, "actor"));
+        let config = Config { network, ..Config::default() };
+        let learner = Learner::new(config.clone(), &spec, 1).expect("a network for frames");
+        let mut actor = Actor::new(&config, learner.online().deep_clone(), stream(1, "actor"));
         let (obs, mut chosen) = (Obs::zeros(Dtype::U8, spec.obs_len()), Actions::zeros(&actions, 1));
         let act = median(500, || actor.act(&obs, Mode::Greedy, &mut chosen).expect("a forward pass"));
         println!("  act in one             median {:7.3} ms", act.as_secs_f64() * 1e3);

@@ -1,53 +1,65 @@
-//! What plays: a copy of the online network's weights, and ε.
+//! The actor: a copy of the online network, and ε.
 
-use crate::learner::{Learner, Values};
+use crate::config::Config;
+use crate::learner::Values;
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, Mode, Obs, Outputs, Policy, Result, Snapshot};
+use playfield_core::{Actions, Mode, Obs, Outputs, Persist, Policy, Result, Snapshot};
 use playfield_nn::QNetwork;
 use playfield_nn::params::to_vec;
 use rand::{RngExt as _, SeedableRng};
 use tch::{Device, no_grad};
 
-/// Chooses actions while the [`Learner`] may be working elsewhere.
+/// An ε-greedy policy on a copy of the online network, which acts while the [`Learner`](crate::learner::Learner) may be working
+/// elsewhere.
 #[derive(Debug)]
 pub struct Actor {
-    /// What it plays by: swapped for a newer one after each round.
+    /// The network: exchanged for a newer copy after each chunk.
     pub network: QNetwork,
+    /// ε of [`Mode::Sample`].
+    pub epsilon: f64,
     values: Values,
     noisy: bool,
-    actions: usize,
-    /// ε of an evaluation; noisy networks have none.
+    /// ε of an evaluation; 0 for noisy networks.
     evaluation: f64,
     rng: Rng,
 }
 
 impl Actor {
-    /// An actor that plays by what `learner` has learned so far.
-    pub fn new(learner: &Learner, rng: Rng) -> Self {
-        let config = learner.config();
+    /// An actor with `network`, which explores as in evaluation until [`epsilon`](Self::epsilon) is set.
+    pub fn new(config: &Config, network: QNetwork, rng: Rng) -> Self {
         let noisy = config.noisy_sigma > 0.0;
         let evaluation = if noisy { 0.0 } else { config.exploration_evaluation };
-        let (network, actions) = (learner.online().deep_clone(), learner.online().actions());
-        Self { network, values: learner.values(), noisy, actions, evaluation, rng }
+        let values = Values::new(config, network.params.master().device());
+        Self { network, epsilon: evaluation, values, noisy, evaluation, rng }
     }
 
-    /// Chooses ε-greedily: each row at random with probability `epsilon`, else the best action.
-    pub fn explore(&mut self, obs: &Obs, epsilon: f64, actions: &mut Actions) {
-        let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
+    /// A copy with the ε of evaluation.
+    pub fn evaluation_policy(&self, config: &Config) -> Self {
+        Self::new(config, self.network.deep_clone(), self.rng.clone())
+    }
+
+    /// The actor with the ε of evaluation.
+    #[must_use]
+    pub fn into_evaluation_policy(self) -> Self {
+        Self { epsilon: self.evaluation, ..self }
+    }
+
+    /// Selects ε-greedily: each action at random with probability ε, else the best.
+    fn explore(&mut self, obs: &Obs, actions: &mut [i64]) {
         if self.noisy {
             self.network.set_noise(self.network.sample_noise(&mut self.rng));
         }
-        let random: Vec<bool> = actions.iter().map(|_| self.rng.random::<f64>() < epsilon).collect();
-        // A batch that explores throughout needs no network.
+        let random: Vec<bool> = actions.iter().map(|_| self.rng.random::<f64>() < self.epsilon).collect();
+        // A batch of random actions needs no network.
         if !random.iter().all(|&r| r) {
             self.best(obs, actions);
         }
         for (action, _) in actions.iter_mut().zip(random).filter(|(_, random)| *random) {
-            *action = self.rng.random_range(0..self.actions) as i64;
+            *action = self.rng.random_range(0..self.network.actions()) as i64;
         }
     }
 
-    /// The best action of each row, with whatever noise the network has.
+    /// The best action for each observation, with the current noise of the network.
     fn best(&mut self, obs: &Obs, actions: &mut [i64]) {
         let n = actions.len();
         let best = no_grad(|| {
@@ -57,12 +69,7 @@ impl Actor {
         best.to_device(Device::Cpu).copy_data(actions, n);
     }
 
-    /// Writes the random stream; the weights are the learner's.
-    pub fn save(&self, snapshot: &mut Snapshot) {
-        snapshot.put("dqn.actor.rng", &self.rng);
-    }
-
-    /// Takes what [`save`](Self::save) wrote.
+    /// Restores what [`save`](Persist::save) wrote.
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is missing.
@@ -72,13 +79,21 @@ impl Actor {
     }
 }
 
+/// The random stream; the weights are the learner's.
+impl Persist for Actor {
+    fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        snapshot.put("dqn.actor.rng", &self.rng);
+        Ok(())
+    }
+}
+
 impl Policy for Actor {
-    /// [`Mode::Sample`] explores with the evaluation's ε; [`Mode::Greedy`] leaves noisy layers' noise away, too.
+    /// [`Mode::Greedy`] also disables the noise of noisy layers.
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
+        let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
         match mode {
-            Mode::Sample => self.explore(obs, self.evaluation, actions),
+            Mode::Sample => self.explore(obs, actions),
             Mode::Greedy => {
-                let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
                 self.network.disable_noise();
                 self.best(obs, actions);
             }

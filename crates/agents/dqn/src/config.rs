@@ -1,40 +1,40 @@
-use playfield_core::algorithm::{check_counts, check_shares, check_sizes, parse_section_over};
-use playfield_core::{Error, Result};
-use playfield_nn::QConfig;
+use playfield_core::algorithm::{check_counts, check_share_schedules, check_shares, check_size_schedules, check_sizes};
+use playfield_core::{Error, Result, Schedule};
 use playfield_nn::optim::{OptimizerConfig, Rule};
-use playfield_replay::PriorityConfig;
+use playfield_nn::{NetworkConfig, QConfig};
+use playfield_replay::{PriorityConfig, prioritized::By};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// The `[dqn]` section. Defaults: DeepMind's published code for Nature's DQN, every refinement off.
+/// The `[dqn]` section, and the network. Defaults: DeepMind's published code for Nature's DQN, every refinement off.
 ///
-/// Every clock counts agent steps (a step is one action, of four emulator frames on Atari), over all environments.
+/// Every interval counts agent steps (a step is one action, of four emulator frames on Atari), over all environments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Discount of rewards per agent step.
     pub gamma: f64,
-    /// How many rewards a return sums before it bootstraps.
+    /// The number of rewards that a return sums before it bootstraps.
     pub n_step: usize,
-    /// Step size of the optimizer.
-    pub learning_rate: f64,
+    /// Learning rate.
+    pub learning_rate: Schedule,
     /// Transitions of one update.
     pub batch_size: usize,
-    /// How many steps the replay holds.
+    /// Capacity of the replay buffer in steps.
     pub buffer_size: usize,
-    /// Whether its frames lie compressed in memory.
+    /// Whether the replay buffer compresses frames in memory.
     pub buffer_compression: bool,
     /// Steps before the first update.
     pub learning_starts: u64,
-    /// Steps between two rounds of updates.
+    /// Steps between two times of training.
     pub train_interval: u64,
-    /// Updates of one round.
+    /// Updates at each time of training.
     pub gradient_steps: u64,
     /// Steps between two updates of the target network.
     pub target_update_interval: u64,
-    /// How far the target network moves to the online one then: 1 copies, less is a soft update.
+    /// The share of the online network in an update of the target network: 1 copies, less is a soft (Polyak) update.
     pub tau: f64,
-    /// The online network chooses the action whose value the target network says.
+    /// Double Q-learning: the online network selects the action that the target network evaluates.
     pub double: bool,
     /// Separate streams for the value and the actions' advantages.
     pub dueling: bool,
@@ -48,45 +48,43 @@ pub struct Config {
     pub value_min: f64,
     /// The highest.
     pub value_max: f64,
-    /// Whether transitions are drawn by their priority.
+    /// Whether transitions are sampled by priority.
     pub prioritized: bool,
-    /// How they are prioritized.
+    /// Priorities.
     pub priority: PriorityConfig,
-    /// β of the importance weights at the start; it rises linearly to 1.
-    pub beta_start: f64,
-    /// Steps over which β rises; 0: to the end of the run.
-    pub beta_steps: u64,
-    /// Whether ε and β begin to move when learning starts (DeepMind's code, DQN Zoo), or at step 0 (Stable-Baselines3).
+    /// β, the exponent of the importance weights.
+    pub beta: Schedule,
+    /// Whether the schedules of ε and β begin when learning starts (DeepMind's code, DQN Zoo), or at step 0 (Stable-Baselines3).
     pub anneal_from_learning_starts: bool,
-    /// ε at the start: the share of random actions.
-    pub exploration_start: f64,
-    /// ε at the end.
-    pub exploration_end: f64,
-    /// Steps over which ε falls linearly.
-    pub exploration_steps: u64,
-    /// ε when a trained agent is evaluated without `--deterministic`; noisy networks then explore by their noise alone.
+    /// ε, the share of random actions.
+    pub exploration_epsilon: Schedule,
+    /// ε of an evaluation that is not deterministic; noisy networks explore by their noise alone.
     pub exploration_evaluation: f64,
-    /// What a temporal-difference error costs.
+    /// The loss of a temporal-difference error.
     pub loss: Loss,
-    /// Where the Huber loss turns linear: the bound on |δ| in the gradient.
+    /// Where the Huber loss becomes linear: the bound on |δ| in the gradient.
     pub huber_bound: f64,
-    /// Whether a batch's losses are summed (Nature) or averaged.
+    /// Whether the losses of a batch are summed (Nature) or averaged.
     pub sum_over_batch: bool,
     /// The global norm above which a gradient is scaled down; 0: never.
     pub gradient_clip: f64,
-    /// Whether acting and learning overlap: the actor's weights are then one round of updates old. Without, a resumed run
-    /// equals an uninterrupted one bit for bit (where environments can save their state).
+    /// Whether acting and learning overlap: the actor's weights are one training interval old then. Without, a resumed run equals
+    /// an uninterrupted one bit for bit (where environments can save their state).
     pub overlap: bool,
-    /// Threads among which the rows of a batch are shared out, on the processor; 0: one per core, but 16 rows at least each.
+    /// Threads among which a batch is split, on the CPU; 0: one per core, but at least 16 batch elements each.
     pub num_threads: usize,
-    /// Where acting and learning overlap, the last of those threads is the one that acts, and this is its share of the rows:
-    /// less than an equal one by as much as its playing takes. Fixed, so that a seed gives the same run on any day.
+    /// Where acting and learning overlap, the acting thread computes the last part of each batch, and this is its share: smaller
+    /// than the others', since it also acts. Fixed, so that a seed gives the same run whatever the timing.
     pub actor_share: f64,
     /// The optimizer: RMSProp, centered, ε inside the root.
     pub optimizer: OptimizerConfig,
+    /// The network.
+    pub network: NetworkConfig,
+    /// The device of the network: `cpu`, `cuda`, `cuda:N` or `auto`.
+    pub device: String,
 }
 
-/// What the network learns about the return.
+/// What the network learns of the return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Distribution {
@@ -99,7 +97,7 @@ pub enum Distribution {
     Quantile,
 }
 
-/// What a temporal-difference error costs.
+/// The loss of a temporal-difference error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loss {
@@ -115,7 +113,7 @@ impl Default for Config {
         Self {
             gamma: 0.99,
             n_step: 1,
-            learning_rate: 2.5e-4,
+            learning_rate: Schedule::constant(2.5e-4),
             batch_size: 32,
             buffer_size: 1_000_000,
             buffer_compression: false,
@@ -133,12 +131,9 @@ impl Default for Config {
             value_max: 10.0,
             prioritized: false,
             priority: PriorityConfig::default(),
-            beta_start: 0.4,
-            beta_steps: 0,
+            beta: Schedule::linear(0.4, 1.0, 0),
             anneal_from_learning_starts: true,
-            exploration_start: 1.0,
-            exploration_end: 0.1,
-            exploration_steps: 1_000_000,
+            exploration_epsilon: Schedule::linear(1.0, 0.1, 1_000_000),
             exploration_evaluation: 0.05,
             loss: Loss::Huber,
             huber_bound: 1.0,
@@ -154,32 +149,33 @@ impl Default for Config {
                 eps_inside_root: true,
                 ..OptimizerConfig::of(Rule::RmsProp)
             },
+            network: NetworkConfig::default(),
+            device: "auto".into(),
         }
     }
 }
 
 impl Config {
-    /// The section `table`: what it does not name is as in [`Config::default`]. Some choices bring their published settings
-    /// along: another optimizer rule, priorities by rank (α = .7, β from .5) and quantiles (200).
-    ///
-    /// # Errors
-    /// [`Error::Config`] for an unknown key, or a value that cannot work.
-    pub fn from_table(table: &toml::Table) -> Result<Self> {
-        let default = Self::default();
-        let mut defaults = Self { optimizer: default.optimizer.clone().over(table), ..default };
-        let names = |value: Option<&toml::Value>, name: &str| value.and_then(toml::Value::as_str) == Some(name);
-        if names(table.get("priority").and_then(|priority| priority.get("by")), "rank") {
-            (defaults.priority.exponent, defaults.beta_start) = (0.7, 0.5);
+    /// The defaults of a configuration with the choices of `chosen`. Some bring their published values: another optimizer rule,
+    /// rank-based priorities (α = .7, β from .5) and quantiles (200).
+    pub fn defaults(chosen: &Self) -> Self {
+        let mut defaults = Self::default();
+        defaults.optimizer = defaults.optimizer.with_rule(&chosen.optimizer);
+        if chosen.priority.by == By::Rank {
+            (defaults.priority.exponent, defaults.beta.start) = (0.7, 0.5);
         }
-        if names(table.get("distribution"), "quantile") {
+        if chosen.distribution == Distribution::Quantile {
             defaults.atoms = 200;
         }
-        let config: Self = parse_section_over("dqn", table, &defaults)?;
-        config.check()?;
-        Ok(config)
+        defaults
     }
 
-    /// Refuses values that cannot work.
+    /// Agent steps after which the schedules of ε and β begin.
+    pub fn anneal_from(&self) -> u64 {
+        if self.anneal_from_learning_starts { self.learning_starts } else { 0 }
+    }
+
+    /// Rejects values that cannot work.
     ///
     /// # Errors
     /// [`Error::Config`] naming the key and its bounds.
@@ -190,22 +186,15 @@ impl Config {
             &[
                 ("gamma", self.gamma),
                 ("tau", self.tau),
-                ("beta_start", self.beta_start),
                 ("actor_share", self.actor_share),
-                ("exploration_start", self.exploration_start),
-                ("exploration_end", self.exploration_end),
                 ("exploration_evaluation", self.exploration_evaluation),
             ],
         )?;
+        check_share_schedules("dqn", &[("beta", self.beta), ("exploration_epsilon", self.exploration_epsilon)])?;
+        check_size_schedules("dqn", &[("learning_rate", self.learning_rate)])?;
+        check_sizes("dqn", &[("noisy_sigma", self.noisy_sigma), ("gradient_clip", self.gradient_clip)])?;
         self.optimizer.check("dqn")?;
-        check_sizes(
-            "dqn",
-            &[
-                ("learning_rate", self.learning_rate),
-                ("noisy_sigma", self.noisy_sigma),
-                ("gradient_clip", self.gradient_clip),
-            ],
-        )?;
+        self.network.check()?;
         check_counts(
             "dqn",
             &[
@@ -232,22 +221,22 @@ impl Config {
         }
     }
 
-    /// How far the lowest atom is from the highest.
+    /// The distance of the highest atom from the lowest.
     fn width(&self) -> f64 {
         self.value_max - self.value_min
     }
 
-    /// How many threads share the rows of a batch.
+    /// The number of threads among which a batch is split.
     pub fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         if self.num_threads == 0 { cores.min(self.batch_size / 16).max(1) } else { self.num_threads }
     }
 
-    /// The rows of a batch that each of so many works on.
+    /// The batch elements of each of `threads` threads.
     pub fn parts(&self, threads: usize) -> Vec<Range<usize>> {
         let (n, all) = (threads.min(self.batch_size), self.batch_size);
         let (even, last) = match self.overlap && n > 1 {
-            // Everyone has a row to work on.
+            // Every thread has one element at least.
             true => (n - 1, ((all as f64 * self.actor_share) as usize).clamp(1, all + 1 - n)),
             false => (n, 0),
         };
@@ -255,8 +244,8 @@ impl Config {
         (0..n).map(|i| border(i)..border(i + 1)).collect()
     }
 
-    /// What the network has beyond its torso.
-    pub fn network(&self) -> QConfig {
+    /// The Q-network's heads.
+    pub fn heads(&self) -> QConfig {
         let atoms = if self.distribution == Distribution::None { 1 } else { self.atoms };
         QConfig { dueling: self.dueling, noisy_sigma: self.noisy_sigma, atoms }
     }

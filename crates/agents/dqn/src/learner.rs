@@ -5,10 +5,10 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{EnvSpec, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
+use playfield_nn::QNetwork;
 use playfield_nn::noisy_linear::Noise;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
-use playfield_nn::{NetworkConfig, QNetwork};
 use playfield_replay::Transitions;
 use std::ops::Range;
 use std::thread;
@@ -85,7 +85,7 @@ pub struct Values {
 }
 
 impl Values {
-    fn new(config: &Config, device: Device) -> Self {
+    pub(crate) fn new(config: &Config, device: Device) -> Self {
         let atoms = || distributional::support(config.value_min, config.value_max, config.atoms, device);
         Self { support: (config.distribution == Distribution::Categorical).then(atoms) }
     }
@@ -124,8 +124,9 @@ impl Learner {
     ///
     /// # Errors
     /// [`Error::Config`] where network, observation, actions and device don't fit.
-    pub fn new(config: Config, network: &NetworkConfig, spec: &EnvSpec, device: &str, seed: u64) -> Result<Self> {
-        let online = QNetwork::new(network, config.network(), spec, device, &mut rng::stream(seed, "dqn/init"))?;
+    pub fn new(config: Config, spec: &EnvSpec, seed: u64) -> Result<Self> {
+        let init = &mut rng::stream(seed, "dqn/init");
+        let online = QNetwork::new(&config.network, config.heads(), spec, &config.device, init)?;
         let target = online.deep_clone();
         let optimizer = Optimizer::new(config.optimizer.clone(), &online.params);
         let device = online.params.master().device();
@@ -159,11 +160,6 @@ impl Learner {
         &self.shards[0].online
     }
 
-    /// How its numbers become values.
-    pub fn values(&self) -> Values {
-        Values::new(&self.config, self.online().params.master().device())
-    }
-
     /// Someone to work on the last part of every batch from now on; `None` where there is but one part.
     pub fn lend(&mut self) -> Option<Helper> {
         (self.shards.len() > 1).then(|| {
@@ -178,7 +174,11 @@ impl Learner {
     ///
     /// # Panics
     /// If a thread that worked on a part did, or the [`Helper`] is gone.
-    pub fn update(&mut self, mut fill: impl FnMut(Range<usize>, &mut Transitions, &mut [f32])) -> Losses {
+    pub fn update(
+        &mut self,
+        learning_rate: f64,
+        mut fill: impl FnMut(Range<usize>, &mut Transitions, &mut [f32]),
+    ) -> Losses {
         let Self { config, shards, lent, optimizer, rng } = self;
         let noise = BatchNoise::sample(&shards[0].online, config.double, rng);
         let mut away = None;
@@ -202,7 +202,7 @@ impl Learner {
         let (first, others) = shards.split_first_mut().expect("one at least");
         let losses_finite = others.iter().all(|s| s.losses.loss.is_finite());
         let others: Vec<_> = others.iter().map(|s| &s.online.params).collect();
-        let (rate, clip) = (config.learning_rate, config.gradient_clip);
+        let (rate, clip) = (learning_rate, config.gradient_clip);
         // A clipped loss has a finite gradient even where it is NaN itself.
         let finite = first.losses.loss.is_finite() && losses_finite;
         let grad_norm =
@@ -252,7 +252,7 @@ impl Learner {
     /// # Errors
     /// [`Error::Checkpoint`] where it is another network's.
     pub fn load_all(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.load(snapshot)?;
+        self.shards[0].online.params.load(snapshot)?;
         let arrays = snapshot.arrays.iter();
         let state = arrays.filter_map(|(k, v)| Some((k.strip_prefix("target.")?.to_string(), v.clone()))).collect();
         let Shard { online, target, .. } = &mut self.shards[0];
@@ -261,14 +261,6 @@ impl Learner {
         self.optimizer.load(&online.params, snapshot)?;
         self.rng = snapshot.get("dqn.rng")?;
         Ok(())
-    }
-
-    /// Takes the parameters of `snapshot`: all that playing needs.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] where they are another network's.
-    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.shards[0].online.params.load(snapshot)
     }
 }
 

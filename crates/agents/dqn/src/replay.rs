@@ -1,16 +1,17 @@
-//! The memory that a learner draws from: frames, priorities, and the buffers of a draw.
+//! The replay buffer of a run: transitions, priorities, and the random stream of sampling.
 
 use crate::config::Config;
 use crate::learner::{Learner, Losses};
+use playfield_collect::Experience;
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Normalizer, Result, Snapshot, StepBatch, rng};
+use playfield_core::{EnvSpec, Normalizer, Persist, Result, Snapshot, StepBatch, rng};
 use playfield_replay::{Changes, FrameRing, Prioritized, RingConfig, Segments, uniform};
 use std::path::Path;
 
-/// The memory, how it is drawn from, and what a draw fills.
+/// A replay buffer with its sampler.
 #[derive(Debug)]
 pub struct Replay {
-    memory: FrameRing,
+    buffer: FrameRing,
     priorities: Option<Prioritized>,
     indices: Vec<usize>,
     weights: Vec<f32>,
@@ -19,64 +20,71 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// An empty memory for `envs` environments of `spec`, whose frames are saved below `dir` (`None`: never).
+    /// An empty buffer for `envs` environments of `spec`, whose frames are saved below `dir` (`None`: never).
     ///
     /// # Errors
     /// [`Error::Config`](playfield_core::Error::Config) where the machine has too little memory, or settings cannot work.
     pub fn new(config: &Config, spec: &EnvSpec, envs: usize, seed: u64, dir: Option<&Path>) -> Result<Self> {
-        let memory = FrameRing::new(spec, envs, ring(config))?;
+        let buffer = FrameRing::new(spec, envs, ring(config))?;
         let priorities = match config.prioritized {
-            true => Some(Prioritized::new(config.priority.clone(), memory.capacity())?),
+            true => Some(Prioritized::new(config.priority.clone(), buffer.capacity())?),
             false => None,
         };
         let n = config.batch_size;
         let (indices, weights, rng) = (vec![0; n], vec![1.0; n], rng::stream(seed, "dqn/replay"));
         let segments = dir.map(|dir| Segments::new(dir.join("replay")));
-        Ok(Self { memory, priorities, indices, weights, rng, segments })
+        Ok(Self { buffer, priorities, indices, weights, rng, segments })
     }
 
-    /// What such a memory will take, in words.
+    /// The memory that the buffer will take, as a message.
     pub fn size(config: &Config, spec: &EnvSpec) -> String {
         let gigabytes = FrameRing::bytes(spec, ring(config)) as f64 / 1e9;
         match config.buffer_compression {
-            false => format!("replay: {} steps, {gigabytes:.2} GB when full", config.buffer_size),
-            true => format!("replay: {} steps, compressed, some {gigabytes:.2} GB when full", config.buffer_size),
+            false => format!("replay buffer: {} steps, {gigabytes:.2} GB when full", config.buffer_size),
+            true => {
+                format!("replay buffer: {} steps, compressed, about {gigabytes:.2} GB when full", config.buffer_size)
+            }
         }
     }
 
-    /// How many transitions can be drawn.
+    /// The number of transitions that can be sampled.
     pub fn len(&self) -> usize {
-        self.memory.len()
+        self.buffer.len()
     }
 
-    /// Whether none can be drawn.
+    /// Whether no transition can be sampled.
     pub fn is_empty(&self) -> bool {
-        self.memory.is_empty()
+        self.buffer.is_empty()
     }
 
-    /// Every environment starts an episode with the frames of `batch`; running ones are cut.
+    /// Every environment starts an episode with the observations of `batch`; current episodes are discarded.
     pub fn reset(&mut self, batch: &StepBatch) {
-        let changes = self.memory.reset(batch);
+        let changes = self.buffer.reset(batch);
         follow(&mut self.priorities, changes);
     }
 
-    /// Every environment did its action and found `batch`.
-    pub fn push(&mut self, actions: &Actions, batch: &StepBatch) {
-        let changes = self.memory.push(actions, batch);
+    /// Stores one step of all environments.
+    pub fn push(&mut self, step: &Experience) {
+        let changes = self.buffer.push(&step.actions, &step.batch);
         follow(&mut self.priorities, changes);
     }
 
-    /// Draws a batch, normalizes it, lets `learner` learn from it, and sets its priorities.
+    /// Samples a batch, normalizes it, updates `learner` with it, and sets its priorities.
     ///
     /// # Errors
-    /// [`Error::Diverged`](playfield_core::Error::Diverged) where an error is no number.
-    pub fn learn(&mut self, learner: &mut Learner, beta: f64, normalizer: Option<&Normalizer>) -> Result<Losses> {
+    /// [`Error::Diverged`](playfield_core::Error::Diverged) where an error is not finite.
+    pub fn train(
+        &mut self,
+        learner: &mut Learner,
+        (beta, learning_rate): (f64, f64),
+        normalizer: Option<&Normalizer>,
+    ) -> Result<Losses> {
         match &self.priorities {
             Some(priorities) => priorities.sample(&mut self.rng, beta, &mut self.indices, &mut self.weights),
-            None => uniform::sample(&self.memory, &mut self.rng, &mut self.indices),
+            None => uniform::sample(&self.buffer, &mut self.rng, &mut self.indices),
         }
-        let losses = learner.update(|rows, batch, weights| {
-            self.memory.gather_normalized(&self.indices[rows.clone()], normalizer, batch);
+        let losses = learner.update(learning_rate, |rows, batch, weights| {
+            self.buffer.gather_normalized(&self.indices[rows.clone()], normalizer, batch);
             weights.copy_from_slice(&self.weights[rows]);
         });
         if let Some(priorities) = &mut self.priorities {
@@ -85,15 +93,31 @@ impl Replay {
         Ok(losses)
     }
 
-    /// Writes everything: frames that are new since the last time to their own files, the rest into `snapshot`.
+    /// Restores what [`save`](Persist::save) wrote, into a new buffer.
     ///
     /// # Errors
-    /// [`Error::Io`](playfield_core::Error::Io) where the disk refuses.
-    pub fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) naming what is missing, damaged or of another buffer.
+    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.buffer.load(snapshot)?;
         if let Some(segments) = &mut self.segments {
-            segments.append(&self.memory)?;
+            segments.restore(&mut self.buffer, snapshot.get("replay.segments")?)?;
+        }
+        if let Some(priorities) = &mut self.priorities {
+            priorities.load(snapshot)?;
+        }
+        self.rng = snapshot.get("replay.rng")?;
+        Ok(())
+    }
+}
+
+/// New frames go to files of their own, the rest into the snapshot; files that no checkpoint needs any more are removed once the
+/// snapshot is on disk.
+impl Persist for Replay {
+    fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        if let Some(segments) = &mut self.segments {
+            segments.append(&self.buffer)?;
             snapshot.put("replay.segments", &segments.list());
-            self.memory.save(snapshot);
+            self.buffer.save(snapshot);
             snapshot.put("replay.rng", &self.rng);
             if let Some(priorities) = &self.priorities {
                 priorities.save(snapshot);
@@ -102,31 +126,11 @@ impl Replay {
         Ok(())
     }
 
-    /// Removes what no checkpoint needs any more, once the one with the last [`save`](Self::save) is whole.
-    ///
-    /// # Errors
-    /// [`Error::Io`](playfield_core::Error::Io) where the disk refuses.
-    pub fn saved(&mut self) -> Result<()> {
+    fn saved(&mut self) -> Result<()> {
         match &mut self.segments {
-            Some(segments) => segments.prune(&self.memory),
+            Some(segments) => segments.prune(&self.buffer),
             None => Ok(()),
         }
-    }
-
-    /// Takes what [`save`](Self::save) wrote; must be as new.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) naming what is missing, damaged or of another memory.
-    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.memory.load(snapshot)?;
-        if let Some(segments) = &mut self.segments {
-            segments.restore(&mut self.memory, snapshot.get("replay.segments")?)?;
-        }
-        if let Some(priorities) = &mut self.priorities {
-            priorities.load(snapshot)?;
-        }
-        self.rng = snapshot.get("replay.rng")?;
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //! gradient's norm and the parameters after it, with importance weights.
 
 use playfield_core::rng::stream;
-use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Snapshot};
+use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Schedule, Snapshot};
 use playfield_dqn::actor::Actor;
 use playfield_dqn::learner::{Learner, Losses};
 use playfield_dqn::{Config, Distribution, Loss};
@@ -60,7 +60,7 @@ fn config(case: &Case) -> Config {
         Rule::Sgd => unreachable!("no golden case of it"),
     };
     Config {
-        learning_rate: 0.01,
+        learning_rate: Schedule::constant(0.01),
         double: case.double,
         dueling: case.dueling,
         distribution: case.distribution,
@@ -74,6 +74,8 @@ fn config(case: &Case) -> Config {
         batch_size: case.r_t.len(),
         num_threads: 1,
         optimizer,
+        network: network(case.trunk),
+        device: "cpu".into(),
         ..Config::default()
     }
 }
@@ -88,7 +90,7 @@ fn network(trunk: bool) -> NetworkConfig {
 }
 
 fn over(trunk: bool, config: Config, seed: u64) -> Learner {
-    Learner::new(config, &network(trunk), &spec(), "cpu", seed).unwrap()
+    Learner::new(Config { network: network(trunk), ..config }, &spec(), seed).unwrap()
 }
 
 fn golden(case: &Case) -> Learner {
@@ -114,9 +116,13 @@ fn batch(case: &Case) -> Transitions {
     }
 }
 
+fn actor(learner: &Learner) -> Actor {
+    Actor::new(learner.config(), learner.online().deep_clone(), stream(1, "actions"))
+}
+
 fn update(learner: &mut Learner, case: &Case) -> Losses {
     let all = batch(case);
-    learner.update(|rows, part, weights| {
+    learner.update(learner.config().learning_rate.at(0), |rows, part, weights| {
         part.a_tm1.copy_from_slice(&all.a_tm1[rows.clone()]);
         part.r_t.copy_from_slice(&all.r_t[rows.clone()]);
         part.discount_t.copy_from_slice(&all.discount_t[rows.clone()]);
@@ -231,7 +237,7 @@ fn the_target_network_moves_when_told() {
 #[test]
 fn exploration_has_the_stated_share() {
     let case = &cases()[0];
-    let mut actor = Actor::new(&golden(case), stream(1, "actions"));
+    let mut actor = actor(&golden(case));
     let n = 30_000;
     let obs = Obs::F32([0.4, -0.9].repeat(n));
     let mut actions = Actions::Discrete(vec![0; n]);
@@ -239,7 +245,8 @@ fn exploration_has_the_stated_share() {
     let Actions::Discrete(greedy) = actions.clone() else { unreachable!() };
     assert!(greedy.iter().all(|a| *a == greedy[0]));
     for (epsilon, expected) in [(1.0, 1.0 / 3.0), (0.3, 0.8), (0.0, 1.0)] {
-        actor.explore(&obs, epsilon, &mut actions);
+        actor.epsilon = epsilon;
+        actor.act(&obs, Mode::Sample, &mut actions).unwrap();
         let Actions::Discrete(chosen) = &actions else { unreachable!() };
         let share = chosen.iter().filter(|a| **a == greedy[0]).count() as f64 / n as f64;
         assert!((share - expected).abs() < 0.012, "ε = {epsilon}: {share}");
@@ -254,7 +261,7 @@ fn evaluation_explores_by_its_own_epsilon() {
     let obs = Obs::F32([0.4, -0.9].repeat(n));
     for (epsilon, expected) in [(0.05, 1.0 - 0.05 * 2.0 / 3.0), (0.3, 0.8), (0.0, 1.0)] {
         let config = Config { exploration_evaluation: epsilon, ..config(case) };
-        let mut actor = Actor::new(&learner(config, 1), stream(1, "actions"));
+        let mut actor = actor(&learner(config, 1));
         let choose = |actor: &mut Actor, mode| {
             let mut actions = Actions::Discrete(vec![0; n]);
             actor.act(&obs, mode, &mut actions).unwrap();
@@ -272,7 +279,7 @@ fn evaluation_explores_by_its_own_epsilon() {
 fn a_noisy_actor_explores_by_new_noise_at_each_step() {
     let case = &cases()[6];
     let config = Config { noisy_sigma: 20.0, exploration_evaluation: 0.5, ..config(case) };
-    let mut actor = Actor::new(&learner(config, 4), stream(1, "actions"));
+    let mut actor = actor(&learner(config, 4));
     let obs = Obs::F32([0.4, -0.9].repeat(50));
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..40 {
@@ -290,7 +297,12 @@ fn a_noisy_actor_explores_by_new_noise_at_each_step() {
 #[test]
 fn noise_is_of_the_batch_and_new_for_each_update() {
     for case in &cases() {
-        let noisy = |threads| Config { noisy_sigma: 0.5, num_threads: threads, learning_rate: 0.0, ..config(case) };
+        let noisy = |threads| Config {
+            noisy_sigma: 0.5,
+            num_threads: threads,
+            learning_rate: Schedule::constant(0.0),
+            ..config(case)
+        };
         let (mut whole, mut shared) = (learner(noisy(1), 4), learner(noisy(3), 4));
         let mut last = f64::INFINITY;
         for _ in 0..3 {
@@ -398,7 +410,7 @@ fn a_loss_that_is_not_finite_leaves_the_parameters() {
         };
         let before = save(&learner);
         let all = batch(case);
-        let losses = learner.update(|rows, part, weights| {
+        let losses = learner.update(learner.config().learning_rate.at(0), |rows, part, weights| {
             part.s_tm1.as_mut().copy_from(all.s_tm1.slice(rows.start * 2, rows.len() * 2));
             part.r_t.fill(f32::NAN);
             weights.fill(1.0);
@@ -434,7 +446,10 @@ fn settings_that_cannot_work_are_named() {
         (Config { buffer_size: 10, ..Config::default() }, "`buffer_size` = 10 is smaller than `batch_size` = 32"),
         (Config { train_interval: 0, ..Config::default() }, "`train_interval` must be at least 1"),
         (Config { gamma: 1.5, ..Config::default() }, "`gamma` = 1.5 must lie between 0 and 1"),
-        (Config { learning_rate: f64::NAN, ..Config::default() }, "`learning_rate` = NaN must not be negative"),
+        (
+            Config { learning_rate: Schedule::constant(f64::NAN), ..Config::default() },
+            "`learning_rate` = NaN must not be negative",
+        ),
         (Config { distribution: Distribution::Categorical, atoms: 1, ..Config::default() }, "`atoms` ≥ 2"),
     ] {
         let said = config.check().unwrap_err().to_string();

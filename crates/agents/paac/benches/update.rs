@@ -18,14 +18,15 @@ fn main() {
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
     tch::set_num_threads(1);
-    let (n, config) = (32, playfield_paac::Config::default());
     let fp32 = std::env::args().any(|a| a == "fp32");
     let precision = if fp32 { Precision::Fp32 } else { Precision::Auto };
     let network = NetworkConfig { precision, ..NetworkConfig::default() };
+    let num_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (n, config) = (32, playfield_paac::Config { network, num_threads, ..playfield_paac::Config::default() });
     let actions = ActionSpace::Discrete { n: 6 };
     let shape = vec![84, 84];
     let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
-    let mut learner = Learner::new(&config, &network, &spec, n, "cpu", 1).expect("a network for frames");
+    let mut learner = Learner::new(&config, &spec, n, 1).expect("a network for frames");
     let (mut batch, mut history) = (StepBatch::new(&spec, n), FrameStack::new(&spec, n));
     let (mut actions, mut rollout) =
         (Actions::zeros(&spec.actions, n), Rollout::new(&spec, n, config.rollout_steps, config.gamma));
@@ -39,16 +40,16 @@ fn main() {
         while !rollout.is_full() {
             rollout.observe(&history);
             let start = Instant::now();
-            learner.player.act(history.observations(), Mode::Sample, &mut actions).expect("a forward pass");
+            learner.actor.act(history.observations(), Mode::Sample, &mut actions).expect("a forward pass");
             act.push(start.elapsed());
             let start = Instant::now();
             history.push(&batch);
             shift.push(start.elapsed());
-            rollout.outcome(&actions, &batch, |_| 0.0);
+            rollout.record(&actions, &batch, |_| 0.0);
         }
         rollout.observe(&history);
         let start = Instant::now();
-        learner.update(&rollout, 1e-4);
+        learner.update(&rollout, 0).expect("a finite gradient");
         learn.push(start.elapsed());
     }
     for (name, times) in

@@ -1,53 +1,72 @@
 //! The update of PAAC, testable without an environment.
 
 use crate::Config;
-use playfield_actor_critic::{Objective, Player};
-use playfield_core::{EnvSpec, Result, Rollout, Snapshot, rng};
+use playfield_actor_critic::{Actor, Losses};
+use playfield_core::{EnvSpec, Error, Persist, Result, Rollout, Snapshot, rng};
+use playfield_nn::ActorCritic;
 use playfield_nn::optim::Optimizer;
-use playfield_nn::{ActorCritic, NetworkConfig};
 
-pub use playfield_actor_critic::Losses;
-
-/// The network at play, and its optimizer.
+/// The actor-critic and its optimizer.
 #[derive(Debug)]
 pub struct Learner {
-    /// What acts.
-    pub player: Player,
-    objective: Objective,
+    /// The policy in training.
+    pub actor: Actor,
+    config: Config,
     optimizer: Optimizer,
-    gradient_clip: f64,
+}
+
+/// One update.
+#[derive(Debug)]
+pub struct Update {
+    /// The parts of the loss.
+    pub losses: Losses,
+    /// The gradient's global norm before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// The number of updates so far.
+    pub updates: u64,
+}
+
+impl Update {
+    /// As metrics.
+    pub fn report(&self) -> Vec<(&'static str, f64)> {
+        let mut row = self.losses.report();
+        row.extend([
+            ("train/grad_norm", self.gradient_norm),
+            ("train/learning_rate", self.learning_rate),
+            ("train/n_updates", self.updates as f64),
+        ]);
+        row
+    }
 }
 
 impl Learner {
-    /// A learner with a fresh network, for `n` environments of `spec`.
+    /// A learner with a new network, for `n` environments of `spec`. `config` is resolved.
     ///
     /// # Errors
-    /// [`Error::Config`](playfield_core::Error::Config) where network, observation and device don't fit.
-    pub fn new(
-        config: &Config,
-        network: &NetworkConfig,
-        spec: &EnvSpec,
-        n: usize,
-        device: &str,
-        seed: u64,
-    ) -> Result<Self> {
-        let mut net = ActorCritic::new(network, spec, device, &mut rng::stream(seed, "paac/init"))?;
-        net.set_num_threads(config.threads());
+    /// [`Error::Config`] where network, observation and device don't fit.
+    pub fn new(config: &Config, spec: &EnvSpec, n: usize, seed: u64) -> Result<Self> {
+        let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(seed, "paac/init"))?;
+        net.set_num_threads(config.num_threads);
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params);
-        let player = Player::new(net, n, rng::stream(seed, "paac/actions"));
-        Ok(Self { player, objective: config.objective(), optimizer, gradient_clip: config.gradient_clip })
+        let actor = Actor::new(net, n, rng::stream(seed, "paac/actions"));
+        Ok(Self { actor, config: config.clone(), optimizer })
     }
 
-    /// Weighs the policy's entropy by `coefficient` from now on.
-    pub fn set_entropy_coefficient(&mut self, coefficient: f64) {
-        self.objective.entropy_coefficient = coefficient;
-    }
-
-    /// Learns from a full rollout, at `learning_rate`. Returns its losses, and the gradient's global norm before clipping.
-    pub fn update(&mut self, rollout: &Rollout, learning_rate: f64) -> (Losses, f64) {
-        let losses = self.player.learn(rollout, &self.objective);
-        let grad_norm = self.player.net.step(&mut self.optimizer, learning_rate, self.gradient_clip);
-        (losses, grad_norm)
+    /// Updates the parameters from a full rollout; schedules are read at agent step `step`.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where the gradient is not finite; the parameters stay as they were.
+    pub fn update(&mut self, rollout: &Rollout, step: u64) -> Result<Update> {
+        let losses = self.actor.compute_gradients(rollout, &self.config.objective(step));
+        let learning_rate = self.config.learning_rate.at(step);
+        let gradient_norm = self.actor.net.step(&mut self.optimizer, learning_rate, self.config.gradient_clip);
+        let updates = self.updates();
+        match gradient_norm.is_finite() {
+            true => Ok(Update { losses, gradient_norm, learning_rate, updates }),
+            false => Err(Error::Diverged(format!("the gradient's norm is {gradient_norm} at update {updates}"))),
+        }
     }
 
     /// Updates so far.
@@ -55,27 +74,23 @@ impl Learner {
         self.optimizer.updates()
     }
 
-    /// Writes everything that an exact resume needs: parameters, optimizer, memory, random stream.
-    pub fn save_all(&self, snapshot: &mut Snapshot) {
-        self.player.net.params.save(snapshot);
-        self.optimizer.save(&self.player.net.params, snapshot);
-        self.player.save(snapshot);
-    }
-
-    /// Takes parameters and optimizer of `snapshot`; the player's own part is [`Player::load`]'s.
+    /// Restores what [`save`](Persist::save) wrote. `with_state`: see [`Actor::load`].
     ///
     /// # Errors
-    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where they are another network's.
-    pub fn load_all(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.load(snapshot)?;
-        self.optimizer.load(&self.player.net.params, snapshot)
+    /// [`Error::Checkpoint`] where it is of another network.
+    pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
+        self.actor.net.params.load(snapshot)?;
+        self.optimizer.load(&self.actor.net.params, snapshot)?;
+        self.actor.load(snapshot, with_state)
     }
+}
 
-    /// Takes the parameters of `snapshot`: all that playing needs.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where they are another network's.
-    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.player.net.params.load(snapshot)
+/// Everything that an exact resume needs: parameters, optimizer, recurrent state, random stream.
+impl Persist for Learner {
+    fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        self.actor.net.params.save(snapshot);
+        self.optimizer.save(&self.actor.net.params, snapshot);
+        self.actor.save(snapshot);
+        Ok(())
     }
 }

@@ -12,4 +12,4 @@ pub mod learner;
 mod train;
 
 pub use config::Config;
-pub use train::{ALGORITHM, train};
+pub use train::Paac;

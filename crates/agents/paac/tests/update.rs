@@ -2,13 +2,14 @@
 //! the loss; through a rollout with a termination, a lost life and a truncation.
 
 use playfield_core::{
-    ActionSpace, Actions, Array, Dtype, EnvSpec, FrameStack, Mode, Obs, ObsRef, Policy, Rollout, Snapshot, StepBatch,
+    ActionSpace, Actions, Array, Dtype, EnvSpec, FrameStack, Mode, Obs, ObsRef, Persist as _, Policy, Rollout,
+    RolloutPolicy as _, Schedule, Snapshot, StepBatch,
 };
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
 use playfield_nn::optim::{OptimizerConfig, Rule};
 use playfield_paac::Config;
-use playfield_paac::learner::{Learner, Losses};
+use playfield_paac::learner::Learner;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -56,6 +57,7 @@ fn config(case: &Case) -> Config {
     };
     Config {
         rollout_steps: STEPS,
+        learning_rate: Schedule::constant(0.01),
         gamma: 0.9,
         gae_lambda: case.gae_lambda,
         sum_over_time: case.sum_over_time,
@@ -63,19 +65,20 @@ fn config(case: &Case) -> Config {
         gradient_clip: 0.5,
         num_threads: 1,
         optimizer,
+        network: NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() },
+        device: "cpu".into(),
         ..Config::default()
     }
 }
 
 fn learner(case: &Case) -> Learner {
-    let network = NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() };
-    let mut learner = Learner::new(&config(case), &network, &spec(case.continuous), ENVS, "cpu", 1).unwrap();
+    let mut learner = Learner::new(&config(case), &spec(case.continuous), ENVS, 1).unwrap();
     let mut snapshot = Snapshot::default();
-    learner.save_all(&mut snapshot);
+    learner.save(&mut snapshot).unwrap();
     for (name, array) in &mut snapshot.params {
         *array = Array::new(&array.shape, &case.before[name]);
     }
-    learner.load(&snapshot).unwrap();
+    learner.load(&snapshot, false).unwrap();
     learner
 }
 
@@ -114,7 +117,7 @@ fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool)
             batch.forced = actions.iter().map(|&a| Some(a)).collect();
         }
         history.push(&batch);
-        rollout.outcome(&actions, &batch, |i| learner.player.final_value(history.final_observation(i), i));
+        rollout.record(&actions, &batch, |i| learner.actor.final_value(history.final_observation(i), i));
     }
     rollout.observe(&history);
     (rollout, history.observations().clone())
@@ -127,15 +130,13 @@ fn close(name: &str, actual: f64, expected: f64) {
 fn check(case: &Case, life_lost: bool) {
     let mut learner = learner(case);
     let (rollout, _) = rollout(case, &mut learner, life_lost);
-    let (l, grad_norm) = learner.update(&rollout, 0.01);
-    let Losses { loss, policy_loss, value_loss, entropy_loss, explained_variance } = l;
-    let actual = [loss, policy_loss, value_loss, entropy_loss, explained_variance, grad_norm];
-    let names = ["loss", "policy", "value", "entropy", "explained variance", "gradient norm"];
-    for ((what, actual), expected) in names.iter().zip(actual).zip(case.losses) {
-        close(&format!("{}, {what}", case.name), actual, expected);
+    let report = learner.update(&rollout, 0).unwrap().report();
+    for ((tag, actual), expected) in report.iter().zip(case.losses) {
+        close(&format!("{}, {tag}", case.name), *actual, expected);
     }
+    assert_eq!(report[5].0, "train/grad_norm");
     let mut snapshot = Snapshot::default();
-    learner.save_all(&mut snapshot);
+    learner.save(&mut snapshot).unwrap();
     for (name, array) in &snapshot.params {
         for (actual, expected) in array.values::<f32>().unwrap().iter().zip(&case.after[name]) {
             close(&format!("{}, {name}", case.name), f64::from(*actual), f64::from(*expected));
@@ -157,12 +158,11 @@ fn a_replaced_action_has_no_policy_gradient() {
     let cases = cases();
     let case = cases.iter().find(|case| !case.continuous).unwrap();
     let gradient = |forced| {
-        let network = NetworkConfig { hidden: vec![5], precision: Precision::Fp32, ..NetworkConfig::default() };
-        let config = Config { entropy_coefficient: 0.0, ..config(case) };
-        let mut learner = Learner::new(&config, &network, &spec(false), ENVS, "cpu", 1).unwrap();
+        let config = Config { entropy_coefficient: Schedule::constant(0.0), ..config(case) };
+        let mut learner = Learner::new(&config, &spec(false), ENVS, 1).unwrap();
         let (rollout, _) = rollout_of(case, &mut learner, false, forced);
-        learner.player.learn(&rollout, &config.objective());
-        let params = &learner.player.net.params;
+        learner.actor.compute_gradients(&rollout, &config.objective(0));
+        let params = &learner.actor.net.params;
         params.named(&params.gradient())
     };
     let size = |gradient: &std::collections::BTreeMap<String, Array>, name: &str| {
@@ -172,6 +172,22 @@ fn a_replaced_action_has_no_policy_gradient() {
     assert!(size(&chosen, "policy.weight") > 1e-3);
     assert_eq!(size(&forced, "policy.weight"), 0.0);
     assert_eq!(forced["value.weight"], chosen["value.weight"]);
+}
+
+/// Learning rate and entropy coefficient are those of the step of the update.
+#[test]
+fn schedules_are_read_at_the_step_of_the_update() {
+    let case = &cases()[2];
+    let learning_rate = Schedule::linear(0.4, 0.1, 100);
+    let entropy_coefficient = Schedule::linear(0.02, 0.0, 200);
+    let config = Config { learning_rate, entropy_coefficient, ..config(case) };
+    assert_eq!([0, 50, 200].map(|step| config.objective(step).entropy_coefficient), [0.02, 0.015, 0.0]);
+    let mut learner = Learner::new(&config, &spec(case.continuous), ENVS, 1).unwrap();
+    let (rollout, _) = rollout(case, &mut learner, false);
+    assert_eq!(
+        [0, 50, 100, 200].map(|step| learner.update(&rollout, step).unwrap().learning_rate),
+        [0.4, 0.25, 0.1, 0.1]
+    );
 }
 
 /// A lost life ends the episode for the learner as a termination does.
@@ -187,15 +203,14 @@ fn a_lost_life_counts_as_a_termination() {
 #[test]
 fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
     let case = &cases()[2];
-    let network = NetworkConfig { hidden: vec![5], ..NetworkConfig::default() };
-    let make = |seed| Learner::new(&config(case), &network, &spec(false), ENVS, "cpu", seed).unwrap();
+    let make = |seed| Learner::new(&config(case), &spec(false), ENVS, seed).unwrap();
     let advance = |learner: &mut Learner| {
         let (rollout, last) = rollout(case, learner, false);
-        learner.update(&rollout, 0.01);
+        learner.update(&rollout, 0).unwrap();
         let mut actions = Actions::Discrete(vec![0; ENVS]);
-        learner.player.act(&last, Mode::Sample, &mut actions).unwrap();
+        learner.actor.act(&last, Mode::Sample, &mut actions).unwrap();
         let mut snapshot = Snapshot::default();
-        learner.save_all(&mut snapshot);
+        learner.save(&mut snapshot).unwrap();
         (actions, snapshot)
     };
     let (mut a, mut b) = (make(4), make(4));
@@ -203,8 +218,7 @@ fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
     assert_eq!(first, advance(&mut b));
     assert_ne!(first.1.params, advance(&mut make(5)).1.params);
     let mut resumed = make(6);
-    resumed.load_all(&first.1).unwrap();
-    resumed.player.load(&first.1, true).unwrap();
+    resumed.load(&first.1, true).unwrap();
     assert_eq!(advance(&mut a), advance(&mut resumed));
     assert_eq!(a.updates(), 2);
 }

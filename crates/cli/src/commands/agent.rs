@@ -1,13 +1,14 @@
-//! A trained agent, as its run's folder holds it: what everything that plays begins with.
+//! A trained agent, loaded from its run's folder: where every command that evaluates one begins.
 
 use crate::experiment::Experiment;
 use crate::output::note;
 use crate::{Registry, folder, paths};
+use playfield_collect::Collector;
 use playfield_core::{EnvFactory as _, Policy, Result, Snapshot, VecEnv, rng};
 use playfield_wrappers::Factory;
 use std::path::Path;
 
-/// An agent at rest.
+/// A trained agent.
 pub struct Agent {
     pub experiment: Experiment,
     pub snapshot: Snapshot,
@@ -18,8 +19,9 @@ impl Agent {
     /// The agent of the run in `run`: its latest checkpoint or its best, on another device where one is named.
     pub fn open(registry: &Registry, run: &Path, device: Option<&str>, best: bool) -> Result<Self> {
         let mut table = folder::settings(run)?;
-        if let Some(device) = device {
-            table.insert("device".into(), device.into());
+        // The device of training may be another machine's.
+        if table.contains_key("device") {
+            table.insert("device".into(), device.unwrap_or("auto").into());
         }
         let experiment = Experiment::new(table, &[], registry)?;
         let checkpoints = folder::checkpoints(run, experiment.intervals.keep_checkpoints);
@@ -33,27 +35,28 @@ impl Agent {
 
     /// Its policy, whose random stream is that of `seed` and `purpose`.
     pub fn policy(&self, seed: u64, purpose: &str) -> Result<Box<dyn Policy>> {
-        let Experiment { algorithm, settings, .. } = &self.experiment;
-        let mut policy = (algorithm.load)(settings, self.factory.spec(), &self.snapshot)?;
+        // One thread for each operation: small batches gain nothing from more.
+        tch::set_num_threads(1);
+        let mut policy = self.experiment.configured.load(self.factory.spec(), &self.snapshot)?;
         policy.seed(rng::derive(seed, purpose, 0));
         Ok(policy)
     }
 
-    /// Environments that it plays in, as many as there are seeds.
-    pub fn envs(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+    /// A collector of environments for it, as many as there are seeds.
+    pub fn collector(&self, seeds: &[u64]) -> Result<Collector> {
         self.prepared(self.factory.vec(seeds)?)
     }
 
-    /// One environment that shows pictures of itself, where it can.
-    pub fn stage(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
+    /// A collector of one environment that renders, where it can.
+    pub fn rendering_collector(&self, seed: u64) -> Result<Collector> {
         self.prepared(self.factory.rendering(seed)?)
     }
 
-    /// A normalizer's statistics belong to what was learned: playing uses them and leaves them as they are.
-    fn prepared(&self, mut env: Box<dyn VecEnv>) -> Result<Box<dyn VecEnv>> {
+    /// The statistics of normalization belong to the policy: they are used and not updated.
+    fn prepared(&self, mut env: Box<dyn VecEnv>) -> Result<Collector> {
         if let Some(statistics) = self.snapshot.state.get("env.statistics").filter(|s| !s.is_null()) {
             env.load_statistics(statistics, true)?;
         }
-        Ok(env)
+        Collector::new(env, None)
     }
 }

@@ -5,11 +5,13 @@ use crate::folder::Folder;
 use crate::output::{note, out};
 use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
+use playfield_collect::evaluate;
 use playfield_core::rng::Rng;
 use playfield_core::{
-    Actions, EnvFactory as _, Error, FrameStack, Mode, Obs, Outputs, Policy, Result, Snapshot, StepBatch, evaluate, rng,
+    Actions, Algorithm as _, EnvFactory as _, Error, Mode, Obs, Outputs, Policy, Result, Snapshot, rng,
 };
 use playfield_nn::NetworkConfig;
+use playfield_paac::Paac;
 use playfield_tricks::policy_distillation::{SHARP, Student};
 use rand::RngExt as _;
 use serde::Serialize;
@@ -53,17 +55,14 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let teacher = Agent::open(registry, &args.run, None, args.best)?;
     let table = student_table(&teacher, args)?;
     let experiment = Experiment::new(table.clone(), &[], registry)?;
-    let network: NetworkConfig = Value::Table(experiment.settings.network.clone()).try_into().map_err(Error::other)?;
-    let (spec, n) = (teacher.factory.spec().clone(), teacher.experiment.settings.num_envs);
+    let network: NetworkConfig = table["network"].clone().try_into().map_err(Error::other)?;
+    let (spec, n) = (teacher.factory.spec().clone(), teacher.experiment.env.num_envs);
     let mut policy = teacher.policy(args.seed, "distill/actions")?;
-    let mut env = teacher.envs(&rng::seeds(args.seed, "distill", n))?;
-    let (mut batch, mut history) = (StepBatch::new(&spec, n), FrameStack::new(&spec, n));
-    env.reset(&mut batch)?;
-    history.reset(&batch);
-    let first = policy.outputs(history.observations(), n)?;
+    let mut collector = teacher.collector(&rng::seeds(args.seed, "distill", n))?;
+    let first = policy.outputs(collector.observations(), n)?;
     let temperature = args.temperature.unwrap_or(if first.are_values { SHARP } else { 1.0 });
     let mut init = rng::stream(args.seed, "distill/init");
-    let mut student = Student::new(&network, &spec, &experiment.settings.device, temperature, &mut init)?;
+    let mut student = Student::new(&network, &spec, "auto", temperature, &mut init)?;
     if first.preferences.is_empty() {
         return Err(Error::config(format!(
             "{} has continuous actions: policy distillation needs discrete ones",
@@ -77,16 +76,13 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} steps, {per_sec}, {eta} left");
     bar.set_style(style.map_err(Error::other)?);
     let mut memory = Memory::new(spec.obs_len(), rng::stream(args.seed, "distill/batches"));
-    let mut actions = Actions::zeros(&spec.actions, n);
-    let (mut step, mut updates, mut divergence) = (0, 0, f64::NAN);
-    let mut teach = || -> Result<()> {
-        while step < args.steps && stop.requested().is_none() {
-            memory.push(history.observations(), &policy.outputs(history.observations(), n)?, n);
-            policy.act(history.observations(), Mode::Sample, &mut actions)?;
-            env.step(&actions, &mut batch)?;
-            history.push(&batch);
-            policy.reset_states(&batch.ended());
-            step += n as u64;
+    let (mut updates, mut divergence) = (0, f64::NAN);
+    let mut teach = || -> Result<u64> {
+        while collector.steps() < args.steps && stop.requested().is_none() {
+            let outputs = policy.outputs(collector.observations(), n)?;
+            memory.push(collector.observations(), &outputs, n);
+            collector.step(&mut *policy, Mode::Sample)?;
+            let step = collector.steps();
             while memory.rows >= BATCH && updates * EVERY < step {
                 let (obs, said) = memory.draw();
                 let rate = args.learning_rate * (1.0 - step as f64 / args.steps as f64).max(0.0);
@@ -97,6 +93,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
             bar.set_message(format!("KL {divergence:.4}"));
         }
         bar.finish_and_clear();
+        let step = collector.steps();
         let mut snapshot = Snapshot { step, ..Snapshot::default() };
         student.save(&mut snapshot);
         if let Some(name) = snapshot.non_finite() {
@@ -107,12 +104,16 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
         }
         folder.checkpoints(experiment.intervals.keep_checkpoints).save(&snapshot, None)?;
         // Last: before, the folder holds nothing that `--resume` could take for a run.
-        folder.write_config(&experiment.to_table()?)
+        folder.write_config(&experiment.to_table()?)?;
+        Ok(step)
     };
-    if let Err(error) = teach() {
-        folder.discard_if_untouched();
-        return Err(error);
-    }
+    let step = match teach() {
+        Ok(step) => step,
+        Err(error) => {
+            folder.discard_if_untouched();
+            return Err(error);
+        }
+    };
     let path = folder.path().to_path_buf();
     if let Some(signal) = stop.requested() {
         note!("stopped after {step} steps; the student so far is in {}", paths::shown(&path));
@@ -136,7 +137,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
 /// The student's settings: the teacher's environment, and an actor-critic with the smaller torso.
 fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
     let mut table = teacher.experiment.to_table()?;
-    let before = teacher.experiment.settings.network.clone();
+    let before = table.get("network").and_then(Value::as_table).cloned().unwrap_or_default();
     let mut network = Table::new();
     for kept in ["activation", "standardize", "precision", "kernels"] {
         network.extend(before.get(kept).map(|value| (kept.to_string(), value.clone())));
@@ -153,7 +154,8 @@ fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
         torso => drop(network.insert("torso".into(), torso.into())),
     }
     table.remove(teacher.experiment.algorithm.name);
-    table.insert("algorithm".into(), "paac".into());
+    // An actor-critic, as PAAC loads it.
+    table.insert("algorithm".into(), Paac::NAME.into());
     table.insert("steps".into(), Value::Integer(args.steps as i64));
     table.insert("seed".into(), Value::Integer(args.seed as i64));
     table.insert("network".into(), network.into());
@@ -218,10 +220,10 @@ impl Memory {
 
 /// What an agent reaches greedily, and how fast it acts.
 fn standing(agent: &Agent, parameters: usize, args: &Args) -> Result<Standing> {
-    let n = agent.experiment.settings.num_envs.min(args.episodes as usize);
-    let mut envs = agent.envs(&rng::seeds(args.seed, "eval", n))?;
+    let n = agent.experiment.env.num_envs.min(args.episodes as usize);
+    let mut collector = agent.collector(&rng::seeds(args.seed, "eval", n))?;
     let mut policy = agent.policy(args.seed, "eval/actions")?;
-    let ends = evaluate(&mut *envs, &mut *policy, Mode::Greedy, args.episodes as usize, || ())?;
+    let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, args.episodes as usize, || ())?;
     let mean_return = ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64;
     Ok(Standing { mean_return, parameters, microseconds: pace(&mut *policy, agent)? })
 }

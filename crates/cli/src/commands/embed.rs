@@ -3,7 +3,7 @@ use crate::commands::agent::Agent;
 use crate::output::{note, out};
 use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
-use playfield_core::{Actions, Error, FrameStack, Image, Result, StepBatch, rng};
+use playfield_core::{Error, Image, Result, rng};
 use playfield_lab::map;
 use playfield_tricks::tsne::{TsneConfig, tsne};
 use std::fs;
@@ -20,36 +20,27 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
         )));
     }
     let agent = Agent::open(registry, &args.run, None, args.playing.best)?;
-    let mut env = agent.stage(rng::derive(args.playing.seed, "embed", 0))?;
-    let (spec, mode) = (env.spec().clone(), args.playing.mode());
+    let mut collector = agent.rendering_collector(rng::derive(args.playing.seed, "embed", 0))?;
+    let (spec, mode) = (collector.spec().clone(), args.playing.mode());
     let mut policy = agent.policy(args.playing.seed, "embed/actions")?;
-    let (mut batch, mut history) = (StepBatch::new(&spec, 1), FrameStack::new(&spec, 1));
-    let mut actions = Actions::zeros(&spec.actions, 1);
-    env.reset(&mut batch)?;
-    history.reset(&batch);
 
     let bar = ProgressBar::new(args.points as u64);
     let style = ProgressStyle::with_template("playing {bar:30} {pos}/{len} points, {eta} left");
     bar.set_style(style.map_err(Error::other)?);
     let (mut features, mut values, mut pictures) = (Vec::new(), Vec::new(), Vec::<Option<Image>>::new());
-    let mut returns = Vec::new();
     for step in 0.. {
         if step % args.every == 0 {
-            let said = policy.outputs(history.observations(), 1)?;
+            let said = policy.outputs(collector.observations(), 1)?;
             features.extend(said.features);
             values.extend(said.values);
             // A picture of 0 pixels is none.
-            pictures.push(env.render()?.filter(|image| !image.rgb.is_empty()));
+            pictures.push(collector.render()?.filter(|image| !image.rgb.is_empty()));
             bar.inc(1);
         }
         if values.len() == args.points || stop.requested().is_some() {
             break;
         }
-        policy.act(history.observations(), mode, &mut actions)?;
-        env.step(&actions, &mut batch)?;
-        history.push(&batch);
-        policy.reset_states(&batch.ended());
-        returns.extend(batch.episode[0].map(|end| end.reward));
+        collector.step(&mut *policy, mode)?;
     }
     bar.finish_and_clear();
     if let Some(signal) = stop.requested() {
@@ -66,6 +57,7 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let bytes = map::png(&title, &map.points, &values, |i| pictures[i].take())?;
     let path = args.out.clone().unwrap_or_else(|| args.run.join(format!("embed-{:012}.png", agent.snapshot.step)));
     fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+    let returns: Vec<f64> = collector.take_episodes().into_iter().map(|(_, end)| end.reward).collect();
     let mean = returns.iter().sum::<f64>() / returns.len() as f64;
     match returns.len() {
         0 => out!("played     part of an episode"),

@@ -4,7 +4,8 @@ use crate::commands::agent::Agent;
 use crate::output::out;
 use crate::paths;
 use indicatif::ProgressBar;
-use playfield_core::{EpisodeEnd, Error, Result, evaluate, rng};
+use playfield_collect::evaluate;
+use playfield_core::{EpisodeEnd, Error, Result, rng};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -24,13 +25,13 @@ struct Report {
 pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
     let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.playing.best)?;
     let (episodes, env) = (args.episodes as usize, &agent.experiment.env);
-    let n = agent.experiment.settings.num_envs.min(episodes);
-    let mut envs = agent.envs(&rng::seeds(args.playing.seed, "eval", n))?;
+    let n = agent.experiment.env.num_envs.min(episodes);
+    let mut collector = agent.collector(&rng::seeds(args.playing.seed, "eval", n))?;
     let mut policy = agent.policy(args.playing.seed, "eval/actions")?;
     let mode = args.playing.mode();
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(episodes as u64) };
-    let ends = evaluate(&mut *envs, &mut *policy, mode, episodes, || bar.inc(1))?;
+    let ends = evaluate(&mut collector, &mut *policy, mode, episodes, || bar.inc(1))?;
     bar.finish_and_clear();
     let report = report(&ends);
     if args.json {

@@ -23,30 +23,41 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
             (experiment, Folder::create(args.run_dir.as_deref(), &paths::absolute("runs"), &name)?, None)
         }
     };
-    let Experiment { algorithm, steps, seed, intervals, env, source, settings } = &experiment;
+    let mut experiment = experiment;
+    let (algorithm, steps, seed, intervals) =
+        (experiment.algorithm, experiment.steps, experiment.seed, experiment.intervals.clone());
     let (path, checkpoints) = (folder.path().to_path_buf(), folder.checkpoints(intervals.keep_checkpoints));
     let resumed_at = args.resume.is_some().then(|| snapshot.as_ref().map_or(0, |s| s.step));
 
     let prepared = (|| {
-        let factory = Factory::new(source.clone(), env.clone())?;
+        let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
+        // Before training, so that the folder holds every value that is used.
+        experiment.configured.resolve(steps, &factory)?;
         if resumed_at.is_none() {
             folder.write_config(&experiment.to_table()?)?;
         }
         folder.note_command()?;
         let mut run =
-            Run::new(*seed, *steps).with_stop(stop.clone()).with_checkpoints(checkpoints.clone(), intervals.clone());
+            Run::new(seed, steps).with_stop(stop.clone()).with_checkpoints(checkpoints.clone(), intervals.clone());
+        run = run.with_evaluation(experiment.evaluation.clone());
         for sink in playfield_log::run_folder_sinks(&path, resumed_at)? {
             run = run.with_sink(sink);
         }
-        run = run.with_sink(playfield_log::Console::new(*steps, resumed_at.unwrap_or(0)));
+        run = run.with_sink(playfield_log::Console::new(steps, resumed_at.unwrap_or(0)));
         if let Some(snapshot) = snapshot {
             run = run.with_resume(snapshot)?;
         }
-        Ok((factory, run))
+        Ok((experiment, factory, run))
     })();
-    let trained = prepared.and_then(|(factory, mut run)| {
-        note!("{} on {} into {}, {}", algorithm.name, env.id, paths::shown(&path), progress(resumed_at, *steps));
-        let trained = (algorithm.train)(settings, &factory, &mut run);
+    let trained = prepared.and_then(|(experiment, factory, mut run)| {
+        note!(
+            "{} on {} into {}, {}",
+            algorithm.name,
+            experiment.env.id,
+            paths::shown(&path),
+            progress(resumed_at, steps)
+        );
+        let trained = experiment.configured.train(&factory, &mut run);
         let (summary, saved) = (run.summary(), run.last_checkpoint());
         // The console shows its last line.
         drop(run);
@@ -64,8 +75,8 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
             return Err(error);
         }
     };
-    report(&summary, *steps, &path, saved.map(|step| checkpoints.path(step)).as_deref());
-    if args.gif && summary.step >= *steps {
+    report(&summary, steps, &path, saved.map(|step| checkpoints.path(step)).as_deref());
+    if args.gif && summary.step >= steps {
         let (run, device) = (path.clone(), args.device.clone());
         let playing = Playing { seed: 0, deterministic: true, best: false };
         let film = Watch { run, gif: None, seconds: 60, playing, device };
@@ -101,7 +112,8 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
     let mut table: Table = folder::settings(path)?;
     let before = table.clone();
     if let Some(steps) = args.steps {
-        table.insert("steps".into(), Value::Integer(steps as i64));
+        let before = table.insert("steps".into(), Value::Integer(steps as i64));
+        extend_horizons(&mut table, before.as_ref().and_then(Value::as_integer), steps as i64);
     }
     if let Some(device) = &args.device {
         table.insert("device".into(), device.clone().into());
@@ -133,6 +145,17 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
         folder.write_config(&experiment.to_table()?)?;
     }
     Ok((experiment, folder, loaded.map(|loaded| loaded.snapshot)))
+}
+
+/// Schedules that span the whole run span the longer run, too: those whose horizon is the earlier number of steps.
+fn extend_horizons(table: &mut Table, before: Option<i64>, steps: i64) {
+    for (key, value) in table {
+        match value {
+            Value::Table(nested) => extend_horizons(nested, before, steps),
+            Value::Integer(horizon) if key == "steps" && Some(*horizon) == before => *horizon = steps,
+            _ => {}
+        }
+    }
 }
 
 fn progress(resumed_at: Option<u64>, steps: u64) -> String {

@@ -3,7 +3,7 @@ use crate::commands::agent::Agent;
 use crate::output::out;
 use crate::{Registry, paths};
 use gif::{Encoder, Frame, Repeat};
-use playfield_core::{Actions, Error, FrameStack, Image, Result, StepBatch, rng};
+use playfield_core::{Error, Image, Result, rng};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -24,18 +24,13 @@ pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
 /// Plays one episode and films it. Returns the file, the number of steps, their return, and whether the episode ended.
 fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)> {
     let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.playing.best)?;
-    let mut env = agent.stage(rng::derive(args.playing.seed, "watch", 0))?;
-    let spec = env.spec().clone();
+    let mut collector = agent.rendering_collector(rng::derive(args.playing.seed, "watch", 0))?;
+    let spec = collector.spec().clone();
     let mut policy = agent.policy(args.playing.seed, "watch/actions")?;
     let mode = args.playing.mode();
 
-    let mut batch = StepBatch::new(&spec, 1);
-    let mut history = FrameStack::new(&spec, 1);
-    let mut actions = Actions::zeros(&spec.actions, 1);
-    env.reset(&mut batch)?;
-    history.reset(&batch);
     let nothing = || Error::config(format!("{} shows no pictures of itself", spec.id));
-    let first = env.render()?.ok_or_else(nothing)?;
+    let first = collector.render()?.ok_or_else(nothing)?;
 
     let path = match &args.gif {
         Some(path) => path.clone(),
@@ -51,14 +46,13 @@ fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)
     video.show(&first)?;
     let (mut steps, mut reward, mut ended) = (0, 0.0, false);
     while !ended && steps < args.seconds as usize * 100 / usize::from(DELAY) {
-        policy.act(history.observations(), mode, &mut actions)?;
-        env.step(&actions, &mut batch)?;
-        history.push(&batch);
+        collector.step(&mut *policy, mode)?;
+        let batch = &collector.experience().batch;
         (steps, ended) = (steps + 1, batch.done(0));
         reward = batch.episode[0].map_or(reward + f64::from(batch.reward[0]), |end| end.reward);
         // Where the episode ended, the next one is on the screen.
         if !ended {
-            video.show(&env.render()?.ok_or_else(nothing)?)?;
+            video.show(&collector.render()?.ok_or_else(nothing)?)?;
         }
     }
     video.finish()?;

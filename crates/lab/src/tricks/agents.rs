@@ -1,10 +1,10 @@
 //! Agents on small environments: what the experiments on reinforcement learning share.
 
 use crate::Trial;
+use playfield_agents::ALGORITHMS;
+use playfield_collect::{Collector, evaluate};
 use playfield_core::metrics::{EpisodeRow, Row};
-use playfield_core::{
-    Algorithm, EnvConfig, EnvFactory as _, EnvSource, Error, Mode, Policy, Result, Run, Settings, Sink, evaluate, rng,
-};
+use playfield_core::{EnvConfig, EnvFactory as _, EnvSource, Error, Mode, Policy, Result, Run, Sink, rng};
 use playfield_wrappers::Factory;
 use std::sync::{Arc, Mutex};
 use toml::{Table, Value};
@@ -38,24 +38,16 @@ pub(super) fn train(trial: &Trial, recipe: &Table, source: Option<Arc<dyn EnvSou
     let section = |name: &str| recipe.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
     let text = |table: &Table, key: &str| table.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
     let (name, id) = (text(recipe, "algorithm"), text(&section("env"), "id"));
-    let algorithms: [&Algorithm; 3] =
-        [&playfield_paac::ALGORITHM, &playfield_a3c::ALGORITHM, &playfield_dqn::ALGORITHM];
-    let algorithm = algorithms.into_iter().find(|a| a.name == name);
+    let algorithm = ALGORITHMS.into_iter().find(|a| a.name == name);
     let algorithm = algorithm.ok_or_else(|| Error::config(format!("unknown algorithm '{name}'")))?;
     let known = || playfield_classic::sources().into_iter().find(|(known, ..)| *known == id).map(|(.., source)| source);
     let source = source.or_else(known).ok_or_else(|| Error::config(format!("unknown environment '{id}'")))?;
     let env = EnvConfig::resolve(&section("env"), source.defaults())?;
-    let settings = (algorithm.resolve)(&Settings {
-        num_envs: env.num_envs,
-        device: "cpu".into(),
-        network: section("network"),
-        section: section(algorithm.name),
-    })?;
     let factory = Factory::new(source, env)?;
     let steps = recipe.get("steps").and_then(Value::as_integer).unwrap_or_default() as u64;
     let diary = Diary::default();
     let mut run = Run::new(trial.seed(), steps).with_stop(trial.stop()).with_sink(diary.clone());
-    let policy = (algorithm.train)(&settings, &factory, &mut run)?;
+    let policy = algorithm.parse(recipe)?.train(&factory, &mut run)?;
     let episodes = std::mem::take(&mut *diary.0.lock().expect("no holder panics"));
     Ok(Trained { policy, episodes, factory })
 }
@@ -70,8 +62,8 @@ impl Trained {
 
     /// The mean raw return of `episodes` episodes, played greedily.
     pub fn greedy(&mut self, seed: u64, episodes: usize) -> Result<f64> {
-        let mut env = self.factory.vec(&rng::seeds(seed, "eval", 1))?;
-        let ends = evaluate(&mut *env, &mut *self.policy, Mode::Greedy, episodes, || ())?;
+        let mut collector = Collector::new(self.factory.vec(&rng::seeds(seed, "eval", 1))?, None)?;
+        let ends = evaluate(&mut collector, &mut *self.policy, Mode::Greedy, episodes, || ())?;
         Ok(ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64)
     }
 

@@ -37,7 +37,7 @@ fn run(trial: &mut Trial) -> Result<()> {
             ("env", "frame_skip", whole(skip)),
             ("env", "max_episode_steps", whole(200 / skip)),
             ("network", "hidden", Value::from(vec![64, 64])),
-            ("dqn", "exploration_steps", whole(steps / 5)),
+            ("dqn.exploration_epsilon", "steps", whole(steps / 5)),
             ("dqn", "learning_starts", whole(1000 / skip)),
         ];
         let recipe = recipe(include_str!("../../../../configs/dqn/mountaincar.toml"), &changes)?;

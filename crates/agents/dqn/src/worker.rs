@@ -1,0 +1,254 @@
+//! The learner's side of the loop: inline, or in a thread of its own while the actor acts.
+//!
+//! Both sides exchange *chunks*: the steps between two updates, and the updates that are due for them. Inline, each waits for the
+//! other. Overlapped, the learner works on chunk k while the actor collects chunk k + 1 with the weights of chunk k − 1:
+//!
+//! ```text
+//! inline        collect 1 │ learn 1 │ collect 2 │ learn 2 │ …
+//! overlapped    collect 1 │ collect 2, learn │ collect 3, learn │ …     weights are one chunk old
+//!                         │ learn 1          │ learn 2          │ …
+//! ```
+//!
+//! An update takes longer than the steps between two, so the acting thread, when it has collected, computes a fixed share of each
+//! batch ([`Helper`]).
+//!
+//! A chunk is owned by one side at a time, so there is nothing to lock, and a seed gives the same run whatever the timing. Two
+//! chunks are in use when the sides overlap, each with its buffers.
+
+use crate::clock::Due;
+use crate::learner::{Helper, Learner, Losses};
+use crate::replay::Replay;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use playfield_collect::Experience;
+use playfield_core::{EnvSpec, Error, Normalizer, Persist, Result, Snapshot};
+use playfield_nn::QNetwork;
+use std::panic::resume_unwind;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What the two sides exchange: the actor fills in the steps, the learner the rest.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Steps of all environments.
+    pub steps: Vec<Experience>,
+    /// The updates that are due for them, in order.
+    pub due: Vec<Due>,
+    /// Normalizes sampled transitions: the replay buffer holds raw observations.
+    pub normalizer: Option<Normalizer>,
+    /// Receives a copy of the online network, for the actor.
+    pub network: QNetwork,
+    /// The number of updates of that copy.
+    pub version: u64,
+    /// The last update, if there was one.
+    pub losses: Option<Losses>,
+    /// The number of transitions that can be sampled.
+    pub buffer_len: usize,
+    /// The time of one update.
+    pub update_time: Option<Duration>,
+}
+
+/// The learner and its replay buffer.
+#[derive(Debug)]
+pub struct Worker {
+    /// The networks and the optimizer.
+    pub learner: Learner,
+    /// The replay buffer.
+    pub replay: Replay,
+}
+
+impl Worker {
+    /// An empty chunk of `steps` steps of `n` environments of `spec`.
+    pub fn chunk(&self, spec: &EnvSpec, n: usize, steps: usize) -> Chunk {
+        Chunk {
+            steps: vec![Experience::new(spec, n); steps],
+            due: Vec::new(),
+            normalizer: None,
+            network: self.learner.online().deep_clone(),
+            version: self.learner.updates(),
+            losses: None,
+            buffer_len: self.replay.len(),
+            update_time: None,
+        }
+    }
+
+    /// Stores the steps, then makes the updates that are due. No update is made before a transition can be sampled.
+    fn work(&mut self, chunk: &mut Chunk) -> Result<()> {
+        chunk.steps.iter().for_each(|step| self.replay.push(step));
+        let (start, before) = (Instant::now(), self.learner.updates());
+        for due in &chunk.due {
+            match *due {
+                Due::Update { .. } if self.replay.is_empty() => self.learner.skip_update(),
+                Due::Update { beta, learning_rate } => {
+                    let rates = (beta, learning_rate);
+                    let losses = self.replay.train(&mut self.learner, rates, chunk.normalizer.as_ref())?;
+                    if !losses.is_finite() {
+                        return Err(Error::Diverged(format!(
+                            "the loss is {} and the gradient's norm {} at update {}",
+                            losses.loss,
+                            losses.grad_norm,
+                            self.learner.updates()
+                        )));
+                    }
+                    chunk.losses = Some(losses);
+                }
+                Due::UpdateTarget { tau } => self.learner.update_target(tau),
+            }
+        }
+        let updates = self.learner.updates() - before;
+        chunk.update_time = (updates > 0).then(|| start.elapsed() / updates as u32);
+        if chunk.version != self.learner.updates() {
+            chunk.network.follow(self.learner.online());
+            chunk.version = self.learner.updates();
+        }
+        chunk.buffer_len = self.replay.len();
+        Ok(())
+    }
+}
+
+impl Chunk {
+    /// The number of updates of the online network that are due.
+    pub fn updates(&self) -> u64 {
+        self.due.iter().filter(|due| matches!(due, Due::Update { .. })).count() as u64
+    }
+}
+
+enum Message {
+    Work(Box<Chunk>),
+    Do(Box<dyn FnOnce(&mut Worker) + Send>),
+}
+
+/// The worker as the actor's side sees it.
+pub enum LearnerHandle {
+    /// It works while the actor waits.
+    Inline(Box<Worker>),
+    /// It works in a thread of its own.
+    Thread(WorkerThread),
+}
+
+/// The worker's thread, which ends when this is dropped.
+pub struct WorkerThread {
+    helper: Option<Helper>,
+    /// Updates of the last chunk sent, until this side has done its share of them.
+    pending: u64,
+    tasks: Option<Sender<Message>>,
+    chunks: Receiver<Result<Chunk>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LearnerHandle {
+    /// A worker that works while the actor waits.
+    pub fn inline(worker: Worker) -> Self {
+        Self::Inline(Box::new(worker))
+    }
+
+    /// A worker in a thread of its own. `spare` is the second chunk in use.
+    pub fn thread(mut worker: Worker, spare: Chunk) -> Self {
+        let (tasks, inbox) = bounded(2);
+        let (outbox, chunks) = bounded(2);
+        outbox.send(Ok(spare)).expect("room for the first");
+        let helper = worker.learner.lend();
+        let thread = thread::spawn(move || {
+            for message in inbox {
+                match message {
+                    Message::Do(task) => task(&mut worker),
+                    Message::Work(mut chunk) => {
+                        let worked = worker.work(&mut chunk).map(|()| *chunk);
+                        let failed = worked.is_err();
+                        if outbox.send(worked).is_err() || failed {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        Self::Thread(WorkerThread { helper, pending: 0, tasks: Some(tasks), chunks, thread: Some(thread) })
+    }
+
+    /// Sends a chunk of steps, and returns one that was learned from: the same, or, overlapped, the one before.
+    ///
+    /// # Errors
+    /// Where learning failed.
+    pub fn exchange(&mut self, mut chunk: Chunk) -> Result<Chunk> {
+        match self {
+            Self::Inline(worker) => worker.work(&mut chunk).map(|()| chunk),
+            Self::Thread(thread) => {
+                thread.help();
+                thread.pending = chunk.updates();
+                // Where the worker has failed, the error is among the chunks.
+                let _ = thread.send(Message::Work(Box::new(chunk)));
+                match thread.chunks.recv() {
+                    Ok(learned) => learned,
+                    Err(_) => thread.panicked(),
+                }
+            }
+        }
+    }
+
+    /// Runs `task` on the worker, after everything that was sent before.
+    pub fn with<T: Send + 'static>(&mut self, task: impl FnOnce(&mut Worker) -> T + Send + 'static) -> T {
+        match self {
+            Self::Inline(worker) => task(worker),
+            Self::Thread(thread) => {
+                thread.help();
+                let (sender, result) = bounded(1);
+                let sent = thread.send(Message::Do(Box::new(move |worker| _ = sender.send(task(worker)))));
+                match sent.and_then(|()| result.recv().ok()) {
+                    Some(result) => result,
+                    None => thread.panicked(),
+                }
+            }
+        }
+    }
+}
+
+impl WorkerThread {
+    /// Computes this side's share of the pending updates.
+    fn help(&mut self) {
+        if let Some(helper) = &self.helper {
+            helper.help(std::mem::take(&mut self.pending));
+        }
+    }
+
+    fn send(&self, message: Message) -> Option<()> {
+        self.tasks.as_ref()?.send(message).ok()
+    }
+
+    /// Resumes the panic that ended the thread.
+    fn panicked(&mut self) -> ! {
+        self.tasks = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(panic)) => resume_unwind(panic),
+            _ => panic!("the worker's thread ended"),
+        }
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        // The worker may wait for this side's share of an update: it must be able to finish, and ends with the tasks. Where that
+        // share is what failed, the closed channel tells it.
+        self.help();
+        self.helper = None;
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported already, or matters less than the error being returned.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The networks, the optimizer and the replay buffer, after everything that was sent before.
+impl Persist for LearnerHandle {
+    fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        let saved = self.with(|worker| {
+            let mut snapshot = Snapshot::default();
+            worker.learner.save_all(&mut snapshot);
+            worker.replay.save(&mut snapshot).map(|()| snapshot)
+        });
+        saved.map(|saved| snapshot.extend(saved))
+    }
+
+    fn saved(&mut self) -> Result<()> {
+        self.with(|worker| worker.replay.saved())
+    }
+}

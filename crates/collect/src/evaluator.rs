@@ -1,0 +1,198 @@
+use crate::Collector;
+use playfield_core::run::EvalConfig;
+use playfield_core::{EnvFactory, EpisodeEnd, Mode, Policy, Result, Run, State, VecEnv, rng};
+
+/// Plays `episodes` whole episodes in newly reset environments. Environment `i` plays episodes `i`, `i + n`, …, fixed
+/// beforehand: counting the first to end would favor short episodes. `ended` is called after each episode that counts.
+///
+/// # Errors
+/// Where an environment or the policy fails.
+pub fn evaluate(
+    collector: &mut Collector,
+    policy: &mut dyn Policy,
+    mode: Mode,
+    episodes: usize,
+    mut ended: impl FnMut(),
+) -> Result<Vec<EpisodeEnd>> {
+    let n = collector.num_envs();
+    let mut ends = vec![None; episodes];
+    let mut next: Vec<usize> = (0..n).collect();
+    while ends.iter().any(Option::is_none) {
+        collector.step(policy, mode)?;
+        for (end, next) in collector.experience().batch.episode.iter().zip(&mut next) {
+            if let Some(end) = *end {
+                if let Some(place) = ends.get_mut(*next) {
+                    *place = Some(end);
+                    ended();
+                }
+                *next += n;
+            }
+        }
+    }
+    collector.take_episodes();
+    Ok(ends.into_iter().flatten().collect())
+}
+
+/// Evaluation in training: every few steps, whole episodes in a separate set of environments, with raw rewards. Every evaluation
+/// starts from the same seed, and neither the training environments nor the training policy's random stream advance.
+pub struct Evaluator {
+    config: EvalConfig,
+    collector: Option<Collector>,
+    /// The step from which the next evaluation is due.
+    next: u64,
+}
+
+impl Evaluator {
+    /// The evaluator that `run` asks for, which has trained for `step` steps. Without evaluation no environment is made.
+    ///
+    /// # Errors
+    /// Where an environment cannot be made.
+    pub fn new(envs: &dyn EnvFactory, run: &Run, step: u64) -> Result<Self> {
+        let config = run.evaluation().clone();
+        let collector = match config.every_steps {
+            0 => None,
+            _ => Some(Collector::new(environments(envs, &config)?, None)?),
+        };
+        let next = (step / config.every_steps.max(1) + 1) * config.every_steps;
+        Ok(Self { config, collector, next })
+    }
+
+    /// Whether an evaluation is due after `step` steps.
+    pub fn is_due(&self, step: u64) -> bool {
+        self.collector.is_some() && step >= self.next
+    }
+
+    /// Evaluates `policy` after `step` steps, with the [statistics](Collector::statistics) of the training environments.
+    ///
+    /// # Errors
+    /// Where an environment or the policy fails.
+    pub fn evaluate(
+        &mut self,
+        step: u64,
+        policy: &mut dyn Policy,
+        statistics: Option<State>,
+    ) -> Result<Vec<EpisodeEnd>> {
+        let EvalConfig { every_steps, episodes, deterministic, seed, .. } = self.config;
+        let Some(collector) = &mut self.collector else { return Ok(Vec::new()) };
+        self.next = (step / every_steps + 1) * every_steps;
+        if let Some(statistics) = statistics {
+            collector.set_statistics(&statistics)?;
+        }
+        collector.reset()?;
+        policy.seed(rng::derive(seed, "eval/actions", 0));
+        let mode = if deterministic { Mode::Greedy } else { Mode::Sample };
+        evaluate(collector, policy, mode, episodes, || ())
+    }
+}
+
+fn environments(envs: &dyn EnvFactory, config: &EvalConfig) -> Result<Box<dyn VecEnv>> {
+    let n = envs.num_envs().min(config.episodes);
+    envs.evaluation(&rng::seeds(config.seed, "eval", n), &config.env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Obs, Step, StepBatch};
+
+    /// Environment 0's episodes last one step and pay 1, environment 1's three steps and pay 10. The age restarts at a reset.
+    struct Uneven {
+        spec: EnvSpec,
+        age: u64,
+    }
+
+    impl Uneven {
+        fn new() -> Self {
+            let (shape, actions) = (vec![1], ActionSpace::Discrete { n: 2 });
+            let spec =
+                EnvSpec { id: "u".into(), shape, dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] };
+            Self { spec, age: 0 }
+        }
+    }
+
+    impl VecEnv for Uneven {
+        fn spec(&self) -> &EnvSpec {
+            &self.spec
+        }
+        fn num_envs(&self) -> usize {
+            2
+        }
+        fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
+            self.age = 0;
+            batch.clear();
+            Ok(())
+        }
+        fn send(&mut self, _actions: &Actions) -> Result<()> {
+            self.age += 1;
+            Ok(())
+        }
+        fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
+            batch.clear();
+            for (i, length) in [1, 3].into_iter().enumerate() {
+                if self.age.is_multiple_of(length) {
+                    batch.set(i, Step { terminated: true, ..Step::default() });
+                    batch.episode[i] = Some(EpisodeEnd { reward: [1.0, 10.0][i], length });
+                }
+            }
+            Ok(())
+        }
+    }
+
+    struct Factory(EnvSpec);
+
+    impl EnvFactory for Factory {
+        fn spec(&self) -> &EnvSpec {
+            &self.0
+        }
+        fn num_envs(&self) -> usize {
+            2
+        }
+        fn vec(&self, _seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+            Ok(Box::new(Uneven::new()))
+        }
+    }
+
+    /// Counts the seeds it was given.
+    #[derive(Default)]
+    struct Idle(Vec<u64>);
+
+    impl Policy for Idle {
+        fn act(&mut self, _obs: &Obs, _mode: Mode, _actions: &mut Actions) -> Result<()> {
+            Ok(())
+        }
+        fn seed(&mut self, seed: u64) {
+            self.0.push(seed);
+        }
+    }
+
+    /// Counting whatever ends first would give three episodes of 1 and one of 10.
+    #[test]
+    fn short_episodes_are_not_favored() {
+        let mut collector = Collector::new(Box::new(Uneven::new()), None).unwrap();
+        let mut counted = 0;
+        let ends = evaluate(&mut collector, &mut Idle::default(), Mode::Greedy, 4, || counted += 1).unwrap();
+        let returns: Vec<f64> = ends.iter().map(|e| e.reward).collect();
+        assert_eq!((returns, counted), (vec![1.0, 10.0, 1.0, 10.0], 4));
+        assert_eq!(collector.steps(), 12);
+    }
+
+    /// Evaluations are due at multiples of the interval, once each, and resume there; each starts from the same seed.
+    #[test]
+    fn evaluations_are_due_at_multiples_of_the_interval() {
+        let factory = Factory(Uneven::new().spec);
+        let config = EvalConfig { every_steps: 10, episodes: 3, ..EvalConfig::default() };
+        let run = Run::new(1, 100).with_evaluation(config);
+        let (mut evaluator, mut policy) = (Evaluator::new(&factory, &run, 0).unwrap(), Idle::default());
+        let mut due = Vec::new();
+        for step in (4..40).step_by(4) {
+            if evaluator.is_due(step) {
+                due.push(step);
+                assert_eq!(evaluator.evaluate(step, &mut policy, None).unwrap().len(), 3);
+            }
+        }
+        assert_eq!(due, [12, 20, 32]);
+        assert!(policy.0.len() == 3 && policy.0.iter().all(|seed| *seed == policy.0[0]));
+        assert!(!Evaluator::new(&factory, &run, 20).unwrap().is_due(28));
+        assert!(!Evaluator::new(&factory, &Run::new(1, 100), 0).unwrap().is_due(50));
+    }
+}
