@@ -10,7 +10,9 @@
 //! A checkpoint is written under a name that loading never looks at, flushed to disk, renamed, and its folder flushed:
 //! a run killed at any byte keeps its last whole one. safetensors and JSON cannot execute anything when they are read.
 
+use crate::files::{REPLACED, TEMPORARY, atomic_write_folder, remove_folder};
 use crate::{Dtype, Error, Obs, Result};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -25,12 +27,6 @@ const ARRAYS: &str = "state.safetensors";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 const FORMAT: u32 = 1;
-
-/// What the name of a checkpoint ends with while another one of the same step replaces it.
-const REPLACED: &str = ".replaced";
-
-/// How the name of a checkpoint begins while it is written.
-const WRITING: &str = ".writing-";
 
 /// A named piece of memory: little-endian, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -243,37 +239,20 @@ impl Checkpoints {
         self.dir.join(format!("{step:012}"))
     }
 
-    /// Writes a checkpoint, then removes the ones that are no longer kept. Returns its folder. `score`: what the best
-    /// checkpoint is chosen by, the higher the better; `None` where too little is known of it.
+    /// Writes a checkpoint and removes those that are no longer kept. Returns its folder. The best checkpoint is the one with
+    /// the highest `score`; `None`: not evaluated.
     ///
     /// # Errors
-    /// [`Error::Io`] where the disk refuses; earlier checkpoints are untouched then.
+    /// [`Error::Io`] where the file system fails: earlier checkpoints are untouched then.
     pub fn save(&self, snapshot: &Snapshot, score: Option<f64>) -> Result<PathBuf> {
-        let (name, path) = (format!("{:012}", snapshot.step), self.path(snapshot.step));
-        let temporary = self.dir.join(format!("{WRITING}{name}"));
-        let replaced = self.dir.join(format!("{name}{REPLACED}"));
+        let path = self.path(snapshot.step);
         fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
-        remove(&temporary)?;
-        let written = self.write(&temporary, snapshot, score);
-        if written.is_err() {
-            // Best effort: the reason for the failure is worth more than the remains.
-            let _ = fs::remove_dir_all(&temporary);
-        }
-        written?;
-        // One of the same step is removed once the new one is in its place; between the two, loading finds it.
-        if path.exists() {
-            remove(&replaced)?;
-            fs::rename(&path, &replaced).map_err(Error::io("rename to", &replaced))?;
-        }
-        fs::rename(&temporary, &path).map_err(Error::io("rename to", &path))?;
-        sync(&self.dir)?;
-        remove(&replaced)?;
+        atomic_write_folder(&path, |dir| self.write(dir, snapshot, score))?;
         self.prune()?;
         Ok(path)
     }
 
     fn write(&self, dir: &Path, snapshot: &Snapshot, score: Option<f64>) -> Result<()> {
-        fs::create_dir(dir).map_err(Error::io("create", dir))?;
         let pack = |arrays: &BTreeMap<String, Array>| safetensors::serialize(arrays, None).map_err(Error::other);
         let files = [
             (MODEL, pack(&snapshot.params)?),
@@ -286,8 +265,7 @@ impl Checkpoints {
             entries.insert((*name).to_string(), entry(bytes));
         }
         let manifest = Manifest { format: FORMAT, step: snapshot.step, score, files: entries };
-        write_synced(&dir.join(MANIFEST), &serde_json::to_vec_pretty(&manifest).map_err(Error::other)?)?;
-        sync(dir)
+        write_synced(&dir.join(MANIFEST), &serde_json::to_vec_pretty(&manifest).map_err(Error::other)?)
     }
 
     /// The folders of complete-looking checkpoints, oldest first.
@@ -359,20 +337,12 @@ impl Checkpoints {
         kept.extend(self.ranked()?.iter().find(whole).cloned());
         for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
             let path = entry.map_err(Error::io("read", &self.dir))?.path();
-            let half_written = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(WRITING));
+            let half_written = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY));
             if half_written || (all.contains(&path) && !kept.contains(&path)) {
-                remove(&path)?;
+                remove_folder(&path)?;
             }
         }
         Ok(())
-    }
-}
-
-/// Removes a folder, if it exists.
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-        _ => Ok(()),
     }
 }
 
@@ -426,17 +396,12 @@ fn score(path: &Path) -> Option<f64> {
 }
 
 fn entry(bytes: &[u8]) -> FileEntry {
-    let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
-    FileEntry { bytes: bytes.len() as u64, sha256 }
+    FileEntry { bytes: bytes.len() as u64, sha256: HEXLOWER.encode(&Sha256::digest(bytes)) }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = fs::File::create(path).map_err(Error::io("create", path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
-}
-
-fn sync(dir: &Path) -> Result<()> {
-    fs::File::open(dir).and_then(|d| d.sync_all()).map_err(Error::io("flush", dir))
 }
 
 #[cfg(test)]
@@ -494,10 +459,10 @@ mod tests {
         let mut broken = snapshot(2);
         broken.params.insert("a.bias".into(), Array::new(&[2], &[1.0, f32::NAN]));
         let path = dir.path().join("000000000002");
-        c.write(&path, &broken, Some(9.0)).unwrap();
+        atomic_write_folder(&path, |dir| c.write(dir, &broken, Some(9.0))).unwrap();
         assert!(c.latest().unwrap_err().to_string().contains("'a.bias' is not finite"));
         c.save(&snapshot(1), Some(1.0)).unwrap();
-        c.write(&path, &broken, Some(9.0)).unwrap();
+        atomic_write_folder(&path, |dir| c.write(dir, &broken, Some(9.0))).unwrap();
         for loaded in [c.latest().unwrap(), c.best().unwrap()] {
             assert_eq!((loaded.snapshot.step, loaded.skipped.len()), (1, 1));
             assert!(loaded.skipped[0].1.contains("'a.bias' is not finite"), "{:?}", loaded.skipped);

@@ -12,7 +12,7 @@
 //! | [`config`] | what the `[env]` section of a configuration says |
 //! | [`frame_stack`], [`rollout`] | how the last frames become one observation, and a few steps one update |
 //! | [`policy`], [`algorithm`], [`play`](mod@play) | what acts, what trains it, and what it is worth |
-//! | [`run`], [`metrics`], [`checkpoint`] | what training leaves on disk |
+//! | [`run`], [`metrics`], [`checkpoint`], [`files`] | what training leaves on disk |
 //! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
 //! | [`json`] | how infinity and NaN are written into a state |
 
@@ -22,6 +22,7 @@ pub mod config;
 pub mod env;
 mod error;
 pub mod evaluation;
+pub mod files;
 pub mod frame_stack;
 pub mod json;
 pub mod metrics;
