@@ -1,16 +1,16 @@
-//! A ball falls, a paddle catches it: bsuite's `Catch` (Osband et al. 2020), the smallest game in frames.
+//! A paddle catches a falling ball: bsuite's `Catch` (Osband et al. 2020), the smallest game with frames as observations.
 
-use crate::support::{discrete, reseed, restore, spec};
+use crate::support::{discrete, reseed, restore};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-/// Catches a falling ball.
+/// Catch a falling ball.
 ///
 /// Observation, `u8[rows, columns]`: 255 at the ball and at the paddle, which moves along the lowest row, else 0. Actions: 0
-/// left, 1 stay, 2 right. The ball starts in the highest row, anywhere, and falls a row a step; where it reaches the
-/// lowest, the episode terminates, with reward 1 if the paddle is there and −1 if not. All other rewards are 0.
+/// left, 1 stay, 2 right. The ball starts in a random column of the highest row and falls one row per step. The episode
+/// terminates when it reaches the lowest row, with reward 1 if the paddle is there and −1 if not. All other rewards are 0.
 #[derive(Clone, Debug)]
 pub struct Catch {
     spec: EnvSpec,
@@ -18,7 +18,7 @@ pub struct Catch {
     now: Now,
 }
 
-/// What a [`Catch`] can be given.
+/// The `[env.kwargs]` of [`Catch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CatchConfig {
@@ -44,21 +44,21 @@ struct Now {
 }
 
 impl Catch {
-    /// A board, to be [`reset`](Env::reset).
+    /// Creates the environment; call [`reset`](Env::reset) first.
     ///
     /// # Errors
-    /// [`Error::Config`] for a board without room for a ball that falls.
+    /// [`Error::Config`] for a board with too few rows or columns.
     pub fn new(config: CatchConfig) -> Result<Self> {
         if config.rows < 2 || config.columns < 1 {
             return Err(Error::config("[env.kwargs]: Catch needs 2 or more `rows` and 1 or more `columns`"));
         }
         let names = ["LEFT", "NOOP", "RIGHT"];
         let shape = [config.rows, config.columns];
-        let spec = spec("Catch", &shape, Dtype::U8, ActionSpace::Discrete { n: 3 }, &names);
+        let spec = EnvSpec::new("Catch", &shape, Dtype::U8, ActionSpace::Discrete { n: 3 }).with_action_names(names);
         Ok(Self { spec, config, now: Now { rng: rng::stream(0, "game"), ball: [0, 0], paddle: 0 } })
     }
 
-    fn show(&self, mut obs: ObsMut<'_>) {
+    fn observe(&self, mut obs: ObsMut<'_>) {
         let (board, width) = (obs.u8(), self.config.columns);
         board.fill(0);
         let [row, column] = self.now.ball;
@@ -76,7 +76,7 @@ impl Env for Catch {
         reseed(&mut self.now.rng, seed);
         self.now.ball = [0, self.now.rng.random_range(0..self.config.columns)];
         self.now.paddle = self.config.columns / 2;
-        self.show(obs);
+        self.observe(obs);
         Ok(Step::default())
     }
 
@@ -87,7 +87,7 @@ impl Env for Catch {
         }
         self.now.paddle = (self.now.paddle + action).saturating_sub(1).min(self.config.columns - 1);
         self.now.ball[0] += 1;
-        self.show(obs);
+        self.observe(obs);
         let terminated = self.now.ball[0] + 1 == self.config.rows;
         let reward = match (terminated, self.now.ball[1] == self.now.paddle) {
             (false, _) => 0.0,
@@ -105,7 +105,7 @@ impl Env for Catch {
         let now: Now = restore(&self.spec, state)?;
         let CatchConfig { rows, columns } = self.config;
         if now.ball[0] >= rows || now.ball[1] >= columns || now.paddle >= columns {
-            return Err(Error::env(&self.spec.id, "the saved state is one of a larger board"));
+            return Err(Error::env(&self.spec.id, "the saved state is from a larger board"));
         }
         self.now = now;
         Ok(())

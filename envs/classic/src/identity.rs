@@ -1,27 +1,27 @@
-//! The task of repeating what is seen, which every algorithm must solve in 2,000 steps: Stable-Baselines3's
-//! `IdentityEnv` and `IdentityEnvBox`. Where it is not solved, something is broken, and nothing larger need be tried.
+//! The action must repeat the observation: Stable-Baselines3's `IdentityEnv` and `IdentityEnvBox`. Every algorithm must solve
+//! them in 2,000 steps; one that does not has a bug.
 
-use crate::support::{continuous, discrete, reseed, restore, spec, uniform};
+use crate::support::{continuous, discrete, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-/// Repeats the number of a state.
+/// Repeat a discrete state.
 ///
-/// Observation, `f32[size]`: a state, drawn anew at each step, one-hot. Actions: the states. Reward: 1 for the action that
-/// is the state, else 0. An episode never terminates; by default it is truncated after 100 steps.
+/// Observation, `f32[size]`: a state, sampled at each step, one-hot. Actions: the states. Reward: 1 for the action that equals
+/// the state, else 0. An episode never terminates; by default it is truncated after 100 steps.
 #[derive(Clone, Debug)]
 pub struct Identity {
     spec: EnvSpec,
     now: Now<usize>,
 }
 
-/// What an [`Identity`] can be given.
+/// The `[env.kwargs]` of [`Identity`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityConfig {
-    /// How many states there are, at least 1.
+    /// The number of states, at least 1.
     pub size: usize,
 }
 
@@ -31,9 +31,9 @@ impl Default for IdentityConfig {
     }
 }
 
-/// Repeats a number.
+/// Repeat a continuous state.
 ///
-/// Observation, `f32[1]`: a state from [−1, 1), drawn anew at each step. Action: one number in [−1, 1]. Reward:
+/// Observation, `f32[1]`: a state from [−1, 1), sampled at each step. Action: `f32[1]` in [−1, 1]. Reward:
 /// −(action − state)². An episode never terminates; by default it is truncated after 100 steps.
 #[derive(Clone, Debug)]
 pub struct IdentityBox {
@@ -48,7 +48,7 @@ struct Now<S> {
 }
 
 impl Identity {
-    /// A state, to be [`reset`](Env::reset).
+    /// Creates the environment; call [`reset`](Env::reset) first.
     ///
     /// # Errors
     /// [`Error::Config`] for no state at all.
@@ -57,7 +57,7 @@ impl Identity {
         if n == 0 {
             return Err(Error::config("[env.kwargs]: Identity needs a `size` of 1 or more"));
         }
-        let spec = spec("Identity", &[n], Dtype::F32, ActionSpace::Discrete { n }, &[]);
+        let spec = EnvSpec::new("Identity", &[n], Dtype::F32, ActionSpace::Discrete { n });
         Ok(Self { spec, now: Now { rng: rng::stream(0, "game"), state: 0 } })
     }
 
@@ -81,9 +81,9 @@ impl Env for Identity {
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let right = discrete(&self.spec, action)? == self.now.state;
+        let is_correct = discrete(&self.spec, action)? == self.now.state;
         self.next(obs);
-        Ok(Step { reward: f32::from(right), ..Step::default() })
+        Ok(Step { reward: f32::from(is_correct), ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
@@ -93,7 +93,7 @@ impl Env for Identity {
     fn load_state(&mut self, state: &State) -> Result<()> {
         let now: Now<usize> = restore(&self.spec, state)?;
         if now.state >= self.spec.frame_len() {
-            return Err(Error::env(&self.spec.id, "the saved state is one of more states"));
+            return Err(Error::env(&self.spec.id, "the saved state is from an environment with more states"));
         }
         self.now = now;
         Ok(())
@@ -101,10 +101,10 @@ impl Env for Identity {
 }
 
 impl IdentityBox {
-    /// A state, to be [`reset`](Env::reset).
+    /// Creates the environment; call [`reset`](Env::reset) first.
     pub fn new() -> Self {
         let actions = ActionSpace::Box { low: vec![-1.0], high: vec![1.0] };
-        let spec = spec("IdentityBox", &[1], Dtype::F32, actions, &[]);
+        let spec = EnvSpec::new("IdentityBox", &[1], Dtype::F32, actions);
         Self { spec, now: Now { rng: rng::stream(0, "game"), state: 0.0 } }
     }
 
@@ -132,9 +132,9 @@ impl Env for IdentityBox {
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let off = continuous(&self.spec, action)? - self.now.state;
+        let error = continuous(&self.spec, action)? - self.now.state;
         self.next(obs);
-        Ok(Step { reward: -off * off, ..Step::default() })
+        Ok(Step { reward: -error * error, ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {

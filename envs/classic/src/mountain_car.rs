@@ -1,6 +1,6 @@
-//! A car in a valley, too weak for its slope (Moore 1990), as Gymnasium's `MountainCar-v0` has it.
+//! An underpowered car in a valley (Moore 1990), as in Gymnasium's `MountainCar-v0`.
 
-use crate::support::{discrete, reseed, restore, spec, uniform};
+use crate::support::{discrete, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, ObsMut, Result, State, Step};
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ const GOAL: f64 = 0.5;
 const FORCE: f64 = 0.001;
 const GRAVITY: f64 = 0.0025;
 
-/// Gains momentum to leave a valley.
+/// Gain momentum to leave a valley.
 ///
-/// Observation, `f32[2]`: position (−1.2 to 0.6) and velocity (±0.07). Actions: 0 left, 1 nothing, 2 right. Reward: −1 for
-/// each step. An episode terminates at position 0.5; by default it is truncated after 200 steps. It starts at rest,
-/// between −0.6 and −0.4.
+/// Observation, `f32[2]`: position (−1.2 to 0.6) and velocity (±0.07). Actions: 0 left, 1 no force, 2 right. Reward: −1 per
+/// step. An episode terminates at position 0.5; by default it is truncated after 200 steps. The initial position is uniform on
+/// [−0.6, −0.4), and the initial velocity is 0.
 #[derive(Clone, Debug)]
 pub struct MountainCar {
     spec: EnvSpec,
@@ -23,11 +23,11 @@ pub struct MountainCar {
     now: Now,
 }
 
-/// What a [`MountainCar`] can be given.
+/// The `[env.kwargs]` of [`MountainCar`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MountainCarConfig {
-    /// The least velocity with which the goal counts.
+    /// The velocity required at the goal.
     pub goal_velocity: f64,
 }
 
@@ -39,14 +39,15 @@ struct Now {
 }
 
 impl MountainCar {
-    /// A car, to be [`reset`](Env::reset).
+    /// Creates the environment; call [`reset`](Env::reset) first.
     pub fn new(config: MountainCarConfig) -> Self {
         let names = ["LEFT", "NOOP", "RIGHT"];
-        let spec = spec("MountainCar", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 }, &names);
+        let spec =
+            EnvSpec::new("MountainCar", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 }).with_action_names(names);
         Self { spec, config, now: Now { rng: rng::stream(0, "game"), state: [0.0; 2] } }
     }
 
-    fn show(&self, mut obs: ObsMut<'_>) {
+    fn observe(&self, mut obs: ObsMut<'_>) {
         obs.f32().copy_from_slice(&self.now.state.map(|x| x as f32));
     }
 }
@@ -59,7 +60,7 @@ impl Env for MountainCar {
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
         reseed(&mut self.now.rng, seed);
         self.now.state = [uniform(&mut self.now.rng, -0.6, -0.4), 0.0];
-        self.show(obs);
+        self.observe(obs);
         Ok(Step::default())
     }
 
@@ -72,7 +73,7 @@ impl Env for MountainCar {
         // The wall on the left stops the car.
         let velocity = if position == POSITIONS[0] && velocity < 0.0 { 0.0 } else { velocity };
         self.now.state = [position, velocity];
-        self.show(obs);
+        self.observe(obs);
         let terminated = position >= GOAL && velocity >= self.config.goal_velocity;
         Ok(Step { reward: -1.0, terminated, ..Step::default() })
     }
