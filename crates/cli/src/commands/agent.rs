@@ -46,7 +46,7 @@ impl Agent {
 
     /// One environment that shows pictures of itself, where it can.
     pub fn stage(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
-        self.prepared(self.factory.rendering(seed)?)
+        self.prepared(self.factory.render_env(seed)?)
     }
 
     /// A normalizer's statistics belong to what was learned: playing uses them and leaves them as they are.
