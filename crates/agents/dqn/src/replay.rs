@@ -4,13 +4,13 @@ use crate::config::Config;
 use crate::learner::{Learner, Losses};
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, EnvSpec, Normalizer, Result, Snapshot, StepBatch, rng};
-use playfield_replay::{Changes, FrameRing, Prioritized, RingConfig, Segments, uniform};
+use playfield_replay::{Changes, Prioritized, ReplayBuffer, ReplayConfig, Segments, uniform};
 use std::path::Path;
 
 /// The memory, how it is drawn from, and what a draw fills.
 #[derive(Debug)]
 pub struct Replay {
-    memory: FrameRing,
+    memory: ReplayBuffer,
     priorities: Option<Prioritized>,
     indices: Vec<usize>,
     weights: Vec<f32>,
@@ -24,7 +24,7 @@ impl Replay {
     /// # Errors
     /// [`Error::Config`](playfield_core::Error::Config) where the machine has too little memory, or settings cannot work.
     pub fn new(config: &Config, spec: &EnvSpec, envs: usize, seed: u64, dir: Option<&Path>) -> Result<Self> {
-        let memory = FrameRing::new(spec, envs, ring(config))?;
+        let memory = ReplayBuffer::new(spec, envs, ring(config))?;
         let priorities = match config.prioritized {
             true => Some(Prioritized::new(config.priority.clone(), memory.capacity())?),
             false => None,
@@ -37,7 +37,7 @@ impl Replay {
 
     /// What such a memory will take, in words.
     pub fn size(config: &Config, spec: &EnvSpec) -> String {
-        let gigabytes = FrameRing::bytes(spec, ring(config)) as f64 / 1e9;
+        let gigabytes = ReplayBuffer::bytes(spec, ring(config)) as f64 / 1e9;
         match config.buffer_compression {
             false => format!("replay: {} steps, {gigabytes:.2} GB when full", config.buffer_size),
             true => format!("replay: {} steps, compressed, some {gigabytes:.2} GB when full", config.buffer_size),
@@ -130,13 +130,13 @@ impl Replay {
     }
 }
 
-fn ring(config: &Config) -> RingConfig {
+fn ring(config: &Config) -> ReplayConfig {
     let Config { buffer_size: capacity, buffer_compression: compress, n_step, gamma, .. } = *config;
-    RingConfig { capacity, n_step, gamma, compress }
+    ReplayConfig { capacity, n_step, gamma, compress }
 }
 
 fn follow(priorities: &mut Option<Prioritized>, changes: &Changes) {
     if let Some(priorities) = priorities {
-        priorities.follow(changes);
+        priorities.apply(changes);
     }
 }
