@@ -92,14 +92,7 @@ mod tests {
     #[test]
     fn short_episodes_are_not_favored() {
         let actions = ActionSpace::Discrete { n: 2 };
-        let spec = EnvSpec {
-            id: "u".into(),
-            shape: vec![1],
-            dtype: Dtype::F32,
-            frame_stack: 1,
-            actions,
-            action_names: vec![],
-        };
+        let spec = EnvSpec::new("u", &[1], Dtype::F32, actions);
         let mut counted = 0;
         let ends = evaluate(&mut Uneven { spec, age: 0 }, &mut Idle, Mode::Greedy, 4, || counted += 1).unwrap();
         let returns: Vec<f64> = ends.iter().map(|e| e.reward).collect();

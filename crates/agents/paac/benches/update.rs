@@ -23,8 +23,7 @@ fn main() {
     let precision = if fp32 { Precision::Fp32 } else { Precision::Auto };
     let network = NetworkConfig { precision, ..NetworkConfig::default() };
     let actions = ActionSpace::Discrete { n: 6 };
-    let shape = vec![84, 84];
-    let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
+    let spec = EnvSpec::new("bench", &[84, 84], Dtype::U8, actions).with_frame_stack(4);
     let mut learner = Learner::new(&config, &network, &spec, n, "cpu", 1).expect("a network for frames");
     let (mut batch, mut history) = (StepBatch::new(&spec, n), FrameStack::new(&spec, n));
     let (mut actions, mut rollout) =
