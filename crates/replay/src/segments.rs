@@ -106,7 +106,7 @@ impl Segments {
                 if gap || segment.to.iter().zip(&newest).any(|(to, newest)| to > newest) {
                     return Err(wrong("does not follow the segment before it".into()));
                 }
-                read(&path, buffer, segment, &oldest).map_err(|e| wrong(format!("is not what was written: {e}")))?;
+                read(&path, buffer, segment, &oldest).map_err(|e| wrong(format!("is damaged: {e}")))?;
                 // Where all frames of this segment are overwritten, `reached` stays at the oldest frame.
                 reached.iter_mut().zip(&segment.to).for_each(|(reached, &to)| *reached = to.max(*reached));
             }

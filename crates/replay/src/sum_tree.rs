@@ -139,7 +139,7 @@ mod tests {
         fn equals_the_list_under_random_changes(
             items in 1_usize..70,
             changes in prop::collection::vec((0_usize..1000, 0_u32..5), 1..100),
-            draws in prop::collection::vec(0.0_f64..1.0, 20),
+            samples in prop::collection::vec(0.0_f64..1.0, 20),
         ) {
             let (mut tree, mut list) = (SumTree::new(items), vec![0.0; items]);
             for (item, priority) in changes {
@@ -150,8 +150,8 @@ mod tests {
                 prop_assert_eq!(tree.smallest(), list.iter().copied().filter(|p| *p > 0.0).reduce(f64::min));
             }
             if tree.total() > 0.0 {
-                for draw in draws {
-                    let position = (draw * tree.total()).floor();
+                for sample in samples {
+                    let position = (sample * tree.total()).floor();
                     prop_assert_eq!(tree.find(position), oracle(&list, position));
                 }
             }
@@ -161,12 +161,12 @@ mod tests {
         #[test]
         fn items_of_priority_0_are_never_sampled(
             priorities in prop::collection::vec(prop_oneof![Just(0.0), 1e-12..1e12_f64], 2..300),
-            draw in 0.0_f64..=1.0,
+            sample in 0.0_f64..=1.0,
         ) {
             let mut tree = SumTree::new(priorities.len());
             tree.set(priorities.iter().copied().enumerate());
             if tree.total() > 0.0 {
-                prop_assert!(tree.get(tree.find(draw * tree.total())) > 0.0);
+                prop_assert!(tree.get(tree.find(sample * tree.total())) > 0.0);
             }
         }
     }

@@ -32,7 +32,7 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn begin(&mut self, env: usize, frame: [u8; FRAME]) {
+    fn start(&mut self, env: usize, frame: [u8; FRAME]) {
         self.episodes += 1;
         self.rings[env].push(Slot { frame, episode: self.episodes, action: None, is_final: false, ready: false });
     }
@@ -130,7 +130,7 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
             for env in 0..envs {
                 let f = frame(rng);
                 batch.obs_row_mut(env).u8().copy_from_slice(&f);
-                oracle.begin(env, f);
+                oracle.start(env, f);
             }
             buffer.reset(&batch)
         } else {
@@ -155,7 +155,7 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
                     slots.filter(|s| s.episode == episode && !s.is_final).for_each(|s| s.ready = true);
                     let f = frame(rng);
                     batch.obs_row_mut(env).u8().copy_from_slice(&f);
-                    oracle.begin(env, f);
+                    oracle.start(env, f);
                 } else {
                     let f = frame(rng);
                     batch.obs_row_mut(env).u8().copy_from_slice(&f);
@@ -300,7 +300,7 @@ fn damaged_segments_are_refused() {
     for damaged in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &whole[..3], &[], &flipped] {
         fs::write(&path, damaged).unwrap();
         let message = restore().unwrap_err();
-        assert!(message.contains(&list[1].file) && message.contains("not what was written"), "{message}");
+        assert!(message.contains(&list[1].file) && message.contains("is damaged"), "{message}");
     }
     fs::remove_file(&path).unwrap();
     assert!(restore().unwrap_err().contains(&list[1].file));

@@ -146,7 +146,7 @@ impl Env for Troubled {
     }
 }
 
-/// Fails the test instead of waiting for ever.
+/// Fails the test instead of blocking forever.
 fn within_seconds<T: Send + 'static>(seconds: u64, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = crossbeam::channel::bounded(1);
     std::thread::spawn(move || done.send(work()));

@@ -22,11 +22,11 @@ const MAX_SPEEDS: [f64; 2] = [4.0 * PI, 9.0 * PI]; // rad/s
 #[derive(Clone, Debug)]
 pub struct Acrobot {
     spec: EnvSpec,
-    now: Now,
+    sim: Simulation,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     /// Angles, then angular velocities.
     state: [f64; 4],
@@ -37,11 +37,11 @@ impl Acrobot {
     pub fn new() -> Self {
         let names = ["LEFT", "NOOP", "RIGHT"];
         let spec = EnvSpec::new("Acrobot", &[6], Dtype::F32, ActionSpace::Discrete { n: 3 }).with_action_names(names);
-        Self { spec, now: Now { rng: rng::stream(0, "game"), state: [0.0; 4] } }
+        Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state: [0.0; 4] } }
     }
 
     fn observe(&self, mut obs: ObsMut<'_>) {
-        let [first, second, first_dot, second_dot] = self.now.state;
+        let [first, second, first_dot, second_dot] = self.sim.state;
         let numbers = [first.cos(), first.sin(), second.cos(), second.sin(), first_dot, second_dot];
         obs.f32().copy_from_slice(&numbers.map(|x| x as f32));
     }
@@ -59,35 +59,35 @@ impl Env for Acrobot {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
+        reseed(&mut self.sim.rng, seed);
         // Gymnasium rounds the first state, and no other, to `f32`.
-        self.now.state = [(); 4].map(|()| f64::from(uniform(&mut self.now.rng, -0.1, 0.1) as f32));
+        self.sim.state = [(); 4].map(|()| f64::from(uniform(&mut self.sim.rng, -0.1, 0.1) as f32));
         self.observe(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let torque = discrete(&self.spec, action)? as f64 - 1.0;
-        let [first, second, first_dot, second_dot] = runge_kutta(self.now.state, |s| derivative(s, torque));
+        let [first, second, first_dot, second_dot] = runge_kutta(self.sim.state, |s| derivative(s, torque));
         let (first, second) = (wrap(first), wrap(second));
         let first_dot = first_dot.clamp(-MAX_SPEEDS[0], MAX_SPEEDS[0]);
         let second_dot = second_dot.clamp(-MAX_SPEEDS[1], MAX_SPEEDS[1]);
-        self.now.state = [first, second, first_dot, second_dot];
+        self.sim.state = [first, second, first_dot, second_dot];
         self.observe(obs);
         let terminated = -first.cos() - (second + first).cos() > 1.0;
         Ok(Step { reward: if terminated { 0.0 } else { -1.0 }, terminated, ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let now: Now = restore(&self.spec, state)?;
-        if now.state[0].abs() > PI || now.state[1].abs() > PI {
+        let sim: Simulation = restore(&self.spec, state)?;
+        if sim.state[0].abs() > PI || sim.state[1].abs() > PI {
             return Err(Error::env(&self.spec.id, "the saved state has an angle beyond ±π"));
         }
-        self.now = now;
+        self.sim = sim;
         Ok(())
     }
 }

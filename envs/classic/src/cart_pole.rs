@@ -22,11 +22,11 @@ const MAX_POSITION: f64 = 2.4; // m
 #[derive(Clone, Debug)]
 pub struct CartPole {
     spec: EnvSpec,
-    now: Now,
+    sim: Simulation,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     /// Position, velocity, angle, angular velocity.
     state: [f64; 4],
@@ -37,11 +37,11 @@ impl CartPole {
     pub fn new() -> Self {
         let spec = EnvSpec::new("CartPole", &[4], Dtype::F32, ActionSpace::Discrete { n: 2 });
         let spec = spec.with_action_names(["LEFT", "RIGHT"]);
-        Self { spec, now: Now { rng: rng::stream(0, "game"), state: [0.0; 4] } }
+        Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state: [0.0; 4] } }
     }
 
     fn observe(&self, mut obs: ObsMut<'_>) {
-        obs.f32().copy_from_slice(&self.now.state.map(|x| x as f32));
+        obs.f32().copy_from_slice(&self.sim.state.map(|x| x as f32));
     }
 }
 
@@ -57,15 +57,15 @@ impl Env for CartPole {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
-        self.now.state = [(); 4].map(|()| uniform(&mut self.now.rng, -0.05, 0.05));
+        reseed(&mut self.sim.rng, seed);
+        self.sim.state = [(); 4].map(|()| uniform(&mut self.sim.rng, -0.05, 0.05));
         self.observe(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let force = if discrete(&self.spec, action)? == 1 { FORCE } else { -FORCE };
-        let [x, x_dot, theta, theta_dot] = self.now.state;
+        let [x, x_dot, theta, theta_dot] = self.sim.state;
         let (sin, cos) = theta.sin_cos();
 
         // Florian (2007), "Correct equations for the dynamics of the cart-pole system", without friction.
@@ -77,18 +77,18 @@ impl Env for CartPole {
 
         // Explicit Euler: positions change by the velocities before the step.
         let (x, theta) = (x + TAU * x_dot, theta + TAU * theta_dot);
-        self.now.state = [x, x_dot + TAU * x_acc, theta, theta_dot + TAU * theta_acc];
+        self.sim.state = [x, x_dot + TAU * x_acc, theta, theta_dot + TAU * theta_acc];
         self.observe(obs);
         let terminated = x.abs() > MAX_POSITION || theta.abs() > MAX_ANGLE;
         Ok(Step { reward: 1.0, terminated, ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.now = restore(&self.spec, state)?;
+        self.sim = restore(&self.spec, state)?;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug)]
 pub struct Identity {
     spec: EnvSpec,
-    now: Now<usize>,
+    sim: Simulation<usize>,
 }
 
 /// The `[env.kwargs]` of [`Identity`].
@@ -38,11 +38,11 @@ impl Default for IdentityConfig {
 #[derive(Clone, Debug)]
 pub struct IdentityBox {
     spec: EnvSpec,
-    now: Now<f32>,
+    sim: Simulation<f32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now<S> {
+struct Simulation<S> {
     rng: Rng,
     state: S,
 }
@@ -58,14 +58,14 @@ impl Identity {
             return Err(Error::config("[env.kwargs]: Identity needs a `size` of 1 or more"));
         }
         let spec = EnvSpec::new("Identity", &[n], Dtype::F32, ActionSpace::Discrete { n });
-        Ok(Self { spec, now: Now { rng: rng::stream(0, "game"), state: 0 } })
+        Ok(Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state: 0 } })
     }
 
     fn next(&mut self, mut obs: ObsMut<'_>) {
-        self.now.state = self.now.rng.random_range(0..self.spec.frame_len());
+        self.sim.state = self.sim.rng.random_range(0..self.spec.frame_len());
         let obs = obs.f32();
         obs.fill(0.0);
-        obs[self.now.state] = 1.0;
+        obs[self.sim.state] = 1.0;
     }
 }
 
@@ -75,27 +75,27 @@ impl Env for Identity {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
+        reseed(&mut self.sim.rng, seed);
         self.next(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let is_correct = discrete(&self.spec, action)? == self.now.state;
+        let is_correct = discrete(&self.spec, action)? == self.sim.state;
         self.next(obs);
         Ok(Step { reward: f32::from(is_correct), ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let now: Now<usize> = restore(&self.spec, state)?;
-        if now.state >= self.spec.frame_len() {
+        let sim: Simulation<usize> = restore(&self.spec, state)?;
+        if sim.state >= self.spec.frame_len() {
             return Err(Error::env(&self.spec.id, "the saved state is from an environment with more states"));
         }
-        self.now = now;
+        self.sim = sim;
         Ok(())
     }
 }
@@ -105,12 +105,12 @@ impl IdentityBox {
     pub fn new() -> Self {
         let actions = ActionSpace::Box { low: vec![-1.0], high: vec![1.0] };
         let spec = EnvSpec::new("IdentityBox", &[1], Dtype::F32, actions);
-        Self { spec, now: Now { rng: rng::stream(0, "game"), state: 0.0 } }
+        Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state: 0.0 } }
     }
 
     fn next(&mut self, mut obs: ObsMut<'_>) {
-        self.now.state = uniform(&mut self.now.rng, -1.0, 1.0) as f32;
-        obs.f32()[0] = self.now.state;
+        self.sim.state = uniform(&mut self.sim.rng, -1.0, 1.0) as f32;
+        obs.f32()[0] = self.sim.state;
     }
 }
 
@@ -126,23 +126,23 @@ impl Env for IdentityBox {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
+        reseed(&mut self.sim.rng, seed);
         self.next(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let error = continuous(&self.spec, action)? - self.now.state;
+        let error = continuous(&self.spec, action)? - self.sim.state;
         self.next(obs);
         Ok(Step { reward: -error * error, ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.now = restore(&self.spec, state)?;
+        self.sim = restore(&self.spec, state)?;
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ const GRAVITY: f64 = 0.0025;
 pub struct MountainCar {
     spec: EnvSpec,
     config: MountainCarConfig,
-    now: Now,
+    sim: Simulation,
 }
 
 /// The `[env.kwargs]` of [`MountainCar`].
@@ -32,7 +32,7 @@ pub struct MountainCarConfig {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     /// Position, velocity.
     state: [f64; 2],
@@ -44,11 +44,11 @@ impl MountainCar {
         let names = ["LEFT", "NOOP", "RIGHT"];
         let spec =
             EnvSpec::new("MountainCar", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 }).with_action_names(names);
-        Self { spec, config, now: Now { rng: rng::stream(0, "game"), state: [0.0; 2] } }
+        Self { spec, config, sim: Simulation { rng: rng::stream(0, "game"), state: [0.0; 2] } }
     }
 
     fn observe(&self, mut obs: ObsMut<'_>) {
-        obs.f32().copy_from_slice(&self.now.state.map(|x| x as f32));
+        obs.f32().copy_from_slice(&self.sim.state.map(|x| x as f32));
     }
 }
 
@@ -58,32 +58,32 @@ impl Env for MountainCar {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
-        self.now.state = [uniform(&mut self.now.rng, -0.6, -0.4), 0.0];
+        reseed(&mut self.sim.rng, seed);
+        self.sim.state = [uniform(&mut self.sim.rng, -0.6, -0.4), 0.0];
         self.observe(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let push = discrete(&self.spec, action)? as f64 - 1.0;
-        let [position, velocity] = self.now.state;
+        let [position, velocity] = self.sim.state;
         let velocity = velocity + (push * FORCE + (3.0 * position).cos() * -GRAVITY);
         let velocity = velocity.clamp(-MAX_SPEED, MAX_SPEED);
         let position = (position + velocity).clamp(POSITIONS[0], POSITIONS[1]);
         // The wall on the left stops the car.
         let velocity = if position == POSITIONS[0] && velocity < 0.0 { 0.0 } else { velocity };
-        self.now.state = [position, velocity];
+        self.sim.state = [position, velocity];
         self.observe(obs);
         let terminated = position >= GOAL && velocity >= self.config.goal_velocity;
         Ok(Step { reward: -1.0, terminated, ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.now = restore(&self.spec, state)?;
+        self.sim = restore(&self.spec, state)?;
         Ok(())
     }
 }

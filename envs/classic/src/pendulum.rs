@@ -21,7 +21,7 @@ const DT: f64 = 0.05; // s
 pub struct Pendulum {
     spec: EnvSpec,
     config: PendulumConfig,
-    now: Now,
+    sim: Simulation,
 }
 
 /// The `[env.kwargs]` of [`Pendulum`].
@@ -39,7 +39,7 @@ impl Default for PendulumConfig {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     /// Angle (not wrapped to ±π), angular velocity.
     state: [f64; 2],
@@ -50,11 +50,11 @@ impl Pendulum {
     pub fn new(config: PendulumConfig) -> Self {
         let actions = ActionSpace::Box { low: vec![-MAX_TORQUE], high: vec![MAX_TORQUE] };
         let spec = EnvSpec::new("Pendulum", &[3], Dtype::F32, actions);
-        Self { spec, config, now: Now { rng: rng::stream(0, "game"), state: [0.0; 2] } }
+        Self { spec, config, sim: Simulation { rng: rng::stream(0, "game"), state: [0.0; 2] } }
     }
 
     fn observe(&self, mut obs: ObsMut<'_>) {
-        let [angle, velocity] = self.now.state;
+        let [angle, velocity] = self.sim.state;
         obs.f32().copy_from_slice(&[angle.cos(), angle.sin(), velocity].map(|x| x as f32));
     }
 }
@@ -65,8 +65,8 @@ impl Env for Pendulum {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
-        self.now.state = [PI, 1.0].map(|most| uniform(&mut self.now.rng, -most, most));
+        reseed(&mut self.sim.rng, seed);
+        self.sim.state = [PI, 1.0].map(|most| uniform(&mut self.sim.rng, -most, most));
         self.observe(obs);
         Ok(Step::default())
     }
@@ -74,23 +74,23 @@ impl Env for Pendulum {
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         // The torque is `f32` for as long as it is in Gymnasium.
         let torque = continuous(&self.spec, action)?;
-        let [angle, velocity] = self.now.state;
+        let [angle, velocity] = self.sim.state;
         let from_top = (angle + PI).rem_euclid(2.0 * PI) - PI;
         let cost = from_top.powi(2) + 0.1 * velocity.powi(2) + f64::from(0.001 * torque.powi(2));
 
         let acceleration = 3.0 * self.config.g / 2.0 * angle.sin() + f64::from(3.0 * torque);
         let velocity = (velocity + acceleration * DT).clamp(-MAX_SPEED, MAX_SPEED);
-        self.now.state = [angle + velocity * DT, velocity];
+        self.sim.state = [angle + velocity * DT, velocity];
         self.observe(obs);
         Ok(Step { reward: -cost as f32, ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.now = restore(&self.spec, state)?;
+        self.sim = restore(&self.spec, state)?;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub struct Recall {
     spec: EnvSpec,
     wait: usize,
-    now: Now,
+    sim: Simulation,
 }
 
 /// The `[env.kwargs]` of [`Recall`].
@@ -35,7 +35,7 @@ impl Default for RecallConfig {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     cue: usize,
     /// Steps since the cue.
@@ -53,12 +53,12 @@ impl Recall {
         }
         let spec = EnvSpec::new("Recall", &[2], Dtype::F32, ActionSpace::Discrete { n: 2 });
         let spec = spec.with_action_names(["LEFT", "RIGHT"]);
-        Ok(Self { spec, wait: config.wait, now: Now { rng: rng::stream(0, "game"), cue: 0, t: 0 } })
+        Ok(Self { spec, wait: config.wait, sim: Simulation { rng: rng::stream(0, "game"), cue: 0, t: 0 } })
     }
 
     fn observe(&self, mut obs: ObsMut<'_>) {
-        let cue = if self.now.t == 0 { 2.0 * self.now.cue as f32 - 1.0 } else { 0.0 };
-        let query = if self.now.t == self.wait { 1.0 } else { 0.0 };
+        let cue = if self.sim.t == 0 { 2.0 * self.sim.cue as f32 - 1.0 } else { 0.0 };
+        let query = if self.sim.t == self.wait { 1.0 } else { 0.0 };
         obs.f32().copy_from_slice(&[cue, query]);
     }
 }
@@ -69,21 +69,21 @@ impl Env for Recall {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
-        (self.now.cue, self.now.t) = (self.now.rng.random_range(0..2), 0);
+        reseed(&mut self.sim.rng, seed);
+        (self.sim.cue, self.sim.t) = (self.sim.rng.random_range(0..2), 0);
         self.observe(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let action = discrete(&self.spec, action)?;
-        if self.now.t > self.wait {
+        if self.sim.t > self.wait {
             return Err(Error::env(&self.spec.id, "the episode has ended: `reset` must come next"));
         }
-        self.now.t += 1;
+        self.sim.t += 1;
         self.observe(obs);
-        let terminated = self.now.t > self.wait;
-        let reward = match (terminated, action == self.now.cue) {
+        let terminated = self.sim.t > self.wait;
+        let reward = match (terminated, action == self.sim.cue) {
             (false, _) => 0.0,
             (true, true) => 1.0,
             (true, false) => -1.0,
@@ -92,15 +92,15 @@ impl Env for Recall {
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let now: Now = restore(&self.spec, state)?;
-        if now.cue > 1 || now.t > self.wait + 1 {
+        let sim: Simulation = restore(&self.spec, state)?;
+        if sim.cue > 1 || sim.t > self.wait + 1 {
             return Err(Error::env(&self.spec.id, "the saved state is from an environment with a longer wait"));
         }
-        self.now = now;
+        self.sim = sim;
         Ok(())
     }
 }

@@ -350,12 +350,12 @@ def serve(pipe, name, arguments):
             reply = False, describe(exception)
         pipe.send(reply)
 
-    def begin():
+    def start():
         nonlocal local
         local = Local(name, arguments)
 
     try:
-        reply_to(begin)
+        reply_to(start)
         while local is not None:
             method, values = pipe.recv()
             reply_to(getattr(local, method), *values)

@@ -86,7 +86,7 @@ def registered():
     return [name for name, spec in gymnasium.registry.items() if not is_atari(spec)]
 
 
-def knows(name):
+def is_registered(name):
     """Whether `name` is registered, or is a `module:Id`, which is registered when it is created."""
     import gymnasium
 

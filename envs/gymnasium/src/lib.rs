@@ -36,7 +36,7 @@ pub fn lookup(id: &str) -> Option<Arc<dyn EnvSource>> {
         let known = games().map_or(true, |games| games.iter().any(|game| game == id));
         return known.then(|| Arc::new(AtariSource::new(id)) as Arc<dyn EnvSource>);
     }
-    gym::knows(id).unwrap_or(true).then(|| Arc::new(GymSource::new(id)) as Arc<dyn EnvSource>)
+    gym::is_registered(id).unwrap_or(true).then(|| Arc::new(GymSource::new(id)) as Arc<dyn EnvSource>)
 }
 
 /// Every id that [`lookup`] finds by name: Atari's games, then Gymnasium's registry.

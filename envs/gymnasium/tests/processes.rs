@@ -188,9 +188,9 @@ fn interrupt(part: &str) -> (ExitStatus, String, String) {
         .spawn()
         .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut said = String::new();
-    while said.lines().last() != Some("ready") {
-        assert_ne!(out.read_line(&mut said).unwrap(), 0, "it ended early: {said}");
+    let mut stdout = String::new();
+    while stdout.lines().last() != Some("ready") {
+        assert_ne!(out.read_line(&mut stdout).unwrap(), 0, "it ended early: {stdout}");
     }
     std::thread::sleep(Duration::from_millis(200));
     let id = child.id();
@@ -201,22 +201,22 @@ fn interrupt(part: &str) -> (ExitStatus, String, String) {
         assert!(Instant::now() < deadline, "left behind: {:?}", group(id));
         std::thread::sleep(Duration::from_millis(20));
     }
-    out.read_to_string(&mut said).unwrap();
+    out.read_to_string(&mut stdout).unwrap();
     let mut errors = String::new();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    (status, said, errors)
+    (status, stdout, errors)
 }
 
 #[test]
 fn a_program_that_handles_ctrl_c_continues_with_its_environments() {
-    let (status, said, errors) = interrupt("handles");
-    assert!(status.success() && said.contains("continued"), "{status}: {said}{errors}");
+    let (status, stdout, errors) = interrupt("handles");
+    assert!(status.success() && stdout.contains("continued"), "{status}: {stdout}{errors}");
     assert!(!errors.contains("Traceback") && !errors.contains("KeyboardInterrupt"), "{errors}");
 }
 
 #[test]
 fn a_program_without_a_handler_ends_with_its_environments() {
-    let (status, said, errors) = interrupt("ends");
-    assert_eq!(status.signal(), Some(2), "{status}: {said}{errors}");
+    let (status, stdout, errors) = interrupt("ends");
+    assert_eq!(status.signal(), Some(2), "{status}: {stdout}{errors}");
     assert!(!errors.contains("Traceback") && !errors.contains("KeyboardInterrupt"), "{errors}");
 }

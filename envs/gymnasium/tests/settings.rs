@@ -38,7 +38,7 @@ impl Env for Custom {
         // Odd steps are brighter, so that the maximum of two frames differs from the last.
         let pixel = if self.1 % 2 == 1 { 200 } else { self.1 };
         obs.u8().copy_from_slice(&[pixel, self.1, u8::from(action == Action::Discrete(1)), 0]);
-        Ok(Step { reward: 2.0, life_lost: self.1 % 5 == 0, ..Step::default() })
+        Ok(Step { reward: 2.0, life_lost: self.1.is_multiple_of(5), ..Step::default() })
     }
 }
 
@@ -67,8 +67,8 @@ fn kind(name: &str) -> (Arc<dyn EnvSource>, &'static str, &'static str) {
     }
 }
 
-/// Each key with a value (`false` where the source's default is `true`), and the expectation for each of [`KINDS`]: `+` the setting changes the environment, `!` it is an error
-/// that names the key, `=` it has no effect, for the reason given.
+/// Each key with a value (`false` where the source's default is `true`), and the expectation for each of [`KINDS`]: `+` the
+/// setting changes the environment, `!` it is an error that names the key, `=` it has no effect, for the reason given.
 const KEYS: [(&str, &str, &str, &str); 20] = [
     ("id", "", "=======", "selects the source"),
     ("num_envs", "", "=======", "the number of seeds: the caller's"),
@@ -76,7 +76,7 @@ const KEYS: [(&str, &str, &str, &str); 20] = [
     ("vectorization", "'async'", "!!!++!!", ""),
     ("frame_stack", "3", "+++++++", ""),
     ("frame_skip", "3", "+++++++", ""),
-    // Without a skip the maximum of a single frame is that frame; vectors have no pixels.
+    // With a frame skip: the maximum of a single frame is that frame.
     ("max_pool", "true\nframe_skip = 2", "!++++++", ""),
     ("resize", "[1, 2]", "!++++++", ""),
     ("noop_max", "9", "!++!!++", ""),

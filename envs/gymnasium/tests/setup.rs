@@ -59,34 +59,34 @@ fn output_of_copy(prepare: impl FnOnce(&Path, &str)) -> String {
         .current_dir("/")
         .output()
         .unwrap();
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && !errors.contains("Traceback"), "{said}{errors}");
-    said.into_owned()
+    let (stdout, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && !errors.contains("Traceback"), "{stdout}{errors}");
+    stdout.into_owned()
 }
 
 #[test]
 fn packages_that_are_missing() {
-    let said = output_of_copy(|venv, config| std::fs::write(venv.join("pyvenv.cfg"), config).unwrap());
-    assert!(said.contains("ALE/Pong-v5: the Python package `ale_py` is missing: run `make setup`"), "{said}");
-    assert!(said.contains("CartPole-v1: the Python package `gymnasium` is missing: run `make setup`"), "{said}");
-    assert_eq!(said.lines().filter(|line| *line == "ok").count(), 1, "the interpreter itself: {said}");
-    assert!(said.contains("numpy: cannot be loaded"), "{said}");
+    let stdout = output_of_copy(|venv, config| std::fs::write(venv.join("pyvenv.cfg"), config).unwrap());
+    assert!(stdout.contains("ALE/Pong-v5: the Python package `ale_py` is missing: run `make setup`"), "{stdout}");
+    assert!(stdout.contains("CartPole-v1: the Python package `gymnasium` is missing: run `make setup`"), "{stdout}");
+    assert_eq!(stdout.lines().filter(|line| *line == "ok").count(), 1, "the interpreter itself: {stdout}");
+    assert!(stdout.contains("numpy: cannot be loaded"), "{stdout}");
 }
 
 #[test]
 fn a_python_of_another_version() {
-    let said = output_of_copy(|venv, _| {
+    let stdout = output_of_copy(|venv, _| {
         std::fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nversion = 3.2.1\n").unwrap()
     });
-    assert!(said.contains("holds Python 3.2, and this program was built for 3."), "{said}");
-    assert!(said.contains("run `make setup`"), "{said}");
+    assert!(stdout.contains("holds Python 3.2, and this program was built for 3."), "{stdout}");
+    assert!(stdout.contains("run `make setup`"), "{stdout}");
 }
 
 #[test]
 fn a_python_that_is_gone() {
-    let said = output_of_copy(|venv, _| {
+    let stdout = output_of_copy(|venv, _| {
         std::fs::write(venv.join("pyvenv.cfg"), "home = /nowhere/bin\n").unwrap();
         std::fs::remove_file(venv.join("bin/python")).unwrap();
     });
-    assert!(said.contains("run `make setup`"), "{said}");
+    assert!(stdout.contains("run `make setup`"), "{stdout}");
 }

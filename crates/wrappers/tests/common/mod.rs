@@ -107,11 +107,11 @@ pub const PLAIN: Step = Step { reward: 1.0, terminated: false, truncated: false,
 /// A random game: ends of episodes, lost lives and rewards are sampled. The observation contains the action.
 pub struct Random {
     spec: EnvSpec,
-    now: Now,
+    sim: Simulation,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     t: u32,
 }
@@ -122,19 +122,19 @@ impl Random {
         let shape: &[usize] = if dtype == Dtype::U8 { &[6, 4] } else { &[24] };
         let mut spec = spec(shape, dtype, &["NOOP", "FIRE", "LEFT"]);
         spec.id = "Random".into();
-        Self { spec, now: Now { rng: rng::stream(0, "t"), t: 0 } }
+        Self { spec, sim: Simulation { rng: rng::stream(0, "t"), t: 0 } }
     }
 
     fn observe(&mut self, action: usize, obs: ObsMut<'_>) {
-        let rng = &mut self.now.rng;
+        let rng = &mut self.sim.rng;
         match obs {
             ObsMut::U8(o) => {
                 o.iter_mut().for_each(|x| *x = rng.random_range(0..=255));
-                (o[0], o[1]) = (action as u8, self.now.t as u8);
+                (o[0], o[1]) = (action as u8, self.sim.t as u8);
             }
             ObsMut::F32(o) => {
                 o.iter_mut().for_each(|x| *x = rng.random_range(-5.0..5.0));
-                (o[0], o[1]) = (action as f32, self.now.t as f32);
+                (o[0], o[1]) = (action as f32, self.sim.t as f32);
             }
         }
     }
@@ -147,29 +147,29 @@ impl Env for Random {
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
         if let Some(seed) = seed {
-            self.now.rng = rng::stream(seed, "t");
+            self.sim.rng = rng::stream(seed, "t");
         }
-        self.now.t = 0;
+        self.sim.t = 0;
         self.observe(9, obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let Action::Discrete(action) = action else { return Err(Error::env("Random", "no number")) };
-        self.now.t += 1;
+        self.sim.t += 1;
         self.observe(action, obs);
-        let rng = &mut self.now.rng;
+        let rng = &mut self.sim.rng;
         let reward = rng.random_range(-30..30) as f32 / 4.0;
         let [terminated, truncated, life_lost] = [24, 36, 8].map(|odds| rng.random_range(0..odds) == 0);
         Ok(Step { reward, terminated, truncated, life_lost })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.now = Now::deserialize(state).map_err(|e| Error::env("Random", e.to_string()))?;
+        self.sim = Simulation::deserialize(state).map_err(|e| Error::env("Random", e.to_string()))?;
         Ok(())
     }
 }

@@ -75,8 +75,8 @@ pub fn registered() -> Result<Vec<String>> {
 }
 
 /// Whether the id is registered, or `module:Id`, which is imported only when an environment is created.
-pub(crate) fn knows(id: &str) -> Result<bool> {
-    python::with(id, |py| Ok(python::helper(py)?.call_method1("knows", (id,))?.extract()?))
+pub(crate) fn is_registered(id: &str) -> Result<bool> {
+    python::with(id, |py| Ok(python::helper(py)?.call_method1("is_registered", (id,))?.extract()?))
 }
 
 /// The constructor's arguments: `[env.kwargs]`, and `max_episode_steps` where `limit` is set (-1: no limit).

@@ -104,15 +104,15 @@ class Info(Steps):
         self.kind = kind
 
     def info(self):
-        drawn = self.np_random.random()
+        u = self.np_random.random()
         return {
-            "none": {"winner": 1 if drawn < 0.5 else None},
-            "ragged": {"path": np.zeros(int(10 * drawn))},
-            "dict": {"deep": {"a": {"b": drawn}} if drawn < 0.5 else {"a": 3}},
-            "huge": {"id": 10**40 if drawn < 0.5 else -1, "lives": 10**40},
-            "mixed": {"a": 1} if drawn < 0.5 else {"a": "text", "b": lambda: 3},
-            "names": {name: [3.5, "?", None, {}][int(4 * drawn)] for name in ("lives", "final_obs", "final_info", "_lives")},
-            "lives": {"lives": np.int64(9 - self.t) if drawn < 0.5 else 9 - self.t, "final_obs": drawn},
+            "none": {"winner": 1 if u < 0.5 else None},
+            "ragged": {"path": np.zeros(int(10 * u))},
+            "dict": {"deep": {"a": {"b": u}} if u < 0.5 else {"a": 3}},
+            "huge": {"id": 10**40 if u < 0.5 else -1, "lives": 10**40},
+            "mixed": {"a": 1} if u < 0.5 else {"a": "text", "b": lambda: 3},
+            "names": {name: [3.5, "?", None, {}][int(4 * u)] for name in ("lives", "final_obs", "final_info", "_lives")},
+            "lives": {"lives": np.int64(9 - self.t) if u < 0.5 else 9 - self.t, "final_obs": u},
             "nothing": None,
         }[self.kind]
 
