@@ -1,8 +1,8 @@
 //! playfield: reinforcement learning in Rust, on one machine.
 //!
-//! The program `playfield` trains agents from configuration files; this library is what a program of your own needs.
-//! [`Registry`] gives it the whole command line with your environments and algorithms added; [`core`] holds what those
-//! are made of ([`core::Env`], [`core::EnvSpec`], [`core::Algorithm`]).
+//! The program `playfield` trains agents from configuration files. With this library you write your own program: [`Registry`]
+//! provides the command line and adds your environments and algorithms, which implement the interfaces in [`core`]
+//! ([`core::Env`], [`core::Algorithm`]).
 
 pub use playfield_a3c as a3c;
 pub use playfield_classic as classic;

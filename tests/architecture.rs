@@ -1,10 +1,10 @@
-//! The invariants of the house, asked of Cargo itself: who may know whom.
+//! The allowed dependencies between crates, from Cargo's metadata.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Every package of the workspace and all it depends on in a normal build, however far down.
+/// Every package of the workspace and its transitive dependencies in a normal build.
 fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version", "1", "--locked", "--offline"]).args(features);
@@ -44,9 +44,9 @@ fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn who_knows_whom() {
-    let known = dependencies(&[]);
-    let knows = |who: &str, whom: &str| known[who].contains(whom);
+fn crates_depend_downward() {
+    let graph = dependencies(&[]);
+    let depends = |package: &str, on: &str| graph[package].contains(on);
     for plain in [
         "playfield-core",
         "playfield-collect",
@@ -55,47 +55,47 @@ fn who_knows_whom() {
         "playfield-classic",
         "playfield-log",
     ] {
-        assert!(!knows(plain, "tch") && !knows(plain, "pyo3"), "{plain} knows neither libtorch nor Python");
+        assert!(!depends(plain, "tch") && !depends(plain, "pyo3"), "{plain} depends on libtorch or Python");
     }
-    let own: Vec<_> = known["playfield-core"].iter().filter(|d| d.starts_with("playfield")).collect();
-    assert!(own.is_empty(), "core knows nobody, but {own:?}");
-    for (package, deps) in &known {
+    let own: Vec<_> = graph["playfield-core"].iter().filter(|d| d.starts_with("playfield")).collect();
+    assert!(own.is_empty(), "core depends on {own:?}");
+    for (package, deps) in &graph {
         let python = deps.contains("pyo3");
-        let may = ["playfield", "playfield-cli", "playfield-gymnasium"].contains(&package.as_str());
-        assert!(!python || may, "{package}: Python stands behind envs/gymnasium alone");
+        let is_allowed = ["playfield", "playfield-cli", "playfield-gymnasium"].contains(&package.as_str());
+        assert!(!python || is_allowed, "{package} depends on Python, which only envs/gymnasium may");
     }
     let agents = ["playfield-a3c", "playfield-dqn", "playfield-paac"];
     for agent in agents.into_iter().chain(["playfield-actor-critic"]) {
-        for stranger in
+        for forbidden in
             ["playfield-classic", "playfield-gymnasium", "playfield-wrappers", "playfield-cli", "playfield-log"]
         {
-            assert!(!knows(agent, stranger), "{agent} sees no {stranger}");
+            assert!(!depends(agent, forbidden), "{agent} depends on {forbidden}");
         }
-        let others: Vec<_> = agents.iter().filter(|a| **a != agent && knows(agent, a)).collect();
-        assert!(others.is_empty(), "{agent} sees another agent: {others:?}");
+        let others: Vec<_> = agents.iter().filter(|a| **a != agent && depends(agent, a)).collect();
+        assert!(others.is_empty(), "{agent} depends on another agent: {others:?}");
     }
 }
 
-/// The tricks are for anybody's network: they know layers and losses, and nobody who plays.
+/// The tricks work with any network: they depend on layers and losses, and on no agent.
 #[test]
-fn tricks_know_no_player() {
-    let known = dependencies(&[]);
-    let own: Vec<_> = known["playfield-tricks"].iter().filter(|d| d.starts_with("playfield")).collect();
+fn tricks_depend_on_no_agent() {
+    let graph = dependencies(&[]);
+    let own: Vec<_> = graph["playfield-tricks"].iter().filter(|d| d.starts_with("playfield")).collect();
     assert_eq!(own, ["playfield-core", "playfield-losses", "playfield-nn"]);
 }
 
-/// The lab measures with agents and small environments: it needs neither the command line nor Python.
+/// The lab uses agents and small environments: it depends neither on the command line nor on Python.
 #[test]
-fn the_lab_stands_below_the_command_line() {
-    let known = dependencies(&[]);
-    for stranger in ["playfield-cli", "playfield-log", "playfield-gymnasium", "pyo3"] {
-        assert!(!known["playfield-lab"].contains(stranger), "the lab sees {stranger}");
+fn the_lab_does_not_depend_on_the_command_line() {
+    let graph = dependencies(&[]);
+    for forbidden in ["playfield-cli", "playfield-log", "playfield-gymnasium", "pyo3"] {
+        assert!(!graph["playfield-lab"].contains(forbidden), "the lab depends on {forbidden}");
     }
 }
 
-/// Python stands behind a default feature: without it nothing of it is left.
+/// Python is a default feature: without it no dependency on Python is left.
 #[test]
-fn a_build_without_python_has_none() {
+fn a_build_without_the_feature_has_no_python() {
     let output = Command::new(env!("CARGO"))
         .args([
             "tree",
@@ -117,10 +117,10 @@ fn a_build_without_python_has_none() {
     assert!(!tree.contains("pyo3") && !tree.contains("playfield-gymnasium"), "{tree}");
 }
 
-/// Libraries never print and never exit: the workspace's lints say so and every crate obeys them. The command line obeys them,
-/// too: it prints through a module that cannot panic.
+/// Libraries never print and never exit: every crate inherits the workspace's lints, without an exception. The command line
+/// does, too: it prints through a module that cannot panic.
 #[test]
-fn nobody_prints_past_the_command_lines_output() {
+fn libraries_do_not_print() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let lints = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
     for lint in ["print_stdout", "print_stderr", "exit"] {

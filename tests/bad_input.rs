@@ -1,4 +1,4 @@
-//! What a person gets for a mistake: one clear sentence with what to do, exit code 2, and nothing overwritten.
+//! Invalid arguments and settings: a one-line error that says what to do, exit code 2, and nothing overwritten.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Command;
 
 #[test]
-fn a_typo_is_answered_with_the_closest_match() {
+fn a_typo_gets_the_closest_match() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
@@ -37,11 +37,11 @@ fn a_typo_is_answered_with_the_closest_match() {
         assert!(said.contains(expected), "{args:?}: {said}");
     }
     let left: Vec<_> = fs::read_dir(dir.join("runs")).into_iter().flatten().flatten().collect();
-    assert!(left.is_empty(), "a run that never began leaves no folder: {left:?}");
+    assert!(left.is_empty(), "a run that did not start leaves no folder: {left:?}");
 }
 
 #[test]
-fn a_folder_that_holds_something_is_left_alone() {
+fn a_folder_that_is_not_empty_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
@@ -64,12 +64,12 @@ fn a_folder_that_holds_something_is_left_alone() {
     assert!(said.contains("cannot create ") && said.contains("plain/run"), "{said}");
 }
 
-/// A run that fails at start leaves the folder that the user made, or the link to it, as it was; what the program made goes.
+/// A run that fails at the start leaves a folder of the user's, or a link to it, unchanged, and removes its own.
 #[test]
 fn a_run_that_fails_at_start_leaves_folders_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    // The network is made when the folder is.
+    // The network is created after the folder.
     file(dir, "a.toml", &CARTPOLE.replace("[paac]", "[network]\ntorso = 'nature'\n[paac]"));
     fs::create_dir(dir.join("mine")).unwrap();
     std::os::unix::fs::symlink("mine", dir.join("link")).unwrap();
@@ -80,7 +80,7 @@ fn a_run_that_fails_at_start_leaves_folders_as_they_were() {
         assert!(dir.join("link").is_symlink());
         assert!(!dir.join("new").exists() && !dir.join("a").exists(), "{run}");
     }
-    // Not even a lock is left in what is not empty.
+    // No lock file is left in a folder that is not empty.
     file(&dir.join("mine"), "thesis.txt", "years of work");
     refuses(dir, &["train", "a.toml", "--run-dir", "mine"]);
     assert_eq!(fs::read_dir(dir.join("mine")).unwrap().count(), 1);
@@ -99,7 +99,7 @@ fn an_argument_that_is_not_utf8() {
     }
 }
 
-/// Numbers as people write them.
+/// Numbers in several notations.
 #[test]
 fn numbers_in_many_forms() {
     let dir = tempfile::tempdir().unwrap();
@@ -115,7 +115,7 @@ fn numbers_in_many_forms() {
     for (steps, total) in [("4.1M", 4_100_000), ("16.1k", 16_100)] {
         let set = format!("steps={steps}");
         for args in [&["--steps", steps][..], &["--set", &set]] {
-            // Refused for its device, after the steps are understood.
+            // The device is refused after the steps are parsed.
             let args = [&["train", "a.toml", "--run-dir", "big", "--set", "device=gpu"][..], args].concat();
             let said = refuses(dir, &args);
             assert!(said.contains("device 'gpu' is unknown"), "{total}: {said}");
@@ -132,7 +132,7 @@ fn a_run_in_use_is_not_trained_twice() {
     let mut first = playfield(dir, &args).stderr(std::process::Stdio::null()).spawn().unwrap();
     let progress = dir.join("run/progress.csv");
     while !progress.exists() {
-        assert!(first.try_wait().unwrap().is_none(), "the first run goes on");
+        assert!(first.try_wait().unwrap().is_none(), "the first run is still training");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     for args in [&["train", "--resume", "run"][..], &["train", "a.toml", "--run-dir", "run"]] {
@@ -143,7 +143,7 @@ fn a_run_in_use_is_not_trained_twice() {
     first.wait().unwrap();
 }
 
-/// A run killed at any byte goes on from the last whole checkpoint and says so; where none is whole, that is an error.
+/// A run resumes from its last undamaged checkpoint and reports the damaged ones; without an undamaged one it is an error.
 #[test]
 fn damaged_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
@@ -169,7 +169,7 @@ fn damaged_checkpoints() {
     }
     for args in [&["eval", "run"][..], &["train", "--resume", "run", "--steps", "9000"]] {
         let said = refuses(dir, args);
-        assert!(said.contains("no whole checkpoint to go on from"), "{said}");
+        assert!(said.contains("no complete checkpoint to resume from"), "{said}");
     }
 }
 
@@ -190,16 +190,16 @@ fn a_checkpoint_of_another_network_is_refused() {
     }
 }
 
-/// A disk without room, by way of a limit on the size of files: training ends with the reason, what was saved before is
-/// whole, and with room again the run goes on.
+/// A full disk, simulated by a limit on the size of files: training ends with the reason, earlier checkpoints are undamaged, and
+/// the run resumes once there is space.
 #[test]
-fn a_disk_without_room() {
+fn a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
     succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
     let before = checkpoints(&dir.join("run"));
-    // Files end at 16 KiB; the signal that says so is ignored, so that writing fails instead.
+    // Files are limited to 16 KiB. SIGXFSZ is ignored, so that writing fails instead.
     let line =
         format!("trap '' XFSZ; ulimit -f 16; exec {} train --resume run --steps 800", env!("CARGO_BIN_EXE_playfield"));
     let output = Command::new("bash").args(["-c", &line]).current_dir(dir).output().unwrap();
@@ -233,7 +233,7 @@ mod python {
     }
 
     #[test]
-    fn a_missing_python_package_is_named_with_what_mends_it() {
+    fn a_missing_python_package_is_named_with_the_command() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         file(dir, "a.toml", CARTPOLE);
@@ -251,7 +251,7 @@ mod python {
         let output = playfield(dir, &["doctor"]).env("PLAYFIELD_VENV", &empty).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stdout).contains("missing"));
-        // What needs no Python goes on without it.
+        // Environments in Rust train without Python.
         let output =
             playfield(dir, &["train", "a.toml", "--steps", "400"]).env("PLAYFIELD_VENV", &empty).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));

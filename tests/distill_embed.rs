@@ -1,4 +1,4 @@
-//! A trained agent taught to a smaller one, and drawn.
+//! Policy distillation and embeddings of a trained agent.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{file, refuses, succeeds};
 use serde_json::Value;
 use std::path::Path;
 
-/// Trains an agent that repeats what it sees, or one that does not have to.
+/// Trains an agent on Identity, or another one.
 fn train(dir: &Path, algorithm: &str, settings: &str, steps: u64) {
     let text = format!("algorithm = '{algorithm}'\nsteps = {steps}\n[env]\nid = 'Identity'\nnum_envs = 4\n{settings}");
     file(dir, "a.toml", &text);
@@ -20,7 +20,7 @@ const DQN: &str = "[dqn]\ngamma = 0.0\nlearning_starts = 100\nbuffer_size = 1000
     exploration_epsilon.steps = 1000\nlearning_rate = 3e-3\noverlap = false\n[dqn.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-8\n";
 
 #[test]
-fn a_student_acts_as_its_teacher_does() {
+fn a_student_acts_like_its_teacher() {
     for (algorithm, settings) in [("paac", PAAC), ("dqn", DQN)] {
         let dir = tempfile::tempdir().unwrap();
         train(dir.path(), algorithm, settings, 3000);
@@ -30,11 +30,11 @@ fn a_student_acts_as_its_teacher_does() {
         assert!(number("student", "mean_return") >= 0.95 * number("teacher", "mean_return"), "{algorithm}: {json}");
         assert!(number("teacher", "mean_return") >= 90.0, "{algorithm}: {json}");
         assert!(number("student", "parameters") < 0.5 * number("teacher", "parameters"), "{algorithm}: {json}");
-        // The student is a run like any other.
+        // The student is a run folder, too.
         let json = succeeds(dir.path(), &["eval", "teacher-small-1", "--episodes", "4", "--deterministic", "--json"]);
         let eval: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(eval["mean_return"].as_f64().unwrap(), number("student", "mean_return"));
-        // But for training: nothing was saved of an optimizer.
+        // It cannot be resumed: it has no optimizer state.
         let said = refuses(dir.path(), &["train", "--resume", "teacher-small-1", "--steps", "9000"]);
         assert!(said.contains("teacher-small-1 holds a distilled student, which is no training run"), "{said}");
         let said = succeeds(dir.path(), &["distill", "teacher", "--steps", "400", "--episodes", "2"]);
@@ -43,7 +43,7 @@ fn a_student_acts_as_its_teacher_does() {
 }
 
 #[test]
-fn a_hidden_layer_is_drawn() {
+fn a_hidden_layer_is_embedded() {
     for (algorithm, settings) in [("paac", PAAC), ("dqn", DQN), ("a3c", "[a3c]\nmethod = 'n_step_q'\n")] {
         let dir = tempfile::tempdir().unwrap();
         train(dir.path(), algorithm, settings, 400);
@@ -54,7 +54,7 @@ fn a_hidden_layer_is_drawn() {
 }
 
 #[test]
-fn what_cannot_work_is_refused() {
+fn invalid_arguments_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     train(dir.path(), "paac", PAAC, 400);
     for (args, expected) in [
@@ -70,7 +70,7 @@ fn what_cannot_work_is_refused() {
         assert!(said.contains(expected), "{args:?}: {said}");
     }
     let entries = std::fs::read_dir(dir.path()).unwrap().count();
-    assert_eq!(entries, 2, "a.toml and the teacher: nothing else was left");
+    assert_eq!(entries, 2, "only a.toml and the teacher are left");
     file(dir.path(), "b.toml", "algorithm = 'paac'\nsteps = 100\n[env]\nid = 'IdentityBox'\nnum_envs = 2\n");
     succeeds(dir.path(), &["train", "b.toml", "--run-dir", "box"]);
     assert!(refuses(dir.path(), &["distill", "box"]).contains("continuous actions"));

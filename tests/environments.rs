@@ -1,5 +1,5 @@
-//! Environments of a user's own, in Python, through the whole program: what they return is understood or refused, and what
-//! their spaces say is respected.
+//! A user's environments in Python, through the whole program: their results are converted or refused, and actions are in their
+//! spaces.
 #![cfg(feature = "python")]
 
 mod common;
@@ -32,7 +32,7 @@ class Target(gymnasium.Env):
 
 
 class Cue(gymnasium.Env):
-    """Which of 8 cells is lit? One-hot, in any dtype."""
+    """The action must be the index of the cell that is 1: one-hot, in any dtype."""
 
     action_space = Discrete(8)
 
@@ -69,7 +69,7 @@ class Broken(gymnasium.Env):
 
 
 class Picture(gymnasium.Env):
-    """Channels first, as PyTorch has them."""
+    """Frames with channels first, as in PyTorch."""
 
     observation_space, action_space = Box(0, 255, (3, 40, 40), np.uint8), Discrete(2)
 
@@ -77,7 +77,7 @@ class Picture(gymnasium.Env):
         return np.zeros((3, 40, 40), np.uint8), {}
 
     def step(self, action):
-        print("a line that is no answer of the program")
+        print("a line that is not part of the program's output")
         return np.zeros((3, 40, 40), np.uint8), 1.0, True, False, {}
 
 
@@ -102,7 +102,7 @@ fn greedy(dir: &Path, run: &str, episodes: &str) -> f64 {
     serde_json::from_str::<serde_json::Value>(&json).unwrap()["mean_return"].as_f64().unwrap()
 }
 
-/// Ranges that are not around 0, that float32 lacks the bounds of, and one that is: the same policy gradient learns all.
+/// Ranges around 0 and elsewhere, some with bounds that are not float32 numbers: the same policy gradient learns all.
 #[test]
 fn continuous_actions_are_learned_in_any_range() {
     let dir = folder("own:Target-v0", 30_000);
@@ -129,9 +129,9 @@ fn continuous_actions_are_learned_in_any_range() {
     }
 }
 
-/// One-hot bytes are the same numbers as one-hot floats: both algorithms learn bit for bit the same from them.
+/// One-hot bytes and one-hot floats have the same values: both algorithms learn the same from them, bit for bit.
 #[test]
-fn bytes_are_learned_from_as_floats_are() {
+fn bytes_and_floats_give_the_same_run() {
     let dqn = "algorithm = 'dqn'\nsteps = 3000\n[env]\nid = 'own:Cue-v0'\nnum_envs = 4\n[network]\nhidden = [32]\n[dqn]\n\
         num_threads = 1\noverlap = false\nlearning_rate = 0.01\nlearning_starts = 100\nbuffer_size = 2000\n\
         target_update_interval = 40\nexploration_epsilon.end = 0.05\nexploration_epsilon.steps = 500\nsum_over_batch = false\n\
@@ -149,9 +149,9 @@ fn bytes_are_learned_from_as_floats_are() {
     }
 }
 
-/// What is no reward ends a training at once, with the environment and the value, in every algorithm and way of stepping.
+/// An invalid reward ends training at once with the environment and the value, in every algorithm and way of stepping.
 #[test]
-fn a_reward_that_is_none_is_named_with_its_environment() {
+fn an_invalid_reward_is_named_with_its_environment() {
     let dir = folder("own:Broken-v0", 20_000);
     for algorithm in ["paac", "a3c", "dqn"] {
         let text = format!("algorithm = '{algorithm}'\nsteps = 20_000\n[env]\nid = 'own:Broken-v0'\nnum_envs = 4\n");
@@ -176,8 +176,8 @@ fn a_reward_that_is_none_is_named_with_its_environment() {
     succeeds(dir.path(), &clipped);
 }
 
-/// Neither example nor picture environment knows `render_mode`: `embed` needs no frames, `watch` says that there are none,
-/// and what an environment prints is not mixed with the program's answers.
+/// Neither environment has a `render_mode`: `embed` needs no frames, `watch` is an error, and an environment's output is not
+/// part of the program's.
 #[test]
 fn environments_without_frames_can_be_embedded_and_evaluated() {
     let dir = folder("own:Picture-v0", 200);
@@ -199,7 +199,7 @@ fn environments_without_frames_can_be_embedded_and_evaluated() {
 }
 
 #[test]
-fn ids_of_atari_games_without_preprocessing_name_the_one_with_it() {
+fn ids_of_atari_games_without_preprocessing_name_the_id_with_it() {
     let dir = folder("own:Picture-v0", 200);
     for id in ["PongNoFrameskip-v4", "Pong-v4", "ale_py:PongNoFrameskip-v4"] {
         let said = refuses(dir.path(), &["train", "paac.toml", "--env", id]);

@@ -1,11 +1,11 @@
-//! Every algorithm finds the values that are known: on a chain of five states that needs bootstrapping, n-step returns and a
-//! target network.
+//! Every algorithm finds the known values of a chain of five states, which needs bootstrapping, n-step returns and a target
+//! network.
 //!
 //! ```text
-//! left (stays at 0) ←  0 ─ 1 ─ 2 ─ 3 ─ 4  → right: reward 1, the end
+//! left (stays at 0) ←  0 ─ 1 ─ 2 ─ 3 ─ 4  → right: reward 1, terminates
 //! ```
 //!
-//! Episodes start anywhere and are truncated after eight steps. With γ = .9: Q*(s, right) = .9⁴⁻ˢ, Q*(s, left) = .9 · V*(s − 1).
+//! Episodes start in a random state and are truncated after eight steps. With γ = .9: Q*(s, right) = .9⁴⁻ˢ, Q*(s, left) = .9 · V*(s − 1).
 
 use playfield::a3c::A3c;
 use playfield::collect::{Collector, evaluate};
@@ -34,14 +34,7 @@ struct Chain {
 impl Chain {
     fn new() -> Self {
         let actions = ActionSpace::Discrete { n: 2 };
-        let spec = EnvSpec {
-            id: "Chain".into(),
-            shape: vec![STATES],
-            dtype: Dtype::F32,
-            frame_stack: 1,
-            actions,
-            action_names: vec![],
-        };
+        let spec = EnvSpec::new("Chain", &[STATES], Dtype::F32, actions);
         Self { spec, state: 0, rng: rng::stream(0, "chain") }
     }
 
@@ -81,12 +74,12 @@ fn value(state: usize) -> f64 {
     GAMMA.powi((STATES - 1 - state) as i32)
 }
 
-/// Q*(s, ·), state by state.
+/// Q*(s, ·) for each state.
 fn optimal() -> Vec<[f64; 2]> {
     (0..STATES).map(|s| [GAMMA * value(s.saturating_sub(1)), value(s)]).collect()
 }
 
-/// Sections one over the other: a later one has the last word.
+/// Merges sections: later keys replace earlier ones.
 fn table(sections: &[&str]) -> toml::Table {
     sections.iter().flat_map(|text| text.parse::<toml::Table>().unwrap()).collect()
 }
@@ -127,8 +120,8 @@ fn outputs(policy: &mut dyn Policy) -> (Vec<f32>, Vec<f32>) {
     (outputs.preferences, outputs.values)
 }
 
-/// The largest distance of `q` from Q*.
-fn off(q: &[f32]) -> f64 {
+/// The largest difference of `q` from Q*.
+fn largest_error(q: &[f32]) -> f64 {
     let distance = |(q, expected): (&f32, f64)| (f64::from(*q) - expected).abs();
     q.iter().zip(optimal().into_iter().flatten()).map(distance).fold(0.0, f64::max)
 }
@@ -147,7 +140,7 @@ overlap = false
 optimizer = { rule = 'adam' }
 ";
 
-/// What each refinement adds.
+/// The settings of each refinement.
 const REFINEMENTS: &[(&str, &str)] = &[
     ("plain", ""),
     ("overlap", "overlap = true"),
@@ -163,13 +156,13 @@ const REFINEMENTS: &[(&str, &str)] = &[
     ("squared", "loss = 'squared'\ngradient_clip = 10.0"),
 ];
 
-/// Q* within .05 from each of three seeds, by every refinement alone: those that change the target,
+/// Q* within .05 from each of three seeds, with each refinement alone: those that change the target,
 #[test]
 fn dqn_and_each_refinement_find_the_values_of_a_chain() {
     find_values(&REFINEMENTS[..6]);
 }
 
-/// and those that change what is drawn, learned or copied.
+/// and those that change sampling, the loss or target updates.
 #[test]
 fn dqn_and_further_refinements_find_the_values_of_a_chain() {
     find_values(&REFINEMENTS[6..]);
@@ -179,12 +172,12 @@ fn find_values(refinements: &[(&str, &str)]) {
     for (name, settings) in refinements {
         for seed in 1..=3 {
             let (q, _) = learned(Entry::of::<Dqn>(), STEPS, &[DQN, settings], seed);
-            assert!(off(&q) < 0.05, "{name}, seed {seed}: off by {:.3}, {q:?}", off(&q));
+            assert!(largest_error(&q) < 0.05, "{name}, seed {seed}: error {:.3}, {q:?}", largest_error(&q));
         }
     }
 }
 
-/// What noise alone explores: the greedy actions are right, and their values within .05.
+/// Exploration by noisy layers alone: the greedy actions are correct, and their values within .05.
 #[test]
 fn noisy_networks_and_rainbow_find_the_best_values_of_a_chain() {
     let rainbow = "double = true\ndueling = true\nn_step = 3\nprioritized = true\ndistribution = 'categorical'\natoms = 31\nvalue_min = -0.5\nvalue_max = 1.5\n";
@@ -199,7 +192,7 @@ fn noisy_networks_and_rainbow_find_the_best_values_of_a_chain() {
     }
 }
 
-/// One thread, so that a seed is a run. Sarsa's values are those of its own ε-greedy policy, which come near Q* as ε falls.
+/// One thread, so that the seed determines the run. Sarsa's values are those of its ε-greedy policy, and approach Q* as ε falls.
 #[test]
 fn asynchronous_methods_find_the_values_of_a_chain() {
     for (method, tolerance) in [("n_step_q", 0.05), ("one_step_q", 0.05), ("one_step_sarsa", 0.08)] {
@@ -210,12 +203,12 @@ fn asynchronous_methods_find_the_values_of_a_chain() {
                  optimizer = {{ rule = 'adam' }}"
             );
             let (q, _) = learned(Entry::of::<A3c>(), 20_000, &[&section], seed);
-            assert!(off(&q) < tolerance, "{method}, seed {seed}: off by {:.3}, {q:?}", off(&q));
+            assert!(largest_error(&q) < tolerance, "{method}, seed {seed}: error {:.3}, {q:?}", largest_error(&q));
         }
     }
 }
 
-/// V of the policy that was learned, which is the best one: .9⁴⁻ˢ, and a probability of going right above .95 everywhere.
+/// V of the learned policy, which is the optimal one: .9⁴⁻ˢ, and π(right) above .95 in every state.
 #[test]
 fn actor_critics_find_policy_and_values_of_a_chain() {
     for algorithm in [Entry::of::<Paac>(), Entry::of::<A3c>()] {
@@ -228,14 +221,14 @@ fn actor_critics_find_policy_and_values_of_a_chain() {
             for (s, (logits, found)) in logits.as_chunks::<2>().0.iter().zip(values).enumerate() {
                 let right = 1.0 / (1.0 + (logits[0] - logits[1]).exp());
                 assert!(right > 0.95, "{}, seed {seed}, state {s}: π(right) = {right}", algorithm.name);
-                let off = (f64::from(found) - value(s)).abs();
-                assert!(off < 0.05, "{}, seed {seed}, state {s}: V = {found}, not {}", algorithm.name, value(s));
+                let error = (f64::from(found) - value(s)).abs();
+                assert!(error < 0.05, "{}, seed {seed}, state {s}: V = {found}, not {}", algorithm.name, value(s));
             }
         }
     }
 }
 
-/// With observations and rewards normalized, the replay buffer holds what was observed, and the best actions are found.
+/// With normalized observations and rewards the replay buffer holds raw values, and the best actions are found.
 #[test]
 fn dqn_finds_the_best_actions_of_a_chain_with_normalized_observations_and_rewards() {
     let env = EnvConfig { normalize_obs: true, normalize_reward: true, normalize_gamma: GAMMA, ..env() };

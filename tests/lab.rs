@@ -22,13 +22,13 @@ fn a_trick_is_listed_explained_and_measured() {
     let fused = outcome["variants"].as_array().unwrap().iter().find(|v| v["name"] == "log-softmax").unwrap();
     assert_eq!(fused["values"].as_array().unwrap().len(), 4);
     assert_eq!(fused["verdict"][0], "helps");
-    // The same seeds, the same numbers.
+    // The same seeds give the same values.
     let first: serde_json::Value = serde_json::from_slice(&written("json")).unwrap();
     assert_eq!(first["variants"], outcome["variants"]);
 }
 
 #[test]
-fn what_is_no_trick_is_refused() {
+fn unknown_tricks_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let said = refuses(dir.path(), &["trick", "run", "log-softmacks"]);
     assert!(said.contains("did you mean 'log-softmax'?"), "{said}");

@@ -1,12 +1,12 @@
-//! Every algorithm learns: environments with a known answer, within a known number of steps.
+//! Every algorithm solves environments with a known solution within a known number of steps.
 
 mod common;
 
 use common::{file, succeeds};
 use std::path::Path;
 
-/// What each algorithm needs to solve an identity environment in 2,000 steps, and which of them it can play. One thread where
-/// several would make every run another.
+/// The settings with which each algorithm solves an identity environment in 2,000 steps, and the environments it supports. One
+/// thread where several would make runs irreproducible.
 const ALGORITHMS: &[(&str, &[&str], &str)] = &[
     (
         "paac",
@@ -35,7 +35,7 @@ const REFINEMENTS: &[&str] = &[
     "dueling = true",
     "n_step = 3",
     "prioritized = true",
-    "prioritized = true\npriority = { by = 'rank', largest_weight_of = 'memory' }",
+    "prioritized = true\npriority = { by = 'rank', largest_weight_of = 'buffer' }",
     "distribution = 'categorical'\natoms = 21\nvalue_min = 0.0\nvalue_max = 2.0",
     "distribution = 'quantile'\natoms = 11",
     "noisy_sigma = 0.5",
@@ -49,8 +49,8 @@ fn greedy(dir: &Path, run: &str, episodes: &str) -> f64 {
     serde_json::from_str::<serde_json::Value>(&json).unwrap()["mean_return"].as_f64().unwrap()
 }
 
-/// Repeat the number seen, 100 times an episode: the best return is 100 (discrete), 0 (continuous:
-/// minus the squared distance; guessing at random gives some −70).
+/// Repeat the observed state, 100 times per episode: the best return is 100 (discrete) or 0 (continuous: minus the squared
+/// distance; a random policy has about −70).
 #[test]
 fn identity_is_solved_in_2000_steps() {
     for (algorithm, envs, settings) in ALGORITHMS {
@@ -69,8 +69,8 @@ fn identity_is_solved_in_2000_steps() {
     }
 }
 
-/// From two of three seeds at least: where the noise of noisy networks fades before every action was found, as it does from one
-/// seed in six or so, nothing else explores.
+/// From at least two of three seeds: from about one seed in six the noise of noisy networks vanishes before every action is
+/// found, and nothing else explores.
 #[test]
 fn every_refinement_of_dqn_solves_identity() {
     for refinement in REFINEMENTS {
@@ -89,7 +89,7 @@ fn every_refinement_of_dqn_solves_identity() {
     }
 }
 
-/// What a recipe of `configs/`, with `sets` laid over it, reaches greedily from each of `seeds`.
+/// The greedy mean return of a configuration in `configs/`, with the overrides `sets`, for each of `seeds`.
 fn recipe(config: &str, sets: &[&str], seeds: &[&str]) -> Vec<f64> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(config);
     let play = |seed: &&str| {
@@ -104,46 +104,46 @@ fn recipe(config: &str, sets: &[&str], seeds: &[&str]) -> Vec<f64> {
 
 const SEEDS: [&str; 3] = ["1", "2", "3"];
 
-/// For asynchronous runs, which no seed repeats.
+/// For asynchronous runs, which no seed reproduces.
 const FIVE: [&str; 5] = ["1", "2", "3", "4", "5"];
 
-/// How many of the runs of a recipe reach `level`.
+/// The number of runs of a configuration that reach `level`.
 fn solved(config: &str, sets: &[&str], seeds: &[&str], level: f64) -> (usize, Vec<f64>) {
     let reached = recipe(config, sets, seeds);
     (reached.iter().filter(|&&mean| mean >= level).count(), reached)
 }
 
-/// A recipe reaches `level` from every seed.
+/// A configuration reaches `level` from every seed.
 fn solves(config: &str, sets: &[&str], seeds: &[&str], level: f64) {
     let (count, reached) = solved(config, sets, seeds, level);
     assert_eq!(count, seeds.len(), "{config}, {sets:?}: {reached:?}");
 }
 
-/// A recipe reaches `level` from most seeds.
+/// A configuration reaches `level` from most seeds.
 fn mostly_solves(config: &str, sets: &[&str], seeds: &[&str], level: f64) {
     let (count, reached) = solved(config, sets, seeds, level);
     assert!(2 * count > seeds.len(), "{config}, {sets:?}: {reached:?}");
 }
 
-/// Four actor-learners catch every ball, and remember a cue if they are recurrent; without, nothing can.
+/// Four actor-learners solve Catch, and Recall with an LSTM; without one Recall cannot be solved.
 #[test]
-fn actor_learners_catch_and_remember() {
+fn actor_learners_solve_catch_and_recall() {
     mostly_solves("a3c/catch.toml", &[], &SEEDS, 0.95);
     mostly_solves("a3c/recall.toml", &[], &SEEDS, 0.95);
     let guessed = recipe("a3c/recall.toml", &["lstm=0"], &SEEDS);
     assert!(guessed.iter().all(|&mean| mean.abs() <= 0.6), "Recall without an LSTM: {guessed:?}");
 }
 
-/// Asynchronous Q-learning, n-step and one-step, and Sarsa: four threads catch every ball; and balance the pole.
+/// Asynchronous Q-learning, n-step and one-step, and Sarsa solve Catch and CartPole with four threads.
 #[test]
-fn asynchronous_q_learners_catch_and_balance() {
+fn asynchronous_q_learners_solve_catch_and_cartpole() {
     for method in ["method=n_step_q", "method=one_step_q", "method=one_step_sarsa"] {
         mostly_solves("a3c/catch-q.toml", &[method], &SEEDS, 0.95);
     }
     mostly_solves("a3c/cartpole-q.toml", &[], &FIVE, 475.0);
 }
 
-/// The recipes balance the pole for 475 of 500 steps and more. A processor that rounds otherwise may fail from one seed of DQN's.
+/// The configurations of CartPole reach 475 of 500 steps. On a processor with other rounding DQN may fail from one seed.
 #[test]
 fn cartpole_is_solved() {
     solves("paac/cartpole.toml", &[], &SEEDS, 475.0);

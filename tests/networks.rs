@@ -1,4 +1,4 @@
-//! Every agent trains with each torso and each norm, and plays what it has learned.
+//! Every agent trains with each torso and each norm, and its policy can be evaluated.
 
 mod common;
 
@@ -20,7 +20,7 @@ const AGENTS: [(&str, &str); 4] = [
 fn every_agent_trains_with_every_torso_and_norm() {
     for (algorithm, settings) in AGENTS {
         for (torso, norm) in TORSOS.iter().flat_map(|t| NORMS.map(|n| (*t, n))) {
-            // Q-networks have no memory.
+            // Q-networks are not recurrent.
             if torso == "lstm" && (algorithm == "dqn" || settings.contains("method")) {
                 continue;
             }
@@ -43,14 +43,18 @@ fn every_agent_trains_with_every_torso_and_norm() {
             let moved = params.iter().any(|(name, array)| {
                 name.contains("running_var") && array.values::<f32>().unwrap().iter().any(|&x| x != 1.0)
             });
-            assert_eq!(moved, norm == "batch", "{algorithm}, {torso}, {norm}: statistics of what was learned from");
+            assert_eq!(
+                moved,
+                norm == "batch",
+                "{algorithm}, {torso}, {norm}: running statistics are updated by batch norm alone"
+            );
             let json = succeeds(dir, &["eval", "run", "--episodes", "1", "--json"]);
             assert!(json.contains("mean_return"), "{json}");
         }
     }
 }
 
-/// With each norm, repeating the number seen is learned as without: acting by running statistics is acting by what was learned.
+/// With each norm Identity is solved as without: a policy with running statistics acts like the learned one.
 #[test]
 fn paac_learns_with_each_norm() {
     for norm in NORMS {
@@ -68,7 +72,7 @@ fn paac_learns_with_each_norm() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn invalid_networks_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (algorithm, env, network, said) in [
         ("paac", "CartPole", "torso = 'impala'", "u8 frames"),

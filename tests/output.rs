@@ -1,4 +1,4 @@
-//! What goes where: results to stdout, everything else to stderr, and what happens where neither takes it.
+//! Results are written to stdout, everything else to stderr; and errors of either.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// What `line` came to in a shell in which `$playfield` is the program.
+/// Runs `line` in a shell in which `$playfield` is the program.
 fn shell(folder: &Path, line: &str) -> Output {
     let mut bash = Command::new("bash");
     bash.args(["-c", &format!("set -o pipefail; {line}")]).current_dir(folder);
@@ -20,9 +20,9 @@ fn full() -> Stdio {
     File::options().write(true).open("/dev/full").unwrap().into()
 }
 
-/// A reader that has seen enough, as `head` and `less` do, is no error.
+/// A reader that closes the pipe, such as `head` or `less`, is not an error.
 #[test]
-fn a_closed_pipe_ends_quietly() {
+fn a_closed_pipe_is_not_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
@@ -48,7 +48,7 @@ fn a_closed_pipe_ends_quietly() {
     }
 }
 
-/// Results that are lost are an error; messages that are lost are not.
+/// Lost results are an error; lost messages are not.
 #[test]
 fn a_full_device() {
     let dir = tempfile::tempdir().unwrap();
@@ -58,7 +58,7 @@ fn a_full_device() {
     let output = playfield(dir, &args).stderr(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("2000 of 2000"));
-    // Nobody reads stderr, either.
+    // stderr is full, too.
     let output =
         shell(dir, "{ $playfield train a.toml --run-dir other --steps 400 2>&1 >/dev/null; echo $? >code; } | true");
     assert!(output.status.success());
@@ -72,7 +72,7 @@ fn a_full_device() {
     }
 }
 
-/// Ctrl-C works, the second one too, where what the program says about it cannot be written.
+/// Ctrl-C works, also the second one, if the program's messages cannot be written.
 #[test]
 fn signals_with_a_full_stderr() {
     for (signals, codes) in [(&["INT"][..], [130, 130]), (&["INT", "TERM"], [130, 143])] {
@@ -90,7 +90,7 @@ fn signals_with_a_full_stderr() {
         }
         std::thread::sleep(Duration::from_millis(300));
         if let [first, second] = signals {
-            // Stopped, it has no chance to finish its update in between.
+            // While it is stopped it cannot finish its update in between.
             ["STOP", first, second, "CONT"].into_iter().for_each(signal);
         } else {
             signal("INT");
@@ -107,9 +107,9 @@ mod python {
     use common::{experiment, python};
     use serde_json::Value;
 
-    /// Python's `print`, C's `printf` and the processes that an environment starts: all of it goes to stderr.
+    /// Output of Python's `print`, C's `printf` and an environment's child processes goes to stderr.
     #[test]
-    fn stdout_is_one_json_object_whatever_environments_print() {
+    fn stdout_is_one_json_object_even_if_environments_print() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let talk = "
@@ -139,7 +139,7 @@ class Talk(Base):
         }
     }
 
-    /// What a run leaves lies where the user was when it started, wherever environments go.
+    /// Paths are relative to the folder in which the program was started, even if environments change the working directory.
     #[test]
     fn an_environment_that_changes_the_working_directory_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();

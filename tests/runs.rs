@@ -1,4 +1,4 @@
-//! A run on disk: what it leaves, how it stops, how it goes on.
+//! Run folders: files, interruption, resuming.
 
 mod common;
 
@@ -22,7 +22,7 @@ fn rows(run: &Path, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_run_leaves_what_it_promises() {
+fn a_run_writes_its_files() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "pole.toml", CARTPOLE);
@@ -40,7 +40,7 @@ fn a_run_leaves_what_it_promises() {
     assert!(episodes.starts_with("step,time,return,length\n"));
     for line in episodes.lines().skip(1) {
         let cells: Vec<f64> = line.split(',').map(|c| c.parse().unwrap()).collect();
-        assert_eq!(cells[2], cells[3], "an episode of CartPole returns as much as it is long: {line}");
+        assert_eq!(cells[2], cells[3], "the return of CartPole equals the length of the episode: {line}");
     }
     let lengths = episodes.lines().skip(1).map(|l| l.rsplit(',').next().unwrap().parse::<u64>().unwrap());
     let total: u64 = lengths.sum();
@@ -64,12 +64,12 @@ fn a_run_leaves_what_it_promises() {
     assert_eq!(keys, expected);
     assert_eq!(report["returns"].as_array().unwrap().len(), 5);
     let again = succeeds(dir, &["eval", "runs/paac-pole-1", "--episodes", "5", "--deterministic", "--json"]);
-    assert_eq!(json, again, "the same seed plays the same episodes");
+    assert_eq!(json, again, "the same seed gives the same episodes");
 }
 
-/// The same seed twice: the same weights, bit for bit, and the same episodes; another seed: others.
+/// The same seed gives the same weights, bit for bit, and the same episodes; another seed does not.
 #[test]
-fn the_seed_decides_everything() {
+fn the_seed_determines_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
@@ -82,8 +82,8 @@ fn the_seed_decides_everything() {
     assert_eq!(rows(&dir.join("one"), "episodes.csv"), rows(&dir.join("same"), "episodes.csv"));
 }
 
-/// A run that is stopped and resumed equals one that never stopped, bit for bit, where environments save their state:
-/// networks, optimizers, random streams, replay memories and priorities.
+/// An interrupted and resumed run equals an uninterrupted one, bit for bit, where environments save their state: networks,
+/// optimizers, random streams, replay buffers and priorities.
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     for env in [
@@ -118,7 +118,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     }
 }
 
-/// So it does with batch norm, whose running statistics are no parameters: of the network, and of its target.
+/// The same with batch norm, whose running statistics are not parameters: those of the network and of its target.
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_with_batch_norm() {
     for (algorithm, settings) in [
@@ -147,7 +147,7 @@ fn resumed_equals_whole(text: &str) {
     assert_eq!(whole.arrays, parts.arrays, "{text}");
     let (mut a, mut b) = (whole.state, parts.state);
     assert!(a.remove("run.elapsed_seconds") != b.remove("run.elapsed_seconds"));
-    // Frames lie in as many files as there were saves.
+    // The number of frame files is the number of saves.
     assert_eq!(a.remove("replay.segments").is_some(), b.remove("replay.segments").is_some());
     assert_eq!(a, b, "{text}");
     assert_eq!(rows(&dir.join("whole"), "episodes.csv"), rows(&dir.join("parts"), "episodes.csv"), "{text}");
@@ -155,9 +155,9 @@ fn resumed_equals_whole(text: &str) {
     assert_eq!(commands.lines().count(), 3);
 }
 
-/// A run that was killed outright goes on from its checkpoint; its files are cut back to there first.
+/// A killed run resumes from its checkpoint; its files are truncated to that step first.
 #[test]
-fn a_killed_run_is_cut_back_to_its_checkpoint() {
+fn the_files_of_a_killed_run_are_truncated_to_its_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
@@ -184,7 +184,7 @@ fn a_killed_run_is_cut_back_to_its_checkpoint() {
 struct Running(Child);
 
 impl Running {
-    /// A run that would take for ever, once it trains.
+    /// A run without an end, once it trains.
     fn start(dir: &Path) -> Self {
         file(dir, "a.toml", CARTPOLE);
         let args = ["train", "a.toml", "--run-dir", "run", "--steps", "1000M"];
@@ -203,7 +203,7 @@ impl Running {
 }
 
 #[test]
-fn a_signal_saves_and_says_how_to_go_on() {
+fn a_signal_saves_and_prints_how_to_resume() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let dir = tempfile::tempdir().unwrap();
         let running = Running::start(dir.path());
@@ -220,12 +220,12 @@ fn a_signal_saves_and_says_how_to_go_on() {
     }
 }
 
-/// The second signal ends the program at once: here while the first one's update can never end, the process being stopped.
+/// The second signal ends the program at once, here during an update that cannot end because the process is stopped.
 #[test]
 fn a_second_signal_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path());
-    // Stopped, it finds both signals waiting when it continues.
+    // While it is stopped both signals become pending.
     running.signal("STOP");
     running.signal("INT");
     running.signal("TERM");
@@ -235,9 +235,9 @@ fn a_second_signal_ends_at_once() {
     assert!(checkpoints(&dir.path().join("run")).is_empty(), "nothing was saved");
 }
 
-/// Under `nohup` a run outlives its terminal.
+/// With `nohup` a run continues after its terminal is closed.
 #[test]
-fn a_hangup_that_is_ignored_stays_ignored() {
+fn an_ignored_hangup_stays_ignored() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "a.toml", CARTPOLE);
     let line = format!(
@@ -249,7 +249,7 @@ fn a_hangup_that_is_ignored_stays_ignored() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("4000 of 4000"));
 }
 
-/// A run that is killed before its first checkpoint starts again at step 0, in the same folder, as if it never had begun.
+/// A run that is killed before its first checkpoint resumes at step 0 in the same folder.
 #[test]
 fn a_run_that_was_killed_before_its_first_checkpoint_is_resumed() {
     let dir = tempfile::tempdir().unwrap();
@@ -259,7 +259,7 @@ fn a_run_that_was_killed_before_its_first_checkpoint_is_resumed() {
     let dir = dir.path();
     assert!(checkpoints(&dir.join("run")).is_empty());
     let said = refuses(dir, &["eval", "run"]);
-    assert!(said.contains("no whole checkpoint to go on from: there is none"), "{said}");
+    assert!(said.contains("no complete checkpoint to resume from: there is none"), "{said}");
     succeeds(dir, &["train", "--resume", "run", "--steps", "2000"]);
     succeeds(dir, &["train", "a.toml", "--run-dir", "whole", "--steps", "2000"]);
     let [whole, resumed] = ["whole", "run"].map(|run| read(checkpoints(&dir.join(run)).last().unwrap()).unwrap());
@@ -267,7 +267,7 @@ fn a_run_that_was_killed_before_its_first_checkpoint_is_resumed() {
     assert_eq!(rows(&dir.join("whole"), "episodes.csv"), rows(&dir.join("run"), "episodes.csv"));
 }
 
-/// A short run has its first checkpoint long before `checkpoint_seconds` are over.
+/// A short run has its first checkpoint long before `checkpoint_seconds`.
 #[test]
 fn the_first_checkpoint_comes_early() {
     let dir = tempfile::tempdir().unwrap();
@@ -286,8 +286,8 @@ fn the_first_checkpoint_comes_early() {
     assert!((0.5..4.0).contains(&seconds), "after a tenth of 5 seconds, but {seconds}");
 }
 
-/// Parameters that are not finite are never saved: the run keeps its last good checkpoint, the message says which, and says
-/// nothing of one where there is none.
+/// Parameters that are not finite are never saved: the run keeps its last good checkpoint, and the message names it if there is
+/// one.
 #[test]
 fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
@@ -315,9 +315,9 @@ fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
     succeeds(dir, &["eval", "run", "--episodes", "1"]);
 }
 
-/// The best by training return is never one lucky episode: below 100 episodes there is no score, and the newest is used.
+/// The best checkpoint by training return needs a full window: below 100 episodes there is no score, and the newest is used.
 #[test]
-fn the_best_checkpoint_is_no_lucky_episode() {
+fn the_best_checkpoint_is_not_one_lucky_episode() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "a.toml", CARTPOLE);
@@ -328,7 +328,7 @@ fn the_best_checkpoint_is_no_lucky_episode() {
     succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
     succeeds(dir, &["train", "--resume", "run", "--steps", "800"]);
     assert_eq!(agent("run"), "run at step 800");
-    // From here on windows are full.
+    // Now the windows are full.
     succeeds(dir, &["train", "--resume", "run", "--steps", "4000"]);
     assert_eq!(agent("run"), "run at step 4000");
     let manifest = |name: &str| {
@@ -344,7 +344,7 @@ mod python {
     use super::*;
     use common::{experiment, python};
 
-    /// What the run's own account holds reads back, whatever an environment pays.
+    /// The saved state of a run can be read with any rewards.
     #[test]
     fn a_run_with_infinite_returns_is_resumed() {
         let dir = tempfile::tempdir().unwrap();
@@ -365,10 +365,10 @@ class Pay(Base):
         succeeds(dir, &["train", "--resume", "run", "--steps", "800"]);
     }
 
-    /// An environment that fails: what was learned is saved, and the message says how to resume. One that fails at once leaves
-    /// nothing to resume.
+    /// When an environment fails, the run is saved and the message says how to resume. One that fails at once leaves nothing to
+    /// resume.
     #[test]
-    fn a_failed_run_says_how_to_resume_if_there_is_something_to_resume() {
+    fn a_failed_run_prints_how_to_resume_if_it_has_a_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let fail = "
@@ -396,9 +396,9 @@ class Early(Base):
         assert!(!dir.join("early").exists());
     }
 
-    /// The example that comes with playfield has no pictures: only a film needs them.
+    /// The Python example does not render: only videos need frames.
     #[test]
-    fn the_python_example_is_trained_and_drawn() {
+    fn the_python_example_is_trained_and_embedded() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("envs/examples/python");
@@ -413,9 +413,9 @@ class Early(Base):
         succeeds(dir, &["embed", "run", "--points", "20", "--perplexity", "5"]);
     }
 
-    /// A finished training is a success, whether or not there is a film of it.
+    /// Training succeeds even if its video fails.
     #[test]
-    fn a_training_without_a_film() {
+    fn a_training_without_a_video() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let size = "
@@ -453,9 +453,9 @@ for made in Sized.__subclasses__():
     }
 }
 
-/// A film of an Atari agent, in colors and twice its size; of an environment without pictures, a sentence.
+/// A video of an Atari agent, in color and at twice the size; an error for an environment that does not render.
 #[test]
-fn an_agent_is_filmed() {
+fn an_agent_is_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "pole.toml", CARTPOLE);

@@ -23,7 +23,7 @@ fn trials(dir: &Path) -> Vec<(String, String, Vec<String>)> {
 }
 
 #[test]
-fn hopeless_trials_are_given_up_and_the_rest_trained() {
+fn the_worst_trials_are_stopped_and_the_rest_trained() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "a.toml", CONFIG);
     let said = succeeds(dir.path(), &[&SWEEP[..], &["rollout_steps=1..8", "--trials", "6", "--steps", "60k"]].concat());
@@ -47,9 +47,9 @@ fn hopeless_trials_are_given_up_and_the_rest_trained() {
     assert!(succeeds(dir.path(), &["eval", best, "--episodes", "2", "--json"]).contains("mean_return"));
 }
 
-/// Ctrl-C stops and saves the trials; the sweep goes on with them, and with as many more as are asked for.
+/// Ctrl-C stops and saves the trials; the resumed sweep continues them, and adds further ones.
 #[test]
-fn a_stopped_sweep_goes_on() {
+fn an_interrupted_sweep_resumes() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "a.toml", CONFIG);
     let args =
@@ -57,15 +57,15 @@ fn a_stopped_sweep_goes_on() {
     let mut child = playfield(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let (sweep, start) = (dir.path().join("s"), Instant::now());
     while !sweep.join("trial-000/progress.csv").exists() {
-        assert!(start.elapsed() < Duration::from_secs(60), "no trial began");
+        assert!(start.elapsed() < Duration::from_secs(60), "no trial started");
         std::thread::sleep(Duration::from_millis(50));
     }
-    // SAFETY of the number: the child was not waited for yet.
+    // The id is valid: the child was not waited for yet.
     assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let before = trials(&sweep);
     assert!(before.iter().any(|t| t.1 == "open"), "{before:?}");
-    assert!(sweep.join("trial-000/checkpoints").is_dir(), "what was under way is saved");
+    assert!(sweep.join("trial-000/checkpoints").is_dir(), "unfinished trials are saved");
 
     succeeds(dir.path(), &["sweep", "--resume", "s", "--trials", "4"]);
     let after = trials(&sweep);
@@ -76,9 +76,9 @@ fn a_stopped_sweep_goes_on() {
     assert!(said.contains("already holds a sweep") && said.contains("--resume s"), "{said}");
 }
 
-/// A sweep in which no trial is the best has failed, and says why.
+/// A sweep without a best trial fails with the reason.
 #[test]
-fn a_sweep_that_finds_nothing_fails() {
+fn a_sweep_without_a_best_trial_fails() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "broken.toml", &CONFIG.replace("[paac]", "[network]\ntorso = 'nature'\n[paac]"));
@@ -106,7 +106,7 @@ fn processes(folder: &Path) -> Vec<String> {
     pids.filter(|pid| String::from_utf8_lossy(&line(pid)).contains(&name)).collect()
 }
 
-/// Trials run on the cores that the sweep may use, and end with it even where it is killed outright; what they saved is taken up.
+/// Trials run on the cores of the sweep, and end with it even if it is killed; a resumed sweep uses their checkpoints.
 #[cfg(target_os = "linux")]
 #[test]
 fn trials_use_the_sweeps_cores_and_end_with_it() {
@@ -118,7 +118,7 @@ fn trials_use_the_sweeps_cores_and_end_with_it() {
         let line = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap();
         line.trim().to_string()
     };
-    // The last of the cores that this test may use.
+    // The last core that this test may use.
     let core = allowed(&status).rsplit([',', '-']).next().unwrap().to_string();
     let args = ["sweep", "a.toml", "--param", "learning_rate=1e-4..1e-1:log", "--trials", "3", "--jobs", "2"];
     let mut command = std::process::Command::new("taskset");
@@ -144,16 +144,16 @@ fn trials_use_the_sweeps_cores_and_end_with_it() {
     sweep.wait().unwrap();
     let start = Instant::now();
     while !trials().is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(30), "trials outlive their sweep: {:?}", trials());
+        assert!(start.elapsed() < Duration::from_secs(30), "trials still run without their sweep: {:?}", trials());
         std::thread::sleep(Duration::from_millis(50));
     }
     for trial in ["trial-000", "trial-001"] {
-        assert!(!common::checkpoints(&folder.join(trial)).is_empty(), "what was under way is saved");
+        assert!(!common::checkpoints(&folder.join(trial)).is_empty(), "unfinished trials are saved");
     }
 }
 
 #[test]
-fn what_cannot_be_searched_is_refused() {
+fn invalid_search_spaces_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "a.toml", CONFIG);
     for (param, expected) in [
@@ -168,6 +168,6 @@ fn what_cannot_be_searched_is_refused() {
         let said = refuses(dir.path(), &["sweep", "a.toml", "--param", param]);
         assert!(said.contains(expected), "{param}: {said}");
     }
-    assert!(!dir.path().join("sweeps").exists(), "nothing was made");
+    assert!(!dir.path().join("sweeps").exists(), "nothing was created");
     refuses(dir.path(), &["sweep", "--resume", "nowhere"]);
 }

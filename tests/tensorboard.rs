@@ -1,4 +1,4 @@
-//! TensorBoard's own program reads what a run wrote, resumed sessions included.
+//! TensorBoard reads the event files of a run, including resumed ones.
 #![cfg(feature = "python")]
 
 mod common;

@@ -1,5 +1,5 @@
-//! Training that does not go as planned: environments that fail, settings under which nothing can be sampled yet, and what is
-//! handed over at the end.
+//! Training with failures: environments that fail, replay buffers without transitions, divergence; and the policy that training
+//! returns.
 
 use playfield::a3c::A3c;
 use playfield::core::algorithm::Entry;
@@ -16,7 +16,7 @@ use playfield::wrappers::Factory;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// A walk of five steps, each paying 1. It fails in step `fails`, counted over all episodes.
+/// Episodes of five steps with reward 1 each. It fails in step `fails`, counted over all episodes.
 struct Walk {
     spec: EnvSpec,
     position: u64,
@@ -27,14 +27,7 @@ struct Walk {
 impl Walk {
     fn new(fails: u64) -> Self {
         let actions = ActionSpace::Discrete { n: 2 };
-        let spec = EnvSpec {
-            id: "Walk".into(),
-            shape: vec![1],
-            dtype: Dtype::F32,
-            frame_stack: 1,
-            actions,
-            action_names: vec![],
-        };
+        let spec = EnvSpec::new("Walk", &[1], Dtype::F32, actions);
         Self { spec, position: 0, steps: 0, fails }
     }
 }
@@ -100,26 +93,26 @@ const ALGORITHMS: [(Entry, &str); 4] = [
     (DQN, "learning_starts = 20\nbuffer_size = 500\nnum_threads = 2"),
 ];
 
-/// An environment that fails after 100 steps: what was learned until then is saved, as on Ctrl-C, the error is its own, and the run
+/// An environment that fails after 100 steps: the run is saved, as on Ctrl-C, the error is the environment's, and the run
 /// resumes.
 #[test]
-fn what_was_learned_is_saved_when_an_environment_fails() {
+fn a_checkpoint_is_saved_when_an_environment_fails() {
     for (algorithm, section) in ALGORITHMS {
         let (dir, settings) = (tempfile::tempdir().unwrap(), settings(algorithm, "hidden = [8]", section));
         let error = settings.train(&factory(2, 100), &mut run(dir.path(), 1_000)).err().expect("it fails");
         assert!(error.to_string().contains("the simulator has crashed"), "{}: {error}", algorithm.name);
         let snapshot = latest(dir.path());
-        // 99 whole steps of two environments; asynchronous ones may be further apart.
-        let whole = if algorithm.name == "a3c" { 90..=1_000 } else { 198..=198 };
-        assert!(whole.contains(&snapshot.step), "{}: saved at step {}", algorithm.name, snapshot.step);
+        // 99 complete steps of two environments; asynchronous ones may differ by more.
+        let expected = if algorithm.name == "a3c" { 90..=1_000 } else { 198..=198 };
+        assert!(expected.contains(&snapshot.step), "{}: saved at step {}", algorithm.name, snapshot.step);
         let mut resumed = run(dir.path(), 1_000).with_resume(snapshot).unwrap();
         settings.train(&factory(2, NEVER), &mut resumed).unwrap();
         assert!(latest(dir.path()).step >= 1_000, "{}", algorithm.name);
     }
 }
 
-/// Learning waits for the first transition: with n-step returns none can be sampled after a step, and with as many environments as
-/// steps before learning starts none either.
+/// Updates start with the first transition that can be sampled: later than `learning_starts` with n-step returns, or with as
+/// many environments as steps before learning starts.
 #[test]
 fn dqn_waits_for_the_first_transition() {
     for (envs, section) in [
@@ -138,9 +131,9 @@ fn dqn_waits_for_the_first_transition() {
     }
 }
 
-/// A loss that overflows ends the training, and leaves no checkpoint of it; the message names the last good one.
+/// A loss that overflows ends the training without a checkpoint; the message names the last good one.
 #[test]
-fn a_training_that_diverged_keeps_its_last_good_checkpoint() {
+fn a_diverged_training_keeps_its_last_good_checkpoint() {
     for (algorithm, section) in ALGORITHMS {
         let dir = tempfile::tempdir().unwrap();
         let good = settings(algorithm, "hidden = [8]", section);
@@ -154,12 +147,13 @@ fn a_training_that_diverged_keeps_its_last_good_checkpoint() {
         let fresh = tempfile::tempdir().unwrap();
         let error = wild.train(&factory(2, NEVER), &mut run(fresh.path(), 5_000)).err().expect("it diverges");
         assert!(matches!(error, Error::Diverged(_)), "{}: {error}", algorithm.name);
-        assert!(!error.to_string().contains("checkpoint"), "there is none: {error}");
+        assert!(!error.to_string().contains("checkpoint"), "there is no checkpoint: {error}");
         assert!(latest(dir.path()) == snapshot);
     }
 }
 
-/// A policy that training returns remembers nothing of the training: it says what the one loaded from the last checkpoint says.
+/// The policy that training returns has a zero recurrent state: its outputs equal those of the policy loaded from the last
+/// checkpoint.
 #[test]
 fn a_recurrent_policy_is_handed_over_without_its_state() {
     for (algorithm, section) in [(PAAC, "num_threads = 1"), (A3C, "num_threads = 1")] {
@@ -184,10 +178,9 @@ impl Sink for Last {
     }
 }
 
-/// The loops follow their clocks: after 1,000 steps as many updates were made as are due, and ε, β, learning rate are those of the
-/// last step.
+/// After 1,000 steps the number of updates is the scheduled one, and ε, β and learning rate are those of the last step.
 #[test]
-fn loops_follow_their_clocks() {
+fn updates_and_schedules_follow_the_step_count() {
     let dqn = "learning_starts = 100\nbuffer_size = 500\ntrain_interval = 8\ngradient_steps = 3\n\
                prioritized = true\nbeta.start = 0.4\nexploration_epsilon.end = 0.0\nexploration_epsilon.steps = 1800\n";
     let a3c = "num_threads = 1\nrollout_steps = 5\nlearning_rate = { start = 0.001, end = 0.0, steps = 4000 }";
@@ -200,7 +193,7 @@ fn loops_follow_their_clocks() {
             format!("{dqn}overlap = false\nnum_threads = 1"),
             &[("train/n_updates", 339.0), ("rollout/exploration_rate", 0.5), ("train/per_beta", 1.0)],
         ),
-        // The acting weights are a round old: those of the last 3 updates are not yet there.
+        // The acting weights are one round old, without the last 3 updates.
         (
             DQN,
             format!("{dqn}num_threads = 2"),
@@ -221,9 +214,9 @@ fn loops_follow_their_clocks() {
     }
 }
 
-/// A soft target update every step, every 4, every 64: each gives another run.
+/// A soft target update every step, every 4, every 64: the parameters differ.
 #[test]
-fn the_interval_of_soft_target_updates_matters() {
+fn the_interval_of_soft_target_updates_changes_the_run() {
     let mut seen: Vec<Snapshot> = Vec::new();
     for every in [1, 4, 64] {
         let section = format!(

@@ -1,29 +1,29 @@
-//! Drives the program as a user does.
-#![allow(dead_code)] // each test program uses its part
+//! Runs the program as a user does.
+#![allow(dead_code)] // each test program uses a part
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// CartPole with a small network: a few thousand steps a second, no Python.
+/// CartPole with a small network: a few thousand steps per second, without Python.
 pub const CARTPOLE: &str =
     "algorithm = 'paac'\nsteps = 4000\n[env]\nid = 'CartPole'\nnum_envs = 4\n[paac]\nnum_threads = 1\n";
 
-/// The program, to be started in `folder`.
+/// The program, started in `folder`.
 pub fn playfield(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_playfield"));
-    // Environments of a test's own lie beside its experiments.
+    // A test's environments are in the folder of its configurations.
     command.args(args).current_dir(folder).env("PYTHONPATH", folder);
     command
 }
 
-/// What the program said, having succeeded.
+/// The stdout of the program, which must succeed.
 pub fn succeeds(folder: &Path, args: &[&str]) -> String {
     let output = playfield(folder, args).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}\n{}", output.status, stderr(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What the program complained of, having ended with code 2: one line, no panic, no traceback.
+/// The stderr of the program, which must end with exit code 2 and one line, without panic or traceback.
 pub fn refuses(folder: &Path, args: &[&str]) -> String {
     let output = playfield(folder, args).output().unwrap();
     let said = stderr(&output);
@@ -48,7 +48,7 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
     playfield::core::Checkpoints::new(run.join("checkpoints"), 1).list().unwrap()
 }
 
-/// A module of Gymnasium environments beside the experiments in `folder`: names `module:Id-v0` find what it registers.
+/// Writes a module of Gymnasium environments into `folder`, which are used as `module:Id-v0`.
 pub fn python(folder: &Path, module: &str, classes: &str) {
     let head = "import os, subprocess, gymnasium as gym, numpy as np
 
@@ -75,7 +75,7 @@ for made in Base.__subclasses__():
     file(folder, &format!("{module}.py"), &format!("{head}{classes}{tail}"));
 }
 
-/// [`CARTPOLE`]'s settings for the environment `id`.
+/// The settings of [`CARTPOLE`] with the environment `id`.
 pub fn experiment(id: &str) -> String {
     CARTPOLE.replace("'CartPole'", &format!("'{id}'")).replace("4000", "400")
 }

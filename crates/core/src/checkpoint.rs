@@ -1,16 +1,18 @@
-//! Checkpoints: folders that are either whole or not there.
+//! Checkpoints: folders that are complete or do not exist.
 //!
 //! ```text
 //! checkpoints/000001600000/model.safetensors   parameters, canonical (PyTorch) names and layout
-//!                          state.safetensors   everything else that has bulk: optimizer, observations
+//!                          state.safetensors   other arrays: optimizer, observations
 //!                          state.json          counters, random streams, environments
 //!                          manifest.json       sizes and SHA-256 of the three, the step, the score
 //! ```
 //!
-//! A checkpoint is written under a name that loading never looks at, flushed to disk, renamed, and its folder flushed:
-//! a run killed at any byte keeps its last whole one. safetensors and JSON cannot execute anything when they are read.
+//! A checkpoint is written [atomically](crate::files), so a run that is killed at any instruction keeps its last complete one.
+//! Reading safetensors and JSON executes no code.
 
+use crate::files::{REPLACED, TEMPORARY, atomic_write_folder, remove_folder};
 use crate::{Dtype, Error, Obs, Result};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -26,16 +28,10 @@ const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 const FORMAT: u32 = 1;
 
-/// What the name of a checkpoint ends with while another one of the same step replaces it.
-const REPLACED: &str = ".replaced";
-
-/// How the name of a checkpoint begins while it is written.
-const WRITING: &str = ".writing-";
-
-/// A named piece of memory: little-endian, row-major.
+/// An array: little-endian, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    /// The type of its numbers.
+    /// The element type.
     pub dtype: ArrayType,
     /// Its shape; empty for a scalar.
     pub shape: Vec<usize>,
@@ -43,13 +39,13 @@ pub struct Array {
     pub data: Vec<u8>,
 }
 
-/// A type of numbers that an [`Array`] can hold.
+/// An element type of [`Array`].
 pub trait Number: Sized + Copy {
     /// Its name in a safetensors file.
     const TYPE: ArrayType;
-    /// Appends the number's bytes, little-endian.
+    /// Appends the bytes of the element, little-endian.
     fn put(self, bytes: &mut Vec<u8>);
-    /// The number of these bytes.
+    /// The element of these bytes.
     fn take(bytes: &[u8]) -> Self;
 }
 
@@ -77,12 +73,12 @@ impl Array {
         Self { dtype: T::TYPE, shape: shape.to_vec(), data }
     }
 
-    /// Its numbers, or `None` where it holds another type.
+    /// Its elements, or `None` where it has another type.
     pub fn values<T: Number>(&self) -> Option<Vec<T>> {
         (self.dtype == T::TYPE).then(|| self.data.chunks_exact(size_of::<T>()).map(T::take).collect())
     }
 
-    /// Whether none of its numbers is infinite or NaN.
+    /// Whether every element is finite.
     pub fn is_finite(&self) -> bool {
         match self.dtype {
             ArrayType::F32 => self.data.chunks_exact(4).all(|bytes| f32::take(bytes).is_finite()),
@@ -91,7 +87,7 @@ impl Array {
         }
     }
 
-    /// A buffer of observations.
+    /// The array of a buffer of observations.
     pub fn from_obs(obs: &Obs) -> Self {
         match obs {
             Obs::U8(v) => Self::new(&[v.len()], v),
@@ -99,7 +95,7 @@ impl Array {
         }
     }
 
-    /// The observations that [`from_obs`](Self::from_obs) kept, or `None` where type or number differ.
+    /// The observations of [`from_obs`](Self::from_obs), or `None` where type or length differ.
     pub fn to_obs(&self, dtype: Dtype, len: usize) -> Option<Obs> {
         let obs = match (dtype, self.dtype) {
             (Dtype::U8, ArrayType::U8) => Obs::U8(self.data.clone()),
@@ -125,25 +121,25 @@ impl safetensors::View for &Array {
     }
 }
 
-/// What the names of arrays contain, between dots, that updates compute.
+/// The parts of names, between dots, of arrays that updates compute.
 const LEARNED: [&str; 3] = ["optimizer", "statistics", "target"];
 
-/// Everything a run needs to go on.
+/// The complete state of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Agent steps so far.
     pub step: u64,
     /// The network's parameters.
     pub params: BTreeMap<String, Array>,
-    /// Bulk that is no parameter: optimizer statistics, current observations.
+    /// Other arrays: optimizer state, current observations.
     pub arrays: BTreeMap<String, Array>,
     /// Counters, random streams, environments, statistics.
     pub state: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Snapshot {
-    /// The first parameter, or array of an optimizer or target network, that holds a value that is not finite. Other arrays,
-    /// observations and rewards for example, hold what the environment gave.
+    /// The name of the first parameter, or array of an optimizer or target network, with an element that is not finite. Other
+    /// arrays (observations, rewards) come from the environment and are not checked.
     pub fn non_finite(&self) -> Option<&str> {
         let learned = |name: &str| name.split('.').any(|part| LEARNED.contains(&part));
         let arrays = self.arrays.iter().filter(|(name, _)| learned(name));
@@ -153,12 +149,12 @@ impl Snapshot {
     /// Puts `value` into [`state`](Self::state).
     ///
     /// # Panics
-    /// If `value` has no JSON form (a map with keys that are no strings): a bug of the caller.
+    /// If `value` has no JSON form (a map whose keys are not strings): a bug of the caller.
     pub fn put<T: Serialize>(&mut self, key: &str, value: &T) {
         self.state.insert(key.into(), serde_json::to_value(value).expect("a value with a JSON form"));
     }
 
-    /// Takes a value out of [`state`](Self::state).
+    /// Reads a value of [`state`](Self::state).
     ///
     /// # Errors
     /// [`Error::Checkpoint`] where it is missing or of another form.
@@ -174,14 +170,14 @@ impl Snapshot {
         self.state.extend(part.state);
     }
 
-    /// Adds what `part` holds beside parameters, under names of its own: for what there are several of.
+    /// Adds everything in `part` except its parameters, with names that begin with `name`: for objects of which a run has several.
     pub fn nest(&mut self, name: &str, part: Self) {
         let under = |key: String| format!("{name}.{key}");
         self.state.extend(part.state.into_iter().map(|(key, value)| (under(key), value)));
         self.arrays.extend(part.arrays.into_iter().map(|(key, array)| (under(key), array)));
     }
 
-    /// What [`nest`](Self::nest) added under `name`; empty where there is nothing.
+    /// The snapshot that [`nest`](Self::nest) added under `name`; empty if there is none.
     pub fn nested(&self, name: &str) -> Self {
         let own = |key: &String| Some(key.strip_prefix(name)?.strip_prefix('.')?.to_string());
         Self {
@@ -205,7 +201,7 @@ impl Snapshot {
 struct Manifest {
     format: u32,
     step: u64,
-    /// What the best checkpoint is chosen by, as [`Checkpoints::save`] was told.
+    /// The score passed to [`Checkpoints::save`].
     score: Option<f64>,
     files: BTreeMap<String, FileEntry>,
 }
@@ -216,71 +212,54 @@ struct FileEntry {
     sha256: String,
 }
 
-/// The folder of a run's checkpoints: the last few are kept, and the best.
+/// The folder of a run's checkpoints. The last few and the best are kept.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     dir: PathBuf,
     keep: usize,
 }
 
-/// A checkpoint that was read, and the newer ones that were not whole.
+/// A loaded checkpoint, and the better ones that are damaged.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it holds.
+    /// Its content.
     pub snapshot: Snapshot,
-    /// Where it lies.
+    /// Its folder.
     pub path: PathBuf,
-    /// Newer checkpoints that are not whole, with the reason: a user should hear of them.
+    /// The damaged checkpoints that were skipped, with the reason: report them to the user.
     pub skipped: Vec<(PathBuf, String)>,
 }
 
 impl Checkpoints {
-    /// The checkpoints in `dir`, of which the last `keep` and the best stay.
+    /// The checkpoints in `dir`, of which the last `keep` and the best are kept.
     pub fn new(dir: impl Into<PathBuf>, keep: usize) -> Self {
         Self { dir: dir.into(), keep: keep.max(1) }
     }
 
-    /// Their folder.
+    /// The folder of the checkpoints.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Where the checkpoint of `step` lies, if it exists.
+    /// The path of the checkpoint of `step`, which may not exist.
     pub fn path(&self, step: u64) -> PathBuf {
         self.dir.join(format!("{step:012}"))
     }
 
-    /// Writes a checkpoint, then removes the ones that are no longer kept. Returns its folder. `score`: what the best
-    /// checkpoint is chosen by, the higher the better; `None` where too little is known of it.
+    /// Writes a checkpoint and removes those that are no longer kept. Returns its folder. The best checkpoint is the one with
+    /// the highest `score`; `None`: not evaluated.
     ///
     /// # Errors
-    /// [`Error::Io`] where the disk refuses; earlier checkpoints are untouched then.
+    /// [`Error::Io`] where the file system fails: earlier checkpoints are untouched then.
     pub fn save(&self, snapshot: &Snapshot, score: Option<f64>) -> Result<PathBuf> {
-        let (name, path) = (format!("{:012}", snapshot.step), self.path(snapshot.step));
-        let temporary = self.dir.join(format!("{WRITING}{name}"));
-        let replaced = self.dir.join(format!("{name}{REPLACED}"));
+        let path = self.path(snapshot.step);
         fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
-        remove(&temporary)?;
-        let written = self.write(&temporary, snapshot, score);
-        if written.is_err() {
-            // Best effort: the reason for the failure is worth more than the remains.
-            let _ = fs::remove_dir_all(&temporary);
-        }
-        written?;
-        // One of the same step is removed once the new one is in its place; between the two, loading finds it.
-        if path.exists() {
-            remove(&replaced)?;
-            fs::rename(&path, &replaced).map_err(Error::io("rename to", &replaced))?;
-        }
-        fs::rename(&temporary, &path).map_err(Error::io("rename to", &path))?;
-        sync(&self.dir)?;
-        remove(&replaced)?;
+        atomic_write_folder(&path, |dir| self.write(dir, snapshot, score))?;
         self.prune()?;
         Ok(path)
     }
 
     fn write(&self, dir: &Path, snapshot: &Snapshot, score: Option<f64>) -> Result<()> {
-        fs::create_dir(dir).map_err(Error::io("create", dir))?;
         let pack = |arrays: &BTreeMap<String, Array>| safetensors::serialize(arrays, None).map_err(Error::other);
         let files = [
             (MODEL, pack(&snapshot.params)?),
@@ -293,11 +272,10 @@ impl Checkpoints {
             entries.insert((*name).to_string(), entry(bytes));
         }
         let manifest = Manifest { format: FORMAT, step: snapshot.step, score, files: entries };
-        write_synced(&dir.join(MANIFEST), &serde_json::to_vec_pretty(&manifest).map_err(Error::other)?)?;
-        sync(dir)
+        write_synced(&dir.join(MANIFEST), &serde_json::to_vec_pretty(&manifest).map_err(Error::other)?)
     }
 
-    /// The folders of complete-looking checkpoints, oldest first.
+    /// The folders of all checkpoints, oldest first. Their content is not checked.
     ///
     /// # Errors
     /// [`Error::Io`] where the folder exists and cannot be read.
@@ -318,17 +296,17 @@ impl Checkpoints {
         Ok(found.into_iter().map(|(_step, _is_current, path): (u64, bool, _)| path).collect())
     }
 
-    /// The newest whole checkpoint.
+    /// Loads the newest undamaged checkpoint.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where none is whole, naming what is wrong with the newest.
+    /// [`Error::Checkpoint`] where all are damaged, with the reason for the newest.
     pub fn latest(&self) -> Result<Loaded> {
         let mut all = self.list()?;
         all.reverse();
         self.first(all)
     }
 
-    /// The whole checkpoint with the best score; the newest where none has a score.
+    /// Loads the undamaged checkpoint with the best score; the newest where none has a score.
     ///
     /// # Errors
     /// As [`latest`](Self::latest).
@@ -336,7 +314,7 @@ impl Checkpoints {
         self.first(self.ranked()?)
     }
 
-    /// The first of `paths` that is whole.
+    /// Loads the first undamaged checkpoint of `paths`.
     fn first(&self, paths: Vec<PathBuf>) -> Result<Loaded> {
         let mut skipped = Vec::new();
         for path in paths {
@@ -346,10 +324,10 @@ impl Checkpoints {
             }
         }
         let reason = skipped.first().map_or("there is none".into(), |(_, reason)| reason.clone());
-        Err(Error::checkpoint(&self.dir, format!("no whole checkpoint to go on from: {reason}")))
+        Err(Error::checkpoint(&self.dir, format!("no complete checkpoint to resume from: {reason}")))
     }
 
-    /// All checkpoints, the best first: by score, then by age, the newest first.
+    /// All checkpoints by descending score, then by descending step.
     fn ranked(&self) -> Result<Vec<PathBuf>> {
         let mut all: Vec<_> = self.list()?.into_iter().rev().map(|path| (score(&path), path)).collect();
         all.sort_by(|(a, _), (b, _)| match (a, b) {
@@ -359,34 +337,26 @@ impl Checkpoints {
         Ok(all.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// Removes all but the last few whole checkpoints and the best whole one, and what killed processes left half-written.
+    /// Removes all but the last few and the best undamaged checkpoints, and the temporary folders of killed processes.
     fn prune(&self) -> Result<()> {
-        let (all, whole) = (self.list()?, |path: &&PathBuf| read(path).is_ok());
-        let mut kept: Vec<_> = all.iter().rev().filter(whole).take(self.keep).cloned().collect();
-        kept.extend(self.ranked()?.iter().find(whole).cloned());
+        let (all, undamaged) = (self.list()?, |path: &&PathBuf| read(path).is_ok());
+        let mut kept: Vec<_> = all.iter().rev().filter(undamaged).take(self.keep).cloned().collect();
+        kept.extend(self.ranked()?.iter().find(undamaged).cloned());
         for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
             let path = entry.map_err(Error::io("read", &self.dir))?.path();
-            let half_written = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(WRITING));
-            if half_written || (all.contains(&path) && !kept.contains(&path)) {
-                remove(&path)?;
+            let is_temporary = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY));
+            if is_temporary || (all.contains(&path) && !kept.contains(&path)) {
+                remove_folder(&path)?;
             }
         }
         Ok(())
     }
 }
 
-/// Removes a folder, if it exists.
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Reads one checkpoint and checks every byte of it against its manifest.
+/// Reads one checkpoint and verifies every byte against its manifest.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] where it is not whole, or holds parameters that are not finite.
+/// [`Error::Checkpoint`] where it is damaged, or has parameters that are not finite.
 pub fn read(path: &Path) -> Result<Snapshot> {
     let damaged = |what: String| Error::checkpoint(path, what);
     let manifest = manifest(path)?;
@@ -396,7 +366,7 @@ pub fn read(path: &Path) -> Result<Snapshot> {
     let file = |name: &str| -> Result<Vec<u8>> {
         let bytes = fs::read(path.join(name)).map_err(|e| damaged(format!("{name}: {e}")))?;
         if manifest.files.get(name) != Some(&entry(&bytes)) {
-            return Err(damaged(format!("{name} is not what was written (cut short or changed)")));
+            return Err(damaged(format!("{name} is damaged (truncated or changed)")));
         }
         Ok(bytes)
     };
@@ -433,17 +403,12 @@ fn score(path: &Path) -> Option<f64> {
 }
 
 fn entry(bytes: &[u8]) -> FileEntry {
-    let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
-    FileEntry { bytes: bytes.len() as u64, sha256 }
+    FileEntry { bytes: bytes.len() as u64, sha256: HEXLOWER.encode(&Sha256::digest(bytes)) }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = fs::File::create(path).map_err(Error::io("create", path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
-}
-
-fn sync(dir: &Path) -> Result<()> {
-    fs::File::open(dir).and_then(|d| d.sync_all()).map_err(Error::io("flush", dir))
 }
 
 #[cfg(test)]
@@ -459,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_back_as_it_was_saved_and_the_last_and_best_stay() {
+    fn the_last_and_the_best_are_kept_and_restored_exactly() {
         let dir = tempfile::tempdir().unwrap();
         let c = Checkpoints::new(dir.path().join("checkpoints"), 2);
         for (step, score) in [(1, 0.0), (2, 9.0), (3, 1.0), (4, 2.0), (5, 3.0)] {
@@ -471,9 +436,9 @@ mod tests {
         assert_eq!(c.best().unwrap().snapshot.step, 2);
     }
 
-    /// A run killed at any byte: cut each file of the newest checkpoint at several places, or flip a bit of it.
+    /// Truncates each file of the newest checkpoint at several places, or flips a bit of it.
     #[test]
-    fn falls_back_to_the_last_whole_one_and_says_why() {
+    fn falls_back_to_the_last_undamaged_one_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let c = Checkpoints::new(dir.path(), 3);
         c.save(&snapshot(1), None).unwrap();
@@ -493,7 +458,7 @@ mod tests {
         assert_eq!(c.latest().unwrap().snapshot.step, 2);
     }
 
-    /// A checkpoint whose parameters are not finite is as useless as a damaged one.
+    /// A checkpoint with parameters that are not finite counts as damaged.
     #[test]
     fn falls_back_past_parameters_that_are_not_finite() {
         let dir = tempfile::tempdir().unwrap();
@@ -501,19 +466,19 @@ mod tests {
         let mut broken = snapshot(2);
         broken.params.insert("a.bias".into(), Array::new(&[2], &[1.0, f32::NAN]));
         let path = dir.path().join("000000000002");
-        c.write(&path, &broken, Some(9.0)).unwrap();
+        atomic_write_folder(&path, |dir| c.write(dir, &broken, Some(9.0))).unwrap();
         assert!(c.latest().unwrap_err().to_string().contains("'a.bias' is not finite"));
         c.save(&snapshot(1), Some(1.0)).unwrap();
-        c.write(&path, &broken, Some(9.0)).unwrap();
+        atomic_write_folder(&path, |dir| c.write(dir, &broken, Some(9.0))).unwrap();
         for loaded in [c.latest().unwrap(), c.best().unwrap()] {
             assert_eq!((loaded.snapshot.step, loaded.skipped.len()), (1, 1));
             assert!(loaded.skipped[0].1.contains("'a.bias' is not finite"), "{:?}", loaded.skipped);
         }
     }
 
-    /// What is damaged counts neither among the last nor as the best, and goes.
+    /// Damaged checkpoints are removed: they count neither as the last nor as the best.
     #[test]
-    fn only_whole_checkpoints_count_when_old_ones_are_removed() {
+    fn only_undamaged_checkpoints_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let c = Checkpoints::new(dir.path(), 2);
         let steps = || c.list().unwrap().iter().map(|p| p.file_name().unwrap().to_owned()).collect::<Vec<_>>();
@@ -531,7 +496,7 @@ mod tests {
         assert!(!dir.path().join(".writing-000000000009").exists() && dir.path().join("replay").exists());
     }
 
-    /// At every moment of a second save at one step, loading finds one of the two: here where it was killed in the middle.
+    /// While a checkpoint is replaced, loading finds the old one or the new one: here a process killed between the two renames.
     #[test]
     fn a_checkpoint_that_is_replaced_is_never_lost() {
         let dir = tempfile::tempdir().unwrap();
@@ -550,9 +515,9 @@ mod tests {
         }
     }
 
-    /// Names have at least twelve digits, and numbers count, not letters.
+    /// Names have at least twelve digits and are sorted by number.
     #[test]
-    fn more_than_twelve_digits_come_after_twelve() {
+    fn names_are_sorted_by_number() {
         let dir = tempfile::tempdir().unwrap();
         let c = Checkpoints::new(dir.path(), 9);
         for step in [999_999_999_999, 1_000_000_000_000, 2] {
@@ -562,10 +527,10 @@ mod tests {
     }
 
     #[test]
-    fn none_whole_is_an_error_that_says_so() {
+    fn without_an_undamaged_checkpoint_loading_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let c = Checkpoints::new(dir.path(), 3);
-        assert!(c.latest().unwrap_err().to_string().contains("no whole checkpoint"));
+        assert!(c.latest().unwrap_err().to_string().contains("no complete checkpoint"));
         let path = c.save(&snapshot(1), None).unwrap();
         fs::remove_file(path.join(STATE)).unwrap();
         assert!(c.latest().unwrap_err().to_string().contains(STATE));

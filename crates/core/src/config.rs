@@ -1,58 +1,60 @@
-//! The `[env]` section of a configuration: which environment, how many, and what wraps them.
+//! The `[env]` section of a configuration: the environment, the size of the batch, and the wrappers.
 
 use crate::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The `[env]` section. Where a key is left out, the environment's own kind decides (Atari games arrive with the
-/// field's usual preprocessing), else the default stated here.
+/// The `[env]` section. A key that is left out takes the default of the kind of environment (Atari games have the usual
+/// preprocessing), else the default below.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnvConfig {
-    /// The environment: a name of `playfield envs`, any Gymnasium id, or `module:Id` for one of your own in Python.
+    /// The environment: a name listed by `playfield envs`, any Gymnasium id, or `module:Id` for your own in Python.
     pub id: String,
-    /// How many environments step together.
+    /// The number of environments that step together.
     pub num_envs: usize,
-    /// Threads that step them; 0: one per core.
+    /// The largest number of threads that step them; 0: one per core. Gymnasium environments other than Atari step in one
+    /// thread, or in a process each (`vectorization`).
     pub num_threads: usize,
-    /// For Gymnasium environments other than Atari, behind wrappers or not: `sync` (in this process) or `async` (a process
-    /// each).
+    /// For Gymnasium environments other than Atari, wrapped or not: `sync` (in this process) or `async` (a process each).
     pub vectorization: Vectorization,
-    /// How many of the last frames make one observation. Atari: 4.
+    /// How many of the last frames are stacked into one observation. Atari: 4.
     pub frame_stack: usize,
-    /// How many emulator frames one action lasts. Atari: 4.
+    /// How many emulator frames an action is repeated for. Atari: 4.
     pub frame_skip: usize,
     /// Whether an observation is the maximum of the last two emulator frames of a skip (sprites flicker). Atari: true.
     pub max_pool: bool,
-    /// Height and width to which a frame is reduced, in gray, by area interpolation; empty: as it is. Atari: [84, 84].
+    /// Height and width of a frame after conversion to gray and area interpolation; empty: unchanged. Atari: [84, 84].
     pub resize: Vec<usize>,
-    /// An episode starts with fewer than this many no-op frames, drawn at random, a FIRE included (as ALE draws them);
-    /// 0: none. Atari: 30.
+    /// An episode starts with a random number of no-op frames below this, a FIRE included (as in ALE); 0: none. Atari: 30.
     pub noop_max: usize,
-    /// Press FIRE once when a game starts, where the game has that action. Atari: true.
+    /// Press FIRE once when an episode starts, where the Atari game has that action. Atari: true. Other environments need
+    /// the action.
     pub fire_reset: bool,
-    /// Press FIRE after a lost life, too: the action sent is replaced, and recorded as replaced.
+    /// Press FIRE after a lost life, too: the agent's action is replaced, and recorded as replaced. Needs the action as
+    /// `fire_reset` does.
     pub fire_on_life_loss: bool,
-    /// A lost life ends the episode for the learner (discount 0); the game goes on.
+    /// A lost life ends the episode for the learner (discount 0); the game continues. Without effect where there are no lives.
     pub episodic_life: bool,
-    /// The probability with which the emulator repeats the previous action (sticky actions), per emulator frame.
+    /// The probability that the emulator repeats the previous action (sticky actions), per emulator frame.
     pub repeat_action_probability: f64,
-    /// All 18 actions of the Atari rather than the game's own. Gymnasium's other environments refuse it.
+    /// All 18 actions of the Atari rather than the game's own. Other environments refuse it.
     pub full_action_space: bool,
     /// An episode is truncated after this many agent steps; 0: never. Atari: 27000 (half an hour of play).
     pub max_episode_steps: u64,
-    /// What the learner sees of a reward. Infinite rewards end a run unless they are clipped here (and not normalized).
+    /// The reward that the learner receives. Infinite rewards end a run unless they are clipped here (and not normalized).
     pub clip_reward: ClipReward,
-    /// Observations are scaled to mean 0, variance 1 by running statistics, and clipped at ±10.
+    /// Observations are normalized to mean 0, variance 1 by running statistics, and clipped at ±10.
     pub normalize_obs: bool,
     /// Rewards are divided by the running standard deviation of the discounted return, and clipped at ±10.
     pub normalize_reward: bool,
     /// The discount of that return.
     pub normalize_gamma: f64,
-    /// Handed to the environment's constructor as they are.
+    /// Keyword arguments of the environment's constructor.
     pub kwargs: toml::Table,
 }
 
-/// What the learner sees of a reward.
+/// The reward that the learner receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClipReward {
@@ -65,14 +67,14 @@ pub enum ClipReward {
     Clamp,
 }
 
-/// Where Gymnasium environments run.
+/// The processes in which Gymnasium environments run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vectorization {
     /// In this process, one after the other.
     #[default]
     Sync,
-    /// Each in a process of its own.
+    /// Each in its own process.
     Async,
 }
 
@@ -104,10 +106,10 @@ impl Default for EnvConfig {
 }
 
 impl EnvConfig {
-    /// The section: `table` over the `defaults` of the environment's kind.
+    /// Parses and checks the section: the keys of `table`, then the `defaults` of the kind of environment.
     ///
     /// # Errors
-    /// [`Error::Config`] for an unknown key or a value that cannot work.
+    /// [`Error::Config`] for an unknown key or an invalid value.
     pub fn resolve(table: &toml::Table, defaults: toml::Table) -> Result<Self> {
         let mut merged = defaults;
         merged.extend(table.clone());
@@ -140,9 +142,46 @@ impl EnvConfig {
         Ok(Self { clip_reward: ClipReward::None, episodic_life: false, ..config })
     }
 
-    /// How many threads step the environments: [`num_threads`](Self::num_threads), or one per core.
+    /// The number of threads that step the environments: [`num_threads`](Self::num_threads), or one per core.
     pub fn thread_count(&self) -> usize {
         thread_count(self.num_threads).min(self.num_envs)
+    }
+
+    /// The keys set here that an environment or a wrapper inside the batch must implement. All other keys are implemented
+    /// once, over every batch. [`EnvSource`](crate::EnvSource) says which it implements.
+    pub fn inner_settings(&self) -> Vec<&'static str> {
+        let keys = [
+            ("vectorization", self.vectorization != Vectorization::Sync),
+            ("frame_skip", self.frame_skip > 1),
+            ("max_pool", self.max_pool),
+            ("resize", !self.resize.is_empty()),
+            ("noop_max", self.noop_max > 0),
+            ("fire_reset", self.fire_reset),
+            ("repeat_action_probability", self.repeat_action_probability > 0.0),
+            ("full_action_space", self.full_action_space),
+            ("max_episode_steps", self.max_episode_steps > 0),
+            ("kwargs", !self.kwargs.is_empty()),
+        ];
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+    }
+
+    /// `[env.kwargs]` as the config struct of an environment in Rust.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key that the struct lacks (with serde's `deny_unknown_fields`) or that is invalid.
+    pub fn parse_kwargs<T: DeserializeOwned>(&self) -> Result<T> {
+        crate::algorithm::parse_section("env.kwargs", &self.kwargs)
+    }
+
+    /// Refuses every key of `[env.kwargs]`: for an environment in Rust that has no settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the first key.
+    pub fn refuse_kwargs(&self) -> Result<()> {
+        match self.kwargs.keys().next() {
+            None => Ok(()),
+            Some(key) => Err(Error::config(format!("[env.kwargs]: unknown key `{key}`: {} takes none", self.id))),
+        }
     }
 }
 

@@ -1,57 +1,58 @@
-//! Environments: one ([`Env`]), a batch ([`VecEnv`]), and what makes batches ([`EnvFactory`]).
+//! Interfaces of environments: one ([`Env`]), a batch ([`VecEnv`]), a factory of batches ([`EnvFactory`]), and a source of
+//! unwrapped environments ([`EnvSource`]).
 //!
-//! All are object-safe and fallible. Saving state is optional and passes through wrappers and pool: where every part
-//! can, a resumed run equals an uninterrupted one bit for bit; elsewhere running episodes are cut, and that is said.
+//! All are object-safe, and every call may fail. Saving state is optional, and wrappers and thread pool pass it on. Where every
+//! part saves its state, a resumed run equals an uninterrupted one bit for bit; elsewhere a resume starts new episodes.
 
 use crate::{Action, Actions, EnvConfig, EnvSpec, Error, Normalizer, ObsMut, Result, Step, StepBatch};
 
-/// A saved state: JSON, so that loading it executes nothing.
+/// A saved state. It is JSON, so that loading it executes no code.
 pub type State = serde_json::Value;
 
-/// A picture in colors, as a person sees it.
+/// An RGB frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Pixels of a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// Red, green and blue of each pixel, row by row.
+    /// `u8[height, width, 3]`, row-major: red, green and blue of each pixel.
     pub rgb: Vec<u8>,
 }
 
 /// One environment. It is built on the thread that steps it, so it need not be `Send`.
 pub trait Env {
-    /// What it observes and accepts.
+    /// The observation space and the action space.
     fn spec(&self) -> &EnvSpec;
 
-    /// Starts an episode and writes its first observation. With a seed, everything random starts anew from it;
-    /// without, the random stream goes on.
+    /// Starts an episode and writes its first observation. A seed reseeds every random stream of the environment; without
+    /// one, the streams continue.
     ///
     /// # Errors
     /// [`Error::Env`] where the environment fails.
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step>;
 
-    /// Does `action` and writes the observation that follows. After a step that ended the episode, [`reset`](Self::reset)
-    /// must come next.
+    /// Executes `action` and writes the next observation. After a step that ended the episode, the next call must be
+    /// [`reset`](Self::reset).
     ///
     /// # Errors
     /// [`Error::Env`] where the environment fails.
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step>;
 
-    /// Everything that decides the future, or `None` where it cannot be saved.
+    /// The complete state, random streams included, or `None` where the environment cannot save it.
     fn save_state(&self) -> Option<State> {
         None
     }
 
-    /// Continues from a saved state.
+    /// Restores a saved state.
     ///
     /// # Errors
-    /// [`Error::Env`] where it is not this environment's state.
+    /// [`Error::Env`] where it is not a state of this environment.
     fn load_state(&mut self, _state: &State) -> Result<()> {
         Err(Error::env(&self.spec().id, "this environment cannot restore a saved state"))
     }
 
-    /// A picture of how it stands, or `None` where it has none. Wrappers pass it on.
+    /// Renders the current state as an RGB frame; `None` where the environment does not render.
     ///
     /// # Errors
     /// [`Error::Env`] where the environment fails.
@@ -59,64 +60,66 @@ pub trait Env {
         Ok(None)
     }
 
-    /// Lives left in the game (0 where the environment has none), for wrappers that act on a lost life.
+    /// Lives left in the game; 0 where the environment has none.
     fn lives(&self) -> u32 {
         0
     }
 }
 
-/// A batch of environments that reset themselves (same-step: see [`StepBatch`]).
+/// A batch of environments with same-step autoreset (see [`StepBatch`]).
 ///
-/// [`send`](Self::send) and [`recv`](Self::recv) are apart so that a learner can work while environments do.
+/// [`send`](Self::send) and [`recv`](Self::recv) are separate, so that a learner can compute while environments step.
 pub trait VecEnv {
-    /// What each environment observes and accepts.
+    /// The observation space and the action space of each environment.
     fn spec(&self) -> &EnvSpec;
 
-    /// How many environments.
+    /// The number of environments.
     fn num_envs(&self) -> usize;
 
-    /// Starts an episode in every environment, from the seeds the batch was made with.
+    /// Starts an episode in every environment, from the seeds that the batch was created with.
     ///
     /// # Errors
     /// [`Error::Env`] where an environment fails.
     fn reset(&mut self, batch: &mut StepBatch) -> Result<()>;
 
-    /// Hands one action to each environment and returns at once where environments have threads of their own.
+    /// Starts a step with one action for each environment. Returns at once where environments have their own threads.
     ///
     /// # Errors
-    /// [`Error::Config`] for an action that is not in the space; [`Error::Env`] where an environment fails.
+    /// [`Error::Config`] for an action outside the action space; [`Error::Env`] where an environment fails.
     fn send(&mut self, actions: &Actions) -> Result<()>;
 
-    /// Waits for the outcome of the last [`send`](Self::send).
+    /// Waits for the step that [`send`](Self::send) started and writes its results into `batch`.
     ///
     /// # Errors
-    /// [`Error::Env`] where an environment failed; never a hang.
+    /// [`Error::Env`] where an environment failed. It never blocks forever.
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()>;
 
-    /// [`send`](Self::send) and [`recv`](Self::recv).
+    /// [`send`](Self::send), then [`recv`](Self::recv).
     ///
     /// # Errors
-    /// As those two.
+    /// As for those two.
     fn step(&mut self, actions: &Actions, batch: &mut StepBatch) -> Result<()> {
         self.send(actions)?;
         self.recv(batch)
     }
 
-    /// Everything that decides the future, or `None` where some part cannot be saved.
+    /// The complete state of all environments and wrappers, or `None` where some part cannot save its own.
+    ///
+    /// # Errors
+    /// [`Error::Env`] where an environment fails.
     fn save_state(&mut self) -> Result<Option<State>> {
         Ok(None)
     }
 
-    /// Continues from a saved state: the next call is [`send`](Self::send).
+    /// Restores a saved state. The next call is [`send`](Self::send).
     ///
     /// # Errors
-    /// [`Error::Env`] where it is not this batch's state.
+    /// [`Error::Env`] where it is not a state of this batch.
     fn load_state(&mut self, _state: &State) -> Result<()> {
         Err(Error::env(&self.spec().id, "this environment cannot restore a saved state"))
     }
 
-    /// A picture of how the first environment stands, or `None` where it has none. Batches that are made for speed have
-    /// none.
+    /// Renders the first environment as an RGB frame; `None` where it does not render. Batches built for speed do not.
     ///
     /// # Errors
     /// [`Error::Env`] where the environment fails.
@@ -129,24 +132,24 @@ pub trait VecEnv {
         None
     }
 
-    /// What wrappers learned from data and a player needs (running mean and variance), or `None` where nothing was.
-    /// Unlike [`save_state`](Self::save_state) it exists whatever the environments can save.
+    /// The running statistics as a saved state, or `None` where none are tracked. Evaluation needs them.
+    /// Unlike [`save_state`](Self::save_state) it does not depend on the environments.
     fn save_statistics(&self) -> Option<State> {
         None
     }
 
-    /// Restores [`save_statistics`](Self::save_statistics); `frozen` statistics are used and no longer updated.
+    /// Restores [`save_statistics`](Self::save_statistics). `frozen` statistics are applied and no longer updated.
     ///
     /// # Errors
-    /// [`Error::Env`] where they belong to something else.
+    /// [`Error::Env`] where they belong to other settings.
     fn load_statistics(&mut self, _statistics: &State, _frozen: bool) -> Result<()> {
         Ok(())
     }
 }
 
-/// What makes an algorithm's environments, wrappers included.
+/// Creates the wrapped environments of an algorithm.
 pub trait EnvFactory: Send + Sync {
-    /// What the environments observe and accept, wrappers included.
+    /// The observation space and the action space of the wrapped environments.
     fn spec(&self) -> &EnvSpec;
 
     /// How many environments an algorithm steps together.
@@ -155,11 +158,11 @@ pub trait EnvFactory: Send + Sync {
     /// A batch of `seeds.len()` environments, each with its own seed.
     ///
     /// # Errors
-    /// [`Error::Env`] where one cannot be made.
+    /// [`Error::Env`] where one cannot be created.
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>>;
 
-    /// The same batch, whose observations and rewards are left as they are where `env.normalize_obs` or `normalize_reward` is
-    /// set: their statistics are tracked ([`VecEnv::normalizer`]), and normalizing is the caller's. For a replay buffer.
+    /// The same batch, for a replay buffer: `env.normalize_obs` and `env.normalize_reward` track their statistics
+    /// ([`VecEnv::normalizer`]) and leave observations and rewards as they are. The caller normalizes what it samples.
     ///
     /// # Errors
     /// As [`vec`](Self::vec).
@@ -176,35 +179,51 @@ pub trait EnvFactory: Send + Sync {
     }
 }
 
-/// Where environments of one id come from, before any wrapper: what a registry holds.
+/// Creates unwrapped environments of one id: an entry of a registry.
 ///
-/// A closure that makes an [`Env`] is a source: see [`source`].
+/// A setting of `[env]` is never ignored. Where a configuration sets one of [`EnvConfig::inner_settings`], it is implemented by
+/// the source's own batch ([`batch_settings`](Self::batch_settings)), by the environment ([`env_settings`](Self::env_settings)),
+/// or by a wrapper; else creating the environment is an error that names the key.
+///
+/// [`source`] makes a source from a closure that creates an [`Env`].
 pub trait EnvSource: Send + Sync {
-    /// The keys of `[env]` that this kind of environment sets when a configuration does not (Atari's preprocessing).
+    /// The values of `[env]` keys that a configuration leaves out (Atari's preprocessing).
     fn defaults(&self) -> toml::Table {
         toml::Table::new()
     }
 
-    /// Changes `config` so that an environment made from it shows [pictures](Env::render), where that must be asked for.
+    /// Changes `config` so that an environment created from it [renders](Env::render), where that is a setting.
     fn enable_rendering(&self, _config: &mut EnvConfig) {}
 
-    /// One environment, unwrapped. Called on the thread that will step it.
+    /// The keys of [`EnvConfig::inner_settings`] that [`env`](Self::env) implements.
+    fn env_settings(&self) -> &'static [&'static str] {
+        &["kwargs"]
+    }
+
+    /// Creates one environment, unwrapped. Called on the thread that steps it.
     ///
     /// # Errors
-    /// [`Error::Env`] where it cannot be made.
+    /// [`Error::Env`] where it cannot be created.
     fn env(&self, config: &EnvConfig) -> Result<Box<dyn Env>>;
 
-    /// A batch that already does everything `config` asks of the inside of one environment (skip, resize, no-ops, FIRE at
-    /// reset, sticky actions, time limit), faster than a pool could; `None` where there is no such thing.
+    /// The keys of [`EnvConfig::inner_settings`] that [`batch`](Self::batch) implements. Where a configuration sets another
+    /// key, single environments and wrappers are used instead.
+    fn batch_settings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Creates a batch that implements the settings of `config` itself, faster than a thread pool of wrapped environments;
+    /// `None` where the source has no such batch.
     ///
     /// # Errors
-    /// [`Error::Env`] where it cannot be made.
+    /// [`Error::Env`] where it cannot be created.
     fn batch(&self, _config: &EnvConfig, _seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
         Ok(None)
     }
 }
 
-/// Turns a closure that makes an environment from `[env]` (its `kwargs`, for example) into an [`EnvSource`].
+/// Makes an [`EnvSource`] from a closure that creates an environment. The closure reads `config.kwargs`: see
+/// [`EnvConfig::parse_kwargs`] and [`EnvConfig::refuse_kwargs`].
 pub fn source<E, F>(make: F) -> impl EnvSource
 where
     E: Env + 'static,

@@ -1,33 +1,33 @@
 use std::path::{Path, PathBuf};
 
-/// What can go wrong, as a person should read it: each message is one sentence that says what to do.
+/// An error. Its message is one line that says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting that is unknown or cannot work.
+    /// An unknown key or an invalid value of a setting.
     #[error("{0}")]
     Config(String),
-    /// An environment that cannot be made or has failed.
+    /// An environment that cannot be created or has failed.
     #[error("{id}: {message}")]
     Env {
         /// The environment's id.
         id: String,
-        /// What happened, in one sentence.
+        /// What is wrong, in one line.
         message: String,
-        /// Where it happened (a Python traceback, for example): shown only when asked for.
+        /// Details (a Python traceback, for example), shown with `--verbose`.
         detail: Option<String>,
     },
     /// A file or folder that cannot be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was attempted: "write", "read", "create".
+        /// The attempted action: "write", "read", "create".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's own reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A checkpoint that is not whole, or belongs to something else.
+    /// A checkpoint that is damaged or belongs to another run.
     #[error("{}: {message}", path.display())]
     Checkpoint {
         /// The checkpoint, or the folder of them.
@@ -35,10 +35,10 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// Training that produced a number which is not finite.
+    /// Training produced a value that is not finite.
     #[error("{0}")]
     Diverged(String),
-    /// An error of a library underneath.
+    /// An error of another library.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -47,7 +47,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A setting that cannot work: `message` says which, and what to write instead.
+    /// An invalid setting: `message` names the key and says what to write instead.
     pub fn config(message: impl Into<String>) -> Self {
         Self::Config(message.into())
     }
@@ -62,7 +62,7 @@ impl Error {
         Self::Checkpoint { path: path.as_ref().to_path_buf(), message: message.into() }
     }
 
-    /// For `map_err`: names the attempted action and the path beside the system's reason.
+    /// For `map_err`: adds the attempted action and the path to the system's error.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io { action, path, source }

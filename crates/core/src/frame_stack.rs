@@ -1,17 +1,17 @@
-//! How the last frames become one observation: the only place where history is stacked.
+//! Frame stacking: the only place where the last frames are combined into one observation.
 //!
-//! Frames are stacked as the *last* axis (channels-last, oldest first), the layout in which convolutions are fastest.
-//! With 4 bytes of history per pixel, a step is one shift of a 32-bit word per pixel. Zeros stand before an episode's
-//! first frame; a lost life clears nothing.
+//! Frames are stacked along the *last* axis (channels-last, oldest first), the layout in which convolutions are fastest.
+//! With 4 bytes per pixel, a step is one shift of a 32-bit word per pixel. Before the first frame of an episode the stack is
+//! zero. A lost life does not clear it.
 //!
 //! ```text
-//! frames of one episode     a      b      c      d      e
-//! observation (history 4)   000a   00ab   0abc   abcd   bcde
+//! frames of one episode           a      b      c      d      e
+//! observation (frame_stack = 4)   000a   00ab   0abc   abcd   bcde
 //! ```
 
 use crate::{Dtype, EnvSpec, Obs, ObsMut, ObsRef, StepBatch};
 
-/// The observations of a batch of environments, each made of its last `frame_stack` frames.
+/// The stacked observations of a batch of environments.
 #[derive(Clone, Debug)]
 pub struct FrameStack {
     depth: usize,
@@ -27,40 +27,36 @@ impl FrameStack {
         Self { depth: spec.frame_stack, obs_len: spec.obs_len(), last: empty.clone(), stacked: empty }
     }
 
-    /// The current observations, `n × shape × history`.
+    /// The current observations: `[n, shape…, frame_stack]`.
     pub fn observations(&self) -> &Obs {
         &self.stacked
     }
 
-    /// The last observations of the episodes that ended in the last [`push`](Self::push). Only those rows mean anything.
-    pub fn final_observations(&self) -> &Obs {
-        &self.last
-    }
-
-    /// The last observation of the episode that ended in environment `i`.
+    /// The last observation of the episode of environment `i` that ended in the last [`push`](Self::push). Other rows are not
+    /// valid.
     pub fn final_observation(&self, i: usize) -> ObsRef<'_> {
         self.last.slice(i * self.obs_len, self.obs_len)
     }
 
-    /// Every environment starts an episode with the frames of `batch`.
+    /// Starts an episode in every environment with the frames of `batch`.
     pub fn reset(&mut self, batch: &StepBatch) {
         self.each(batch, |_| true);
     }
 
-    /// Every environment made a step; where its episode ended, the next one has begun.
+    /// Appends the frames of a step; where an episode ended, a new stack begins.
     pub fn push(&mut self, batch: &StepBatch) {
         self.each(batch, |i| batch.done(i));
     }
 
-    /// How many frames make one observation.
+    /// The number of frames in one observation.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Replaces the current observations, as after a resume.
+    /// Replaces the current observations by those of a checkpoint.
     ///
     /// # Panics
-    /// If type or length differ: the caller checks what it loads.
+    /// If type or length differ: the caller must check them.
     pub fn restore(&mut self, stacked: ObsRef<'_>) {
         self.stacked.as_mut().copy_from(stacked);
     }
@@ -70,18 +66,18 @@ impl FrameStack {
         match (&mut self.stacked, &mut self.last, &batch.obs, &batch.final_obs) {
             (Obs::U8(s), Obs::U8(l), Obs::U8(obs), Obs::U8(end)) => each((s, l), (obs, end), sizes, first),
             (Obs::F32(s), Obs::F32(l), Obs::F32(obs), Obs::F32(end)) => each((s, l), (obs, end), sizes, first),
-            _ => panic!("a batch of another type than the spec's"),
+            _ => panic!("the batch has another dtype than the spec"),
         }
     }
 
-    /// The type of the numbers.
+    /// The element type.
     pub fn dtype(&self) -> Dtype {
         self.stacked.dtype()
     }
 }
 
-/// Stacks `frames` (at most `depth`, oldest first) into one observation; zeros stand for those that are missing at the
-/// beginning. For a memory that keeps single frames.
+/// Stacks `frames` (at most `depth`, oldest first) into one observation; missing older frames are zero. For a replay buffer
+/// that stores single frames.
 ///
 /// # Panics
 /// If frames and `out` are of different types or sizes: bugs of the caller.
@@ -94,7 +90,7 @@ pub fn stack(frames: &[ObsRef<'_>], depth: usize, out: ObsMut<'_>) {
 
 fn interleave<T: Copy + Default>(frames: &[&[T]], depth: usize, out: &mut [T]) {
     if let (4, &[a, b, c, d]) = (depth, frames) {
-        // One pass over all: the compiler makes vector instructions of it.
+        // One pass over all four: the compiler vectorizes it.
         for ((((pixel, &a), &b), &c), &d) in out.as_chunks_mut::<4>().0.iter_mut().zip(a).zip(b).zip(c).zip(d) {
             *pixel = [a, b, c, d];
         }
@@ -132,7 +128,7 @@ fn each<T: Copy + Default>(
 fn shift<T: Copy>(stack: &mut [T], new: &[T], depth: usize) {
     match depth {
         1 => stack.copy_from_slice(new),
-        // The compiler turns the fixed width into one shift per pixel.
+        // With a fixed width the compiler emits one shift per pixel.
         4 => {
             for (pixel, &new) in stack.as_chunks_mut::<4>().0.iter_mut().zip(new) {
                 *pixel = [pixel[1], pixel[2], pixel[3], new];
@@ -152,33 +148,25 @@ mod tests {
     use super::*;
     use crate::{ActionSpace, Step};
 
-    fn spec(history: usize) -> EnvSpec {
-        let actions = ActionSpace::Discrete { n: 2 };
-        EnvSpec {
-            id: "t".into(),
-            shape: vec![2],
-            dtype: Dtype::U8,
-            frame_stack: history,
-            actions,
-            action_names: vec![],
-        }
+    fn spec(frame_stack: usize) -> EnvSpec {
+        EnvSpec::new("t", &[2], Dtype::U8, ActionSpace::Discrete { n: 2 }).with_frame_stack(frame_stack)
     }
 
-    /// The slow definition: the list of an episode's frames, its last `depth` with zeros before the first.
+    /// The slow definition: the last `depth` frames of an episode, with zeros before the first.
     fn oracle(episode: &[[u8; 2]], depth: usize) -> Vec<u8> {
         let at = |back: usize, pixel: usize| episode.len().checked_sub(back).map_or(0, |t| episode[t][pixel]);
         (0..2).flat_map(|pixel| (0..depth).map(move |k| at(depth - k, pixel))).collect()
     }
 
     #[test]
-    fn equals_the_list_of_frames_whatever_the_depth_and_where_episodes_end() {
+    fn equals_the_list_of_frames_for_every_depth() {
         for depth in [1, 2, 3, 4, 5] {
             let spec = spec(depth);
             let mut batch = StepBatch::new(&spec, 2);
-            let mut history = FrameStack::new(&spec, 2);
+            let mut stack = FrameStack::new(&spec, 2);
             let mut episodes = [vec![[1, 101]], vec![[2, 102]]];
             batch.obs = Obs::U8(vec![1, 101, 2, 102]);
-            history.reset(&batch);
+            stack.reset(&batch);
             for t in 3..40_u8 {
                 batch.clear();
                 for (i, episode) in episodes.iter_mut().enumerate() {
@@ -188,39 +176,35 @@ mod tests {
                         batch.set(i, Step { truncated: true, ..Step::default() });
                         batch.final_obs_row_mut(i).u8().copy_from_slice(&end);
                         episode.push(end);
-                        let last = history_row(&oracle(episode, depth));
+                        let last = Obs::U8(oracle(episode, depth));
                         episode.clear();
                         episode.push(frame);
                         batch.obs_row_mut(i).u8().copy_from_slice(&frame);
-                        let mut h = history.clone();
-                        h.push(&batch);
-                        assert_eq!(h.final_observation(i), last.as_ref());
+                        let mut copy = stack.clone();
+                        copy.push(&batch);
+                        assert_eq!(copy.final_observation(i), last.as_ref());
                     } else {
                         episode.push(frame);
                         batch.obs_row_mut(i).u8().copy_from_slice(&frame);
                     }
                 }
-                history.push(&batch);
+                stack.push(&batch);
                 let expected: Vec<u8> = episodes.iter().flat_map(|e| oracle(e, depth)).collect();
-                assert_eq!(history.observations(), &Obs::U8(expected), "depth {depth}, step {t}");
+                assert_eq!(stack.observations(), &Obs::U8(expected), "depth {depth}, step {t}");
             }
         }
     }
 
-    fn history_row(row: &[u8]) -> Obs {
-        Obs::U8(row.to_vec())
-    }
-
     #[test]
-    fn a_lost_life_clears_nothing() {
+    fn a_lost_life_does_not_clear_the_stack() {
         let spec = spec(2);
         let mut batch = StepBatch::new(&spec, 1);
-        let mut history = FrameStack::new(&spec, 1);
+        let mut stack = FrameStack::new(&spec, 1);
         batch.obs = Obs::U8(vec![1, 2]);
-        history.reset(&batch);
+        stack.reset(&batch);
         batch.obs = Obs::U8(vec![3, 4]);
         batch.set(0, Step { life_lost: true, ..Step::default() });
-        history.push(&batch);
-        assert_eq!(history.observations(), &Obs::U8(vec![1, 3, 2, 4]));
+        stack.push(&batch);
+        assert_eq!(stack.observations(), &Obs::U8(vec![1, 3, 2, 4]));
     }
 }

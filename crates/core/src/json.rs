@@ -1,7 +1,7 @@
-//! JSON forms for numbers that JSON lacks.
+//! JSON forms of values that JSON lacks.
 
-/// For `#[serde(with = "playfield_core::json::float")]`: an `f64` of which infinities and NaN read back, too. They are
-/// written as `"inf"`, `"-inf"` and `"NaN"`; serde_json alone writes `null`, which no `f64` accepts.
+/// For `#[serde(with = "playfield_core::json::float")]`: an `f64` whose infinities and NaN are written as `"inf"`, `"-inf"` and
+/// `"NaN"`, and can be read again. serde_json alone writes `null`, which cannot be read as an `f64`.
 pub mod float {
     use serde::de::{Deserializer, Error, Visitor};
     use serde::ser::Serializer;
@@ -21,7 +21,7 @@ pub mod float {
     /// Reads what [`serialize`] wrote; `null` is NaN.
     ///
     /// # Errors
-    /// Where it is neither a number nor one of the texts.
+    /// Where it is neither a number nor one of these strings.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         deserializer.deserialize_any(Float)
     }

@@ -12,7 +12,7 @@
 //! | [`config`] | what the `[env]` section of a configuration says |
 //! | [`frame_stack`], [`rollout`] | how the last frames become one observation, and a few steps one update |
 //! | [`policy`], [`algorithm`] | how actions are selected, how a policy is trained |
-//! | [`run`], [`metrics`], [`checkpoint`] | what training leaves on disk |
+//! | [`run`], [`metrics`], [`checkpoint`], [`files`] | what training leaves on disk |
 //! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
 //! | [`json`] | how infinity and NaN are written into a state |
 
@@ -21,6 +21,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod env;
 mod error;
+pub mod files;
 pub mod frame_stack;
 pub mod json;
 pub mod metrics;

@@ -1,40 +1,40 @@
-//! Observations and rewards on one scale, by running statistics (as Stable-Baselines3's `VecNormalize` has it).
+//! Normalization of observations and rewards by running statistics, as in Stable-Baselines3's `VecNormalize`.
 //!
 //! - an observation becomes `(o − mean) / sqrt(variance + 1e-8)`, clipped at ±10, each element by its own statistics;
-//! - a reward becomes `r / sqrt(variance + 1e-8)`, clipped at ±10, by the variance of a discounted return. Its mean is not
-//!   subtracted: that would change what is good and bad.
+//! - a reward becomes `r / sqrt(variance + 1e-8)`, clipped at ±10, with the variance of the discounted return. The mean is not
+//!   subtracted: that would change the sign of rewards.
 //!
-//! The statistics grow with the data, so what is kept for long (a replay buffer's transitions) is kept as it was observed and
+//! The statistics change during training. Data that is stored for long (transitions in a replay buffer) is stored raw, and
 //! normalized when it is used.
 
 use serde::{Deserialize, Serialize};
 
-/// Added to a variance before its root.
+/// Added to a variance before its square root.
 const EPSILON: f64 = 1e-8;
-/// Where normalized numbers are clipped.
+/// The bound to which normalized values are clipped.
 const LIMIT: f64 = 10.0;
 
-/// The statistics by which observations, rewards or both are normalized.
+/// The running statistics of observations, rewards or both.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Normalizer {
-    /// Of each element of an observation, history excluded.
+    /// Of each element of an observation, before frame stacking.
     pub observations: Option<Moments>,
-    /// Of discounted returns; one element.
+    /// Of discounted returns: one element.
     pub returns: Option<Moments>,
 }
 
 impl Normalizer {
-    /// Normalizes observations whose elements lie `frame_stack` times each, side by side (see [`FrameStack`](crate::FrameStack)).
-    pub fn observations(&self, values: &mut [f32], history: usize) {
+    /// Normalizes stacked observations, `[n, elements, frame_stack]` (see [`FrameStack`](crate::FrameStack)).
+    pub fn observations(&self, values: &mut [f32], frame_stack: usize) {
         let Some(moments) = &self.observations else { return };
-        for observation in values.chunks_exact_mut(moments.len() * history) {
-            for (j, elements) in observation.chunks_exact_mut(history).enumerate() {
+        for observation in values.chunks_exact_mut(moments.len() * frame_stack) {
+            for (j, elements) in observation.chunks_exact_mut(frame_stack).enumerate() {
                 elements.iter_mut().for_each(|x| *x = moments.normalized(j, *x));
             }
         }
     }
 
-    /// A reward, normalized.
+    /// Normalizes a reward.
     pub fn reward(&self, reward: f32) -> f32 {
         match &self.returns {
             Some(moments) => (f64::from(reward) / moments.scale(0)).clamp(-LIMIT, LIMIT) as f32,
@@ -43,37 +43,37 @@ impl Normalizer {
     }
 }
 
-/// Mean and variance of everything seen, for each element of a row.
+/// Running mean and variance of each element of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
     mean: Vec<f64>,
     variance: Vec<f64>,
-    /// How many rows they are of.
+    /// The number of rows so far.
     count: f64,
 }
 
 impl Moments {
-    /// Mean 0 and variance 1, believed in as much as a ten-thousandth of a row.
+    /// Mean 0 and variance 1, with the weight of 10⁻⁴ rows.
     pub fn new(len: usize) -> Self {
         Self { mean: vec![0.0; len], variance: vec![1.0; len], count: 1e-4 }
     }
 
-    /// Elements of a row.
+    /// The number of elements of a row.
     pub fn len(&self) -> usize {
         self.mean.len()
     }
 
-    /// Whether rows have no element.
+    /// Whether rows have no elements.
     pub fn is_empty(&self) -> bool {
         self.mean.is_empty()
     }
 
-    /// Whether another has as many elements, and none too few of either kind: what was loaded may be anything.
+    /// Whether both have the same number of means and of variances: a loaded state may have any.
     pub fn is_like(&self, other: &Self) -> bool {
         (self.mean.len(), self.variance.len()) == (other.mean.len(), other.variance.len())
     }
 
-    /// Takes in rows that lie one after the other: the variance of two sets joined (Chan, Golub & LeVeque 1979).
+    /// Updates the statistics with consecutive rows: the combined variance of two sets (Chan, Golub & LeVeque 1979).
     pub fn update<T: Copy + Into<f64>>(&mut self, rows: &[T]) {
         let len = self.mean.len();
         let n = (rows.len() / len) as f64;
@@ -118,9 +118,9 @@ mod tests {
         assert!((m.variance[0] - 8.0 / 3.0).abs() < 1e-12 && (m.variance[1] - 800.0 / 3.0).abs() < 1e-9);
     }
 
-    /// Two elements with two frames each, as a history lays them: (2, 4) of the first and (30, 10) of the second.
+    /// Two elements with two stacked frames each: (2, 4) of the first and (30, 10) of the second.
     #[test]
-    fn each_element_is_normalized_by_its_own_statistics_whatever_the_history() {
+    fn each_element_is_normalized_by_its_own_statistics() {
         let normalizer = Normalizer { observations: Some(moments()), returns: None };
         let mut values = [2.0, 4.0, 30.0, 10.0];
         normalizer.observations(&mut values, 2);

@@ -1,14 +1,14 @@
-//! Randomness: every stream derives from the run's one seed, has a name, and can be saved.
+//! Random streams: each derives from the seed of the run and a name, and can be saved.
 
 use rand::SeedableRng;
 
-/// The generator used everywhere: small, fast, and its state can be saved exactly.
+/// The generator of every random stream: small, fast, and its state can be saved exactly.
 pub type Rng = rand_xoshiro::Xoshiro256PlusPlus;
 
-/// A seed for the stream `name`, number `index`, of a run with seed `seed`.
+/// The seed of stream `index` of those called `name`, in a run with seed `seed`.
 ///
-/// Names and numbers are hashed (FNV-1a, then the finalizer of SplitMix64), so that neighboring seeds and
-/// neighboring environments share nothing.
+/// Seed, name and index are hashed (FNV-1a, then the finalizer of SplitMix64), so that consecutive seeds and indices give
+/// independent streams.
 pub fn derive(seed: u64, name: &str, index: u64) -> u64 {
     let words = [seed.to_le_bytes(), index.to_le_bytes()];
     let bytes = words.iter().flatten().copied().chain(name.bytes());
@@ -18,7 +18,7 @@ pub fn derive(seed: u64, name: &str, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// `n` seeds of the stream `name`.
+/// The seeds of streams 0 to `n − 1` called `name`.
 pub fn seeds(seed: u64, name: &str, n: usize) -> Vec<u64> {
     (0..n as u64).map(|i| derive(seed, name, i)).collect()
 }
@@ -34,14 +34,14 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn neighboring_streams_share_nothing() {
+    fn all_seeds_differ() {
         let all: HashSet<u64> =
             (0..50).flat_map(|seed| ["env", "actions"].map(|name| seeds(seed, name, 50)).concat()).collect();
         assert_eq!(all.len(), 50 * 2 * 50);
     }
 
     #[test]
-    fn a_saved_generator_continues_where_it_stood() {
+    fn a_saved_generator_continues_its_stream() {
         use rand::Rng as _;
         let mut a = stream(3, "x");
         a.next_u64();

@@ -249,7 +249,7 @@ mod tests {
 
     fn spec() -> EnvSpec {
         let actions = ActionSpace::Discrete { n: 3 };
-        EnvSpec { id: "test".into(), shape: vec![1], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
+        EnvSpec::new("test", &[1], Dtype::F32, actions)
     }
 
     /// γ = .9 and V(final) = 5. Environment 0 goes on, then terminates; 1 goes on, then is truncated: r + γV = 2 + 4.5; 2

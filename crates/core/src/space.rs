@@ -1,20 +1,20 @@
-//! Observations and actions as plain buffers.
+//! Observations, actions and action spaces as plain buffers.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The type of one number of an observation.
+/// The element type of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// A byte. Of an image (two or three axes) it is a pixel, which the network divides by 255; of a vector it is taken as
-    /// it is. It becomes a float on the network's device and nowhere else.
+    /// A byte. In an image (two or three axes) it is a pixel, which the network divides by 255; in a vector it is not scaled.
+    /// It is converted to a float only on the network's device.
     U8,
-    /// A number of a vector observation.
+    /// An element of a vector.
     F32,
 }
 
-/// A buffer of observations, owned by whoever consumes them. Rows lie one after the other.
+/// A buffer of observations, owned by their consumer: row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Obs {
     /// Frames.
@@ -23,7 +23,7 @@ pub enum Obs {
     F32(Vec<f32>),
 }
 
-/// A borrowed observation (or several, one after the other).
+/// A borrowed observation (or several consecutive ones).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ObsRef<'a> {
     /// Frames.
@@ -32,7 +32,7 @@ pub enum ObsRef<'a> {
     F32(&'a [f32]),
 }
 
-/// Where an environment writes an observation.
+/// The buffer into which an environment writes an observation.
 #[derive(Debug, PartialEq)]
 pub enum ObsMut<'a> {
     /// Frames.
@@ -50,17 +50,17 @@ impl Obs {
         }
     }
 
-    /// How many numbers the buffer holds.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         self.as_ref().len()
     }
 
-    /// Whether the buffer holds no number.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The type of its numbers.
+    /// The element type.
     pub fn dtype(&self) -> Dtype {
         match self {
             Self::U8(_) => Dtype::U8,
@@ -68,7 +68,7 @@ impl Obs {
         }
     }
 
-    /// All of it, borrowed.
+    /// Borrows all elements.
     pub fn as_ref(&self) -> ObsRef<'_> {
         match self {
             Self::U8(v) => ObsRef::U8(v),
@@ -76,7 +76,7 @@ impl Obs {
         }
     }
 
-    /// All of it, to write.
+    /// Borrows all elements mutably.
     pub fn as_mut(&mut self) -> ObsMut<'_> {
         match self {
             Self::U8(v) => ObsMut::U8(v),
@@ -84,12 +84,12 @@ impl Obs {
         }
     }
 
-    /// Numbers `start..start + len`, borrowed.
+    /// Borrows elements `start..start + len`.
     pub fn slice(&self, start: usize, len: usize) -> ObsRef<'_> {
         self.as_ref().slice(start, len)
     }
 
-    /// Numbers `start..start + len`, to write.
+    /// Borrows elements `start..start + len` mutably.
     pub fn slice_mut(&mut self, start: usize, len: usize) -> ObsMut<'_> {
         match self {
             Self::U8(v) => ObsMut::U8(&mut v[start..start + len]),
@@ -99,7 +99,7 @@ impl Obs {
 }
 
 impl<'a> ObsRef<'a> {
-    /// How many numbers.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         match self {
             Self::U8(v) => v.len(),
@@ -107,12 +107,12 @@ impl<'a> ObsRef<'a> {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Numbers `start..start + len`.
+    /// Elements `start..start + len`.
     pub fn slice(self, start: usize, len: usize) -> Self {
         match self {
             Self::U8(v) => Self::U8(&v[start..start + len]),
@@ -120,7 +120,7 @@ impl<'a> ObsRef<'a> {
         }
     }
 
-    /// The pixels of what is known to be [`Dtype::U8`].
+    /// The pixels of an observation of [`Dtype::U8`].
     ///
     /// # Panics
     /// If it holds `f32`: a bug of the caller.
@@ -131,7 +131,7 @@ impl<'a> ObsRef<'a> {
         }
     }
 
-    /// The numbers of what is known to be [`Dtype::F32`].
+    /// The elements of an observation of [`Dtype::F32`].
     ///
     /// # Panics
     /// If it holds `u8`: a bug of the caller.
@@ -152,7 +152,7 @@ impl<'a> ObsRef<'a> {
 }
 
 impl ObsMut<'_> {
-    /// The same destination for a shorter while (as `&mut *x` does for a reference).
+    /// The same buffer with a shorter lifetime (as `&mut *x` for a reference).
     pub fn reborrow(&mut self) -> ObsMut<'_> {
         match self {
             Self::U8(v) => ObsMut::U8(v),
@@ -163,19 +163,19 @@ impl ObsMut<'_> {
     /// Copies an observation of the same type and length.
     ///
     /// # Panics
-    /// If type or length differ: that is a bug of the caller, as an [`EnvSpec`](crate::EnvSpec) states both.
+    /// If type or length differ: a bug of the caller, as an [`EnvSpec`](crate::EnvSpec) has both.
     pub fn copy_from(&mut self, from: ObsRef<'_>) {
         match (self, from) {
             (Self::U8(to), ObsRef::U8(from)) => to.copy_from_slice(from),
             (Self::F32(to), ObsRef::F32(from)) => to.copy_from_slice(from),
-            _ => panic!("observations of different types"),
+            _ => panic!("the observations have different dtypes"),
         }
     }
 
-    /// The pixels, for an environment whose spec says [`Dtype::U8`].
+    /// The pixels, for an environment with [`Dtype::U8`].
     ///
     /// # Panics
-    /// If the destination holds `f32`: a bug of the caller.
+    /// If the buffer holds `f32`: a bug of the caller.
     pub fn u8(&mut self) -> &mut [u8] {
         match self {
             Self::U8(v) => v,
@@ -183,10 +183,10 @@ impl ObsMut<'_> {
         }
     }
 
-    /// The numbers, for an environment whose spec says [`Dtype::F32`].
+    /// The elements, for an environment with [`Dtype::F32`].
     ///
     /// # Panics
-    /// If the destination holds `u8`: a bug of the caller.
+    /// If the buffer holds `u8`: a bug of the caller.
     pub fn f32(&mut self) -> &mut [f32] {
         match self {
             Self::F32(v) => v,
@@ -195,32 +195,32 @@ impl ObsMut<'_> {
     }
 }
 
-/// What can be done in an environment.
+/// An action space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionSpace {
     /// One of `n` actions, 0 to `n - 1`.
     Discrete {
-        /// How many actions there are.
+        /// The number of actions.
         n: usize,
     },
-    /// A vector, each number between its bounds. An environment only ever receives vectors inside them.
+    /// A vector with bounds for each dimension. An environment only receives vectors within the bounds.
     ///
-    /// A policy acts in [−1, 1], whatever the bounds are: where both bounds of a dimension are finite, its number is clipped
-    /// to [−1, 1] and mapped linearly onto [low, high]; where one is infinite, its number is clipped to the other as it is.
-    /// This happens in one place, [`to_bounds`](Self::to_bounds), for every environment. Learners keep the unclipped number
-    /// and its log-probability.
+    /// A policy acts in [−1, 1], independently of the bounds. Where both bounds of a dimension are finite, the action is clipped
+    /// to [−1, 1] and mapped linearly onto [low, high]. Where a bound is infinite, the action is not scaled, only clipped to the
+    /// other one. [`to_bounds`](Self::to_bounds) implements this for every environment. Learners store the unclipped action and
+    /// its log-probability.
     Box {
-        /// Lower bounds, one per dimension.
+        /// The lower bound of each dimension.
         low: Vec<f32>,
-        /// Upper bounds, one per dimension.
+        /// The upper bound of each dimension.
         high: Vec<f32>,
     },
 }
 
 impl ActionSpace {
-    /// What an environment executes where a policy chose `actions`, `n · dim` numbers: see [`Box`](Self::Box). Numbers that
-    /// are not finite stay so, to be refused.
+    /// Converts a policy's actions, `n · dim` elements, into those that environments execute: see [`Box`](Self::Box). Elements
+    /// that are not finite are unchanged, and refused by [`Actions::check`].
     pub fn to_bounds(&self, actions: &mut [f32]) {
         let Self::Box { low, high } = self else { return };
         for (action, (&low, &high)) in actions.iter_mut().zip(low.iter().zip(high).cycle()) {
@@ -241,28 +241,28 @@ impl ActionSpace {
 /// One action.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action<'a> {
-    /// The number of a discrete action.
+    /// The index of a discrete action.
     Discrete(usize),
-    /// A continuous action, one number per dimension.
+    /// A continuous action, one element per dimension.
     Continuous(&'a [f32]),
 }
 
 /// One action for each environment of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Actions {
-    /// Numbers of discrete actions.
+    /// The indices of discrete actions.
     Discrete(Vec<i64>),
-    /// Continuous actions, `dim` numbers each, one after the other.
+    /// Continuous actions: `[n, dim]`, row-major.
     Continuous {
-        /// The numbers, row by row.
+        /// The `n · dim` elements.
         values: Vec<f32>,
-        /// How many numbers an action has.
+        /// The number of dimensions of an action.
         dim: usize,
     },
 }
 
 impl Action<'_> {
-    /// Refuses an action that is not of `space`.
+    /// Checks that the action is in `space`.
     ///
     /// # Errors
     /// [`Error::Config`] naming the action.
@@ -274,11 +274,11 @@ impl Action<'_> {
             }
             _ => false,
         };
-        if fits { Ok(()) } else { Err(Error::config(format!("action {self:?} is not of the space {space:?}"))) }
+        if fits { Ok(()) } else { Err(Error::config(format!("action {self:?} is not in the action space {space:?}"))) }
     }
 }
 
-/// The place of the first number outside its bounds, NaN included.
+/// The index of the first element outside its bounds, or NaN.
 fn outside(values: &[f32], low: &[f32], high: &[f32]) -> Option<usize> {
     let inside = |(a, (low, high)): (&f32, (&f32, &f32))| a.is_finite() && low <= a && a <= high;
     values.iter().zip(low.iter().zip(high).cycle()).position(|pair| !inside(pair))
@@ -293,7 +293,7 @@ impl Actions {
         }
     }
 
-    /// How many environments they are for.
+    /// The number of environments.
     pub fn len(&self) -> usize {
         match self {
             Self::Discrete(a) => a.len(),
@@ -301,7 +301,7 @@ impl Actions {
         }
     }
 
-    /// Whether they are for none.
+    /// Whether there are no environments.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -314,7 +314,7 @@ impl Actions {
         }
     }
 
-    /// Refuses actions that are not of `space`, before an environment could hang or crash on them.
+    /// Checks that there are `n` actions, all in `space`. Environments may hang or crash on others.
     ///
     /// # Errors
     /// [`Error::Config`] naming the row and the action.
@@ -327,7 +327,7 @@ impl Actions {
                 match actions.iter().position(|&a| a < 0 || a as usize >= *k) {
                     None => Ok(()),
                     Some(i) => Err(Error::config(format!(
-                        "action {} for environment {i}: the space has actions 0 to {}",
+                        "action {} for environment {i}: the action space has actions 0 to {}",
                         actions[i],
                         k - 1
                     ))),
@@ -340,13 +340,13 @@ impl Actions {
                         let (row, column) = (i / dim, i % dim);
                         let bounds = format!("{} to {}", low[column], high[column]);
                         Err(Error::config(format!(
-                            "action {} for environment {row}: it lies outside {bounds}",
+                            "action {} for environment {row} is outside its bounds, {bounds}",
                             values[i]
                         )))
                     }
                 }
             }
-            _ => Err(Error::config(format!("actions of another kind than the space {space:?}"))),
+            _ => Err(Error::config(format!("actions of another kind than the action space {space:?}"))),
         }
     }
 }
@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finite_bounds_are_reached_from_minus_one_to_one_and_infinite_ones_clip() {
+    fn finite_bounds_scale_and_infinite_bounds_clip() {
         let inf = f32::INFINITY;
         let space = ActionSpace::Box {
             low: vec![-1.0, 5.0, 0.0, -inf, 0.0, -inf, -f32::MAX, 0.25],
@@ -378,7 +378,7 @@ mod tests {
         }
     }
 
-    /// Whatever the bounds, rounding never leaves them.
+    /// Rounding never exceeds the bounds.
     #[test]
     fn no_action_leaves_its_bounds() {
         for (low, high) in [(-0.1, 0.1), (1.0 / 3.0, 0.7), (-0.3, 1e-3), (16_777_216.0, 16_777_218.0), (-1e30, 3e29)] {
@@ -391,13 +391,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_or_outside_is_refused() {
+    fn actions_outside_the_space_are_refused() {
         let space = ActionSpace::Box { low: vec![0.0, -1.0], high: vec![2.0, f32::INFINITY] };
         for wrong in [f32::NAN, f32::INFINITY, -1.5] {
             let mut values = vec![1.0, 1.0, 1.0, wrong];
             let check = |values: &[f32]| Actions::Continuous { values: values.to_vec(), dim: 2 }.check(&space, 2);
-            let said = check(&values).unwrap_err().to_string();
-            assert!(said.contains("environment 1") && said.contains(&wrong.to_string()), "{said}");
+            let message = check(&values).unwrap_err().to_string();
+            assert!(message.contains("environment 1") && message.contains(&wrong.to_string()), "{message}");
             assert!(Action::Continuous(&values[2..]).check(&space).is_err());
             space.to_bounds(&mut values);
             assert_eq!(check(&values).is_ok(), wrong == -1.5, "{wrong}");

@@ -1,20 +1,20 @@
-//! What an environment declares about itself.
+//! The observation space and the action space of an environment.
 
 use crate::{ActionSpace, Dtype};
 use serde::{Deserialize, Serialize};
 
-/// What an environment observes and accepts: plain data, saved with every checkpoint, compared when one is loaded.
+/// The spaces of an environment: plain data, saved with every checkpoint and compared when one is loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnvSpec {
-    /// Its name, as in a configuration file: `"ALE/Pong-v5"`, `"CartPole"`.
+    /// The environment's id, as in a configuration file: `"ALE/Pong-v5"`, `"CartPole"`.
     pub id: String,
-    /// The shape of *one* frame or vector, without history: `[84, 84]`, `[4]`. Color is the last axis.
+    /// The shape of *one* frame or vector, before frame stacking: `[84, 84]`, `[4]`. Color channels are the last axis.
     pub shape: Vec<usize>,
-    /// The type of an observation's numbers.
+    /// The element type of an observation.
     pub dtype: Dtype,
-    /// How many of the last frames an agent sees as one observation (1: only the newest).
+    /// How many of the last frames are stacked into one observation (1: only the newest).
     pub frame_stack: usize,
-    /// What can be done.
+    /// The action space.
     pub actions: ActionSpace,
     /// The names of discrete actions where they have any (`"NOOP"`, `"FIRE"`, …); else empty.
     #[serde(default)]
@@ -22,17 +22,34 @@ pub struct EnvSpec {
 }
 
 impl EnvSpec {
-    /// How many numbers one frame or vector has.
+    /// An environment that observes one frame (or vector) of `shape` at a time, and whose actions have no names.
+    pub fn new(id: impl Into<String>, shape: &[usize], dtype: Dtype, actions: ActionSpace) -> Self {
+        Self { id: id.into(), shape: shape.to_vec(), dtype, frame_stack: 1, actions, action_names: Vec::new() }
+    }
+
+    /// The same environment, whose last `frame_stack` frames make one observation.
+    #[must_use]
+    pub fn with_frame_stack(self, frame_stack: usize) -> Self {
+        Self { frame_stack, ..self }
+    }
+
+    /// The same environment, whose discrete actions have these names.
+    #[must_use]
+    pub fn with_action_names<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        Self { action_names: names.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// The number of elements of one frame or vector.
     pub fn frame_len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// How many numbers an observation has, history included.
+    /// The number of elements of one observation: `frame_len · frame_stack`.
     pub fn obs_len(&self) -> usize {
         self.frame_len() * self.frame_stack
     }
 
-    /// The number of the action called `name`, if there is one.
+    /// The index of the action called `name`, if there is one.
     pub fn action_named(&self, name: &str) -> Option<usize> {
         self.action_names.iter().position(|n| n == name)
     }

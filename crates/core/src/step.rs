@@ -1,66 +1,67 @@
-//! What one step of an environment, or of a batch of them, yields.
+//! The results of one step of an environment ([`Step`]) and of a batch of environments ([`StepBatch`]).
 
 use crate::{EnvSpec, Obs, ObsMut, ObsRef};
 
-/// The outcome of one step of one environment, beside the observation.
+/// The result of one step of one environment, apart from the observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Step {
     /// The raw reward.
     pub reward: f32,
-    /// The task ended: nothing follows, so nothing is bootstrapped.
+    /// The task ended: the value of the final observation is 0.
     pub terminated: bool,
-    /// The episode was cut (a time limit): values bootstrap from the final observation.
+    /// The episode was cut off (a time limit): the value bootstraps from the final observation.
     pub truncated: bool,
     /// A life was lost and the episode continues.
     pub life_lost: bool,
 }
 
 impl Step {
-    /// Whether the episode ended, in either way.
+    /// Whether the episode terminated or was truncated.
     pub fn done(&self) -> bool {
         self.terminated || self.truncated
     }
 
-    /// The step with at most one of its flags: a termination takes precedence over a truncation, and the end of an episode
-    /// over a lost life. Otherwise a learner could not tell whether to bootstrap.
-    pub fn exclusive(self) -> Self {
+    /// The same step with at most one of its flags set, so that it is clear whether a learner bootstraps: a termination takes
+    /// precedence over a truncation, and the end of an episode over a lost life.
+    #[must_use]
+    pub fn with_exclusive_flags(self) -> Self {
         let truncated = self.truncated && !self.terminated;
         Self { truncated, life_lost: self.life_lost && !self.done(), ..self }
     }
 }
 
-/// A finished episode, as the player sees it: raw rewards, before any clipping.
+/// Return and length of a finished episode, on raw rewards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EpisodeEnd {
-    /// The sum of raw rewards. An environment may pay infinity.
+    /// The sum of raw rewards. It may be infinite.
     #[serde(with = "crate::json::float")]
     pub reward: f64,
-    /// How many agent steps it lasted.
+    /// The number of agent steps.
     pub length: u64,
 }
 
-/// The outcome of one step of `n` environments. The caller owns it; environments write into it.
+/// The results of one step of `n` environments. The caller owns the buffers, and environments write into them.
 ///
-/// Autoreset is always *same-step*: where an episode ended, [`obs`](Self::obs) already holds the next episode's first
-/// observation, and [`final_obs`](Self::final_obs) the ended one's last. No transition spans two episodes.
+/// Autoreset is always *same-step*: where an episode ended, [`obs`](Self::obs) holds the first observation of the next episode
+/// and [`final_obs`](Self::final_obs) the last observation of the ended one. No transition spans two episodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepBatch {
-    /// The newest observation of each environment (without history), row by row.
+    /// The newest frame or vector of each environment, before frame stacking: `[n, shape…]`.
     pub obs: Obs,
-    /// The reward, raw unless a wrapper clipped or scaled it.
+    /// The reward: raw, unless a wrapper clipped or normalized it.
     pub reward: Vec<f32>,
-    /// The episode ended by the task's own rule.
+    /// The episode terminated.
     pub terminated: Vec<bool>,
-    /// The episode was cut. Never set where it terminated.
+    /// The episode was truncated. Never set where it terminated.
     pub truncated: Vec<bool>,
-    /// A life was lost and lives count as episodes for the learner: the discount is 0 here, the game goes on. Never set
+    /// A life was lost, and a life is an episode for the learner: the discount is 0 here and the game continues. Never set
     /// where the episode ended.
     pub life_lost: Vec<bool>,
-    /// The episode that ended here, on raw rewards.
+    /// Return and length of the episode that ended in this step.
     pub episode: Vec<Option<EpisodeEnd>>,
-    /// The last observation of an ended episode. Only rows whose episode ended mean anything.
+    /// The last observation of an ended episode: `[n, shape…]`, valid only in rows whose episode ended.
     pub final_obs: Obs,
-    /// The discrete action that a wrapper executed in place of the one sent (FIRE after a lost life).
+    /// The discrete action that a wrapper executed instead of the agent's (FIRE after a lost life).
     pub forced: Vec<Option<i64>>,
     frame_len: usize,
 }
@@ -82,7 +83,7 @@ impl StepBatch {
         }
     }
 
-    /// How many environments.
+    /// The number of environments.
     pub fn num_envs(&self) -> usize {
         self.reward.len()
     }
@@ -97,12 +98,12 @@ impl StepBatch {
         (0..self.num_envs()).map(|i| self.done(i)).collect()
     }
 
-    /// Environment `i`'s newest observation.
+    /// The newest observation of environment `i`.
     pub fn obs_row(&self, i: usize) -> ObsRef<'_> {
         self.obs.slice(i * self.frame_len, self.frame_len)
     }
 
-    /// Where environment `i` writes its newest observation.
+    /// The buffer for the newest observation of environment `i`.
     pub fn obs_row_mut(&mut self, i: usize) -> ObsMut<'_> {
         self.obs.slice_mut(i * self.frame_len, self.frame_len)
     }
@@ -112,14 +113,14 @@ impl StepBatch {
         self.final_obs.slice(i * self.frame_len, self.frame_len)
     }
 
-    /// Where the last observation of an ended episode of environment `i` is written.
+    /// The buffer for the last observation of an ended episode of environment `i`.
     pub fn final_obs_row_mut(&mut self, i: usize) -> ObsMut<'_> {
         self.final_obs.slice_mut(i * self.frame_len, self.frame_len)
     }
 
-    /// Writes what [`Step`] says, [exclusive](Step::exclusive), into row `i`, with no episode and no forced action.
+    /// Writes `step`, [with exclusive flags](Step::with_exclusive_flags), into row `i`, without episode and forced action.
     pub fn set(&mut self, i: usize, step: Step) {
-        let step = step.exclusive();
+        let step = step.with_exclusive_flags();
         self.reward[i] = step.reward;
         self.terminated[i] = step.terminated;
         self.truncated[i] = step.truncated;
@@ -128,7 +129,7 @@ impl StepBatch {
         self.forced[i] = None;
     }
 
-    /// Clears every flag and reward, as after a reset: only `obs` means anything.
+    /// Clears every flag and reward, as after a reset: only `obs` is valid.
     pub fn clear(&mut self) {
         for i in 0..self.num_envs() {
             self.set(i, Step::default());
@@ -141,11 +142,10 @@ mod tests {
     use super::*;
     use crate::{ActionSpace, Dtype};
 
-    /// Every combination of flags: whoever reads a batch finds at most one of them.
+    /// Every combination of flags: a batch holds at most one of them.
     #[test]
-    fn termination_precedes_truncation_and_the_end_of_an_episode_a_lost_life() {
-        let (shape, actions) = (vec![1], ActionSpace::Discrete { n: 2 });
-        let spec = EnvSpec { id: "t".into(), shape, dtype: Dtype::U8, frame_stack: 1, actions, action_names: vec![] };
+    fn at_most_one_flag_is_set() {
+        let spec = EnvSpec::new("t", &[1], Dtype::U8, ActionSpace::Discrete { n: 2 });
         let mut batch = StepBatch::new(&spec, 1);
         for (given, expected) in [
             ([false, false, false], [false, false, false]),

@@ -11,14 +11,7 @@ use tch::{Kind, no_grad};
 
 fn main() {
     tch::set_num_threads(1);
-    let spec = EnvSpec {
-        id: "frames".into(),
-        dtype: Dtype::U8,
-        shape: vec![84, 84],
-        frame_stack: 4,
-        actions: ActionSpace::Discrete { n: 6 },
-        action_names: vec![],
-    };
+    let spec = EnvSpec::new("frames", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 6 }).with_frame_stack(4);
     println!("{:<8}{:<12}{:>6}{:>22}{:>22}", "torso", "norm", "rows", "acting, µs a row", "learning, µs a row");
     for torso in [TorsoKind::Nips, TorsoKind::Nature] {
         for norm in [NormKind::None, NormKind::Layer] {

@@ -185,7 +185,7 @@ mod tests {
             (Dtype::F32, vec![8, 8], 1.0),
         ] {
             let actions = ActionSpace::Discrete { n: 2 };
-            let spec = EnvSpec { id: "t".into(), shape, dtype, frame_stack: 1, actions, action_names: vec![] };
+            let spec = EnvSpec::new("t", &shape, dtype, actions);
             assert_eq!(Input::scale(&config, &spec), expected, "{dtype:?} {:?}", spec.shape);
         }
     }

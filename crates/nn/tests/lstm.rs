@@ -88,8 +88,7 @@ fn the_forget_gate_starts_open() {
 
 fn network() -> ActorCritic {
     let actions = ActionSpace::Discrete { n: 3 };
-    let spec =
-        EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] };
+    let spec = EnvSpec::new("test", &[2], Dtype::F32, actions);
     let config = NetworkConfig { hidden: vec![4], lstm: 5, ..NetworkConfig::default() };
     ActorCritic::new(&config, &spec, "cpu", &mut stream(3, "init")).unwrap()
 }

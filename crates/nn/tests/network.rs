@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 fn spec(shape: &[usize], dtype: Dtype, history: usize) -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 6 };
-    EnvSpec { id: "test".into(), shape: shape.to_vec(), dtype, frame_stack: history, actions, action_names: vec![] }
+    EnvSpec::new("test", shape, dtype, actions).with_frame_stack(history)
 }
 
 fn pong() -> EnvSpec {

@@ -214,7 +214,7 @@ fn a_folded_layer_equals_the_two() {
 
 fn spec(shape: &[usize], dtype: Dtype) -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 3 };
-    EnvSpec { id: "test".into(), shape: shape.to_vec(), dtype, frame_stack: 1, actions, action_names: vec![] }
+    EnvSpec::new("test", shape, dtype, actions)
 }
 
 fn config(torso: TorsoKind, norm: NormKind) -> NetworkConfig {

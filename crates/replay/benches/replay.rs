@@ -1,10 +1,10 @@
-//! Times the memory by itself: a prioritized draw of 32 with its update, at 10⁴ to 10⁷ items, and drawing and putting
-//! together 32 observations of four Pong-sized frames, plain and compressed. `cargo bench -p playfield-replay`
+//! Benchmarks of the replay buffer: a prioritized batch of 32 with its update, at 10⁴ to 10⁷ items, and a batch of 32
+//! transitions with four stacked Pong-sized frames, plain and compressed. `cargo bench -p playfield-replay`
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Obs, StepBatch};
-use playfield_replay::{Changes, FrameRing, Prioritized, PriorityConfig, RingConfig, Transitions, uniform};
+use playfield_replay::{Changes, Prioritized, PriorityConfig, ReplayBuffer, ReplayConfig, Transitions, uniform};
 use std::time::Instant;
 
 /// The median of `n` calls, in microseconds.
@@ -22,9 +22,9 @@ fn median(n: usize, mut call: impl FnMut()) -> f64 {
 
 fn main() {
     for items in [10_000, 100_000, 1_000_000, 10_000_000] {
-        let mut priorities = Prioritized::new(PriorityConfig::default(), items).expect("settings that work");
-        priorities.follow(&Changes { entered: (0..items).collect(), left: vec![] });
-        let mut rng = stream(1, "draws");
+        let mut priorities = Prioritized::new(PriorityConfig::default(), items).expect("valid settings");
+        priorities.apply(&Changes { added: (0..items).collect(), removed: vec![] });
+        let mut rng = stream(1, "samples");
         let (mut indices, mut weights) = ([0; 32], [0.0; 32]);
         let mut errors: Vec<f32> = (0..32).map(|i| i as f32 / 32.0).collect();
         let time = median(20_000, || {
@@ -32,34 +32,33 @@ fn main() {
             errors.rotate_left(1);
             priorities.update(&indices, &errors).expect("finite errors");
         });
-        println!("prioritized draw and update of 32, {items:>8} items   median {time:8.1} µs");
+        println!("prioritized batch of 32 and update, {items:>8} items   median {time:8.1} µs");
     }
     let actions = ActionSpace::Discrete { n: 6 };
-    let shape = vec![84, 84];
-    let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
+    let spec = EnvSpec::new("bench", &[84, 84], Dtype::U8, actions).with_frame_stack(4);
     for compress in [false, true] {
-        let config = RingConfig { capacity: 20_000, n_step: 1, gamma: 0.99, compress };
-        let mut ring = FrameRing::new(&spec, 1, config).expect("room for it");
+        let config = ReplayConfig { capacity: 20_000, n_step: 1, gamma: 0.99, compress };
+        let mut buffer = ReplayBuffer::new(&spec, 1, config).expect("enough memory");
         let mut batch = StepBatch::new(&spec, 1);
-        ring.reset(&batch);
+        buffer.reset(&batch);
         let mut t = 0;
         let write = median(20_000, || {
             t += 1;
             batch.obs = Obs::U8(pong(t));
-            ring.push(&Actions::Discrete(vec![0]), &batch);
+            buffer.push(&Actions::Discrete(vec![0]), &batch);
         });
-        let (mut rng, mut indices, mut drawn) = (stream(1, "draws"), [0; 32], Transitions::new(&spec, 32));
+        let (mut rng, mut indices, mut sampled) = (stream(1, "samples"), [0; 32], Transitions::new(&spec, 32));
         let read = median(2_000, || {
-            uniform::sample(&ring, &mut rng, &mut indices);
-            ring.gather(&indices, &mut drawn);
+            uniform::sample(&buffer, &mut rng, &mut indices);
+            buffer.gather(&indices, &mut sampled);
         });
-        let bytes = ring.resident_bytes() as f64 / ring.capacity() as f64;
+        let bytes = buffer.resident_bytes() as f64 / buffer.capacity() as f64;
         let name = if compress { "compressed" } else { "plain" };
-        println!("frames, {name:10}   write {write:6.1} µs, draw of 32 {read:8.1} µs, {bytes:6.0} bytes a step");
+        println!("frames, {name:10}   write {write:6.1} µs, batch of 32 {read:8.1} µs, {bytes:6.0} bytes per step");
     }
 }
 
-/// A frame as Pong's are: a field of one gray, borders, two paddles, a ball and digits.
+/// A frame similar to Pong's: a uniform field, borders, two paddles, a ball and digits.
 fn pong(t: usize) -> Vec<u8> {
     let mut frame = vec![87; 84 * 84];
     let mut fill = |x: usize, y: usize, w: usize, h: usize, gray: u8| {

@@ -1,14 +1,14 @@
-//! Where frames lie: one slot each, plain or compressed.
+//! The storage of frames: one slot each, plain or compressed.
 //!
-//! LZ4 is chosen for its speed: a frame is decompressed several times as often as it is compressed, on the learner's way.
-//! Each frame stands alone, so that a draw touches only what it needs.
+//! LZ4 is chosen for its speed: a frame is decompressed several times as often as it is compressed, in the learner's critical
+//! path. Each frame is compressed separately, so that a sample decompresses only its own frames.
 
 use lz4_flex::block;
 use playfield_core::{Dtype, Error, Obs, ObsRef, Result};
 
 /// A fixed number of slots, each of one frame or vector.
 ///
-/// Memory is asked of the system at once and used as slots are written: what is never written costs nothing.
+/// The memory is reserved at once and committed by the system as slots are written.
 #[derive(Clone, Debug)]
 pub struct Frames {
     store: Store,
@@ -19,14 +19,14 @@ pub struct Frames {
 #[derive(Clone, Debug)]
 enum Store {
     Plain(Obs),
-    /// One block a slot; `work` is where the next is made.
+    /// One compressed block per slot; `work` is the buffer of the compressor.
     Lz4 {
         slots: Vec<Box<[u8]>>,
         work: Vec<u8>,
     },
 }
 
-/// Frames that were decompressed for one draw: no frame is decompressed twice for it.
+/// The decompressed frames of one transition, each decompressed once.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     slots: Vec<usize>,
@@ -34,17 +34,17 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Forgets everything and keeps the memory.
+    /// Removes all frames and keeps the allocation.
     pub fn clear(&mut self) {
         self.slots.clear();
     }
 }
 
 impl Frames {
-    /// `slots` slots for frames of `len` numbers.
+    /// `slots` slots for frames of `len` elements.
     ///
     /// # Errors
-    /// [`Error::Config`] where vectors are to be compressed: LZ4 finds nothing in their bits.
+    /// [`Error::Config`] for compression of `f32` vectors, whose bits LZ4 does not compress.
     pub fn new(dtype: Dtype, len: usize, slots: usize, compress: bool) -> Result<Self> {
         let store = match (compress, dtype) {
             (false, _) => Store::Plain(Obs::zeros(dtype, slots * len)),
@@ -54,14 +54,14 @@ impl Frames {
             }
             (true, Dtype::F32) => {
                 return Err(Error::config(
-                    "a replay of vectors cannot be compressed: set `buffer_compression` = false",
+                    "a replay buffer of vectors cannot be compressed: set `buffer_compression` = false",
                 ));
             }
         };
         Ok(Self { store, dtype, len })
     }
 
-    /// The type of a frame's numbers.
+    /// The element type of a frame.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -74,15 +74,15 @@ impl Frames {
         match &mut self.store {
             Store::Plain(data) => data.slice_mut(slot * self.len, self.len).copy_from(frame),
             Store::Lz4 { slots, work } => {
-                let ObsRef::U8(frame) = frame else { panic!("a compressed replay holds u8 frames") };
-                assert_eq!(frame.len(), self.len, "a frame of another length");
-                let size = block::compress_into(frame, work).expect("room for what cannot be compressed");
+                let ObsRef::U8(frame) = frame else { panic!("a compressed replay buffer holds u8 frames") };
+                assert_eq!(frame.len(), self.len, "the frame has another length");
+                let size = block::compress_into(frame, work).expect("`work` has the maximum size");
                 slots[slot] = work[..size].into();
             }
         }
     }
 
-    /// Makes the frame of `slot` readable through [`read`](Self::read).
+    /// Decompresses the frame of `slot`, if necessary, for [`read`](Self::read).
     pub fn load(&self, slot: usize, scratch: &mut Scratch) {
         if let Store::Lz4 { slots, .. } = &self.store
             && !scratch.slots.contains(&slot)
@@ -91,25 +91,25 @@ impl Frames {
             scratch.slots.push(slot);
             scratch.data.resize(scratch.data.len().max(start + self.len), 0);
             let size = block::decompress_into(&slots[slot], &mut scratch.data[start..start + self.len]);
-            assert_eq!(size.ok(), Some(self.len), "a slot that was written");
+            assert_eq!(size.ok(), Some(self.len), "the slot was not written");
         }
     }
 
-    /// The frame of a slot that was [loaded](Self::load) into `scratch`.
+    /// The frame of a slot that [`load`](Self::load) put into `scratch`.
     ///
     /// # Panics
-    /// If it was not: a bug of the caller.
+    /// If it was not loaded: a bug of the caller.
     pub fn read<'a>(&'a self, slot: usize, scratch: &'a Scratch) -> ObsRef<'a> {
         match &self.store {
             Store::Plain(data) => data.slice(slot * self.len, self.len),
             Store::Lz4 { .. } => {
-                let place = scratch.slots.iter().position(|&s| s == slot).expect("a frame that was loaded");
+                let place = scratch.slots.iter().position(|&s| s == slot).expect("the frame was loaded");
                 ObsRef::U8(&scratch.data[place * self.len..(place + 1) * self.len])
             }
         }
     }
 
-    /// Bytes that the frames take now (plain ones: once every slot was written).
+    /// The memory of the stored frames, in bytes (plain ones: that of all slots).
     pub fn resident_bytes(&self) -> u64 {
         match &self.store {
             Store::Plain(data) => Self::bytes(self.dtype, data.len(), 1),
@@ -117,12 +117,12 @@ impl Frames {
         }
     }
 
-    /// Bytes of `slots` plain frames of `len` numbers.
+    /// The size of `slots` plain frames of `len` elements, in bytes.
     pub fn bytes(dtype: Dtype, len: usize, slots: usize) -> u64 {
-        let number = match dtype {
+        let element = match dtype {
             Dtype::U8 => 1,
             Dtype::F32 => 4,
         };
-        number * (len as u64) * (slots as u64)
+        element * (len as u64) * (slots as u64)
     }
 }

@@ -1,11 +1,12 @@
-//! How much memory the machine has left: a replay asks before it allocates.
+//! The memory available on this machine, which is checked before a replay buffer is allocated.
 //!
-//! Linux hands out more than it has and kills the process when the pages are used, hours into a run.
+//! Linux overcommits: an allocation that is too large succeeds, and the process is killed when its pages are written, hours into
+//! a run.
 
 use std::fs;
 
-/// Bytes that this process can still use: what the system has available, or what its control group leaves it where that is
-/// less. `None` where the system does not say.
+/// The memory that this process can still allocate, in bytes: that of the system or of the control group, whichever is less.
+/// `None` where neither is known.
 pub fn available() -> Option<u64> {
     let read = |name: &str| fs::read_to_string(name).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
@@ -26,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_linux_says() {
+    fn reads_meminfo() {
         assert_eq!(available_of("MemTotal:  99 kB\nMemAvailable:   18220 kB\n"), Some(18_657_280));
         assert_eq!(available_of("MemTotal:  99 kB\n"), None);
         assert!(available().is_none_or(|bytes| bytes > 1_000_000));

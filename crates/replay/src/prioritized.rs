@@ -1,11 +1,11 @@
 //! Prioritized sampling (Schaul et al. 2016, *Prioritized Experience Replay*, section 3.3), proportional or rank-based.
 //!
-//! Transition i is drawn with probability P(i) = pᵢ^α / Σ p^α. Proportional: pᵢ = |δᵢ| + ε, from its last update.
-//! Rank-based: pᵢ = 1/rank(i) among all |δ|, which no outlier can dominate. A new transition gets the largest |δ| seen so
-//! far, so that it is drawn soon. What this changes about the distribution is weighed back by wᵢ = (N · P(i))^−β, divided
-//! by the largest so that weights only ever shrink a step.
+//! Transition i is sampled with probability P(i) = pᵢ^α / Σ p^α. Proportional: pᵢ = |δᵢ| + ε, with the TD error δᵢ of its last
+//! update. Rank-based: pᵢ = 1/rank(i) among all |δ|, which is robust to outliers. A new transition gets the largest |δ| so far,
+//! so that it is sampled soon. Importance weights wᵢ = (N · P(i))^−β correct the change of distribution; they are divided by the
+//! largest, so that a weight never exceeds 1.
 //!
-//! A small share of draws is uniform (DQN Zoo's 10⁻³), which keeps forgotten transitions alive.
+//! A small fraction of samples is uniform (10⁻³ as in DQN Zoo), so that transitions with a small priority are sampled, too.
 
 use crate::ranks::Ranks;
 use crate::{Changes, SumTree};
@@ -14,63 +14,65 @@ use playfield_core::{Array, Error, Result, Snapshot};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-/// How transitions are prioritized.
+/// The settings of prioritized sampling.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PriorityConfig {
-    /// What a priority is made of.
-    pub by: By,
-    /// α: 0 draws uniformly, 1 in proportion to |δ| (or to 1/rank).
+    /// The kind of priority.
+    pub by: PriorityKind,
+    /// α: 0 is uniform, 1 proportional to |δ| (or to 1/rank).
     pub exponent: f64,
-    /// Added to |δ|, so that no transition is lost for good.
+    /// Added to |δ|, so that no probability is 0.
     pub epsilon: f64,
-    /// The share of draws that are uniform.
+    /// The fraction of samples that are uniform.
     pub uniform_share: f64,
-    /// Whose largest weight is 1.
+    /// The transitions whose largest importance weight is 1.
     pub largest_weight_of: LargestOf,
-    /// Whether a batch has one draw from each of as many equal shares of the probability (the paper, section 3.3 and appendix
-    /// B.2.1), or independent draws (DQN Zoo).
+    /// Whether a batch is stratified, with one sample from each of `batch_size` segments of equal probability (the paper, section
+    /// 3.3 and appendix B.2.1), or its samples are independent (DQN Zoo).
     pub stratified: bool,
 }
 
-/// What a priority is made of.
+/// The kind of priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum By {
-    /// The size of the error.
+pub enum PriorityKind {
+    /// Proportional to the absolute TD error.
     #[default]
     Error,
-    /// Its rank among all errors.
+    /// By the rank of the absolute TD error.
     Rank,
 }
 
-/// Whose largest importance weight is scaled to 1.
+/// The transitions whose largest importance weight is scaled to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LargestOf {
-    /// The drawn batch's (DQN Zoo, Dopamine): the scale of a step varies from batch to batch.
+    /// The sampled batch (DQN Zoo, Dopamine): the scale of an update varies from batch to batch.
     #[default]
     Batch,
-    /// That of all transitions in the memory (OpenAI Baselines): one scale, and smaller steps.
-    Memory,
+    /// All transitions in the buffer (OpenAI Baselines): a constant scale, and smaller updates.
+    Buffer,
 }
 
 impl Default for PriorityConfig {
     /// Proportional, as in the paper and DQN Zoo.
     fn default() -> Self {
-        let (by, largest_weight_of) = (By::default(), LargestOf::default());
+        let (by, largest_weight_of) = (PriorityKind::default(), LargestOf::default());
         Self { by, exponent: 0.6, epsilon: 1e-6, uniform_share: 1e-3, largest_weight_of, stratified: false }
     }
 }
 
-/// Priorities of a memory's transitions, by index.
+/// The priorities of the transitions in a replay buffer, by index.
 #[derive(Clone, Debug)]
 pub struct Prioritized {
     config: PriorityConfig,
     order: Order,
-    /// Which transitions can be drawn, for the uniform share.
+    /// The transitions that can be sampled, for the uniform fraction.
     items: Vec<usize>,
+    /// The position of each transition in `items`.
     place: Vec<usize>,
+    /// The largest |δ| so far.
     largest: f64,
 }
 
@@ -80,19 +82,19 @@ enum Order {
     Ranks(Ranks),
 }
 
-/// No place among the items.
+/// The place of a transition that cannot be sampled.
 const NONE: usize = usize::MAX;
 
 impl Prioritized {
-    /// For a memory of `capacity` slots.
+    /// For a replay buffer of `capacity` slots.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot work.
+    /// [`Error::Config`] for invalid settings.
     pub fn new(config: PriorityConfig, capacity: usize) -> Result<Self> {
         let wrong = |what: &str| Err(Error::config(format!("prioritized replay: {what}")));
         let order = match config.by {
-            By::Error => Order::Tree(SumTree::new(capacity)),
-            By::Rank => Order::Ranks(Ranks::new(capacity, config.exponent)),
+            PriorityKind::Error => Order::Tree(SumTree::new(capacity)),
+            PriorityKind::Rank => Order::Ranks(Ranks::new(capacity, config.exponent)),
         };
         match &config {
             c if !(0.0..=2.0).contains(&c.exponent) => wrong("`exponent` must lie between 0 and 2"),
@@ -102,43 +104,43 @@ impl Prioritized {
         }
     }
 
-    /// How many transitions can be drawn.
+    /// The number of transitions that can be sampled.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether none can be drawn.
+    /// Whether no transition can be sampled.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Follows a memory: what entered it gets the largest priority so far, what left it none.
-    pub fn follow(&mut self, changes: &Changes) {
-        for &item in &changes.left {
+    /// Applies the changes of a replay buffer: added transitions get the largest priority so far.
+    pub fn apply(&mut self, changes: &Changes) {
+        for &item in &changes.removed {
             let place = std::mem::replace(&mut self.place[item], NONE);
             self.items.swap_remove(place);
             if let Some(&moved) = self.items.get(place) {
                 self.place[moved] = place;
             }
         }
-        for &item in &changes.entered {
+        for &item in &changes.added {
             self.place[item] = self.items.len();
             self.items.push(item);
         }
         let (largest, priority) = (self.largest, self.config.priority(self.largest));
         match &mut self.order {
             Order::Tree(tree) => {
-                let entered = changes.entered.iter().map(|&item| (item, priority));
-                tree.set(changes.left.iter().map(|&item| (item, 0.0)).chain(entered));
+                let added = changes.added.iter().map(|&item| (item, priority));
+                tree.set(changes.removed.iter().map(|&item| (item, 0.0)).chain(added));
             }
             Order::Ranks(ranks) => {
-                changes.left.iter().for_each(|&item| ranks.remove(item));
-                changes.entered.iter().for_each(|&item| ranks.set(item, largest));
+                changes.removed.iter().for_each(|&item| ranks.remove(item));
+                changes.added.iter().for_each(|&item| ranks.set(item, largest));
             }
         }
     }
 
-    /// The probability with which one draw finds `item`.
+    /// The probability of transition `item` in one sample.
     pub fn probability(&self, item: usize) -> f64 {
         let uniform = if self.place[item] == NONE { 0.0 } else { 1.0 / self.len() as f64 };
         let prioritized = match &self.order {
@@ -149,13 +151,13 @@ impl Prioritized {
         self.mix(uniform, prioritized)
     }
 
-    /// Draws `indices.len()` transitions, with repetition, [stratified](PriorityConfig::stratified) or independently, and their
-    /// importance weights for `beta`.
+    /// Samples the indices of `indices.len()` transitions, with replacement, [stratified](PriorityConfig::stratified) or
+    /// independently, and their importance weights for `beta`.
     ///
     /// # Panics
-    /// If none can be drawn.
+    /// If no transition can be sampled: a bug of the caller.
     pub fn sample(&self, rng: &mut Rng, beta: f64, indices: &mut [usize], weights: &mut [f32]) {
-        assert!(!self.is_empty(), "a draw from an empty replay");
+        assert!(!self.is_empty(), "the replay buffer is empty");
         let strata = if self.config.stratified { indices.len() } else { 1 };
         for (k, index) in indices.iter_mut().enumerate() {
             let uniform = rng.random::<f64>() < self.config.uniform_share;
@@ -169,17 +171,18 @@ impl Prioritized {
         let weight = |probability: f64| (self.len() as f64 * probability).powf(-beta);
         let largest = match self.config.largest_weight_of {
             LargestOf::Batch => indices.iter().map(|&i| weight(self.probability(i))).fold(0.0, f64::max),
-            LargestOf::Memory => weight(self.smallest_probability()),
+            LargestOf::Buffer => weight(self.smallest_probability()),
         };
         for (w, &i) in weights.iter_mut().zip(indices.iter()) {
             *w = (weight(self.probability(i)) / largest) as f32;
         }
     }
 
-    /// Sets priorities from the errors δ of an update. A transition that left the memory since it was drawn is passed over.
+    /// Sets the priorities of sampled transitions from the TD errors δ of an update. Transitions that have been overwritten since
+    /// they were sampled are skipped.
     ///
     /// # Errors
-    /// [`Error::Diverged`] for an error that is not finite: nothing was changed then.
+    /// [`Error::Diverged`] for an error that is not finite: no priority is changed then.
     pub fn update(&mut self, indices: &[usize], errors: &[f32]) -> Result<()> {
         if let Some(error) = errors.iter().find(|e| !e.is_finite()) {
             return Err(Error::Diverged(format!("a temporal-difference error is {error}")));
@@ -187,15 +190,15 @@ impl Prioritized {
         let Self { config, order, place, largest, .. } = self;
         let errors = errors.iter().map(|e| f64::from(e.abs()));
         *largest = errors.clone().fold(*largest, f64::max);
-        let there = indices.iter().copied().zip(errors).filter(|&(item, _)| place[item] != NONE);
+        let present = indices.iter().copied().zip(errors).filter(|&(item, _)| place[item] != NONE);
         match order {
-            Order::Tree(tree) => tree.set(there.map(|(item, error)| (item, config.priority(error)))),
-            Order::Ranks(ranks) => there.for_each(|(item, error)| ranks.set(item, error)),
+            Order::Tree(tree) => tree.set(present.map(|(item, error)| (item, config.priority(error)))),
+            Order::Ranks(ranks) => present.for_each(|(item, error)| ranks.set(item, error)),
         }
         Ok(())
     }
 
-    /// Writes everything into `snapshot`.
+    /// Saves the priorities into `snapshot`.
     pub fn save(&self, snapshot: &mut Snapshot) {
         let (numbers, changes): (Vec<f64>, _) = match &self.order {
             Order::Tree(tree) => (self.items.iter().map(|&i| tree.get(i)).collect(), 0),
@@ -211,10 +214,10 @@ impl Prioritized {
         }
     }
 
-    /// Takes what [`save`](Self::save) wrote; must be as new.
+    /// Restores [`save`](Self::save) into a new instance.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where it is missing, damaged or of another memory.
+    /// [`Error::Checkpoint`] where it is missing, damaged or of another buffer.
     pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
         let wrong = |what: &str| Error::checkpoint("priorities", what);
         let capacity = self.place.len();
@@ -223,21 +226,21 @@ impl Prioritized {
             let items: Vec<usize> = items.into_iter().map(|i| i as usize).collect();
             let mut seen = vec![false; capacity];
             let fits = items.iter().all(|&i| i < capacity && !std::mem::replace(&mut seen[i], true));
-            if fits { Ok(items) } else { Err(wrong("of another memory")) }
+            if fits { Ok(items) } else { Err(wrong("of another replay buffer")) }
         };
         self.items = items("priorities.items")?;
         self.items.iter().enumerate().for_each(|(place, &item)| self.place[item] = place);
         self.largest = snapshot.get("priorities.largest")?;
         let numbers = snapshot.array("priorities.numbers")?.values::<f64>().ok_or_else(|| wrong("of another type"))?;
         if numbers.len() != self.items.len() || !numbers.iter().all(|n| *n >= 0.0 && n.is_finite()) {
-            return Err(wrong("holds what is no priority"));
+            return Err(wrong("contains an invalid priority"));
         }
         match &mut self.order {
             Order::Tree(tree) => tree.set(self.items.iter().copied().zip(numbers)),
             Order::Ranks(ranks) => {
                 let heap = items("priorities.heap")?;
                 if heap.len() != numbers.len() {
-                    return Err(wrong("of another memory"));
+                    return Err(wrong("of another replay buffer"));
                 }
                 ranks.restore_from(&heap, &numbers, snapshot.get("priorities.changes")?);
             }

@@ -1,19 +1,19 @@
-//! Items nearly sorted by their error: a binary heap, read as if it were the sorted array (Schaul et al. 2016, appendix
-//! B.2.1). The item at place k of the heap has rank k + 1.
+//! Approximate ranks of items by error: a binary heap, read as if it were a sorted array (Schaul et al. 2016, appendix B.2.1).
+//! The item at index k of the heap has rank k + 1.
 //!
-//! A heap keeps only parents above children. So that ranks stay near the truth it is sorted now and then: each time that
-//! as many errors have changed as there are items.
+//! A heap only orders parents before children. To keep the ranks approximately correct it is sorted each time that as many
+//! errors have changed as there are items.
 
 use std::cmp::Ordering;
 
-/// Up to a fixed number of items, drawn with probability ∝ rank^−α.
+/// Up to a fixed number of items, sampled with probability ∝ rank^−α.
 #[derive(Clone, Debug)]
 pub struct Ranks {
     heap: Vec<usize>,
-    /// Where each item stands in the heap.
+    /// The index of each item in the heap.
     place: Vec<usize>,
     errors: Vec<f64>,
-    /// Σ_{k ≤ r} k^−α, for as many ranks as ever were needed.
+    /// Σ_{k ≤ r} k^−α for every rank r so far.
     cumulative: Vec<f64>,
     exponent: f64,
     changes: usize,
@@ -22,13 +22,13 @@ pub struct Ranks {
 const NONE: usize = usize::MAX;
 
 impl Ranks {
-    /// No item, of at most `capacity`; α is `exponent`.
+    /// An empty heap of at most `capacity` items; α is `exponent`.
     pub fn new(capacity: usize, exponent: f64) -> Self {
         let (place, errors) = (vec![NONE; capacity], vec![0.0; capacity]);
         Self { heap: Vec::new(), place, errors, cumulative: Vec::new(), exponent, changes: 0 }
     }
 
-    /// How many items.
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.heap.len()
     }
@@ -38,7 +38,7 @@ impl Ranks {
         self.errors[item]
     }
 
-    /// Sets the error of an item, which enters if it was not there.
+    /// Sets the error of an item, and adds the item if it is missing.
     pub fn set(&mut self, item: usize, error: f64) {
         self.errors[item] = error;
         if self.place[item] == NONE {
@@ -56,7 +56,7 @@ impl Ranks {
     /// Removes an item.
     ///
     /// # Panics
-    /// If it is not there: a bug of the caller.
+    /// If it is missing: a bug of the caller.
     pub fn remove(&mut self, item: usize) {
         let place = std::mem::replace(&mut self.place[item], NONE);
         self.heap.swap_remove(place);
@@ -66,7 +66,7 @@ impl Ranks {
         }
     }
 
-    /// The item at `position` of the probabilities laid end to end, `0 ≤ position < 1`.
+    /// The item whose interval of the cumulative distribution contains `position`, `0 ≤ position < 1`.
     ///
     /// # Panics
     /// If there is no item.
@@ -76,7 +76,7 @@ impl Ranks {
         self.heap[ranks.partition_point(|&c| c <= reached).min(ranks.len() - 1)]
     }
 
-    /// The probability of an item, 0 if it is not there.
+    /// The probability of an item, 0 if it is missing.
     pub fn probability(&self, item: usize) -> f64 {
         match self.place[item] {
             NONE => 0.0,
@@ -89,12 +89,12 @@ impl Ranks {
         self.at_rank(self.len())
     }
 
-    /// Items and errors in the order of the heap: what [`restore_from`](Self::restore_from) takes.
+    /// The items in the order of the heap, for [`restore_from`](Self::restore_from).
     pub fn items(&self) -> &[usize] {
         &self.heap
     }
 
-    /// Becomes what was saved: items in the order of the heap, and their errors.
+    /// Restores saved items, in the order of the heap, and their errors.
     pub fn restore_from(&mut self, items: &[usize], errors: &[f64], changes: usize) {
         for (&item, &error) in items.iter().zip(errors) {
             self.set(item, error);

@@ -1,62 +1,62 @@
-//! The frames of a ring on disk: segments that are only ever appended.
+//! The frames of a replay buffer on disk: append-only segments.
 //!
-//! A frame never changes once it is written, so a save writes only what came since the last one, and a frame is written
-//! once however often a run is saved. Segments are LZ4 frame files (which bring their own checksums), streamed: saving and
-//! loading need no second copy of the memory.
+//! A stored frame never changes, so a save writes only the frames since the last save, and each frame is written once. Segments
+//! are LZ4 frame files, which contain checksums. They are streamed, so saving and loading need no copy of the buffer in memory.
 //!
 //! ```text
-//! replay/000000050000.lz4    positions  0..50 000     removed once the ring has overwritten them all
-//!        000000100000.lz4    positions  50 000..100 000, and so on: named for how many were ever written
+//! replay/000000050000.lz4    positions  0..50 000     removed once the buffer has overwritten all of them
+//!        000000100000.lz4    positions  50 000..100 000, and so on: the name is the number of slots ever written
 //! ```
 //!
-//! A file is written under another name, flushed and renamed. What the last save needs stays until the next one is whole,
-//! so the last two checkpoints always have their frames.
+//! Files are written [atomically](playfield_core::files). The files of a save are kept until the next save is complete, so the
+//! last two checkpoints always have their frames.
 
-use crate::frame_ring::FrameRing;
+use crate::ReplayBuffer;
 use lz4_flex::frame::{FrameDecoder, FrameEncoder, FrameInfo};
+use playfield_core::files::atomic_write;
 use playfield_core::{Error, ObsRef, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// The segments of one ring, in the order of time.
+/// The segments of one replay buffer, oldest first.
 #[derive(Clone, Debug)]
 pub struct Segments {
     dir: PathBuf,
     list: Vec<Segment>,
-    /// The oldest positions that the save before needs, one per lane.
+    /// The oldest position of each environment that the previous save needs.
     before: Vec<u64>,
 }
 
-/// One file: of each lane in turn, the frames at positions `from..to`.
+/// One file: the frames at positions `from..to` of each environment, one environment after the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
     /// Its name in the folder.
     pub file: String,
-    /// The first position of each lane.
+    /// The first position of each environment.
     pub from: Vec<u64>,
-    /// The position after the last.
+    /// The position after the last of each environment.
     pub to: Vec<u64>,
 }
 
 impl Segments {
-    /// No segment yet, in the folder `dir`.
+    /// An empty list of segments in the folder `dir`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), list: Vec::new(), before: Vec::new() }
     }
 
-    /// What a checkpoint keeps of them.
+    /// The list that a checkpoint stores.
     pub fn list(&self) -> &[Segment] {
         &self.list
     }
 
-    /// Writes the frames that `ring` got since the last call.
+    /// Writes the frames that were added to `buffer` since the last call.
     ///
     /// # Errors
-    /// [`Error::Io`] where the disk refuses: what was there before is untouched then.
-    pub fn append(&mut self, ring: &FrameRing) -> Result<()> {
-        let (oldest, to) = ring.extent();
+    /// [`Error::Io`] where the file system fails: earlier segments are untouched then.
+    pub fn append(&mut self, buffer: &ReplayBuffer) -> Result<()> {
+        let (oldest, to) = buffer.extent();
         let from = match self.list.last() {
             Some(last) => last.to.iter().zip(&oldest).map(|(&a, &b)| a.max(b)).collect(),
             None => oldest,
@@ -66,26 +66,17 @@ impl Segments {
             return Ok(());
         }
         fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
-        let (temporary, path) = (self.dir.join(".writing"), self.dir.join(&segment.file));
-        let written = write(&temporary, ring, &segment);
-        if written.is_err() {
-            // Best effort: the reason for the failure is worth more than the remains.
-            let _ = fs::remove_file(&temporary);
-        }
-        written.map_err(Error::io("write", &path))?;
-        fs::rename(&temporary, &path).map_err(Error::io("write", &path))?;
-        let flushed = File::open(&self.dir).and_then(|d| d.sync_all());
-        flushed.map_err(Error::io("flush", &self.dir))?;
+        atomic_write(&self.dir.join(&segment.file), |file| write(file, buffer, &segment))?;
         self.list.push(segment);
         Ok(())
     }
 
-    /// Removes the files that neither this save nor the one before needs: to be called once this one is whole.
+    /// Removes the files that neither this save nor the previous one needs. Call it once the checkpoint of this save is complete.
     ///
     /// # Errors
     /// [`Error::Io`] where one cannot be removed.
-    pub fn prune(&mut self, ring: &FrameRing) -> Result<()> {
-        let before = std::mem::replace(&mut self.before, ring.extent().0);
+    pub fn prune(&mut self, buffer: &ReplayBuffer) -> Result<()> {
+        let before = std::mem::replace(&mut self.before, buffer.extent().0);
         self.list.retain(|s| before.is_empty() || s.to.iter().zip(&before).any(|(to, oldest)| to > oldest));
         for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
             let path = entry.map_err(Error::io("read", &self.dir))?.path();
@@ -97,12 +88,12 @@ impl Segments {
         Ok(())
     }
 
-    /// Reads the frames that `ring`, whose account is restored already, had when `list` was kept.
+    /// Restores the frames of `buffer` from the segments in `list`. Everything else in `buffer` must be restored before.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] naming the file that is missing, cut short, changed or of another memory.
-    pub fn restore(&mut self, ring: &mut FrameRing, list: Vec<Segment>) -> Result<()> {
-        let (oldest, newest) = ring.extent();
+    /// [`Error::Checkpoint`] naming the file that is missing, truncated, changed or of another buffer.
+    pub fn restore(&mut self, buffer: &mut ReplayBuffer, list: Vec<Segment>) -> Result<()> {
+        let (oldest, newest) = buffer.extent();
         let mut reached = oldest.clone();
         for segment in &list {
             let path = self.dir.join(&segment.file);
@@ -111,57 +102,56 @@ impl Segments {
             }
             if segment.to.iter().zip(&oldest).any(|(to, oldest)| to > oldest) {
                 let gap = segment.from.iter().zip(&reached).any(|(from, reached)| from > reached);
-                let said = |what: String| Error::checkpoint(&path, what);
+                let wrong = |what: String| Error::checkpoint(&path, what);
                 if gap || segment.to.iter().zip(&newest).any(|(to, newest)| to > newest) {
-                    return Err(said("does not follow the segment before it".into()));
+                    return Err(wrong("does not follow the segment before it".into()));
                 }
-                read(&path, ring, segment, &oldest).map_err(|e| said(format!("is not what was written: {e}")))?;
-                // A lane whose part here is overwritten already stays at its oldest frame.
+                read(&path, buffer, segment, &oldest).map_err(|e| wrong(format!("is damaged: {e}")))?;
+                // Where all frames of this segment are overwritten, `reached` stays at the oldest frame.
                 reached.iter_mut().zip(&segment.to).for_each(|(reached, &to)| *reached = to.max(*reached));
             }
         }
         if reached != newest {
-            return Err(Error::checkpoint(&self.dir, "the newest frames of the replay are missing"));
+            return Err(Error::checkpoint(&self.dir, "the newest frames of the replay buffer are missing"));
         }
         (self.list, self.before) = (list, oldest);
         Ok(())
     }
 }
 
-fn write(path: &Path, ring: &FrameRing, segment: &Segment) -> std::io::Result<()> {
-    let file = BufWriter::new(File::create(path)?);
+fn write(file: &mut File, buffer: &ReplayBuffer, segment: &Segment) -> std::io::Result<()> {
     let info = FrameInfo::new().block_checksums(true).content_checksum(true);
-    let mut encoder = FrameEncoder::with_frame_info(info, file);
+    let mut encoder = FrameEncoder::with_frame_info(info, BufWriter::new(file));
     let mut bytes = Vec::new();
-    for (lane, (&from, &to)) in segment.from.iter().zip(&segment.to).enumerate() {
+    for (env, (&from, &to)) in segment.from.iter().zip(&segment.to).enumerate() {
         for position in from..to {
             bytes.clear();
-            ring.frame_bytes(lane, position, &mut bytes);
+            buffer.frame_bytes(env, position, &mut bytes);
             encoder.write_all(&bytes)?;
         }
     }
-    encoder.finish()?.into_inner()?.sync_all()
+    encoder.finish()?.flush()
 }
 
-fn read(path: &Path, ring: &mut FrameRing, segment: &Segment, oldest: &[u64]) -> std::io::Result<()> {
+fn read(path: &Path, buffer: &mut ReplayBuffer, segment: &Segment, oldest: &[u64]) -> std::io::Result<()> {
     let mut decoder = FrameDecoder::new(BufReader::new(File::open(path)?));
-    let mut bytes = vec![0; ring.frame_byte_len()];
-    for (lane, (&from, &to)) in segment.from.iter().zip(&segment.to).enumerate() {
+    let mut bytes = vec![0; buffer.frame_byte_len()];
+    for (env, (&from, &to)) in segment.from.iter().zip(&segment.to).enumerate() {
         for position in from..to {
             decoder.read_exact(&mut bytes)?;
-            if position >= oldest[lane] {
-                ring.restore_frame(lane, position, &bytes);
+            if position >= oldest[env] {
+                buffer.restore_frame(env, position, &bytes);
             }
         }
     }
-    // The end carries the checksum of it all.
+    // The end of the file holds the checksum of its content.
     match decoder.read(&mut [0])? {
         0 => Ok(()),
-        _ => Err(std::io::Error::other("it is longer")),
+        _ => Err(std::io::Error::other("the file is longer")),
     }
 }
 
-/// The bytes of a frame, little-endian.
+/// Appends the elements of a frame, little-endian.
 pub(crate) fn put_bytes(frame: ObsRef<'_>, bytes: &mut Vec<u8>) {
     match frame {
         ObsRef::U8(v) => bytes.extend_from_slice(v),

@@ -1,27 +1,28 @@
-//! A tree of sums over priorities: drawing an item in proportion to its priority takes log₂ n steps, and so does a change.
+//! A sum tree over priorities: sampling an item with probability proportional to its priority takes log₂ n steps, and so does
+//! an update.
 //!
 //! ```text
 //!            1: a+b+c+d            node i has children 2i and 2i+1; node 0 is not used
 //!       2: a+b       3: c+d
-//!      4: a  5: b   6: c  7: d     leaves stand at `leaves..2·leaves`, a power of two
+//!      4: a  5: b   6: c  7: d     leaves are nodes `leaves..2·leaves`, a power of two
 //! ```
 //!
-//! Sums are `f64`, and a parent is always the sum of its children, computed anew: nothing drifts. In `f32`, sums over a
-//! million priorities are so coarse that a draw ends at items of priority 0.
+//! Sums are `f64`, and a parent is always recomputed from its children, so that no rounding error accumulates. In `f32`, sums
+//! over a million priorities are so coarse that items of priority 0 are sampled.
 //!
-//! The same nodes know the smallest priority below them: the bound of all importance weights.
+//! Each node also holds the smallest priority below it, which determines the largest importance weight.
 
-/// Priorities of a fixed number of items, not negative, with their sum and the smallest above 0.
+/// Non-negative priorities of a fixed number of items, with their sum and the smallest above 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SumTree {
     nodes: Vec<Node>,
     leaves: usize,
     items: usize,
-    /// Nodes that a change of several priorities goes through, level by level.
+    /// The nodes above changed priorities, on one level: a reused buffer.
     path: Vec<usize>,
 }
 
-/// A node and its sibling lie in one cache line.
+/// A node and its sibling are in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(align(16))]
 struct Node {
@@ -45,7 +46,7 @@ impl SumTree {
         Self { nodes: vec![Node::EMPTY; 2 * leaves], leaves, items, path: Vec::new() }
     }
 
-    /// How many items.
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.items
     }
@@ -70,10 +71,10 @@ impl SumTree {
         self.nodes[self.leaves + item].sum
     }
 
-    /// Changes the priorities of `items`; where one appears twice, its last counts. Every node above them is visited once.
+    /// Sets the priorities of `items`; for a repeated item the last one counts. Every node above them is updated once.
     ///
     /// # Panics
-    /// If a priority is negative or not finite: who takes priorities from outside checks them first.
+    /// If a priority is negative or not finite: the caller must check it.
     pub fn set(&mut self, items: impl IntoIterator<Item = (usize, f64)>) {
         let mut path = std::mem::take(&mut self.path);
         path.clear();
@@ -94,17 +95,17 @@ impl SumTree {
         self.path = path;
     }
 
-    /// The item at `position` of the priorities laid end to end, `0 ≤ position <` [`total`](Self::total). Items of
-    /// priority 0 are never found.
+    /// The item whose interval of the cumulative sum contains `position`, `0 ≤ position <` [`total`](Self::total). It never has
+    /// priority 0.
     ///
     /// # Panics
     /// If every priority is 0.
     pub fn find(&self, position: f64) -> usize {
-        assert!(self.total() > 0.0, "a draw from nothing");
+        assert!(self.total() > 0.0, "every priority is 0");
         let (mut node, mut position) = (1, position);
         while node < self.leaves {
             let (left, right) = (self.nodes[2 * node].sum, self.nodes[2 * node + 1].sum);
-            // Rounding may leave a position at or beyond the left sum where the right one is 0.
+            // Rounding may leave `position` at or beyond the left sum where the right one is 0.
             if position < left || right == 0.0 {
                 node *= 2;
             } else {
@@ -133,12 +134,12 @@ mod tests {
     }
 
     proptest! {
-        /// Whole numbers, so that both sides are exact.
+        /// Integers, so that both sides are exact.
         #[test]
         fn equals_the_list_under_random_changes(
             items in 1_usize..70,
             changes in prop::collection::vec((0_usize..1000, 0_u32..5), 1..100),
-            draws in prop::collection::vec(0.0_f64..1.0, 20),
+            samples in prop::collection::vec(0.0_f64..1.0, 20),
         ) {
             let (mut tree, mut list) = (SumTree::new(items), vec![0.0; items]);
             for (item, priority) in changes {
@@ -149,30 +150,30 @@ mod tests {
                 prop_assert_eq!(tree.smallest(), list.iter().copied().filter(|p| *p > 0.0).reduce(f64::min));
             }
             if tree.total() > 0.0 {
-                for draw in draws {
-                    let position = (draw * tree.total()).floor();
+                for sample in samples {
+                    let position = (sample * tree.total()).floor();
                     prop_assert_eq!(tree.find(position), oracle(&list, position));
                 }
             }
         }
 
-        /// Whatever the rounding, an item of priority 0 is never drawn.
+        /// An item of priority 0 is never sampled, whatever the rounding.
         #[test]
-        fn items_of_priority_0_are_never_found(
+        fn items_of_priority_0_are_never_sampled(
             priorities in prop::collection::vec(prop_oneof![Just(0.0), 1e-12..1e12_f64], 2..300),
-            draw in 0.0_f64..=1.0,
+            sample in 0.0_f64..=1.0,
         ) {
             let mut tree = SumTree::new(priorities.len());
             tree.set(priorities.iter().copied().enumerate());
             if tree.total() > 0.0 {
-                prop_assert!(tree.get(tree.find(draw * tree.total())) > 0.0);
+                prop_assert!(tree.get(tree.find(sample * tree.total())) > 0.0);
             }
         }
     }
 
     #[test]
     #[should_panic(expected = "priority NaN of item 1")]
-    fn a_priority_that_is_no_number_is_refused() {
+    fn a_priority_of_nan_is_refused() {
         SumTree::new(3).set([(1, f64::NAN)]);
     }
 }

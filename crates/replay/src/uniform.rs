@@ -1,21 +1,21 @@
-//! Uniform sampling (Lin 1992; Mnih et al. 2015): every transition that can be sampled is as likely as any other.
+//! Uniform sampling (Lin 1992; Mnih et al. 2015): all transitions in the buffer are equally likely.
 
-use crate::FrameRing;
+use crate::ReplayBuffer;
 use playfield_core::rng::Rng;
 use rand::RngExt as _;
 
-/// Draws `indices.len()` transitions of `memory`, with repetition.
+/// Samples the indices of `indices.len()` transitions of `buffer`, with replacement.
 ///
-/// Slots are drawn until one can be sampled: all but a few can once the memory is full.
+/// It is rejection sampling over all slots: in a full buffer nearly all can be sampled.
 ///
 /// # Panics
-/// If none can be sampled: the caller waits for its first transitions.
-pub fn sample(memory: &FrameRing, rng: &mut Rng, indices: &mut [usize]) {
-    assert!(!memory.is_empty(), "a draw from an empty replay");
+/// If no transition can be sampled: a bug of the caller.
+pub fn sample(buffer: &ReplayBuffer, rng: &mut Rng, indices: &mut [usize]) {
+    assert!(!buffer.is_empty(), "the replay buffer is empty");
     for index in indices {
         *index = loop {
-            let slot = rng.random_range(0..memory.capacity());
-            if memory.contains(slot) {
+            let slot = rng.random_range(0..buffer.capacity());
+            if buffer.contains(slot) {
                 break slot;
             }
         };

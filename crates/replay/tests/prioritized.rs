@@ -2,12 +2,12 @@
 
 use playfield_core::Snapshot;
 use playfield_core::rng::stream;
-use playfield_replay::prioritized::{By, LargestOf};
+use playfield_replay::prioritized::{LargestOf, PriorityKind};
 use playfield_replay::{Changes, Prioritized, PriorityConfig};
 use proptest::prelude::*;
 
-fn entered(items: impl IntoIterator<Item = usize>) -> Changes {
-    Changes { entered: items.into_iter().collect(), left: vec![] }
+fn added(items: impl IntoIterator<Item = usize>) -> Changes {
+    Changes { added: items.into_iter().collect(), removed: vec![] }
 }
 
 /// P(i) = (1 − u)·p^α/Σp^α + u/N, by hand for errors 1, 2, 4 with α = .5, ε = 0, u = .1: √p = 1, √2, 2.
@@ -15,7 +15,7 @@ fn entered(items: impl IntoIterator<Item = usize>) -> Changes {
 fn probabilities_by_hand() {
     let config = PriorityConfig { exponent: 0.5, epsilon: 0.0, uniform_share: 0.1, ..PriorityConfig::default() };
     let mut p = Prioritized::new(config, 8).unwrap();
-    p.follow(&entered([1, 3, 6]));
+    p.apply(&added([1, 3, 6]));
     p.update(&[1, 3, 6], &[1.0, -2.0, 4.0]).unwrap();
     let sum = 3.0 + 2_f64.sqrt();
     for (item, root) in [(1, 1.0), (3, 2_f64.sqrt()), (6, 2.0)] {
@@ -24,62 +24,62 @@ fn probabilities_by_hand() {
     assert_eq!(p.probability(0), 0.0);
 }
 
-/// A new transition gets the largest |δ| so far, 1 at first; what left is never drawn.
+/// A new transition gets the largest |δ| so far, initially 1. A removed one is never sampled.
 #[test]
-fn what_enters_gets_the_largest_error_and_what_left_is_gone() {
+fn a_new_transition_gets_the_largest_priority() {
     let config = PriorityConfig { exponent: 1.0, epsilon: 0.0, uniform_share: 0.0, ..PriorityConfig::default() };
     let mut p = Prioritized::new(config, 8).unwrap();
-    p.follow(&entered([0, 1]));
+    p.apply(&added([0, 1]));
     assert_eq!([0, 1].map(|i| p.probability(i)), [0.5, 0.5]);
     p.update(&[0], &[3.0]).unwrap();
-    p.follow(&Changes { entered: vec![5], left: vec![1] });
+    p.apply(&Changes { added: vec![5], removed: vec![1] });
     assert_eq!([0, 1, 5].map(|i| p.probability(i)), [0.5, 0.0, 0.5]);
     p.update(&[1], &[9.0]).unwrap();
-    assert_eq!(p.probability(1), 0.0, "an error that came too late changes nothing");
+    assert_eq!(p.probability(1), 0.0, "the error of a removed transition is ignored");
     assert_eq!(p.len(), 2);
 }
 
-/// w = (N·P)^−β over the batch's largest: the rarest drawn weighs 1, none weighs more; at β = 1, w·P is constant.
+/// w = (N·P)^−β divided by the largest in the batch: the largest is 1; at β = 1, w·P is constant.
 #[test]
-fn weights_undo_the_priorities() {
-    for by in [By::Error, By::Rank] {
-        weights_undo(PriorityConfig { exponent: 0.7, by, ..PriorityConfig::default() });
+fn weights_correct_the_priorities() {
+    for by in [PriorityKind::Error, PriorityKind::Rank] {
+        check_weights(PriorityConfig { exponent: 0.7, by, ..PriorityConfig::default() });
     }
 }
 
-fn weights_undo(config: PriorityConfig) {
+fn check_weights(config: PriorityConfig) {
     let mut p = Prioritized::new(config, 64).unwrap();
-    p.follow(&entered(0..50));
+    p.apply(&added(0..50));
     let errors: Vec<f32> = (0..50).map(|i| i as f32 / 10.0).collect();
     p.update(&(0..50).collect::<Vec<_>>(), &errors).unwrap();
     let (mut indices, mut weights) = ([0; 200], [0.0; 200]);
-    p.sample(&mut stream(1, "draws"), 1.0, &mut indices, &mut weights);
+    p.sample(&mut stream(1, "samples"), 1.0, &mut indices, &mut weights);
     assert_eq!(weights.iter().copied().fold(0.0, f32::max), 1.0);
     let products: Vec<f64> = indices.iter().zip(weights).map(|(&i, w)| p.probability(i) * f64::from(w)).collect();
     for product in &products {
         assert!((product / products[0] - 1.0).abs() < 1e-6);
     }
-    p.sample(&mut stream(1, "draws"), 0.0, &mut indices, &mut weights);
-    assert!(weights.iter().all(|&w| w == 1.0), "β = 0 weighs nothing");
+    p.sample(&mut stream(1, "samples"), 0.0, &mut indices, &mut weights);
+    assert!(weights.iter().all(|&w| w == 1.0), "at β = 0 all weights are 1");
 }
 
-/// χ² of the drawn frequencies against P(i).
+/// χ² of the sampled frequencies against P(i).
 #[test]
-fn draws_follow_the_probabilities() {
-    for by in [By::Error, By::Rank] {
+fn samples_follow_the_probabilities() {
+    for by in [PriorityKind::Error, PriorityKind::Rank] {
         let config = PriorityConfig { by, epsilon: 0.01, uniform_share: 0.05, ..PriorityConfig::default() };
-        draws_follow(config);
+        check_frequencies(config);
     }
 }
 
-fn draws_follow(config: PriorityConfig) {
+fn check_frequencies(config: PriorityConfig) {
     let mut p = Prioritized::new(config, 40).unwrap();
-    p.follow(&entered(0..31));
+    p.apply(&added(0..31));
     let errors: Vec<f32> = (0..31).map(|i| ((i * 7) % 11) as f32).collect();
     p.update(&(0..31).collect::<Vec<_>>(), &errors).unwrap();
     let n = 200_000;
     let (mut indices, mut weights) = (vec![0; n], vec![0.0; n]);
-    p.sample(&mut stream(2, "draws"), 0.4, &mut indices, &mut weights);
+    p.sample(&mut stream(2, "samples"), 0.4, &mut indices, &mut weights);
     let mut counts = [0.0_f64; 31];
     indices.iter().for_each(|&i| counts[i] += 1.0);
     let expected = |i: usize| p.probability(i) * n as f64;
@@ -88,28 +88,28 @@ fn draws_follow(config: PriorityConfig) {
 }
 
 #[test]
-fn an_error_that_is_no_number_is_refused_and_changes_nothing() {
+fn an_error_that_is_not_finite_is_refused_and_changes_nothing() {
     let mut p = Prioritized::new(PriorityConfig::default(), 4).unwrap();
-    p.follow(&entered([0, 1]));
+    p.apply(&added([0, 1]));
     for bad in [f32::NAN, f32::INFINITY] {
-        let said = p.update(&[0, 1], &[5.0, bad]).unwrap_err().to_string();
-        assert!(said.contains("temporal-difference error"), "{said}");
+        let message = p.update(&[0, 1], &[5.0, bad]).unwrap_err().to_string();
+        assert!(message.contains("temporal-difference error"), "{message}");
     }
     assert_eq!(p.probability(0), p.probability(1));
     let config = PriorityConfig { exponent: -1.0, ..PriorityConfig::default() };
     assert!(Prioritized::new(config, 4).unwrap_err().to_string().contains("exponent"));
 }
 
-/// Scaled by the memory's largest weight, whichever batch was drawn: w = (P_min/P)^β.
+/// Weights scaled by the largest in the buffer do not depend on the batch: w = (P_min/P)^β.
 #[test]
-fn the_memorys_largest_weight_is_one() {
-    for by in [By::Error, By::Rank] {
-        let config = PriorityConfig { by, largest_weight_of: LargestOf::Memory, ..PriorityConfig::default() };
+fn the_largest_weight_of_the_buffer_is_one() {
+    for by in [PriorityKind::Error, PriorityKind::Rank] {
+        let config = PriorityConfig { by, largest_weight_of: LargestOf::Buffer, ..PriorityConfig::default() };
         let mut p = Prioritized::new(config, 16).unwrap();
-        p.follow(&entered(0..10));
+        p.apply(&added(0..10));
         p.update(&(0..10).collect::<Vec<_>>(), &[9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.5]).unwrap();
         let (mut indices, mut weights) = ([0; 50], [0.0; 50]);
-        p.sample(&mut stream(3, "draws"), 0.5, &mut indices, &mut weights);
+        p.sample(&mut stream(3, "samples"), 0.5, &mut indices, &mut weights);
         let least = (0..10).map(|i| p.probability(i)).fold(1.0, f64::min);
         for (&i, w) in indices.iter().zip(weights) {
             assert!((f64::from(w) - (least / p.probability(i)).sqrt()).abs() < 1e-6);
@@ -118,27 +118,27 @@ fn the_memorys_largest_weight_is_one() {
 }
 
 proptest! {
-    /// Whatever enters and leaves, the probabilities of what is there sum to 1 and all else has none; and what was saved
-    /// goes on as if nothing had been.
+    /// The probabilities of the transitions in the buffer sum to 1, after any changes, and all others are 0. A restored sampler
+    /// continues exactly.
     #[test]
     fn probabilities_always_sum_to_one_and_are_saved_exactly(
         moves in prop::collection::vec((0_usize..20, 0.0_f32..9.0), 1..80),
-        by in prop_oneof![Just(By::Error), Just(By::Rank)],
+        by in prop_oneof![Just(PriorityKind::Error), Just(PriorityKind::Rank)],
     ) {
         let new = || Prioritized::new(PriorityConfig { by, uniform_share: 0.1, ..PriorityConfig::default() }, 20).unwrap();
         let mut p = new();
-        let mut there = [false; 20];
+        let mut present = [false; 20];
         for (item, error) in moves {
-            let changes = match there[item] {
-                true => Changes { entered: vec![], left: vec![item] },
-                false => entered([item]),
+            let changes = match present[item] {
+                true => Changes { added: vec![], removed: vec![item] },
+                false => added([item]),
             };
-            there[item] = !there[item];
-            p.follow(&changes);
+            present[item] = !present[item];
+            p.apply(&changes);
             p.update(&[(item + 3) % 20], &[error]).unwrap();
             let sum: f64 = (0..20).map(|i| p.probability(i)).sum();
             prop_assert!(p.is_empty() || (sum - 1.0).abs() < 1e-9);
-            prop_assert!((0..20).all(|i| (p.probability(i) > 0.0) == there[i]));
+            prop_assert!((0..20).all(|i| (p.probability(i) > 0.0) == present[i]));
             if item == 7 {
                 let (mut snapshot, mut restored) = (Snapshot::default(), new());
                 p.save(&mut snapshot);
@@ -146,7 +146,7 @@ proptest! {
                 if !p.is_empty() {
                     let [a, b] = [&p, &restored].map(|p| {
                         let (mut indices, mut weights) = ([0; 30], [0.0; 30]);
-                        p.sample(&mut stream(4, "draws"), 0.4, &mut indices, &mut weights);
+                        p.sample(&mut stream(4, "samples"), 0.4, &mut indices, &mut weights);
                         (indices, weights)
                     });
                     prop_assert_eq!(a, b);
@@ -157,12 +157,12 @@ proptest! {
     }
 }
 
-/// Stratified draws: the k-th of n falls into the k-th share of the probability. With 8 equal priorities and 8 draws each item is
-/// drawn once; of 4 with priorities 1 to 4 (mass 10), 10 draws are 1, 2, 3 and 4 of each.
+/// Stratified sampling: the k-th of n samples is from the k-th segment of the probability. With 8 equal priorities and 8 samples
+/// each item is sampled once; of 4 items with priorities 1 to 4, 10 samples contain 1, 2, 3 and 4 of each.
 #[test]
-fn stratified_draws_take_one_from_each_share() {
-    for by in [By::Error, By::Rank] {
-        let exponent = if by == By::Rank { 0.0 } else { 1.0 };
+fn stratified_samples_are_one_from_each_segment() {
+    for by in [PriorityKind::Error, PriorityKind::Rank] {
+        let exponent = if by == PriorityKind::Rank { 0.0 } else { 1.0 };
         let config = PriorityConfig {
             by,
             exponent,
@@ -172,10 +172,10 @@ fn stratified_draws_take_one_from_each_share() {
             ..PriorityConfig::default()
         };
         let mut p = Prioritized::new(config, 8).unwrap();
-        p.follow(&entered(0..8));
+        p.apply(&added(0..8));
         for seed in 0..20 {
             let (mut indices, mut weights) = ([0; 8], [0.0; 8]);
-            p.sample(&mut stream(seed, "draws"), 1.0, &mut indices, &mut weights);
+            p.sample(&mut stream(seed, "samples"), 1.0, &mut indices, &mut weights);
             indices.sort_unstable();
             assert_eq!(indices, [0, 1, 2, 3, 4, 5, 6, 7], "{by:?}");
         }
@@ -188,9 +188,9 @@ fn stratified_draws_take_one_from_each_share() {
         ..PriorityConfig::default()
     };
     let mut p = Prioritized::new(config, 4).unwrap();
-    p.follow(&entered(0..4));
+    p.apply(&added(0..4));
     p.update(&[0, 1, 2, 3], &[1.0, 2.0, 3.0, 4.0]).unwrap();
     let (mut indices, mut weights) = ([0; 10], [0.0; 10]);
-    p.sample(&mut stream(1, "draws"), 1.0, &mut indices, &mut weights);
+    p.sample(&mut stream(1, "samples"), 1.0, &mut indices, &mut weights);
     assert_eq!([0, 1, 2, 3].map(|item| indices.iter().filter(|i| **i == item).count()), [1, 2, 3, 4]);
 }

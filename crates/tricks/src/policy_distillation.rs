@@ -79,7 +79,7 @@ mod tests {
     use playfield_core::{ActionSpace, Dtype};
 
     fn spec(actions: ActionSpace) -> EnvSpec {
-        EnvSpec { id: "t".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
+        EnvSpec::new("t", &[2], Dtype::F32, actions)
     }
 
     /// What is right is the sign of the first number; a teacher of values says so by a hundredth.

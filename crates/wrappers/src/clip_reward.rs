@@ -1,22 +1,22 @@
-//! What the learner sees of a reward.
+//! Reward clipping.
 //!
-//! With one scale for all games the same learning rate serves them all (Mnih et al. 2015, Methods). The outermost
-//! wrapper: statistics have already seen the raw reward.
+//! Rewards of the same scale allow the same learning rate for all games (Mnih et al. 2015, Methods). This is the outermost
+//! wrapper, so that episode statistics use raw rewards.
 
-use crate::Rule;
+use crate::VecEnvWrapper;
 use playfield_core::{Result, StepBatch, config::ClipReward as Kind};
 
-/// Replaces rewards by their sign, or cuts them to [−1, 1].
+/// Replaces rewards by their sign, or clips them to [−1, 1].
 #[derive(Clone, Copy, Debug)]
 pub struct ClipReward(
-    /// Which of the two, or neither.
+    /// The kind of clipping.
     pub Kind,
 );
 
-impl Rule for ClipReward {
+impl VecEnvWrapper for ClipReward {
     const NAME: &'static str = "reward clipping";
 
-    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
+    fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         match self.0 {
             Kind::None => {}
             Kind::Sign => batch.reward.iter_mut().for_each(|r| *r = sign(*r)),
@@ -26,7 +26,7 @@ impl Rule for ClipReward {
     }
 }
 
-/// −1, 0 or 1, as in NumPy: Rust's `signum` has no 0. What is no number stays none.
+/// −1, 0 or 1, as in NumPy: Rust's `signum` is never 0. NaN stays NaN.
 fn sign(reward: f32) -> f32 {
     if reward == 0.0 { 0.0 } else { reward.signum() }
 }
@@ -38,14 +38,7 @@ mod tests {
 
     #[test]
     fn sign_and_clamp() {
-        let spec = EnvSpec {
-            id: "t".into(),
-            shape: vec![1],
-            dtype: Dtype::U8,
-            frame_stack: 1,
-            actions: ActionSpace::Discrete { n: 2 },
-            action_names: vec![],
-        };
+        let spec = EnvSpec::new("t", &[1], Dtype::U8, ActionSpace::Discrete { n: 2 });
         for (kind, expected) in [
             (Kind::None, [-7.0, -0.5, 0.0, 0.25, 3.0]),
             (Kind::Sign, [-1.0, -1.0, 0.0, 1.0, 1.0]),
@@ -53,7 +46,7 @@ mod tests {
         ] {
             let mut batch = StepBatch::new(&spec, 5);
             batch.reward = vec![-7.0, -0.5, 0.0, 0.25, 3.0];
-            ClipReward(kind).outcome(&mut batch).unwrap();
+            ClipReward(kind).recv(&mut batch).unwrap();
             assert_eq!(batch.reward, expected, "{kind:?}");
         }
         assert!(sign(f32::NAN).is_nan());

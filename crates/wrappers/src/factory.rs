@@ -1,19 +1,24 @@
-//! Environments as the `[env]` section of a configuration asks for them.
+//! Creation of environments from the `[env]` section of a configuration.
 
 use crate::{
-    ClipReward, Finite, FireOnLifeLoss, FireReset, FrameSkip, LifeLoss, NoOp, Normalize, Over, Pool, Resize,
-    ScaleActions, Statistics, StickyAction, TimeLimit,
+    CheckFinite, ClipReward, EnvWrapper, EpisodicLife, FireOnLifeLoss, FireReset, FrameSkip, NoopReset, Normalize,
+    Pool, RecordEpisodeStatistics, Resize, ScaleActions, StickyAction, TimeLimit, VecEnvWrapper, WrappedEnv,
+    WrappedVecEnv,
 };
 use playfield_core::config::ClipReward as Clip;
 use playfield_core::{ActionSpace, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, Result, VecEnv};
 use std::sync::Arc;
 
-/// Makes batches of environments from a source and the `[env]` section.
+/// The keys of [`EnvConfig::inner_settings`] that a wrapper inside one environment implements.
+const WRAPPER_SETTINGS: [&str; 7] =
+    ["repeat_action_probability", "fire_reset", "noop_max", "frame_skip", "max_pool", "max_episode_steps", "resize"];
+
+/// Creates batches of environments from a source and the `[env]` section.
 ///
-/// A source's own batch is used where it has one, else a [`Pool`] of its environments, wrapped as in ALE's vector
-/// environment. Innermost first: sticky actions, FIRE, no-ops, frame skip with max-pool, time limit, resize. StickyAction
-/// actions, FIRE and no-ops are a matter of emulator frames, so they stand inside the frame skip; the time limit counts
-/// agent steps, so it stands outside.
+/// The source's own batch is used where it implements every setting, else a [`Pool`] of its environments, wrapped as in ALE's
+/// vector environment. Innermost first: sticky actions, FIRE, no-ops, frame skip with max-pooling, time limit, resizing. Sticky
+/// actions, FIRE and no-ops count emulator frames, so they are inside the frame skip; the time limit counts agent steps, so it
+/// is outside.
 pub struct Factory {
     source: Arc<dyn EnvSource>,
     config: EnvConfig,
@@ -21,26 +26,26 @@ pub struct Factory {
 }
 
 impl Factory {
-    /// Environments from `source` as `config` asks. One is made at once and dropped, to find out what they observe and
-    /// whether they can be made at all.
+    /// A factory of environments from `source` with the settings of `config`. It creates one environment and drops it, for its
+    /// spaces and to report errors early.
     ///
     /// # Errors
-    /// What the source returns; [`Error::Config`](playfield_core::Error::Config) where a wrapper does not fit the
-    /// environment.
+    /// Those of the source; [`Error::Config`] where the environment does not support a setting.
     pub fn new(source: Arc<dyn EnvSource>, config: EnvConfig) -> Result<Self> {
         let spec = batch(&source, &config, &[0], false)?.spec().clone();
+        check_fire(source.as_ref(), &config, &spec)?;
         Ok(Self { source, config, spec })
     }
 
-    /// A batch of one environment that shows pictures of itself, where the environment can: playfield's own wrappers in
-    /// place of a source's fast batch, which they equal frame for frame.
+    /// Creates a batch of one environment that renders, where the environment can. It uses wrappers instead of the source's own
+    /// batch; both produce the same frames.
     ///
     /// # Errors
-    /// [`Error::Env`](playfield_core::Error::Env) where it cannot be made.
-    pub fn rendering(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
+    /// [`Error::Env`] where it cannot be created.
+    pub fn render_env(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
         let mut config = self.config.clone();
         self.source.enable_rendering(&mut config);
-        over(pool(&self.source, &config, &[seed])?, &config, false)
+        wrap_batch(pool(&self.source, &config, &[seed])?, &config, false)
     }
 }
 
@@ -66,70 +71,110 @@ impl EnvFactory for Factory {
     }
 }
 
-/// The source's own batch or a pool, and what stands over it. `raw`: statistics are tracked and not applied.
-fn batch(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64], raw: bool) -> Result<Box<dyn VecEnv>> {
-    let bare = match source.batch(config, seeds)? {
+/// The source's own batch or a pool, and the wrappers over it. `track_only`: running statistics are tracked and not applied.
+fn batch(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64], track_only: bool) -> Result<Box<dyn VecEnv>> {
+    let supported = source.batch_settings();
+    let own = match config.inner_settings().iter().all(|key| supported.contains(key)) {
+        true => source.batch(config, seeds)?,
+        false => None,
+    };
+    let bare = match own {
         Some(batch) => batch,
         None => pool(source, config, seeds)?,
     };
-    over(bare, config, raw)
+    wrap_batch(bare, config, track_only)
 }
 
+/// A thread pool of wrapped environments.
 fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+    let supported = |key: &&str| WRAPPER_SETTINGS.contains(key) || source.env_settings().contains(key);
+    if let Some(key) = config.inner_settings().into_iter().find(|key| !supported(key)) {
+        return Err(unsupported(&config.id, key));
+    }
     let (source, config, threads) = (source.clone(), config.clone(), config.thread_count());
-    Ok(Box::new(Pool::new(seeds, threads, move |_| inside(source.env(&config)?, &config))?))
+    Ok(Box::new(Pool::new(seeds, threads, move |_| wrap_env(source.env(&config)?, &config))?))
 }
 
-/// What wraps one environment, innermost first.
-fn inside(mut env: Box<dyn Env>, config: &EnvConfig) -> Result<Box<dyn Env>> {
-    let mut pressed = 0;
+/// The error for a setting that neither the environment nor a wrapper implements.
+fn unsupported(id: &str, key: &str) -> Error {
+    let advice = match key {
+        "full_action_space" => "is for Atari games (ALE/…); pass settings of other environments in [env.kwargs]",
+        "vectorization" => "is for Gymnasium environments other than Atari: remove it, and set `num_threads`",
+        _ => "is not supported: remove it",
+    };
+    Error::config(format!("[env]: {id}: `{key}` {advice}"))
+}
+
+/// Refuses FIRE where the environment lacks that action. Sources that press FIRE by default have games with and without it.
+fn check_fire(source: &dyn EnvSource, config: &EnvConfig, spec: &EnvSpec) -> Result<()> {
+    let keys = [("fire_reset", config.fire_reset), ("fire_on_life_loss", config.fire_on_life_loss)];
+    match keys.into_iter().find(|(_, is_set)| *is_set) {
+        Some((key, _)) if spec.action_named("FIRE").is_none() && !source.defaults().contains_key("fire_reset") => {
+            Err(Error::config(format!("[env]: `{key}`: {} has no action FIRE; set it to false", spec.id)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Wraps one environment, innermost wrapper first.
+fn wrap_env(mut env: Box<dyn Env>, config: &EnvConfig) -> Result<Box<dyn Env>> {
+    fn wrap<W: EnvWrapper + 'static>(env: Box<dyn Env>, wrapper: W) -> Box<dyn Env> {
+        Box::new(WrappedEnv::new(env, wrapper))
+    }
+    let mut reset_frames = 0;
     if config.repeat_action_probability > 0.0 {
-        env = Box::new(StickyAction::new(env, config.repeat_action_probability));
+        env = wrap(env, StickyAction::new(config.repeat_action_probability));
     }
     if config.fire_reset {
-        let fire = FireReset::new(env);
-        pressed = u32::from(fire.presses());
-        env = Box::new(fire);
+        let fire = FireReset::new(env.spec());
+        reset_frames = fire.frames();
+        env = wrap(env, fire);
     }
     if config.noop_max > 0 {
-        env = Box::new(NoOp::new(env, config.noop_max, pressed)?);
+        let noop = NoopReset::new(env.spec(), config.noop_max, reset_frames)?;
+        env = wrap(env, noop);
     }
     if config.frame_skip > 1 || config.max_pool {
-        env = Box::new(FrameSkip::new(env, config.frame_skip, config.max_pool)?);
+        let skip = FrameSkip::new(env.spec(), config.frame_skip, config.max_pool)?;
+        env = wrap(env, skip);
     }
     if config.max_episode_steps > 0 {
-        env = Box::new(TimeLimit::new(env, config.max_episode_steps));
+        env = wrap(env, TimeLimit::new(config.max_episode_steps));
     }
     if let &[height, width] = config.resize.as_slice() {
-        env = Box::new(Resize::new(env, height, width)?);
+        let resize = Resize::new(env.spec(), height, width)?;
+        env = wrap(env, resize);
     }
     Ok(env)
 }
 
-/// What stands over a batch, innermost first.
-fn over(bare: Box<dyn VecEnv>, config: &EnvConfig, raw: bool) -> Result<Box<dyn VecEnv>> {
+/// Wraps a batch, innermost wrapper first.
+fn wrap_batch(bare: Box<dyn VecEnv>, config: &EnvConfig, track_only: bool) -> Result<Box<dyn VecEnv>> {
+    fn wrap<W: VecEnvWrapper + 'static>(batch: Box<dyn VecEnv>, wrapper: W) -> Box<dyn VecEnv> {
+        Box::new(WrappedVecEnv::new(batch, wrapper))
+    }
     let (n, spec) = (bare.num_envs(), bare.spec().clone());
     if spec.frame_len() == 0 || matches!(&spec.actions, ActionSpace::Box { low, .. } if low.is_empty()) {
-        let message = "its observations or actions hold no numbers: there is nothing to learn from";
-        return Err(Error::env(&spec.id, message));
+        return Err(Error::env(&spec.id, "its observations or actions have no elements: there is nothing to learn"));
     }
     let clips = config.clip_reward != Clip::None && !config.normalize_reward;
-    let mut batch: Box<dyn VecEnv> = Box::new(Over::new(bare, Finite::new(&spec, clips)));
+    let mut batch = wrap(bare, CheckFinite::new(&spec, clips));
     if matches!(spec.actions, ActionSpace::Box { .. }) {
-        batch = Box::new(Over::new(batch, ScaleActions::new(&spec.actions, n)));
+        batch = wrap(batch, ScaleActions::new(&spec.actions, n));
     }
-    batch = Box::new(Over::new(batch, Statistics::new(n)).with_frame_stack(config.frame_stack));
+    let statistics = WrappedVecEnv::new(batch, RecordEpisodeStatistics::new(n));
+    batch = Box::new(statistics.with_frame_stack(config.frame_stack));
     if config.fire_on_life_loss {
-        batch = Box::new(Over::new(batch, FireOnLifeLoss::new(&spec, n)));
+        batch = wrap(batch, FireOnLifeLoss::new(&spec, n));
     }
-    batch = Box::new(Over::new(batch, LifeLoss { episodic: config.episodic_life }));
+    batch = wrap(batch, EpisodicLife { enabled: config.episodic_life });
     if config.normalize_obs || config.normalize_reward {
         let (obs, reward, gamma) = (config.normalize_obs, config.normalize_reward, config.normalize_gamma);
-        let rule = Normalize::new(&spec, n, obs, reward, gamma)?;
-        batch = Box::new(Over::new(batch, if raw { rule.passive() } else { rule }));
+        let normalize = Normalize::new(&spec, n, obs, reward, gamma)?;
+        batch = wrap(batch, if track_only { normalize.track_only() } else { normalize });
     }
     if config.clip_reward != Clip::None {
-        batch = Box::new(Over::new(batch, ClipReward(config.clip_reward)));
+        batch = wrap(batch, ClipReward(config.clip_reward));
     }
     Ok(batch)
 }

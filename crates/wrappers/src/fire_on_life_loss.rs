@@ -1,25 +1,26 @@
-//! FIRE after a lost life: some games (Breakout) stand still until it is pressed, and an agent may take long to find out.
+//! FIRE after a lost life: some games (Breakout) wait for it, and an agent may take long to discover that.
 //!
 //! ```text
-//! sent by the agent    a     b     c     d
+//! agent's action       a     b     c     d
 //! executed             a     b     FIRE  d
-//! outcome              .     life  .     .
+//! result               .     life  .     .
 //! `forced`             -     -     FIRE  -
 //! ```
 //!
-//! The action of one step is replaced, and recorded as replaced, so that a learner can learn from what was done.
+//! The action of one step is replaced and recorded in [`StepBatch::forced`], so that a learner learns from the executed
+//! action.
 
-use crate::Rule;
+use crate::VecEnvWrapper;
 use playfield_core::{ActionSpace, Actions, EnvSpec, Result, State, StepBatch};
 use serde::Deserialize;
 
-/// Replaces the action that follows a lost life by FIRE, in games that have that action; else it does nothing.
+/// Replaces the action after a lost life by FIRE, in games that have this action.
 #[derive(Clone, Debug)]
 pub struct FireOnLifeLoss {
     fire: Option<i64>,
-    /// Where FIRE comes next.
+    /// Whether the next action of each environment is FIRE.
     due: Vec<bool>,
-    /// Where FIRE has just been executed.
+    /// Whether FIRE replaced the action sent to each environment.
     forced: Vec<bool>,
     actions: Actions,
 }
@@ -33,7 +34,7 @@ impl FireOnLifeLoss {
     }
 }
 
-impl Rule for FireOnLifeLoss {
+impl VecEnvWrapper for FireOnLifeLoss {
     const NAME: &'static str = "FIRE after a lost life";
 
     fn reset(&mut self, _batch: &mut StepBatch) -> Result<()> {
@@ -42,10 +43,10 @@ impl Rule for FireOnLifeLoss {
         Ok(())
     }
 
-    fn act(&mut self, actions: &Actions) -> Option<&Actions> {
+    fn send(&mut self, actions: &Actions) -> Option<&Actions> {
         let fire = self.fire.filter(|_| self.due.contains(&true))?;
         let (Actions::Discrete(ours), Actions::Discrete(sent)) = (&mut self.actions, actions) else { return None };
-        // Actions that are too many or too few stay so: they are refused where they are executed.
+        // A wrong number of actions is kept: the batch inside refuses it.
         ours.clone_from(sent);
         for (action, due) in ours.iter_mut().zip(&self.due) {
             if *due {
@@ -56,7 +57,7 @@ impl Rule for FireOnLifeLoss {
         Some(&self.actions)
     }
 
-    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
+    fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         let Some(fire) = self.fire else { return Ok(()) };
         for (i, (due, forced)) in self.due.iter_mut().zip(&mut self.forced).enumerate() {
             if std::mem::take(forced) {

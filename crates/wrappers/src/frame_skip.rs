@@ -1,67 +1,64 @@
-//! One action, several frames: the agent decides less often, and the emulator's flicker is gone.
+//! Frame skip: each action is repeated for several frames, and max-pooling of the last two removes the emulator's flicker.
 //!
-//! Skip 4 with max-pool, where an episode ends at frame 7:
+//! A skip of 4 with max-pooling, where an episode ends at frame 7:
 //!
 //! ```text
-//! inner      (0)    1  2  3  4    5  6  7†
-//! obs         0     ~  ~  ~  3∨4  ~  ~  3∨4      3∨4: the larger of the two frames at each pixel
-//! reward            ~  ~  ~  Σ    ~  ~  Σ        the sum over the frames of the step
+//! environment  (0)    1  2  3  4    5  6  7†
+//! obs           0     ~  ~  ~  3∨4  ~  ~  3∨4      3∨4: the pixelwise maximum of frames 3 and 4
+//! reward              ~  ~  ~  Σ    ~  ~  Σ        the sum over the frames of the step
 //! ```
 //!
-//! With max-pool the frame that terminates an episode is not looked at, in ALE's vector environment
-//! (`PreprocessedEnv::step`) as in Gymnasium's `AtariPreprocessing`: they leave their loop first. What is shown then is the
-//! larger of the last observation and of the last-but-one frame of the skip, if the episode came that far (had it ended at
-//! frame 8: 3∨4∨7). That is harmless, as a terminated episode's last observation has no value to estimate.
+//! With max-pooling the frame that terminates an episode is ignored, as in ALE's vector environment (`PreprocessedEnv::step`)
+//! and in Gymnasium's `AtariPreprocessing`, which leave their loop first. The observation is then the maximum of the previous
+//! observation and the last-but-one frame of the skip, if the episode reached that frame (an end at frame 8: 3∨4∨7). This has
+//! no effect on learning, as the value of a terminated episode's last observation is not estimated.
 //!
-//! From the last observation of a *truncated* episode a value is bootstrapped: it is the larger of the true last two frames
-//! (had a limit inside cut the episode at frame 7: 6∨7; at frame 5: 4∨5). Playfield's own time limit stands outside and cuts
-//! only whole skips. Without max-pool the observation is simply the last frame.
+//! The last observation of a *truncated* episode is bootstrapped from, so it is the maximum of the true last two frames (a
+//! limit inside the skip at frame 7: 6∨7; at frame 5: 4∨5). Playfield's own time limit is outside the skip and truncates only
+//! whole skips. Without max-pooling the observation is the last frame.
 
-use crate::saved::{foreign, hex, pack, unhex, unpack};
-use playfield_core::{Action, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
+use crate::EnvWrapper;
+use data_encoding::HEXLOWER;
+use playfield_core::{Action, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
+use serde::Deserialize;
+use serde_json::json;
 
-/// Repeats each action and sums the rewards, until the frames are over or the episode is.
+/// Repeats each action and sums the rewards, until the skip is complete or the episode ends.
 pub struct FrameSkip {
-    inner: Box<dyn Env>,
     skip: usize,
     pool: Option<MaxPool>,
 }
 
-/// Two frames to take the maximum of.
+/// The frames to take the maximum of.
 struct MaxPool {
-    /// The last observation returned.
+    /// The previous observation.
     last: Vec<u8>,
     /// The frame before the current one.
     before: Vec<u8>,
 }
 
 impl FrameSkip {
-    /// Each action lasts `skip` (at least 1) frames of `inner`; with `max_pool` an observation is the maximum of the last
-    /// two.
+    /// Repeats each action for `skip` (at least 1) frames of an environment of `spec`; with `max_pool` an observation is the
+    /// maximum of the last two.
     ///
     /// # Errors
-    /// [`Error::Config`] for a maximum of observations that are no `u8` frames.
-    pub fn new(inner: Box<dyn Env>, skip: usize, max_pool: bool) -> Result<Self> {
-        let spec = inner.spec();
+    /// [`Error::Config`] for max-pooling of observations that are not `u8` frames.
+    pub fn new(spec: &EnvSpec, skip: usize, max_pool: bool) -> Result<Self> {
         if max_pool && spec.dtype != Dtype::U8 {
-            return Err(Error::config(format!(
-                "[env]: `max_pool` is for frames of pixels: {} observes numbers",
-                spec.id
-            )));
+            let message = "`max_pool` is for frames of pixels";
+            return Err(Error::config(format!("[env]: {message}: {} observes vectors", spec.id)));
         }
         let len = spec.frame_len();
         let pool = max_pool.then(|| MaxPool { last: vec![0; len], before: vec![0; len] });
-        Ok(Self { inner, skip: skip.max(1), pool })
+        Ok(Self { skip: skip.max(1), pool })
     }
 }
 
-impl Env for FrameSkip {
-    fn spec(&self) -> &EnvSpec {
-        self.inner.spec()
-    }
+impl EnvWrapper for FrameSkip {
+    const NAME: &'static str = "this frame skip";
 
-    fn reset(&mut self, seed: Option<u64>, mut obs: ObsMut<'_>) -> Result<Step> {
-        let start = self.inner.reset(seed, obs.reborrow())?;
+    fn reset(&mut self, env: &mut dyn Env, seed: Option<u64>, mut obs: ObsMut<'_>) -> Result<Step> {
+        let start = env.reset(seed, obs.reborrow())?;
         if let Some(pool) = &mut self.pool {
             pool.last.copy_from_slice(obs.u8());
             pool.before.copy_from_slice(obs.u8());
@@ -69,10 +66,10 @@ impl Env for FrameSkip {
         Ok(start)
     }
 
-    fn step(&mut self, action: Action<'_>, mut obs: ObsMut<'_>) -> Result<Step> {
+    fn step(&mut self, env: &mut dyn Env, action: Action<'_>, mut obs: ObsMut<'_>) -> Result<Step> {
         let mut total = Step::default();
         for left in (0..self.skip).rev() {
-            let step = self.inner.step(action, obs.reborrow())?;
+            let step = env.step(action, obs.reborrow())?;
             total = Step { reward: total.reward + step.reward, life_lost: total.life_lost | step.life_lost, ..step };
             if let Some(MaxPool { last, before }) = &mut self.pool {
                 let (frame, is_last) = (obs.u8(), left == 0 || step.done());
@@ -80,7 +77,7 @@ impl Env for FrameSkip {
                     if !step.terminated {
                         last.copy_from_slice(frame);
                     }
-                    // The frame before is of this skip, or the step is cut at its first frame.
+                    // `before` is a frame of this skip, or the episode is truncated at the first frame of the skip.
                     if self.skip > 1 && (left == 0 || !step.terminated) {
                         last.iter_mut().zip(&*before).for_each(|(last, before)| *last = (*last).max(*before));
                     }
@@ -94,32 +91,28 @@ impl Env for FrameSkip {
                 break;
             }
         }
-        Ok(total.exclusive())
+        Ok(total.with_exclusive_flags())
     }
 
-    fn save_state(&self) -> Option<State> {
-        pack(self.pool.as_ref().map(|pool| [hex(&pool.last), hex(&pool.before)]), self.inner.save_state())
+    fn save(&self) -> Option<State> {
+        let hex = |pool: &MaxPool| [&pool.last, &pool.before].map(|frame| HEXLOWER.encode(frame));
+        Some(json!(self.pool.as_ref().map(hex)))
     }
 
-    fn load_state(&mut self, state: &State) -> Result<()> {
-        let what = "this frame skip";
-        let wrong = foreign(&self.spec().id, what);
-        let (frames, inner) = unpack::<Option<[String; 2]>>(&self.spec().id, what, state)?;
+    fn load(&mut self, state: &State) -> Option<()> {
+        let frames = Option::<[String; 2]>::deserialize(state).ok()?;
         match (&mut self.pool, frames) {
-            (None, None) => {}
-            (Some(pool), Some([last, before])) => {
-                unhex(&last, &mut pool.last).and_then(|()| unhex(&before, &mut pool.before)).ok_or(wrong)?;
+            (None, None) => Some(()),
+            (Some(pool), Some(frames)) => {
+                let [last, before] = frames.map(|hex| HEXLOWER.decode(hex.as_bytes()).ok());
+                let (last, before) = (last?, before?);
+                if last.len() != pool.last.len() || before.len() != pool.before.len() {
+                    return None;
+                }
+                *pool = MaxPool { last, before };
+                Some(())
             }
-            _ => return Err(wrong),
+            _ => None,
         }
-        self.inner.load_state(inner)
-    }
-
-    fn render(&mut self) -> Result<Option<Image>> {
-        self.inner.render()
-    }
-
-    fn lives(&self) -> u32 {
-        self.inner.lives()
     }
 }

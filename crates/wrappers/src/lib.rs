@@ -1,58 +1,60 @@
-//! What stands between a bare environment and a learner.
+//! Wrappers between an environment and a learner, and a thread pool.
 //!
-//! What must happen *inside* one environment wraps an [`Env`](playfield_core::Env); a [`Pool`] makes a batch of such
-//! environments, on threads; and what is arithmetic on a batch is a [`Rule`] in an [`Over`], written once for pools and
-//! for batches that come ready-made (Atari's C++ threads). [`Factory`] puts together what the `[env]` section of a
-//! configuration asks for, innermost first:
+//! A wrapper *inside* one environment is an [`EnvWrapper`] in a [`WrappedEnv`]; a [`Pool`] makes a batch of such environments on
+//! threads; a wrapper *over* a batch is a [`VecEnvWrapper`] in a [`WrappedVecEnv`], implemented once for pools and for batches
+//! that step themselves (ALE's C++ threads). [`Factory`] combines them as the `[env]` section of a configuration says, innermost
+//! first:
 //!
 //! | inside one environment | | over a batch | |
 //! |---|---|---|---|
-//! | [`StickyAction`] | repeats the previous action at random | [`Finite`] | refuses NaN and infinities |
-//! | [`FireReset`] | presses FIRE at a game's start | [`ScaleActions`] | maps continuous actions into the action space |
-//! | [`NoOp`] | a random number of no-ops after that | [`Statistics`] | return and length of finished episodes, raw |
-//! | [`FrameSkip`] | one action, several frames, their maximum | [`FireOnLifeLoss`] | presses FIRE after a lost life |
-//! | [`TimeLimit`] | truncates | [`LifeLoss`] | whether a lost life ends an episode for the learner |
+//! | [`StickyAction`] | repeats the previous action at random | [`CheckFinite`] | refuses NaN and infinities |
+//! | [`FireReset`] | presses FIRE at the start of an episode | [`ScaleActions`] | maps continuous actions into the action space |
+//! | [`NoopReset`] | a random number of no-ops after that | [`RecordEpisodeStatistics`] | return and length of finished episodes, raw |
+//! | [`FrameSkip`] | repeats each action, max-pools frames | [`FireOnLifeLoss`] | presses FIRE after a lost life |
+//! | [`TimeLimit`] | truncates | [`EpisodicLife`] | whether a lost life ends an episode for the learner |
 //! | [`Resize`] | gray, smaller | [`Normalize`] | running mean and variance |
-//! | | | [`ClipReward`] | the reward that the learner sees |
+//! | | | [`ClipReward`] | the reward that the learner receives |
 //!
-//! The order inside is that of the Arcade Learning Environment's vector environment, and the stream of frames is the
-//! same. FrameStack is no wrapper: whoever consumes frames stacks them (`playfield_core::history`).
+//! The order inside is that of ALE's vector environment, and so is the stream of frames. Frame stacking is no wrapper: the
+//! consumer of frames stacks them ([`playfield_core::frame_stack`]).
 //!
-//! Every part saves its state where the environment underneath can save its own: then a resumed run equals an
-//! uninterrupted one bit for bit.
+//! Every wrapper saves its state. Where the environment saves its own, too, a resumed run equals an uninterrupted one bit for
+//! bit.
 
+mod check_finite;
 mod clip_reward;
+mod env_wrapper;
+mod episode_statistics;
+mod episodic_life;
 mod factory;
-mod finite;
 mod fire_on_life_loss;
 mod fire_reset;
 mod frame_skip;
-mod life_loss;
-mod no_op;
+mod noop_reset;
 mod normalize;
-mod over;
 mod pool;
 mod resize;
 mod saved;
 mod scale_actions;
-mod statistics;
 mod sticky_action;
 mod time_limit;
+mod vec_env_wrapper;
 mod workers;
 
+pub use check_finite::CheckFinite;
 pub use clip_reward::ClipReward;
+pub use env_wrapper::{EnvWrapper, WrappedEnv};
+pub use episode_statistics::RecordEpisodeStatistics;
+pub use episodic_life::EpisodicLife;
 pub use factory::Factory;
-pub use finite::Finite;
 pub use fire_on_life_loss::FireOnLifeLoss;
 pub use fire_reset::FireReset;
 pub use frame_skip::FrameSkip;
-pub use life_loss::LifeLoss;
-pub use no_op::NoOp;
+pub use noop_reset::NoopReset;
 pub use normalize::Normalize;
-pub use over::{Over, Rule};
 pub use pool::Pool;
 pub use resize::Resize;
 pub use scale_actions::ScaleActions;
-pub use statistics::Statistics;
 pub use sticky_action::StickyAction;
 pub use time_limit::TimeLimit;
+pub use vec_env_wrapper::{VecEnvWrapper, WrappedVecEnv};

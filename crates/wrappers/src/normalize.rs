@@ -1,57 +1,58 @@
-//! Observations and rewards on one scale, by statistics that grow with the data: see [`Normalizer`] for the arithmetic.
+//! Normalization of observations and rewards by running statistics: see [`Normalizer`] for the arithmetic.
 //!
-//! The statistics of observations are updated by a batch before it is normalized; those of rewards by `R ← γ·R + r`, a
-//! discounted return that runs forwards, starting at 0 with each episode (Gymnasium's `NormalizeObservation` and
+//! A batch updates the statistics of observations before it is normalized. The statistics of rewards are those of the discounted
+//! return `R ← γ·R + r`, accumulated forwards from 0 in each episode (Gymnasium's `NormalizeObservation` and
 //! `NormalizeReward`).
 //!
-//! When not to use it: on frames, which the network itself scales (that is refused); on rewards that are already small,
-//! where it only adds noise at the beginning.
+//! When not to use it: on frames, which the network scales (an error); on rewards that are already small, where it only adds
+//! noise at the beginning.
 
-use crate::Rule;
+use crate::VecEnvWrapper;
 use playfield_core::normalize::Moments;
 use playfield_core::{Dtype, EnvSpec, Error, Normalizer, Obs, Result, State, StepBatch};
 use serde::Deserialize;
 use serde_json::json;
 
-/// Scales observations, rewards or both by running statistics.
+/// Normalizes observations, rewards or both by running statistics.
 #[derive(Clone, Debug)]
 pub struct Normalize {
     normalizer: Normalizer,
     gamma: f64,
-    /// The discounted return of each environment; 0 at an episode's start.
-    running: Vec<f64>,
-    /// Whether the statistics stay as they are.
+    /// The discounted return of each environment; 0 at the start of an episode.
+    returns: Vec<f64>,
+    /// Whether the statistics are no longer updated.
     frozen: bool,
-    /// Whether batches stay as they are: the statistics are tracked, and somebody else normalizes.
-    passive: bool,
+    /// Whether the statistics are tracked and not applied: the caller normalizes.
+    track_only: bool,
 }
 
 impl Normalize {
-    /// For `n` environments of `spec`; `gamma` is the discount of the returns by whose variance rewards are divided.
+    /// For `n` environments of `spec`. `gamma` is the discount of the return whose standard deviation rewards are divided by.
     ///
     /// # Errors
-    /// [`Error::Config`] for observations that are frames.
+    /// [`Error::Config`] for normalization of frames.
     pub fn new(spec: &EnvSpec, n: usize, obs: bool, reward: bool, gamma: f64) -> Result<Self> {
         if obs && spec.dtype == Dtype::U8 {
-            let message = "`normalize_obs` is for vectors of numbers: the network scales frames itself";
+            let message = "`normalize_obs` is for vectors: the network scales frames itself";
             return Err(Error::config(format!("[env]: {message} ({} observes frames)", spec.id)));
         }
         let observations = obs.then(|| Moments::new(spec.frame_len()));
         let normalizer = Normalizer { observations, returns: reward.then(|| Moments::new(1)) };
-        Ok(Self { normalizer, gamma, running: vec![0.0; n], frozen: false, passive: false })
+        Ok(Self { normalizer, gamma, returns: vec![0.0; n], frozen: false, track_only: false })
     }
 
-    /// Tracks the statistics and leaves batches as they are.
-    pub fn passive(self) -> Self {
-        Self { passive: true, ..self }
+    /// Tracks the statistics and leaves batches unchanged.
+    #[must_use]
+    pub fn track_only(self) -> Self {
+        Self { track_only: true, ..self }
     }
 
-    fn observe(&mut self, batch: &mut StepBatch) {
+    fn normalize_observations(&mut self, batch: &mut StepBatch) {
         let (Some(moments), Obs::F32(obs)) = (&mut self.normalizer.observations, &mut batch.obs) else { return };
         if !self.frozen {
             moments.update(obs);
         }
-        if self.passive {
+        if self.track_only {
             return;
         }
         let len = moments.len();
@@ -65,30 +66,30 @@ impl Normalize {
     }
 }
 
-impl Rule for Normalize {
+impl VecEnvWrapper for Normalize {
     const NAME: &'static str = "normalization";
 
     fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
-        self.running.fill(0.0);
-        self.observe(batch);
+        self.returns.fill(0.0);
+        self.normalize_observations(batch);
         Ok(())
     }
 
-    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
-        self.observe(batch);
+    fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
+        self.normalize_observations(batch);
         let Some(moments) = &mut self.normalizer.returns else { return Ok(()) };
-        for (running, reward) in self.running.iter_mut().zip(&batch.reward) {
-            *running = *running * self.gamma + f64::from(*reward);
+        for (sum, reward) in self.returns.iter_mut().zip(&batch.reward) {
+            *sum = *sum * self.gamma + f64::from(*reward);
         }
         if !self.frozen {
-            moments.update(&self.running);
+            moments.update(&self.returns);
         }
-        for (i, running) in self.running.iter_mut().enumerate() {
-            if !self.passive {
+        for (i, sum) in self.returns.iter_mut().enumerate() {
+            if !self.track_only {
                 batch.reward[i] = self.normalizer.reward(batch.reward[i]);
             }
             if batch.done(i) {
-                *running = 0.0;
+                *sum = 0.0;
             }
         }
         Ok(())
@@ -99,28 +100,28 @@ impl Rule for Normalize {
     }
 
     fn save(&self) -> State {
-        json!({ "learned": self.statistics(), "running": self.normalizer.returns.is_some().then_some(&self.running) })
+        json!({ "learned": self.save_statistics(), "running": self.normalizer.returns.is_some().then_some(&self.returns) })
     }
 
     fn load(&mut self, state: &State) -> Option<()> {
-        let running = Option::<Vec<f64>>::deserialize(state.get("running")?).ok()?;
-        let expected = self.normalizer.returns.is_some().then_some(self.running.len());
-        if running.as_ref().map(Vec::len) != expected {
+        let returns = Option::<Vec<f64>>::deserialize(state.get("running")?).ok()?;
+        let expected = self.normalizer.returns.is_some().then_some(self.returns.len());
+        if returns.as_ref().map(Vec::len) != expected {
             return None;
         }
-        self.set_statistics(state.get("learned")?, self.frozen)?;
-        if let Some(running) = running {
-            self.running = running;
+        self.load_statistics(state.get("learned")?, self.frozen)?;
+        if let Some(returns) = returns {
+            self.returns = returns;
         }
         Some(())
     }
 
-    fn statistics(&self) -> Option<State> {
+    fn save_statistics(&self) -> Option<State> {
         let Normalizer { observations, returns } = &self.normalizer;
         Some(json!({ "observations": observations, "returns": returns }))
     }
 
-    fn set_statistics(&mut self, statistics: &State, frozen: bool) -> Option<()> {
+    fn load_statistics(&mut self, statistics: &State, frozen: bool) -> Option<()> {
         let part = |key: &str, ours: &Option<Moments>| -> Option<Option<Moments>> {
             let theirs = Option::<Moments>::deserialize(statistics.get(key)?).ok()?;
             let alike = match (ours, &theirs) {

@@ -1,38 +1,38 @@
-//! A frame in gray and reduced by area interpolation, to the last bit as OpenCV does it (`cv2.resize`, `INTER_AREA`), on
-//! which ALE's vector environment, Gymnasium and Baselines rely.
+//! Conversion of a frame to gray and reduction by area interpolation, bit for bit as in OpenCV (`cv2.resize`, `INTER_AREA`),
+//! which ALE's vector environment, Gymnasium and Baselines use.
 //!
 //! ```text
-//! inner     [210, 160] u8  (or [210, 160, 3]: red, green, blue)
-//! obs       [84, 84]   u8
+//! environment  u8[210, 160]  (or u8[210, 160, 3]: red, green, blue)
+//! obs          u8[84, 84]
 //! ```
 //!
-//! OpenCV has three ways to reduce a frame, which round differently, and all three are here: by 2 in both directions
-//! (integers, halves up), by other whole numbers (a sum of integers, halves to even), and by any other factor (weights in
+//! OpenCV has three methods of reduction, which round differently, and all three are implemented: by 2 in both directions
+//! (integers, halves up), by other integer factors (a sum of integers, halves to even), and by any other factor (weights in
 //! `f32`, in its order of summation). Source: `modules/imgproc/src/resize.cpp`, `computeResizeAreaTab`,
-//! `ResizeArea_Invoker`, `resizeAreaFast_Invoker`. Enlarging, which OpenCV does by another method under the same name, is
-//! refused.
+//! `ResizeArea_Invoker`, `resizeAreaFast_Invoker`. Enlarging, for which OpenCV uses another method under the same name, is an
+//! error.
 
-use playfield_core::{Action, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
+use crate::EnvWrapper;
+use playfield_core::{Action, Dtype, Env, EnvSpec, Error, ObsMut, Result, Step};
 
-/// Turns the frames of an environment into gray ones of another size.
+/// Converts frames to gray and reduces them to another size.
 pub struct Resize {
-    inner: Box<dyn Env>,
-    spec: EnvSpec,
-    /// The inner environment's frame.
+    /// Height and width of a resized frame.
+    size: [usize; 2],
+    /// The frame of the environment inside.
     raw: Vec<u8>,
-    /// The same in gray, where it comes in colors.
+    /// The same in gray, where it is in color.
     gray: Option<Vec<u8>>,
-    resize: Area,
+    area: Area,
 }
 
 impl Resize {
-    /// Frames of `inner` in gray, `height` × `width`.
+    /// Resizes the frames of an environment of `spec` to `height` × `width`.
     ///
     /// # Errors
-    /// [`Error::Config`] where `inner` observes no frames (`u8`, `[height, width]` or `[height, width, 1 or 3]`), or smaller
-    /// ones.
-    pub fn new(inner: Box<dyn Env>, height: usize, width: usize) -> Result<Self> {
-        let mut spec = inner.spec().clone();
+    /// [`Error::Config`] where it observes something else than frames (`u8`, `[height, width]` or `[height, width, 1 or 3]`), or
+    /// smaller frames.
+    pub fn new(spec: &EnvSpec, height: usize, width: usize) -> Result<Self> {
         let (h, w) = match (spec.dtype, spec.shape.as_slice()) {
             (Dtype::U8, &[h, w] | &[h, w, 1 | 3]) => (h, w),
             (_, shape) => {
@@ -48,13 +48,13 @@ impl Resize {
                 spec.id
             )));
         }
-        let raw = vec![0; spec.frame_len()];
         let gray = (spec.shape.get(2) == Some(&3)).then(|| vec![0; h * w]);
-        spec.shape = vec![height, width];
-        Ok(Self { inner, spec, raw, gray, resize: Area::new([h, w], [height, width]) })
+        let size = [height, width];
+        Ok(Self { size, raw: vec![0; spec.frame_len()], gray, area: Area::new([h, w], size) })
     }
 
-    fn show(&mut self, mut obs: ObsMut<'_>) {
+    /// Resizes `raw` into `obs`.
+    fn apply(&mut self, mut obs: ObsMut<'_>) {
         let frame = match &mut self.gray {
             Some(gray) => {
                 luma(&self.raw, gray);
@@ -62,75 +62,61 @@ impl Resize {
             }
             None => &self.raw,
         };
-        self.resize.apply(frame, obs.u8());
+        self.area.apply(frame, obs.u8());
     }
 }
 
-impl Env for Resize {
-    fn spec(&self) -> &EnvSpec {
-        &self.spec
+impl EnvWrapper for Resize {
+    const NAME: &'static str = "resizing";
+
+    fn spec(&self, inner: &EnvSpec) -> EnvSpec {
+        EnvSpec { shape: self.size.to_vec(), ..inner.clone() }
     }
 
-    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        let start = self.inner.reset(seed, ObsMut::U8(&mut self.raw))?;
-        self.show(obs);
+    fn reset(&mut self, env: &mut dyn Env, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        let start = env.reset(seed, ObsMut::U8(&mut self.raw))?;
+        self.apply(obs);
         Ok(start)
     }
 
-    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let step = self.inner.step(action, ObsMut::U8(&mut self.raw))?;
-        self.show(obs);
+    fn step(&mut self, env: &mut dyn Env, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let step = env.step(action, ObsMut::U8(&mut self.raw))?;
+        self.apply(obs);
         Ok(step)
-    }
-
-    fn save_state(&self) -> Option<State> {
-        self.inner.save_state()
-    }
-
-    fn load_state(&mut self, state: &State) -> Result<()> {
-        self.inner.load_state(state)
-    }
-
-    fn render(&mut self) -> Result<Option<Image>> {
-        self.inner.render()
-    }
-
-    fn lives(&self) -> u32 {
-        self.inner.lives()
     }
 }
 
-/// The brightness of red-green-blue pixels: ITU-R BT.601, in OpenCV's fixed-point form (`cv2.COLOR_RGB2GRAY`).
+/// The luma of RGB pixels: ITU-R BT.601, in OpenCV's fixed-point form (`cv2.COLOR_RGB2GRAY`).
 fn luma(rgb: &[u8], gray: &mut [u8]) {
     for (gray, &[r, g, b]) in gray.iter_mut().zip(rgb.as_chunks::<3>().0) {
         *gray = ((u32::from(r) * 9798 + u32::from(g) * 19235 + u32::from(b) * 3735 + (1 << 14)) >> 15) as u8;
     }
 }
 
-/// A reduction between two fixed sizes.
+/// Area interpolation between two fixed sizes.
 struct Area {
     from: [usize; 2],
-    way: Way,
+    method: Method,
 }
 
-/// Which of OpenCV's ways it takes.
-enum Way {
-    /// Nothing changes.
+/// Which of OpenCV's methods applies.
+enum Method {
+    /// Both sizes are equal.
     Copy,
-    /// By these whole numbers (rows, columns).
-    Whole([usize; 2]),
-    /// By fractions.
+    /// By integer factors (rows, columns).
+    Integer([usize; 2]),
+    /// By other factors.
     Weighted {
         rows: Vec<Cell>,
         columns: Vec<Cell>,
-        /// One row of the source, reduced in width.
+        /// One source row, reduced in width.
         row: Vec<f32>,
-        /// The weighted sum of such rows.
+        /// The weighted sum of reduced rows.
         sum: Vec<f32>,
     },
 }
 
-/// What goes into one cell of a reduced row or column: so much of source cell `first`, so much of the next, …
+/// The weights of source cells `first`, `first + 1`, … in one cell of a reduced row or column.
 struct Cell {
     first: usize,
     weights: Vec<f32>,
@@ -138,27 +124,27 @@ struct Cell {
 
 impl Area {
     fn new(from: [usize; 2], to: [usize; 2]) -> Self {
-        let whole = [0, 1].map(|axis| from[axis].is_multiple_of(to[axis]).then(|| from[axis] / to[axis]));
-        let way = match whole {
-            [Some(1), Some(1)] => Way::Copy,
-            [Some(rows), Some(columns)] => Way::Whole([rows, columns]),
-            _ => Way::Weighted {
+        let factors = [0, 1].map(|axis| from[axis].is_multiple_of(to[axis]).then(|| from[axis] / to[axis]));
+        let method = match factors {
+            [Some(1), Some(1)] => Method::Copy,
+            [Some(rows), Some(columns)] => Method::Integer([rows, columns]),
+            _ => Method::Weighted {
                 rows: cells(from[0], to[0]),
                 columns: cells(from[1], to[1]),
                 row: vec![0.0; to[1]],
                 sum: vec![0.0; to[1]],
             },
         };
-        Self { from, way }
+        Self { from, method }
     }
 
     fn apply(&mut self, from: &[u8], to: &mut [u8]) {
         let width = self.from[1];
-        match &mut self.way {
-            Way::Copy => to.copy_from_slice(from),
-            Way::Whole([rows, columns]) => whole(from, to, width, *rows, *columns),
-            Way::Weighted { rows, columns, row, sum } => {
-                // Where two cells share a source row, it is reduced once.
+        match &mut self.method {
+            Method::Copy => to.copy_from_slice(from),
+            Method::Integer([rows, columns]) => reduce_blocks(from, to, width, *rows, *columns),
+            Method::Weighted { rows, columns, row, sum } => {
+                // A source row that two cells share is reduced once.
                 let mut reduced = usize::MAX;
                 for (cell, to) in rows.iter().zip(to.chunks_exact_mut(columns.len())) {
                     sum.fill(0.0);
@@ -184,8 +170,8 @@ fn reduce(pixels: &[u8], columns: &[Cell], row: &mut [f32]) {
     }
 }
 
-/// By whole numbers: means of blocks of `rows` × `columns` pixels.
-fn whole(from: &[u8], to: &mut [u8], width: usize, rows: usize, columns: usize) {
+/// By integer factors: means of blocks of `rows` × `columns` pixels.
+fn reduce_blocks(from: &[u8], to: &mut [u8], width: usize, rows: usize, columns: usize) {
     let across = width / columns;
     for (i, to) in to.iter_mut().enumerate() {
         let (top, left) = (i / across * rows, i % across * columns);
@@ -198,14 +184,14 @@ fn whole(from: &[u8], to: &mut [u8], width: usize, rows: usize, columns: usize) 
     }
 }
 
-/// What goes into each of the `to` cells that take the place of `from`: OpenCV's `computeResizeAreaTab`.
+/// The weights of each of `to` cells that replace `from` cells: OpenCV's `computeResizeAreaTab`.
 fn cells(from: usize, to: usize) -> Vec<Cell> {
     let scale = from as f64 / to as f64;
     let cell = |i: usize| {
         let start = i as f64 * scale;
         let end = start + scale;
         let width = scale.min(from as f64 - start);
-        // Source cells `first..last` lie inside; those before and after only if they overlap by more than rounding.
+        // Source cells `first..last` are inside. Those before and after count if they overlap by more than rounding.
         let last = (end.floor() as usize).min(from - 1);
         let first = (start.ceil() as usize).min(last);
         let before = first as f64 - start;

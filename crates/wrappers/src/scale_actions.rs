@@ -1,19 +1,19 @@
-//! Continuous actions as environments receive them.
+//! Rescaling of continuous actions from [−1, 1] to the bounds of the action space.
 //!
-//! A Gaussian policy is unbounded and, with initial weights, centered on 0 with a deviation of 1. Where an action's range is
-//! another (`[5, 35]`, `[0, 1]`), clipping alone leaves it at a bound, without a gradient. So [−1, 1] of the policy is the
-//! environment's [low, high]: Stable-Baselines3 advises its users to write that into their environment; here it holds for
-//! all of them.
+//! A Gaussian policy is unbounded and, with initial weights, has mean 0 and standard deviation 1. Where the range of an action
+//! is different (`[5, 35]`, `[0, 1]`), clipping alone leaves it at a bound, without a gradient. So the policy's [−1, 1] is mapped
+//! onto the environment's [low, high]. Stable-Baselines3 recommends that each environment does this; here a wrapper does it for
+//! all.
 //!
 //! ```text
-//! policy's action    −1.7   −1    0     1    2.3      the rollout keeps this, and its log-probability
+//! policy's action    −1.7   −1    0     1    2.3      stored in the rollout, with its log-probability
 //! executed            5      5    20    35   35       in a Box of 5 to 35
 //! ```
 
-use crate::Rule;
+use crate::VecEnvWrapper;
 use playfield_core::{ActionSpace, Actions};
 
-/// Maps the policy's actions into the action space: see [`ActionSpace::Box`]. Discrete actions pass as they are.
+/// Maps the policy's continuous actions into the action space: see [`ActionSpace::Box`]. Discrete actions are unchanged.
 #[derive(Clone, Debug)]
 pub struct ScaleActions {
     space: ActionSpace,
@@ -27,14 +27,14 @@ impl ScaleActions {
     }
 }
 
-impl Rule for ScaleActions {
+impl VecEnvWrapper for ScaleActions {
     const NAME: &'static str = "scaling of actions";
 
-    fn act(&mut self, actions: &Actions) -> Option<&Actions> {
+    fn send(&mut self, actions: &Actions) -> Option<&Actions> {
         if matches!(actions, Actions::Discrete(_)) {
             return None;
         }
-        // Actions that are too many or too few stay so: they are refused where they are executed.
+        // A wrong number of actions is kept: the batch inside refuses it.
         self.scaled.clone_from(actions);
         let Actions::Continuous { values: scaled, .. } = &mut self.scaled else { return None };
         self.space.to_bounds(scaled);

@@ -1,23 +1,23 @@
-//! StickyAction actions: the emulator repeats the previous action at random (Machado et al. 2018, section 5.2), so that a memorized
-//! sequence of actions is no way to play.
+//! Sticky actions: the emulator repeats the previous action at random (Machado et al. 2018, section 5.2), so that replaying a
+//! memorized sequence of actions is no solution.
 //!
 //! ```text
-//! asked for   NOOP  a  a  a  a  b  b  b  b      per emulator frame: this stands inside the frame skip
-//! executed    NOOP  a  a  a  a  a  b  b  b      the change to b came a frame late
+//! sent        NOOP  a  a  a  a  b  b  b  b      per emulator frame: this wrapper is inside the frame skip
+//! executed    NOOP  a  a  a  a  a  b  b  b      b is executed one frame late
 //! ```
 //!
-//! As in ALE, what may be repeated is the action last *executed*, and an episode starts after a NOOP; in an environment
-//! without that action the first one of an episode is executed as it is.
+//! As in ALE, the action that may be repeated is the last one *executed*, and at the start of an episode that is NOOP. In an
+//! environment without that action the first action of an episode is always executed.
 
-use crate::saved::{pack, unpack};
+use crate::EnvWrapper;
 use playfield_core::rng::{self, Rng};
-use playfield_core::{Action, Env, EnvSpec, Image, ObsMut, Result, State, Step};
+use playfield_core::{Action, Env, ObsMut, Result, State, Step};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Repeats the previous action with a fixed probability at each step.
 pub struct StickyAction {
-    inner: Box<dyn Env>,
     probability: f64,
     rng: Rng,
     previous: Previous,
@@ -32,27 +32,25 @@ enum Previous {
 }
 
 impl StickyAction {
-    /// Repeats with `probability` (0 to 1) at each step of `inner`.
-    pub fn new(inner: Box<dyn Env>, probability: f64) -> Self {
-        Self { inner, probability, rng: rng::stream(0, "sticky"), previous: Previous::None }
+    /// Repeats the previous action with `probability` (0 to 1).
+    pub fn new(probability: f64) -> Self {
+        Self { probability, rng: rng::stream(0, "sticky"), previous: Previous::None }
     }
 }
 
-impl Env for StickyAction {
-    fn spec(&self) -> &EnvSpec {
-        self.inner.spec()
-    }
+impl EnvWrapper for StickyAction {
+    const NAME: &'static str = "sticky actions";
 
-    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+    fn reset(&mut self, env: &mut dyn Env, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
         if let Some(seed) = seed {
             self.rng = rng::stream(seed, "sticky");
         }
-        self.previous = self.spec().action_named("NOOP").map_or(Previous::None, Previous::Discrete);
-        self.inner.reset(seed, obs)
+        self.previous = env.spec().action_named("NOOP").map_or(Previous::None, Previous::Discrete);
+        env.reset(seed, obs)
     }
 
-    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        // Drawn at each step, so that the stream does not depend on the actions.
+    fn step(&mut self, env: &mut dyn Env, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        // Sampled at every step, so that the random stream does not depend on the actions.
         let repeat = self.rng.random::<f64>() < self.probability;
         if !repeat || self.previous == Previous::None {
             match (action, &mut self.previous) {
@@ -62,28 +60,18 @@ impl Env for StickyAction {
             }
         }
         match &self.previous {
-            Previous::None => self.inner.step(action, obs),
-            Previous::Discrete(a) => self.inner.step(Action::Discrete(*a), obs),
-            Previous::Continuous(a) => self.inner.step(Action::Continuous(a), obs),
+            Previous::None => env.step(action, obs),
+            Previous::Discrete(a) => env.step(Action::Discrete(*a), obs),
+            Previous::Continuous(a) => env.step(Action::Continuous(a), obs),
         }
     }
 
-    fn save_state(&self) -> Option<State> {
-        pack((&self.rng, &self.previous), self.inner.save_state())
+    fn save(&self) -> Option<State> {
+        Some(json!([self.rng, self.previous]))
     }
 
-    fn load_state(&mut self, state: &State) -> Result<()> {
-        let (own, inner) = unpack(&self.spec().id, "sticky actions", state)?;
-        self.inner.load_state(inner)?;
-        (self.rng, self.previous) = own;
-        Ok(())
-    }
-
-    fn render(&mut self) -> Result<Option<Image>> {
-        self.inner.render()
-    }
-
-    fn lives(&self) -> u32 {
-        self.inner.lives()
+    fn load(&mut self, state: &State) -> Option<()> {
+        (self.rng, self.previous) = Deserialize::deserialize(state).ok()?;
+        Some(())
     }
 }

@@ -2,39 +2,36 @@
 //!
 //! ```text
 //! limit 3      step  1   2   3
-//! inner              .   .   .            truncated at 3: its value goes on from the last observation
-//! inner              .   .   terminated   terminated at 3, and nothing else: the task itself has ended
+//! environment        .   .   .            truncated at 3: the value bootstraps from the last observation
+//! environment        .   .   terminated   terminated at 3, and not truncated: the task has ended
 //! ```
 
-use crate::saved::{pack, unpack};
-use playfield_core::{Action, Env, EnvSpec, Image, ObsMut, Result, State, Step};
+use crate::EnvWrapper;
+use playfield_core::{Action, Env, ObsMut, Result, State, Step};
 
 /// Truncates an episode after a number of steps.
 pub struct TimeLimit {
-    inner: Box<dyn Env>,
     limit: u64,
     elapsed: u64,
 }
 
 impl TimeLimit {
-    /// At most `limit` steps of `inner` in an episode. Around a frame skip these are agent steps.
-    pub fn new(inner: Box<dyn Env>, limit: u64) -> Self {
-        Self { inner, limit, elapsed: 0 }
+    /// Truncates after `limit` steps. Outside a frame skip these are agent steps.
+    pub fn new(limit: u64) -> Self {
+        Self { limit, elapsed: 0 }
     }
 }
 
-impl Env for TimeLimit {
-    fn spec(&self) -> &EnvSpec {
-        self.inner.spec()
-    }
+impl EnvWrapper for TimeLimit {
+    const NAME: &'static str = "a time limit";
 
-    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+    fn reset(&mut self, env: &mut dyn Env, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
         self.elapsed = 0;
-        self.inner.reset(seed, obs)
+        env.reset(seed, obs)
     }
 
-    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let mut step = self.inner.step(action, obs)?;
+    fn step(&mut self, env: &mut dyn Env, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let mut step = env.step(action, obs)?;
         self.elapsed += 1;
         if self.elapsed >= self.limit && !step.terminated {
             step.truncated = true;
@@ -42,22 +39,12 @@ impl Env for TimeLimit {
         Ok(step)
     }
 
-    fn save_state(&self) -> Option<State> {
-        pack(self.elapsed, self.inner.save_state())
+    fn save(&self) -> Option<State> {
+        Some(self.elapsed.into())
     }
 
-    fn load_state(&mut self, state: &State) -> Result<()> {
-        let (elapsed, inner) = unpack(&self.spec().id, "a time limit", state)?;
-        self.inner.load_state(inner)?;
-        self.elapsed = elapsed;
-        Ok(())
-    }
-
-    fn render(&mut self) -> Result<Option<Image>> {
-        self.inner.render()
-    }
-
-    fn lives(&self) -> u32 {
-        self.inner.lives()
+    fn load(&mut self, state: &State) -> Option<()> {
+        self.elapsed = state.as_u64()?;
+        Some(())
     }
 }

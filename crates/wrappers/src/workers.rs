@@ -1,13 +1,13 @@
-//! The environments that one thread steps, and that thread.
+//! The environments of one thread ([`Group`]), and the thread ([`Worker`]).
 //!
 //! ```text
 //! caller   send: fill the buffer ──►(bounded channel)──► worker   steps its rows into the buffer
 //!          recv: copy the rows   ◄──(bounded channel)◄──
 //! ```
 //!
-//! A buffer of actions and outcomes travels with the command and back, so that nothing is allocated per step, nothing is
-//! shared, and nothing needs a lock. Whatever a worker does wrong (an error, a panic) comes back as an error; a worker
-//! that is gone closes its channel, so that nobody waits for it.
+//! A buffer of actions and results is sent with the command and returned with the reply, so a step allocates nothing, shares
+//! nothing and takes no lock. An error or a panic in a worker is returned as an error. A worker that ends closes its channel,
+//! so the caller never blocks on it.
 
 use crate::pool::Make;
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -15,7 +15,7 @@ use playfield_core::{Actions, Env, EnvSpec, Error, Image, Result, State, StepBat
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
-/// Environments `first..first + n` of a pool, in the thread that built them.
+/// Environments `first..first + n` of a pool, on the thread that built them.
 pub(crate) struct Group {
     first: usize,
     spec: EnvSpec,
@@ -23,7 +23,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Builds `n` environments, which must be alike.
+    /// Builds `n` environments, which must have the same spaces.
     pub(crate) fn build(make: &Make, first: usize, n: usize) -> Result<Self> {
         let mut envs: Vec<Box<dyn Env>> = Vec::with_capacity(n);
         for i in first..first + n {
@@ -36,12 +36,12 @@ impl Group {
         Ok(Self { first, spec: envs[0].spec().clone(), envs })
     }
 
-    /// What the first environment observes and accepts.
+    /// The spaces of the environments.
     pub(crate) fn spec(&self) -> &EnvSpec {
         &self.spec
     }
 
-    /// Calls `work` for each environment and its row; an error or panic comes back with the environment's number.
+    /// Calls `work` with each environment and its row. An error or panic is returned with the environment's index.
     fn each(&mut self, mut work: impl FnMut(usize, &mut dyn Env) -> Result<()>) -> Result<()> {
         let (spec, envs, mut row) = (&self.spec, &mut self.envs, 0);
         let done = guard(&spec.id, || {
@@ -60,7 +60,7 @@ impl Group {
         self.each(|row, env| env.reset(Some(seeds[row]), batch.obs_row_mut(row)).map(drop))
     }
 
-    /// Steps each environment; one whose episode ends begins the next, and its last observation is kept.
+    /// Steps each environment. Where an episode ends, its last observation is kept and the environment is reset.
     pub(crate) fn step(&mut self, actions: &Actions, batch: &mut StepBatch) -> Result<()> {
         let len = self.spec.frame_len();
         self.each(|row, env| {
@@ -75,7 +75,7 @@ impl Group {
         })
     }
 
-    /// A picture of the first environment.
+    /// Renders the first environment.
     pub(crate) fn render(&mut self) -> Result<Option<Image>> {
         guard(&self.spec.id, || self.envs[0].render())
     }
@@ -99,7 +99,7 @@ impl Group {
     }
 }
 
-/// Actions for a group and what came of them.
+/// The actions for a group and the results of its step.
 pub(crate) struct Buffer {
     pub(crate) actions: Actions,
     pub(crate) batch: StepBatch,
@@ -114,7 +114,7 @@ pub(crate) enum Command {
 
 pub(crate) enum Reply {
     Built(EnvSpec),
-    Outcome(Box<Buffer>),
+    Stepped(Box<Buffer>),
     Saved(Option<Vec<State>>),
     Loaded,
 }
@@ -126,12 +126,12 @@ pub(crate) struct Worker {
     commands: Option<Sender<Command>>,
     replies: Receiver<Result<Reply>>,
     thread: Option<JoinHandle<()>>,
-    /// Here between two steps; on its way during one.
+    /// `None` during a step, when the worker has it.
     pub(crate) buffer: Option<Box<Buffer>>,
 }
 
 impl Worker {
-    /// Starts the thread, which begins to build its environments at once. Its first reply tells how that went.
+    /// Starts the thread, which builds its environments at once. Its first reply reports the build.
     pub(crate) fn start(make: Make, first: usize, seeds: Vec<u64>) -> Result<Self> {
         let n = seeds.len();
         let (commands, todo) = bounded(1);
@@ -143,16 +143,16 @@ impl Worker {
         Ok(Self { first, n, commands: Some(commands), replies, thread: Some(thread), buffer: None })
     }
 
-    /// Hands over a command. A worker that is gone is noticed by [`reply`](Self::reply).
+    /// Sends a command. That the worker has ended is an error of [`reply`](Self::reply).
     pub(crate) fn send(&self, command: Command) {
         if let Some(commands) = &self.commands {
             let _ = commands.send(command);
         }
     }
 
-    /// Waits for the answer to the last command.
+    /// Waits for the reply to the last command.
     pub(crate) fn reply(&self) -> Result<Reply> {
-        let gone = |_| Error::env("environment", format!("the thread of environment {} is gone", self.first));
+        let gone = |_| Error::env("environment", format!("the thread of environment {} has ended", self.first));
         self.replies.recv().map_err(gone)?
     }
 }
@@ -161,30 +161,30 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.commands = None;
         if let Some(thread) = self.thread.take() {
-            // Its panic, if it had one, was an answer long ago.
+            // A panic was already returned as a reply.
             let _ = thread.join();
         }
     }
 }
 
-/// The thread: builds, then answers commands until they end or one fails.
+/// The thread's main function: builds the environments, then executes commands until the channel closes or one fails.
 fn work(make: &Make, first: usize, seeds: &[u64], todo: &Receiver<Command>, done: &Sender<Result<Reply>>) {
     let mut group = match Group::build(make, first, seeds.len()) {
         Ok(group) => group,
         Err(error) => return drop(done.send(Err(error))),
     };
-    let mut answer = Ok(Reply::Built(group.spec.clone()));
+    let mut reply = Ok(Reply::Built(group.spec.clone()));
     loop {
-        let failed = answer.is_err();
-        if done.send(answer).is_err() || failed {
+        let failed = reply.is_err();
+        if done.send(reply).is_err() || failed {
             return;
         }
         let Ok(command) = todo.recv() else { return };
-        answer = match command {
-            Command::Reset(mut buffer) => group.reset(seeds, &mut buffer.batch).map(|()| Reply::Outcome(buffer)),
+        reply = match command {
+            Command::Reset(mut buffer) => group.reset(seeds, &mut buffer.batch).map(|()| Reply::Stepped(buffer)),
             Command::Step(mut buffer) => {
                 let Buffer { actions, batch } = &mut *buffer;
-                group.step(actions, batch).map(|()| Reply::Outcome(buffer))
+                group.step(actions, batch).map(|()| Reply::Stepped(buffer))
             }
             Command::Save => group.save().map(Reply::Saved),
             Command::Load(states) => group.load(&states).map(|()| Reply::Loaded),
@@ -192,25 +192,25 @@ fn work(make: &Make, first: usize, seeds: &[u64], todo: &Receiver<Command>, done
     }
 }
 
-/// The error for an environment `i` that is not like `other`: a batch has one spec.
+/// The error for an environment `i` whose spaces differ from those of environment `other`.
 pub(crate) fn differs(spec: &EnvSpec, i: usize, other: usize) -> Error {
-    Error::env(&spec.id, format!("environment {i} observes or accepts something else than environment {other}"))
+    Error::env(&spec.id, format!("environment {i} has other spaces than environment {other}"))
 }
 
-/// Runs `work`; a panic becomes an error.
+/// Runs `work` and turns a panic into an error.
 fn guard<T>(id: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(Error::env(id, format!("panicked: {}", text.as_deref().unwrap_or("for a reason that is no text"))))
+        Err(Error::env(id, format!("panicked: {}", text.as_deref().unwrap_or("without a message"))))
     })
 }
 
-/// Says which environment an error is about.
+/// Adds the environment's index to an error.
 fn at(id: &str, i: usize, error: Error, building: bool) -> Error {
     match error {
         Error::Env { id, message, detail } => Error::Env { id, message: format!("environment {i}: {message}"), detail },
-        // A wrong setting is a wrong setting, whichever environment finds it.
+        // An invalid setting is the same in every environment.
         Error::Config(_) if building => error,
         other => Error::env(id, format!("environment {i}: {other}")),
     }
@@ -231,7 +231,7 @@ pub(crate) fn copy_rows(from: &StepBatch, first: usize, to: &mut StepBatch, fram
     }
 }
 
-/// Copies rows `first..first + to.len()` of `from`; both are of one space.
+/// Copies rows `first..first + to.len()` of `from`. Both are of the same space.
 pub(crate) fn copy_actions(from: &Actions, first: usize, to: &mut Actions) {
     match (from, to) {
         (Actions::Discrete(from), Actions::Discrete(to)) => {

@@ -1,4 +1,4 @@
-//! The whole stack as `[env]` asks for it.
+//! All wrappers together, as created from `[env]`.
 
 mod common;
 
@@ -11,7 +11,7 @@ use playfield_core::{
 use playfield_wrappers::Factory;
 use std::sync::Arc;
 
-/// Everything that can be asked of frames.
+/// Every setting of frames.
 fn everything() -> EnvConfig {
     EnvConfig {
         id: "Random".into(),
@@ -41,8 +41,8 @@ fn actions(n: usize, t: usize) -> Actions {
     Actions::Discrete((0..n).map(|i| ((i * 5 + t * 7) / 2 % 3) as i64).collect())
 }
 
-/// Plays and writes down each batch.
-fn play(env: &mut dyn VecEnv, batch: &mut StepBatch, from: usize, to: usize) -> Vec<StepBatch> {
+/// Steps through fixed actions and records each batch.
+fn record(env: &mut dyn VecEnv, batch: &mut StepBatch, from: usize, to: usize) -> Vec<StepBatch> {
     (from..to)
         .map(|t| {
             env.step(&actions(3, t), batch).unwrap();
@@ -61,7 +61,7 @@ fn the_spec_is_that_of_the_wrapped_environment() {
 }
 
 #[test]
-fn the_full_stack_goes_on_from_a_saved_state_bit_for_bit() {
+fn all_wrappers_resume_from_a_saved_state_bit_for_bit() {
     let mut config = everything();
     for dtype in [Dtype::U8, Dtype::F32] {
         if dtype == Dtype::F32 {
@@ -72,33 +72,33 @@ fn the_full_stack_goes_on_from_a_saved_state_bit_for_bit() {
             let mut env = factory.vec(&[1, 2, 3]).unwrap();
             let mut batch = StepBatch::new(factory.spec(), 3);
             env.reset(&mut batch).unwrap();
-            play(env.as_mut(), &mut batch, 0, before);
-            let text = env.save_state().unwrap().expect("all of it can be saved").to_string();
+            record(env.as_mut(), &mut batch, 0, before);
+            let text = env.save_state().unwrap().expect("every part saves its state").to_string();
             let mut copy = batch.clone();
-            let expected = play(env.as_mut(), &mut batch, before, before + 100);
+            let expected = record(env.as_mut(), &mut batch, before, before + 100);
             assert!(expected.iter().any(|b| b.truncated.contains(&true)), "there are time limits");
             assert!(expected.iter().any(|b| b.forced.iter().any(Option::is_some)), "there are lost lives");
 
             let mut other = factory.vec(&[7, 8, 9]).unwrap();
             other.load_state(&serde_json::from_str(&text).unwrap()).unwrap();
-            assert_eq!(play(other.as_mut(), &mut copy, before, before + 100), expected, "{dtype:?}, {before}");
+            assert_eq!(record(other.as_mut(), &mut copy, before, before + 100), expected, "{dtype:?}, {before}");
         }
     }
 }
 
 #[test]
-fn the_threads_change_nothing() {
+fn the_number_of_threads_changes_nothing() {
     let stream = |threads| {
         let factory = Factory::new(random(Dtype::U8), EnvConfig { num_threads: threads, ..everything() }).unwrap();
         let mut env = factory.vec(&[1, 2, 3]).unwrap();
         let mut batch = StepBatch::new(factory.spec(), 3);
         env.reset(&mut batch).unwrap();
-        play(env.as_mut(), &mut batch, 0, 100)
+        record(env.as_mut(), &mut batch, 0, 100)
     };
     assert_eq!(stream(1), stream(3));
 }
 
-/// Frames that count emulator frames, with what happens in them.
+/// Frames that count emulator frames, with the results of each.
 fn script(names: &'static [&'static str], steps: Vec<Step>) -> Arc<dyn EnvSource> {
     Arc::new(playfield_core::env::source(move |_| Ok(Script::game(names, steps.clone()))))
 }
@@ -125,7 +125,7 @@ fn the_order_inside_is_fire_then_skip_then_limit() {
         stream.push(if batch.truncated[0] { batch.final_obs.clone() } else { batch.obs.clone() });
         ends.push((batch.truncated[0], batch.episode[0].map(|e| e.length)));
     }
-    // FIRE is one frame, not one skip; the limit counts agent steps and shows the true last frame.
+    // FIRE is one frame, not one skip. The limit counts agent steps, and the final observation is the true last frame.
     assert_eq!(stream, [1, 5, 9, 13, 5].map(|t| playfield_core::Obs::U8(vec![t])));
     assert_eq!(ends, [(false, None), (false, None), (true, Some(3)), (false, None)]);
 }
@@ -154,7 +154,7 @@ fn the_order_outside_is_statistics_then_fire_then_lives_then_clipping() {
 }
 
 #[test]
-fn what_does_not_fit_is_found_out_at_once() {
+fn settings_that_do_not_fit_the_environment_are_refused_at_once() {
     let wrong = |dtype, config: EnvConfig| match Factory::new(random(dtype), config) {
         Err(Error::Config(message)) => message,
         Err(other) => panic!("{other}"),
@@ -168,28 +168,28 @@ fn what_does_not_fit_is_found_out_at_once() {
 }
 
 #[test]
-fn learnt_statistics_reach_a_player_through_the_stack() {
+fn running_statistics_are_restored_through_all_wrappers() {
     let config = EnvConfig { normalize_obs: true, normalize_reward: true, clip_reward: Clip::Clamp, ..everything() };
     let config = EnvConfig { max_pool: false, resize: vec![], ..config };
     let factory = Factory::new(random(Dtype::F32), config).unwrap();
     let mut env = factory.vec(&[1, 2, 3]).unwrap();
     let mut batch = StepBatch::new(factory.spec(), 3);
     env.reset(&mut batch).unwrap();
-    play(env.as_mut(), &mut batch, 0, 50);
-    let learned = env.save_statistics().expect("normalization learns");
+    record(env.as_mut(), &mut batch, 0, 50);
+    let statistics = env.save_statistics().expect("normalization has statistics");
 
-    let mut player = factory.vec(&[4, 5, 6]).unwrap();
-    player.load_statistics(&learned, true).unwrap();
-    player.reset(&mut batch).unwrap();
-    play(player.as_mut(), &mut batch, 0, 50);
-    assert_eq!(player.save_statistics(), Some(learned.clone()), "frozen");
-    player.load_statistics(&learned, false).unwrap();
-    play(player.as_mut(), &mut batch, 50, 51);
-    assert_ne!(player.save_statistics(), Some(learned), "not frozen");
-    assert!(player.load_statistics(&serde_json::json!({"own": 1}), true).is_err());
+    let mut evaluation = factory.vec(&[4, 5, 6]).unwrap();
+    evaluation.load_statistics(&statistics, true).unwrap();
+    evaluation.reset(&mut batch).unwrap();
+    record(evaluation.as_mut(), &mut batch, 0, 50);
+    assert_eq!(evaluation.save_statistics(), Some(statistics.clone()), "frozen");
+    evaluation.load_statistics(&statistics, false).unwrap();
+    record(evaluation.as_mut(), &mut batch, 50, 51);
+    assert_ne!(evaluation.save_statistics(), Some(statistics), "not frozen");
+    assert!(evaluation.load_statistics(&serde_json::json!({"own": 1}), true).is_err());
 
     let plain = Factory::new(random(Dtype::F32), EnvConfig { id: "Random".into(), ..EnvConfig::default() }).unwrap();
-    assert_eq!(plain.vec(&[1]).unwrap().save_statistics(), None, "nothing learns");
+    assert_eq!(plain.vec(&[1]).unwrap().save_statistics(), None, "no wrapper has statistics");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_state_of_other_settings_is_refused() {
     assert!(factory(everything()).vec(&[1, 2]).unwrap().load_state(&state).is_err(), "another number");
 }
 
-/// Observes the action that it got, having refused one outside its Box; it pays what it was told to.
+/// Observes its action, after refusing one outside its Box, and returns a fixed reward.
 struct Strict(EnvSpec, f32);
 
 impl Env for Strict {
@@ -230,17 +230,10 @@ impl Env for Strict {
     }
 }
 
-/// Strict environments with a Box of 5 to 35 that pay `reward`.
+/// `Strict` environments with a Box of 5 to 35 and this reward.
 fn strict(reward: f32, config: EnvConfig) -> Result<Factory> {
     let actions = ActionSpace::Box { low: vec![5.0], high: vec![35.0] };
-    let spec = EnvSpec {
-        id: "Strict".into(),
-        shape: vec![1],
-        dtype: Dtype::F32,
-        frame_stack: 1,
-        actions,
-        action_names: vec![],
-    };
+    let spec = EnvSpec::new("Strict", &[1], Dtype::F32, actions);
     Factory::new(Arc::new(playfield_core::env::source(move |_| Ok(Strict(spec.clone(), reward)))), config)
 }
 
@@ -265,7 +258,7 @@ fn an_environment_in_rust_receives_actions_inside_its_box() {
 }
 
 #[test]
-fn an_environment_in_rust_is_held_to_finite_numbers_too() {
+fn an_environment_in_rust_must_return_finite_values() {
     let reward = |reward, config| {
         let mut env = strict(reward, config).unwrap().vec(&[1, 2]).unwrap();
         let mut batch = StepBatch::new(env.spec(), 2);
@@ -274,21 +267,21 @@ fn an_environment_in_rust_is_held_to_finite_numbers_too() {
     };
     let plain = EnvConfig::default;
     let clipped = || EnvConfig { clip_reward: Clip::Clamp, ..plain() };
-    let said = reward(f32::NAN, plain()).unwrap_err().to_string();
-    assert!(said.starts_with("Strict: environment 0: its reward is NaN"), "{said}");
+    let message = reward(f32::NAN, plain()).unwrap_err().to_string();
+    assert!(message.starts_with("Strict: environment 0: its reward is NaN"), "{message}");
     assert!(reward(f32::NEG_INFINITY, plain()).is_err());
     assert_eq!(reward(f32::NEG_INFINITY, clipped()).unwrap(), -1.0);
     assert!(reward(f32::INFINITY, EnvConfig { normalize_reward: true, ..clipped() }).is_err());
 }
 
 #[test]
-fn an_observation_of_no_numbers_is_refused() {
+fn an_observation_without_elements_is_refused() {
     let make = |_: &EnvConfig| Ok(Script::frames(&[0], vec![vec![]]));
-    let said = Factory::new(Arc::new(playfield_core::env::source(make)), EnvConfig::default()).err().unwrap();
-    assert!(said.to_string().contains("hold no numbers"), "{said}");
+    let message = Factory::new(Arc::new(playfield_core::env::source(make)), EnvConfig::default()).err().unwrap();
+    assert!(message.to_string().contains("have no elements"), "{message}");
 }
 
-/// A batch of its own that needs no pool.
+/// A source's own batch.
 struct Native(EnvSpec, usize);
 
 impl VecEnv for Native {
@@ -314,21 +307,33 @@ impl VecEnv for Native {
     }
 }
 
-struct NativeSource;
+/// Has a batch that implements these settings.
+struct NativeSource(&'static [&'static str]);
 
 impl EnvSource for NativeSource {
     fn env(&self, _config: &EnvConfig) -> Result<Box<dyn Env>> {
-        panic!("the batch comes first")
+        Ok(Box::new(Random::new(Dtype::U8)))
+    }
+    fn batch_settings(&self) -> &'static [&'static str] {
+        self.0
     }
     fn batch(&self, _config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
         Ok(Some(Box::new(Native(Random::new(Dtype::U8).spec().clone(), seeds.len()))))
     }
 }
 
+const FRAME_SETTINGS: [&str; 7] =
+    ["frame_skip", "max_pool", "resize", "noop_max", "fire_reset", "repeat_action_probability", "max_episode_steps"];
+
 #[test]
-fn a_source_s_own_batch_is_used_and_only_arithmetic_stands_over_it() {
+fn a_source_s_own_batch_is_used_where_it_implements_every_setting() {
     let config = EnvConfig { normalize_reward: false, ..everything() };
-    let factory = Factory::new(Arc::new(NativeSource), config).unwrap();
+    for missing in FRAME_SETTINGS {
+        let settings: Vec<_> = FRAME_SETTINGS.into_iter().filter(|key| *key != missing).collect();
+        let factory = Factory::new(Arc::new(NativeSource(settings.leak())), config.clone()).unwrap();
+        assert_eq!(factory.spec().shape, [3, 3], "without {missing} wrappers resize");
+    }
+    let factory = Factory::new(Arc::new(NativeSource(&FRAME_SETTINGS)), config).unwrap();
     assert_eq!((factory.spec().shape.as_slice(), factory.spec().frame_stack), (&[6, 4][..], 4));
     let mut env = factory.vec(&[1, 2]).unwrap();
     let mut batch = StepBatch::new(factory.spec(), 2);

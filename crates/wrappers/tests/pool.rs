@@ -1,4 +1,4 @@
-//! The pool against the obvious loop, and against environments that misbehave.
+//! The pool against a simple loop, and with environments that fail.
 
 mod common;
 
@@ -17,14 +17,14 @@ fn random_pool(seeds: &[u64], threads: usize, dtype: Dtype) -> Pool {
     Pool::new(seeds, threads, move |_| Ok(Box::new(Random::new(dtype)))).unwrap()
 }
 
-/// What the row of a batch should say after a step, by the slow definition.
+/// The expected row of a batch after a step, by the slow definition.
 struct Row {
     obs: Obs,
     last: Option<Obs>,
     step: Step,
 }
 
-/// One environment on its own, reset where an episode ends.
+/// Steps one environment alone and resets it where an episode ends.
 fn alone(env: &mut dyn Env, action: i64) -> Row {
     let mut obs = Obs::zeros(env.spec().dtype, env.spec().frame_len());
     let mut step = env.step(Action::Discrete(action as usize), obs.as_mut()).unwrap();
@@ -60,7 +60,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn equals_a_loop_whatever_the_threads(
+    fn equals_a_loop_for_every_number_of_threads(
         n in 1..7_usize, threads in 0..5_usize, seed in 0..1000_u64, numbers: bool, steps in 1..120_usize,
     ) {
         let dtype = if numbers { Dtype::F32 } else { Dtype::U8 };
@@ -68,7 +68,7 @@ proptest! {
         let mut pool = random_pool(&seeds, threads, dtype);
         let mut batch = StepBatch::new(pool.spec(), n);
         let mut envs: Vec<Random> = seeds.iter().map(|_| Random::new(dtype)).collect();
-        // Twice: the second reset starts anew from the same seeds, whatever was played before.
+        // Twice: the second reset starts from the same seeds again.
         for _ in 0..2 {
             pool.reset(&mut batch).unwrap();
             for (i, env) in envs.iter_mut().enumerate() {
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn goes_on_from_a_saved_state_with_another_number_of_threads(
+    fn resumes_from_a_saved_state_with_another_number_of_threads(
         n in 1..6_usize, before in 0..50_usize, threads in 0..4_usize, others in 0..4_usize,
     ) {
         let seeds: Vec<u64> = (0..n as u64).collect();
@@ -110,7 +110,7 @@ proptest! {
     }
 }
 
-/// How an environment misbehaves, and in which step.
+/// How an environment fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Trouble {
     Panic,
@@ -146,7 +146,7 @@ impl Env for Troubled {
     }
 }
 
-/// Fails the test instead of waiting for ever.
+/// Fails the test instead of blocking forever.
 fn within_seconds<T: Send + 'static>(seconds: u64, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = crossbeam::channel::bounded(1);
     std::thread::spawn(move || done.send(work()));
@@ -203,13 +203,13 @@ fn an_environment_that_cannot_be_built_is_an_error() {
         let wrong = build(|| Err(Error::config("unknown key")));
         assert!(matches!(&wrong, Error::Config(m) if m == "unknown key"), "{wrong}");
         let other = build(|| Ok(Box::new(Random::new(Dtype::F32))));
-        assert!(other.to_string().contains("observes or accepts something else"), "{other}");
+        assert!(other.to_string().contains("has other spaces"), "{other}");
     }
     assert!(matches!(Pool::new(&[], 1, |_| Ok(Box::new(Random::new(Dtype::U8)))), Err(Error::Config(_))));
 }
 
 #[test]
-fn wrong_actions_are_refused_and_harm_nothing() {
+fn invalid_actions_are_refused_and_change_nothing() {
     for threads in [1, 2] {
         let mut pool = random_pool(&[1, 2], threads, Dtype::U8);
         let mut batch = StepBatch::new(pool.spec(), 2);
@@ -227,7 +227,7 @@ fn wrong_actions_are_refused_and_harm_nothing() {
 }
 
 #[test]
-fn calls_out_of_turn_are_errors_and_harm_nothing() {
+fn calls_in_the_wrong_phase_are_errors_and_change_nothing() {
     for threads in [1, 2] {
         let mut pool = random_pool(&[1, 2], threads, Dtype::U8);
         let mut batch = StepBatch::new(pool.spec(), 2);
@@ -237,7 +237,7 @@ fn calls_out_of_turn_are_errors_and_harm_nothing() {
         assert!(pool.recv(&mut batch).is_err(), "nothing was sent");
         pool.send(&actions(2, 0)).unwrap();
         assert!(pool.send(&actions(2, 0)).is_err(), "twice");
-        assert!(pool.reset(&mut batch).is_err() && pool.save_state().is_err(), "under way");
+        assert!(pool.reset(&mut batch).is_err() && pool.save_state().is_err(), "during a step");
         assert!(pool.load_state(&State::Null).is_err());
         pool.recv(&mut batch).unwrap();
         assert!(pool.load_state(&serde_json::json!({"envs": [1]})).is_err(), "a state of one environment");
@@ -246,7 +246,7 @@ fn calls_out_of_turn_are_errors_and_harm_nothing() {
 }
 
 #[test]
-fn a_state_that_one_environment_cannot_save_is_none_and_cannot_be_loaded() {
+fn without_the_state_of_one_environment_there_is_no_state() {
     for threads in [1, 3] {
         let make = |i| -> Result<Box<dyn Env>> {
             let inner = Random::new(Dtype::U8);
@@ -268,7 +268,7 @@ fn random_pool_state() -> State {
     pool.save_state().unwrap().unwrap()
 }
 
-/// Tells who steps it, and waits on the way.
+/// Records the thread that steps it, and sleeps during a step.
 struct Slow {
     inner: Script,
     wait: Duration,
@@ -296,11 +296,12 @@ impl Drop for Slow {
     }
 }
 
-/// Runs one step of a pool of four; returns who stepped each environment, and how many are left after the drop.
-fn who_steps(threads: usize, drop_under_way: bool) -> (Vec<ThreadId>, usize) {
-    let who = Arc::new(std::sync::Mutex::new(Vec::new()));
+/// Runs one step of a pool of four. Returns the thread that stepped each environment, and the number of environments left after
+/// the drop.
+fn stepping_threads(threads: usize, drop_during_a_step: bool) -> (Vec<ThreadId>, usize) {
+    let log = Arc::new(std::sync::Mutex::new(Vec::new()));
     let alive = Arc::new(AtomicUsize::new(4));
-    let (a, b) = (who.clone(), alive.clone());
+    let (a, b) = (log.clone(), alive.clone());
     let make = move |_| -> Result<Box<dyn Env>> {
         let inner = Script::game(&[], episode(3, TERMINATED));
         Ok(Box::new(Slow { inner, wait: Duration::from_millis(50), threads: a.clone(), alive: b.clone() }))
@@ -311,27 +312,27 @@ fn who_steps(threads: usize, drop_under_way: bool) -> (Vec<ThreadId>, usize) {
     let start = std::time::Instant::now();
     pool.send(&Actions::zeros(&space(2), 4)).unwrap();
     assert!(start.elapsed() < Duration::from_millis(40), "`send` must not wait for the environments");
-    if !drop_under_way {
+    if !drop_during_a_step {
         pool.recv(&mut batch).unwrap();
     }
     drop(pool);
-    let who = who.lock().unwrap().clone();
-    (who, alive.load(Ordering::SeqCst))
+    let log = log.lock().unwrap().clone();
+    (log, alive.load(Ordering::SeqCst))
 }
 
 #[test]
-fn each_thread_steps_its_own_and_one_thread_is_the_caller() {
+fn each_thread_steps_its_own_environments_and_one_thread_is_the_caller() {
     let here = std::thread::current().id();
     for threads in [0, 1] {
-        assert_eq!(who_steps(threads, false), (vec![here; 4], 0));
+        assert_eq!(stepping_threads(threads, false), (vec![here; 4], 0));
     }
-    let (mut who, alive) = who_steps(4, false);
-    who.sort_by_key(|id| format!("{id:?}"));
-    who.dedup();
-    assert_eq!((who.len(), who.contains(&here), alive), (4, false, 0));
+    let (mut threads, alive) = stepping_threads(4, false);
+    threads.sort_by_key(|id| format!("{id:?}"));
+    threads.dedup();
+    assert_eq!((threads.len(), threads.contains(&here), alive), (4, false, 0));
 }
 
 #[test]
-fn dropping_a_pool_waits_for_its_threads_even_in_the_middle_of_a_step() {
-    assert_eq!(within_seconds(30, || who_steps(2, true)).1, 0);
+fn dropping_a_pool_joins_its_threads_even_during_a_step() {
+    assert_eq!(within_seconds(30, || stepping_threads(2, true)).1, 0);
 }

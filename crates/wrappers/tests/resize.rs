@@ -1,10 +1,10 @@
-//! Warped frames equal OpenCV's to the last bit. `golden/generate.py` wrote the numbers.
+//! Resized frames equal OpenCV's bit for bit. `golden/generate.py` wrote the values.
 
 mod common;
 
 use common::{Script, space};
 use playfield_core::{Dtype, Env, Error, Obs, ObsRef};
-use playfield_wrappers::Resize;
+use playfield_wrappers::{Resize, WrappedEnv};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -21,7 +21,7 @@ struct Case {
     pixels: Vec<u8>,
 }
 
-/// The frame that the generating script made.
+/// The frame that `generate.py` made.
 fn frame(kind: &str, len: usize) -> Vec<u8> {
     let mut x = 12345_u32;
     let mut next = || {
@@ -36,6 +36,11 @@ fn frame(kind: &str, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
+fn resized(env: Script, height: usize, width: usize) -> WrappedEnv<Resize> {
+    let wrapper = Resize::new(env.spec(), height, width).unwrap();
+    WrappedEnv::new(Box::new(env), wrapper)
+}
+
 #[test]
 fn equals_opencv() {
     let golden: Golden = serde_json::from_str(include_str!("golden/area.json")).unwrap();
@@ -43,7 +48,7 @@ fn equals_opencv() {
     for case in golden.cases {
         let pixels = frame(&case.kind, case.from.iter().product());
         let env = Script::frames(&case.from, vec![pixels]);
-        let mut resize = Resize::new(Box::new(env), case.to[0], case.to[1]).unwrap();
+        let mut resize = resized(env, case.to[0], case.to[1]);
         assert_eq!(resize.spec().shape, case.to);
         let mut obs = Obs::zeros(Dtype::U8, resize.spec().frame_len());
         resize.reset(None, obs.as_mut()).unwrap();
@@ -59,20 +64,20 @@ fn equals_opencv() {
 #[test]
 fn a_single_channel_is_gray() {
     let pixels = frame("noise", 60);
-    let warped = |shape: &[usize]| {
-        let mut resize = Resize::new(Box::new(Script::frames(shape, vec![pixels.clone()])), 4, 3).unwrap();
+    let observe = |shape: &[usize]| {
+        let mut resize = resized(Script::frames(shape, vec![pixels.clone()]), 4, 3);
         let mut obs = Obs::zeros(Dtype::U8, resize.spec().frame_len());
         resize.reset(None, obs.as_mut()).unwrap();
         (resize.spec().shape.clone(), obs)
     };
-    assert_eq!(warped(&[10, 6, 1]), warped(&[10, 6]));
+    assert_eq!(observe(&[10, 6, 1]), observe(&[10, 6]));
 }
 
 #[test]
-fn what_cannot_be_warped_is_an_error() {
+fn frames_that_cannot_be_resized_are_an_error() {
     let refused = |shape: &[usize], to: [usize; 2]| {
         let env = Script::frames(shape, vec![vec![0; shape.iter().product()]]);
-        match Resize::new(Box::new(env), to[0], to[1]) {
+        match Resize::new(env.spec(), to[0], to[1]) {
             Err(Error::Config(message)) => message,
             _ => panic!("{shape:?} to {to:?} is not refused"),
         }
@@ -82,5 +87,5 @@ fn what_cannot_be_warped_is_an_error() {
     assert!(refused(&[10], [5, 5]).contains("[10]"));
     assert!(refused(&[10, 10, 4], [5, 5]).contains("[10, 10, 4]"));
     let vector = Script::numbers(space(2), vec![1.0]);
-    assert!(matches!(Resize::new(Box::new(vector), 1, 1), Err(Error::Config(_))));
+    assert!(matches!(Resize::new(vector.spec(), 1, 1), Err(Error::Config(_))));
 }

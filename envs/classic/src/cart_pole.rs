@@ -1,6 +1,6 @@
-//! A pole on a cart (Barto, Sutton & Anderson 1983), as Gymnasium's `CartPole-v1` has it.
+//! A pole on a cart (Barto, Sutton & Anderson 1983), as in Gymnasium's `CartPole-v1`.
 
-use crate::support::{discrete, reseed, restore, spec, uniform};
+use crate::support::{discrete, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, ObsMut, Result, State, Step};
 use serde::{Deserialize, Serialize};
@@ -14,33 +14,34 @@ const TAU: f64 = 0.02; // s, between two steps
 const MAX_ANGLE: f64 = 12.0 * 2.0 * std::f64::consts::PI / 360.0; // rad
 const MAX_POSITION: f64 = 2.4; // m
 
-/// Balances a pole by pushing its cart.
+/// Balance a pole by pushing its cart.
 ///
 /// Observation, `f32[4]`: position (m), velocity (m/s), angle (rad), angular velocity (rad/s). Actions: 0 pushes left, 1
-/// right. Reward: 1 for each step. An episode terminates where the pole leans by more than 12° or the cart is more than
-/// 2.4 m off; by default it is truncated after 500 steps. It starts with four numbers from (−0.05, 0.05).
+/// right. Reward: 1 per step. An episode terminates when the angle exceeds 12° or the position 2.4 m; by default it is
+/// truncated after 500 steps. The initial state is uniform on (−0.05, 0.05)⁴.
 #[derive(Clone, Debug)]
 pub struct CartPole {
     spec: EnvSpec,
-    now: Now,
+    sim: Simulation,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     /// Position, velocity, angle, angular velocity.
     state: [f64; 4],
 }
 
 impl CartPole {
-    /// A cart, to be [`reset`](Env::reset).
+    /// Creates the environment; call [`reset`](Env::reset) first.
     pub fn new() -> Self {
-        let spec = spec("CartPole", &[4], Dtype::F32, ActionSpace::Discrete { n: 2 }, &["LEFT", "RIGHT"]);
-        Self { spec, now: Now { rng: rng::stream(0, "game"), state: [0.0; 4] } }
+        let spec = EnvSpec::new("CartPole", &[4], Dtype::F32, ActionSpace::Discrete { n: 2 });
+        let spec = spec.with_action_names(["LEFT", "RIGHT"]);
+        Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state: [0.0; 4] } }
     }
 
-    fn show(&self, mut obs: ObsMut<'_>) {
-        obs.f32().copy_from_slice(&self.now.state.map(|x| x as f32));
+    fn observe(&self, mut obs: ObsMut<'_>) {
+        obs.f32().copy_from_slice(&self.sim.state.map(|x| x as f32));
     }
 }
 
@@ -56,15 +57,15 @@ impl Env for CartPole {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
-        self.now.state = [(); 4].map(|()| uniform(&mut self.now.rng, -0.05, 0.05));
-        self.show(obs);
+        reseed(&mut self.sim.rng, seed);
+        self.sim.state = [(); 4].map(|()| uniform(&mut self.sim.rng, -0.05, 0.05));
+        self.observe(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let force = if discrete(&self.spec, action)? == 1 { FORCE } else { -FORCE };
-        let [x, x_dot, theta, theta_dot] = self.now.state;
+        let [x, x_dot, theta, theta_dot] = self.sim.state;
         let (sin, cos) = theta.sin_cos();
 
         // Florian (2007), "Correct equations for the dynamics of the cart-pole system", without friction.
@@ -74,20 +75,20 @@ impl Env for CartPole {
         let theta_acc = (GRAVITY * sin - cos * temp) / (HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * (cos * cos) / MASS));
         let x_acc = temp - POLE_MOMENT * theta_acc * cos / MASS;
 
-        // Euler: positions move by the velocities before the step.
+        // Explicit Euler: positions change by the velocities before the step.
         let (x, theta) = (x + TAU * x_dot, theta + TAU * theta_dot);
-        self.now.state = [x, x_dot + TAU * x_acc, theta, theta_dot + TAU * theta_acc];
-        self.show(obs);
+        self.sim.state = [x, x_dot + TAU * x_acc, theta, theta_dot + TAU * theta_acc];
+        self.observe(obs);
         let terminated = x.abs() > MAX_POSITION || theta.abs() > MAX_ANGLE;
         Ok(Step { reward: 1.0, terminated, ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.now = restore(&self.spec, state)?;
+        self.sim = restore(&self.spec, state)?;
         Ok(())
     }
 }

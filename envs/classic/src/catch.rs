@@ -1,24 +1,24 @@
-//! A ball falls, a paddle catches it: bsuite's `Catch` (Osband et al. 2020), the smallest game in frames.
+//! A paddle catches a falling ball: bsuite's `Catch` (Osband et al. 2020), the smallest game with frames as observations.
 
-use crate::support::{discrete, reseed, restore, spec};
+use crate::support::{discrete, reseed, restore};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-/// Catches a falling ball.
+/// Catch a falling ball.
 ///
 /// Observation, `u8[rows, columns]`: 255 at the ball and at the paddle, which moves along the lowest row, else 0. Actions: 0
-/// left, 1 stay, 2 right. The ball starts in the highest row, anywhere, and falls a row a step; where it reaches the
-/// lowest, the episode terminates, with reward 1 if the paddle is there and −1 if not. All other rewards are 0.
+/// left, 1 stay, 2 right. The ball starts in a random column of the highest row and falls one row per step. The episode
+/// terminates when it reaches the lowest row, with reward 1 if the paddle is there and −1 if not. All other rewards are 0.
 #[derive(Clone, Debug)]
 pub struct Catch {
     spec: EnvSpec,
     config: CatchConfig,
-    now: Now,
+    sim: Simulation,
 }
 
-/// What a [`Catch`] can be given.
+/// The `[env.kwargs]` of [`Catch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CatchConfig {
@@ -35,7 +35,7 @@ impl Default for CatchConfig {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     /// Row and column.
     ball: [usize; 2],
@@ -44,26 +44,26 @@ struct Now {
 }
 
 impl Catch {
-    /// A board, to be [`reset`](Env::reset).
+    /// Creates the environment; call [`reset`](Env::reset) first.
     ///
     /// # Errors
-    /// [`Error::Config`] for a board without room for a ball that falls.
+    /// [`Error::Config`] for a board with too few rows or columns.
     pub fn new(config: CatchConfig) -> Result<Self> {
         if config.rows < 2 || config.columns < 1 {
             return Err(Error::config("[env.kwargs]: Catch needs 2 or more `rows` and 1 or more `columns`"));
         }
         let names = ["LEFT", "NOOP", "RIGHT"];
         let shape = [config.rows, config.columns];
-        let spec = spec("Catch", &shape, Dtype::U8, ActionSpace::Discrete { n: 3 }, &names);
-        Ok(Self { spec, config, now: Now { rng: rng::stream(0, "game"), ball: [0, 0], paddle: 0 } })
+        let spec = EnvSpec::new("Catch", &shape, Dtype::U8, ActionSpace::Discrete { n: 3 }).with_action_names(names);
+        Ok(Self { spec, config, sim: Simulation { rng: rng::stream(0, "game"), ball: [0, 0], paddle: 0 } })
     }
 
-    fn show(&self, mut obs: ObsMut<'_>) {
+    fn observe(&self, mut obs: ObsMut<'_>) {
         let (board, width) = (obs.u8(), self.config.columns);
         board.fill(0);
-        let [row, column] = self.now.ball;
+        let [row, column] = self.sim.ball;
         board[row * width + column] = 255;
-        board[(self.config.rows - 1) * width + self.now.paddle] = 255;
+        board[(self.config.rows - 1) * width + self.sim.paddle] = 255;
     }
 }
 
@@ -73,23 +73,23 @@ impl Env for Catch {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
-        self.now.ball = [0, self.now.rng.random_range(0..self.config.columns)];
-        self.now.paddle = self.config.columns / 2;
-        self.show(obs);
+        reseed(&mut self.sim.rng, seed);
+        self.sim.ball = [0, self.sim.rng.random_range(0..self.config.columns)];
+        self.sim.paddle = self.config.columns / 2;
+        self.observe(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let action = discrete(&self.spec, action)?;
-        if self.now.ball[0] + 1 == self.config.rows {
+        if self.sim.ball[0] + 1 == self.config.rows {
             return Err(Error::env(&self.spec.id, "the episode has ended: `reset` must come next"));
         }
-        self.now.paddle = (self.now.paddle + action).saturating_sub(1).min(self.config.columns - 1);
-        self.now.ball[0] += 1;
-        self.show(obs);
-        let terminated = self.now.ball[0] + 1 == self.config.rows;
-        let reward = match (terminated, self.now.ball[1] == self.now.paddle) {
+        self.sim.paddle = (self.sim.paddle + action).saturating_sub(1).min(self.config.columns - 1);
+        self.sim.ball[0] += 1;
+        self.observe(obs);
+        let terminated = self.sim.ball[0] + 1 == self.config.rows;
+        let reward = match (terminated, self.sim.ball[1] == self.sim.paddle) {
             (false, _) => 0.0,
             (true, true) => 1.0,
             (true, false) => -1.0,
@@ -98,16 +98,16 @@ impl Env for Catch {
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let now: Now = restore(&self.spec, state)?;
+        let sim: Simulation = restore(&self.spec, state)?;
         let CatchConfig { rows, columns } = self.config;
-        if now.ball[0] >= rows || now.ball[1] >= columns || now.paddle >= columns {
-            return Err(Error::env(&self.spec.id, "the saved state is one of a larger board"));
+        if sim.ball[0] >= rows || sim.ball[1] >= columns || sim.paddle >= columns {
+            return Err(Error::env(&self.spec.id, "the saved state is from a larger board"));
         }
-        self.now = now;
+        self.sim = sim;
         Ok(())
     }
 }

@@ -1,15 +1,15 @@
-//! Small environments in pure Rust: to try an algorithm with in seconds, and to test it with.
+//! Small environments in pure Rust, for tests and for trying an algorithm in seconds.
 //!
-//! | id | what it asks of an agent | source |
+//! | id | task | source |
 //! |---|---|---|
-//! | `CartPole`, `MountainCar`, `Acrobot`, `Pendulum` | the field's classic control problems | Gymnasium 1.4.0, whose dynamics these are, number for number |
-//! | `Catch` | to catch a falling ball, in frames | bsuite (Osband et al. 2020) |
-//! | `Recall` | to remember | the T-maze of Bakker 2002; bsuite's `memory_len` |
-//! | `Identity`, `IdentityBox` | to repeat what it sees | Stable-Baselines3's tests: whoever cannot solve these is broken |
+//! | `CartPole`, `MountainCar`, `Acrobot`, `Pendulum` | classic control | Gymnasium 1.4.0, with the same dynamics |
+//! | `Catch` | catch a falling ball; the observation is a frame | bsuite (Osband et al. 2020) |
+//! | `Recall` | recall a cue | the T-maze of Bakker 2002; bsuite's `memory_len` |
+//! | `Identity`, `IdentityBox` | repeat the observation | Stable-Baselines3's tests |
 //!
-//! None of them knows how long an episode may last: the limit that belongs to it is a default of `[env]`
-//! (`max_episode_steps`, see [`sources`]), kept by a wrapper. All of them save their state exactly, so that a resumed run
-//! equals an uninterrupted one.
+//! None of them limits the length of an episode: the usual limit is a default of `[env]` (`max_episode_steps`, see
+//! [`sources`]), implemented by a wrapper. All of them save their state exactly, so that a resumed run equals an uninterrupted
+//! one.
 
 mod acrobot;
 mod cart_pole;

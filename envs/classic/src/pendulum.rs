@@ -1,6 +1,6 @@
-//! A pendulum to swing up with too weak a motor, as Gymnasium's `Pendulum-v1` has it: the smallest continuous control.
+//! An underpowered pendulum, as in Gymnasium's `Pendulum-v1`: the smallest task of continuous control.
 
-use crate::support::{continuous, reseed, restore, spec, uniform};
+use crate::support::{continuous, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, ObsMut, Result, State, Step};
 use serde::{Deserialize, Serialize};
@@ -9,21 +9,22 @@ use std::f64::consts::PI;
 const MAX_SPEED: f64 = 8.0; // rad/s
 const MAX_TORQUE: f32 = 2.0; // N·m
 const DT: f64 = 0.05; // s
-// Its mass is 1 kg and its length 1 m, so that neither appears in a formula.
+// Its mass is 1 kg and its length 1 m, so neither appears in a formula.
 
-/// Swings a pendulum up and holds it there.
+/// Swing a pendulum up and hold it there.
 ///
-/// Observation, `f32[3]`: cosine and sine of the angle (0: upright), angular velocity (±8 rad/s). Action: the torque, one
-/// number within ±2 N·m. Reward: −(angle² + 0.1·velocity² + 0.001·torque²), the angle from −π to π. An episode never
-/// terminates; by default it is truncated after 200 steps. It starts anywhere, at up to 1 rad/s.
+/// Observation, `f32[3]`: cosine and sine of the angle (0: upright), angular velocity (±8 rad/s). Action, `f32[1]`: the
+/// torque (±2 N·m). Reward: −(angle² + 0.1·velocity² + 0.001·torque²), the angle from −π to π. An episode never
+/// terminates; by default it is truncated after 200 steps. The initial angle is uniform
+/// on [−π, π), and the initial velocity on [−1, 1) rad/s.
 #[derive(Clone, Debug)]
 pub struct Pendulum {
     spec: EnvSpec,
     config: PendulumConfig,
-    now: Now,
+    sim: Simulation,
 }
 
-/// What a [`Pendulum`] can be given.
+/// The `[env.kwargs]` of [`Pendulum`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PendulumConfig {
@@ -38,22 +39,22 @@ impl Default for PendulumConfig {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
-    /// Angle (not brought to ±π), angular velocity.
+    /// Angle (not wrapped to ±π), angular velocity.
     state: [f64; 2],
 }
 
 impl Pendulum {
-    /// A pendulum, to be [`reset`](Env::reset).
+    /// Creates the environment; call [`reset`](Env::reset) first.
     pub fn new(config: PendulumConfig) -> Self {
         let actions = ActionSpace::Box { low: vec![-MAX_TORQUE], high: vec![MAX_TORQUE] };
-        let spec = spec("Pendulum", &[3], Dtype::F32, actions, &[]);
-        Self { spec, config, now: Now { rng: rng::stream(0, "game"), state: [0.0; 2] } }
+        let spec = EnvSpec::new("Pendulum", &[3], Dtype::F32, actions);
+        Self { spec, config, sim: Simulation { rng: rng::stream(0, "game"), state: [0.0; 2] } }
     }
 
-    fn show(&self, mut obs: ObsMut<'_>) {
-        let [angle, velocity] = self.now.state;
+    fn observe(&self, mut obs: ObsMut<'_>) {
+        let [angle, velocity] = self.sim.state;
         obs.f32().copy_from_slice(&[angle.cos(), angle.sin(), velocity].map(|x| x as f32));
     }
 }
@@ -64,32 +65,32 @@ impl Env for Pendulum {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.now.rng, seed);
-        self.now.state = [PI, 1.0].map(|most| uniform(&mut self.now.rng, -most, most));
-        self.show(obs);
+        reseed(&mut self.sim.rng, seed);
+        self.sim.state = [PI, 1.0].map(|most| uniform(&mut self.sim.rng, -most, most));
+        self.observe(obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        // The torque stays `f32` as long as Gymnasium leaves it so.
+        // The torque is `f32` for as long as it is in Gymnasium.
         let torque = continuous(&self.spec, action)?;
-        let [angle, velocity] = self.now.state;
+        let [angle, velocity] = self.sim.state;
         let from_top = (angle + PI).rem_euclid(2.0 * PI) - PI;
         let cost = from_top.powi(2) + 0.1 * velocity.powi(2) + f64::from(0.001 * torque.powi(2));
 
         let acceleration = 3.0 * self.config.g / 2.0 * angle.sin() + f64::from(3.0 * torque);
         let velocity = (velocity + acceleration * DT).clamp(-MAX_SPEED, MAX_SPEED);
-        self.now.state = [angle + velocity * DT, velocity];
-        self.show(obs);
+        self.sim.state = [angle + velocity * DT, velocity];
+        self.observe(obs);
         Ok(Step { reward: -cost as f32, ..Step::default() })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.now = restore(&self.spec, state)?;
+        self.sim = restore(&self.spec, state)?;
         Ok(())
     }
 }

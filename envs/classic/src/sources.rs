@@ -1,45 +1,35 @@
-//! The rows of this crate in a registry.
+//! The registry entries of this crate's environments.
 
 use crate::{Acrobot, CartPole, Catch, Identity, IdentityBox, MountainCar, Pendulum, Recall};
-use playfield_core::algorithm::parse_section;
-use playfield_core::{Env, EnvConfig, EnvSource, Error, Result};
-use serde::de::DeserializeOwned;
+use playfield_core::{Env, EnvConfig, EnvSource, Result};
 use std::sync::Arc;
 
 type Row = (&'static str, &'static str, Arc<dyn EnvSource>);
 
-/// Every environment of this crate: its id, a line about it, and where to have it from.
+/// Every environment of this crate: its id, a description, and its source.
 ///
-/// `[env.kwargs]` is an environment's `…Config`; a key that it does not have is an [`Error::Config`]. By default episodes
-/// are as long as in Gymnasium (`max_episode_steps`), and one thread steps all environments, as their steps take less
-/// time than handing them to another.
+/// `[env.kwargs]` is the environment's `…Config`; an unknown key is an error. By default episodes are as long as in Gymnasium
+/// (`max_episode_steps`), and one thread steps all environments, as a step takes less time than the hand-over to another
+/// thread.
 pub fn sources() -> Vec<Row> {
     vec![
-        row("CartPole", "balance a pole on a cart; solved at 475 of 500", 500, |c| none(c, CartPole::new)),
-        row("Acrobot", "swing the end of two links up", 500, |c| none(c, Acrobot::new)),
-        row("MountainCar", "gain momentum to leave a valley", 200, |c| Ok(MountainCar::new(kwargs(c)?))),
-        row("Pendulum", "swing a pendulum up; continuous actions", 200, |c| Ok(Pendulum::new(kwargs(c)?))),
-        row("Catch", "catch a falling ball; frames of 10 × 5", 0, |c| Catch::new(kwargs(c)?)),
-        row("Recall", "remember a cue for ten steps; for agents with a memory", 0, |c| Recall::new(&kwargs(c)?)),
-        row("Identity", "repeat the number seen; a test of algorithms", 100, |c| Identity::new(&kwargs(c)?)),
-        row("IdentityBox", "the same with continuous actions", 100, |c| none(c, IdentityBox::new)),
+        row("CartPole", "balance a pole on a cart; solved at 475 of 500", 500, |c| without_kwargs(c, CartPole::new)),
+        row("Acrobot", "swing the end of two links up", 500, |c| without_kwargs(c, Acrobot::new)),
+        row("MountainCar", "gain momentum to leave a valley", 200, |c| Ok(MountainCar::new(c.parse_kwargs()?))),
+        row("Pendulum", "swing a pendulum up; continuous actions", 200, |c| Ok(Pendulum::new(c.parse_kwargs()?))),
+        row("Catch", "catch a falling ball; frames of 10 × 5", 0, |c| Catch::new(c.parse_kwargs()?)),
+        row("Recall", "recall a cue after ten steps; for recurrent policies", 0, |c| Recall::new(&c.parse_kwargs()?)),
+        row("Identity", "repeat the observed state; a test of algorithms", 100, |c| Identity::new(&c.parse_kwargs()?)),
+        row("IdentityBox", "the same with continuous actions", 100, |c| without_kwargs(c, IdentityBox::new)),
     ]
 }
 
-/// An environment's own settings.
-fn kwargs<T: DeserializeOwned>(config: &EnvConfig) -> Result<T> {
-    parse_section("env.kwargs", &config.kwargs)
+/// An environment without `[env.kwargs]`.
+fn without_kwargs<E>(config: &EnvConfig, make: fn() -> E) -> Result<E> {
+    config.refuse_kwargs().map(|()| make())
 }
 
-/// An environment that takes no settings.
-fn none<E>(config: &EnvConfig, make: fn() -> E) -> Result<E> {
-    match config.kwargs.keys().next() {
-        None => Ok(make()),
-        Some(key) => Err(Error::config(format!("[env.kwargs]: unknown key `{key}`: {} takes none", config.id))),
-    }
-}
-
-/// A kind of environment: how one is made, and the limit to its episodes.
+/// A kind of environment: its constructor, and the limit to its episodes.
 struct Classic<F> {
     max_episode_steps: i64,
     make: F,

@@ -1,4 +1,4 @@
-//! The classic control problems move as Gymnasium's do. `golden/generate.py` wrote the numbers.
+//! The dynamics of the classic control problems equal Gymnasium's. `golden/generate.py` wrote the values.
 
 use playfield_classic::{Acrobot, CartPole, MountainCar, Pendulum};
 use playfield_core::{Action, Env, Obs, ObsMut};
@@ -7,17 +7,17 @@ use std::f64::consts::PI;
 
 const GOLDEN: &str = include_str!("golden/dynamics.json");
 
-fn numbers(value: &Value) -> Vec<f64> {
+fn floats(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
 }
 
-/// Whether two numbers differ by no more than sines and cosines of two mathematical libraries do.
+/// Whether two values differ by no more than the rounding of sines and cosines in two mathematical libraries.
 fn close(ours: f64, theirs: f64, tolerance: f64) -> bool {
     (ours - theirs).abs() <= tolerance * theirs.abs().max(1.0)
 }
 
-/// Puts the environment into each state of the golden rows, steps, and compares all that comes out.
-fn follows(id: &str, env: &mut dyn Env) {
+/// Sets the environment to the state of each golden row, steps, and compares the results.
+fn compare(id: &str, env: &mut dyn Env) {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     let rows = golden[id].as_array().unwrap();
     assert!(rows.len() >= 50, "{id}: too few rows");
@@ -29,18 +29,18 @@ fn follows(id: &str, env: &mut dyn Env) {
         env.load_state(&state).unwrap();
         let step = match row[1].as_u64() {
             Some(action) => env.step(Action::Discrete(action as usize), obs.as_mut()),
-            // Some rows are of torques that Gymnasium clips.
+            // Gymnasium clips the torques of some rows.
             None => env.step(Action::Continuous(&[row[1].as_f64().unwrap().clamp(-2.0, 2.0) as f32]), obs.as_mut()),
         };
         let step = step.unwrap();
-        let after = numbers(&env.save_state().unwrap()["state"]);
-        for (ours, theirs) in after.iter().zip(numbers(&row[4])) {
+        let after = floats(&env.save_state().unwrap()["state"]);
+        for (ours, theirs) in after.iter().zip(floats(&row[4])) {
             assert!(close(*ours, theirs, 1e-13), "{id}, row {t}: {after:?} is not {}", row[4]);
         }
-        let ObsMut::F32(seen) = obs.as_mut() else { panic!("{id} observes numbers") };
-        assert_eq!(seen.len(), row[5].as_array().unwrap().len());
-        for (ours, theirs) in seen.iter().zip(numbers(&row[5])) {
-            assert!(close(f64::from(*ours), theirs, 1e-7), "{id}, row {t}: {seen:?} is not {}", row[5]);
+        let ObsMut::F32(observed) = obs.as_mut() else { panic!("{id} observes vectors") };
+        assert_eq!(observed.len(), row[5].as_array().unwrap().len());
+        for (ours, theirs) in observed.iter().zip(floats(&row[5])) {
+            assert!(close(f64::from(*ours), theirs, 1e-7), "{id}, row {t}: {observed:?} is not {}", row[5]);
         }
         assert!(close(f64::from(step.reward), row[2].as_f64().unwrap(), 1e-7), "{id}, row {t}: {step:?}");
         assert_eq!((step.terminated, step.truncated), (row[3].as_bool().unwrap(), false), "{id}, row {t}");
@@ -49,26 +49,26 @@ fn follows(id: &str, env: &mut dyn Env) {
 
 #[test]
 fn cart_pole() {
-    follows("CartPole", &mut CartPole::new());
+    compare("CartPole", &mut CartPole::new());
 }
 
 #[test]
 fn mountain_car() {
-    follows("MountainCar", &mut MountainCar::new(Default::default()));
+    compare("MountainCar", &mut MountainCar::new(Default::default()));
 }
 
 #[test]
 fn acrobot() {
-    follows("Acrobot", &mut Acrobot::new());
+    compare("Acrobot", &mut Acrobot::new());
 }
 
 #[test]
 fn pendulum() {
-    follows("Pendulum", &mut Pendulum::new(Default::default()));
+    compare("Pendulum", &mut Pendulum::new(Default::default()));
 }
 
 #[test]
-fn starts_lie_where_gymnasium_s_do() {
+fn initial_states_have_gymnasium_s_distributions() {
     let bounds: [(&mut dyn Env, &[f64]); 4] = [
         (&mut CartPole::new(), &[-0.05, 0.05, -0.05, 0.05, -0.05, 0.05, -0.05, 0.05]),
         (&mut MountainCar::new(Default::default()), &[-0.6, -0.4, 0.0, 0.0]),
@@ -77,15 +77,15 @@ fn starts_lie_where_gymnasium_s_do() {
     ];
     for (env, bounds) in bounds {
         let mut obs = Obs::zeros(env.spec().dtype, env.spec().obs_len());
-        let mut seen = vec![(f64::MAX, f64::MIN); bounds.len() / 2];
+        let mut observed = vec![(f64::MAX, f64::MIN); bounds.len() / 2];
         for seed in 0..500 {
             env.reset(Some(seed), obs.as_mut()).unwrap();
-            let state = numbers(&env.save_state().unwrap()["state"]);
-            for ((low, high), x) in seen.iter_mut().zip(state) {
+            let state = floats(&env.save_state().unwrap()["state"]);
+            for ((low, high), x) in observed.iter_mut().zip(state) {
                 (*low, *high) = (low.min(x), high.max(x));
             }
         }
-        for (&(low, high), bound) in seen.iter().zip(bounds.chunks(2)) {
+        for (&(low, high), bound) in observed.iter().zip(bounds.chunks(2)) {
             let width = bound[1] - bound[0];
             assert!(low >= bound[0] && low <= bound[0] + 0.05 * width, "{}: from {low}", env.spec().id);
             assert!(high <= bound[1] && high >= bound[1] - 0.05 * width, "{}: to {high}", env.spec().id);

@@ -1,4 +1,4 @@
-//! What holds for every environment of this crate, and the rules of those that are no physics.
+//! Properties of every environment of this crate, and the rules of those without physics.
 
 use playfield_classic::{Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, Recall, RecallConfig, sources};
 use playfield_core::{Action, ActionSpace, Env, EnvConfig, EnvSpec, Error, Obs, ObsRef, Step};
@@ -11,8 +11,8 @@ fn empty(spec: &EnvSpec) -> Obs {
     Obs::zeros(spec.dtype, spec.frame_len())
 }
 
-/// Steps with an action that varies with `t`, resets at an end, and writes down all that is seen.
-fn play(env: &mut dyn Env, obs: &mut Obs, from: usize, to: usize) -> Vec<(Step, Obs)> {
+/// Steps with an action that varies with `t`, resets at the end of an episode, and records every result.
+fn record(env: &mut dyn Env, obs: &mut Obs, from: usize, to: usize) -> Vec<(Step, Obs)> {
     let mut seen = Vec::new();
     for t in from..to {
         let x = [((t * 7) % 11) as f32 / 5.0 - 1.0];
@@ -31,29 +31,29 @@ fn play(env: &mut dyn Env, obs: &mut Obs, from: usize, to: usize) -> Vec<(Step, 
 }
 
 #[test]
-fn a_saved_game_goes_on_bit_for_bit_even_as_text_and_in_the_middle_of_an_episode() {
+fn an_environment_resumes_from_its_saved_state_bit_for_bit() {
     for (id, _, source) in sources() {
         let mut env = source.env(&config(id)).unwrap();
         let mut obs = empty(env.spec());
         env.reset(Some(5), obs.as_mut()).unwrap();
-        play(env.as_mut(), &mut obs, 0, 34);
+        record(env.as_mut(), &mut obs, 0, 34);
         let text = serde_json::to_string(&env.save_state().unwrap()).unwrap();
-        let expected = play(env.as_mut(), &mut obs, 34, 150);
+        let expected = record(env.as_mut(), &mut obs, 34, 150);
 
         let mut other = source.env(&config(id)).unwrap();
         other.load_state(&serde_json::from_str(&text).unwrap()).unwrap();
-        assert_eq!(play(other.as_mut(), &mut obs, 34, 150), expected, "{id}");
+        assert_eq!(record(other.as_mut(), &mut obs, 34, 150), expected, "{id}");
     }
 }
 
 #[test]
-fn the_seed_decides_everything() {
+fn the_seed_determines_the_episode() {
     for (id, _, source) in sources() {
         let game = |seed| {
             let mut env = source.env(&config(id)).unwrap();
             let mut obs = empty(env.spec());
             env.reset(Some(seed), obs.as_mut()).unwrap();
-            play(env.as_mut(), &mut obs, 0, 100)
+            record(env.as_mut(), &mut obs, 0, 100)
         };
         assert_eq!(game(1), game(1), "{id}");
         assert_ne!(game(1), game(2), "{id}");
@@ -61,7 +61,7 @@ fn the_seed_decides_everything() {
 }
 
 #[test]
-fn what_cannot_be_is_an_error() {
+fn invalid_settings_actions_and_states_are_errors() {
     for (id, _, source) in sources() {
         let mut unknown = config(id);
         unknown.kwargs.insert("color".into(), "red".into());
@@ -102,9 +102,9 @@ fn ids_and_limits() {
     assert_eq!(limits, expected);
 }
 
-/// The cue is shown once, the question asked after the wait, and only the answer to it pays.
+/// The cue is observed once, the query after the wait, and only the action after the query is rewarded.
 #[test]
-fn recall_asks_for_what_it_showed() {
+fn recall_rewards_the_cue_s_action() {
     for wait in [1, 3, 10] {
         let mut env = Recall::new(&RecallConfig { wait }).unwrap();
         let mut obs = empty(env.spec());
@@ -130,7 +130,7 @@ fn recall_asks_for_what_it_showed() {
 }
 
 #[test]
-fn catch_draws_the_ball_and_the_paddle_and_pays_at_the_end() {
+fn catch_observes_ball_and_paddle_and_rewards_at_the_end() {
     let (mut caught, mut missed) = (0, 0);
     for seed in 0..40 {
         let mut env = Catch::new(CatchConfig::default()).unwrap();
@@ -154,14 +154,14 @@ fn catch_draws_the_ball_and_the_paddle_and_pays_at_the_end() {
             expected.dedup();
             assert_eq!(lit(&obs), expected);
             assert_eq!(step.terminated, row == 9);
-            let pays = if row < 9 {
+            let reward = if row < 9 {
                 0.0
             } else if ball == paddle {
                 1.0
             } else {
                 -1.0
             };
-            assert_eq!(step.reward, pays);
+            assert_eq!(step.reward, reward);
         }
         if ball == paddle {
             caught += 1
@@ -174,7 +174,7 @@ fn catch_draws_the_ball_and_the_paddle_and_pays_at_the_end() {
 }
 
 #[test]
-fn catch_has_other_boards_too_but_not_any() {
+fn catch_has_boards_of_valid_sizes() {
     let board = |rows, columns| Catch::new(CatchConfig { rows, columns });
     assert_eq!(board(4, 3).unwrap().spec().shape, [4, 3]);
     assert!(board(1, 5).is_err() && board(5, 0).is_err());
@@ -186,7 +186,7 @@ fn catch_has_other_boards_too_but_not_any() {
 }
 
 #[test]
-fn identity_pays_for_repeating() {
+fn identity_rewards_the_observed_state() {
     let mut env = Identity::new(&IdentityConfig::default()).unwrap();
     let mut obs = empty(env.spec());
     env.reset(Some(3), obs.as_mut()).unwrap();
@@ -204,7 +204,7 @@ fn identity_pays_for_repeating() {
 }
 
 #[test]
-fn identity_box_pays_for_coming_close() {
+fn identity_box_rewards_closeness() {
     let mut env = IdentityBox::new();
     let mut obs = empty(env.spec());
     env.reset(Some(3), obs.as_mut()).unwrap();
@@ -213,8 +213,8 @@ fn identity_box_pays_for_coming_close() {
         assert!((-1.0..1.0).contains(&state));
         let action = [state, state / 2.0, 1.0][t % 3];
         let step = env.step(Action::Continuous(&[action]), obs.as_mut()).unwrap();
-        let off = action - state;
-        assert_eq!(step.reward, -off * off);
+        let error = action - state;
+        assert_eq!(step.reward, -error * error);
     }
     for outside in [5.0, -1.01, f32::NAN] {
         assert!(env.step(Action::Continuous(&[outside]), obs.as_mut()).is_err(), "{outside}");

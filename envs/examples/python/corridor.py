@@ -1,6 +1,6 @@
-"""A corridor of ten cells, with a reward at its right end: a Gymnasium environment as you would write it.
+"""A corridor of ten cells, with a reward at its right end: an example of a Gymnasium environment.
 
-Importing this module registers it, so that `env.id = "corridor:Corridor-v0"` finds it.
+Importing this module registers it, so that it can be created by `env.id = "corridor:Corridor-v0"`.
 """
 
 import gymnasium
@@ -10,7 +10,7 @@ CELLS = 10
 
 
 class Corridor(gymnasium.Env):
-    """Walks left (0) or right (1). A step costs 0.1; the last cell pays 1 and ends the episode."""
+    """Walk left (0) or right (1). The reward is -0.1 per step, and 1 for reaching the last cell, which ends the episode."""
 
     def __init__(self):
         self.observation_space = gymnasium.spaces.Box(0, 1, shape=(CELLS,), dtype=np.float32)

@@ -24,13 +24,13 @@ fn main() -> Result<()> {
     let mut batch = StepBatch::new(vec.spec(), envs);
     let mut random = rng::stream(1, "actions");
     vec.reset(&mut batch)?;
-    let draw = |random: &mut rng::Rng| {
+    let sample = |random: &mut rng::Rng| {
         use rand::Rng as _;
         Actions::Discrete((0..envs).map(|_| (random.next_u64() % n as u64) as i64).collect())
     };
     let start = Instant::now();
     for _ in 0..steps {
-        vec.step(&draw(&mut random), &mut batch)?;
+        vec.step(&sample(&mut random), &mut batch)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     println!("{:.0} agent steps/s", (steps * envs) as f64 / seconds);

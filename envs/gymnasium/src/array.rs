@@ -1,12 +1,12 @@
-//! From numpy arrays to the caller's buffers.
+//! Copies of NumPy arrays into the caller's buffers.
 
-use crate::python::{Failure, said};
+use crate::python::{Failure, reported};
 use numpy::{Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use playfield_core::{Error, ObsMut};
 use pyo3::prelude::*;
 
-/// A contiguous array of `T`, borrowed, or converted where `object` is something else that numpy understands.
-pub(crate) fn numbers<'py, T: Element>(
+/// A contiguous array of `T`: borrowed, or converted by NumPy where `object` is something else.
+pub(crate) fn contiguous<'py, T: Element>(
     object: &Bound<'py, PyAny>,
 ) -> std::result::Result<PyReadonlyArrayDyn<'py, T>, Failure> {
     if let Ok(array) = object.cast::<PyArrayDyn<T>>()
@@ -20,13 +20,17 @@ pub(crate) fn numbers<'py, T: Element>(
 }
 
 /// Copies an observation (or a batch of them) of environment `id` to `to`.
-pub(crate) fn observe(id: &str, object: &Bound<'_, PyAny>, to: ObsMut<'_>) -> std::result::Result<(), Failure> {
+pub(crate) fn copy_observation(
+    id: &str,
+    object: &Bound<'_, PyAny>,
+    to: ObsMut<'_>,
+) -> std::result::Result<(), Failure> {
     fn copy<T: Element + Copy>(id: &str, object: &Bound<'_, PyAny>, to: &mut [T]) -> std::result::Result<(), Failure> {
-        let from = numbers::<T>(object)?;
+        let from = contiguous::<T>(object)?;
         let (from, expected) = (from.as_slice()?, to.len());
         if from.len() != expected {
-            let message = format!("it returned {} numbers where its space has {expected}", from.len());
-            return Err(said(Error::env(id, message)));
+            let message = format!("it returned {} elements where its space has {expected}", from.len());
+            return Err(reported(Error::env(id, message)));
         }
         to.copy_from_slice(from);
         Ok(())

@@ -1,11 +1,11 @@
-//! What `playfield doctor` asks of Python: each part by itself, so that the first one missing is named.
+//! The Python checks of `playfield doctor`: each part separately, so that the first missing one is named.
 
 use crate::{AleRaw, python};
 use playfield_core::{Env, EnvConfig, Error, Obs, Result};
 use pyo3::types::PyAnyMethods;
 
-/// Each part of the Python side with its version and place, or what is wrong with it and how to mend that: the
-/// interpreter, numpy, gymnasium, ale_py, and an Atari game that starts.
+/// The version and path of each Python part, or its error with the command that fixes it: the interpreter, numpy, gymnasium,
+/// ale_py, and an Atari game that starts.
 pub fn doctor() -> Vec<(String, Result<String>)> {
     type Part = (String, Option<String>, String);
     let parts =
@@ -14,10 +14,10 @@ pub fn doctor() -> Vec<(String, Result<String>)> {
         Ok(parts) => parts,
         Err(error) => return vec![("Python".into(), Err(error))],
     };
-    let mend = |name: &str, problem| Error::env(name, format!("cannot be loaded ({problem}): run `make setup`"));
+    let broken = |name: &str, problem| Error::env(name, format!("cannot be loaded ({problem}): run `make setup`"));
     let mut report: Vec<_> = parts
         .into_iter()
-        .map(|(name, version, problem)| (name.clone(), version.ok_or_else(|| mend(&name, problem))))
+        .map(|(name, version, problem)| (name.clone(), version.ok_or_else(|| broken(&name, problem))))
         .collect();
     report.push(("Atari".into(), atari()));
     report

@@ -1,8 +1,8 @@
-"""Environments, which step in one of three ways: alone (behind playfield's wrappers), in a batch in this process, or in a
-batch of processes.
+"""Gymnasium environments, which step in one of three ways: alone (inside playfield's wrappers), in a batch in this process,
+or in a batch of processes.
 
-All three go through `Local`, which is the only place that calls `reset` and `step`: it copies and checks what an environment
-returns, so that the three ways accept and refuse the same.
+All three use `Local`, the only place that calls an environment's `reset` and `step`. It copies and checks what they return, so
+the three ways accept and refuse the same.
 """
 
 import contextlib
@@ -29,30 +29,30 @@ SECONDS_TO_CLOSE = 10.0
 
 
 def has_own_vector(spec):
-    """Whether only a vector environment is registered, which steps all environments by itself."""
+    """Whether only a vector environment is registered."""
     return spec is not None and spec.entry_point is None and spec.vector_entry_point is not None
 
 
 def make(name, arguments):
-    """One environment. `Local` checks what it returns, so Gymnasium's passive checker is left off."""
+    """Creates one environment, without Gymnasium's passive checker: `Local` checks what it returns."""
     name, spec = find(name)
     if spec is not None and is_atari(spec):
         known = {game: full for full, game in games().items()}
         full = known.get(spec.kwargs.get("game"), "ALE/Pong-v5")
         raise refuse(
-            f"this id is Gymnasium's, which skips, stacks and resizes no frames: write `{full}`, the id of the same game "
-            "with playfield's preprocessing, whose settings are keys of [env]"
+            f"this id has none of playfield's preprocessing (frame skip, frame stack, resize): write `{full}`, the same game "
+            "with preprocessing, whose settings are keys of [env]"
         )
     if has_own_vector(spec):
         raise refuse(
-            "only a vector environment is registered: it takes `vectorization = \"sync\"` and none of the wrappers inside "
-            "one environment (frame_skip, max_pool, resize, noop_max, repeat_action_probability, fire_reset)"
+            "only a vector environment is registered: it supports `vectorization = \"sync\"` and no wrapper inside one "
+            "environment (frame_skip, max_pool, resize, noop_max, repeat_action_probability, fire_reset)"
         )
     return gymnasium.make(name, **({"disable_env_checker": True} | arguments))
 
 
 def renders(name):
-    """Whether an environment can be asked for RGB frames: its `metadata` (or its function's signature) says so."""
+    """Whether an environment renders RGB frames, by its `metadata` or by the signature of its entry point."""
     _, spec = find(name)
     if spec is None or spec.entry_point is None:
         return False
@@ -64,16 +64,16 @@ def renders(name):
 
 
 def short(value):
-    """`repr`, cut where it is long."""
+    """`repr`, shortened to 80 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 class Observations:
-    """Copies observations of `space` (`rows` of them, where it is given) to `uint8` (images) or `float32` (vectors).
+    """Converts observations of `space` (a batch of `rows`, if given) to `uint8` (images) or `float32` (vectors).
 
-    An image is `uint8` with two or three axes; its numbers are 0 to 255, scaled to that where its bounds are others, and its
-    channels come last. Other `uint8` observations are vectors: scaled by their bounds to 0..1.
+    A `uint8` space with two or three axes is an image: its values are scaled from their bounds to 0..255, and its channels are
+    moved to the last axis. Any other `uint8` space is a vector, scaled from its bounds to 0..1.
     """
 
     def __init__(self, space, rows=None):
@@ -83,13 +83,13 @@ class Observations:
                 "wrap it where it is registered (gymnasium.wrappers.FlattenObservation makes a Box of most spaces)"
             )
         if 0 in space.shape:
-            raise refuse(f"its observation space is {space}, which holds no numbers: there is nothing to learn from")
+            raise refuse(f"its observation space is {space}, which has no elements: there is nothing to learn from")
         self.is_image = space.dtype == np.uint8 and len(space.shape) in IMAGE_AXES
         self.channels_first = self.is_image and len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
         shape = space.shape[1:] + space.shape[:1] if self.channels_first else space.shape
         self.shape = shape or (1,)
-        self.promised = space.shape if rows is None else (rows, *space.shape)
-        self.dtype, self.wanted = space.dtype, np.uint8 if self.is_image else np.float32
+        self.expected_shape = space.shape if rows is None else (rows, *space.shape)
+        self.dtype, self.target_dtype = space.dtype, np.uint8 if self.is_image else np.float32
         self.scale = None
         if space.dtype == np.uint8:
             low, high = space.low.astype(np.float64), space.high.astype(np.float64)
@@ -98,10 +98,10 @@ class Observations:
                 self.scale = low, high, factor
 
     def copy(self, observation):
-        """A copy that the environment can't overwrite."""
+        """A converted copy, so that the environment cannot overwrite it."""
         array = np.asarray(observation)
-        if array.shape != self.promised:
-            raise refuse(f"its observation has the shape {array.shape}, where its space says {self.promised}")
+        if array.shape != self.expected_shape:
+            raise refuse(f"its observation has the shape {array.shape}, where its space says {self.expected_shape}")
         if array.dtype.kind not in ("biu" if self.dtype.kind in "biu" else "biuf"):
             raise refuse(f"its observation is {array.dtype}, where its space says {self.dtype}")
         if self.dtype == np.uint8:
@@ -115,13 +115,13 @@ class Observations:
         if self.channels_first:
             array = np.moveaxis(array, -3, -1)
         if array.dtype.itemsize > 4:
-            with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused where all observations are
-                return np.array(array, self.wanted, order="C")
-        return np.array(array, self.wanted, order="C")
+            with np.errstate(over="ignore"):  # an overflow is infinite, which CheckFinite refuses
+                return np.array(array, self.target_dtype, order="C")
+        return np.array(array, self.target_dtype, order="C")
 
 
 class Actions:
-    """From playfield's actions (a number counted from 0, or `float32`) to what `space` contains: NumPy numbers and arrays."""
+    """Converts playfield's actions (an index from 0, or `float32`) to elements of `space`: NumPy scalars and arrays."""
 
     def __init__(self, space, rows=None):
         self.is_discrete = isinstance(space, gymnasium.spaces.Discrete)
@@ -130,7 +130,7 @@ class Actions:
             self.description = int(space.n), int(space.start)
         elif isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
             if 0 in space.shape:
-                raise refuse(f"its action space is {space}, which holds no numbers: there is nothing to decide")
+                raise refuse(f"its action space is {space}, which has no elements: there is nothing to decide")
             self.dtype, self.low, self.high = space.dtype, space.low, space.high
             self.shape = space.shape if rows is None else (rows, *space.shape)
             bounds = (bound.astype(np.float32).ravel().tolist() for bound in (space.low, space.high))
@@ -142,7 +142,7 @@ class Actions:
             )
 
     def convert(self, action):
-        """The action in the space's own dtype. float32 may lack the bounds of a float64 space: it is clipped to those."""
+        """The action in the space's dtype. A bound of a float64 space may not be a float32, so the action is clipped again."""
         if self.is_discrete:
             return self.dtype(self.start + action)
         action = action.reshape(self.shape).astype(self.dtype)
@@ -150,7 +150,7 @@ class Actions:
 
 
 def reward_of(reward):
-    """The reward as a float. NaN and infinities are refused where all environments' rewards are (in Rust)."""
+    """The reward as a float. CheckFinite (in Rust) refuses NaN and infinities."""
     if type(reward) is float:
         return reward
     if isinstance(reward, numbers.Real):
@@ -160,7 +160,7 @@ def reward_of(reward):
             return math.inf if reward > 0 else -math.inf
     array = np.asarray(reward)
     if array.size != 1 or array.dtype.kind not in "biuf":
-        raise refuse(f"its reward is {short(reward)}, and a reward is one number")
+        raise refuse(f"its reward is {short(reward)}, and must be one number")
     return float(array.item())
 
 
@@ -170,12 +170,12 @@ def flag_of(name, flag):
         return flag
     array = np.asarray(flag)
     if array.size != 1 or array.dtype.kind not in "biu" or array.item() not in (0, 1):
-        raise refuse(f"its `{name}` is {short(flag)}, and that is True or False")
+        raise refuse(f"its `{name}` is {short(flag)}, and must be True or False")
     return bool(array.item())
 
 
 def lives_of(info):
-    """`info["lives"]` where that is an integer, else 0. Whatever else `info` holds is the environment's own business."""
+    """`info["lives"]` where that is an integer, else 0. Everything else in `info` is ignored."""
     lives = info.get("lives") if isinstance(info, dict) else None
     if lives is None:
         return 0
@@ -184,20 +184,20 @@ def lives_of(info):
 
 
 class Member:
-    """An environment that can be asked and answers later: `send`, then `recv`."""
+    """An environment with asynchronous calls: `send` starts one, `recv` returns its result."""
 
     def call(self, method, *arguments):
-        """Asks and waits for the answer."""
+        """Calls a method and waits for its result."""
         self.send(method, *arguments)
         return self.recv()
 
 
 class Local(Member):
-    """One environment in this process: everything that it returns is checked and copied here."""
+    """One environment in this process, whose results are checked and copied."""
 
     def __init__(self, name, arguments):
         self.env = make(name, arguments)
-        self.asked_to_render = arguments.get("render_mode") == "rgb_array"
+        self.requested_render = arguments.get("render_mode") == "rgb_array"
         try:
             self.observations = Observations(self.env.observation_space)
             self.actions = Actions(self.env.action_space)
@@ -206,24 +206,24 @@ class Local(Member):
             raise
 
     def send(self, method, *arguments):
-        self.asked = method, arguments
+        self.request = method, arguments
 
     def recv(self):
-        method, arguments = self.asked
+        method, arguments = self.request
         return getattr(self, method)(*arguments)
 
     def describe(self):
-        """Shape, whether it is an image, the action space, the names of its actions (Atari, MiniGrid), where all have one."""
+        """`(shape, is an image, action space, action names)`: names (Atari, MiniGrid) only where every action has one."""
         names = []
         if self.actions.is_discrete:
-            with contextlib.suppress(Exception):  # names are nice to have
+            with contextlib.suppress(Exception):  # names are optional
                 names = list(self.env.unwrapped.get_action_meanings())
             complete = len(names) == self.actions.description[0] and all(isinstance(name, str) for name in names)
             names = names if complete else []
         return list(self.observations.shape), self.observations.is_image, self.actions.description, names
 
     def reset(self, seed):
-        """The first observation, and lives."""
+        """The first observation and the number of lives."""
         answer = self.env.reset(seed=seed)
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
             raise refuse("its `reset` did not return (observation, info)")
@@ -239,7 +239,7 @@ class Local(Member):
         return self.observations.copy(observation), reward_of(reward), terminated, truncated, lives_of(info)
 
     def advance(self, action):
-        """A step and, where it ends the episode, a reset. The last observation of an ended episode comes last, else None."""
+        """`step` with same-step autoreset. The last element is the final observation of an ended episode, else None."""
         observation, reward, terminated, truncated, lives = self.step(action)
         final = None
         if terminated or truncated:
@@ -248,8 +248,8 @@ class Local(Member):
         return observation, reward, terminated, truncated, lives, final
 
     def render(self):
-        """`(height, width, pixels)` of an RGB frame, or None where it renders none."""
-        if self.env.render_mode != "rgb_array" and not self.asked_to_render:
+        """`(height, width, pixels)` of an RGB frame, or None where it does not render."""
+        if self.env.render_mode != "rgb_array" and not self.requested_render:
             return None
         frame = np.asarray(self.env.render())
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
@@ -261,13 +261,12 @@ class Local(Member):
 
 
 class Remote(Member):
-    """One environment in a Python process of its own, where a `Local` answers. The process ends when the pipe is closed."""
+    """One environment in its own Python process, as a `Local` there. The process ends when the pipe is closed."""
 
     def __init__(self, name, arguments):
         context = forkserver()
         self.pipe, theirs = context.Pipe()
-        # Ctrl-C goes to every process of a terminal. Its meaning is the main program's business: children are born with
-        # it blocked.
+        # A terminal sends Ctrl-C to every process. Only the main program handles it: children start with it blocked.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process = context.Process(target=ByValue(serve), args=(theirs, name, arguments))
@@ -277,7 +276,7 @@ class Remote(Member):
         theirs.close()
 
     def send(self, method, *arguments):
-        with contextlib.suppress(OSError):  # a process that died is noticed by `recv`
+        with contextlib.suppress(OSError):  # `recv` reports a process that died
             self.pipe.send((method, arguments))
 
     def recv(self):
@@ -295,7 +294,7 @@ class Remote(Member):
 
 
 def end(remotes):
-    """Waits for processes whose pipes are closed; those that take too long are killed."""
+    """Joins processes whose pipes are closed, and kills those that do not end in time."""
     deadline = time.monotonic() + SECONDS_TO_CLOSE
     for remote in remotes:
         remote.process.join(max(deadline - time.monotonic(), 0.0))
@@ -305,15 +304,15 @@ def end(remotes):
 
 
 def forkserver():
-    """The context of child processes: a fork of a process with libtorch's and ALE's threads in it may hang."""
+    """The context of child processes: a fork of this process, with the threads of libtorch and ALE, could deadlock."""
     import cloudpickle
 
     for module in (playfield_helper, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(module)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["numpy", "gymnasium"])
-    # The tracker of semaphores, which outlives a killed program, is to tidy up without a word. It unblocks SIGINT when it
-    # starts: it must run before children are born.
+    # The semaphore tracker outlives a killed program and cleans up without a warning. It unblocks SIGINT when it starts, so
+    # it must run before any child starts.
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     resource_tracker.ensure_running()
     sys.warnoptions.pop()
@@ -321,7 +320,7 @@ def forkserver():
 
 
 class ByValue:
-    """A function that travels to a child as its code, as no child can import this module."""
+    """A function that is pickled by value, as a child process cannot import this module."""
 
     def __init__(self, function):
         self.function = function
@@ -336,30 +335,30 @@ class ByValue:
 
 
 def serve(pipe, name, arguments):
-    """In a child: makes an environment and answers until nobody listens; then closes it."""
-    # Whoever ends the program ends its environments by closing their pipes, so that each can end what it has started.
-    # A handler, unlike SIG_IGN, is not inherited by what an environment starts.
+    """The main function of a child: creates an environment, executes requests until the pipe is closed, and closes it."""
+    # The end of the program closes the pipes, so each environment can close what it has started. A handler, unlike SIG_IGN,
+    # is not inherited by an environment's own child processes.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     sys.stdout = sys.stderr
     local = None
 
-    def answer(call, *arguments):
+    def reply_to(call, *arguments):
         try:
             reply = True, call(*arguments)
         except BaseException as exception:
             reply = False, describe(exception)
         pipe.send(reply)
 
-    def begin():
+    def start():
         nonlocal local
         local = Local(name, arguments)
 
     try:
-        answer(begin)
+        reply_to(start)
         while local is not None:
             method, values = pipe.recv()
-            answer(getattr(local, method), *values)
+            reply_to(getattr(local, method), *values)
     except (EOFError, OSError):
         pass
     finally:
@@ -370,7 +369,7 @@ def serve(pipe, name, arguments):
 
 
 def one(name, mode, arguments):
-    """One environment, to be asked by `call`: in this process (`sync`) or in one of its own (`async`)."""
+    """One environment, used through `call`: in this process (`sync`) or in its own (`async`)."""
     if mode == "sync":
         return Local(name, arguments)
     remote = Remote(name, arguments)
@@ -383,7 +382,7 @@ def one(name, mode, arguments):
 
 
 class Batch:
-    """Environments that step together, each in this process or in one of its own; a failure names its environment."""
+    """A batch of environments, each in this process or in its own. An exception names its environment."""
 
     def __init__(self, name, size, mode, arguments):
         self.members, self.waiting, self.failed = [], False, False
@@ -393,57 +392,57 @@ class Batch:
             if mode != "sync":
                 for member in self.members:
                     member.recv()
-            described = self.ask("describe", [()] * size)
-            for index, description in enumerate(described):
-                if description != described[0]:
-                    raise refuse(f"environment {index} observes or accepts something else than environment 0")
-            self.description = described[0]
+            descriptions = self.call("describe", [()] * size)
+            for index, description in enumerate(descriptions):
+                if description != descriptions[0]:
+                    raise refuse(f"environment {index} has other spaces than environment 0")
+            self.description = descriptions[0]
         except BaseException:
             self.close()
             raise
 
     def send(self, actions):
-        """Hands `actions[i]` to environment `i`."""
-        self.hand_out("advance", [(action,) for action in actions])
+        """Starts a step with `actions[i]` in environment `i`."""
+        self.send_all("advance", [(action,) for action in actions])
         self.waiting = True
 
     def recv(self):
-        """Observations, rewards, terminated, truncated, lives, and the last observations of ended episodes by row."""
-        answers = self.collect()
-        observations, rewards, terminated, truncated, lives, last = zip(*answers, strict=True)
+        """Observations, rewards, terminated, truncated, lives, and `(row, final observation)` of ended episodes."""
+        results = self.recv_all()
+        observations, rewards, terminated, truncated, lives, last = zip(*results, strict=True)
         finals = [(row, final) for row, final in enumerate(last) if final is not None]
         return np.stack(observations), rewards, terminated, truncated, lives, finals
 
     def reset(self, seeds):
-        """Observations and lives of new episodes; the outcome of steps under way belongs to nobody."""
+        """Observations and lives of new episodes. The results of a step in progress are discarded."""
         if self.waiting:
-            self.collect()
-        observations, lives = zip(*self.ask("reset", [(seed,) for seed in seeds]), strict=True)
+            self.recv_all()
+        observations, lives = zip(*self.call("reset", [(seed,) for seed in seeds]), strict=True)
         return np.stack(observations), lives
 
-    def ask(self, method, rows):
-        self.hand_out(method, rows)
-        return self.collect()
+    def call(self, method, rows):
+        self.send_all(method, rows)
+        return self.recv_all()
 
-    def hand_out(self, method, rows):
+    def send_all(self, method, rows):
         if self.failed:
             raise refuse("no step is possible after a failure")
         for member, arguments in zip(self.members, rows, strict=True):
             member.send(method, *arguments)
 
-    def collect(self):
-        """The answer of every member; after a failure of one nothing else can be expected of the batch."""
-        self.waiting, answers = False, []
+    def recv_all(self):
+        """The result of every member. After an exception in one the batch cannot be used."""
+        self.waiting, results = False, []
         for index, member in enumerate(self.members):
             try:
-                answers.append(member.recv())
+                results.append(member.recv())
             except BaseException as exception:
                 self.failed = True
                 raise Failed(index, describe(exception)) from exception
-        return answers
+        return results
 
     def close(self):
-        """Closes every environment, whatever it is doing: the processes all at once."""
+        """Closes every environment, also during a step; the processes close in parallel."""
         remotes = [member for member in self.members if isinstance(member, Remote)]
         for remote in remotes:
             remote.pipe.close()
@@ -454,8 +453,8 @@ class Batch:
                     member.close()
 
 
-class Whole:
-    """A batch that an environment's author has made: a vector environment with same-step autoreset, or it is refused."""
+class Vector:
+    """A registered vector environment, which must have same-step autoreset."""
 
     def __init__(self, name, size, arguments):
         self.size, self.actions_sent = size, None
@@ -464,8 +463,8 @@ class Whole:
             found = self.env.metadata.get("autoreset_mode")
             if found != AutoresetMode.SAME_STEP:
                 raise refuse(
-                    f"its own vector environment resets by {found}, and only AutoresetMode.SAME_STEP is supported: "
-                    "give it that mode, or register an `entry_point` for a single environment"
+                    f"its vector environment has the autoreset mode {found}, and only AutoresetMode.SAME_STEP is supported: "
+                    "use that mode, or register an `entry_point` for a single environment"
                 )
             self.observations = Observations(self.env.single_observation_space, size)
             self.row = Observations(self.env.single_observation_space)
@@ -495,20 +494,20 @@ class Whole:
         return observations, rewards.tolist(), terminated.tolist(), truncated.tolist(), lives, finals
 
     def each(self, name, values, kinds):
-        """One value for each environment."""
+        """Checks that there is one value for each environment."""
         array = np.asarray(values)
         if array.shape != (self.size,) or array.dtype.kind not in kinds:
-            raise refuse(f"its `{name}` is {short(values)}, where {self.size} environments have one value each")
+            raise refuse(f"its `{name}` is {short(values)}, and must have one value for each of {self.size} environments")
         return array
 
     def lives(self, info):
-        """Integers in `info["lives"]`, of the environments that `info["_lives"]` says have any."""
+        """Integers in `info["lives"]`, of the environments where `info["_lives"]` is set."""
         lives = info.get("lives") if isinstance(info, dict) else None
         if not isinstance(lives, np.ndarray) or lives.shape != (self.size,) or lives.dtype.kind not in "iu":
             return [0] * self.size
-        have = info.get("_lives")
-        have = have if isinstance(have, np.ndarray) and have.shape == (self.size,) else np.ones(self.size, bool)
-        return [min(max(int(number), 0), INT32_MAX) if has else 0 for number, has in zip(lives, have, strict=True)]
+        mask = info.get("_lives")
+        mask = mask if isinstance(mask, np.ndarray) and mask.shape == (self.size,) else np.ones(self.size, bool)
+        return [min(max(int(number), 0), INT32_MAX) if valid else 0 for number, valid in zip(lives, mask, strict=True)]
 
     def reset(self, seeds):
         observations, info = self.env.reset(seed=seeds)
@@ -523,5 +522,5 @@ def batch(name, size, mode, arguments):
     if mode == "sync":
         found, spec = find(name)
         if has_own_vector(spec):
-            return Whole(found, size, arguments)
+            return Vector(found, size, arguments)
     return Batch(name, size, mode, arguments)

@@ -1,4 +1,4 @@
-"""What is said more simply in Python: the interpreter's set-up, and look-ups. Needs no package."""
+"""Set-up of the interpreter, descriptions of exceptions, and look-ups of ids. Imports no package at the top level."""
 
 import contextlib
 import importlib
@@ -11,12 +11,12 @@ import warnings
 
 
 def prepare(here, python):
-    """Makes `here` importable, after everything installed, and children of `multiprocessing` Python processes."""
+    """Appends `here` to `sys.path`, and makes `python` the executable of `multiprocessing`'s child processes."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the import of `signal` took it, though told not to
-    # What an environment prints is no answer of this program.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the import of `signal` installed its handler
+    # What an environment prints is not part of this program's output.
     sys.stdout = sys.stderr
-    # pygame's import says so to everybody; only its authors can do something about it.
+    # A warning from pygame's import, which only its authors can fix.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     if str(here) not in sys.path:
         sys.path.append(str(here))
@@ -27,11 +27,11 @@ def prepare(here, python):
 
 
 class Described(Exception):
-    """An exception of a child process, as `describe` told of it there: only text travels between processes."""
+    """An exception of a child process, as described there by `describe`: processes exchange only text."""
 
 
 class Failed(Exception):
-    """What went wrong in environment `index` of a batch."""
+    """An exception in environment `index` of a batch."""
 
     def __init__(self, index, description):
         super().__init__(f"environment {index}: {description[1]}")
@@ -39,14 +39,14 @@ class Failed(Exception):
 
 
 def refuse(message):
-    """An error whose message says enough: it is shown without the name of its class."""
+    """An error that is shown as its message, without the name of its class."""
     import gymnasium
 
     return gymnasium.error.Error(message)
 
 
 def describe(exception):
-    """`(kind, message, traceback, module, where)`: no kind where the message says enough; a module that was missed."""
+    """`(kind, message, traceback, module, where)`: `kind` is empty for `refuse`, `module` is the one that failed to import."""
     if isinstance(exception, Described):
         return exception.args[0]
     if isinstance(exception, Failed):
@@ -58,7 +58,7 @@ def describe(exception):
 
 
 def games():
-    """`{"ALE/Pong-v5": "pong", ...}`: the games that the installed ale_py knows."""
+    """`{"ALE/Pong-v5": "pong", ...}`: the games of the installed ale_py."""
     import ale_py  # noqa: F401  (registers its games)
     import gymnasium
 
@@ -67,7 +67,7 @@ def games():
 
 
 def rom_path(game):
-    """The checked ROM file of `game`; whatever ale_py prints is kept off the terminal."""
+    """The path of the verified ROM file of `game`, without ale_py's output."""
     from ale_py import roms
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -75,19 +75,19 @@ def rom_path(game):
 
 
 def is_atari(spec):
-    """Whether ale_py registered it."""
+    """Whether ale_py registered this environment."""
     return "ale_py" in str(spec.entry_point)
 
 
 def registered():
-    """Every id of Gymnasium's registry that is not one of ale_py's."""
+    """Every id in Gymnasium's registry, without those of ale_py."""
     import gymnasium
 
     return [name for name, spec in gymnasium.registry.items() if not is_atari(spec)]
 
 
-def knows(name):
-    """Whether `gymnasium.make` would find `name`; that of a `module:Id` shows only when it is made."""
+def is_registered(name):
+    """Whether `name` is registered, or is a `module:Id`, which is registered when it is created."""
     import gymnasium
 
     with contextlib.suppress(ImportError):
@@ -97,7 +97,7 @@ def knows(name):
 
 
 def find(name):
-    """The registered id in `name`, after the import of what registers it, and its spec where one is known."""
+    """The id in `name`, after the import of its module, and its spec if it is registered."""
     import gymnasium
 
     with contextlib.suppress(ImportError):
@@ -110,7 +110,7 @@ def find(name):
 
 
 def versions():
-    """Of the interpreter and of what must be installed: `(name, version or None, exception text)`."""
+    """`(name, version or None, exception text)` of the interpreter and the required packages."""
     found = [("Python", sys.version.split()[0] + f" ({sys.executable})", "")]
     for name in ("numpy", "gymnasium", "ale_py"):
         try:

@@ -1,20 +1,19 @@
-//! Atari and every other Gymnasium environment: the only crate of playfield that knows Python.
+//! Atari and every other Gymnasium environment: the only crate of playfield that depends on Python.
 //!
-//! | id | source | one | a batch |
+//! | id | source | one environment | a batch |
 //! |---|---|---|---|
-//! | `ALE/Pong-v5`, … | [`AtariSource`] | [`AleRaw`], an emulator frame a step | [`AtariVec`], ALE's C++ threads |
+//! | `ALE/Pong-v5`, … | [`AtariSource`] | [`AleRaw`], one emulator frame per step | [`AtariVec`], ALE's C++ threads |
 //! | `CartPole-v1`, `module:Id`, … | [`GymSource`] | [`GymEnv`] | [`GymVec`], in this process or one process each |
 //!
-//! The interpreter is embedded and started at the first call that needs it, with the packages of the repository's
-//! `.venv`; a Python exception comes out as one sentence ([`Error::Env`](playfield_core::Error::Env)) with its traceback
-//! as detail. Nothing here handles signals: Ctrl-C stays the program's.
+//! The Python interpreter is embedded. It is started at the first call that needs it, with the packages of the repository's
+//! `.venv`. A Python exception becomes a one-line error ([`Error::Env`](playfield_core::Error::Env)) with its traceback as
+//! detail. Nothing here installs a signal handler: Ctrl-C belongs to the program.
 //!
-//! For a batch of environments in pure Rust use `playfield-classic` and the pool of `playfield-wrappers`: Python's lock
-//! lets only one of these environments step at a time, unless they are Atari's or have processes of their own.
+//! When not to use it: Python's GIL lets only one of these environments step at a time, except Atari batches and environments
+//! in processes of their own. A pool of environments in Rust has no such limit.
 
 mod array;
 pub mod atari;
-mod base64;
 mod doctor;
 pub mod gym;
 mod python;
@@ -28,16 +27,16 @@ pub use python::python_seed;
 use playfield_core::{EnvSource, Result};
 use std::sync::Arc;
 
-/// Where environments of `id` come from, or `None` where neither ALE nor Gymnasium knows it.
+/// The source of environments of `id`, or `None` where neither ALE nor Gymnasium has registered it.
 ///
-/// Where Python cannot be asked, and for `module:Id`, which has to be imported first, there is a source, and making an
-/// environment says what is wrong.
+/// Without Python, and for `module:Id`, which registers its ids when it is imported, there is a source, and creating an
+/// environment reports the error.
 pub fn lookup(id: &str) -> Option<Arc<dyn EnvSource>> {
     if id.starts_with("ALE/") {
         let known = games().map_or(true, |games| games.iter().any(|game| game == id));
         return known.then(|| Arc::new(AtariSource::new(id)) as Arc<dyn EnvSource>);
     }
-    gym::knows(id).unwrap_or(true).then(|| Arc::new(GymSource::new(id)) as Arc<dyn EnvSource>)
+    gym::is_registered(id).unwrap_or(true).then(|| Arc::new(GymSource::new(id)) as Arc<dyn EnvSource>)
 }
 
 /// Every id that [`lookup`] finds by name: Atari's games, then Gymnasium's registry.

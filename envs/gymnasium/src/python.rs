@@ -1,9 +1,9 @@
-//! The embedded interpreter: started once, with the packages of `.venv`, and its exceptions as [`Error`]s.
+//! The embedded interpreter: it is started once, with the packages of `.venv`, and its exceptions become [`Error`]s.
 //!
-//! It is started as if it were `.venv/bin/python`: the standard library, `sys.path` and `sys.executable` are then those
-//! of that program, whatever stands in `PATH`; and `multiprocessing` starts *it* as its child, where an interpreter
-//! that knew only the running program would start that over and over. Python installs no signal handlers: Ctrl-C
-//! belongs to the Rust program. A Python that cannot start is an error here (through `PyConfig`) and not an abort.
+//! It is started as `.venv/bin/python`, so the standard library, `sys.path` and `sys.executable` are those of that program,
+//! independently of `PATH`. `multiprocessing` starts `sys.executable` as its child processes; otherwise it would start the
+//! running program again and again. Python installs no signal handlers: Ctrl-C belongs to the Rust program. A Python that
+//! cannot start is an error (through `PyConfig`), not an abort.
 
 use crate::venv::{self, Venv};
 use playfield_core::{Error, Result};
@@ -19,12 +19,12 @@ use std::sync::OnceLock;
 
 const SETUP: &str = "run `make setup`";
 
-/// Why a piece of work in Python failed: an exception, or a sentence of our own.
+/// The reason why a call into Python failed.
 pub(crate) enum Failure {
     /// A Python exception.
     Exception(PyErr),
-    /// An error that is already fit to be read.
-    Said(Error),
+    /// An error of this crate.
+    Reported(Error),
 }
 
 impl<E: Into<PyErr>> From<E> for Failure {
@@ -33,23 +33,23 @@ impl<E: Into<PyErr>> From<E> for Failure {
     }
 }
 
-/// For `?` after something that returns playfield's own error.
-pub(crate) fn said(error: Error) -> Failure {
-    Failure::Said(error)
+/// For `?` on playfield's own error.
+pub(crate) fn reported(error: Error) -> Failure {
+    Failure::Reported(error)
 }
 
-/// Does `work` for environment `id` while holding the interpreter, which is started where it has not been.
+/// Calls `work` for environment `id` with the GIL held. Starts the interpreter, if it is not running.
 pub(crate) fn with<T>(id: &str, work: impl FnOnce(Python<'_>) -> std::result::Result<T, Failure>) -> Result<T> {
     start()?;
     Python::attach(|py| {
         work(py).map_err(|failure| match failure {
-            Failure::Said(error) => error,
+            Failure::Reported(error) => error,
             Failure::Exception(exception) => explain(py, id, &exception),
         })
     })
 }
 
-/// This crate's own few lines of Python that need no package (`helper.py`).
+/// The Python module that needs no package (`helper.py`).
 pub(crate) fn helper(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     const CODE: &CStr = code(concat!(include_str!("helper.py"), "\0"));
@@ -57,7 +57,7 @@ pub(crate) fn helper(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     Ok(MODULE.get_or_try_init(py, make)?.bind(py).clone())
 }
 
-/// Gymnasium's environments (`environments.py`).
+/// The Python module that steps Gymnasium's environments (`environments.py`).
 pub(crate) fn environments(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     const CODE: &CStr = code(concat!(include_str!("environments.py"), "\0"));
@@ -73,10 +73,10 @@ const fn code(text: &'static str) -> &'static CStr {
     }
 }
 
-/// Starts the interpreter; later calls only say again how that went.
+/// Starts the interpreter. Later calls return the result of the first.
 ///
 /// # Errors
-/// [`Error::Env`] where Python cannot start or is of another version than the one this program was built for.
+/// [`Error::Env`] where Python cannot start or has another version than the one that this program was built for.
 pub(crate) fn start() -> Result<()> {
     static STARTED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     STARTED.get_or_init(first_start).clone().map_err(|message| Error::env("Python", message))
@@ -93,7 +93,7 @@ fn first_start() -> std::result::Result<(), String> {
             root.display()
         ));
     }
-    // SAFETY: called once, by `OnceLock`, and nothing of Python has been touched before.
+    // SAFETY: called once, by `OnceLock`, before any other use of Python.
     unsafe { initialize(venv.as_ref().map(Venv::python).as_deref())? };
     Python::attach(|py| -> PyResult<()> {
         let here = std::env::current_dir().unwrap_or_default();
@@ -103,7 +103,7 @@ fn first_start() -> std::result::Result<(), String> {
     .map_err(|exception| format!("Python started and cannot be used ({exception}): {SETUP}"))
 }
 
-/// The version of Python whose headers and library this program was built with.
+/// The version of Python that this program was built with.
 fn built_for() -> (u32, u32) {
     // SAFETY: `Py_GetVersion` may be called before initialization and returns a static string.
     let text = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy();
@@ -111,10 +111,10 @@ fn built_for() -> (u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-/// Starts Python as if it were `program`, or as the system finds it, and lets go of the interpreter's lock.
+/// Starts Python as `program`, or as the system finds it, and releases the GIL.
 ///
 /// # Safety
-/// Only once a process.
+/// At most once per process.
 unsafe fn initialize(program: Option<&Path>) -> std::result::Result<(), String> {
     // SAFETY: the documented order of calls; `config` is initialized by the first and cleared by the last.
     unsafe {
@@ -127,7 +127,7 @@ unsafe fn initialize(program: Option<&Path>) -> std::result::Result<(), String> 
         config.install_signal_handlers = 0;
         config.parse_argv = 0;
         config.configure_c_stdio = 0;
-        // What an environment prints is not lost: nothing flushes Python's buffers when this program ends.
+        // Unbuffered: nothing flushes Python's buffers when this program ends.
         config.buffered_stdio = 0;
         config.pathconfig_warnings = 0;
         let mut status = ffi::PyStatus_Ok();
@@ -141,18 +141,18 @@ unsafe fn initialize(program: Option<&Path>) -> std::result::Result<(), String> 
         }
         ffi::PyConfig_Clear(&raw mut config);
         if ffi::PyStatus_Exception(status) != 0 {
-            let said = if status.err_msg.is_null() { c"no reason given" } else { CStr::from_ptr(status.err_msg) };
-            return Err(format!("Python cannot start ({}): {SETUP}", said.to_string_lossy()));
+            let reason = if status.err_msg.is_null() { c"no reason given" } else { CStr::from_ptr(status.err_msg) };
+            return Err(format!("Python cannot start ({}): {SETUP}", reason.to_string_lossy()));
         }
         ffi::PyEval_SaveThread();
         Ok(())
     }
 }
 
-/// An exception as one sentence, with the traceback as its detail.
+/// Converts an exception into a one-line error, with the traceback as its detail.
 pub(crate) fn explain(py: Python<'_>, id: &str, exception: &PyErr) -> Error {
     type Description = (String, String, String, String, String);
-    // Before Python 3.12 an exception's value knows its traceback only after `into_value`.
+    // Before Python 3.12 an exception's value has its traceback only after `into_value`.
     let value = exception.clone_ref(py).into_value(py);
     let described = helper(py).and_then(|h| h.call_method1("describe", (value,))?.extract::<Description>());
     let Ok((kind, text, traceback, missing, place)) = described else {
@@ -169,8 +169,8 @@ pub(crate) fn explain(py: Python<'_>, id: &str, exception: &PyErr) -> Error {
             "the Python module `{missing}` cannot be found: install it into .venv, or start in the folder that holds it"
         ),
         ("ImportError" | "OSError", text) if text.contains("libcudnn") || text.contains("libtorch") => format!(
-            "the Python package `torch` cannot be imported ({text}): .venv holds it for this program alone, without the \
-             packages that it depends on; `.venv/bin/pip install torch` adds them"
+            "the Python package `torch` cannot be imported ({text}): .venv has it without the packages that it depends on, as \
+             this program needs only its libraries; `.venv/bin/pip install torch` adds them"
         ),
         (_, _) if ours.contains(&package) => {
             format!("the Python package `{package}` cannot be loaded ({text}): {SETUP}")
@@ -183,8 +183,8 @@ pub(crate) fn explain(py: Python<'_>, id: &str, exception: &PyErr) -> Error {
     Error::Env { id: id.into(), message, detail: Some(traceback) }
 }
 
-/// A seed as Python's libraries take it: 31 bits. It is hashed, as some of them count a batch's one seed up by one from
-/// environment to environment. Public, so that an episode can be played again in plain Python.
+/// A seed for Python's libraries: 31 bits. It is hashed, as some libraries seed the environments of a batch with consecutive
+/// numbers. Public, so that an episode can be reproduced in plain Python.
 pub fn python_seed(seed: u64) -> i32 {
     (playfield_core::rng::derive(seed, "python", 0) >> 33) as i32
 }

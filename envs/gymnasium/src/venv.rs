@@ -1,4 +1,4 @@
-//! Where the Python packages are: the `.venv` that `make setup` fills.
+//! The virtual environment with the Python packages: the `.venv` that `make setup` creates.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Venv {
     /// Its folder.
     pub(crate) root: PathBuf,
-    /// `(3, 11)`, as its `pyvenv.cfg` says, where it says so.
+    /// Its Python version, `(3, 11)`, where its `pyvenv.cfg` has it.
     pub(crate) version: Option<(u32, u32)>,
 }
 
@@ -18,8 +18,8 @@ impl Venv {
     }
 }
 
-/// The first virtual environment among: the one that `PLAYFIELD_VENV` names, `.venv` in a folder above the running program,
-/// `VIRTUAL_ENV`, and `.venv` of the repository this crate was compiled in.
+/// The first virtual environment of: `PLAYFIELD_VENV`, `.venv` in a parent folder of the running program, `VIRTUAL_ENV`, and
+/// `.venv` of the repository in which this crate was compiled.
 pub(crate) fn find() -> Option<Venv> {
     let program = std::env::current_exe().unwrap_or_default();
     let above = program.ancestors().skip(1).map(|dir| dir.join(".venv"));
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_version_that_either_tool_writes() {
+    fn reads_the_version_written_by_each_tool() {
         assert_eq!(version("home = /usr/bin\nversion = 3.11.7\n"), Some((3, 11)));
         assert_eq!(version("home = /usr/bin\nversion_info = 3.12.1.final.0\n"), Some((3, 12)));
         assert_eq!(version("home = /usr/bin\n"), None);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_pyvenv_cfg_is_no_virtual_environment() {
+    fn a_folder_without_pyvenv_cfg_is_not_a_virtual_environment() {
         assert_eq!(read(Path::new(env!("CARGO_MANIFEST_DIR"))), None);
     }
 }

@@ -1,8 +1,8 @@
-//! Atari games one by one: their state, their screens, their settings.
+//! Single Atari games: saved states, screens, settings.
 
 mod common;
 
-use common::{config, draw, python};
+use common::{config, python, sample_actions};
 use playfield_core::{Action, ActionSpace, Actions, Env, EnvFactory, EnvSource, Error, Obs, StepBatch, rng};
 use playfield_gymnasium::{AleRaw, AtariSource, doctor, games};
 use playfield_wrappers::Factory;
@@ -16,12 +16,12 @@ fn screen(game: &AleRaw) -> Obs {
     Obs::zeros(game.spec().dtype, game.spec().frame_len())
 }
 
-/// `steps` random frames: everything that can be seen of them.
-fn play(game: &mut AleRaw, steps: usize, random: &mut rng::Rng) -> Vec<(Obs, f32, bool, u32)> {
+/// Executes `steps` random actions and records every result.
+fn record(game: &mut AleRaw, steps: usize, random: &mut rng::Rng) -> Vec<(Obs, f32, bool, u32)> {
     let mut obs = screen(game);
     (0..steps)
         .map(|_| {
-            let actions = draw(game.spec(), 1, random);
+            let actions = sample_actions(game.spec(), 1, random);
             let step = game.step(actions.row(0), obs.as_mut()).unwrap();
             if step.done() {
                 game.reset(None, obs.as_mut()).unwrap();
@@ -32,32 +32,32 @@ fn play(game: &mut AleRaw, steps: usize, random: &mut rng::Rng) -> Vec<(Obs, f32
 }
 
 #[test]
-fn a_game_goes_on_exactly_from_its_saved_state() {
+fn a_game_resumes_exactly_from_its_saved_state() {
     python();
     let id = "ALE/Breakout-v5";
     let mut game = raw(id, "").unwrap();
     let mut obs = screen(&game);
     game.reset(Some(1), obs.as_mut()).unwrap();
     let mut random = rng::stream(1, "actions");
-    let before = play(&mut game, 700, &mut random);
+    let before = record(&mut game, 700, &mut random);
     assert!(before.iter().any(|(_, _, lost, _)| *lost));
     let state: playfield_core::State = serde_json::from_str(&game.save_state().unwrap().to_string()).unwrap();
-    let there = random.clone();
-    let first = play(&mut game, 1500, &mut random);
+    let saved_random = random.clone();
+    let first = record(&mut game, 1500, &mut random);
     assert!(first.iter().any(|(_, _, lost, _)| *lost) && first.iter().any(|(_, reward, ..)| *reward > 0.0));
     let mut other = raw(id, "").unwrap();
     other.reset(Some(99), obs.as_mut()).unwrap();
     other.load_state(&state).unwrap();
-    assert!(play(&mut other, 1500, &mut there.clone()) == first, "another game continues it");
+    assert!(record(&mut other, 1500, &mut saved_random.clone()) == first, "another game resumes from it");
     game.load_state(&state).unwrap();
-    assert!(play(&mut game, 1500, &mut there.clone()) == first, "the same game goes back to it");
+    assert!(record(&mut game, 1500, &mut saved_random.clone()) == first, "the same game returns to it");
     for nonsense in ["{}", "{\"ale\": \"AAAA\", \"lives\": 1, \"over\": false}", "{\"ale\": \"?\"}"] {
         assert!(game.load_state(&serde_json::from_str(nonsense).unwrap()).is_err(), "{nonsense}");
     }
 }
 
-/// Clears the final observations that mean nothing: of rows whose episode goes on.
-fn forget(batch: &mut StepBatch) {
+/// Clears final observations that are not valid: those of rows whose episode continues.
+fn clear_invalid(batch: &mut StepBatch) {
     for i in 0..batch.num_envs() {
         if !batch.done(i) {
             batch.final_obs_row_mut(i).u8().fill(0);
@@ -65,8 +65,8 @@ fn forget(batch: &mut StepBatch) {
     }
 }
 
-/// The wrappers' pool of single games, which takes over where ALE's batch cannot, is that batch frame for frame, and can
-/// be resumed. Without no-ops nothing is drawn at random.
+/// The pool of wrapped games, which is used where ALE's batch does not support a setting, equals that batch frame for frame, and
+/// resumes exactly. Without no-ops nothing is random.
 #[test]
 fn a_pool_of_games_equals_the_batch_and_resumes_exactly() {
     python();
@@ -82,16 +82,16 @@ fn a_pool_of_games_equals_the_batch_and_resumes_exactly() {
     a.reset(&mut at_a).unwrap();
     b.reset(&mut at_b).unwrap();
     assert!(at_a.obs == at_b.obs, "first observations");
-    assert!(a.save_state().unwrap().is_none(), "ALE's batch has no state to save");
+    assert!(a.save_state().unwrap().is_none(), "ALE's batch does not save its state");
     let mut random = rng::stream(2, "actions");
     let mut saved = None;
     let mut after = Vec::new();
     for t in 0..400 {
-        let actions = draw(a.spec(), 2, &mut random);
+        let actions = sample_actions(a.spec(), 2, &mut random);
         a.step(&actions, &mut at_a).unwrap();
         b.step(&actions, &mut at_b).unwrap();
-        forget(&mut at_a);
-        forget(&mut at_b);
+        clear_invalid(&mut at_a);
+        clear_invalid(&mut at_b);
         assert!(at_a == at_b, "step {t}");
         match t {
             260 => saved = b.save_state().unwrap(),
@@ -105,19 +105,19 @@ fn a_pool_of_games_equals_the_batch_and_resumes_exactly() {
     again.load_state(&saved.expect("single games save their state")).unwrap();
     for (t, (actions, expected)) in after.iter().enumerate() {
         again.step(actions, &mut at_b).unwrap();
-        forget(&mut at_b);
+        clear_invalid(&mut at_b);
         assert!(&at_b == expected, "step {t} after the resume");
     }
 }
 
-/// A life lost in the very step that a time limit cuts: ALE's batch and the pool report a truncation and nothing else.
+/// A life lost in the step that the time limit truncates: ALE's batch and the pool report only the truncation.
 #[test]
 fn a_truncation_reports_no_lost_life() {
     python();
     let id = "ALE/Breakout-v5";
     let source = Arc::new(AtariSource::new(id));
     for kwargs in ["{}", "{ mode = 0, difficulty = 0 }"] {
-        let play = |limit: usize| {
+        let first_event = |limit: usize| {
             let settings =
                 format!("noop_max = 0\nepisodic_life = true\nmax_episode_steps = {limit}\nkwargs = {kwargs}");
             let mut env = Factory::new(source.clone(), config(&*source, id, &settings)).unwrap().vec(&[1]).unwrap();
@@ -131,14 +131,14 @@ fn a_truncation_reports_no_lost_life() {
             }
             unreachable!()
         };
-        let (step, life_lost, truncated) = play(0);
+        let (step, life_lost, truncated) = first_event(0);
         assert_eq!((life_lost, truncated), (true, false));
-        assert_eq!(play(step), (step, false, true), "{kwargs}");
+        assert_eq!(first_event(step), (step, false, true), "{kwargs}");
     }
 }
 
 #[test]
-fn the_same_seeds_play_the_same_games_and_others_do_not() {
+fn the_seeds_determine_the_games() {
     python();
     let id = "ALE/Pong-v5";
     let source = AtariSource::new(id);
@@ -153,16 +153,16 @@ fn the_same_seeds_play_the_same_games_and_others_do_not() {
             vec.step(&Actions::Discrete(vec![t % 6, 2, 3]), &mut batch).unwrap();
             seen.push(batch.obs.clone());
         }
-        // A second reset starts anew from the seeds, even where steps are under way.
+        // A second reset starts from the same seeds, even during a step.
         vec.send(&Actions::Discrete(vec![0, 0, 0])).unwrap();
         vec.reset(&mut batch).unwrap();
         assert!(batch.obs == seen[0], "a second reset");
-        // And a batch at work can be dropped.
+        // A batch can be dropped during a step.
         vec.send(&Actions::Discrete(vec![0, 0, 0])).unwrap();
         seen
     };
     assert!(run(1, 1) == run(1, 2), "threads change nothing");
-    assert!(run(1, 2) != run(2, 2), "seeds do");
+    assert!(run(1, 2) != run(2, 2), "seeds change the games");
 }
 
 #[test]
@@ -182,13 +182,13 @@ fn action_sets_and_screens() {
     let mut game = raw("ALE/SpaceInvaders-v5", "").unwrap();
     let mut gray = screen(&game);
     game.reset(Some(1), gray.as_mut()).unwrap();
-    play(&mut game, 60, &mut rng::stream(1, "actions"));
+    record(&mut game, 60, &mut rng::stream(1, "actions"));
     game.step(Action::Discrete(0), gray.as_mut()).unwrap();
     let rgb = game.render().unwrap().unwrap().rgb;
     let Obs::U8(gray) = gray else { panic!("frames are bytes") };
     assert_eq!(rgb.len(), 210 * 160 * 3);
-    assert!(rgb.chunks(3).any(|p| p[0] != p[1]), "it has colors");
-    // ALE's gray palette is near the usual gray of its colors.
+    assert!(rgb.chunks(3).any(|p| p[0] != p[1]), "the frame has colors");
+    // ALE's gray palette is close to the luma of its colors.
     let luma = |p: &[u8]| 0.299 * f32::from(p[0]) + 0.587 * f32::from(p[1]) + 0.114 * f32::from(p[2]);
     assert!(rgb.chunks(3).zip(&gray).all(|(p, &g)| (luma(p) - f32::from(g)).abs() < 8.0));
 }
@@ -200,19 +200,19 @@ fn modes_and_difficulties() {
         let mut game = raw("ALE/SpaceInvaders-v5", settings).unwrap();
         let mut obs = screen(&game);
         game.reset(Some(1), obs.as_mut()).unwrap();
-        play(&mut game, 200, &mut rng::stream(1, "actions"));
+        record(&mut game, 200, &mut rng::stream(1, "actions"));
         game.step(Action::Discrete(0), obs.as_mut()).unwrap();
         obs
     };
     assert!(first("") == first("kwargs = { mode = 0, difficulty = 0 }"));
-    assert!(first("") != first("kwargs = { mode = 9 }"), "a mode survives the loading of the ROM at a seed");
+    assert!(first("") != first("kwargs = { mode = 9 }"), "a mode survives the reload of the ROM with a seed");
     let refused = |settings: &str| match raw("ALE/Pong-v5", settings) {
         Err(Error::Config(message)) => message,
         other => panic!("{:?}", other.map(|_| ())),
     };
     assert!(refused("kwargs = { mode = 77 }").contains("mode = 77"));
     assert!(refused("kwargs = { difficulty = -1 }").contains("[0, 1, 2, 3]"));
-    assert!(refused("kwargs = { mode = 'hard' }").contains("whole number"));
+    assert!(refused("kwargs = { mode = 'hard' }").contains("must be an integer"));
     assert!(refused("kwargs = { frameskip = 4 }").contains("`frameskip`"));
 }
 
@@ -229,7 +229,7 @@ fn a_game_that_is_over_must_be_reset() {
 }
 
 #[test]
-fn every_part_is_well() {
+fn doctor_finds_every_part() {
     python();
     let known = games().unwrap();
     assert!(known.len() > 90 && known.is_sorted() && known.iter().all(|id| id.starts_with("ALE/")));

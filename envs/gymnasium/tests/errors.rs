@@ -1,17 +1,17 @@
-//! What goes wrong in Python comes out as one sentence that says what to do, at once, and never as a panic or a hang.
+//! Errors in Python become one-line errors that say what to do, and never a panic or a deadlock.
 
 mod common;
 
-use common::{WAYS, config, python, stack, try_stack};
+use common::{WAYS, config, python, try_wrapped, wrapped};
 use playfield_core::{Action, Actions, Dtype, EnvSource, Error, Obs, Result, StepBatch};
 use playfield_gymnasium::{AtariSource, GymSource, lookup};
 
-/// The sentence and the detail of an environment's error.
-fn said<T>(result: Result<T>) -> (String, String) {
+/// The line and the detail of an environment's error.
+fn error_of<T>(result: Result<T>) -> (String, String) {
     match result {
         Err(Error::Env { id, message, detail }) => {
             let line = format!("{id}: {message}");
-            assert!(!line.contains('\n') && !line.contains("Traceback"), "not one sentence: {line}");
+            assert!(!line.contains('\n') && !line.contains("Traceback"), "not one line: {line}");
             (line, detail.unwrap_or_default())
         }
         Err(other) => panic!("not an environment's error: {other}"),
@@ -23,8 +23,8 @@ fn make(id: &str, settings: &str) -> (String, String) {
     python();
     let source = GymSource::new(id);
     let config = config(&source, id, settings);
-    let (one, _) = said(source.env(&config));
-    let (batch, detail) = said(source.batch(&config, &[1, 2]));
+    let (one, _) = error_of(source.env(&config));
+    let (batch, detail) = error_of(source.batch(&config, &[1, 2]));
     assert_eq!(one, batch, "one environment and a batch fail alike");
     (batch, detail)
 }
@@ -37,12 +37,12 @@ fn unknown_ids() {
     assert!(make("tiny:Nothing-v0", "").0.contains("doesn't exist"));
     let atari = AtariSource::new("ALE/Pogn-v5");
     let unknown = "ALE/Pogn-v5: there is no such Atari game: `playfield envs` lists them";
-    assert_eq!(said(atari.env(&config(&atari, "ALE/Pogn-v5", ""))).0, unknown);
-    assert_eq!(said(atari.batch(&config(&atari, "ALE/Pogn-v5", ""), &[1])).0, unknown);
+    assert_eq!(error_of(atari.env(&config(&atari, "ALE/Pogn-v5", ""))).0, unknown);
+    assert_eq!(error_of(atari.batch(&config(&atari, "ALE/Pogn-v5", ""), &[1])).0, unknown);
 }
 
 #[test]
-fn lookup_knows_what_can_be_made() {
+fn lookup_finds_registered_ids() {
     python();
     for id in ["ALE/Pong-v5", "CartPole-v1", "CartPole", "PongNoFrameskip-v4", "whatever:Id-v0"] {
         assert!(lookup(id).is_some(), "{id}");
@@ -72,8 +72,8 @@ fn spaces_that_are_not_supported_are_named() {
     assert!(detail.starts_with("Traceback") && detail.contains("tiny.py"), "{detail}");
     assert!(make("tiny:Odd-v0", "").0.contains("missing 1 required positional argument: 'which'"));
     for (which, expected) in [
-        ("empty", "(3, 0), float32), which holds no numbers: there is nothing to learn from"),
-        ("inert", "(0,), float32), which holds no numbers: there is nothing to decide"),
+        ("empty", "(3, 0), float32), which has no elements: there is nothing to learn from"),
+        ("inert", "(0,), float32), which has no elements: there is nothing to decide"),
     ] {
         let (line, _) = make("tiny:Odd-v0", &format!("kwargs = {{ which = '{which}' }}"));
         assert!(line.contains(expected), "{line}");
@@ -81,10 +81,10 @@ fn spaces_that_are_not_supported_are_named() {
 }
 
 #[test]
-fn a_batch_that_resets_itself_otherwise_is_refused() {
+fn a_vector_environment_with_another_autoreset_mode_is_refused() {
     python();
     let source = GymSource::new("tiny:Late-v0");
-    let (line, _) = said(source.batch(&config(&source, "tiny:Late-v0", ""), &[1]));
+    let (line, _) = error_of(source.batch(&config(&source, "tiny:Late-v0", ""), &[1]));
     assert!(line.contains("NEXT_STEP") && line.contains("SAME_STEP"), "{line}");
 }
 
@@ -105,8 +105,8 @@ fn third_step(how: &str) -> Vec<(String, String)> {
         vec.reset(&mut batch).unwrap();
         vec.step(&actions, &mut batch).unwrap();
         vec.step(&actions, &mut batch).unwrap();
-        found.push(said(vec.step(&actions, &mut batch)));
-        // Whatever comes after a failure may fail, and does so at once.
+        found.push(error_of(vec.step(&actions, &mut batch)));
+        // Later calls may fail, and return at once.
         let _ = vec.step(&actions, &mut batch);
         let _ = vec.reset(&mut batch);
     }
@@ -116,13 +116,13 @@ fn third_step(how: &str) -> Vec<(String, String)> {
         env.reset(Some(1), obs.as_mut()).unwrap();
         env.step(Action::Discrete(0), obs.as_mut()).unwrap();
         env.step(Action::Discrete(0), obs.as_mut()).unwrap();
-        found.push(said(env.step(Action::Discrete(0), obs.as_mut())));
+        found.push(error_of(env.step(Action::Discrete(0), obs.as_mut())));
     }
     found
 }
 
 #[test]
-fn an_exception_in_a_step_is_one_sentence_with_its_traceback() {
+fn an_exception_in_a_step_is_one_line_with_its_traceback() {
     for (line, detail) in third_step("value") {
         let line = line.replace("environment 0: ", "");
         assert_eq!(line, "tiny:Raises-v0: ValueError: the third step went wrong");
@@ -135,7 +135,7 @@ fn an_exception_in_a_step_is_one_sentence_with_its_traceback() {
 }
 
 #[test]
-fn answers_of_another_shape_are_refused() {
+fn results_of_another_shape_are_refused() {
     for (line, _) in third_step("shape") {
         assert!(line.contains("its observation has the shape (2, 2), where its space says (1, 3)"), "{line}");
     }
@@ -155,7 +155,7 @@ fn a_process_that_dies_is_an_error() {
 }
 
 #[test]
-fn wrong_actions_never_reach_an_environment() {
+fn invalid_actions_never_reach_an_environment() {
     python();
     let (atari, cartpole) = (AtariSource::new("ALE/Pong-v5"), GymSource::new("CartPole-v1"));
     let batches = [
@@ -182,22 +182,22 @@ fn wrong_actions_never_reach_an_environment() {
     }
 }
 
-/// What is said where environment 1 of three breaks a promise in its third step: the same in all ways of stepping.
+/// The error where environment 1 of three returns an invalid value in its third step: the same in all ways of stepping.
 fn broken(kwargs: &str, settings: &str) -> Option<String> {
-    let said = WAYS.map(|way| {
-        let mut env = stack("tiny:Breaks-v0", &format!("kwargs = {{ {kwargs} }}\n{settings}\n{way}"), 3);
+    let message = WAYS.map(|way| {
+        let mut env = wrapped("tiny:Breaks-v0", &format!("kwargs = {{ {kwargs} }}\n{settings}\n{way}"), 3);
         let (mut batch, actions) = (StepBatch::new(env.spec(), 3), Actions::Discrete(vec![0, 1, 0]));
         env.reset(&mut batch).unwrap();
         (0..3).find_map(|_| env.step(&actions, &mut batch).err()).map(|e| e.to_string())
     });
-    for (way, other) in WAYS.iter().zip(&said) {
-        assert_eq!(&said[0], other, "{kwargs}: {way}");
+    for (way, other) in WAYS.iter().zip(&message) {
+        assert_eq!(&message[0], other, "{kwargs}: {way}");
     }
-    said[0].clone()
+    message[0].clone()
 }
 
 #[test]
-fn broken_promises_are_refused_alike_with_the_environment() {
+fn invalid_results_are_refused_in_every_way_of_stepping() {
     for (kwargs, expected) in [
         (
             "where = 'observation', what = 'np.full((2, 2), .9)', dtype = 'uint8'",
@@ -215,35 +215,35 @@ fn broken_promises_are_refused_alike_with_the_environment() {
         ("where = 'observation', what = 'None'", "its observation has the shape (), where its space says (2,)"),
         (
             "where = 'observation', what = '[0, float(\"nan\")]'",
-            "number 1 of its observation is NaN, and must be finite",
+            "element 1 of its observation is NaN, and must be finite",
         ),
-        ("where = 'observation', what = '[1e39, 0]'", "number 0 of its observation is inf, and must be finite"),
+        ("where = 'observation', what = '[1e39, 0]'", "element 0 of its observation is inf, and must be finite"),
         (
             "where = 'reward', what = 'np.array([1.0, 100.0])'",
-            "its reward is array([ 1., 100.]), and a reward is one number",
+            "its reward is array([ 1., 100.]), and must be one number",
         ),
-        ("where = 'reward', what = 'None'", "its reward is None, and a reward is one number"),
-        ("where = 'reward', what = '\"1\"'", "its reward is '1', and a reward is one number"),
-        ("where = 'reward', what = '[]'", "its reward is [], and a reward is one number"),
+        ("where = 'reward', what = 'None'", "its reward is None, and must be one number"),
+        ("where = 'reward', what = '\"1\"'", "its reward is '1', and must be one number"),
+        ("where = 'reward', what = '[]'", "its reward is [], and must be one number"),
         ("where = 'reward', what = 'float(\"nan\")'", "its reward is NaN, and must be finite"),
         ("where = 'reward', what = '-np.inf'", "its reward is -inf, and must be finite"),
         ("where = 'reward', what = '1e39'", "its reward is inf, and must be finite"),
         ("where = 'reward', what = '10 ** 400'", "its reward is inf, and must be finite"),
-        ("where = 'terminated', what = 'None'", "its `terminated` is None, and that is True or False"),
+        ("where = 'terminated', what = 'None'", "its `terminated` is None, and must be True or False"),
         (
             "where = 'terminated', what = '[True, False]'",
-            "its `terminated` is [True, False], and that is True or False",
+            "its `terminated` is [True, False], and must be True or False",
         ),
-        ("where = 'truncated', what = '\"no\"'", "its `truncated` is 'no', and that is True or False"),
-        ("where = 'truncated', what = '2'", "its `truncated` is 2, and that is True or False"),
+        ("where = 'truncated', what = '\"no\"'", "its `truncated` is 'no', and must be True or False"),
+        ("where = 'truncated', what = '2'", "its `truncated` is 2, and must be True or False"),
     ] {
-        let said = broken(kwargs, "").expect(kwargs);
-        assert!(said.starts_with(&format!("tiny:Breaks-v0: environment 1: {expected}")), "{kwargs}: {said}");
+        let message = broken(kwargs, "").expect(kwargs);
+        assert!(message.starts_with(&format!("tiny:Breaks-v0: environment 1: {expected}")), "{kwargs}: {message}");
     }
 }
 
 #[test]
-fn what_can_only_mean_one_thing_is_accepted() {
+fn unambiguous_results_are_accepted() {
     for (kwargs, settings) in [
         ("where = 'reward', what = 'np.array([[2.5]])'", ""),
         ("where = 'reward', what = 'np.float16(3)'", ""),
@@ -257,14 +257,14 @@ fn what_can_only_mean_one_thing_is_accepted() {
     ] {
         assert_eq!(broken(kwargs, settings), None, "{kwargs}, {settings}");
     }
-    let said = broken("where = 'reward', what = '-np.inf'", "clip_reward = 'clamp'\nnormalize_reward = true");
-    assert!(said.is_some(), "its variance would be infinite");
+    let message = broken("where = 'reward', what = '-np.inf'", "clip_reward = 'clamp'\nnormalize_reward = true");
+    assert!(message.is_some(), "its variance would be infinite");
     assert!(broken("where = 'reward', what = 'np.nan'", "clip_reward = 'clamp'").is_some());
 }
 
-/// An id of ALE's that Gymnasium would make without preprocessing: the sentence names the one that has it.
+/// An id of ALE's without playfield's preprocessing: the error names the id with it.
 #[test]
-fn other_ids_of_atari_games_name_the_one_to_write() {
+fn other_ids_of_atari_games_name_the_one_with_preprocessing() {
     for (id, expected) in [
         ("PongNoFrameskip-v4", "write `ALE/Pong-v5`"),
         ("BreakoutNoFrameskip-v4", "write `ALE/Breakout-v5`"),
@@ -273,16 +273,19 @@ fn other_ids_of_atari_games_name_the_one_to_write() {
         ("ale_py:ALE/MsPacman-v5", "write `ALE/MsPacman-v5`"),
     ] {
         for way in WAYS {
-            let said = try_stack(id, way, 1).err().expect(id).to_string();
-            assert!(said.contains(expected) && said.contains("preprocessing"), "{id}, {way}: {said}");
+            let message = try_wrapped(id, way, 1).err().expect(id).to_string();
+            assert!(message.contains(expected) && message.contains("preprocessing"), "{id}, {way}: {message}");
         }
     }
 }
 
 #[test]
-fn a_pytorch_that_is_not_whole_is_named_with_the_command() {
+fn an_incomplete_pytorch_is_named_with_the_command() {
     for way in WAYS {
-        let said = try_stack("tiny:Torch-v0", way, 1).err().expect("it fails").to_string();
-        assert!(said.contains("`torch` cannot be imported") && said.contains("pip install torch"), "{way}: {said}");
+        let message = try_wrapped("tiny:Torch-v0", way, 1).err().expect("it fails").to_string();
+        assert!(
+            message.contains("`torch` cannot be imported") && message.contains("pip install torch"),
+            "{way}: {message}"
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! [`GymVec`] and [`GymEnv`] held to plain Gymnasium loops: same seeds, same actions, same numbers, bit for bit.
+//! [`GymVec`] and [`GymEnv`] equal plain Gymnasium loops with the same seeds and actions, bit for bit.
 
 mod common;
 
-use common::{WAYS, config, draw, python, stack, try_stack};
+use common::{WAYS, config, python, sample_actions, try_wrapped, wrapped};
 use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, EnvSpec, Obs, Step, StepBatch, rng};
 use playfield_gymnasium::{GymSource, python_seed};
 use playfield_wrappers::Factory;
@@ -24,15 +24,15 @@ fn bytes(obs: &Obs, row: usize) -> Bytes {
     }
 }
 
-/// Plays `steps` random steps in a batch and in plain Python; returns how many episodes ended, by either rule.
-fn same(id: &str, settings: &str, limit: u64, steps: usize) -> (usize, usize) {
+/// Executes `steps` random actions in a batch and in plain Python. Returns the numbers of terminations and truncations.
+fn compare(id: &str, settings: &str, limit: u64, steps: usize) -> (usize, usize) {
     python();
     let source = GymSource::new(id);
     let config = config(&source, id, settings);
     let seeds = rng::seeds(7, "env", ENVS);
     let mut vec = source.batch(&config, &seeds).unwrap().expect("a batch");
     let mut random = rng::stream(7, "actions");
-    let actions: Vec<Actions> = (0..steps).map(|_| draw(vec.spec(), ENVS, &mut random)).collect();
+    let actions: Vec<Actions> = (0..steps).map(|_| sample_actions(vec.spec(), ENVS, &mut random)).collect();
     let (first, plain) = Python::attach(|py| {
         let rows: Vec<Vec<Bound<'_, PyAny>>> = actions.iter().map(|a| rows(py, a)).collect();
         let seeds: Vec<i32> = seeds.iter().map(|&s| python_seed(s)).collect();
@@ -40,7 +40,7 @@ fn same(id: &str, settings: &str, limit: u64, steps: usize) -> (usize, usize) {
         answer.extract::<(Vec<Bytes>, Vec<PlainStep>)>().unwrap()
     });
     let mut batch = StepBatch::new(vec.spec(), ENVS);
-    // Twice: a reset starts anew from the seeds, whatever happened before.
+    // Twice: every reset starts from the same seeds.
     for _ in 0..2 {
         vec.reset(&mut batch).unwrap();
         vec.send(&actions[3]).unwrap();
@@ -77,31 +77,31 @@ fn rows<'py>(py: Python<'py>, actions: &Actions) -> Vec<Bound<'py, PyAny>> {
 
 #[test]
 fn cartpole_equals_plain_loops() {
-    let (terminated, truncated) = same("CartPole-v1", "", 0, 300);
+    let (terminated, truncated) = compare("CartPole-v1", "", 0, 300);
     assert!(terminated > 10 && truncated == 0);
 }
 
 #[test]
-fn a_limit_of_ours_replaces_gymnasiums() {
-    let (terminated, truncated) = same("CartPole-v1", "max_episode_steps = 12", 12, 300);
+fn max_episode_steps_replaces_gymnasium_s_limit() {
+    let (terminated, truncated) = compare("CartPole-v1", "max_episode_steps = 12", 12, 300);
     assert!(terminated > 3 && truncated > 10);
 }
 
 #[test]
 fn pendulum_equals_plain_loops() {
-    let (terminated, truncated) = same("Pendulum-v1", "", 0, 420);
+    let (terminated, truncated) = compare("Pendulum-v1", "", 0, 420);
     assert_eq!((terminated, truncated), (0, 2 * ENVS));
 }
 
 #[test]
 fn processes_equal_plain_loops() {
-    let (terminated, _) = same("CartPole-v1", "vectorization = 'async'", 0, 200);
+    let (terminated, _) = compare("CartPole-v1", "vectorization = 'async'", 0, 200);
     assert!(terminated > 10);
-    same("Pendulum-v1", "vectorization = 'async'", 0, 210);
+    compare("Pendulum-v1", "vectorization = 'async'", 0, 210);
 }
 
 #[test]
-fn one_environment_alone_equals_the_batch() {
+fn one_environment_equals_the_batch() {
     python();
     let source = GymSource::new("CartPole-v1");
     let config = config(&source, "CartPole-v1", "max_episode_steps = 1000");
@@ -116,7 +116,7 @@ fn one_environment_alone_equals_the_batch() {
     let mut random = rng::stream(3, "actions");
     for _ in 0..100 {
         assert_eq!(obs, batch.obs);
-        let actions = draw(vec.spec(), 1, &mut random);
+        let actions = sample_actions(vec.spec(), 1, &mut random);
         vec.step(&actions, &mut batch).unwrap();
         let step = one.step(actions.row(0), obs.as_mut()).unwrap();
         assert_eq!((step.reward, step.terminated), (batch.reward[0], batch.terminated[0]));
@@ -127,9 +127,9 @@ fn one_environment_alone_equals_the_batch() {
     }
 }
 
-/// `tiny:Count-v0`, step by step against its own definition: bytes, `start`, lives, names, keyword arguments, both limits.
+/// `tiny:Count-v0`, step by step against its definition: bytes, `start`, lives, names, keyword arguments, both limits.
 #[test]
-fn an_environment_of_ones_own() {
+fn a_user_s_environment_equals_its_definition() {
     python();
     let source = GymSource::new("tiny:Count-v0");
     let settings = "kwargs = { scale = 2, names = ['A', 'B', 'FIRE', 'D'] }";
@@ -164,7 +164,7 @@ fn an_environment_of_ones_own() {
 }
 
 #[test]
-fn where_a_limit_is_set_gymnasiums_own_is_left_off() {
+fn max_episode_steps_disables_gymnasium_s_limit() {
     python();
     let source = GymSource::new("tiny:Count-v0");
     let mut env = source.env(&config(&source, "tiny:Count-v0", "max_episode_steps = 100")).unwrap();
@@ -174,13 +174,13 @@ fn where_a_limit_is_set_gymnasiums_own_is_left_off() {
     assert_eq!((lasted, env.lives()), (15, 0));
 }
 
-/// The environment asserts that its space contains each action, whose float64 bounds (.1, 1/3) float32 lacks; it returns
-/// the actions it received. Actions on their way there: as a policy chooses them.
+/// The environment asserts that its space contains each action and returns it. Its float64 bounds (.1, 1/3) are not float32
+/// numbers. The actions sent are a policy's, before they are scaled.
 #[test]
 fn no_action_leaves_its_space_in_any_dtype() {
     let ways = ["", "vectorization = 'async'", "frame_skip = 2", "frame_skip = 2\nvectorization = 'async'"];
     for (dtype, way) in ["float16", "float32", "float64"].into_iter().flat_map(|d| ways.map(|way| (d, way))) {
-        let mut env = stack("tiny:Bounds-v0", &format!("kwargs = {{ dtype = '{dtype}' }}\n{way}"), 2);
+        let mut env = wrapped("tiny:Bounds-v0", &format!("kwargs = {{ dtype = '{dtype}' }}\n{way}"), 2);
         let mut batch = StepBatch::new(env.spec(), 2);
         env.reset(&mut batch).unwrap();
         for (chosen, expected) in [
@@ -198,7 +198,7 @@ fn no_action_leaves_its_space_in_any_dtype() {
     }
 }
 
-/// What reaches an environment without playfield's stack is refused where it is not of the space.
+/// Without playfield's wrappers an action outside the space is refused.
 #[test]
 fn actions_outside_their_bounds_are_refused() {
     python();
@@ -206,59 +206,27 @@ fn actions_outside_their_bounds_are_refused() {
     let config = config(&source, "Pendulum-v1", "");
     let mut vec = source.batch(&config, &[1, 2]).unwrap().unwrap();
     vec.reset(&mut StepBatch::new(&vec.spec().clone(), 2)).unwrap();
-    let said = vec.send(&Actions::Continuous { values: vec![2.0, 2.5], dim: 1 }).unwrap_err().to_string();
-    assert!(said.contains("environment 1") && said.contains("-2 to 2"), "{said}");
+    let message = vec.send(&Actions::Continuous { values: vec![2.0, 2.5], dim: 1 }).unwrap_err().to_string();
+    assert!(message.contains("environment 1") && message.contains("-2 to 2"), "{message}");
     let mut env = source.env(&config).unwrap();
     let mut obs = Obs::zeros(Dtype::F32, 3);
     env.reset(None, obs.as_mut()).unwrap();
     assert!(env.step(Action::Continuous(&[-2.5]), obs.as_mut()).is_err());
 }
 
+/// Frames of a Gymnasium environment are resized and max-pooled by the wrappers.
 #[test]
-fn what_wrappers_must_do_is_left_to_them() {
-    python();
-    let source = GymSource::new("CartPole-v1");
-    let settings = [
-        "frame_skip = 2",
-        "noop_max = 3",
-        "repeat_action_probability = 0.25",
-        "fire_reset = true",
-        "resize = [2, 2]",
-        "max_pool = true",
-    ];
-    for setting in settings {
-        assert!(source.batch(&config(&source, "CartPole-v1", setting), &[1]).unwrap().is_none(), "{setting}");
-    }
-}
-
-/// A setting that an environment cannot fulfill is refused, not passed over.
-#[test]
-fn settings_of_frames_are_fulfilled_or_refused() {
-    python();
-    let refused = |id: &str, setting: &str| {
-        let source = Arc::new(GymSource::new(id));
-        let config = config(&*source, id, setting);
-        Factory::new(source, config).err().map(|e| e.to_string()).expect(setting)
-    };
-    for (setting, expected) in [
-        ("full_action_space = true", "`full_action_space` is for Atari games"),
-        ("full_action_space = true\nframe_skip = 2", "`full_action_space` is for Atari games"),
-        ("max_pool = true", "`max_pool` is for frames"),
-        ("resize = [2, 2]", "`resize` is for frames"),
-        ("noop_max = 3", "no action NOOP"),
-    ] {
-        assert!(refused("CartPole-v1", setting).contains(expected), "{setting}");
-    }
-    let pixels = stack("tiny:Frames-v0", "resize = [12, 8]\nmax_pool = true\nframe_skip = 2", 2);
+fn frames_are_resized() {
+    let pixels = wrapped("tiny:Frames-v0", "resize = [12, 8]\nmax_pool = true\nframe_skip = 2", 2);
     assert_eq!((pixels.spec().shape.as_slice(), pixels.spec().dtype), ([12, 8].as_slice(), Dtype::U8));
 }
 
 /// An environment that is truncated and writes all its observations into one array: the last of the old episode and the
-/// first of the new one, in all ways of stepping.
+/// first of the new one are correct in all ways of stepping.
 #[test]
 fn an_environment_may_return_the_same_array_each_step() {
     for way in WAYS {
-        let mut env = stack("tiny:Same-v0", way, 2);
+        let mut env = wrapped("tiny:Same-v0", way, 2);
         let mut batch = StepBatch::new(env.spec(), 2);
         env.reset(&mut batch).unwrap();
         assert_eq!(batch.obs, Obs::F32(vec![0.0; 4]), "{way}");
@@ -274,13 +242,13 @@ fn an_environment_may_return_the_same_array_each_step() {
     }
 }
 
-/// Whatever `info` holds, training goes on; an integer `lives` is read.
+/// `info` may hold anything; an integer `lives` is read.
 #[test]
-fn info_is_the_environments_own_business() {
+fn info_may_hold_anything() {
     for way in WAYS {
         for kind in ["none", "ragged", "dict", "huge", "mixed", "names", "lives", "nothing"] {
             let mut env =
-                stack("tiny:Info-v0", &format!("episodic_life = true\nkwargs = {{ kind = '{kind}' }}\n{way}"), 3);
+                wrapped("tiny:Info-v0", &format!("episodic_life = true\nkwargs = {{ kind = '{kind}' }}\n{way}"), 3);
             let mut batch = StepBatch::new(env.spec(), 3);
             env.reset(&mut batch).unwrap();
             let (mut lost, mut ended) = (0, 0);
@@ -295,10 +263,9 @@ fn info_is_the_environments_own_business() {
     }
 }
 
-/// Bytes with bounds of 0 to 255 and two or three axes are images, with their channels last; other bytes are numbers,
-/// brought to 0..1 by their bounds.
+/// Bytes with two or three axes are images, with channels last; other bytes are vectors, scaled to 0..1 by their bounds.
 #[test]
-fn bytes_are_images_or_numbers() {
+fn bytes_are_images_or_vectors() {
     let (low, high) = ([0, 128, 255].as_slice(), [0, 1, 3].as_slice());
     for way in WAYS {
         for (shape, bound, values, expected_shape, expected) in [
@@ -310,7 +277,7 @@ fn bytes_are_images_or_numbers() {
             ("[1, 3, 1]", 255, low, vec![1, 3, 1], Obs::U8(vec![0, 128, 255])),
         ] {
             let settings = format!("kwargs = {{ shape = {shape}, high = {bound}, values = {values:?} }}\n{way}");
-            let mut env = stack("tiny:Bytes-v0", &settings, 2);
+            let mut env = wrapped("tiny:Bytes-v0", &settings, 2);
             let mut batch = StepBatch::new(env.spec(), 2);
             env.reset(&mut batch).unwrap();
             assert_eq!(env.spec().shape, expected_shape, "{settings}");
@@ -319,7 +286,7 @@ fn bytes_are_images_or_numbers() {
         }
         let values: Vec<u8> = (0..24).collect();
         let settings = format!("kwargs = {{ shape = [2, 3, 4], values = {values:?} }}\n{way}");
-        let mut env = stack("tiny:Bytes-v0", &settings, 1);
+        let mut env = wrapped("tiny:Bytes-v0", &settings, 1);
         let mut batch = StepBatch::new(env.spec(), 1);
         env.reset(&mut batch).unwrap();
         assert_eq!(env.spec().shape, [3, 4, 2], "channels last");
@@ -327,11 +294,11 @@ fn bytes_are_images_or_numbers() {
     }
 }
 
-/// Actions are NumPy's numbers and arrays, wherever an environment runs.
+/// Actions are NumPy scalars and arrays in all ways of stepping.
 #[test]
-fn actions_are_numbers_of_numpy() {
+fn actions_are_numpy_scalars() {
     for way in WAYS {
-        let mut env = stack("tiny:Numpy-v0", way, 2);
+        let mut env = wrapped("tiny:Numpy-v0", way, 2);
         let mut batch = StepBatch::new(env.spec(), 2);
         env.reset(&mut batch).unwrap();
         env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap();
@@ -339,34 +306,34 @@ fn actions_are_numbers_of_numpy() {
     }
     let source = Arc::new(GymSource::new("tiny:Numpy-v0"));
     let factory = Factory::new(source.clone(), config(&*source, "tiny:Numpy-v0", "")).unwrap();
-    let mut watched = factory.rendering(1).unwrap();
-    let mut batch = StepBatch::new(watched.spec(), 1);
-    watched.reset(&mut batch).unwrap();
-    watched.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
-    let frame = watched.render().unwrap().expect("it renders");
+    let mut rendered = factory.render_env(1).unwrap();
+    let mut batch = StepBatch::new(rendered.spec(), 1);
+    rendered.reset(&mut batch).unwrap();
+    rendered.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
+    let frame = rendered.render().unwrap().expect("it renders");
     assert_eq!((frame.width, frame.height, frame.rgb), (3, 2, vec![7; 18]));
 }
 
-/// Frames are asked for where `metadata` promises them: an environment need not know `render_mode`.
+/// `render_mode` is set only where `metadata` lists RGB frames: other environments may not accept it.
 #[test]
-fn an_environment_without_frames_can_be_watched_without_them() {
+fn an_environment_that_does_not_render_returns_none() {
     python();
     for (id, way) in ["tiny:Same-v0", "tiny:Function-v0"].into_iter().zip(["", "vectorization = 'async'"]) {
         let source = Arc::new(GymSource::new(id));
         let factory = Factory::new(source.clone(), config(&*source, id, way)).unwrap();
-        let mut env = factory.rendering(1).unwrap();
+        let mut env = factory.render_env(1).unwrap();
         env.reset(&mut StepBatch::new(env.spec(), 1)).unwrap();
         assert_eq!(env.render().unwrap(), None);
     }
 }
 
-/// A game that ends and is cut at once terminated, and a life lost with it is not reported.
+/// An episode that terminates and is truncated in one step is terminated, and a life lost in that step is not reported.
 #[test]
-fn an_ended_episode_has_one_reason_and_no_lost_life() {
+fn an_ended_episode_has_one_flag() {
     for way in WAYS {
         for (flags, expected) in [("[true, true]", (true, false)), ("[false, true]", (false, true))] {
             let mut env =
-                stack("tiny:Ends-v0", &format!("episodic_life = true\nkwargs = {{ flags = {flags} }}\n{way}"), 2);
+                wrapped("tiny:Ends-v0", &format!("episodic_life = true\nkwargs = {{ flags = {flags} }}\n{way}"), 2);
             let mut batch = StepBatch::new(env.spec(), 2);
             env.reset(&mut batch).unwrap();
             env.step(&Actions::Discrete(vec![0; 2]), &mut batch).unwrap();
@@ -375,30 +342,30 @@ fn an_ended_episode_has_one_reason_and_no_lost_life() {
     }
 }
 
-/// A vector environment that an author registered, step by step beside a batch of its environments; where its processes or
-/// playfield's wrappers are asked for, the error says what it is.
+/// A registered vector environment equals a batch of its environments. Processes and wrappers inside one environment are an
+/// error that names the reason.
 #[test]
-fn an_authors_own_vector_environment_is_used() {
+fn a_registered_vector_environment_is_used() {
     let settings = "episodic_life = true\nkwargs = { scale = 3 }";
-    let mut ours = stack("tiny:Count-v0", settings, 2);
-    let mut theirs = stack("tiny:Vector-v0", settings, 2);
-    assert_eq!(theirs.spec(), &EnvSpec { id: "tiny:Vector-v0".into(), ..ours.spec().clone() });
-    let (mut a, mut b) = (StepBatch::new(ours.spec(), 2), StepBatch::new(theirs.spec(), 2));
+    let mut single = wrapped("tiny:Count-v0", settings, 2);
+    let mut vector = wrapped("tiny:Vector-v0", settings, 2);
+    assert_eq!(vector.spec(), &EnvSpec { id: "tiny:Vector-v0".into(), ..single.spec().clone() });
+    let (mut a, mut b) = (StepBatch::new(single.spec(), 2), StepBatch::new(vector.spec(), 2));
     let mut lost = 0;
     for _ in 0..2 {
-        ours.reset(&mut a).unwrap();
-        theirs.reset(&mut b).unwrap();
+        single.reset(&mut a).unwrap();
+        vector.reset(&mut b).unwrap();
         for t in 0..30 {
             assert_eq!(a, b, "step {t}");
             let actions = Actions::Discrete(vec![t % 4, 1]);
-            ours.step(&actions, &mut a).unwrap();
-            theirs.step(&actions, &mut b).unwrap();
+            single.step(&actions, &mut a).unwrap();
+            vector.step(&actions, &mut b).unwrap();
             lost += usize::from(b.life_lost[1]);
         }
     }
     assert!(lost > 5);
     for way in ["vectorization = 'async'", "frame_skip = 2"] {
-        let said = try_stack("tiny:Vector-v0", way, 2).err().expect(way).to_string();
-        assert!(said.contains("only a vector environment is registered"), "{way}: {said}");
+        let message = try_wrapped("tiny:Vector-v0", way, 2).err().expect(way).to_string();
+        assert!(message.contains("only a vector environment is registered"), "{way}: {message}");
     }
 }

@@ -1,30 +1,30 @@
-//! Three ways to prepare an Atari game, frame for frame, over whole games, deaths, resets and truncations:
-//! playfield's wrappers around [`AleRaw`], [`AtariVec`](playfield_gymnasium::AtariVec), and
+//! Atari preprocessing, compared frame for frame over whole games, lost lives, resets and truncations: playfield's wrappers
+//! around [`AleRaw`], [`AtariVec`](playfield_gymnasium::AtariVec), and
 //!
-//! - ALE's own `AtariVectorEnv`, driven from plain Python. It differs in one place: at its time limit it leaves the skip
-//!   loop before the last screen is captured, so that a *truncated* episode's final observation mixes the last two; ours
-//!   is the true one, the same from the batch and from the wrappers. (Where a *game* ends all three leave the loop early.)
-//! - Gymnasium's `AtariPreprocessing` and `FrameStackObservation`, with `padding_type="zero"`, as by default the stack would
-//!   repeat the first frame. It presses no FIRE and draws 1 to 30 no-ops where ALE draws 0 to 29: ours is set likewise.
+//! - ALE's own `AtariVectorEnv` in plain Python. It differs in one place: at its time limit it leaves the skip loop before the
+//!   last screen is captured, so the final observation of a *truncated* episode is a mix of two observations; ours is the true
+//!   one, the same from batch and wrappers. (Where a *game* ends all three leave the loop early.)
+//! - Gymnasium's `AtariPreprocessing` and `FrameStackObservation`, with `padding_type="zero"`, as by default the stack repeats
+//!   the first frame. It presses no FIRE and samples 1 to 30 no-ops where ALE samples 0 to 29: ours is set accordingly.
 //!
-//! The number of no-ops is drawn by another generator on each side. It is known from the frames that a game has run when
-//! its first observation is returned, and given to the wrappers.
+//! The two sides sample the number of no-ops by different generators. It follows from the frame counter at the first
+//! observation, and is passed to the wrappers.
 
 mod common;
 
-use common::{config, draw, python};
+use common::{config, python, sample_actions};
 use playfield_core::{
-    Action, Actions, Env, EnvSource, EnvSpec, FrameStack, Obs, ObsMut, Result, State, Step, StepBatch, rng,
+    Action, Actions, Env, EnvSource, EnvSpec, FrameStack, Obs, ObsMut, ObsRef, Result, State, Step, StepBatch, rng,
 };
 use playfield_gymnasium::{AleRaw, AtariSource, python_seed};
-use playfield_wrappers::{FireReset, FrameSkip, NoOp, Resize, TimeLimit};
+use playfield_wrappers::{EnvWrapper, FireReset, FrameSkip, NoopReset, Resize, TimeLimit, WrappedEnv};
 use pyo3::prelude::*;
 use std::cell::RefCell;
 use std::rc::Rc;
 
 const FRAME: usize = 84 * 84;
 
-/// One game that outlives the wrappers around it, which are made anew for each episode's number of no-ops.
+/// A game that outlives its wrappers, which are created for each episode with its number of no-ops.
 #[derive(Clone)]
 struct Shared(Rc<RefCell<AleRaw>>, EnvSpec);
 
@@ -38,17 +38,19 @@ impl Shared {
 
     /// The wrappers of `[env]`, in their order.
     fn wrapped(&self, fire: bool, frames: u32, limit: u64) -> Box<dyn Env> {
-        let mut env: Box<dyn Env> = Box::new(self.clone());
-        let mut pressed = 0;
-        if fire {
-            let wrapper = FireReset::new(env);
-            pressed = u32::from(wrapper.presses());
-            env = Box::new(wrapper);
+        fn wrap<W: EnvWrapper + 'static>(env: impl Env + 'static, wrapper: W) -> WrappedEnv<W> {
+            WrappedEnv::new(Box::new(env), wrapper)
         }
-        env = Box::new(NoOp::exactly(env, frames - pressed).unwrap());
-        env = Box::new(FrameSkip::new(env, 4, true).unwrap());
-        env = Box::new(TimeLimit::new(env, limit));
-        Box::new(Resize::new(env, 84, 84).unwrap())
+        let raw = &self.1;
+        let fire_wrapper = FireReset::new(raw);
+        let pressed = if fire { fire_wrapper.frames() } else { 0 };
+        let noop = NoopReset::fixed(raw, frames - pressed).unwrap();
+        let inner = match fire {
+            true => Box::new(wrap(self.clone(), fire_wrapper)) as Box<dyn Env>,
+            false => Box::new(self.clone()),
+        };
+        let skip = wrap(WrappedEnv::new(inner, noop), FrameSkip::new(raw, 4, true).unwrap());
+        Box::new(wrap(wrap(skip, TimeLimit::new(limit)), Resize::new(raw, 84, 84).unwrap()))
     }
 }
 
@@ -82,7 +84,7 @@ fn u8s(obs: &Obs) -> &[u8] {
     v
 }
 
-/// Two games of `id` for `steps` steps; returns how many episodes were over, cut, and lives lost.
+/// Steps two games of `id` `steps` times. Returns the numbers of terminations, truncations and lost lives.
 fn ale(id: &str, rom: &str, limit: u64, steps: usize) -> (usize, usize, usize) {
     const ENVS: usize = 2;
     python();
@@ -91,7 +93,7 @@ fn ale(id: &str, rom: &str, limit: u64, steps: usize) -> (usize, usize, usize) {
     let seeds = rng::seeds(11, "env", ENVS);
     let mut vec = source.batch(&config(&source, id, &settings), &seeds).unwrap().unwrap();
     let mut random = rng::stream(11, id);
-    let actions: Vec<Actions> = (0..steps).map(|_| draw(vec.spec(), ENVS, &mut random)).collect();
+    let actions: Vec<Actions> = (0..steps).map(|_| sample_actions(vec.spec(), ENVS, &mut random)).collect();
     let (first, reference) = Python::attach(|py| {
         let rows: Vec<Vec<i64>> = actions.iter().map(discrete).collect();
         let seeds: Vec<i32> = seeds.iter().map(|&s| python_seed(s)).collect();
@@ -109,7 +111,7 @@ fn ale(id: &str, rom: &str, limit: u64, steps: usize) -> (usize, usize, usize) {
         assert!(obs == row(&first.0, i), "{id}: the wrappers' first observation {i}");
         assert_eq!(envs[i].lives(), first.1[i]);
     }
-    let (mut over, mut cut, mut lost) = (0, 0, 0);
+    let (mut terminations, mut truncations, mut lost) = (0, 0, 0);
     for (t, (actions, (frames, rewards, terminated, truncated, lives, started, last))) in
         actions.iter().zip(&reference).enumerate()
     {
@@ -125,7 +127,7 @@ fn ale(id: &str, rom: &str, limit: u64, steps: usize) -> (usize, usize, usize) {
             assert_eq!(step.life_lost, batch.life_lost[i], "{at}");
             if step.done() {
                 let ours = batch.final_obs_row(i);
-                assert!(ours == playfield_core::ObsRef::U8(&obs), "{at}: final observations");
+                assert!(ours == ObsRef::U8(&obs), "{at}: final observations");
                 assert!(step.truncated || obs == row(last, i), "{at}: final observation");
                 envs[i] = games[i].wrapped(true, started[i], limit);
                 envs[i].reset(None, ObsMut::U8(&mut obs)).unwrap();
@@ -134,45 +136,45 @@ fn ale(id: &str, rom: &str, limit: u64, steps: usize) -> (usize, usize, usize) {
             }
             assert_eq!(envs[i].lives(), lives[i], "{at}");
             assert!(obs == row(frames, i), "{at}: observation");
-            over += usize::from(step.terminated);
-            cut += usize::from(step.truncated);
+            terminations += usize::from(step.terminated);
+            truncations += usize::from(step.truncated);
             lost += usize::from(step.life_lost);
         }
     }
-    (over, cut, lost)
+    (terminations, truncations, lost)
 }
 
 fn discrete(actions: &Actions) -> Vec<i64> {
-    let Actions::Discrete(actions) = actions else { panic!("Atari's actions are numbers") };
+    let Actions::Discrete(actions) = actions else { panic!("Atari's actions are discrete") };
     actions.clone()
 }
 
 #[test]
 fn pong_whole_games() {
-    let (over, cut, lost) = ale("ALE/Pong-v5", "pong", 27_000, 1400);
-    assert!(over >= 2 && cut == 0 && lost == 0, "{over} {cut} {lost}");
+    let (terminations, truncations, lost) = ale("ALE/Pong-v5", "pong", 27_000, 1400);
+    assert!(terminations >= 2 && truncations == 0 && lost == 0, "{terminations} {truncations} {lost}");
 }
 
 #[test]
 fn breakout_with_fire_deaths_and_truncations() {
-    let (over, cut, lost) = ale("ALE/Breakout-v5", "breakout", 190, 900);
-    assert!(over >= 2 && cut >= 2 && lost >= 20, "{over} {cut} {lost}");
+    let (terminations, truncations, lost) = ale("ALE/Breakout-v5", "breakout", 190, 900);
+    assert!(terminations >= 2 && truncations >= 2 && lost >= 20, "{terminations} {truncations} {lost}");
 }
 
 #[test]
 fn space_invaders_deaths_and_truncations() {
-    let (over, cut, lost) = ale("ALE/SpaceInvaders-v5", "space_invaders", 400, 1200);
-    assert!(over >= 2 && cut >= 1 && lost >= 5, "{over} {cut} {lost}");
+    let (terminations, truncations, lost) = ale("ALE/SpaceInvaders-v5", "space_invaders", 400, 1200);
+    assert!(terminations >= 2 && truncations >= 1 && lost >= 5, "{terminations} {truncations} {lost}");
 }
 
 #[test]
-fn the_batch_repeats_actions_as_ale_does() {
+fn the_batch_repeats_actions_as_in_ale() {
     python();
     let (id, seeds) = ("ALE/Breakout-v5", rng::seeds(5, "env", 2));
     let source = AtariSource::new(id);
     let mut vec = source.batch(&config(&source, id, "repeat_action_probability = 0.25"), &seeds).unwrap().unwrap();
     let mut random = rng::stream(5, id);
-    let actions: Vec<Actions> = (0..200).map(|_| draw(vec.spec(), 2, &mut random)).collect();
+    let actions: Vec<Actions> = (0..200).map(|_| sample_actions(vec.spec(), 2, &mut random)).collect();
     let (_, reference) = Python::attach(|py| {
         let rows: Vec<Vec<i64>> = actions.iter().map(discrete).collect();
         let seeds: Vec<i32> = seeds.iter().map(|&s| python_seed(s)).collect();
@@ -191,13 +193,13 @@ fn the_batch_repeats_actions_as_ale_does() {
 /// Stacked observation, reward, terminated, truncated, lives, the reset that followed.
 type GymnasiumStep = (Vec<u8>, f32, bool, bool, u32, Option<(Vec<u8>, u32)>);
 
-/// The same against Gymnasium's wrappers, with the history of four frames that a learner sees.
+/// The same with Gymnasium's wrappers and a stack of four frames. Returns the numbers of terminations and truncations.
 fn gymnasium(id: &str, limit: u64, steps: usize) -> (usize, usize) {
     python();
     Python::attach(|py| py.import("cv2").map(|_| ())).expect("the Python package cv2 is missing: run `make setup`");
     let game = Shared::new(id);
     let mut random = rng::stream(3, id);
-    let actions: Vec<i64> = (0..steps).flat_map(|_| discrete(&draw(&game.1, 1, &mut random))).collect();
+    let actions: Vec<i64> = (0..steps).flat_map(|_| discrete(&sample_actions(&game.1, 1, &mut random))).collect();
     let ((mut first, mut frames), reference) = Python::attach(|py| {
         let arguments = (id, 5, actions.clone(), limit);
         let answer = py.import("reference").unwrap().call_method1("atari_preprocessing", arguments).unwrap();
@@ -205,12 +207,12 @@ fn gymnasium(id: &str, limit: u64, steps: usize) -> (usize, usize) {
     });
     let spec = game.wrapped(false, 0, limit).spec().clone();
     assert_eq!((spec.shape.as_slice(), spec.frame_stack), ([84, 84].as_slice(), 4));
-    let (mut batch, mut history) = (StepBatch::new(&spec, 1), FrameStack::new(&spec, 1));
+    let (mut batch, mut stack) = (StepBatch::new(&spec, 1), FrameStack::new(&spec, 1));
     let mut env = game.wrapped(false, frames, limit);
     env.reset(Some(1), batch.obs.as_mut()).unwrap();
-    history.reset(&batch);
-    assert!(planes(history.observations()) == first, "{id}: first observation");
-    let (mut over, mut cut) = (0, 0);
+    stack.reset(&batch);
+    assert!(planes(stack.observations().as_ref()) == first, "{id}: first observation");
+    let (mut terminations, mut truncations) = (0, 0);
     for (t, (action, (stacked, reward, terminated, truncated, lives, next))) in
         actions.iter().zip(reference).enumerate()
     {
@@ -223,29 +225,29 @@ fn gymnasium(id: &str, limit: u64, steps: usize) -> (usize, usize) {
             (first, frames) = next;
             env = game.wrapped(false, frames, limit);
             env.reset(None, batch.obs.as_mut()).unwrap();
-            history.push(&batch);
-            assert!(planes(history.final_observations()) == stacked, "{id}: final observation, step {t}");
-            assert!(planes(history.observations()) == first, "{id}: first observation, step {t}");
+            stack.push(&batch);
+            assert!(planes(stack.final_observation(0)) == stacked, "{id}: final observation, step {t}");
+            assert!(planes(stack.observations().as_ref()) == first, "{id}: first observation, step {t}");
         } else {
-            history.push(&batch);
-            assert!(planes(history.observations()) == stacked, "{id}: observation, step {t}");
+            stack.push(&batch);
+            assert!(planes(stack.observations().as_ref()) == stacked, "{id}: observation, step {t}");
         }
-        over += usize::from(terminated);
-        cut += usize::from(truncated);
+        terminations += usize::from(terminated);
+        truncations += usize::from(truncated);
     }
-    (over, cut)
+    (terminations, truncations)
 }
 
-/// A history's pixels, whose last axis is time, as Gymnasium's, whose first is.
-fn planes(stacked: &Obs) -> Vec<u8> {
-    let pixels = u8s(stacked);
+/// The pixels of stacked frames, whose last axis is time, in Gymnasium's order, whose first axis is time.
+fn planes(stacked: ObsRef<'_>) -> Vec<u8> {
+    let pixels = stacked.u8();
     (0..4).flat_map(|t| pixels.iter().skip(t).step_by(4)).copied().collect()
 }
 
 #[test]
 fn gymnasiums_wrappers_on_breakout() {
-    let (over, cut) = gymnasium("ALE/Breakout-v5", 190, 700);
-    assert!(over >= 1 && cut >= 1, "{over} {cut}");
+    let (terminations, truncations) = gymnasium("ALE/Breakout-v5", 190, 700);
+    assert!(terminations >= 1 && truncations >= 1, "{terminations} {truncations}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Environments in processes of their own: which programs these are, and what Ctrl-C does to them. Linux's `/proc` tells.
+//! Environments in processes of their own: their programs and the effect of Ctrl-C, from Linux's `/proc`.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stdout, reason = "the part that is interrupted says how far it has come")]
+#![allow(clippy::print_stdout, reason = "the interrupted program reports its progress")]
 
 mod common;
 
-use common::{WAYS, config, python, stack};
+use common::{WAYS, config, python, wrapped};
 use playfield_core::{Actions, EnvFactory, EnvSource, StepBatch, VecEnv, rng};
 use playfield_gymnasium::GymSource;
 use playfield_wrappers::Factory;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const ENVS: usize = 3;
-/// Tells this program, started by itself, which part to play.
+/// The environment variable with the role of this program when a test starts it again.
 const PART: &str = "PLAYFIELD_TEST_PART";
 
 fn processes() -> (Box<dyn VecEnv>, StepBatch) {
@@ -42,7 +42,7 @@ fn group(group: u32) -> Vec<(u32, PathBuf)> {
     .collect()
 }
 
-/// What a [`Simulator`] log says: how many were made, how many were closed, and the most that were there at a time.
+/// From a [`Simulator`] log: the numbers of environments created and closed, and the largest number at one time.
 fn counts(log: &std::path::Path) -> (usize, usize, isize) {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let (mut made, mut closed, mut most) = (0, 0, 0);
@@ -56,7 +56,7 @@ fn counts(log: &std::path::Path) -> (usize, usize, isize) {
     (made, closed, most)
 }
 
-/// The processes `sleep` of a log that are still there.
+/// The `sleep` processes of a log that still run.
 fn left(log: &std::path::Path) -> Vec<u32> {
     let text = std::fs::read_to_string(log).unwrap();
     let ids = text.lines().filter_map(|line| line.strip_prefix("made ")?.parse().ok());
@@ -64,24 +64,24 @@ fn left(log: &std::path::Path) -> Vec<u32> {
         .collect()
 }
 
-/// Environments that start a process of their own: as many as were asked for, and every one of them is closed, in all ways
-/// of stepping, also where a step is under way.
+/// Environments that start a process: no more are created than requested, and each is closed, in all ways of stepping, also
+/// during a step.
 #[test]
-fn every_environment_is_closed_and_none_is_made_too_many() {
+fn every_environment_is_closed_and_no_extra_one_is_created() {
     let folder = tempfile::tempdir().unwrap();
     for (number, way) in WAYS.iter().enumerate() {
-        for under_way in [false, true] {
-            let log = folder.path().join(format!("{number}-{under_way}"));
+        for during_a_step in [false, true] {
+            let log = folder.path().join(format!("{number}-{during_a_step}"));
             let settings = format!("kwargs = {{ log = '{}' }}\n{way}", log.display());
             python();
             let source = Arc::new(GymSource::new("tiny:Simulator-v0"));
             let factory = Factory::new(source.clone(), config(&*source, "tiny:Simulator-v0", &settings)).unwrap();
-            assert_eq!(counts(&log), (1, 1, 1), "one is made to ask for its spaces: {way}");
+            assert_eq!(counts(&log), (1, 1, 1), "one is created for its spaces: {way}");
             let mut env = factory.vec(&rng::seeds(1, "env", ENVS)).unwrap();
             let mut batch = StepBatch::new(env.spec(), ENVS);
             env.reset(&mut batch).unwrap();
             env.step(&Actions::Discrete(vec![0; ENVS]), &mut batch).unwrap();
-            if under_way {
+            if during_a_step {
                 env.send(&Actions::Discrete(vec![0; ENVS])).unwrap();
             }
             drop(env);
@@ -91,13 +91,13 @@ fn every_environment_is_closed_and_none_is_made_too_many() {
     }
 }
 
-/// One that does not answer is ended after some seconds.
+/// A process that does not respond is killed after some seconds.
 #[test]
-fn an_environment_that_hangs_holds_nobody_up() {
+fn an_environment_that_hangs_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let settings = format!("vectorization = 'async'\nkwargs = {{ log = '{}', hang = true }}", log.display());
-    let mut env = stack("tiny:Simulator-v0", &settings, 2);
+    let mut env = wrapped("tiny:Simulator-v0", &settings, 2);
     let mut batch = StepBatch::new(env.spec(), 2);
     env.reset(&mut batch).unwrap();
     env.step(&Actions::Discrete(vec![0; 2]), &mut batch).unwrap();
@@ -110,7 +110,7 @@ fn an_environment_that_hangs_holds_nobody_up() {
     }
 }
 
-/// A program that is killed closes nothing, but its environments notice and close themselves.
+/// A killed program cannot close its environments; their processes close themselves.
 #[test]
 fn the_environments_of_a_killed_program_close_themselves() {
     let folder = tempfile::tempdir().unwrap();
@@ -138,16 +138,16 @@ fn the_environments_of_a_killed_program_close_themselves() {
     assert_eq!(left(&log), [0; 0]);
 }
 
-/// The parts that this program plays when a test starts it again; as a test of its own it does nothing.
+/// The roles of this program when a test starts it again. As a test it does nothing.
 #[test]
 fn part() {
     let Ok(part) = std::env::var(PART) else { return };
     if part == "simulates" {
         let settings =
             format!("vectorization = 'async'\nkwargs = {{ log = '{}' }}", std::env::var("PLAYFIELD_TEST_LOG").unwrap());
-        let _env = stack("tiny:Simulator-v0", &settings, ENVS);
+        let _env = wrapped("tiny:Simulator-v0", &settings, ENVS);
         std::thread::sleep(Duration::from_secs(60));
-        panic!("nobody killed this program");
+        panic!("this program was not killed");
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     if part == "handles" {
@@ -170,13 +170,13 @@ fn part() {
         after += usize::from(interrupted.load(Ordering::Relaxed));
     }
     assert_eq!(after, 500, "no signal arrived");
-    println!("went on");
+    println!("continued");
 }
 
-/// Starts a part in a process group of its own, sends SIGINT to the whole group as a terminal does, and waits for
-/// everything to end: how it ended, and what it wrote.
+/// Starts this program with a role in its own process group, sends SIGINT to the group as a terminal does, and waits until all
+/// processes have ended. Returns exit status, stdout and stderr.
 fn interrupt(part: &str) -> (ExitStatus, String, String) {
-    // A shell starts what runs in its background with SIGINT ignored, and that is inherited: back to the default first.
+    // A shell starts background processes with SIGINT ignored, which is inherited: restore the default.
     let mut child = Command::new("env")
         .arg("--default-signal=INT")
         .arg(std::env::current_exe().unwrap())
@@ -188,9 +188,9 @@ fn interrupt(part: &str) -> (ExitStatus, String, String) {
         .spawn()
         .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut said = String::new();
-    while said.lines().last() != Some("ready") {
-        assert_ne!(out.read_line(&mut said).unwrap(), 0, "it ended early: {said}");
+    let mut stdout = String::new();
+    while stdout.lines().last() != Some("ready") {
+        assert_ne!(out.read_line(&mut stdout).unwrap(), 0, "it ended early: {stdout}");
     }
     std::thread::sleep(Duration::from_millis(200));
     let id = child.id();
@@ -201,22 +201,22 @@ fn interrupt(part: &str) -> (ExitStatus, String, String) {
         assert!(Instant::now() < deadline, "left behind: {:?}", group(id));
         std::thread::sleep(Duration::from_millis(20));
     }
-    out.read_to_string(&mut said).unwrap();
+    out.read_to_string(&mut stdout).unwrap();
     let mut errors = String::new();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    (status, said, errors)
+    (status, stdout, errors)
 }
 
 #[test]
-fn a_program_that_handles_ctrl_c_goes_on_and_so_do_its_environments() {
-    let (status, said, errors) = interrupt("handles");
-    assert!(status.success() && said.contains("went on"), "{status}: {said}{errors}");
+fn a_program_that_handles_ctrl_c_continues_with_its_environments() {
+    let (status, stdout, errors) = interrupt("handles");
+    assert!(status.success() && stdout.contains("continued"), "{status}: {stdout}{errors}");
     assert!(!errors.contains("Traceback") && !errors.contains("KeyboardInterrupt"), "{errors}");
 }
 
 #[test]
-fn a_program_that_does_not_ends_and_leaves_nothing_behind() {
-    let (status, said, errors) = interrupt("ends");
-    assert_eq!(status.signal(), Some(2), "{status}: {said}{errors}");
+fn a_program_without_a_handler_ends_with_its_environments() {
+    let (status, stdout, errors) = interrupt("ends");
+    assert_eq!(status.signal(), Some(2), "{status}: {stdout}{errors}");
     assert!(!errors.contains("Traceback") && !errors.contains("KeyboardInterrupt"), "{errors}");
 }

@@ -1,7 +1,7 @@
-//! A machine that is not set up: the sentence names what is missing and the command that mends it. Each case is a copy of
-//! this program in a folder whose `.venv` lacks something.
+//! An incomplete set-up: the error names the missing part and the command that installs it. Each case is a copy of this program
+//! in a folder whose `.venv` is incomplete.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stdout, reason = "the copy tells the test what it met")]
+#![allow(clippy::print_stdout, reason = "the copy reports its errors to the test")]
 
 use playfield_core::EnvSource;
 use playfield_gymnasium::{AtariSource, GymSource, doctor, lookup};
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 const PART: &str = "PLAYFIELD_TEST_PART";
 
-/// What the copy does: fails to make environments and writes how.
+/// The role of the copy: fails to create environments and prints the errors.
 #[test]
 fn part() {
     if std::env::var(PART).is_err() {
@@ -25,21 +25,21 @@ fn part() {
         println!("{}", source.batch(&config, &[1]).map(|_| ()).err().map_or(String::new(), |e| e.to_string()));
     }
     for (_, found) in doctor() {
-        println!("{}", found.map_or_else(|e| e.to_string(), |_| "well".into()));
+        println!("{}", found.map_or_else(|e| e.to_string(), |_| "ok".into()));
     }
     assert!(lookup("ALE/Pong-v5").is_some() && lookup("CartPole-v1").is_some());
 }
 
-/// Where the library of Python lies that this program runs with.
+/// The folder of the Python library of this program.
 fn libraries() -> PathBuf {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let line = maps.lines().find(|line| line.contains("/libpython")).expect("Python is linked");
     Path::new(&line[line.find('/').unwrap()..]).parent().unwrap().into()
 }
 
-/// What the copy writes, in a folder whose `.venv` (which holds the real Python) is completed by `prepare`.
-fn complaint(prepare: impl FnOnce(&Path, &str)) -> String {
-    // One at a time: a program that is being written, here or in a child just born, cannot be started.
+/// The output of the copy, in a folder whose `.venv` (with the real Python) is completed by `prepare`.
+fn output_of_copy(prepare: impl FnOnce(&Path, &str)) -> String {
+    // One at a time: a program that is still open for writing, here or in a new child process, cannot be started.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock();
     let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv");
@@ -59,33 +59,34 @@ fn complaint(prepare: impl FnOnce(&Path, &str)) -> String {
         .current_dir("/")
         .output()
         .unwrap();
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && !errors.contains("Traceback"), "{said}{errors}");
-    said.into_owned()
+    let (stdout, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && !errors.contains("Traceback"), "{stdout}{errors}");
+    stdout.into_owned()
 }
 
 #[test]
 fn packages_that_are_missing() {
-    let said = complaint(|venv, config| std::fs::write(venv.join("pyvenv.cfg"), config).unwrap());
-    assert!(said.contains("ALE/Pong-v5: the Python package `ale_py` is missing: run `make setup`"), "{said}");
-    assert!(said.contains("CartPole-v1: the Python package `gymnasium` is missing: run `make setup`"), "{said}");
-    assert_eq!(said.lines().filter(|line| *line == "well").count(), 1, "the interpreter itself: {said}");
-    assert!(said.contains("numpy: cannot be loaded"), "{said}");
+    let stdout = output_of_copy(|venv, config| std::fs::write(venv.join("pyvenv.cfg"), config).unwrap());
+    assert!(stdout.contains("ALE/Pong-v5: the Python package `ale_py` is missing: run `make setup`"), "{stdout}");
+    assert!(stdout.contains("CartPole-v1: the Python package `gymnasium` is missing: run `make setup`"), "{stdout}");
+    assert_eq!(stdout.lines().filter(|line| *line == "ok").count(), 1, "the interpreter itself: {stdout}");
+    assert!(stdout.contains("numpy: cannot be loaded"), "{stdout}");
 }
 
 #[test]
 fn a_python_of_another_version() {
-    let said =
-        complaint(|venv, _| std::fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nversion = 3.2.1\n").unwrap());
-    assert!(said.contains("holds Python 3.2, and this program was built for 3."), "{said}");
-    assert!(said.contains("run `make setup`"), "{said}");
+    let stdout = output_of_copy(|venv, _| {
+        std::fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nversion = 3.2.1\n").unwrap()
+    });
+    assert!(stdout.contains("holds Python 3.2, and this program was built for 3."), "{stdout}");
+    assert!(stdout.contains("run `make setup`"), "{stdout}");
 }
 
 #[test]
 fn a_python_that_is_gone() {
-    let said = complaint(|venv, _| {
+    let stdout = output_of_copy(|venv, _| {
         std::fs::write(venv.join("pyvenv.cfg"), "home = /nowhere/bin\n").unwrap();
         std::fs::remove_file(venv.join("bin/python")).unwrap();
     });
-    assert!(said.contains("run `make setup`"), "{said}");
+    assert!(stdout.contains("run `make setup`"), "{stdout}");
 }

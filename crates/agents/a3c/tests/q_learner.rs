@@ -17,7 +17,7 @@ const GAMMA: f32 = 0.9;
 
 fn spec() -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 3 };
-    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
+    EnvSpec::new("test", &[2], Dtype::F32, actions)
 }
 
 fn learner(method: Method, target: &Arc<Target>) -> QLearner {

@@ -24,10 +24,7 @@ fn main() {
     tch::set_num_threads(1);
     let precision = if std::env::args().any(|a| a == "fp32") { Precision::Fp32 } else { Precision::Auto };
     let actions = ActionSpace::Discrete { n: 6 };
-    let spec = |side: usize| {
-        let (shape, actions) = (vec![side, side], actions.clone());
-        EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] }
-    };
+    let spec = |side: usize| EnvSpec::new("bench", &[side, side], Dtype::U8, actions.clone()).with_frame_stack(4);
     for (torso, side) in [(TorsoKind::Nature, 84), (TorsoKind::Nips, 84), (TorsoKind::Nips, 42)] {
         let (spec, network) = (spec(side), NetworkConfig { precision, torso, ..NetworkConfig::default() });
         println!("{torso:?}, {side} × {side}");

@@ -2,7 +2,7 @@ use playfield_core::algorithm::{check_counts, check_share_schedules, check_share
 use playfield_core::{Error, Result, Schedule};
 use playfield_nn::optim::{OptimizerConfig, Rule};
 use playfield_nn::{NetworkConfig, QConfig};
-use playfield_replay::{PriorityConfig, prioritized::By};
+use playfield_replay::{PriorityConfig, prioritized::PriorityKind};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -161,7 +161,7 @@ impl Config {
     pub fn defaults(chosen: &Self) -> Self {
         let mut defaults = Self::default();
         defaults.optimizer = defaults.optimizer.with_rule(&chosen.optimizer);
-        if chosen.priority.by == By::Rank {
+        if chosen.priority.by == PriorityKind::Rank {
             (defaults.priority.exponent, defaults.beta.start) = (0.7, 0.5);
         }
         if chosen.distribution == Distribution::Quantile {

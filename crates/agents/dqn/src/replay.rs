@@ -5,13 +5,13 @@ use crate::learner::{Learner, Losses};
 use playfield_collect::Experience;
 use playfield_core::rng::Rng;
 use playfield_core::{EnvSpec, Normalizer, Persist, Result, Snapshot, StepBatch, rng};
-use playfield_replay::{Changes, FrameRing, Prioritized, RingConfig, Segments, uniform};
+use playfield_replay::{Changes, Prioritized, ReplayBuffer, ReplayConfig, Segments, uniform};
 use std::path::Path;
 
 /// A replay buffer with its sampler.
 #[derive(Debug)]
 pub struct Replay {
-    buffer: FrameRing,
+    buffer: ReplayBuffer,
     priorities: Option<Prioritized>,
     indices: Vec<usize>,
     weights: Vec<f32>,
@@ -25,7 +25,7 @@ impl Replay {
     /// # Errors
     /// [`Error::Config`](playfield_core::Error::Config) where the machine has too little memory, or settings cannot work.
     pub fn new(config: &Config, spec: &EnvSpec, envs: usize, seed: u64, dir: Option<&Path>) -> Result<Self> {
-        let buffer = FrameRing::new(spec, envs, ring(config))?;
+        let buffer = ReplayBuffer::new(spec, envs, ring(config))?;
         let priorities = match config.prioritized {
             true => Some(Prioritized::new(config.priority.clone(), buffer.capacity())?),
             false => None,
@@ -38,7 +38,7 @@ impl Replay {
 
     /// The memory that the buffer will take, as a message.
     pub fn size(config: &Config, spec: &EnvSpec) -> String {
-        let gigabytes = FrameRing::bytes(spec, ring(config)) as f64 / 1e9;
+        let gigabytes = ReplayBuffer::bytes(spec, ring(config)) as f64 / 1e9;
         match config.buffer_compression {
             false => format!("replay buffer: {} steps, {gigabytes:.2} GB when full", config.buffer_size),
             true => {
@@ -134,13 +134,13 @@ impl Persist for Replay {
     }
 }
 
-fn ring(config: &Config) -> RingConfig {
+fn ring(config: &Config) -> ReplayConfig {
     let Config { buffer_size: capacity, buffer_compression: compress, n_step, gamma, .. } = *config;
-    RingConfig { capacity, n_step, gamma, compress }
+    ReplayConfig { capacity, n_step, gamma, compress }
 }
 
 fn follow(priorities: &mut Option<Prioritized>, changes: &Changes) {
     if let Some(priorities) = priorities {
-        priorities.follow(changes);
+        priorities.apply(changes);
     }
 }

@@ -49,7 +49,7 @@ fn cases() -> Vec<Case> {
 
 fn spec() -> EnvSpec {
     let actions = ActionSpace::Discrete { n: 3 };
-    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
+    EnvSpec::new("test", &[2], Dtype::F32, actions)
 }
 
 fn config(case: &Case) -> Config {

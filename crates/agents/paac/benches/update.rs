@@ -24,8 +24,7 @@ fn main() {
     let num_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (n, config) = (32, playfield_paac::Config { network, num_threads, ..playfield_paac::Config::default() });
     let actions = ActionSpace::Discrete { n: 6 };
-    let shape = vec![84, 84];
-    let spec = EnvSpec { id: "bench".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
+    let spec = EnvSpec::new("bench", &[84, 84], Dtype::U8, actions).with_frame_stack(4);
     let mut learner = Learner::new(&config, &spec, n, 1).expect("a network for frames");
     let (mut batch, mut history) = (StepBatch::new(&spec, n), FrameStack::new(&spec, n));
     let (mut actions, mut rollout) =

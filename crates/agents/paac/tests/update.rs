@@ -44,7 +44,7 @@ fn spec(continuous: bool) -> EnvSpec {
         true => ActionSpace::Box { low: vec![-9.0], high: vec![9.0] },
         false => ActionSpace::Discrete { n: 3 },
     };
-    EnvSpec { id: "test".into(), shape: vec![2], dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] }
+    EnvSpec::new("test", &[2], Dtype::F32, actions)
 }
 
 fn config(case: &Case) -> Config {

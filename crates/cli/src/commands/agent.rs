@@ -49,7 +49,7 @@ impl Agent {
 
     /// A collector of one environment that renders, where it can.
     pub fn rendering_collector(&self, seed: u64) -> Result<Collector> {
-        self.prepared(self.factory.rendering(seed)?)
+        self.prepared(self.factory.render_env(seed)?)
     }
 
     /// The statistics of normalization belong to the policy: they are used and not updated.

@@ -18,7 +18,7 @@ pub const TRICK: Trick = Trick {
     about: "the last four frames are one observation, so that motion is seen",
     source: "Mnih et al. 2013, section 4.1",
     data: "CartPole of which only positions are seen (of the cart, and the pole's angle), PAAC, 200,000 steps",
-    held_by: "crates/core/src/frame_stack.rs: equals_the_list_of_frames_whatever_the_depth_and_where_episodes_end",
+    held_by: "crates/core/src/frame_stack.rs: equals_the_list_of_frames_for_every_depth",
     metric: "mean raw return of the last 100 episodes (500 at most)",
     better: Better::Higher,
     baseline: ONE,

@@ -16,7 +16,7 @@ pub const TRICK: Trick = Trick {
     about: "transitions are kept and learned from many times; those with a large error more often",
     source: "Lin 1992; Mnih et al. 2015; Schaul et al. 2016",
     data: "CartPole, DQN, 50,000 steps",
-    held_by: "crates/replay/tests/ring.rs: equals_a_list_of_everything; crates/replay/tests/prioritized.rs: draws_follow_the_probabilities",
+    held_by: "crates/replay/tests/replay_buffer.rs: equals_a_list_of_everything; crates/replay/tests/prioritized.rs: samples_follow_the_probabilities",
     metric: "mean raw return of the last 100 episodes (500 at most)",
     better: Better::Higher,
     baseline: NONE,

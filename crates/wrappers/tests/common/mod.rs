@@ -1,4 +1,4 @@
-//! Two small environments: one that follows a script and writes down what is done to it, and a random one.
+//! Two small environments: one that follows a script and records the calls to it, and a random one.
 
 #![allow(dead_code)] // Each test file uses some of it.
 
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What was done to a [`Script`].
+/// A call to a [`Script`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Reset(Option<u64>),
     Act(usize),
 }
 
-/// Episodes that always go the same way: observation 0 at the reset, then one observation and one outcome a step. The last
-/// of them is repeated for ever.
+/// Identical episodes: observation 0 at the reset, then one observation and one result per step. The last observation is
+/// repeated.
 pub struct Script {
     spec: EnvSpec,
     frames: Vec<Obs>,
@@ -31,29 +31,22 @@ pub fn space(n: usize) -> ActionSpace {
 }
 
 pub fn spec(shape: &[usize], dtype: Dtype, names: &[&str]) -> EnvSpec {
-    EnvSpec {
-        id: "Script".into(),
-        shape: shape.to_vec(),
-        dtype,
-        frame_stack: 1,
-        actions: space(names.len().max(2)),
-        action_names: names.iter().map(ToString::to_string).collect(),
-    }
+    EnvSpec::new("Script", shape, dtype, space(names.len().max(2))).with_action_names(names.iter().copied())
 }
 
 impl Script {
-    /// Frames of `shape`, no action with a name.
+    /// Frames of `shape`. Actions have no names.
     pub fn frames(shape: &[usize], frames: Vec<Vec<u8>>) -> Self {
         Self::new(spec(shape, Dtype::U8, &[]), frames.into_iter().map(Obs::U8).collect(), vec![])
     }
 
-    /// One number a step.
+    /// Vectors of one element.
     pub fn numbers(actions: ActionSpace, numbers: Vec<f32>) -> Self {
-        let spec = EnvSpec { actions, ..spec(&[1], Dtype::F32, &[]) };
+        let spec = EnvSpec::new("Script", &[1], Dtype::F32, actions);
         Self::new(spec, numbers.into_iter().map(|x| Obs::F32(vec![x])).collect(), vec![])
     }
 
-    /// The observation is the number of frames since the reset; actions have the `names`.
+    /// The observation is the number of frames since the reset. Actions have the `names`.
     pub fn game(names: &[&str], steps: Vec<Step>) -> Self {
         let frames = (0..=steps.len().max(200)).map(|t| Obs::U8(vec![t as u8])).collect();
         Self::new(spec(&[1], Dtype::U8, names), frames, steps)
@@ -63,7 +56,7 @@ impl Script {
         Self { spec, frames, steps, t: 0, log: Rc::default() }
     }
 
-    fn show(&self, mut obs: ObsMut<'_>) {
+    fn observe(&self, mut obs: ObsMut<'_>) {
         obs.copy_from(self.frames[self.t.min(self.frames.len() - 1)].as_ref());
     }
 }
@@ -76,7 +69,7 @@ impl Env for Script {
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
         self.log.borrow_mut().push(Event::Reset(seed));
         self.t = 0;
-        self.show(obs);
+        self.observe(obs);
         Ok(Step::default())
     }
 
@@ -85,7 +78,7 @@ impl Env for Script {
             self.log.borrow_mut().push(Event::Act(a));
         }
         self.t += 1;
-        self.show(obs);
+        self.observe(obs);
         Ok(self.steps.get(self.t - 1).copied().unwrap_or_default())
     }
 
@@ -99,7 +92,7 @@ impl Env for Script {
     }
 }
 
-/// An episode in which `n` uneventful steps precede a last one.
+/// The results of an episode: `n` steps without an event, then `last`.
 pub fn episode(n: usize, last: Step) -> Vec<Step> {
     let mut steps = vec![Step { reward: 1.0, ..Step::default() }; n];
     steps.push(last);
@@ -111,14 +104,14 @@ pub const TRUNCATED: Step = Step { reward: 1.0, terminated: false, truncated: tr
 pub const LIFE: Step = Step { reward: 1.0, terminated: false, truncated: false, life_lost: true };
 pub const PLAIN: Step = Step { reward: 1.0, terminated: false, truncated: false, life_lost: false };
 
-/// A random game: whether a step ends the episode, loses a life or pays is drawn, and the action is seen.
+/// A random game: ends of episodes, lost lives and rewards are sampled. The observation contains the action.
 pub struct Random {
     spec: EnvSpec,
-    now: Now,
+    sim: Simulation,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Now {
+struct Simulation {
     rng: Rng,
     t: u32,
 }
@@ -129,19 +122,19 @@ impl Random {
         let shape: &[usize] = if dtype == Dtype::U8 { &[6, 4] } else { &[24] };
         let mut spec = spec(shape, dtype, &["NOOP", "FIRE", "LEFT"]);
         spec.id = "Random".into();
-        Self { spec, now: Now { rng: rng::stream(0, "t"), t: 0 } }
+        Self { spec, sim: Simulation { rng: rng::stream(0, "t"), t: 0 } }
     }
 
-    fn show(&mut self, action: usize, obs: ObsMut<'_>) {
-        let rng = &mut self.now.rng;
+    fn observe(&mut self, action: usize, obs: ObsMut<'_>) {
+        let rng = &mut self.sim.rng;
         match obs {
             ObsMut::U8(o) => {
                 o.iter_mut().for_each(|x| *x = rng.random_range(0..=255));
-                (o[0], o[1]) = (action as u8, self.now.t as u8);
+                (o[0], o[1]) = (action as u8, self.sim.t as u8);
             }
             ObsMut::F32(o) => {
                 o.iter_mut().for_each(|x| *x = rng.random_range(-5.0..5.0));
-                (o[0], o[1]) = (action as f32, self.now.t as f32);
+                (o[0], o[1]) = (action as f32, self.sim.t as f32);
             }
         }
     }
@@ -154,29 +147,29 @@ impl Env for Random {
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
         if let Some(seed) = seed {
-            self.now.rng = rng::stream(seed, "t");
+            self.sim.rng = rng::stream(seed, "t");
         }
-        self.now.t = 0;
-        self.show(9, obs);
+        self.sim.t = 0;
+        self.observe(9, obs);
         Ok(Step::default())
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let Action::Discrete(action) = action else { return Err(Error::env("Random", "no number")) };
-        self.now.t += 1;
-        self.show(action, obs);
-        let rng = &mut self.now.rng;
+        self.sim.t += 1;
+        self.observe(action, obs);
+        let rng = &mut self.sim.rng;
         let reward = rng.random_range(-30..30) as f32 / 4.0;
         let [terminated, truncated, life_lost] = [24, 36, 8].map(|odds| rng.random_range(0..odds) == 0);
         Ok(Step { reward, terminated, truncated, life_lost })
     }
 
     fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.now).ok()
+        serde_json::to_value(&self.sim).ok()
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        self.now = Now::deserialize(state).map_err(|e| Error::env("Random", e.to_string()))?;
+        self.sim = Simulation::deserialize(state).map_err(|e| Error::env("Random", e.to_string()))?;
         Ok(())
     }
 }

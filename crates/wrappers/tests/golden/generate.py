@@ -1,10 +1,10 @@
-"""Writes area.json: frames that OpenCV reduced by INTER_AREA and turned to gray, for tests/resize.rs.
+"""Writes area.json: frames converted to gray and reduced by INTER_AREA in OpenCV, for tests/resize.rs.
 
     python -m venv venv && venv/bin/pip install opencv-python-headless==5.0.0.93 numpy==2.4.6
     venv/bin/python crates/wrappers/tests/golden/generate.py
 
-(4.12.0.88 writes the same.) The frames themselves are made by a rule that the test repeats, so only results are kept:
-all of a small one; of the large, the sum of `pixel * (1 + index % 251)` and every 37th pixel.
+(4.12.0.88 writes the same.) The test generates the same input frames, so only results are stored:
+all pixels of a small frame; of a large one, the sum of `pixel * (1 + index % 251)` and every 37th pixel.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def frame(kind, shape):
-    """Pixels from a linear congruential generator: noise, black and white alone, or white alone."""
+    """Pixels from a linear congruential generator: noise, black and white, or white."""
     x, out = 12345, []
     for _ in range(int(np.prod(shape))):
         x = (x * 1664525 + 1013904223) % 2**32

@@ -1,10 +1,10 @@
-"""Writes dynamics.json: what Gymnasium's classic control problems do, step by step, for tests/dynamics.rs.
+"""Writes dynamics.json: steps of Gymnasium's classic control problems, for tests/dynamics.rs.
 
     python -m venv venv && venv/bin/pip install gymnasium==1.4.0 numpy==2.4.6
     venv/bin/python envs/classic/tests/golden/generate.py
 
 Each row: the state before a step (f64), the action, the reward, whether the episode terminated, the state after, and the
-observation after (f32). Policies are chosen so that every branch is seen: ends, walls, clipped speeds and torques.
+observation after (f32). The policies reach every branch: terminations, walls, clipped speeds and torques.
 """
 
 import json

@@ -4,7 +4,7 @@ use playfield::core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, R
 
 const CELLS: usize = 10;
 
-/// Walks left (0) or right (1). A step costs 0.1; the last cell pays 1 and ends the episode.
+/// Walk left (0) or right (1). The reward is −0.1 per step, and 1 for reaching the last cell, which ends the episode.
 pub struct Corridor {
     spec: EnvSpec,
     position: usize,
@@ -12,19 +12,13 @@ pub struct Corridor {
 
 impl Corridor {
     pub fn new() -> Self {
-        let spec = EnvSpec {
-            id: "Corridor".into(),
-            shape: vec![CELLS],
-            dtype: Dtype::F32,
-            frame_stack: 1,
-            actions: ActionSpace::Discrete { n: 2 },
-            action_names: vec!["LEFT".into(), "RIGHT".into()],
-        };
+        let spec = EnvSpec::new("Corridor", &[CELLS], Dtype::F32, ActionSpace::Discrete { n: 2 });
+        let spec = spec.with_action_names(["LEFT", "RIGHT"]);
         Self { spec, position: 0 }
     }
 
-    /// One number per cell: 1 where the walker stands.
-    fn show(&self, mut obs: ObsMut<'_>) {
+    /// One-hot: 1 at the current cell.
+    fn observe(&self, mut obs: ObsMut<'_>) {
         let cells = obs.f32();
         cells.fill(0.0);
         cells[self.position] = 1.0;
@@ -36,10 +30,10 @@ impl Env for Corridor {
         &self.spec
     }
 
-    // Nothing here is random. An environment that draws numbers makes a new generator from each `Some(seed)`.
+    // Nothing is random here. An environment with a random generator reseeds it with each `Some(seed)`.
     fn reset(&mut self, _seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
         self.position = 0;
-        self.show(obs);
+        self.observe(obs);
         Ok(Step::default())
     }
 
@@ -47,21 +41,21 @@ impl Env for Corridor {
         self.position = match action {
             Action::Discrete(0) => self.position.saturating_sub(1),
             Action::Discrete(1) => (self.position + 1).min(CELLS - 1),
-            other => return Err(Error::env("Corridor", format!("there is no action {other:?}"))),
+            other => return Err(Error::env("Corridor", format!("{other:?} is not in the action space"))),
         };
-        self.show(obs);
+        self.observe(obs);
         let terminated = self.position == CELLS - 1;
         Ok(Step { reward: if terminated { 1.0 } else { -0.1 }, terminated, ..Step::default() })
     }
 
-    // Optional: with these two a resumed run equals an uninterrupted one, bit for bit.
+    // Optional: with these two methods a resumed run equals an uninterrupted one bit for bit.
     fn save_state(&self) -> Option<State> {
         Some(self.position.into())
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         let position = state.as_u64().filter(|&p| p < CELLS as u64);
-        self.position = position.ok_or_else(|| Error::env("Corridor", "the saved state is no position"))? as usize;
+        self.position = position.ok_or_else(|| Error::env("Corridor", "the saved state is not a position"))? as usize;
         Ok(())
     }
 }
@@ -72,7 +66,7 @@ mod tests {
     use playfield::core::Obs;
 
     #[test]
-    fn nine_steps_to_the_right_end_it() {
+    fn nine_steps_to_the_right_end_the_episode() {
         let mut env = Corridor::new();
         let mut obs = Obs::zeros(Dtype::F32, CELLS);
         env.reset(None, obs.as_mut()).unwrap();

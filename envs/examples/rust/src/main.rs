@@ -1,4 +1,4 @@
-//! The whole of playfield's command line, with one environment more.
+//! Playfield's command line with one more environment.
 
 mod corridor;
 
@@ -7,6 +7,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     playfield::Registry::standard()
-        .env("Corridor", "walk right to the end of a corridor", |_config| Ok(Corridor::new()))
+        .env("Corridor", "walk right to the end of a corridor", |config| {
+            config.refuse_kwargs()?; // Corridor has no settings in [env.kwargs]
+            Ok(Corridor::new())
+        })
         .run()
 }

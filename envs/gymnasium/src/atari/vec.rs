@@ -1,23 +1,23 @@
-//! ALE's own batch: C++ threads that skip, max-pool and resize, without Python's lock.
+//! ALE's own batch: C++ threads that skip frames, max-pool and resize without the GIL.
 //!
-//! It is used below its Python wrapper (`ale_py.vector_env.AtariVectorEnv` adds checks and arrays per step), with
-//! `stack_num = 1`, as playfield stacks history itself; `reward_clipping = False`, which would overwrite the raw reward;
-//! and `episodic_life = life_loss_info = False`, of which the first resets the game and the second leaves `final_obs`
-//! unwritten: a lost life is read from `info["lives"]`.
+//! It is used without its Python wrapper (`ale_py.vector_env.AtariVectorEnv` adds checks and arrays per step), with
+//! `stack_num = 1`, as playfield stacks frames itself; `reward_clipping = False`, which would overwrite the raw reward; and
+//! `episodic_life = life_loss_info = False`, of which the first resets the game and the second leaves `final_obs` unwritten. A
+//! lost life is read from `info["lives"]`.
 //!
-//! The time limit is kept here and not by ALE. ALE leaves its skip loop at the limit before it has captured the last
-//! screen, so that the final observation of a truncated episode, from which the learner bootstraps, would mix the last
-//! two; here the episode ends with its true last frame, and that row alone is reset.
+//! The time limit is implemented here and not by ALE. At its limit ALE leaves the skip loop before it captures the last screen,
+//! so the final observation of a truncated episode, which the value bootstraps from, would be a mix of two observations. Here
+//! it is the true last observation, and only that row is reset.
 
 use super::{life_lost, names, rom};
-use crate::array::{numbers, observe};
-use crate::python::{self, Failure, python_seed, said};
+use crate::array::{contiguous, copy_observation};
+use crate::python::{self, Failure, python_seed, reported};
 use playfield_core::{ActionSpace, Actions, Dtype, EnvConfig, EnvSpec, Error, Result, Step, StepBatch, VecEnv};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-/// Emulator frames after which ALE would end an episode by itself: never.
+/// ALE's own limit to an episode, in emulator frames: never reached.
 const NO_LIMIT: i32 = 2_000_000_000;
 
 /// A batch of one Atari game.
@@ -26,11 +26,11 @@ pub struct AtariVec {
     seeds: Vec<i32>,
     /// Agent steps after which an episode is truncated; 0: never.
     limit: u64,
-    /// Agent steps of each running episode.
+    /// Agent steps of each unfinished episode.
     lengths: Vec<u64>,
-    /// Lives at the end of the step before.
+    /// Lives after the previous step.
     lives: Vec<u32>,
-    /// Whether a `send` waits for its `recv`.
+    /// Whether `send` was called without `recv`.
     sent: bool,
     calls: Option<Calls>,
 }
@@ -44,11 +44,10 @@ struct Calls {
 }
 
 impl AtariVec {
-    /// `seeds.len()` environments of game `id`, each with its own seed, prepared as `config` says.
+    /// Creates `seeds.len()` environments of game `id`, each with its own seed, preprocessed as `config` says.
     ///
     /// # Errors
-    /// [`Error::Env`] where Python, `ale_py` or the ROM is missing; [`Error::Config`] where `resize` is empty, which this
-    /// batch cannot do.
+    /// [`Error::Env`] where Python, `ale_py` or the ROM is missing; [`Error::Config`] without `resize`, which this batch needs.
     pub fn new(id: &str, config: &EnvConfig, seeds: &[u64]) -> Result<Self> {
         let &[height, width] = config.resize.as_slice() else {
             return Err(Error::config("`resize` must be [height, width] for a batch of Atari games"));
@@ -86,14 +85,9 @@ impl AtariVec {
             Ok((names(&ale.call_method0("get_action_set")?)?, calls))
         })?;
         Ok(Self {
-            spec: EnvSpec {
-                id: id.into(),
-                shape: vec![height, width],
-                dtype: Dtype::U8,
-                frame_stack: config.frame_stack,
-                actions: ActionSpace::Discrete { n: names.len() },
-                action_names: names,
-            },
+            spec: EnvSpec::new(id, &[height, width], Dtype::U8, ActionSpace::Discrete { n: names.len() })
+                .with_frame_stack(config.frame_stack)
+                .with_action_names(names),
             seeds: seeds.iter().map(|&seed| python_seed(seed)).collect(),
             limit: config.max_episode_steps,
             lengths: vec![0; n],
@@ -104,19 +98,24 @@ impl AtariVec {
     }
 
     fn calls(&self) -> &Calls {
-        self.calls.as_ref().expect("taken by drop alone")
+        self.calls.as_ref().expect("only drop takes it")
     }
 
-    /// Starts a new episode in the rows of `cut`, whose generators go on, and fetches their first observations.
-    fn restart(&mut self, py: Python<'_>, cut: &[usize], batch: &mut StepBatch) -> std::result::Result<(), Failure> {
-        let no_seeds = vec![-1; cut.len()];
-        let result = self.calls().reset.bind(py).call1((cut.to_vec(), no_seeds))?;
+    /// Resets the rows of `truncated`, without reseeding, and copies their first observations.
+    fn restart(
+        &mut self,
+        py: Python<'_>,
+        truncated: &[usize],
+        batch: &mut StepBatch,
+    ) -> std::result::Result<(), Failure> {
+        let no_seeds = vec![-1; truncated.len()];
+        let result = self.calls().reset.bind(py).call1((truncated.to_vec(), no_seeds))?;
         let (obs, info) = result.extract::<(Bound<'_, PyAny>, Bound<'_, PyDict>)>()?;
-        let frames = numbers::<u8>(&obs)?;
-        let lives = numbers::<i32>(&item(&info, intern!(py, "lives"))?)?;
+        let frames = contiguous::<u8>(&obs)?;
+        let lives = contiguous::<i32>(&item(&info, intern!(py, "lives"))?)?;
         let (frames, lives) = (frames.as_slice()?, lives.as_slice()?);
         let len = self.spec.frame_len();
-        for &i in cut {
+        for &i in truncated {
             batch.obs_row_mut(i).u8().copy_from_slice(&frames[i * len..(i + 1) * len]);
             self.lives[i] = lives[i].max(0) as u32;
             self.lengths[i] = 0;
@@ -124,19 +123,19 @@ impl AtariVec {
         Ok(())
     }
 
-    /// Writes what `recv` returned into `batch`; returns the rows that the time limit has cut.
+    /// Writes the results of `recv` into `batch`. Returns the rows that the time limit truncated.
     fn read(&mut self, py: Python<'_>, batch: &mut StepBatch) -> std::result::Result<Vec<usize>, Failure> {
         let result = self.calls().recv.bind(py).call0()?;
         let (obs, rewards, ended, _, info) =
             result
                 .extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyDict>)>(
                 )?;
-        let (rewards, ended) = (numbers::<i32>(&rewards)?, numbers::<bool>(&ended)?);
+        let (rewards, ended) = (contiguous::<i32>(&rewards)?, contiguous::<bool>(&ended)?);
         let (rewards, ended) = (rewards.as_slice()?, ended.as_slice()?);
-        let lives = numbers::<i32>(&item(&info, intern!(py, "lives"))?)?;
+        let lives = contiguous::<i32>(&item(&info, intern!(py, "lives"))?)?;
         let lives = lives.as_slice()?;
-        observe(&self.spec.id, &obs, batch.obs.as_mut())?;
-        let mut cut = Vec::new();
+        copy_observation(&self.spec.id, &obs, batch.obs.as_mut())?;
+        let mut rows = Vec::new();
         for i in 0..self.lives.len() {
             let now = lives[i].max(0) as u32;
             self.lengths[i] += 1;
@@ -147,7 +146,7 @@ impl AtariVec {
                     reward: rewards[i] as f32,
                     terminated: ended[i],
                     truncated,
-                    // Lives of a game that is over are already the next one's.
+                    // After the end of an episode these are the lives of the next one.
                     life_lost: !ended[i] && life_lost(self.lives[i], now),
                 },
             );
@@ -155,18 +154,18 @@ impl AtariVec {
             if ended[i] {
                 self.lengths[i] = 0;
             } else if truncated {
-                cut.push(i);
+                rows.push(i);
             }
         }
         if ended.contains(&true) {
             let last = item(&info, intern!(py, "final_obs"))?;
-            let last = numbers::<u8>(&last)?;
+            let last = contiguous::<u8>(&last)?;
             let (last, len) = (last.as_slice()?, self.spec.frame_len());
             for i in (0..ended.len()).filter(|&i| ended[i]) {
                 batch.final_obs_row_mut(i).u8().copy_from_slice(&last[i * len..(i + 1) * len]);
             }
         }
-        Ok(cut)
+        Ok(rows)
     }
 }
 
@@ -182,7 +181,7 @@ impl VecEnv for AtariVec {
     fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
         let id = self.spec.id.clone();
         if self.sent {
-            // The outcome of steps under way belongs to nobody.
+            // Discard the results of the step in progress.
             python::with(&id, |py| {
                 self.calls().recv.bind(py).call0()?;
                 Ok(())
@@ -194,15 +193,15 @@ impl VecEnv for AtariVec {
             let rows: Vec<i32> = (0..self.seeds.len() as i32).collect();
             let result = self.calls().reset.bind(py).call1((rows, self.seeds.clone()))?;
             let (obs, info) = result.extract::<(Bound<'_, PyAny>, Bound<'_, PyDict>)>()?;
-            let lives = numbers::<i32>(&item(&info, intern!(py, "lives"))?)?;
+            let lives = contiguous::<i32>(&item(&info, intern!(py, "lives"))?)?;
             self.lives = lives.as_slice()?.iter().map(|&l| l.max(0) as u32).collect();
             self.lengths.fill(0);
-            observe(&self.spec.id, &obs, batch.obs.as_mut())?;
+            copy_observation(&self.spec.id, &obs, batch.obs.as_mut())?;
             Ok(())
         })
     }
 
-    /// Checked here, as a wrong action would make ALE's `recv` wait for ever.
+    /// Checks the actions: ALE's `recv` would never return after an invalid one.
     fn send(&mut self, actions: &Actions) -> Result<()> {
         actions.check(&self.spec.actions, self.seeds.len())?;
         let Actions::Discrete(actions) = actions else { unreachable!("checked above") };
@@ -224,22 +223,22 @@ impl VecEnv for AtariVec {
         }
         let id = self.spec.id.clone();
         python::with(&id, |py| {
-            let cut = self.read(py, batch)?;
-            if cut.is_empty() {
+            let truncated = self.read(py, batch)?;
+            if truncated.is_empty() {
                 return Ok(());
             }
-            for &i in &cut {
+            for &i in &truncated {
                 let StepBatch { obs, final_obs, .. } = batch;
                 let (at, len) = (i * self.spec.frame_len(), self.spec.frame_len());
                 final_obs.slice_mut(at, len).copy_from(obs.slice(at, len));
             }
-            self.restart(py, &cut, batch)
+            self.restart(py, &truncated, batch)
         })
     }
 }
 
 impl Drop for AtariVec {
-    /// ALE's threads are joined now, and not when some later call happens to hold Python's lock.
+    /// Joins ALE's threads now, and not at a later call that holds the GIL.
     fn drop(&mut self) {
         let calls = self.calls.take();
         Python::attach(|_| drop(calls));
@@ -250,6 +249,7 @@ fn item<'py>(
     info: &Bound<'py, PyDict>,
     key: &Bound<'py, pyo3::types::PyString>,
 ) -> std::result::Result<Bound<'py, PyAny>, Failure> {
-    let missing = || said(Error::env("ALE", format!("the installed `ale_py` reports no `{key}`: run `make setup`")));
+    let missing =
+        || reported(Error::env("ALE", format!("the installed `ale_py` reports no `{key}`: run `make setup`")));
     info.get_item(key)?.ok_or_else(missing)
 }

@@ -1,17 +1,17 @@
-//! A batch of Gymnasium environments: in this process or in one process each.
+//! A batch of Gymnasium environments, in this process or in one process each.
 
 use super::single::close;
 use super::{arguments, mode, spaces};
-use crate::array::observe;
+use crate::array::copy_observation;
 use crate::python::{self, Failure, python_seed};
 use playfield_core::{Actions, EnvConfig, EnvSpec, Error, Result, Step, StepBatch, VecEnv};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-/// A batch of environments, or a vector environment that an author registered, with same-step autoreset.
+/// A batch of environments, or a registered vector environment, with same-step autoreset.
 ///
-/// With `vectorization = "async"` each environment lives in a Python process of its own, and [`send`](VecEnv::send)
-/// returns at once; else everything happens in [`recv`](VecEnv::recv).
+/// With `vectorization = "async"` each environment has its own Python process, and [`send`](VecEnv::send) returns at once.
+/// Without, the environments step in [`recv`](VecEnv::recv).
 pub struct GymVec {
     spec: EnvSpec,
     seeds: Vec<i32>,
@@ -21,10 +21,10 @@ pub struct GymVec {
 }
 
 impl GymVec {
-    /// `seeds.len()` environments `id`, each with its own seed (as [`python_seed`] makes it).
+    /// Creates `seeds.len()` environments `id`, each with its own seed (converted by [`python_seed`]).
     ///
     /// # Errors
-    /// As [`GymEnv::new`](super::GymEnv::new), and where the only batch there is resets itself in another way.
+    /// As [`GymEnv::new`](super::GymEnv::new), and for a vector environment with another autoreset mode.
     pub fn new(id: &str, config: &EnvConfig, seeds: &[u64]) -> Result<Self> {
         let n = seeds.len();
         let (spec, env) = python::with(id, |py| {
@@ -38,22 +38,22 @@ impl GymVec {
     }
 
     fn env<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.env.as_ref().expect("taken by drop alone").bind(py)
+        self.env.as_ref().expect("only drop takes it").bind(py)
     }
 
     fn read(&mut self, answer: &Bound<'_, PyAny>, batch: &mut StepBatch) -> std::result::Result<(), Failure> {
         type Answer<'py> =
             (Bound<'py, PyAny>, Vec<f64>, Vec<bool>, Vec<bool>, Vec<u32>, Vec<(usize, Bound<'py, PyAny>)>);
         let (obs, rewards, terminated, truncated, lives, finals) = answer.extract::<Answer<'_>>()?;
-        observe(&self.spec.id, &obs, batch.obs.as_mut())?;
+        copy_observation(&self.spec.id, &obs, batch.obs.as_mut())?;
         for i in 0..self.seeds.len() {
-            // Lives of an ended row are already the next episode's, and no life counts as lost there.
+            // After the end of an episode these are the lives of the next one; `set` clears the flag there.
             let life_lost = 0 < lives[i] && lives[i] < self.lives[i];
             let (terminated, truncated) = (terminated[i], truncated[i]);
             batch.set(i, Step { reward: rewards[i] as f32, terminated, truncated, life_lost });
         }
         for (i, last) in finals {
-            observe(&self.spec.id, &last, batch.final_obs_row_mut(i))?;
+            copy_observation(&self.spec.id, &last, batch.final_obs_row_mut(i))?;
         }
         self.lives = lives;
         Ok(())
@@ -76,7 +76,7 @@ impl VecEnv for GymVec {
         python::with(&id, |py| {
             let answer = self.env(py).call_method1(intern!(py, "reset"), (&self.seeds,))?;
             let (obs, lives) = answer.extract::<(Bound<'_, PyAny>, Vec<u32>)>()?;
-            observe(&id, &obs, batch.obs.as_mut())?;
+            copy_observation(&id, &obs, batch.obs.as_mut())?;
             self.lives = lives;
             Ok(())
         })

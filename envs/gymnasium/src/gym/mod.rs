@@ -1,4 +1,4 @@
-//! Every other environment that Gymnasium can make, a user's own included (`module:Id`).
+//! Every other Gymnasium environment, including a user's own (`module:Id`).
 
 mod batch;
 mod single;
@@ -9,61 +9,53 @@ pub use single::GymEnv;
 
 use crate::python;
 use playfield_core::config::Vectorization;
-use playfield_core::{Env, EnvConfig, EnvSource, Error, Result, VecEnv};
+use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-/// A Gymnasium id as a source of environments: `CartPole-v1`, or `module:Id`, which imports `module` first, so that it
-/// can register `Id`. `[env.kwargs]` goes to the environment's constructor.
+/// The source of a Gymnasium id: `CartPole-v1`, or `module:Id`, which imports `module` first, so that it registers `Id`.
+/// `[env.kwargs]` are the keyword arguments of the environment's constructor.
 #[derive(Clone, Debug)]
 pub struct GymSource {
     id: String,
 }
 
 impl GymSource {
-    /// The environment of `id`. That it exists is found out when it is made.
+    /// The environment of `id`. An unknown id is an error when an environment is created.
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into() }
     }
 }
 
 impl EnvSource for GymSource {
-    /// Where `max_episode_steps` is set, Gymnasium's own limit is left off, as playfield's takes its place.
+    fn env_settings(&self) -> &'static [&'static str] {
+        &["vectorization", "kwargs"]
+    }
+
+    /// With `max_episode_steps` Gymnasium's own limit is disabled: playfield's wrapper replaces it.
     fn env(&self, config: &EnvConfig) -> Result<Box<dyn Env>> {
-        check(config)?;
         Ok(Box::new(GymEnv::new(&self.id, config)?))
     }
 
-    /// Asks for RGB frames where the environment's `metadata` promises them: others may not know `render_mode`.
+    /// Sets `render_mode` where the environment's `metadata` lists RGB frames: other constructors may not accept it.
     fn enable_rendering(&self, config: &mut EnvConfig) {
         let renders = |py: Python<'_>| Ok(python::environments(py)?.call_method1("renders", (&self.id,))?.extract()?);
-        // What cannot be imported here is reported when the environment is made.
+        // A failed import is reported when the environment is created.
         if python::with(&self.id, renders).unwrap_or(false) {
             config.kwargs.entry("render_mode").or_insert_with(|| "rgb_array".into());
         }
     }
 
+    fn batch_settings(&self) -> &'static [&'static str] {
+        &["vectorization", "max_episode_steps", "kwargs"]
+    }
+
     fn batch(&self, config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
-        let frames = config.frame_skip != 1 || config.max_pool || !config.resize.is_empty() || config.noop_max != 0;
-        if frames || config.repeat_action_probability != 0.0 || config.fire_reset {
-            return Ok(None);
-        }
-        check(config)?;
         Ok(Some(Box::new(GymVec::new(&self.id, config, seeds)?)))
     }
 }
 
-/// Refuses what no Gymnasium environment can do.
-fn check(config: &EnvConfig) -> Result<()> {
-    if config.full_action_space {
-        let message = "[env]: `full_action_space` is for Atari games (ALE/…); pass settings of other environments in \
-                       [env.kwargs]";
-        return Err(Error::config(message));
-    }
-    Ok(())
-}
-
-/// Gymnasium's word for where environments run.
+/// The `mode` argument of `environments.py`.
 fn mode(config: &EnvConfig) -> &'static str {
     match config.vectorization {
         Vectorization::Sync => "sync",
@@ -71,7 +63,7 @@ fn mode(config: &EnvConfig) -> &'static str {
     }
 }
 
-/// The ids of Gymnasium's registry, sorted, without Atari's (see [`games`](crate::games)).
+/// The ids in Gymnasium's registry, sorted, without Atari's (see [`games`](crate::games)).
 ///
 /// # Errors
 /// [`Error::Env`](playfield_core::Error::Env) where Python or `gymnasium` is missing.
@@ -82,12 +74,12 @@ pub fn registered() -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Whether `gymnasium.make` would look for an environment of this id, rather than call it unknown.
-pub(crate) fn knows(id: &str) -> Result<bool> {
-    python::with(id, |py| Ok(python::helper(py)?.call_method1("knows", (id,))?.extract()?))
+/// Whether the id is registered, or `module:Id`, which is imported only when an environment is created.
+pub(crate) fn is_registered(id: &str) -> Result<bool> {
+    python::with(id, |py| Ok(python::helper(py)?.call_method1("is_registered", (id,))?.extract()?))
 }
 
-/// The constructor's arguments: `[env.kwargs]`, and Gymnasium's name for a limit of agent steps (-1: none).
+/// The constructor's arguments: `[env.kwargs]`, and `max_episode_steps` where `limit` is set (-1: no limit).
 fn arguments<'py>(py: Python<'py>, config: &EnvConfig, limit: Option<i64>) -> PyResult<Bound<'py, PyDict>> {
     let arguments = PyDict::new(py);
     if let Some(limit) = limit {

@@ -1,14 +1,14 @@
-//! One Gymnasium environment, for playfield's wrappers and pool.
+//! One Gymnasium environment, for playfield's wrappers and thread pool.
 
 use super::{arguments, mode, spaces};
-use crate::array::observe;
+use crate::array::copy_observation;
 use crate::python::{self, python_seed};
 use playfield_core::{Action, Env, EnvConfig, EnvSpec, Image, ObsMut, Result, Step};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-/// One environment made by `gymnasium.make`, in this process or (`vectorization = "async"`) in one of its own. Lives are
-/// read from `info["lives"]` where that is an integer.
+/// One environment created by `gymnasium.make`, in this process or (`vectorization = "async"`) in its own. Lives are read from
+/// `info["lives"]` where that is an integer.
 pub struct GymEnv {
     spec: EnvSpec,
     env: Option<Py<PyAny>>,
@@ -16,7 +16,7 @@ pub struct GymEnv {
 }
 
 impl GymEnv {
-    /// Environment `id` with `config.kwargs`, without Gymnasium's own time limit where `config` sets one.
+    /// Creates environment `id` with `[env.kwargs]`, without Gymnasium's own time limit where `config` sets one.
     ///
     /// # Errors
     /// [`Error::Env`](playfield_core::Error::Env) where Python or a package is missing, the id is unknown, the constructor
@@ -33,7 +33,7 @@ impl GymEnv {
     }
 
     fn env<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.env.as_ref().expect("taken by drop alone").bind(py)
+        self.env.as_ref().expect("only drop takes it").bind(py)
     }
 }
 
@@ -47,7 +47,7 @@ impl Env for GymEnv {
             let call = (intern!(py, "reset"), seed.map(python_seed));
             let answer = self.env(py).call_method1(intern!(py, "call"), call)?;
             let (first, lives) = answer.extract::<(Bound<'_, PyAny>, u32)>()?;
-            observe(&self.spec.id, &first, obs)?;
+            copy_observation(&self.spec.id, &first, obs)?;
             Ok(lives)
         })?;
         Ok(Step::default())
@@ -60,15 +60,15 @@ impl Env for GymEnv {
             let answer = self.env(py).call_method1(intern!(py, "call"), call)?;
             let (next, reward, terminated, truncated, lives) =
                 answer.extract::<(Bound<'_, PyAny>, f64, bool, bool, u32)>()?;
-            observe(&self.spec.id, &next, obs)?;
+            copy_observation(&self.spec.id, &next, obs)?;
             Ok((Step { reward: reward as f32, terminated, truncated, life_lost: false }, lives))
         })?;
         step.life_lost = 0 < lives && lives < self.lives;
         self.lives = lives;
-        Ok(step.exclusive())
+        Ok(step.with_exclusive_flags())
     }
 
-    /// An RGB frame, where the environment was made with `render_mode = "rgb_array"`.
+    /// Renders where the environment was created with `render_mode = "rgb_array"`.
     fn render(&mut self) -> Result<Option<Image>> {
         python::with(&self.spec.id, |py| {
             let answer = self.env(py).call_method1("call", ("render",))?;
@@ -88,7 +88,7 @@ impl Drop for GymEnv {
     }
 }
 
-/// Closes an environment or a batch. One that cannot be closed has nobody left to hear of it.
+/// Closes an environment or a batch. Errors are ignored: it is called on drop.
 pub(super) fn close(id: &str, env: Option<Py<PyAny>>) {
     if let Some(env) = env {
         let _ = python::with(id, |py| Ok(env.bind(py).call_method0("close").map(Bound::unbind)?));

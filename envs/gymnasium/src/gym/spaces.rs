@@ -1,4 +1,4 @@
-//! Gymnasium's spaces as playfield's, and actions on their way to Python.
+//! Conversion of Gymnasium's spaces to playfield's, and of actions to Python.
 
 use crate::python::Failure;
 use numpy::{PyArray1, PyArrayMethods};
@@ -6,7 +6,7 @@ use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvConfig, EnvSpec};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
-/// The spec of an environment, as `helper.py` describes it: `(shape, is an image, action space, names of actions)`.
+/// The spec of an environment from the description in `environments.py`: `(shape, is an image, action space, action names)`.
 pub(crate) fn spec(
     id: &str,
     config: &EnvConfig,
@@ -21,10 +21,11 @@ pub(crate) fn spec(
         ActionSpace::Box { low, high }
     };
     let dtype = if is_image { Dtype::U8 } else { Dtype::F32 };
-    Ok(EnvSpec { id: id.into(), shape, dtype, frame_stack: config.frame_stack, actions, action_names })
+    let spec = EnvSpec::new(id, &shape, dtype, actions);
+    Ok(spec.with_frame_stack(config.frame_stack).with_action_names(action_names))
 }
 
-/// One action: a number counted from 0, or an array of `f32`.
+/// One action: an index from 0, or an array of `f32`.
 pub(crate) fn one<'py>(py: Python<'py>, action: Action<'_>) -> PyResult<Bound<'py, PyAny>> {
     match action {
         Action::Discrete(a) => a.into_bound_py_any(py),
@@ -32,7 +33,7 @@ pub(crate) fn one<'py>(py: Python<'py>, action: Action<'_>) -> PyResult<Bound<'p
     }
 }
 
-/// A batch of actions: an array of numbers counted from 0, or `f32[n, dim]`.
+/// A batch of actions: an array of indices from 0, or `f32[n, dim]`.
 pub(crate) fn many<'py>(py: Python<'py>, actions: &Actions) -> PyResult<Bound<'py, PyAny>> {
     match actions {
         Actions::Discrete(actions) => Ok(PyArray1::from_slice(py, actions).into_any()),

@@ -1,4 +1,4 @@
-//! What the tests share: Python with `tests/python` importable, and actions from a fixed stream.
+//! Shared by the tests: Python with `tests/python` importable, and actions from a fixed random stream.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use playfield_core::{ActionSpace, Actions, EnvConfig, EnvFactory, EnvSource, EnvSpec, VecEnv, rng};
@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use rand::Rng as _;
 use std::sync::Arc;
 
-/// The ways in which a Gymnasium environment steps: in this process, in one of its own, and behind playfield's wrappers in
-/// both. (StickyAction actions of a probability that never occurs change nothing.)
+/// The ways in which a Gymnasium environment steps: in this process, in its own, and inside playfield's wrappers in both.
+/// (Sticky actions with a probability near 0 change nothing.)
 pub const WAYS: [&str; 4] = [
     "",
     "vectorization = 'async'",
@@ -17,13 +17,13 @@ pub const WAYS: [&str; 4] = [
     "repeat_action_probability = 1e-300\nnum_threads = 2\nvectorization = 'async'",
 ];
 
-/// `n` environments as an algorithm gets them.
-pub fn stack(id: &str, settings: &str, n: usize) -> Box<dyn VecEnv> {
-    try_stack(id, settings, n).unwrap_or_else(|e| panic!("{settings}: {e}"))
+/// `n` environments with all wrappers.
+pub fn wrapped(id: &str, settings: &str, n: usize) -> Box<dyn VecEnv> {
+    try_wrapped(id, settings, n).unwrap_or_else(|e| panic!("{settings}: {e}"))
 }
 
-/// The same, or why it cannot be.
-pub fn try_stack(id: &str, settings: &str, n: usize) -> playfield_core::Result<Box<dyn VecEnv>> {
+/// The same, or the error.
+pub fn try_wrapped(id: &str, settings: &str, n: usize) -> playfield_core::Result<Box<dyn VecEnv>> {
     python();
     let source = Arc::new(GymSource::new(id));
     let config = config(&*source, id, settings);
@@ -49,8 +49,8 @@ pub fn config(source: &dyn EnvSource, id: &str, settings: &str) -> EnvConfig {
     EnvConfig::resolve(&table, source.defaults()).unwrap()
 }
 
-/// `n` random actions; continuous ones lie within ±2, as Pendulum's do.
-pub fn draw(spec: &EnvSpec, n: usize, random: &mut rng::Rng) -> Actions {
+/// `n` random actions; continuous ones are within ±2, as Pendulum's.
+pub fn sample_actions(spec: &EnvSpec, n: usize, random: &mut rng::Rng) -> Actions {
     match &spec.actions {
         ActionSpace::Discrete { n: k } => {
             Actions::Discrete((0..n).map(|_| (random.next_u64() % *k as u64) as i64).collect())

@@ -1,4 +1,4 @@
-"""Plain Python loops, to which playfield's environments are held."""
+"""Plain Python loops that playfield's environments must equal."""
 
 import gymnasium
 import numpy as np
@@ -35,7 +35,7 @@ def episodes(name, seeds, actions, limit):
 
 
 def atari_batch(game, seeds, actions, limit_steps, sticky=0.0):
-    """ALE's vector environment as DESIGN says to use it, with its own time limit.
+    """ALE's vector environment with the options that playfield uses, but with its own time limit.
 
     Returns the reset's `(observations, lives, frames)` and for each step `(observations, rewards, terminated, truncated,
     lives, frames, final)`: bytes of all rows, and `frames` the emulator frames since each row's episode began.
@@ -66,7 +66,7 @@ def atari_batch(game, seeds, actions, limit_steps, sticky=0.0):
 
 
 def atari_preprocessing(name, seed, actions, limit_steps):
-    """Gymnasium's wrappers, which know no FIRE, around one game.
+    """Gymnasium's wrappers, which press no FIRE, around one game.
 
     Returns `(stacked observation, no-ops)` of the first reset, and for each step `(stacked observation, reward, terminated,
     truncated, lives, next)`, where `next` is what the reset that followed the end of an episode returned.

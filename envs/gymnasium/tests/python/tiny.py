@@ -1,4 +1,4 @@
-"""Environments of a user's own, as `tiny:Id`: small enough to know every number, and some that misbehave."""
+"""A user's environments, as `tiny:Id`: small ones with known results, and some that return invalid ones."""
 
 import gymnasium
 import numpy as np
@@ -35,8 +35,15 @@ class Count(gymnasium.Env):
         return self._answer(), self.scale * self.t, self.t == 15, False, self._info()
 
 
+class Flicker(Count):
+    """Odd steps are brighter, so that the maximum of two frames differs from the last one."""
+
+    def _answer(self):
+        return np.array([[200 if self.t % 2 else self.t, self.last, self.seed]], np.uint8)
+
+
 class Bounds(gymnasium.Env):
-    """Says which action arrived, having checked it; float32 has neither of its finite bounds."""
+    """Checks its action and returns it as the observation. Neither of its finite bounds is a float32 number."""
 
     observation_space = Box(-np.inf, np.inf, (3,), np.float64)
 
@@ -53,7 +60,7 @@ class Bounds(gymnasium.Env):
 
 
 class Steps(gymnasium.Env):
-    """Five steps an episode; an observation is their number so far."""
+    """Episodes of five steps. The observation is the number of steps so far."""
 
     observation_space = Box(-9, 9, (1,), np.float32)
     action_space = Discrete(2)
@@ -72,7 +79,7 @@ class Steps(gymnasium.Env):
 
 
 class Same(Steps):
-    """Returns one and the same array each time: the number of steps, and that times the action."""
+    """Returns the same array object each time: the number of steps, and that times the action."""
 
     observation_space = Box(-9, 9, (2,), np.float32)
 
@@ -91,21 +98,21 @@ class Same(Steps):
 
 
 class Info(Steps):
-    """Whose info is anything."""
+    """Returns an `info` of any kind."""
 
     def __init__(self, kind):
         self.kind = kind
 
     def info(self):
-        drawn = self.np_random.random()
+        u = self.np_random.random()
         return {
-            "none": {"winner": 1 if drawn < 0.5 else None},
-            "ragged": {"path": np.zeros(int(10 * drawn))},
-            "dict": {"deep": {"a": {"b": drawn}} if drawn < 0.5 else {"a": 3}},
-            "huge": {"id": 10**40 if drawn < 0.5 else -1, "lives": 10**40},
-            "mixed": {"a": 1} if drawn < 0.5 else {"a": "text", "b": lambda: 3},
-            "names": {name: [3.5, "?", None, {}][int(4 * drawn)] for name in ("lives", "final_obs", "final_info", "_lives")},
-            "lives": {"lives": np.int64(9 - self.t) if drawn < 0.5 else 9 - self.t, "final_obs": drawn},
+            "none": {"winner": 1 if u < 0.5 else None},
+            "ragged": {"path": np.zeros(int(10 * u))},
+            "dict": {"deep": {"a": {"b": u}} if u < 0.5 else {"a": 3}},
+            "huge": {"id": 10**40 if u < 0.5 else -1, "lives": 10**40},
+            "mixed": {"a": 1} if u < 0.5 else {"a": "text", "b": lambda: 3},
+            "names": {name: [3.5, "?", None, {}][int(4 * u)] for name in ("lives", "final_obs", "final_info", "_lives")},
+            "lives": {"lives": np.int64(9 - self.t) if u < 0.5 else 9 - self.t, "final_obs": u},
             "nothing": None,
         }[self.kind]
 
@@ -125,14 +132,14 @@ class Bytes(Steps):
 
 
 class Frames(Bytes):
-    """Pictures of 24 × 16 pixels in three colors."""
+    """RGB frames of 24 × 16 pixels."""
 
     def __init__(self):
         super().__init__((24, 16, 3), np.arange(24 * 16 * 3) % 256)
 
 
 class Numpy(Steps):
-    """Takes its action for what `sample()` returns, and pays it."""
+    """Requires an action of the type that `sample()` returns, and returns it as the reward."""
 
     action_space = Discrete(3, start=5)
     metadata = {"render_modes": ["rgb_array"]}
@@ -150,7 +157,7 @@ class Numpy(Steps):
 
 
 class Ends(Steps):
-    """Ends in its first step, with a life less than before."""
+    """Ends in its first step, with one life less."""
 
     def __init__(self, flags):
         self.flags = flags
@@ -164,7 +171,7 @@ class Ends(Steps):
 
 
 class Breaks(Steps):
-    """Breaks a promise in its third step: `where` the value comes from the name `what`."""
+    """Returns an invalid value in its third step: `where` is the result, `what` the value."""
 
     def __init__(self, where, what, dtype="float32"):
         self.observation_space = Box(0, 9, (2, 2) if dtype == "uint8" else (2,), np.dtype(dtype).type)
@@ -178,14 +185,14 @@ class Breaks(Steps):
     def step(self, action):
         answer = {"observation": self.good, "reward": 1.0, "terminated": False, "truncated": False, "info": {}}
         self.t += 1
-        # Environments of one batch have the same arguments: those whose action is 1 break the promise.
+        # Environments of one batch have the same arguments: those with action 1 return the invalid value.
         if self.t == 3 and action == 1:
             answer[self.where] = self.value
         return tuple(answer.values())
 
 
 class Simulator(Steps):
-    """Has a process of its own, which `close` ends. Each is written down."""
+    """Has its own process, which `close` ends. Both are logged."""
 
     def __init__(self, log, hang=False):
         import subprocess
@@ -212,19 +219,19 @@ class Simulator(Steps):
 
 
 class Torch(Steps):
-    """Needs a PyTorch that is not whole."""
+    """Needs a PyTorch that is incomplete."""
 
     def __init__(self):
         raise ImportError("libcudnn.so.9: cannot open shared object file: No such file or directory")
 
 
 def function(**kwargs):
-    """An entry point that is no class: nobody knows whether it takes `render_mode`."""
+    """An entry point that is not a class: whether it takes `render_mode` is unknown."""
     return Same(**kwargs)
 
 
 class Unspeakable(Exception):
-    """An exception that cannot travel between processes."""
+    """An exception that cannot be pickled."""
 
     def __init__(self, what, why):
         super().__init__(f"{what} because {why}")
@@ -256,7 +263,7 @@ class Raises(Count):
 
 
 class Odd(Count):
-    """Spaces that playfield does not take."""
+    """Spaces that playfield does not support."""
 
     def __init__(self, which):
         super().__init__()
@@ -273,7 +280,7 @@ class Odd(Count):
 
 
 class Late(gymnasium.vector.VectorEnv):
-    """A batch with a mind of its own about resets."""
+    """A vector environment with another autoreset mode."""
 
     def __init__(self, num_envs, **kwargs):
         self.num_envs = num_envs
@@ -282,14 +289,14 @@ class Late(gymnasium.vector.VectorEnv):
 
 
 def vector(num_envs, max_episode_steps=None, **kwargs):
-    """A batch of an author's own."""
+    """A registered vector environment."""
     from gymnasium.vector import SyncVectorEnv
 
     make = lambda: gymnasium.make("Count-v0", **kwargs)
     return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-for made, limit in ((Count, 8), (Same, 3), (Raises, None), (Odd, None)):
+for made, limit in ((Count, 8), (Flicker, 8), (Same, 3), (Raises, None), (Odd, None)):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made, max_episode_steps=limit)
 for made in (Bounds, Info, Bytes, Frames, Numpy, Ends, Breaks, Simulator, Torch):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)

@@ -1,4 +1,4 @@
-//! The wrappers over a batch, against definitions written out the slow way.
+//! The wrappers of a batch, against slow definitions.
 
 mod common;
 
@@ -6,11 +6,14 @@ use common::{LIFE, PLAIN, Random, Script, TERMINATED, TRUNCATED, episode, spec};
 use playfield_core::{
     ActionSpace, Actions, Dtype, Env, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result, Step, StepBatch, VecEnv,
 };
-use playfield_wrappers::{Finite, FireOnLifeLoss, LifeLoss, Normalize, Over, Pool, Rule, ScaleActions, Statistics};
+use playfield_wrappers::{
+    CheckFinite, EpisodicLife, FireOnLifeLoss, Normalize, Pool, RecordEpisodeStatistics, ScaleActions, VecEnvWrapper,
+    WrappedVecEnv,
+};
 
 const NAMES: [&str; 3] = ["NOOP", "FIRE", "LEFT"];
 
-/// A batch of environments that all follow their own script.
+/// A batch of environments, each with its own script.
 fn scripts(names: &'static [&'static str], episodes: Vec<Vec<Step>>) -> (Box<dyn VecEnv>, StepBatch, usize) {
     let n = episodes.len();
     let make = move |i: usize| -> Result<Box<dyn Env>> { Ok(Box::new(Script::game(names, episodes[i].clone()))) };
@@ -24,7 +27,7 @@ fn statistics_count_raw_rewards_over_lost_lives_and_truncations() {
     let long = episode(3, TERMINATED);
     let lives = vec![PLAIN, LIFE, Step { reward: -2.5, ..TRUNCATED }];
     let (pool, mut batch, n) = scripts(&NAMES, vec![long, lives]);
-    let mut env = Over::new(pool, Statistics::new(n));
+    let mut env = WrappedVecEnv::new(pool, RecordEpisodeStatistics::new(n));
     env.reset(&mut batch).unwrap();
     let actions = Actions::Discrete(vec![0; 2]);
     let mut ends = Vec::new();
@@ -38,25 +41,25 @@ fn statistics_count_raw_rewards_over_lost_lives_and_truncations() {
     assert_eq!(ends, [none.clone(), none.clone(), vec![None, lives], vec![long, None], none, vec![None, lives]]);
     env.reset(&mut batch).unwrap();
     (0..4).for_each(|_| env.step(&actions, &mut batch).unwrap());
-    assert_eq!(batch.episode[0], long, "a reset forgets the episode that was running");
+    assert_eq!(batch.episode[0], long, "a reset discards the unfinished episode");
 }
 
 #[test]
-fn statistics_need_more_digits_than_f32_has() {
+fn statistics_are_more_precise_than_f32() {
     let mut steps = vec![Step { reward: 16_777_216.0, ..Step::default() }];
     steps.extend(episode(2, TERMINATED));
     let (pool, mut batch, n) = scripts(&NAMES, vec![steps]);
-    let mut env = Over::new(pool, Statistics::new(n));
+    let mut env = WrappedVecEnv::new(pool, RecordEpisodeStatistics::new(n));
     env.reset(&mut batch).unwrap();
     (0..4).for_each(|_| env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap());
     assert_eq!(batch.episode[0].unwrap().reward, 16_777_219.0);
 }
 
-/// What becomes of action 2 over some steps: what is recorded as forced.
+/// The actions recorded as forced over `n` steps.
 fn forced(names: &'static [&'static str], steps: Vec<Step>, n: usize) -> Vec<Option<i64>> {
     let (pool, mut batch, _) = scripts(names, vec![steps]);
     let spec = pool.spec().clone();
-    let mut env = Over::new(pool, FireOnLifeLoss::new(&spec, 1));
+    let mut env = WrappedVecEnv::new(pool, FireOnLifeLoss::new(&spec, 1));
     env.reset(&mut batch).unwrap();
     (0..n)
         .map(|_| {
@@ -75,12 +78,12 @@ fn fire_follows_a_lost_life_and_is_recorded() {
 }
 
 #[test]
-fn fire_is_what_the_environment_gets() {
-    // The random game shows the action in its first byte.
+fn the_environment_executes_fire() {
+    // The first byte of `Random`'s observation is the action.
     let make = |_| -> Result<Box<dyn Env>> { Ok(Box::new(Random::new(Dtype::U8))) };
     let pool = Pool::new(&[1, 2, 3], 1, make).unwrap();
     let spec = pool.spec().clone();
-    let mut env = Over::new(Box::new(pool), FireOnLifeLoss::new(&spec, 3));
+    let mut env = WrappedVecEnv::new(Box::new(pool), FireOnLifeLoss::new(&spec, 3));
     let mut batch = StepBatch::new(&spec, 3);
     env.reset(&mut batch).unwrap();
     let mut due = [false; 3];
@@ -97,81 +100,82 @@ fn fire_is_what_the_environment_gets() {
         }
     }
     assert!(fires > 20);
-    assert!(env.send(&Actions::Discrete(vec![0, 3, 0])).is_err(), "wrong actions are still refused");
+    assert!(env.send(&Actions::Discrete(vec![0, 3, 0])).is_err(), "invalid actions are still refused");
     assert!(env.send(&Actions::Discrete(vec![0])).is_err());
 }
 
 #[test]
-fn the_life_lost_with_the_game_is_followed_by_no_fire() {
+fn no_fire_follows_a_life_lost_at_the_end_of_an_episode() {
     let spec = spec(&[1], Dtype::U8, &NAMES);
     for end in [TERMINATED, TRUNCATED] {
-        let mut rule = FireOnLifeLoss::new(&spec, 1);
+        let mut wrapper = FireOnLifeLoss::new(&spec, 1);
         let mut batch = StepBatch::new(&spec, 1);
         batch.set(0, Step { life_lost: true, ..end });
-        rule.outcome(&mut batch).unwrap();
-        assert_eq!(rule.act(&Actions::Discrete(vec![0])), None);
+        wrapper.recv(&mut batch).unwrap();
+        assert_eq!(wrapper.send(&Actions::Discrete(vec![0])), None);
     }
 }
 
-/// A Gaussian policy's numbers, as the environment gets them and as the learner keeps them.
+/// A Gaussian policy's actions, and the actions that the environment executes.
 #[test]
 fn continuous_actions_are_mapped_onto_their_range() {
     let inf = f32::INFINITY;
     let space = ActionSpace::Box { low: vec![5.0, 0.0, -inf], high: vec![35.0, inf, inf] };
-    let mut rule = ScaleActions::new(&space, 2);
+    let mut wrapper = ScaleActions::new(&space, 2);
     let sent = Actions::Continuous { values: vec![0.5, -2.0, -2.0, 3.0, 3.0, 3.0], dim: 3 };
     let executed = Actions::Continuous { values: vec![27.5, 0.0, -2.0, 35.0, 3.0, 3.0], dim: 3 };
-    assert_eq!(rule.act(&sent), Some(&executed));
-    assert_eq!(rule.act(&Actions::Discrete(vec![0, 1])), None);
+    assert_eq!(wrapper.send(&sent), Some(&executed));
+    assert_eq!(wrapper.send(&Actions::Discrete(vec![0, 1])), None);
     let short = Actions::Continuous { values: vec![f32::NAN], dim: 1 };
-    assert!(rule.act(&short).unwrap().check(&space, 2).is_err(), "what is wrong is refused, not repaired");
+    assert!(wrapper.send(&short).unwrap().check(&space, 2).is_err(), "an invalid action is refused, not repaired");
 }
 
-/// The number that one environment of a batch of three returns, and what is said about it.
+/// One environment of a batch of three returns a value that is not finite: the error names both.
 #[test]
-fn numbers_that_are_not_finite_are_refused_with_environment_and_value() {
+fn values_that_are_not_finite_are_refused() {
     let spec = spec(&[2], Dtype::F32, &[]);
     let inf = f32::INFINITY;
-    let said = |result: Result<()>| result.err().map(|e| e.to_string());
+    let message = |result: Result<()>| result.err().map(|e| e.to_string());
     for wrong in [f32::NAN, inf, -inf] {
         for clips in [false, true] {
-            let mut rule = Finite::new(&spec, clips);
+            let mut wrapper = CheckFinite::new(&spec, clips);
             let mut batch = StepBatch::new(&spec, 3);
             batch.reward = vec![0.0, f32::MAX, wrong];
             let allowed = clips && !wrong.is_nan();
             let expected = format!("Script: environment 2: its reward is {wrong}, and must be finite");
-            let found = said(rule.outcome(&mut batch));
+            let found = message(wrapper.recv(&mut batch));
             assert_eq!(found.is_none(), allowed, "{wrong}, {clips}");
             assert!(found.is_none_or(|found| found.starts_with(&expected)), "{wrong}");
             batch.reward[2] = 0.0;
 
-            // Large numbers whose sum overflows are none of those.
+            // Finite values whose sum overflows are accepted.
             batch.obs = Obs::F32(vec![f32::MAX, f32::MAX, 0.0, wrong, 0.0, 0.0]);
-            let expected = format!("Script: environment 1: number 1 of its observation is {wrong}, and must be finite");
-            assert_eq!(said(rule.outcome(&mut batch)).as_ref(), Some(&expected));
-            assert_eq!(said(rule.reset(&mut batch)).as_ref(), Some(&expected));
+            let expected =
+                format!("Script: environment 1: element 1 of its observation is {wrong}, and must be finite");
+            assert_eq!(message(wrapper.recv(&mut batch)).as_ref(), Some(&expected));
+            assert_eq!(message(wrapper.reset(&mut batch)).as_ref(), Some(&expected));
             batch.obs = Obs::F32(vec![0.0; 6]);
 
             batch.final_obs = Obs::F32(vec![0.0, 0.0, 0.0, wrong, 0.0, 0.0]);
-            assert_eq!(said(rule.outcome(&mut batch)), None, "no episode ended");
+            assert_eq!(message(wrapper.recv(&mut batch)), None, "no episode ended");
             batch.truncated[1] = true;
-            assert_eq!(said(rule.outcome(&mut batch)).as_ref(), Some(&expected));
+            assert_eq!(message(wrapper.recv(&mut batch)).as_ref(), Some(&expected));
         }
     }
 }
 
 #[test]
-fn lost_lives_are_reported_if_they_are_episodes() {
+fn lost_lives_are_reported_with_episodic_life() {
     for episodic in [false, true] {
         let (pool, mut batch, _) = scripts(&NAMES, vec![vec![LIFE, PLAIN]]);
-        let mut env = Over::new(pool, LifeLoss { episodic });
+        let mut env = WrappedVecEnv::new(pool, EpisodicLife { enabled: episodic });
         env.reset(&mut batch).unwrap();
         env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
         assert_eq!(batch.life_lost, [episodic]);
     }
 }
 
-/// Mean and variance over all rows so far, by definition; the first "row" is mean 0, variance 1, and weighs 1e-4.
+/// Mean and variance over all rows so far, by definition, with a prior of mean 0, variance 1 and weight 1e-4.
 fn moments(rows: &[f64]) -> (f64, f64) {
     let weight = 1e-4 + rows.len() as f64;
     let mean = rows.iter().sum::<f64>() / weight;
@@ -189,12 +193,12 @@ fn numbers(obs: ObsRef<'_>) -> Vec<f64> {
 }
 
 #[test]
-fn normalized_numbers_follow_their_definition() {
+fn normalized_values_follow_their_definition() {
     let n = 3;
     let make = |_| -> Result<Box<dyn Env>> { Ok(Box::new(Random::new(Dtype::F32))) };
     let pool = || Box::new(Pool::new(&[5, 6, 7], 1, make).unwrap());
     let (mut raw, spec) = (pool(), pool().spec().clone());
-    let mut env = Over::new(pool(), Normalize::new(&spec, n, true, true, 0.9).unwrap());
+    let mut env = WrappedVecEnv::new(pool(), Normalize::new(&spec, n, true, true, 0.9).unwrap());
     let (mut batch, mut raw_batch) = (StepBatch::new(&spec, n), StepBatch::new(&spec, n));
     env.reset(&mut batch).unwrap();
     raw.reset(&mut raw_batch).unwrap();
@@ -235,7 +239,7 @@ fn normalized_numbers_follow_their_definition() {
     assert!(ends > 10);
 }
 
-/// A batch whose observation and reward are given, for a rule alone.
+/// A batch with a given observation and reward, for a wrapper alone.
 fn given(spec: &EnvSpec, obs: f32, reward: f32) -> StepBatch {
     let mut batch = StepBatch::new(spec, 1);
     batch.obs = Obs::F32(vec![obs]);
@@ -244,41 +248,41 @@ fn given(spec: &EnvSpec, obs: f32, reward: f32) -> StepBatch {
 }
 
 #[test]
-fn normalized_numbers_are_cut_and_frozen_statistics_stay() {
+fn normalized_values_are_clipped_and_frozen_statistics_are_not_updated() {
     let spec = spec(&[1], Dtype::F32, &[]);
-    let mut rule = Normalize::new(&spec, 1, true, true, 0.0).unwrap();
+    let mut wrapper = Normalize::new(&spec, 1, true, true, 0.0).unwrap();
     for t in 0..1000 {
         let sign = if t % 2 == 0 { 1.0 } else { -1.0 };
-        rule.outcome(&mut given(&spec, 3.0 + sign, sign)).unwrap();
+        wrapper.recv(&mut given(&spec, 3.0 + sign, sign)).unwrap();
     }
     let mut frozen = Normalize::new(&spec, 1, true, true, 0.0).unwrap();
-    frozen.set_statistics(&rule.statistics().unwrap(), true).unwrap();
-    let before = frozen.statistics();
+    frozen.load_statistics(&wrapper.save_statistics().unwrap(), true).unwrap();
+    let before = frozen.save_statistics();
     for (obs, reward, expected) in [(5.0, 2.0, [2.0, 2.0]), (1e6, 1e6, [10.0, 10.0]), (-1e6, -1e6, [-10.0, -10.0])] {
         let mut batch = given(&spec, obs, reward);
-        frozen.outcome(&mut batch).unwrap();
+        frozen.recv(&mut batch).unwrap();
         let Obs::F32(obs) = &batch.obs else { panic!("numbers") };
         assert!((obs[0] - expected[0]).abs() < 1e-3 && (batch.reward[0] - expected[1]).abs() < 1e-3, "{batch:?}");
     }
-    assert_eq!(frozen.statistics(), before);
-    rule.outcome(&mut given(&spec, 5.0, 1.0)).unwrap();
-    assert_ne!(rule.statistics(), before);
+    assert_eq!(frozen.save_statistics(), before);
+    wrapper.recv(&mut given(&spec, 5.0, 1.0)).unwrap();
+    assert_ne!(wrapper.save_statistics(), before);
 }
 
 #[test]
-fn statistics_of_something_else_are_refused() {
+fn statistics_of_other_settings_are_refused() {
     let (two, one) = (spec(&[2], Dtype::F32, &[]), spec(&[1], Dtype::F32, &[]));
-    let rule = |spec, reward| Normalize::new(spec, 1, true, reward, 0.9).unwrap();
-    let learned = rule(&one, true).statistics().unwrap();
-    assert_eq!(rule(&one, true).set_statistics(&learned, true), Some(()));
-    assert_eq!(rule(&two, true).set_statistics(&learned, true), None);
-    assert_eq!(rule(&one, false).set_statistics(&learned, true), None);
-    assert_eq!(rule(&one, true).set_statistics(&serde_json::json!(3), true), None);
+    let wrapper = |spec, reward| Normalize::new(spec, 1, true, reward, 0.9).unwrap();
+    let learned = wrapper(&one, true).save_statistics().unwrap();
+    assert_eq!(wrapper(&one, true).load_statistics(&learned, true), Some(()));
+    assert_eq!(wrapper(&two, true).load_statistics(&learned, true), None);
+    assert_eq!(wrapper(&one, false).load_statistics(&learned, true), None);
+    assert_eq!(wrapper(&one, true).load_statistics(&serde_json::json!(3), true), None);
 }
 
 #[test]
 fn frames_are_not_normalized() {
     let frames = spec(&[1], Dtype::U8, &[]);
     assert!(matches!(Normalize::new(&frames, 1, true, false, 0.9), Err(Error::Config(_))));
-    assert!(Normalize::new(&frames, 1, false, true, 0.9).is_ok(), "their rewards may be");
+    assert!(Normalize::new(&frames, 1, false, true, 0.9).is_ok(), "their rewards are");
 }

@@ -1,35 +1,34 @@
-//! Return and length of finished episodes, as the player sees them: on raw rewards, lost lives and clipping aside.
+//! Return and length of finished episodes, on raw rewards. A lost life does not end such an episode.
 //!
-//! This is the innermost wrapper over a batch, so that nothing has touched the rewards yet. Sums are `f64`: a game's
-//! score may need more digits than a `f32` has.
+//! This wrapper is inside those that change rewards. Sums are `f64`: a game's score can exceed the precision of `f32`.
 
-use crate::Rule;
+use crate::VecEnvWrapper;
 use playfield_core::{EpisodeEnd, Result, State, StepBatch};
 use serde::{Deserialize, Serialize};
 
 /// Fills [`StepBatch::episode`] in the step that ends an episode.
 #[derive(Clone, Debug)]
-pub struct Statistics {
+pub struct RecordEpisodeStatistics {
     running: Vec<Running>,
 }
 
-/// An episode so far: the sum of its rewards, and its agent steps.
+/// An unfinished episode: the sum of its rewards, and its agent steps.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Running {
-    /// Infinite where a reward was, which only clipping makes fit for a learner.
+    /// Infinite if a reward was: rewards may be clipped outside this wrapper.
     #[serde(with = "playfield_core::json::float")]
     reward: f64,
     length: u64,
 }
 
-impl Statistics {
+impl RecordEpisodeStatistics {
     /// For `n` environments.
     pub fn new(n: usize) -> Self {
         Self { running: vec![Running::default(); n] }
     }
 }
 
-impl Rule for Statistics {
+impl VecEnvWrapper for RecordEpisodeStatistics {
     const NAME: &'static str = "episode statistics";
 
     fn reset(&mut self, _batch: &mut StepBatch) -> Result<()> {
@@ -37,7 +36,7 @@ impl Rule for Statistics {
         Ok(())
     }
 
-    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
+    fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         for (i, running) in self.running.iter_mut().enumerate() {
             running.reward += f64::from(batch.reward[i]);
             running.length += 1;
@@ -65,13 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn infinite_returns_survive_as_text() {
+    fn infinite_returns_are_restored_from_json() {
         let of = |reward| Running { reward, length: 3 };
-        let statistics = Statistics { running: vec![of(0.1), of(f64::INFINITY), of(f64::NEG_INFINITY)] };
+        let statistics = RecordEpisodeStatistics { running: vec![of(0.1), of(f64::INFINITY), of(f64::NEG_INFINITY)] };
         let text = statistics.save().to_string();
-        let mut other = Statistics::new(3);
+        let mut other = RecordEpisodeStatistics::new(3);
         other.load(&serde_json::from_str(&text).unwrap()).unwrap();
-        let rewards = |s: &Statistics| s.running.iter().map(|r| r.reward).collect::<Vec<_>>();
+        let rewards = |s: &RecordEpisodeStatistics| s.running.iter().map(|r| r.reward).collect::<Vec<_>>();
         assert_eq!(rewards(&other), rewards(&statistics));
     }
 }

@@ -1,34 +1,32 @@
-//! Refuses numbers that nothing can be learned from, where they come in: NaN and infinities in rewards and observations.
-//!
-//! Later they are a network full of NaN, and nobody knows where they came from. The error names the environment and the
-//! value.
+//! Refuses NaN and infinities in rewards and observations, before they turn the network's parameters into NaN. The error names
+//! the environment and the value.
 
-use crate::Rule;
+use crate::VecEnvWrapper;
 use playfield_core::{EnvSpec, Error, ObsRef, Result, StepBatch};
 
-/// Ends a run at the first reward or observation that is not finite. The innermost rule over a batch.
+/// Ends a run at the first reward or observation that is not finite. The innermost wrapper of a batch.
 #[derive(Clone, Debug)]
-pub struct Finite {
+pub struct CheckFinite {
     id: String,
     allow_infinite_rewards: bool,
 }
 
-impl Finite {
-    /// For environments of `spec`. Infinite rewards are allowed where [clipping](crate::ClipReward) is all that follows.
+impl CheckFinite {
+    /// For environments of `spec`. Infinite rewards are allowed where they are [clipped](crate::ClipReward) and not normalized.
     pub fn new(spec: &EnvSpec, allow_infinite_rewards: bool) -> Self {
         Self { id: spec.id.clone(), allow_infinite_rewards }
     }
 
     fn observation(&self, i: usize, row: ObsRef<'_>) -> Result<()> {
-        let ObsRef::F32(numbers) = row else { return Ok(()) };
-        // A sum is not finite where a number is not: one test in place of many. A finite one may overflow: then look closer.
-        if numbers.iter().sum::<f32>().is_finite() {
+        let ObsRef::F32(values) = row else { return Ok(()) };
+        // The sum is not finite if an element is not: one test instead of many. Finite elements may overflow, so look again.
+        if values.iter().sum::<f32>().is_finite() {
             return Ok(());
         }
-        match numbers.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+        match values.iter().enumerate().find(|(_, x)| !x.is_finite()) {
             None => Ok(()),
-            Some((place, x)) => {
-                let message = format!("environment {i}: number {place} of its observation is {x}, and must be finite");
+            Some((index, x)) => {
+                let message = format!("environment {i}: element {index} of its observation is {x}, and must be finite");
                 Err(Error::env(&self.id, message))
             }
         }
@@ -46,14 +44,14 @@ impl Finite {
     }
 }
 
-impl Rule for Finite {
-    const NAME: &'static str = "the check for finite numbers";
+impl VecEnvWrapper for CheckFinite {
+    const NAME: &'static str = "the check for finite values";
 
     fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
         (0..batch.num_envs()).try_for_each(|i| self.observation(i, batch.obs_row(i)))
     }
 
-    fn outcome(&mut self, batch: &mut StepBatch) -> Result<()> {
+    fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         for i in 0..batch.num_envs() {
             self.reward(i, batch.reward[i])?;
             if batch.done(i) {

@@ -1,0 +1,141 @@
+//! Atomic replacement of files and folders: a process killed at any instruction leaves the old version or the new one.
+//!
+//! The new version is written under a temporary name in the same folder, flushed to disk and renamed; then the folder itself
+//! is flushed, so that the rename survives a power failure, too. A temporary name begins with [`TEMPORARY`].
+
+use crate::{Error, Result};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The first characters of a temporary name. What is left under such a name was not finished and can be removed.
+pub const TEMPORARY: &str = ".writing-";
+
+/// The last characters of a folder's name while [`atomic_write_folder`] replaces it.
+pub const REPLACED: &str = ".replaced";
+
+/// Creates the file `path`, or replaces it, with what `write` writes.
+///
+/// # Errors
+/// [`Error::Io`] where `write` or the file system fails: the old version is untouched then.
+pub fn atomic_write(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    let temporary = temporary(path);
+    let write_and_rename = || {
+        let mut file = File::create(&temporary)?;
+        write(&mut file)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    let written = write_and_rename();
+    if written.is_err() {
+        // Best effort: the first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(Error::io("write", path))?;
+    sync_folder(folder_of(path))
+}
+
+/// Creates the folder `path`, or replaces it, with the files that `write` writes into the folder that it is given.
+///
+/// A folder cannot be renamed over another one. The old one first gets a name that ends with [`REPLACED`], and is removed
+/// once the new one is in place: a reader looks for both names.
+///
+/// # Errors
+/// What `write` returns, and [`Error::Io`] where the file system fails: the old version is untouched then.
+pub fn atomic_write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let (temporary, mut replaced) = (temporary(path), path.to_path_buf().into_os_string());
+    replaced.push(REPLACED);
+    let replaced = PathBuf::from(replaced);
+    remove_folder(&temporary)?;
+    fs::create_dir(&temporary).map_err(Error::io("create", &temporary))?;
+    let written = write(&temporary).and_then(|()| sync_folder(&temporary));
+    if written.is_err() {
+        // Best effort: the first error is the one to report.
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written?;
+    if path.exists() {
+        remove_folder(&replaced)?;
+        fs::rename(path, &replaced).map_err(Error::io("rename to", &replaced))?;
+    }
+    fs::rename(&temporary, path).map_err(Error::io("rename to", path))?;
+    sync_folder(folder_of(path))?;
+    remove_folder(&replaced)
+}
+
+/// Removes a folder and its files, if it exists.
+///
+/// # Errors
+/// [`Error::Io`] where it exists and cannot be removed.
+pub fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{TEMPORARY}{name}"))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("flush", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.txt");
+        for text in ["first, and longer", "second"] {
+            atomic_write(&path, |file| file.write_all(text.as_bytes())).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        let failed = atomic_write(&path, |file| file.write_all(b"half").and(Err(io::Error::other("disk full"))));
+        let message = failed.unwrap_err().to_string();
+        assert!(message.contains("cannot write") && message.contains("a.txt: disk full"), "{message}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        assert_eq!(names(dir.path()), ["a.txt"], "no temporary file is left");
+        assert!(atomic_write(&dir.path().join("missing/b.txt"), |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_replaced_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let write = |name: &'static str| {
+            move |folder: &Path| fs::write(folder.join(name), name).map_err(Error::io("write", folder))
+        };
+        for name in ["first", "second"] {
+            atomic_write_folder(&path, write(name)).unwrap();
+            assert_eq!(names(&path), [name]);
+        }
+        let failed = atomic_write_folder(&path, |folder| write("third")(folder).and(Err(Error::config("refused"))));
+        assert_eq!(failed.unwrap_err().to_string(), "refused");
+        assert_eq!((names(&path), names(dir.path())), (vec!["second".into()], vec!["a".to_string()]));
+        // What a killed process left under the temporary name is no obstacle.
+        fs::create_dir(dir.path().join(".writing-a")).unwrap();
+        fs::write(dir.path().join(".writing-a/half"), "").unwrap();
+        atomic_write_folder(&path, write("fourth")).unwrap();
+        assert_eq!((names(&path), names(dir.path())), (vec!["fourth".into()], vec!["a".to_string()]));
+    }
+}

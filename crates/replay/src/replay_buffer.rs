@@ -1,0 +1,406 @@
+//! The replay buffer: transitions, with each frame stored once.
+//!
+//! Each environment has its own ring buffer with one slot per step: the frame, the action chosen there, the reward, and flags.
+//! An ended episode takes one more slot, for its final frame, which the value of a truncated episode bootstraps from.
+//!
+//! ```text
+//! one ring, newest to the right      … f₅ a r │ f₆ a r │ F₇ │ f₀ a r │ f₁ a r │ f₂
+//!                                              └ end ┘ final  └ first            └ newest: without an action yet
+//! ```
+//!
+//! A transition starts at a slot with an action. It can be sampled once the next n steps (or the end of the episode) are stored,
+//! and until the ring overwrites a frame of its stacked observation. Stacked observations and n-step returns are computed when
+//! a transition is sampled, from single frames and single steps.
+
+use crate::frames::{Frames, Scratch};
+use crate::memory;
+use crate::segments::put_bytes;
+use playfield_core::{
+    Actions, Array, Dtype, EnvSpec, Error, Normalizer, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, frame_stack,
+};
+use serde::{Deserialize, Serialize};
+
+/// The slot holds the first frame of an episode: no earlier frame is stacked with it.
+const FIRST: u8 = 1;
+/// The step from this slot terminated the episode (or lost a life with episodic life): its discount is 0.
+const TERMINAL: u8 = 2;
+/// The step from this slot ended the episode: the next slot holds the final frame.
+const END: u8 = 4;
+/// The slot holds the final frame of an episode, without an action.
+const FINAL: u8 = 8;
+/// The transition that starts here can be sampled.
+const READY: u8 = 16;
+
+/// Transitions of a batch of environments: see the [module](self).
+#[derive(Clone, Debug)]
+pub struct ReplayBuffer {
+    frames: Frames,
+    actions: Vec<i32>,
+    rewards: Vec<f32>,
+    flags: Vec<u8>,
+    rings: Vec<Ring>,
+    /// Slots of one ring.
+    ring_len: usize,
+    frame_stack: usize,
+    frame_len: usize,
+    n_step: usize,
+    gamma: f32,
+    /// The number of transitions that can be sampled.
+    ready: usize,
+    changes: Changes,
+}
+
+/// The settings of a [`ReplayBuffer`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReplayConfig {
+    /// The number of steps stored, over all environments.
+    pub capacity: usize,
+    /// n: the number of rewards in a return.
+    pub n_step: usize,
+    /// γ: the discount per step.
+    pub gamma: f64,
+    /// Whether frames are compressed: a tenth of the memory or less on Atari, at the cost of time per sample.
+    pub compress: bool,
+}
+
+/// The ring of one environment. A position counts the slots ever written; position p is in slot p mod `ring_len`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Ring {
+    /// The position after the newest slot.
+    written: u64,
+    /// The transitions before this position have been marked as ready.
+    #[serde(rename = "considered")]
+    marked: u64,
+}
+
+/// The changes of a [`push`](ReplayBuffer::push) to the set of transitions that can be sampled, by index.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Transitions that can be sampled now.
+    pub added: Vec<usize>,
+    /// Transitions that can no longer be sampled.
+    pub removed: Vec<usize>,
+}
+
+/// A batch of sampled transitions, with the names of DQN Zoo.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transitions {
+    /// The observations.
+    pub s_tm1: Obs,
+    /// The actions.
+    pub a_tm1: Vec<i64>,
+    /// The discounted sums of the next n rewards (fewer where the episode ended).
+    pub r_t: Vec<f32>,
+    /// The discounts of the value of `s_t`: γⁿ, or 0 after a termination.
+    pub discount_t: Vec<f32>,
+    /// The observations n steps later (or the final one of the episode).
+    pub s_t: Obs,
+}
+
+impl Transitions {
+    /// Buffers for `n` transitions of `spec`.
+    pub fn new(spec: &EnvSpec, n: usize) -> Self {
+        let obs = Obs::zeros(spec.dtype, n * spec.obs_len());
+        Self { s_tm1: obs.clone(), a_tm1: vec![0; n], r_t: vec![0.0; n], discount_t: vec![0.0; n], s_t: obs }
+    }
+
+    /// The number of transitions.
+    pub fn len(&self) -> usize {
+        self.r_t.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.r_t.is_empty()
+    }
+}
+
+impl ReplayBuffer {
+    /// An empty buffer for `envs` environments of `spec`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a ring is too short for one transition, or the machine has too little memory.
+    pub fn new(spec: &EnvSpec, envs: usize, config: ReplayConfig) -> Result<Self> {
+        let ReplayConfig { capacity, n_step, gamma, compress } = config;
+        let len = capacity / envs.max(1);
+        let least = spec.frame_stack + n_step + 2;
+        if n_step == 0 || len < least {
+            return Err(Error::config(format!(
+                "a replay buffer of {capacity} steps for {envs} environments is too small: a frame stack of {} and {n_step}-step returns need at least {}",
+                spec.frame_stack,
+                least * envs
+            )));
+        }
+        let (needed, available) = (Self::bytes(spec, config), memory::available());
+        if let Some(available) = available.filter(|&a| a < needed) {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            return Err(Error::config(format!(
+                "a replay buffer of {capacity} steps takes {:.2} GB and this machine has {:.2} GB available: lower `buffer_size`{}",
+                gigabytes(needed),
+                gigabytes(available),
+                if spec.dtype == Dtype::U8 && !compress { ", or set `buffer_compression` = true" } else { "" }
+            )));
+        }
+        let slots = len * envs;
+        Ok(Self {
+            frames: Frames::new(spec.dtype, spec.frame_len(), slots, compress)?,
+            actions: vec![0; slots],
+            rewards: vec![0.0; slots],
+            flags: vec![0; slots],
+            rings: vec![Ring::default(); envs],
+            ring_len: len,
+            frame_stack: spec.frame_stack,
+            frame_len: spec.frame_len(),
+            n_step,
+            gamma: gamma as f32,
+            ready: 0,
+            changes: Changes::default(),
+        })
+    }
+
+    /// The memory of a full buffer, in bytes. The size of compressed frames is unknown in advance: a sixth is assumed, twice
+    /// what Atari games need.
+    pub fn bytes(spec: &EnvSpec, config: ReplayConfig) -> u64 {
+        let frames = Frames::bytes(spec.dtype, spec.frame_len(), config.capacity);
+        (if config.compress { frames / 6 } else { frames }) + 9 * config.capacity as u64
+    }
+
+    /// The memory of the stored transitions, in bytes (plain frames: that of all slots).
+    pub fn resident_bytes(&self) -> u64 {
+        self.frames.resident_bytes() + 9 * self.capacity() as u64
+    }
+
+    /// The number of slots: the bound of an index.
+    pub fn capacity(&self) -> usize {
+        self.flags.len()
+    }
+
+    /// The number of transitions that can be sampled.
+    pub fn len(&self) -> usize {
+        self.ready
+    }
+
+    /// Whether no transition can be sampled.
+    pub fn is_empty(&self) -> bool {
+        self.ready == 0
+    }
+
+    /// Whether the transition at `index` can be sampled.
+    pub fn contains(&self, index: usize) -> bool {
+        self.flags[index] & READY != 0
+    }
+
+    /// Starts an episode in every environment with the frames of `batch`. The last transitions of unfinished episodes, which
+    /// lack n steps after them, are never sampled.
+    pub fn reset(&mut self, batch: &StepBatch) -> &Changes {
+        self.start_changes();
+        for env in 0..self.rings.len() {
+            // Transitions that are not ready yet never will be.
+            self.rings[env].marked = self.rings[env].written;
+            self.write(env, batch.obs_row(env), FIRST);
+        }
+        &self.changes
+    }
+
+    /// Appends a step with `actions` and the results in `batch`. The stored action is the executed one ([`StepBatch::forced`]).
+    ///
+    /// # Panics
+    /// Before the first [`reset`](Self::reset), and for continuous actions: bugs of the caller.
+    pub fn push(&mut self, actions: &Actions, batch: &StepBatch) -> &Changes {
+        let Actions::Discrete(actions) = actions else { panic!("this replay buffer stores discrete actions") };
+        self.start_changes();
+        for (env, &action) in actions.iter().enumerate() {
+            let newest = self.slot(env, self.rings[env].written - 1);
+            self.actions[newest] = batch.forced[env].unwrap_or(action) as i32;
+            self.rewards[newest] = batch.reward[env];
+            if batch.terminated[env] || batch.life_lost[env] {
+                self.flags[newest] |= TERMINAL;
+            }
+            if batch.done(env) {
+                self.flags[newest] |= END;
+                self.write(env, batch.final_obs_row(env), FINAL);
+                self.mark_ready(env, self.rings[env].written);
+                self.write(env, batch.obs_row(env), FIRST);
+            } else {
+                self.write(env, batch.obs_row(env), 0);
+                self.mark_ready(env, self.rings[env].written.saturating_sub(self.n_step as u64));
+            }
+        }
+        &self.changes
+    }
+
+    /// Writes the transitions at `indices` into `out`.
+    ///
+    /// # Panics
+    /// If one of them cannot be sampled, or `out` has another length: bugs of the caller.
+    pub fn gather(&self, indices: &[usize], out: &mut Transitions) {
+        self.gather_normalized(indices, None, out);
+    }
+
+    /// The same, with normalized observations and rewards.
+    ///
+    /// # Panics
+    /// As [`gather`](Self::gather).
+    pub fn gather_normalized(&self, indices: &[usize], normalizer: Option<&Normalizer>, out: &mut Transitions) {
+        assert_eq!(indices.len(), out.len());
+        let obs_len = self.frame_len * self.frame_stack;
+        let mut scratch = Scratch::default();
+        for (row, &index) in indices.iter().enumerate() {
+            assert!(self.contains(index), "transition {index} cannot be sampled");
+            let env = index / self.ring_len;
+            let position = self.position(env, index % self.ring_len);
+            let (mut r_t, mut discount, mut steps) = (0.0, 1.0, 0);
+            while steps < self.n_step as u64 {
+                let slot = self.slot(env, position + steps);
+                r_t += discount * normalizer.map_or(self.rewards[slot], |n| n.reward(self.rewards[slot]));
+                discount *= self.gamma;
+                steps += 1;
+                if self.flags[slot] & TERMINAL != 0 {
+                    discount = 0.0;
+                }
+                if self.flags[slot] & (TERMINAL | END) != 0 {
+                    break;
+                }
+            }
+            (out.r_t[row], out.discount_t[row]) = (r_t, discount);
+            out.a_tm1[row] = i64::from(self.actions[index]);
+            scratch.clear();
+            self.stack(env, position, &mut scratch, out.s_tm1.slice_mut(row * obs_len, obs_len));
+            self.stack(env, position + steps, &mut scratch, out.s_t.slice_mut(row * obs_len, obs_len));
+        }
+        for obs in [&mut out.s_tm1, &mut out.s_t] {
+            if let (Some(normalizer), Obs::F32(values)) = (normalizer, obs) {
+                normalizer.observations(values, self.frame_stack);
+            }
+        }
+    }
+
+    /// Saves everything except the frames (see [`Segments`](crate::Segments)).
+    pub fn save(&self, snapshot: &mut Snapshot) {
+        snapshot.put("replay.lanes", &self.rings);
+        snapshot.put("replay.frame", &(self.frame_len, self.ring_len));
+        let n = [self.capacity()];
+        snapshot.arrays.insert("replay.actions".into(), Array::new(&n, &self.actions));
+        snapshot.arrays.insert("replay.rewards".into(), Array::new(&n, &self.rewards));
+        snapshot.arrays.insert("replay.flags".into(), Array::new(&n, &self.flags));
+    }
+
+    /// Restores [`save`](Self::save). Frames are restored afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it is missing or of another buffer; this one is unchanged then.
+    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let wrong = || Error::checkpoint("replay", "of another buffer size or environment");
+        let (rings, frame): (Vec<Ring>, (usize, usize)) =
+            (snapshot.get("replay.lanes")?, snapshot.get("replay.frame")?);
+        let actions = snapshot.array("replay.actions")?.values().ok_or_else(wrong)?;
+        let rewards = snapshot.array("replay.rewards")?.values().ok_or_else(wrong)?;
+        let flags = snapshot.array("replay.flags")?.values().ok_or_else(wrong)?;
+        let n = self.capacity();
+        let sizes = (actions.len(), rewards.len(), flags.len(), rings.len(), frame);
+        if sizes != (n, n, n, self.rings.len(), (self.frame_len, self.ring_len)) {
+            return Err(wrong());
+        }
+        (self.actions, self.rewards, self.flags, self.rings) = (actions, rewards, flags, rings);
+        self.ready = self.flags.iter().filter(|&&f| f & READY != 0).count();
+        Ok(())
+    }
+
+    /// The oldest position of each ring, and the position after its newest.
+    pub(crate) fn extent(&self) -> (Vec<u64>, Vec<u64>) {
+        self.rings.iter().map(|env| (env.written.saturating_sub(self.ring_len as u64), env.written)).unzip()
+    }
+
+    /// Appends the bytes of the frame at a position to `bytes`.
+    pub(crate) fn frame_bytes(&self, env: usize, position: u64, bytes: &mut Vec<u8>) {
+        let (slot, mut scratch) = (self.slot(env, position), Scratch::default());
+        self.frames.load(slot, &mut scratch);
+        put_bytes(self.frames.read(slot, &scratch), bytes);
+    }
+
+    /// Bytes of one frame.
+    pub(crate) fn frame_byte_len(&self) -> usize {
+        Frames::bytes(self.frames.dtype(), self.frame_len, 1) as usize
+    }
+
+    /// Writes the frame at a position from its bytes.
+    pub(crate) fn restore_frame(&mut self, env: usize, position: u64, bytes: &[u8]) {
+        let slot = self.slot(env, position);
+        match self.frames.dtype() {
+            Dtype::U8 => self.frames.write(slot, ObsRef::U8(bytes)),
+            Dtype::F32 => {
+                let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+                self.frames.write(slot, ObsRef::F32(&numbers));
+            }
+        }
+    }
+
+    /// Writes the stacked observation at a position: its frame and the frames before it in the same episode.
+    fn stack(&self, env: usize, position: u64, scratch: &mut Scratch, out: ObsMut<'_>) {
+        let mut first = position;
+        while position - first + 1 < self.frame_stack as u64 && self.flags[self.slot(env, first)] & FIRST == 0 {
+            first -= 1;
+        }
+        let slots = (first..=position).map(|p| self.slot(env, p));
+        slots.clone().for_each(|slot| self.frames.load(slot, scratch));
+        let frames: Vec<_> = slots.map(|slot| self.frames.read(slot, scratch)).collect();
+        frame_stack::stack(&frames, self.frame_stack, out);
+    }
+
+    /// Writes the next slot of a ring over its oldest one.
+    fn write(&mut self, env: usize, frame: ObsRef<'_>, flags: u8) {
+        let position = self.rings[env].written;
+        if let Some(oldest) = position.checked_sub(self.ring_len as u64) {
+            // The oldest frame is overwritten: no transition can be sampled whose observation contains it.
+            self.remove(self.slot(env, oldest));
+            for later in oldest + 1..oldest + self.frame_stack as u64 {
+                let slot = self.slot(env, later);
+                if self.flags[slot] & FIRST != 0 {
+                    break;
+                }
+                self.remove(slot);
+            }
+        }
+        let slot = self.slot(env, position);
+        self.frames.write(slot, frame);
+        self.flags[slot] = flags;
+        self.rings[env].written += 1;
+    }
+
+    /// Marks the transitions of `env` before `end` as ready: all steps after them are stored.
+    fn mark_ready(&mut self, env: usize, end: u64) {
+        while self.rings[env].marked < end {
+            let slot = self.slot(env, self.rings[env].marked);
+            self.rings[env].marked += 1;
+            if self.flags[slot] & FINAL == 0 {
+                self.flags[slot] |= READY;
+                self.ready += 1;
+                self.changes.added.push(slot);
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: usize) {
+        if self.flags[slot] & READY != 0 {
+            self.flags[slot] &= !READY;
+            self.ready -= 1;
+            self.changes.removed.push(slot);
+        }
+    }
+
+    fn start_changes(&mut self) {
+        self.changes.added.clear();
+        self.changes.removed.clear();
+    }
+
+    fn slot(&self, env: usize, position: u64) -> usize {
+        env * self.ring_len + (position % self.ring_len as u64) as usize
+    }
+
+    /// The position that `slot` of `env` holds.
+    fn position(&self, env: usize, slot: usize) -> u64 {
+        let newest = self.rings[env].written - 1;
+        let back = (newest + self.ring_len as u64 - slot as u64) % self.ring_len as u64;
+        newest - back
+    }
+}
