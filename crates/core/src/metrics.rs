@@ -1,104 +1,202 @@
-//! What a run reports, and to whom.
+//! The metrics of a run and their destinations.
 //!
-//! Tags are Stable-Baselines3's, so that curves of both lie in one plot; x is always agent steps.
+//! An algorithm reports any tag. The tags of Stable-Baselines3 are used where it has one, so that curves of both can be compared in
+//! one plot; the x-axis is always agent steps. [`METRICS`] describes the tags that playfield's own algorithms report.
 
-use crate::{EpisodeEnd, Result};
+use crate::{EpisodeEnd, Image, Result};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// A row of scalars at one moment of a run.
+/// The name of a metric: `group/name`. A metric of one of several threads ends in its index: `async/return/3`.
+pub type Tag = Cow<'static, str>;
+
+/// The description of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its tag; a last component `N` stands for an index.
+    pub tag: &'static str,
+    /// The unit of its values; empty where they have none.
+    pub unit: &'static str,
+    /// Its meaning, in Markdown.
+    pub meaning: &'static str,
+}
+
+const fn metric(tag: &'static str, unit: &'static str, meaning: &'static str) -> Metric {
+    Metric { tag, unit, meaning }
+}
+
+/// The metrics that playfield reports, in the order in which tables show them. `docs/metrics.md` is generated from this list.
+pub const METRICS: &[Metric] = &[
+    metric("time/total_timesteps", "steps", "agent steps so far, over all environments"),
+    metric("time/time_elapsed", "s", "wall time of training so far, earlier sessions of a resumed run included"),
+    metric("time/fps", "steps/s", "agent steps per second since the previous row, over all environments"),
+    metric("rollout/ep_rew_mean", "return", "mean raw return of the last 100 training episodes"),
+    metric("rollout/ep_len_mean", "steps", "mean length of the last 100 training episodes"),
+    metric("rollout/exploration_rate", "", "ε: the probability of a random action; 0 with noisy networks"),
+    metric("train/loss", "", "total loss of the last update: the weighted sum of its terms"),
+    metric("train/policy_loss", "", "mean of −log π(a\\|s)·A; its magnitude says little about progress"),
+    metric("train/value_loss", "return²", "mean of (G − V)², G: the return that V is trained on"),
+    metric(
+        "train/entropy_loss",
+        "nats",
+        "−H(π): −log(number of actions) for a uniform policy, 0 for a deterministic one; a fast rise to 0 is a policy collapse",
+    ),
+    metric(
+        "train/explained_variance",
+        "",
+        "1 − Var(G − V)/Var(G): near 1 the critic predicts returns well; a constant 0 usually means a constant V",
+    ),
+    metric("train/learning_rate", "", "learning rate of the last update"),
+    metric("train/grad_norm", "", "global L2 norm of the gradient before clipping"),
+    metric("train/n_updates", "updates", "optimizer steps so far (DQN: those of the acting weights)"),
+    metric("train/q_mean", "return", "mean Q-value of the actions of the last minibatch"),
+    metric(
+        "train/td_error",
+        "return",
+        "mean absolute TD error of the last minibatch; with a distributional head its mean loss",
+    ),
+    metric("train/per_beta", "", "β: the exponent of the importance-sampling weights of prioritized replay"),
+    metric("train/replay_size", "transitions", "transitions in the replay buffer that can be sampled"),
+    metric("eval/mean_reward", "return", "mean raw return of the episodes of an evaluation"),
+    metric("eval/std_reward", "return", "population standard deviation of those returns"),
+    metric("eval/mean_ep_length", "steps", "mean length of the episodes of an evaluation"),
+    metric("time/phase_act_ms", "ms", "time per call to select the actions of all environments of a thread"),
+    metric("time/phase_env_ms", "ms", "time per call to step all environments of a thread"),
+    metric("time/phase_learn_ms", "ms", "time per update"),
+    metric(
+        "async/policy_lag",
+        "updates",
+        "updates between copying the parameters and applying a gradient computed with them (A3C: mean over threads), or \
+         computed while the actor uses older parameters (DQN)",
+    ),
+    metric("async/updates_per_second", "updates/s", "updates per second, over all threads"),
+    metric("async/return/N", "return", "mean raw return of the episodes of thread N since the previous row"),
+    metric("async/epsilon/N", "", "ε of thread N"),
+];
+
+impl Metric {
+    /// The description of `tag`, where playfield has one.
+    pub fn find(tag: &str) -> Option<&'static Metric> {
+        METRICS.get(position(tag).0)
+    }
+}
+
+/// The place of `tag` in tables: its position in [`METRICS`] and its index. Tags that are not described share the last place.
+pub fn position(tag: &str) -> (usize, u64) {
+    let (name, index) = match tag.rsplit_once('/').map(|(name, index)| (name, index.parse())) {
+        Some((name, Ok(index))) => (Cow::from(format!("{name}/N")), index),
+        _ => (Cow::from(tag), 0),
+    };
+    METRICS.iter().position(|metric| metric.tag == name).map_or((METRICS.len(), 0), |place| (place, index))
+}
+
+/// Scalars at one moment of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// Agent steps so far, over all environments.
     pub step: u64,
     /// Wall time so far, earlier sessions of a resumed run included.
     pub elapsed: Duration,
-    /// Tag and value, in the order to show.
-    pub values: Vec<(&'static str, f64)>,
+    /// Tags and values, `time/total_timesteps` and `time/time_elapsed` first.
+    pub values: Vec<(Tag, f64)>,
 }
 
-/// A finished episode and when it finished.
+impl Row {
+    /// A row of `values` after `step` agent steps.
+    pub fn new(step: u64, elapsed: Duration, values: impl IntoIterator<Item = (Tag, f64)>) -> Self {
+        let time = [("time/total_timesteps".into(), step as f64), ("time/time_elapsed".into(), elapsed.as_secs_f64())];
+        Self { step, elapsed, values: time.into_iter().chain(values).collect() }
+    }
+
+    /// The value of `tag`, where the row has one.
+    pub fn get(&self, tag: &str) -> Option<f64> {
+        self.values.iter().find(|(name, _)| name == tag).map(|(_, value)| *value)
+    }
+}
+
+/// A finished episode.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EpisodeRow {
-    /// Agent steps so far, over all environments.
+    /// Agent steps at its end, over all environments.
     pub step: u64,
-    /// Wall time so far.
+    /// Wall time at its end.
     pub elapsed: Duration,
     /// Its raw return and length.
     pub end: EpisodeEnd,
 }
 
-/// Where reports go: a file, TensorBoard, the console.
+/// A destination of reports: a file, TensorBoard, the console. A sink ignores what it has no method for.
+///
+/// # Errors
+/// Every method fails where its destination cannot be written.
+#[allow(clippy::missing_errors_doc)] // once, above
 pub trait Sink {
-    /// Takes a row of scalars.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
+    /// Writes a row of scalars.
     fn scalars(&mut self, row: &Row) -> Result<()>;
 
-    /// Takes one scalar of each of several (threads, for example), called `tag/0`, `tag/1`, …; where there is none, `None`.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
-    fn each(&mut self, _step: u64, _tag: &str, _values: &[Option<f64>]) -> Result<()> {
-        Ok(())
+    /// Writes the result of an evaluation: a row of `eval/…` scalars.
+    fn evaluation(&mut self, row: &Row) -> Result<()> {
+        self.scalars(row)
     }
 
-    /// Takes a finished episode.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
+    /// Writes a finished episode.
     fn episode(&mut self, _row: &EpisodeRow) -> Result<()> {
         Ok(())
     }
 
-    /// Takes a line for whoever watches.
-    fn say(&mut self, _line: &str) {}
+    /// Writes the distribution of `values`, for example of the weights of a layer.
+    fn histogram(&mut self, _step: u64, _tag: &str, _values: &[f32]) -> Result<()> {
+        Ok(())
+    }
 
-    /// Learns how far the run is; called every few milliseconds, so it must be cheap.
-    fn tick(&mut self, _step: u64) {}
+    /// Writes a text in Markdown.
+    fn text(&mut self, _step: u64, _tag: &str, _text: &str) -> Result<()> {
+        Ok(())
+    }
 
-    /// Everything taken so far is on disk when this returns.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
+    /// Writes a video of `fps` frames per second. All frames have one size.
+    fn video(&mut self, _step: u64, _tag: &str, _frames: &[Image], _fps: f64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes the settings of the run and the metrics by which to compare runs. Keys of nested tables are joined by dots.
+    fn hparams(&mut self, _settings: &toml::Table, _metrics: &Row) -> Result<()> {
+        Ok(())
+    }
+
+    /// Sets the description of a tag that [`METRICS`] lacks. Call it before the first value of the tag.
+    fn describe(&mut self, _tag: &str, _text: &str) {}
+
+    /// Shows a message to the user.
+    fn notify(&mut self, _message: &str) {}
+
+    /// Shows the progress of the run. Called every few milliseconds, so it must be cheap.
+    fn progress(&mut self, _step: u64) {}
+
+    /// Returns when everything written so far is on disk.
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }
 }
 
-impl<S: Sink + ?Sized> Sink for Box<S> {
-    fn scalars(&mut self, row: &Row) -> Result<()> {
-        (**self).scalars(row)
-    }
-    fn each(&mut self, step: u64, tag: &str, values: &[Option<f64>]) -> Result<()> {
-        (**self).each(step, tag, values)
-    }
-    fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
-        (**self).episode(row)
-    }
-    fn say(&mut self, line: &str) {
-        (**self).say(line);
-    }
-    fn tick(&mut self, step: u64) {
-        (**self).tick(step);
-    }
-    fn flush(&mut self) -> Result<()> {
-        (**self).flush()
+impl<S: Sink + 'static> From<S> for Box<dyn Sink> {
+    fn from(sink: S) -> Self {
+        Box::new(sink)
     }
 }
 
-/// The mean of the last values, as the learning curves of the field are drawn: the last 100 episodes.
+/// Means over the last 100 episodes, as Stable-Baselines3 reports them.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Window {
     values: VecDeque<EpisodeEnd>,
 }
 
 impl Window {
-    /// How many episodes it spans.
+    /// The maximum number of episodes.
     pub const LEN: usize = 100;
 
-    /// Adds an episode, forgetting the oldest beyond [`LEN`](Self::LEN).
+    /// Adds an episode, and removes the oldest beyond [`LEN`](Self::LEN).
     pub fn push(&mut self, end: EpisodeEnd) {
         while self.values.len() >= Self::LEN {
             self.values.pop_front();
@@ -106,17 +204,17 @@ impl Window {
         self.values.push_back(end);
     }
 
-    /// How many episodes it holds.
+    /// The number of episodes.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether it holds none.
+    /// Whether there is no episode.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Whether it holds [`LEN`](Self::LEN) episodes: fewer may be luck.
+    /// Whether there are [`LEN`](Self::LEN) episodes. The mean of fewer has a high variance.
     pub fn is_full(&self) -> bool {
         self.len() >= Self::LEN
     }
@@ -136,14 +234,14 @@ impl Window {
     }
 }
 
-/// Where the time goes: milliseconds per call of each phase of a training loop, averaged between two reports.
+/// Milliseconds per call of each phase of a training loop, averaged between two reports.
 #[derive(Clone, Debug, Default)]
 pub struct PhaseTimer {
     phases: Vec<(&'static str, Duration, u32)>,
 }
 
 impl PhaseTimer {
-    /// Runs `work` and adds its time to the phase `tag`.
+    /// Calls `work` and adds its duration to the phase `tag`.
     pub fn time<T>(&mut self, tag: &'static str, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
@@ -151,7 +249,7 @@ impl PhaseTimer {
         result
     }
 
-    /// Adds a time that was measured elsewhere, where there is one.
+    /// Adds a duration measured elsewhere, if there is one.
     pub fn add(&mut self, tag: &'static str, elapsed: Option<Duration>) {
         let Some(elapsed) = elapsed else { return };
         match self.phases.iter_mut().find(|(t, ..)| *t == tag) {
@@ -160,9 +258,72 @@ impl PhaseTimer {
         }
     }
 
-    /// Milliseconds per call since the last report, and starts anew.
+    /// Returns milliseconds per call since the previous report, and resets.
     pub fn take(&mut self) -> Vec<(&'static str, f64)> {
         let mean = |(tag, sum, count): (_, Duration, u32)| (tag, sum.as_secs_f64() * 1e3 / f64::from(count));
         self.phases.drain(..).map(mean).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    /// The text of every Rust file below `folder`.
+    fn sources(folder: &Path) -> String {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let text = |path: PathBuf| match path.is_dir() {
+            true => sources(&path),
+            false if path.extension().is_some_and(|e| e == "rs") => fs::read_to_string(path).unwrap(),
+            false => String::new(),
+        };
+        entries.map(text).collect()
+    }
+
+    #[test]
+    fn the_page_of_metrics_is_generated_from_the_table() {
+        let mut page = "# Metrics\n\nThe tags that playfield reports, to TensorBoard and to `progress.csv`. \
+                        The x-axis is agent steps; returns are raw. `N` is the index of a thread.\n\n\
+                        | tag | unit | meaning |\n|---|---|---|\n"
+            .to_string();
+        for Metric { tag, unit, meaning } in METRICS {
+            page += &format!("| `{tag}` | {unit} | {meaning} |\n");
+        }
+        let path = root().join("docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &page).unwrap();
+        }
+        let hint = "docs/metrics.md differs from METRICS: run this test with UPDATE_DOCS=1";
+        assert_eq!(fs::read_to_string(path).unwrap(), page, "{hint}");
+    }
+
+    #[test]
+    fn every_tag_of_an_algorithm_is_described() {
+        let text = ["crates/agents", "crates/collect"].map(|folder| sources(&root().join(folder))).concat();
+        let is_tag = |literal: &&str| {
+            let group = ["time/", "rollout/", "train/", "async/"].iter().any(|group| literal.starts_with(group));
+            group && literal.chars().all(|c| c.is_ascii_alphanumeric() || "/_{}".contains(c))
+        };
+        let tags: Vec<_> = text.split('"').filter(is_tag).collect();
+        assert!(tags.contains(&"train/loss") && tags.contains(&"async/return/{i}"), "{tags:?}");
+        for tag in tags {
+            assert!(Metric::find(&tag.replace("{i}", "0")).is_some(), "{tag} is not in METRICS");
+        }
+    }
+
+    #[test]
+    fn an_index_at_the_end_of_a_tag_is_the_second_key_of_its_position() {
+        let (returns, epsilons) = (position("async/return/0"), position("async/epsilon/0"));
+        assert_eq!((returns.1, position("async/return/12")), (0, (returns.0, 12)));
+        assert_eq!(epsilons, (returns.0 + 1, 0));
+        assert_eq!(Metric::find("async/return/12").unwrap().tag, "async/return/N");
+        assert_eq!(position("toy/surprise/3"), position("toy/other"));
+        assert_eq!(Metric::find("toy/surprise/3"), None);
     }
 }

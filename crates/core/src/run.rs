@@ -4,8 +4,8 @@
 //! ([`should_continue`](Run::should_continue), [`log_due`](Run::log_due), [`save_due`](Run::save_due)) and takes reports
 //! ([`progress`](Run::progress), [`log`](Run::log), [`evaluated`](Run::evaluated), [`save`](Run::save)).
 
-use crate::metrics::{EpisodeRow, Row, Sink, Window};
-use crate::{Checkpoints, EpisodeEnd, Error, Result, Snapshot};
+use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
+use crate::{Checkpoints, EpisodeEnd, Error, Image, Result, Snapshot};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -156,9 +156,9 @@ impl Run {
         }
     }
 
-    /// Reports to `sink` too.
-    pub fn with_sink(mut self, sink: impl Sink + 'static) -> Self {
-        self.sinks.push(Box::new(sink));
+    /// Adds a destination of reports.
+    pub fn with_sink(mut self, sink: impl Into<Box<dyn Sink>>) -> Self {
+        self.sinks.push(sink.into());
         self
     }
 
@@ -228,9 +228,9 @@ impl Run {
         self.checkpoints.as_ref().map(Checkpoints::dir)
     }
 
-    /// Tells whoever watches.
-    pub fn say(&mut self, line: &str) {
-        self.sinks.iter_mut().for_each(|s| s.say(line));
+    /// Shows a message to the user.
+    pub fn notify(&mut self, message: &str) {
+        self.sinks.iter_mut().for_each(|s| s.notify(message));
     }
 
     /// Whether training continues after `step` agent steps.
@@ -244,7 +244,7 @@ impl Run {
     /// Where a file cannot be written.
     pub fn progress(&mut self, step: u64, episodes: impl IntoIterator<Item = (u64, EpisodeEnd)>) -> Result<()> {
         self.step = step;
-        self.sinks.iter_mut().for_each(|sink| sink.tick(step));
+        self.sinks.iter_mut().for_each(|sink| sink.progress(step));
         episodes.into_iter().try_for_each(|(step, end)| self.episode(step, end))
     }
 
@@ -261,28 +261,67 @@ impl Run {
         due || !self.should_continue(self.step)
     }
 
-    /// Reports a row of metrics: the caller's `values` after what every run reports.
+    /// Reports a row of metrics: `values`, after those of every run. Any tag may be reported; [`describe`](Self::describe) adds a
+    /// description of one that [`METRICS`](crate::metrics::METRICS) lacks.
     ///
     /// # Errors
-    /// Where a file cannot be written; [`Error::Diverged`] where a loss is no longer finite.
-    pub fn log(&mut self, step: u64, values: &[(&'static str, f64)]) -> Result<()> {
-        let elapsed = self.elapsed();
+    /// Where a file cannot be written; [`Error::Diverged`] where a loss (`train/…loss`) is not finite.
+    pub fn log<T: Clone + Into<Tag>>(&mut self, step: u64, values: &[(T, f64)]) -> Result<()> {
+        let values: Vec<(Tag, f64)> = values.iter().map(|(tag, value)| (tag.clone().into(), *value)).collect();
         let (since, from) = self.last_log;
         let fps = (step - from) as f64 / since.elapsed().as_secs_f64().max(1e-9);
         self.last_log = (Instant::now(), step);
-        let mut all = vec![("time/total_timesteps", step as f64), ("time/time_elapsed", elapsed.as_secs_f64())];
-        if step > from {
-            all.push(("time/fps", fps));
-        }
-        all.extend(self.window.mean_reward().map(|r| ("rollout/ep_rew_mean", r)));
-        all.extend(self.window.mean_length().map(|l| ("rollout/ep_len_mean", l)));
-        all.extend_from_slice(values);
-        let row = Row { step, elapsed, values: all };
+        let of_every_run = [
+            ("time/fps", (step > from).then_some(fps)),
+            ("rollout/ep_rew_mean", self.window.mean_reward()),
+            ("rollout/ep_len_mean", self.window.mean_length()),
+        ];
+        let of_every_run = of_every_run.into_iter().filter_map(|(tag, value)| Some((tag.into(), value?)));
+        let row = Row::new(step, self.elapsed(), of_every_run.chain(values.iter().cloned()));
         self.sinks.iter_mut().try_for_each(|s| s.scalars(&row))?;
         match values.iter().find(|(tag, v)| tag.starts_with("train/") && tag.ends_with("loss") && !v.is_finite()) {
             None => Ok(()),
             Some((tag, v)) => Err(self.diverged(&format!("{tag} is {v} after {step} steps"))),
         }
+    }
+
+    /// Describes a tag of the caller's own, before its first value. TensorBoard shows the text.
+    pub fn describe(&mut self, tag: &str, text: &str) {
+        self.sinks.iter_mut().for_each(|s| s.describe(tag, text));
+    }
+
+    /// Reports the distribution of `values`, for example of the weights of a layer.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn histogram(&mut self, step: u64, tag: &str, values: &[f32]) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|s| s.histogram(step, tag, values))
+    }
+
+    /// Reports a text in Markdown.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|s| s.text(step, tag, text))
+    }
+
+    /// Reports a video of `fps` frames per second.
+    ///
+    /// # Errors
+    /// Where a file cannot be written; [`Error::Config`] where the frames differ in size.
+    pub fn video(&mut self, step: u64, tag: &str, frames: &[Image], fps: f64) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|s| s.video(step, tag, frames, fps))
+    }
+
+    /// Reports the settings of the run and the metrics by which to compare it with others.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn hparams<T: Clone + Into<Tag>>(&mut self, settings: &toml::Table, metrics: &[(T, f64)]) -> Result<()> {
+        let metrics = metrics.iter().map(|(tag, value)| (tag.clone().into(), *value)).collect();
+        let metrics = Row { step: self.step, elapsed: self.elapsed(), values: metrics };
+        self.sinks.iter_mut().try_for_each(|s| s.hparams(settings, &metrics))
     }
 
     /// The error of a training whose values are no longer finite: `what` says which. It names the last checkpoint, if there
@@ -306,15 +345,6 @@ impl Run {
         self.last_checkpoint
     }
 
-    /// Reports one scalar of each of several, threads for example. TensorBoard shows them; tables, whose columns are the same
-    /// for every run, leave them out.
-    ///
-    /// # Errors
-    /// Where a file cannot be written.
-    pub fn log_each(&mut self, step: u64, tag: &str, values: &[Option<f64>]) -> Result<()> {
-        self.sinks.iter_mut().try_for_each(|s| s.each(step, tag, values))
-    }
-
     /// Reports an evaluation: the episodes of the policy after `step` agent steps. A checkpoint is due then, and the best
     /// checkpoint of the run is the one with the highest mean return.
     ///
@@ -326,14 +356,13 @@ impl Run {
         let (mean_return, mean_length) = (mean(|e| e.reward), mean(|e| e.length as f64));
         let variance = episodes.iter().map(|e| (e.reward - mean_return).powi(2)).sum::<f64>() / n;
         self.score = Some(mean_return);
-        let values = vec![
-            ("time/total_timesteps", step as f64),
+        let values = [
             ("eval/mean_reward", mean_return),
             ("eval/std_reward", variance.sqrt()),
             ("eval/mean_ep_length", mean_length),
         ];
-        let row = Row { step, elapsed: self.elapsed(), values };
-        self.sinks.iter_mut().try_for_each(|s| s.scalars(&row))
+        let row = Row::new(step, self.elapsed(), values.map(|(tag, value)| (tag.into(), value)));
+        self.sinks.iter_mut().try_for_each(|s| s.evaluation(&row))
     }
 
     /// Whether a checkpoint is due: by time, or because the policy has just been evaluated.

@@ -1,8 +1,8 @@
-//! What a person sees: a table that grows by a line every few seconds and, on a terminal, a progress bar below it.
+//! The console: a table with a new line every few seconds and, on a terminal, a progress bar below it.
 //!
-//! All of it goes to stderr: stdout is for results.
+//! All output goes to stderr: stdout is for results.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use playfield_core::Result;
 use playfield_core::metrics::{EpisodeRow, Row, Sink};
 use std::collections::VecDeque;
@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Lines between two headers.
 const PAGE: usize = 20;
-/// The time to go is told by the pace of this long: a run that begins to learn has another pace than before.
-const PACE: Duration = Duration::from_secs(60);
-/// The progress bar's tick, far below what the eye sees.
+/// The remaining time is estimated from the speed over this time: a run is slower once updates begin.
+const SPEED_WINDOW: Duration = Duration::from_secs(60);
+/// The shortest time between two movements of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The table, and the bar where stderr is a terminal.
+/// The table, and the progress bar if stderr is a terminal.
 pub struct Console {
     out: Out,
     total: u64,
-    /// When which step was reached, over the last [`PACE`].
+    /// Times and steps of the rows of the last [`SPEED_WINDOW`].
     reached: VecDeque<(Instant, u64)>,
     ticked: Instant,
     lines: usize,
@@ -37,7 +37,7 @@ enum Out {
 }
 
 impl Console {
-    /// For a run to `total` agent steps that stands at `step`.
+    /// A console for a run of `total` agent steps that is at `step`.
     pub fn new(total: u64, step: u64) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self::to(Box::new(std::io::stderr()), total, step);
@@ -49,7 +49,7 @@ impl Console {
         Self::with(Out::Bar(bar), total, step)
     }
 
-    /// Plain lines to `out`.
+    /// A console that writes plain lines to `out`.
     pub fn to(out: Box<dyn Write>, total: u64, step: u64) -> Self {
         Self::with(Out::Lines(out), total, step)
     }
@@ -60,7 +60,7 @@ impl Console {
         Self { out, total, reached, ticked: now, lines: 0, shown: None, pending: None, announced: step > 0 }
     }
 
-    /// A console that cannot be written to (a closed pipe) is no reason to end a run.
+    /// Ignores errors: a closed pipe does not end a run.
     fn print(&mut self, line: &str) {
         match &mut self.out {
             Out::Bar(bar) => bar.println(line),
@@ -76,17 +76,12 @@ impl Console {
         let left = self.left(row.step);
         let cell = |c: &Column| match c.tag {
             "left" => left.map_or("-".into(), duration),
-            tag => row
-                .values
-                .iter()
-                .find(|(t, _)| *t == tag)
-                .filter(|(_, v)| v.is_finite())
-                .map_or("-".into(), |(_, v)| (c.format)(*v)),
+            tag => row.get(tag).filter(|v| v.is_finite()).map_or("-".into(), c.format),
         };
         self.print(&join(COLUMNS.iter().map(cell)));
     }
 
-    /// The time to go at the present pace.
+    /// The remaining time at the current speed.
     fn left(&self, step: u64) -> Option<Duration> {
         let (since, from) = *self.reached.front()?;
         let done = step.checked_sub(from).filter(|&d| d > 0)?;
@@ -98,7 +93,7 @@ impl Console {
 impl Sink for Console {
     fn scalars(&mut self, row: &Row) -> Result<()> {
         self.reached.push_back((Instant::now(), row.step));
-        while self.reached.get(1).is_some_and(|(when, _)| when.elapsed() >= PACE) {
+        while self.reached.get(1).is_some_and(|(when, _)| when.elapsed() >= SPEED_WINDOW) {
             self.reached.pop_front();
         }
         if self.shown.is_none_or(|s| s.elapsed() >= INTERVAL) {
@@ -108,12 +103,19 @@ impl Sink for Console {
             self.pending = Some(row.clone());
         }
         if let Out::Bar(bar) = &self.out {
-            let value = |tag: &str| row.values.iter().find(|(t, _)| *t == tag).map(|(_, v)| *v);
-            let fps = value("time/fps").map(|v| format!("{} steps/s", whole(v)));
+            let fps = row.get("time/fps").map(|v| format!("{} steps/s", whole(v)));
             let left = self.left(row.step).map(|l| format!("{} left", duration(l)));
-            let mean = value("rollout/ep_rew_mean").map(|v| format!("return {v:.2}"));
+            let mean = row.get("rollout/ep_rew_mean").map(|v| format!("return {v:.2}"));
             bar.set_message([fps, left, mean].into_iter().flatten().collect::<Vec<_>>().join("  "));
         }
+        Ok(())
+    }
+
+    fn evaluation(&mut self, row: &Row) -> Result<()> {
+        let [mean, std, length] =
+            ["eval/mean_reward", "eval/std_reward", "eval/mean_ep_length"].map(|tag| row.get(tag).unwrap_or(f64::NAN));
+        let (steps, length) = (HumanCount(row.step), whole(length));
+        self.print(&format!("evaluation after {steps} steps: mean return {mean:.2} ± {std:.2}, length {length}"));
         Ok(())
     }
 
@@ -128,11 +130,11 @@ impl Sink for Console {
         Ok(())
     }
 
-    fn say(&mut self, line: &str) {
-        self.print(line);
+    fn notify(&mut self, message: &str) {
+        self.print(message);
     }
 
-    fn tick(&mut self, step: u64) {
+    fn progress(&mut self, step: u64) {
         if let (Out::Bar(bar), true) = (&self.out, self.ticked.elapsed() >= TICK) {
             bar.set_position(step);
             self.ticked = Instant::now();
@@ -140,7 +142,7 @@ impl Sink for Console {
     }
 }
 
-/// The last line of a run is shown, however short it came after the one before.
+/// Prints the last row of the run, even if the interval since the previous one is short.
 impl Drop for Console {
     fn drop(&mut self) {
         if let Some(row) = self.pending.take() {
@@ -178,18 +180,11 @@ fn join(cells: impl Iterator<Item = String>) -> String {
 
 /// `1,234,567`.
 fn whole(value: f64) -> String {
-    let digits = format!("{:.0}", value.abs());
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if value <= -0.5 { format!("-{text}") } else { text }
+    let sign = if value <= -0.5 { "-" } else { "" };
+    format!("{sign}{}", HumanCount(value.abs().round() as u64))
 }
 
-/// Three digits that mean something: `0.0325`, `12.3`, `1.2e-5`.
+/// About three significant digits: `0.0325`, `12.3`, `1.2e-5`.
 fn short(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -213,6 +208,7 @@ fn duration(time: Duration) -> String {
 mod tests {
     use super::*;
     use playfield_core::EpisodeEnd;
+    use playfield_core::metrics::Metric;
     use std::cell::RefCell;
     use std::rc::Rc;
 
@@ -230,8 +226,8 @@ mod tests {
     }
 
     fn row(step: u64, loss: f64) -> Row {
-        let values = vec![("time/total_timesteps", step as f64), ("train/loss", loss), ("train/entropy_loss", -1.79)];
-        Row { step, elapsed: Duration::ZERO, values }
+        let values = [("train/loss", loss), ("train/entropy_loss", -1.79)];
+        Row::new(step, Duration::ZERO, values.map(|(tag, value)| (tag.into(), value)))
     }
 
     #[test]
@@ -246,17 +242,42 @@ mod tests {
             console.scalars(&row(step, loss)).unwrap();
         }
         drop(console);
-        let said = String::from_utf8(page.0.borrow().clone()).unwrap();
-        let lines: Vec<_> = said.lines().collect();
+        let printed = String::from_utf8(page.0.borrow().clone()).unwrap();
+        let lines: Vec<_> = printed.lines().collect();
         assert_eq!(lines[0], "first episode: return -21.00 in 812 steps, after 12 s");
-        assert!(lines[1].trim_start().starts_with("steps"), "{said}");
-        assert!(lines[2].contains("1,234,567") && lines[2].contains("0.0325") && lines[2].contains("1.79"), "{said}");
-        assert!(lines[3].contains("1,400,000") && lines[3].contains("12.3"), "{said}");
-        assert_eq!(lines.len(), 4, "{said}");
+        assert!(lines[1].trim_start().starts_with("steps"), "{printed}");
+        assert!(
+            lines[2].contains("1,234,567") && lines[2].contains("0.0325") && lines[2].contains("1.79"),
+            "{printed}"
+        );
+        assert!(lines[3].contains("1,400,000") && lines[3].contains("12.3"), "{printed}");
+        assert_eq!(lines.len(), 4, "{printed}");
     }
 
     #[test]
-    fn numbers_for_people() {
+    fn an_evaluation_is_one_line_and_leaves_the_table_as_it_is() {
+        let page = Page::default();
+        let mut console = Console::to(Box::new(page.clone()), 5_000_000, 0);
+        let values = [("eval/mean_reward", 12.345), ("eval/std_reward", 4.5), ("eval/mean_ep_length", 812.2)];
+        let evaluation = Row::new(1_000_000, Duration::ZERO, values.map(|(tag, value)| (tag.into(), value)));
+        console.scalars(&row(1_000_000, 0.5)).unwrap();
+        console.evaluation(&evaluation).unwrap();
+        drop(console);
+        let printed = String::from_utf8(page.0.borrow().clone()).unwrap();
+        let lines: Vec<_> = printed.lines().collect();
+        assert_eq!(lines[2], "evaluation after 1,000,000 steps: mean return 12.35 ± 4.50, length 812");
+        assert_eq!(lines.len(), 3, "{printed}");
+    }
+
+    #[test]
+    fn every_column_shows_a_described_tag() {
+        for Column { tag, .. } in COLUMNS.iter().filter(|column| column.tag != "left") {
+            assert!(Metric::find(tag).is_some(), "{tag}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_formatted() {
         assert_eq!([0.0, 999.0, 1000.0, -1_234_567.4].map(whole), ["0", "999", "1,000", "-1,234,567"]);
         assert_eq!([0.0, 1.2e-5, 0.0325, 12.345, 1234.5].map(short), ["0", "1.2e-5", "0.0325", "12.35", "1234"]);
         assert_eq!(

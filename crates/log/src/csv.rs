@@ -1,66 +1,47 @@
 //! Two CSV files: metrics over time, and every episode.
 //!
-//! Every cell is a number or empty, so nothing needs quoting. A number reads back as the one that was written.
+//! Every cell is a number or empty. A number reads back exactly.
 
-use playfield_core::metrics::{EpisodeRow, Row, Sink};
+use csv::{ReaderBuilder, StringRecord, Writer, WriterBuilder};
+use playfield_core::metrics::{EpisodeRow, Row, Sink, position};
 use playfield_core::{Error, Result};
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// The columns of `progress.csv`, the same for every algorithm: the tags of Stable-Baselines3 and ours.
-const COLUMNS: &[&str] = &[
-    "time/total_timesteps",
-    "time/time_elapsed",
-    "time/fps",
-    "rollout/ep_rew_mean",
-    "rollout/ep_len_mean",
-    "rollout/exploration_rate",
-    "train/loss",
-    "train/policy_loss",
-    "train/value_loss",
-    "train/entropy_loss",
-    "train/explained_variance",
-    "train/learning_rate",
-    "train/grad_norm",
-    "train/n_updates",
-    "train/q_mean",
-    "train/td_error",
-    "train/per_beta",
-    "train/replay_size",
-    "eval/mean_reward",
-    "eval/mean_ep_length",
-    "time/phase_act_ms",
-    "time/phase_env_ms",
-    "time/phase_learn_ms",
-    "async/policy_lag",
-    "async/updates_per_second",
-];
-
-/// `progress.csv`: one row per report, flushed at once.
+/// `progress.csv`: one row per report, flushed at once. Its columns are the tags that were reported: first those of
+/// [`METRICS`](playfield_core::metrics::METRICS) in that order, then others in order of arrival. A row with a new tag
+/// replaces the file once by one with more columns; earlier rows have empty cells there.
 #[derive(Debug)]
 pub struct Progress {
     table: Table,
 }
 
 impl Progress {
-    /// A new file, or the file of a run that goes on from step `resumed_at`, cut back to there.
+    /// Creates the file, or opens the file of a run that resumes from step `resumed_at` and cuts it back to there.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written, or exists although the run is new.
     pub fn open(path: &Path, resumed_at: Option<u64>) -> Result<Self> {
-        Ok(Self { table: Table::open(path, &COLUMNS.join(","), resumed_at)? })
+        Ok(Self { table: Table::open(path, &["time/total_timesteps", "time/time_elapsed"], resumed_at)? })
     }
 }
 
 impl Sink for Progress {
     fn scalars(&mut self, row: &Row) -> Result<()> {
-        if let Some((tag, _)) = row.values.iter().find(|(tag, _)| !COLUMNS.contains(tag)) {
-            return Err(Error::config(format!("progress.csv has no column '{tag}': every tag must be in its list")));
+        let mut columns = self.table.columns.clone();
+        for (tag, _) in &row.values {
+            if !columns.iter().any(|column| column == tag) {
+                columns.push(tag.to_string());
+            }
         }
-        let value = |column: &str| row.values.iter().find(|(tag, _)| *tag == column).map(|(_, value)| *value);
-        let cell = |column: &&str| value(column).filter(|v| v.is_finite()).map(|v| v.to_string()).unwrap_or_default();
-        self.table.write(&COLUMNS.iter().map(cell).collect::<Vec<_>>().join(","))?;
+        if columns.len() > self.table.columns.len() {
+            // Stable: tags without a description keep their order.
+            columns.sort_by_key(|tag| position(tag));
+            self.table.widen(columns)?;
+        }
+        let cell = |tag: &String| row.get(tag).filter(|v| v.is_finite()).map(|v| v.to_string()).unwrap_or_default();
+        let cells: Vec<_> = self.table.columns.iter().map(cell).collect();
+        self.table.write(cells)?;
         self.table.flush()
     }
 
@@ -76,12 +57,12 @@ pub struct Episodes {
 }
 
 impl Episodes {
-    /// A new file, or the file of a run that goes on from step `resumed_at`, cut back to there.
+    /// Creates the file, or opens the file of a run that resumes from step `resumed_at` and cuts it back to there.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written, or exists although the run is new.
     pub fn open(path: &Path, resumed_at: Option<u64>) -> Result<Self> {
-        Ok(Self { table: Table::open(path, "step,time,return,length", resumed_at)? })
+        Ok(Self { table: Table::open(path, &["step", "time", "return", "length"], resumed_at)? })
     }
 }
 
@@ -92,7 +73,7 @@ impl Sink for Episodes {
 
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
         let (step, time, end) = (row.step, row.elapsed.as_secs_f64(), row.end);
-        self.table.write(&format!("{step},{time:.3},{},{}", end.reward, end.length))
+        self.table.write([step.to_string(), format!("{time:.3}"), end.reward.to_string(), end.length.to_string()])
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -104,74 +85,87 @@ impl Sink for Episodes {
 #[derive(Debug)]
 struct Table {
     path: PathBuf,
-    file: BufWriter<File>,
+    columns: Vec<String>,
+    writer: Writer<File>,
 }
 
 impl Table {
-    fn open(path: &Path, header: &str, resumed_at: Option<u64>) -> Result<Self> {
-        match resumed_at {
-            None => {
-                let file = File::create_new(path).map_err(Error::io("create", path))?;
-                let mut table = Self { path: path.to_path_buf(), file: BufWriter::new(file) };
-                table.write(header)?;
-                table.flush()?;
-                Ok(table)
-            }
-            Some(step) => {
-                cut_back(path, header, step)?;
-                let file = OpenOptions::new().append(true).open(path).map_err(Error::io("write", path))?;
-                Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file) })
-            }
+    fn open(path: &Path, columns: &[&str], resumed_at: Option<u64>) -> Result<Self> {
+        if resumed_at.is_none() {
+            File::create_new(path).map_err(Error::io("create", path))?;
         }
+        let (header, mut rows) = read(path)?;
+        let header = match header.is_empty() {
+            true => columns.iter().map(|column| column.to_string()).collect(),
+            false => header,
+        };
+        let step = |row: &StringRecord| row.get(0)?.parse::<u64>().ok();
+        rows.retain(|row| step(row).is_some_and(|step| Some(step) <= resumed_at));
+        Self::replace(path, header, &rows)
     }
 
-    fn write(&mut self, line: &str) -> Result<()> {
-        writeln!(self.file, "{line}").map_err(Error::io("write", &self.path))
+    /// Replaces the file by one with `columns`, which include those of the file. The cost is linear in the size of the file.
+    fn widen(&mut self, columns: Vec<String>) -> Result<()> {
+        self.flush()?;
+        let (header, rows) = read(&self.path)?;
+        let sources: Vec<_> = columns.iter().map(|column| header.iter().position(|old| old == column)).collect();
+        let cells = |row: &StringRecord| sources.iter().map(|i| i.and_then(|i| row.get(i)).unwrap_or("")).collect();
+        let rows: Vec<StringRecord> = rows.iter().map(cells).collect();
+        *self = Self::replace(&self.path, columns, &rows)?;
+        Ok(())
+    }
+
+    /// Replaces the file atomically: whenever the process ends, the file is the old one or the new one.
+    fn replace(path: &Path, columns: Vec<String>, rows: &[StringRecord]) -> Result<Self> {
+        let new = path.with_extension("csv.new");
+        let file = File::create(&new).map_err(Error::io("create", &new))?;
+        let writer = WriterBuilder::new().flexible(true).from_writer(file);
+        let mut table = Self { path: new, columns, writer };
+        table.write(table.columns.clone())?;
+        rows.iter().try_for_each(|row| table.write(row))?;
+        table.sync()?;
+        fs::rename(&table.path, path).map_err(Error::io("write", path))?;
+        Ok(Self { path: path.to_path_buf(), ..table })
+    }
+
+    fn write<T: AsRef<[u8]>>(&mut self, cells: impl IntoIterator<Item = T>) -> Result<()> {
+        self.writer.write_record(cells).map_err(|error| Error::io("write", &self.path)(error.into()))
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.file.flush().map_err(Error::io("write", &self.path))
+        self.writer.flush().map_err(Error::io("write", &self.path))
     }
 
-    /// On disk, not only with the system.
+    /// Flushes to the disk, not only to the operating system.
     fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        self.file.get_ref().sync_data().map_err(Error::io("write", &self.path))
+        self.writer.get_ref().sync_data().map_err(Error::io("write", &self.path))
     }
 }
 
-/// Keeps the header and the whole lines up to `step`, in one step: the file is either as it was or cut. A file that is
-/// missing or empty starts anew.
-fn cut_back(path: &Path, header: &str, step: u64) -> Result<()> {
+/// The header and the complete rows of a CSV file: a process that was killed may have left part of a row. A missing file has
+/// neither.
+fn read(path: &Path) -> Result<(Vec<String>, Vec<StringRecord>)> {
     let text = match fs::read_to_string(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         text => text.map_err(Error::io("read", path))?,
     };
-    // A killed run may have left half a line.
-    let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    let mut lines = whole.lines();
-    let mut kept = lines.next().unwrap_or(header).to_string() + "\n";
-    let early = |line: &&str| line.split(',').next().and_then(|s| s.parse::<u64>().ok()).is_some_and(|s| s <= step);
-    for line in lines.filter(early) {
-        kept.push_str(line);
-        kept.push('\n');
-    }
-    let new = path.with_extension("csv.new");
-    let mut file = File::create(&new).map_err(Error::io("create", &new))?;
-    file.write_all(kept.as_bytes()).and_then(|()| file.sync_all()).map_err(Error::io("write", &new))?;
-    fs::rename(&new, path).map_err(Error::io("write", path))
+    let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+    let mut reader = ReaderBuilder::new().flexible(true).from_reader(complete.as_bytes());
+    let error = |error: csv::Error| Error::io("read", path)(error.into());
+    let header = reader.headers().map_err(error)?.iter().map(String::from).collect();
+    Ok((header, reader.records().collect::<std::result::Result<_, _>>().map_err(error)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use playfield_core::EpisodeEnd;
+    use std::os::unix::fs::MetadataExt as _;
     use std::time::Duration;
 
     fn row(step: u64, values: &[(&'static str, f64)]) -> Row {
-        let first = [("time/total_timesteps", step as f64), ("time/time_elapsed", 0.25)];
-        let all = first.iter().chain(values);
-        Row { step, elapsed: Duration::from_millis(250), values: all.copied().collect() }
+        Row::new(step, Duration::from_millis(250), values.iter().map(|(tag, value)| ((*tag).into(), *value)))
     }
 
     fn episode(step: u64, reward: f64) -> EpisodeRow {
@@ -179,19 +173,58 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_a_cell_per_column_and_numbers_read_back() {
+    fn the_columns_are_the_reported_tags_and_numbers_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("progress.csv");
         let mut progress = Progress::open(&path, None).unwrap();
+        let read = || fs::read_to_string(&path).unwrap();
+        assert_eq!(read(), "time/total_timesteps,time/time_elapsed\n");
         progress.scalars(&row(10, &[("train/loss", 0.1 + 0.2), ("train/explained_variance", f64::NAN)])).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        let cells: Vec<_> = text.lines().nth(1).unwrap().split(',').collect();
-        assert_eq!(cells.len(), COLUMNS.len());
-        let cell = |tag: &str| cells[COLUMNS.iter().position(|c| *c == tag).unwrap()];
-        assert_eq!((cell("time/total_timesteps"), cell("time/time_elapsed")), ("10", "0.25"));
-        assert_eq!(cell("train/loss").parse::<f64>().unwrap(), 0.1 + 0.2);
-        assert_eq!((cell("train/explained_variance"), cell("train/q_mean")), ("", ""));
-        assert!(progress.scalars(&row(11, &[("train/typo", 1.0)])).unwrap_err().to_string().contains("train/typo"));
+        let header = "time/total_timesteps,time/time_elapsed,train/loss,train/explained_variance";
+        assert_eq!(read(), format!("{header}\n10,0.25,0.30000000000000004,\n"));
+        assert_eq!("0.30000000000000004".parse::<f64>().unwrap(), 0.1 + 0.2);
+    }
+
+    /// Described tags stand in the order of their table and by index, others in order of arrival; the cells of a new column are
+    /// empty in earlier rows. The file is replaced only where a tag is new.
+    #[test]
+    fn a_new_tag_adds_a_column_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("progress.csv");
+        let mut progress = Progress::open(&path, None).unwrap();
+        let inode = || fs::metadata(&path).unwrap().ino();
+        progress.scalars(&row(1, &[("toy/b", 1.0), ("async/return/10", 2.0)])).unwrap();
+        let before = inode();
+        progress.scalars(&row(2, &[("async/return/10", 3.0)])).unwrap();
+        assert_eq!(inode(), before);
+        progress.scalars(&row(3, &[("toy/a, quoted", 4.0), ("async/return/2", 5.0), ("train/loss", 6.0)])).unwrap();
+        assert_ne!(inode(), before);
+        progress.scalars(&row(4, &[("toy/b", 7.0)])).unwrap();
+        let expected = "time/total_timesteps,time/time_elapsed,train/loss,async/return/2,async/return/10,toy/b,\"toy/a, quoted\"\n\
+                        1,0.25,,,2,1,\n2,0.25,,,3,,\n3,0.25,6,5,,,4\n4,0.25,,,,7,\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+
+        // Resumed from step 2, with another tag.
+        fs::write(&path, expected.to_string() + "5,0.2").unwrap();
+        let mut progress = Progress::open(&path, Some(2)).unwrap();
+        progress.scalars(&row(3, &[("toy/a, quoted", 8.0), ("eval/mean_reward", 9.0)])).unwrap();
+        let expected = "time/total_timesteps,time/time_elapsed,train/loss,eval/mean_reward,async/return/2,async/return/10,toy/b,\"toy/a, quoted\"\n\
+                        1,0.25,,,,2,1,\n2,0.25,,,,3,,\n3,0.25,,9,,,,8\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// A kill between the two steps of a replacement leaves the old file, and a temporary one that the next replacement overwrites.
+    #[test]
+    fn a_replacement_that_was_interrupted_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("progress.csv");
+        Progress::open(&path, None).unwrap().scalars(&row(1, &[("train/loss", 1.0)])).unwrap();
+        fs::write(path.with_extension("csv.new"), "time/total_ti").unwrap();
+        let mut progress = Progress::open(&path, Some(1)).unwrap();
+        progress.scalars(&row(2, &[("toy/a", 2.0)])).unwrap();
+        let expected = "time/total_timesteps,time/time_elapsed,train/loss,toy/a\n1,0.25,1,\n2,0.25,,2\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }
 
     #[test]
@@ -206,7 +239,7 @@ mod tests {
         assert!(fs::read_to_string(&path).unwrap().contains("-20.5"));
     }
 
-    /// A run killed in the middle of a line after its last checkpoint.
+    /// A run that was killed while it wrote a row, after its last checkpoint.
     #[test]
     fn a_resumed_run_is_cut_back_to_its_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
@@ -224,8 +257,10 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_an_error() {
-        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let mut progress = Progress { table: Table { path: "/dev/full".into(), file: BufWriter::new(file) } };
+        let file = File::options().write(true).open("/dev/full").unwrap();
+        let columns = vec!["time/total_timesteps".into(), "time/time_elapsed".into()];
+        let table = Table { path: "/dev/full".into(), columns, writer: Writer::from_writer(file) };
+        let mut progress = Progress { table };
         let said = progress.scalars(&row(1, &[])).unwrap_err().to_string();
         assert!(said.starts_with("cannot write /dev/full: "), "{said}");
     }

@@ -1,31 +1,45 @@
 //! TensorBoard's event file.
 
-use playfield_core::metrics::{Row, Sink};
-use playfield_core::{Error, Result};
+use crate::gif;
+use playfield_core::metrics::{Metric, Row, Sink, Tag};
+use playfield_core::{Error, Image, Result};
 use protobuf::Message;
+use protobuf::well_known_types::Value;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tensorboard_proto::api::{DataType as Domain, Experiment, HParamInfo, MetricInfo, Status};
 use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
-use tensorboard_proto::summary::{Summary, Summary_Value};
+use tensorboard_proto::plugin_hparams::{HParamsPluginData, SessionEndInfo, SessionStartInfo};
+use tensorboard_proto::summary::{Summary, Summary_Image, Summary_Value, SummaryMetadata};
+use tensorboard_proto::tensor::TensorProto;
+use tensorboard_proto::types::DataType;
 use tensorboard_rs::record_writer::RecordWriter;
 
-/// Scalars for TensorBoard, x = agent steps.
+/// Buckets of a histogram: the default of `tf.summary.histogram`.
+const BUCKETS: usize = 30;
+
+/// Metrics for TensorBoard; the x-axis is agent steps.
 pub struct TensorBoard {
     path: PathBuf,
     records: RecordWriter<BufWriter<File>>,
+    /// Descriptions of tags that [`Metric::find`] does not know.
+    descriptions: HashMap<String, String>,
+    /// The tags written so far: the first value of a tag carries its description.
+    written: HashSet<String>,
 }
 
 impl TensorBoard {
-    /// A new event file in `folder`. Where the run goes on from step `resumed_at`, TensorBoard is told to forget what
-    /// earlier sessions reported beyond it.
+    /// Creates an event file in `folder`. Where the run resumes from step `resumed_at`, an event tells TensorBoard to drop what
+    /// earlier sessions wrote beyond it.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
     pub fn create(folder: &Path, resumed_at: Option<u64>) -> Result<Self> {
         let (path, file) = create_new(folder)?;
-        let mut board = Self { path, records: RecordWriter::new(BufWriter::new(file)) };
+        let mut board = Self::new(path, file);
         let mut version = event(0);
         version.set_file_version("brain.Event:2".into());
         board.write(&version)?;
@@ -41,13 +55,25 @@ impl TensorBoard {
         Ok(board)
     }
 
-    fn summary(&mut self, step: u64, values: impl Iterator<Item = (String, f64)>) -> Result<()> {
+    fn new(path: PathBuf, file: File) -> Self {
+        let records = RecordWriter::new(BufWriter::new(file));
+        Self { path, records, descriptions: HashMap::new(), written: HashSet::new() }
+    }
+
+    /// Writes values of one step. The first of a tag gets its description.
+    fn summary(&mut self, step: u64, values: impl IntoIterator<Item = Summary_Value>) -> Result<()> {
         let mut summary = Summary::new();
-        for (tag, value) in values {
-            let mut scalar = Summary_Value::new();
-            scalar.set_tag(tag);
-            scalar.set_simple_value(value as f32);
-            summary.mut_value().push(scalar);
+        for mut value in values {
+            if self.written.insert(value.get_tag().into()) {
+                let table = Metric::find(value.get_tag()).map(|metric| match metric.unit {
+                    "" => metric.meaning.into(),
+                    unit => format!("{} [{unit}]", metric.meaning),
+                });
+                if let Some(text) = self.descriptions.get(value.get_tag()).cloned().or(table) {
+                    value.mut_metadata().set_summary_description(text);
+                }
+            }
+            summary.mut_value().push(value);
         }
         let mut event = event(step);
         event.set_summary(summary);
@@ -62,18 +88,148 @@ impl TensorBoard {
 
 impl Sink for TensorBoard {
     fn scalars(&mut self, row: &Row) -> Result<()> {
-        self.summary(row.step, row.values.iter().map(|(tag, value)| (tag.to_string(), *value)))?;
+        let scalar = |(tag, number): &(Tag, f64)| {
+            let mut value = tagged(tag);
+            value.set_simple_value(*number as f32);
+            value
+        };
+        self.summary(row.step, row.values.iter().map(scalar))?;
         self.flush()
     }
 
-    fn each(&mut self, step: u64, tag: &str, values: &[Option<f64>]) -> Result<()> {
-        let values = values.iter().enumerate().filter_map(|(i, value)| Some((format!("{tag}/{i}"), (*value)?)));
-        self.summary(step, values)
+    /// [`BUCKETS`] buckets of equal width between the smallest and the largest finite value, as `tf.summary.histogram` has them.
+    fn histogram(&mut self, step: u64, tag: &str, values: &[f32]) -> Result<()> {
+        let finite = || values.iter().map(|v| f64::from(*v)).filter(|v| v.is_finite());
+        let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        let width = (high - low) / BUCKETS as f64;
+        let mut counts = [0.0; BUCKETS];
+        // The largest value belongs to the last bucket; where all values are equal, so do all.
+        let bucket = |v: f64| if v < high { ((v - low) / width) as usize } else { BUCKETS };
+        finite().for_each(|v| counts[bucket(v).min(BUCKETS - 1)] += 1.0);
+        let edge = |i: usize| if i == BUCKETS { high } else { low + i as f64 * width };
+        let triple = |i: usize| [edge(i), edge(i + 1), counts[i]];
+        let triples = if low <= high { (0..BUCKETS).flat_map(triple).collect() } else { Vec::new() };
+        let mut tensor = tensor(DataType::DT_DOUBLE, &[triples.len() / 3, 3]);
+        tensor.set_double_val(triples);
+        self.summary(step, [tensor_value(tag, "histograms", &[], tensor)])
+    }
+
+    fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
+        let mut tensor = tensor(DataType::DT_STRING, &[1]);
+        tensor.mut_string_val().push(text.into());
+        self.summary(step, [tensor_value(tag, "text", &[], tensor)])
+    }
+
+    /// An animated GIF among the images.
+    fn video(&mut self, step: u64, tag: &str, frames: &[Image], fps: f64) -> Result<()> {
+        let Some(first) = frames.first() else { return Ok(()) };
+        let mut image = Summary_Image::new();
+        (image.width, image.height, image.colorspace) = (first.width as i32, first.height as i32, 3);
+        image.set_encoded_image_string(gif::encode(frames, fps)?);
+        let mut value = tagged(tag);
+        value.set_image(image);
+        self.summary(step, [value])
+    }
+
+    /// One session of the HParams plugin. The metrics are written as scalars, too: the plugin shows the last value of each tag.
+    fn hparams(&mut self, settings: &toml::Table, metrics: &Row) -> Result<()> {
+        let (mut experiment, mut start, mut end) = (Experiment::new(), SessionStartInfo::new(), SessionEndInfo::new());
+        for (name, setting) in flat(settings) {
+            let (domain, value) = hparam(&setting);
+            let mut info = HParamInfo::new();
+            info.set_name(name.clone());
+            info.set_field_type(domain);
+            experiment.mut_hparam_infos().push(info);
+            start.mut_hparams().insert(name, value);
+        }
+        for (tag, _) in &metrics.values {
+            let mut info = MetricInfo::new();
+            info.mut_name().set_tag(tag.to_string());
+            experiment.mut_metric_infos().push(info);
+        }
+        start.set_start_time_secs(now() - metrics.elapsed.as_secs_f64());
+        end.set_status(Status::STATUS_SUCCESS);
+        end.set_end_time_secs(now());
+        let [mut a, mut b, mut c] = [(); 3].map(|()| HParamsPluginData::new());
+        a.set_experiment(experiment);
+        b.set_session_start_info(start);
+        c.set_session_end_info(end);
+        let parts = [("experiment", a), ("session_start_info", b), ("session_end_info", c)];
+        let values = parts.into_iter().map(|(name, data)| {
+            let content = data.write_to_bytes().map_err(Error::other)?;
+            // The plugin reads the metadata only; the tensor is a placeholder.
+            let mut none = tensor(DataType::DT_FLOAT, &[]);
+            none.set_float_val(vec![0.0]);
+            Ok(tensor_value(&format!("_hparams_/{name}"), "hparams", &content, none))
+        });
+        self.summary(0, values.collect::<Result<Vec<_>>>()?)?;
+        self.scalars(metrics)
+    }
+
+    fn describe(&mut self, tag: &str, text: &str) {
+        self.descriptions.insert(tag.into(), text.into());
     }
 
     fn flush(&mut self) -> Result<()> {
         self.records.flush().map_err(Error::io("write", &self.path))
     }
+}
+
+fn tagged(tag: &str) -> Summary_Value {
+    let mut value = Summary_Value::new();
+    value.set_tag(tag.into());
+    value
+}
+
+/// A tensor of `shape`, to be filled.
+fn tensor(dtype: DataType, shape: &[usize]) -> TensorProto {
+    let mut tensor = TensorProto::new();
+    tensor.set_dtype(dtype);
+    for size in shape {
+        tensor.mut_tensor_shape().mut_dim().push_default().set_size(*size as i64);
+    }
+    tensor
+}
+
+/// A tensor, and the plugin of TensorBoard that shows it.
+fn tensor_value(tag: &str, plugin: &str, content: &[u8], tensor: TensorProto) -> Summary_Value {
+    let mut metadata = SummaryMetadata::new();
+    metadata.mut_plugin_data().set_plugin_name(plugin.into());
+    metadata.mut_plugin_data().set_content(content.into());
+    let mut value = tagged(tag);
+    value.set_metadata(metadata);
+    value.set_tensor(tensor);
+    value
+}
+
+/// The settings of nested tables, under their keys joined by dots.
+fn flat(table: &toml::Table) -> Vec<(String, toml::Value)> {
+    let nested = |(key, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(table) => flat(table).into_iter().map(|(inner, v)| (format!("{key}.{inner}"), v)).collect(),
+        value => vec![(key.clone(), value.clone())],
+    };
+    table.iter().flat_map(nested).collect()
+}
+
+/// A setting in the plugin's types: bool, float or string.
+fn hparam(setting: &toml::Value) -> (Domain, Value) {
+    let mut value = Value::new();
+    let number = setting.as_float().or(setting.as_integer().map(|n| n as f64));
+    let domain = match (setting, number) {
+        (toml::Value::Boolean(flag), _) => {
+            value.set_bool_value(*flag);
+            Domain::DATA_TYPE_BOOL
+        }
+        (_, Some(number)) => {
+            value.set_number_value(number);
+            Domain::DATA_TYPE_FLOAT64
+        }
+        (other, None) => {
+            value.set_string_value(other.as_str().map_or_else(|| other.to_string(), String::from));
+            Domain::DATA_TYPE_STRING
+        }
+    };
+    (domain, value)
 }
 
 fn event(step: u64) -> Event {
@@ -87,7 +243,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
 }
 
-/// A file that did not exist, named as TensorBoard expects: its files are read in the order of their names.
+/// Creates a file that did not exist. TensorBoard reads files in the order of their names.
 fn create_new(folder: &Path) -> Result<(PathBuf, File)> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".into());
     for n in 0.. {
@@ -109,10 +265,26 @@ mod tests {
     use std::time::Duration;
 
     fn row(step: u64, value: f64) -> Row {
-        Row { step, elapsed: Duration::ZERO, values: vec![("train/loss", value), ("time/fps", value * 2.0)] }
+        let values = vec![("train/loss".into(), value), ("time/fps".into(), value * 2.0)];
+        Row { step, elapsed: Duration::ZERO, values }
     }
 
-    /// TensorBoard's own reader, from two sessions of which the second starts before the first one's end.
+    /// The output of a Python `script` that reads the event files in `folder` with TensorBoard's own reader, as `events`.
+    fn python(folder: &Path, script: &str) -> String {
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
+        let read = "import io, sys
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
+events = EventAccumulator(sys.argv[1]).Reload()
+def values(tag):
+    return [(event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)]
+";
+        let output = Command::new(python).arg("-c").arg(format!("{read}{script}")).arg(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Two sessions, of which the second starts before the end of the first.
     #[test]
     fn tensorboard_reads_the_tags_and_drops_what_was_undone() {
         let dir = tempfile::tempdir().unwrap();
@@ -120,24 +292,117 @@ mod tests {
         for step in [10, 20, 30] {
             first.scalars(&row(step, step as f64 / 8.0)).unwrap();
         }
-        first.each(10, "async/return", &[Some(1.0), None, Some(3.0)]).unwrap();
         drop(first);
         let mut second = TensorBoard::create(dir.path(), Some(20)).unwrap();
         second.scalars(&row(25, 100.0)).unwrap();
         drop(second);
-        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
-        let script = "import sys
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-events = EventAccumulator(sys.argv[1]).Reload()
-for tag in sorted(events.Tags()['scalars']):
-    print(tag, [(e.step, e.value) for e in events.Scalars(tag)])";
-        let output = Command::new(python).arg("-c").arg(script).arg(dir.path()).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let script = "for tag in sorted(events.Tags()['tensors']):
+    print(tag, [(step, float(value)) for step, value in values(tag)])";
+        let expected =
+            "time/fps [(10, 2.5), (20, 5.0), (25, 200.0)]\ntrain/loss [(10, 1.25), (20, 2.5), (25, 100.0)]\n";
+        assert_eq!(python(dir.path(), script), expected);
+    }
+
+    /// The description of a tag is that of the table, or the algorithm's own.
+    #[test]
+    fn tensorboard_reads_descriptions() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut board = TensorBoard::create(dir.path(), None).unwrap();
+        board.describe("toy/surprise", "−log p of the observation");
+        let values = ["time/fps", "train/per_beta", "async/return/3", "toy/surprise", "toy/other"];
+        let values = values.map(|tag| (tag.into(), 1.0)).to_vec();
+        (1..3).for_each(|step| board.scalars(&Row { step, elapsed: Duration::ZERO, values: values.clone() }).unwrap());
+        drop(board);
+        let script = "for tag in sorted(events.Tags()['tensors']):
+    metadata = events.SummaryMetadata(tag)
+    print(metadata.plugin_data.plugin_name, tag, '|', metadata.summary_description)";
         assert_eq!(
-            said,
-            "async/return/0 [(10, 1.0)]\nasync/return/2 [(10, 3.0)]\ntime/fps [(10, 2.5), (20, 5.0), (25, 200.0)]\ntrain/loss [(10, 1.25), (20, 2.5), (25, 100.0)]\n"
+            python(dir.path(), script),
+            "scalars async/return/3 | mean raw return of the episodes of thread N since the previous row [return]\n\
+             scalars time/fps | agent steps per second since the previous row, over all environments [steps/s]\n\
+             scalars toy/other | \n\
+             scalars toy/surprise | −log p of the observation\n\
+             scalars train/per_beta | β: the exponent of the importance-sampling weights of prioritized replay\n"
         );
+    }
+
+    #[test]
+    fn tensorboard_reads_histograms_and_texts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut board = TensorBoard::create(dir.path(), None).unwrap();
+        // 61 values from −1 to 2: two in each bucket of width 0.1, three in the last.
+        let mut values: Vec<f32> = (0..60).map(|i| -0.975 + i as f32 * 0.05).collect();
+        (values[0], values[59]) = (-1.0, 2.0);
+        values.extend([f32::NAN, f32::INFINITY, 1.95]);
+        board.histogram(7, "weights/a", &values).unwrap();
+        board.histogram(8, "weights/a", &[0.5; 4]).unwrap();
+        board.histogram(9, "weights/a", &[f32::NAN]).unwrap();
+        board.text(7, "config", "**seed** = 1").unwrap();
+        drop(board);
+        let script = "for tag in ['weights/a', 'config']:
+    print(events.SummaryMetadata(tag).plugin_data.plugin_name)
+import numpy
+(first, many), (second, equal), (third, none) = values('weights/a')
+assert numpy.allclose(many[:, 0], -1 + 0.1 * numpy.arange(30)) and numpy.allclose(many[:, 1], -0.9 + 0.1 * numpy.arange(30))
+assert many[0, 0] == -1 and many[29, 1] == 2
+assert many[:, 2].tolist() == [2] * 29 + [3], many
+assert (equal[:, :2] == 0.5).all() and equal[:, 2].tolist() == [0] * 29 + [4]
+print(first, second, third, none.shape, values('config'))";
+        assert_eq!(
+            python(dir.path(), script),
+            "histograms\ntext\n7 8 9 (0, 3) [(7, array([b'**seed** = 1'], dtype=object))]\n"
+        );
+    }
+
+    #[test]
+    fn tensorboard_reads_a_video_as_an_animated_gif() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut board = TensorBoard::create(dir.path(), None).unwrap();
+        let frame = |rgb: [u8; 3]| Image { width: 4, height: 2, rgb: rgb.repeat(8) };
+        board.video(5, "eval/video", &[frame([255, 0, 0]), frame([0, 0, 255])], 20.0).unwrap();
+        board.video(6, "eval/video", &[], 20.0).unwrap();
+        let small = Image { width: 1, height: 1, rgb: vec![0; 3] };
+        let error = board.video(7, "eval/video", &[frame([0; 3]), small], 20.0).unwrap_err().to_string();
+        assert_eq!(error, "a video of frames of 4 × 2 and of 1 × 1 pixels: a GIF has one size");
+        drop(board);
+        let script = "from PIL import Image
+(step, (width, height, film)), = values('eval/video')
+film = Image.open(io.BytesIO(film))
+print(events.SummaryMetadata('eval/video').plugin_data.plugin_name, step, int(width), int(height))
+print(film.format, film.size, film.n_frames, film.info['duration'], film.info['loop'])
+for i in range(film.n_frames):
+    film.seek(i)
+    print(film.convert('RGB').getpixel((3, 1)))";
+        let expected = "images 5 4 2\nGIF (4, 2) 2 50 0\n(255, 0, 0)\n(0, 0, 255)\n";
+        assert_eq!(python(dir.path(), script), expected);
+    }
+
+    /// The plugin's own parser, and the session that its table shows.
+    #[test]
+    fn tensorboard_reads_hparams() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut board = TensorBoard::create(dir.path(), None).unwrap();
+        let settings = "seed = 3\ndevice = 'cpu'\n[paac]\ngamma = 0.99\nclip = true\nhidden = [8, 8]".parse().unwrap();
+        let metrics =
+            Row { step: 100, elapsed: Duration::from_secs(60), values: vec![("eval/mean_reward".into(), 12.5)] };
+        board.hparams(&settings, &metrics).unwrap();
+        drop(board);
+        let script = "from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+def content(tag):
+    return events.SummaryMetadata(tag).plugin_data.content
+experiment = metadata.parse_experiment_plugin_data(content(metadata.EXPERIMENT_TAG))
+start = metadata.parse_session_start_info_plugin_data(content(metadata.SESSION_START_INFO_TAG))
+end = metadata.parse_session_end_info_plugin_data(content(metadata.SESSION_END_INFO_TAG))
+print([(info.name, info.type) for info in experiment.hparam_infos], [info.name.tag for info in experiment.metric_infos])
+for name in sorted(start.hparams):
+    value = start.hparams[name]
+    print(name, getattr(value, value.WhichOneof('kind')))
+print(end.status, round(end.end_time_secs - start.start_time_secs))
+print([(step, float(value)) for step, value in values('eval/mean_reward')])";
+        let expected = "[('device', 1), ('paac.clip', 2), ('paac.gamma', 3), ('paac.hidden', 1), ('seed', 3)] ['eval/mean_reward']\n\
+                        device cpu\npaac.clip True\npaac.gamma 0.99\npaac.hidden [8, 8]\nseed 3.0\n\
+                        1 60\n[(100, 12.5)]\n";
+        assert_eq!(python(dir.path(), script), expected);
     }
 
     #[test]
@@ -150,7 +415,7 @@ for tag in sorted(events.Tags()['scalars']):
     #[test]
     fn a_full_disk_is_an_error() {
         let file = File::options().write(true).open("/dev/full").unwrap();
-        let mut board = TensorBoard { path: "/dev/full".into(), records: RecordWriter::new(BufWriter::new(file)) };
+        let mut board = TensorBoard::new("/dev/full".into(), file);
         assert!(board.scalars(&row(1, 1.0)).unwrap_err().to_string().contains("cannot write /dev/full"));
     }
 }

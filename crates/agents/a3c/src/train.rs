@@ -6,6 +6,7 @@ use crate::q_learner::{QLearner, Target};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use playfield_actor_critic::Actor;
 use playfield_collect::Evaluator;
+use playfield_core::metrics::Tag;
 use playfield_core::resume::environment_seeds;
 use playfield_core::{
     Algorithm, Array, EnvFactory, EnvSpec, Error, Persist, Policy, Result, Run, Snapshot, State, rng,
@@ -315,11 +316,19 @@ impl Aggregator {
     /// Reports to `run`, and starts over.
     fn report(&mut self, run: &mut Run, step: u64, updates: u64) -> Result<()> {
         let metrics = std::mem::replace(self, Self::new(self.returns.len()));
+        let mut row = metrics.per_thread();
+        row.extend(metrics.row(updates).into_iter().map(|(tag, value)| (tag.into(), value)));
+        run.log(step, &row)
+    }
+
+    /// Of each actor-learner: the mean return of its episodes, and its last ε.
+    fn per_thread(&self) -> Vec<(Tag, f64)> {
         let mean = |returns: &Vec<f64>| returns.iter().sum::<f64>() / returns.len() as f64;
-        let returns: Vec<_> = metrics.returns.iter().map(|r| (!r.is_empty()).then(|| mean(r))).collect();
-        run.log_each(step, "async/return", &returns)?;
-        run.log_each(step, "async/epsilon", &metrics.epsilons)?;
-        run.log(step, &metrics.row(updates))
+        let returns = self.returns.iter().enumerate().filter(|(_, returns)| !returns.is_empty());
+        let returns = returns.map(|(i, returns)| (format!("async/return/{i}").into(), mean(returns)));
+        let epsilons = self.epsilons.iter().enumerate();
+        let epsilons = epsilons.filter_map(|(i, epsilon)| Some((format!("async/epsilon/{i}").into(), (*epsilon)?)));
+        returns.chain(epsilons).collect()
     }
 
     /// The row of all actor-learners together, after `updates` in all.

@@ -51,10 +51,10 @@ impl Algorithm for Dqn {
         tch::set_num_threads(1);
         let clock = Clock::new(&config);
 
-        run.say(&Replay::size(&config, spec));
+        run.notify(&Replay::size(&config, spec));
         if config.learning_starts >= run.steps() {
             let (starts, steps) = (config.learning_starts, run.steps());
-            run.say(&format!(
+            run.notify(&format!(
                 "warning: no update is made: dqn.learning_starts = {starts}, and the run has {steps} steps"
             ));
         }
