@@ -11,7 +11,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tensorboard_proto::api::{DataType as Domain, Experiment, HParamInfo, MetricInfo, Status};
-use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
+use tensorboard_proto::event::{Event, SessionLog_SessionStatus};
 use tensorboard_proto::plugin_hparams::{HParamsPluginData, SessionEndInfo, SessionStartInfo};
 use tensorboard_proto::summary::{Summary, Summary_Image, Summary_Value, SummaryMetadata};
 use tensorboard_proto::tensor::TensorProto;
@@ -43,14 +43,11 @@ impl TensorBoard {
         let mut version = event(0);
         version.set_file_version("brain.Event:2".into());
         board.write(&version)?;
-        if let Some(step) = resumed_at {
-            let mut session = SessionLog::new();
-            session.set_status(SessionLog_SessionStatus::START);
-            // Everything at this step and later is dropped: the checkpoint's own step stays.
-            let mut start = event(step + 1);
-            start.set_session_log(session);
-            board.write(&start)?;
-        }
+        // TensorBoard drops everything at this event's step and later: the checkpoint's own step stays. The first such event of
+        // a run drops nothing, so a new run needs one, too.
+        let mut start = event(resumed_at.map_or(0, |step| step + 1));
+        start.mut_session_log().set_status(SessionLog_SessionStatus::START);
+        board.write(&start)?;
         board.flush()?;
         Ok(board)
     }
