@@ -130,7 +130,6 @@ pub struct EpisodeRow {
 ///
 /// # Errors
 /// Every method fails where its destination cannot be written.
-#[allow(clippy::missing_errors_doc)] // once, above
 pub trait Sink {
     /// Writes a row of scalars.
     fn scalars(&mut self, row: &Row) -> Result<()>;

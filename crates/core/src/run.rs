@@ -520,6 +520,83 @@ mod tests {
         }
     }
 
+    /// The calls of a sink, one line each.
+    #[derive(Clone, Default)]
+    struct Calls(Arc<std::sync::Mutex<Vec<String>>>);
+
+    impl Calls {
+        fn push(&self, call: String) -> Result<()> {
+            self.0.lock().unwrap().push(call);
+            Ok(())
+        }
+    }
+
+    fn values(row: &Row) -> String {
+        let timeless = row.values.iter().filter(|(tag, _)| tag != "time/time_elapsed" && tag != "time/fps");
+        timeless.map(|(tag, value)| format!(" {tag}={value}")).collect()
+    }
+
+    impl Sink for Calls {
+        fn scalars(&mut self, row: &Row) -> Result<()> {
+            self.push(format!("scalars {}:{}", row.step, values(row)))
+        }
+        fn evaluation(&mut self, row: &Row) -> Result<()> {
+            self.push(format!("evaluation {}:{}", row.step, values(row)))
+        }
+        fn histogram(&mut self, step: u64, tag: &str, values: &[f32]) -> Result<()> {
+            self.push(format!("histogram {step} {tag} {values:?}"))
+        }
+        fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
+            self.push(format!("text {step} {tag} {text}"))
+        }
+        fn video(&mut self, step: u64, tag: &str, frames: &[Image], fps: f64) -> Result<()> {
+            self.push(format!("video {step} {tag} {} {fps}", frames.len()))
+        }
+        fn hparams(&mut self, settings: &toml::Table, metrics: &Row) -> Result<()> {
+            self.push(format!("hparams {}:{} {settings:?}", metrics.step, values(metrics)))
+        }
+        fn describe(&mut self, tag: &str, text: &str) {
+            self.push(format!("describe {tag} {text}")).unwrap();
+        }
+        fn notify(&mut self, message: &str) {
+            self.push(format!("notify {message}")).unwrap();
+        }
+        fn progress(&mut self, step: u64) {
+            self.push(format!("progress {step}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_report_reaches_every_sink() {
+        let sinks = [Calls::default(), Calls::default()];
+        let boxed: Box<dyn Sink> = Box::new(sinks[0].clone());
+        let mut run = Run::new(1, 100).with_sink(boxed).with_sink(sinks[1].clone());
+        let end = EpisodeEnd { reward: 2.0, length: 4 };
+        run.progress(8, [(8, end)]).unwrap();
+        run.describe("toy/a", "a toy");
+        run.log(8, &[("toy/a", 0.5)]).unwrap();
+        run.log(9, &[(Tag::from(format!("async/return/{}", 3)), 0.25)]).unwrap();
+        run.evaluated(10, &[end, EpisodeEnd { reward: 4.0, length: 6 }]).unwrap();
+        run.histogram(10, "weights/a", &[1.0]).unwrap();
+        run.text(10, "config", "**seed**").unwrap();
+        run.video(10, "eval/video", &[Image { width: 1, height: 1, rgb: vec![0; 3] }], 15.0).unwrap();
+        run.hparams(&toml::Table::new(), &[("toy/a", 0.5)]).unwrap();
+        run.notify("done");
+        let expected = [
+            "progress 8",
+            "describe toy/a a toy",
+            "scalars 8: time/total_timesteps=8 rollout/ep_rew_mean=2 rollout/ep_len_mean=4 toy/a=0.5",
+            "scalars 9: time/total_timesteps=9 rollout/ep_rew_mean=2 rollout/ep_len_mean=4 async/return/3=0.25",
+            "evaluation 10: time/total_timesteps=10 eval/mean_reward=3 eval/std_reward=1 eval/mean_ep_length=5",
+            "histogram 10 weights/a [1.0]",
+            "text 10 config **seed**",
+            "video 10 eval/video 1 15",
+            "hparams 8: toy/a=0.5 {}",
+            "notify done",
+        ];
+        sinks.iter().for_each(|sink| assert_eq!(*sink.0.lock().unwrap(), expected));
+    }
+
     /// A run that is killed early loses little.
     #[test]
     fn the_first_checkpoint_comes_early() {

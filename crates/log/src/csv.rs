@@ -2,7 +2,7 @@
 //!
 //! Every cell is a number or empty. A number reads back exactly.
 
-use csv::{ReaderBuilder, StringRecord, Writer, WriterBuilder};
+use csv::{ReaderBuilder, StringRecord, Writer};
 use playfield_core::metrics::{EpisodeRow, Row, Sink, position};
 use playfield_core::{Error, Result};
 use std::fs::{self, File};
@@ -94,35 +94,50 @@ impl Table {
         if resumed_at.is_none() {
             File::create_new(path).map_err(Error::io("create", path))?;
         }
-        let (header, mut rows) = read(path)?;
-        let header = match header.is_empty() {
+        let header = |header: &StringRecord| match header.is_empty() {
             true => columns.iter().map(|column| column.to_string()).collect(),
-            false => header,
+            false => header.iter().map(String::from).collect(),
         };
         let step = |row: &StringRecord| row.get(0)?.parse::<u64>().ok();
-        rows.retain(|row| step(row).is_some_and(|step| Some(step) <= resumed_at));
-        Self::replace(path, header, &rows)
+        Self::replace(path, header, |row| step(row).is_some_and(|step| Some(step) <= resumed_at))
     }
 
-    /// Replaces the file by one with `columns`, which include those of the file. The cost is linear in the size of the file.
+    /// Replaces the file by one with `columns`. The cost is linear in the size of the file.
     fn widen(&mut self, columns: Vec<String>) -> Result<()> {
         self.flush()?;
-        let (header, rows) = read(&self.path)?;
-        let sources: Vec<_> = columns.iter().map(|column| header.iter().position(|old| old == column)).collect();
-        let cells = |row: &StringRecord| sources.iter().map(|i| i.and_then(|i| row.get(i)).unwrap_or("")).collect();
-        let rows: Vec<StringRecord> = rows.iter().map(cells).collect();
-        *self = Self::replace(&self.path, columns, &rows)?;
+        *self = Self::replace(&self.path, |_| columns, |_| true)?;
         Ok(())
     }
 
-    /// Replaces the file atomically: whenever the process ends, the file is the old one or the new one.
-    fn replace(path: &Path, columns: Vec<String>, rows: &[StringRecord]) -> Result<Self> {
+    /// Replaces the file at `path` by one with `columns(header)`, which holds the rows that `keep` accepts, or by an empty one
+    /// where there is none. Atomic: whenever the process ends, the file is the old one or the new one.
+    fn replace(
+        path: &Path,
+        columns: impl FnOnce(&StringRecord) -> Vec<String>,
+        keep: impl Fn(&StringRecord) -> bool,
+    ) -> Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(Error::io("read", path))?,
+        };
+        // A process that was killed may have left part of a row.
+        let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let mut reader = ReaderBuilder::new().flexible(true).from_reader(complete.as_bytes());
+        let unreadable = |error: csv::Error| Error::io("read", path)(error.into());
+        let header = reader.headers().map_err(unreadable)?.clone();
+        let columns = columns(&header);
+        let sources: Vec<_> = columns.iter().map(|column| header.iter().position(|old| old == column)).collect();
+
         let new = path.with_extension("csv.new");
-        let file = File::create(&new).map_err(Error::io("create", &new))?;
-        let writer = WriterBuilder::new().flexible(true).from_writer(file);
+        let writer = Writer::from_writer(File::create(&new).map_err(Error::io("create", &new))?);
         let mut table = Self { path: new, columns, writer };
         table.write(table.columns.clone())?;
-        rows.iter().try_for_each(|row| table.write(row))?;
+        let mut row = StringRecord::new();
+        while reader.read_record(&mut row).map_err(unreadable)? {
+            if keep(&row) {
+                table.write(sources.iter().map(|i| i.and_then(|i| row.get(i)).unwrap_or("")))?;
+            }
+        }
         table.sync()?;
         fs::rename(&table.path, path).map_err(Error::io("write", path))?;
         Ok(Self { path: path.to_path_buf(), ..table })
@@ -141,20 +156,6 @@ impl Table {
         self.flush()?;
         self.writer.get_ref().sync_data().map_err(Error::io("write", &self.path))
     }
-}
-
-/// The header and the complete rows of a CSV file: a process that was killed may have left part of a row. A missing file has
-/// neither.
-fn read(path: &Path) -> Result<(Vec<String>, Vec<StringRecord>)> {
-    let text = match fs::read_to_string(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        text => text.map_err(Error::io("read", path))?,
-    };
-    let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(complete.as_bytes());
-    let error = |error: csv::Error| Error::io("read", path)(error.into());
-    let header = reader.headers().map_err(error)?.iter().map(String::from).collect();
-    Ok((header, reader.records().collect::<std::result::Result<_, _>>().map_err(error)?))
 }
 
 #[cfg(test)]

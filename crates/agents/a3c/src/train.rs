@@ -367,3 +367,17 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     Error::other(format!("panicked: {}", text.unwrap_or("for an unknown reason")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_of_a_thread_end_in_its_index() {
+        let mut metrics = Aggregator::new(3);
+        metrics.returns = vec![vec![1.0, 3.0], vec![], vec![-1.0]];
+        metrics.epsilons = vec![None, Some(0.25), None];
+        let expected = [("async/return/0", 2.0), ("async/return/2", -1.0), ("async/epsilon/1", 0.25)];
+        assert_eq!(metrics.per_thread(), expected.map(|(tag, value)| (Tag::from(tag), value)));
+    }
+}
