@@ -69,6 +69,12 @@ impl TensorBoard {
                 if let Some(text) = self.descriptions.get(value.get_tag()).cloned().or(table) {
                     value.mut_metadata().set_summary_description(text);
                 }
+                if value.has_simple_value() {
+                    // TensorBoard's data server ignores the description of a scalar without this field, `data_class`, which
+                    // the messages of tensorboard-proto lack; 1: DATA_CLASS_SCALAR.
+                    value.mut_metadata().mut_unknown_fields().add_varint(4, 1);
+                    value.mut_metadata().mut_plugin_data().set_plugin_name("scalars".into());
+                }
             }
             summary.mut_value().push(value);
         }
@@ -312,14 +318,14 @@ def values(tag):
         drop(board);
         let script = "for tag in sorted(events.Tags()['tensors']):
     metadata = events.SummaryMetadata(tag)
-    print(metadata.plugin_data.plugin_name, tag, '|', metadata.summary_description)";
+    print(metadata.plugin_data.plugin_name, metadata.data_class, tag, '|', metadata.summary_description)";
         assert_eq!(
             python(dir.path(), script),
-            "scalars async/return/3 | mean raw return of the episodes of thread N since the previous row [return]\n\
-             scalars time/fps | agent steps per second since the previous row, over all environments [steps/s]\n\
-             scalars toy/other | \n\
-             scalars toy/surprise | −log p of the observation\n\
-             scalars train/per_beta | β: the exponent of the importance-sampling weights of prioritized replay\n"
+            "scalars 1 async/return/3 | mean raw return of the episodes of thread N since the previous row [return]\n\
+             scalars 1 time/fps | agent steps per second since the previous row, over all environments [steps/s]\n\
+             scalars 1 toy/other | \n\
+             scalars 1 toy/surprise | −log p of the observation\n\
+             scalars 1 train/per_beta | β: the exponent of the importance-sampling weights of prioritized replay\n"
         );
     }
 
