@@ -96,7 +96,8 @@ fn gradients_equal_differences() {
             (attention.forward(w, &ready, &queries).unwrap().0 * &weighting).sum(Kind::Double)
         };
         let l = loss(&params);
-        params.backward(&l);
+        params.zero_gradient();
+        l.backward();
         let flat = params.flat().shallow_clone();
         let grads = params.gradient();
         for i in 0..flat.size()[0] {

@@ -2,8 +2,7 @@
 
 use playfield_core::rng::stream;
 use playfield_nn::config::InitKind;
-use playfield_nn::init::Init;
-use playfield_nn::torso::hidden_init;
+use playfield_nn::init::{Init, hidden_init};
 
 /// Mean, variance and largest size of the numbers of a parameter.
 fn moments(init: Init, shape: &[i64]) -> (f64, f64, f64) {

@@ -7,10 +7,10 @@ use playfield_nn::Distribution;
 use playfield_nn::config::{InitKind, Kernels, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
-use playfield_nn::optim::{Optimizer, OptimizerConfig};
+use playfield_nn::optim::{Optimizer, RmsProp};
 use playfield_nn::params::{Builder, Params, to_vec};
 use playfield_nn::torso::Torso;
-use playfield_nn::{ActorCritic, NetworkConfig, QConfig, QNetwork};
+use playfield_nn::{ActorCritic, NetworkConfig, Pass, QConfig, QNetwork};
 use rand::Rng as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ fn the_published_networks_equal_pytorch() {
         }
         net.params.load(&snapshot).unwrap();
 
-        let (policy, value) = net.forward(frames.as_ref(), n);
+        let (policy, value) = net.forward(frames.as_ref(), n, Pass::Train);
         let logits = logits(policy);
         net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
         for (actual, expected) in [(&logits, &golden.logits), (&value, &golden.values)] {
@@ -155,7 +155,7 @@ fn forward_and_backward_equal_plain_operators() {
         let loss = |l: &Tensor, v: &Tensor| (l.square().sum(Kind::Float) + v.sum(Kind::Float)) * 0.1;
         // Twice, as the second backward pass must not add to the first.
         for _ in 0..2 {
-            let (policy, value) = net.forward(obs.as_ref(), n);
+            let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
             let logits = logits(policy);
             net.backward(&loss(&logits, &value));
             let (expected_logits, expected_value) = plain(&oracle, bytes, n as i64, standardize);
@@ -186,10 +186,10 @@ fn own_kernels_equal_libtorch() {
                     let config = NetworkConfig { kernels, ..network(torso, p) };
                     ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
                 });
-            let mut optimizer = Optimizer::new(OptimizerConfig::tensorflow(), &libtorch.params);
+            let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &libtorch.params);
             for rows in 1..=many {
                 let pass = |net: &mut ActorCritic, n: usize| {
-                    let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n);
+                    let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train);
                     let (logits, value) = (logits(policy).narrow(0, 0, rows as i64), value.narrow(0, 0, rows as i64));
                     net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
                     [logits, value, net.params.gradient()]
@@ -202,7 +202,7 @@ fn own_kernels_equal_libtorch() {
                 // What is packed must follow.
                 libtorch.step(&mut optimizer, 0.01, 0.0);
                 own.params.load_state(&libtorch.params.state()).unwrap();
-                let logits = logits(no_grad(|| own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows)).0);
+                let logits = logits(own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows, Pass::Infer).0);
                 assert!(difference(&logits, &few[0]) > 1e-3);
             }
         }
@@ -220,7 +220,7 @@ fn own_kernels_of_a_q_network_equal_libtorch() {
             let pass = |precision, kernels, n: usize| {
                 let config = NetworkConfig { kernels, ..network(TorsoKind::Nature, precision) };
                 let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(4, "init")).unwrap();
-                let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n).narrow(0, 0, rows);
+                let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train).narrow(0, 0, rows);
                 net.backward(&values.square().sum(Kind::Float));
                 [values, net.params.gradient()]
             };
@@ -244,7 +244,7 @@ fn own_bf16_kernels_equal_libtorch_in_bf16() {
         let pass = |kernels| {
             let config = NetworkConfig { kernels, ..network(torso, Precision::Bf16) };
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
-            let (policy, value) = net.forward(obs.as_ref(), n);
+            let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
             let logits = logits(policy);
             net.backward(&(logits.square().sum(Kind::Float) + value.square().sum(Kind::Float)));
             ([logits.detach(), value.detach()], net.params.named(&net.params.gradient()))
@@ -274,7 +274,7 @@ fn a_restored_choice_of_kernels_is_used() {
         let config = NetworkConfig { kernels, ..network(TorsoKind::Nature, Precision::Fp32) };
         ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
     };
-    let say = |mut net: ActorCritic| to_vec(&logits(no_grad(|| net.forward(obs.as_ref(), n)).0));
+    let say = |mut net: ActorCritic| to_vec(&logits(net.forward(obs.as_ref(), n, Pass::Infer).0));
     let fixed = [Kernels::Own, Kernels::Libtorch].map(|kernels| say(net(kernels)));
     for (path, expected) in ["own", "libtorch"].into_iter().zip(&fixed) {
         let restored = net(Kernels::Auto);
@@ -295,7 +295,7 @@ fn a_loss_need_not_reach_every_torso() {
         let config = NetworkConfig { shared: false, ..network(TorsoKind::Nips, precision) };
         let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
         let norms = [true, false].map(|of_policy| {
-            let (policy, value) = net.forward(obs.as_ref(), 3);
+            let (policy, value) = net.forward(obs.as_ref(), 3, Pass::Train);
             let loss = if of_policy { logits(policy).square() } else { value };
             net.backward(&loss.sum(Kind::Float));
             let named = net.params.named(&net.params.gradient());
@@ -307,10 +307,10 @@ fn a_loss_need_not_reach_every_torso() {
     }
 }
 
-/// Rows shared out among three threads: the same outputs, gradient norms and steps as of one, with an LSTM over them and
-/// without; through a batch too small for all threads, and a look ahead between forward and backward pass.
+/// A batch split among three threads has the outputs, gradient norms and steps of an unsplit one, with and without an LSTM,
+/// including a batch that is too small for all threads, and an inference pass between forward and backward pass.
 #[test]
-fn rows_shared_out_are_the_same_batch() {
+fn a_sharded_batch_equals_an_unsharded_one() {
     let spec = spec(&[36, 36], Dtype::U8, 4);
     // bf16 keeps 8 bits, and sums that are split are rounded otherwise.
     let cases = [
@@ -324,17 +324,17 @@ fn rows_shared_out_are_the_same_batch() {
         let [mut whole, mut shared] =
             [1, 3].map(|_| ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap());
         shared.set_num_threads(3);
-        let rule = OptimizerConfig { eps: 1e-3, ..OptimizerConfig::tensorflow() };
+        let rule = RmsProp { eps: 1e-3, ..RmsProp::tensorflow() };
         let [mut one, mut other] = [&whole, &shared].map(|net| Optimizer::new(rule.clone(), &net.params));
         for n in [13, 2, 18, 9] {
             let obs = frames(n, &spec);
             let step = |net: &mut ActorCritic, optimizer: &mut Optimizer| {
-                let (policy, value) = net.forward(obs.as_ref(), n);
+                let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
                 let logits = logits(policy);
                 let loss = logits.square().mean(Kind::Float) + value.square().sum(Kind::Float);
-                // Now by the same way as what was recorded, now by the other.
+                // By the path of the training pass or by the other one.
                 let ahead = n.min(4);
-                let _ = no_grad(|| net.forward(obs.slice(0, ahead * spec.obs_len()), ahead));
+                let _ = net.forward(obs.slice(0, ahead * spec.obs_len()), ahead, Pass::Infer);
                 net.backward(&loss);
                 (to_vec(&logits), net.step(optimizer, 0.01, 0.5))
             };
@@ -412,7 +412,7 @@ fn saved_and_loaded_the_network_says_the_same_and_another_one_is_refused_by_name
     a.params.save(&mut snapshot);
     let mut b = make(&config, 2);
     b.params.load(&snapshot).unwrap();
-    let say = |net: &mut ActorCritic| to_vec(&logits(net.forward(ObsRef::F32(&obs), 1).0));
+    let say = |net: &mut ActorCritic| to_vec(&logits(net.forward(ObsRef::F32(&obs), 1, Pass::Infer).0));
     assert_eq!(say(&mut a), say(&mut b));
 
     let wider = NetworkConfig { hidden: vec![64, 32], ..config.clone() };
@@ -458,9 +458,9 @@ fn a_torso_leaves_its_input_as_it_was() {
         let mut b = Builder::new(&mut rng);
         let torso = Torso::new(&mut b, &config, &spec).unwrap();
         let params = b.finish(Device::Cpu, Kind::Float);
-        let mut input = Input::new(&config, &spec, torso.convolves(), Device::Cpu, Kind::Float).unwrap();
+        let mut input = Input::new(&config, &spec, torso.is_convolutional(), Device::Cpu, Kind::Float).unwrap();
         let x = input.load(frames(2, &spec).as_ref(), 2);
-        let [first, second] = [0, 1].map(|_| no_grad(|| torso.forward(params.weights(), &x)));
+        let [first, second] = [0, 1].map(|_| no_grad(|| torso.forward(params.weights(), &x, Pass::Infer)));
         assert_eq!(first, second, "{:?}", config.torso);
     }
 }
@@ -469,7 +469,8 @@ fn a_torso_leaves_its_input_as_it_was() {
 fn a_uniform_frame_is_standardized_to_zeros() {
     let config = NetworkConfig { standardize: true, ..network(TorsoKind::Nips, Precision::Fp32) };
     let mut net = ActorCritic::new(&config, &pong(), "cpu", &mut stream(4, "init")).unwrap();
-    let mut say = |pixel: u8| to_vec(&logits(net.forward(ObsRef::U8(&vec![pixel; pong().obs_len()]), 1).0));
+    let mut say =
+        |pixel: u8| to_vec(&logits(net.forward(ObsRef::U8(&vec![pixel; pong().obs_len()]), 1, Pass::Infer).0));
     assert!(say(0).iter().all(|l| l.is_finite()));
     assert_eq!(say(0), say(200));
 }
@@ -512,7 +513,7 @@ fn a_dueling_network_adds_value_and_centred_advantage() {
         let advantage = stream("advantage").view([2, 6, atoms]);
         let expected = stream("value").view([2, 1, atoms]) + &advantage
             - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float);
-        let actual = net.forward(ObsRef::F32(&obs), 2);
+        let actual = net.forward(ObsRef::F32(&obs), 2, Pass::Infer);
         assert_eq!(actual.size(), [2, 6, atoms]);
         assert!(difference(&actual, &expected) < 1e-6);
     }
@@ -539,7 +540,7 @@ fn a_dueling_trunk_gets_a_scaled_gradient() {
     let expected = branch("value") + &advantage - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float);
     let loss = |q: &Tensor| q.square().sum(Kind::Float);
     loss(&expected).backward();
-    let actual = net.forward(ObsRef::F32(&obs), 2).squeeze_dim(2);
+    let actual = net.forward(ObsRef::F32(&obs), 2, Pass::Train).squeeze_dim(2);
     net.backward(&loss(&actual));
     let gradients = net.params.named(&net.params.gradient());
     for (name, leaf) in &leaves {
@@ -578,8 +579,8 @@ fn the_last_layers_compute_in_f32() {
         let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(8, "init")).unwrap();
         let name = if dueling { "value.out" } else { "q.out" };
         let state = raise(&mut net.params, name);
-        let features = no_grad(|| net.features(obs.as_ref(), n));
-        let z = net.forward(obs.as_ref(), n).squeeze_dim(2);
+        let features = net.features(obs.as_ref(), n);
+        let z = net.forward(obs.as_ref(), n, Pass::Train).squeeze_dim(2);
         let expected = product(&features, &state, name);
         match dueling {
             // Q's mean over actions is V.
@@ -596,8 +597,8 @@ fn the_last_layers_compute_in_f32() {
     let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(8, "init")).unwrap();
     raise(&mut net.params, "value");
     let state = raise(&mut net.params, "policy");
-    let memory = net.initial_state(n);
-    let (policy, value, _, features) = no_grad(|| net.forward_with_features(&memory, &[], obs.as_ref(), n));
+    let start = net.initial_state(n);
+    let (policy, value, _, features) = net.forward_with_features(&start, &[], obs.as_ref(), n, Pass::Infer);
     close("logits", &logits(policy), &product(&features, &state, "policy"));
     close("V", &value, &product(&features, &state, "value").squeeze_dim(1));
 }
@@ -610,7 +611,7 @@ fn a_noisy_network_is_noisy_until_quiet() {
     for (noisy_sigma, noisy) in [(0.5, true), (0.0, false)] {
         let q = QConfig { dueling: true, noisy_sigma, atoms: 1 };
         let mut net = QNetwork::new(&NetworkConfig::default(), q, &spec, "cpu", &mut stream(7, "init")).unwrap();
-        let say = |net: &mut QNetwork| to_vec(&net.forward(ObsRef::F32(&obs), 1));
+        let say = |net: &mut QNetwork| to_vec(&net.forward(ObsRef::F32(&obs), 1, Pass::Infer));
         let quiet = say(&mut net);
         net.set_noise(net.sample_noise(&mut stream(1, "noise")));
         let first = say(&mut net);

@@ -6,23 +6,23 @@ use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::config::{NormKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::linear::Linear;
-use playfield_nn::norm::{BatchNorm, LayerNorm, LocalResponseNorm, Statistics, fold};
-use playfield_nn::optim::{Optimizer, OptimizerConfig};
+use playfield_nn::norm::{BatchNorm, LayerNorm, LocalResponseNorm, fold};
+use playfield_nn::optim::{Optimizer, RmsProp};
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Builder, Distribution, NetworkConfig, Params, QConfig, QNetwork, Weights};
+use playfield_nn::{ActorCritic, Builder, Distribution, NetworkConfig, Params, Pass, QConfig, QNetwork, Weights};
 use rand::Rng as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 #[derive(Deserialize)]
 struct Golden {
     batch_1d: Batches,
     batch_2d: Batches,
-    layer: Pass,
-    layer_images: Pass,
-    local_response: Pass,
-    local_response_even: Pass,
+    layer: Expected,
+    layer_images: Expected,
+    local_response: Expected,
+    local_response_even: Expected,
     fused_conv: Fused,
     fused_linear: Fused,
 }
@@ -30,12 +30,12 @@ struct Golden {
 #[derive(Deserialize)]
 struct Batches {
     shape: Vec<i64>,
-    steps: Vec<Pass>,
-    acting: Pass,
+    steps: Vec<Expected>,
+    acting: Expected,
 }
 
 #[derive(Deserialize)]
-struct Pass {
+struct Expected {
     #[serde(default)]
     shape: Vec<i64>,
     x: Vec<f64>,
@@ -90,11 +90,18 @@ fn alone<T>(layer: impl FnOnce(&mut Builder<'_>) -> T) -> (T, Params) {
 }
 
 /// Forward and backward: y, the gradient of x, the gradients of γ and β.
-fn check(pass: &Pass, shape: &[i64], params: &mut Params, forward: impl Fn(&Weights, &Tensor) -> Tensor, what: &str) {
+fn check(
+    pass: &Expected,
+    shape: &[i64],
+    params: &mut Params,
+    forward: impl Fn(&Weights, &Tensor) -> Tensor,
+    what: &str,
+) {
     let x = Tensor::from_slice(&pass.x).to_kind(Kind::Float).view(shape).set_requires_grad(true);
     let y = forward(params.weights(), &x);
     let loss = (&y * numbers(y.numel() as i64, 1.0, 0.0).to_kind(Kind::Float).view_as(&y)).sum(Kind::Float);
-    params.backward(&loss);
+    params.zero_gradient();
+    loss.backward();
     assert_close(&y, &pass.y, 2e-5, &format!("{what}, forward"));
     assert_close(&x.grad(), &pass.grad, 2e-5, &format!("{what}, gradient"));
     for (name, expected) in &pass.params {
@@ -115,12 +122,12 @@ fn batch_norm_equals_pytorch() {
             Tensor::from_slice(&params.state()[&format!("norm.{name}")].values::<f32>().unwrap())
         };
         for step in &batches.steps {
-            check(step, &batches.shape, &mut params, |w, x| norm.forward(w, x, Statistics::Batch), what);
+            check(step, &batches.shape, &mut params, |w, x| norm.forward(w, x, Pass::Train), what);
             assert_close(&state(&params, "running_mean"), &step.mean, 1e-6, what);
             assert_close(&state(&params, "running_var"), &step.var, 1e-6, what);
         }
         let before = to_vec(params.running_stats());
-        check(&batches.acting, &batches.shape, &mut params, |w, x| norm.forward(w, x, Statistics::Running), what);
+        check(&batches.acting, &batches.shape, &mut params, |w, x| norm.forward(w, x, Pass::Infer), what);
         assert_eq!(to_vec(params.running_stats()), before, "acting changes nothing");
     }
 }
@@ -133,7 +140,7 @@ fn batch_norm_by_hand() {
     let norm = BatchNorm::new(&mut b, "norm", 1);
     let params = b.finish(Device::Cpu, Kind::Float);
     let x = Tensor::from_slice2(&[[1.0_f32], [3.0]]);
-    let y = norm.forward(params.weights(), &x, Statistics::Batch);
+    let y = norm.forward(params.weights(), &x, Pass::Train);
     assert_close(&y.detach(), &[-1.0, 1.0], 1e-5, "(x − 2)/√1");
     let state = params.state();
     let value = |name: &str| state[name].values::<f32>().unwrap()[0];
@@ -145,7 +152,7 @@ fn batch_norm_by_hand() {
 fn a_lone_row_goes_by_the_running_statistics() {
     let (norm, params) = alone(|b| BatchNorm::new(b, "norm", 3));
     let x = Tensor::from_slice2(&[[1.0_f32, -2.0, 3.0]]);
-    let [learning, acting] = [Statistics::Batch, Statistics::Running].map(|s| norm.forward(params.weights(), &x, s));
+    let [learning, acting] = [Pass::Train, Pass::Infer].map(|pass| norm.forward(params.weights(), &x, pass));
     assert_eq!(learning, acting);
     assert_eq!(to_vec(&params.running_stats().narrow(0, 0, 3)), [0.0; 3]);
 }
@@ -226,8 +233,8 @@ fn random_frames(n: usize, spec: &EnvSpec) -> Obs {
     Obs::U8((0..n * spec.obs_len()).map(|_| (rng.next_u64() >> 56) as u8).collect())
 }
 
-fn outputs(net: &mut ActorCritic, obs: ObsRef<'_>, n: usize) -> Tensor {
-    let (policy, value) = net.forward(obs, n);
+fn outputs(net: &mut ActorCritic, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+    let (policy, value) = net.forward(obs, n, pass);
     let Distribution::Categorical(logits) = policy else { panic!("the space is discrete") };
     Tensor::cat(&[logits, value.unsqueeze(1)], 1)
 }
@@ -235,9 +242,9 @@ fn outputs(net: &mut ActorCritic, obs: ObsRef<'_>, n: usize) -> Tensor {
 /// Learns a little from `n` frames, so that γ, β and running statistics are no longer what they were.
 fn trained(config: &NetworkConfig, spec: &EnvSpec, obs: ObsRef<'_>, n: usize) -> ActorCritic {
     let mut net = ActorCritic::new(config, spec, "cpu", &mut stream(1, "init")).unwrap();
-    let mut optimizer = Optimizer::new(OptimizerConfig::tensorflow(), &net.params);
+    let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &net.params);
     for _ in 0..3 {
-        let loss = (outputs(&mut net, obs, n) - 1.0).square().sum(Kind::Float);
+        let loss = (outputs(&mut net, obs, n, Pass::Train) - 1.0).square().sum(Kind::Float);
         net.backward(&loss);
         net.step(&mut optimizer, 0.01, 1.0);
     }
@@ -262,16 +269,16 @@ fn a_folded_network_acts_the_same() {
             let (spec, n) = (spec(&[side, side], Dtype::U8), 6);
             let obs = random_frames(n, &spec);
             let mut net = trained(&config, &spec, obs.as_ref(), n);
-            let before = no_grad(|| outputs(&mut net, obs.as_ref(), n));
-            let learning = outputs(&mut net.deep_clone(), obs.as_ref(), n);
+            let before = outputs(&mut net, obs.as_ref(), n, Pass::Infer);
+            let learning = outputs(&mut net.deep_clone(), obs.as_ref(), n, Pass::Train);
             let differs = (&before - &learning).abs().max().double_value(&[]);
             assert!(differs > 1e-3, "{torso:?}: acting and learning go by other numbers, but {differs}");
             net.fold();
-            let after = no_grad(|| outputs(&mut net, obs.as_ref(), n));
+            let after = outputs(&mut net, obs.as_ref(), n, Pass::Infer);
             let off = (&before - &after).abs().max().double_value(&[]);
             assert!(off <= 1e-5, "{torso:?}, shared {shared}: off by {off}");
-            // Folded, it is a plain network: autograd or not, the same numbers.
-            assert_eq!(outputs(&mut net, obs.as_ref(), n).detach(), after);
+            // A folded network has no batch norm: both passes compute the same.
+            assert_eq!(outputs(&mut net, obs.as_ref(), n, Pass::Train).detach(), after);
         }
     }
 }
@@ -286,12 +293,12 @@ fn a_folded_q_network_acts_the_same() {
         let config = config(TorsoKind::Impala, NormKind::Batch);
         let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(1, "init")).unwrap();
         for _ in 0..3 {
-            let _ = net.forward(obs.as_ref(), n);
+            let _ = net.forward(obs.as_ref(), n, Pass::Train);
         }
         net.set_noise(net.sample_noise(&mut stream(2, "noise")));
-        let before = no_grad(|| net.forward(obs.as_ref(), n));
+        let before = net.forward(obs.as_ref(), n, Pass::Infer);
         net.fold();
-        let off = (before - no_grad(|| net.forward(obs.as_ref(), n))).abs().max().double_value(&[]);
+        let off = (before - net.forward(obs.as_ref(), n, Pass::Infer)).abs().max().double_value(&[]);
         assert!(off <= 1e-5, "dueling {dueling}, σ₀ {noisy_sigma}: off by {off}");
     }
 }
@@ -323,7 +330,7 @@ fn running_statistics_go_along() {
         assert_eq!(to_vec(net.deep_clone().params.running_stats()), running);
         let (mut target, mut actor) = (fresh(), fresh());
         target.params.polyak_update(&net.params, 1.0);
-        actor.params.follow(&net.params);
+        actor.params.copy_from(&net.params);
         assert_eq!(
             (to_vec(target.params.running_stats()), to_vec(actor.params.running_stats())),
             (running.clone(), running.clone())
@@ -336,8 +343,7 @@ fn running_statistics_go_along() {
         }
 
         let mut net = net;
-        let mut optimizer =
-            Optimizer::new(OptimizerConfig { weight_decay: 0.1, ..OptimizerConfig::tensorflow() }, &net.params);
+        let mut optimizer = Optimizer::new(RmsProp { weight_decay: 0.1, ..RmsProp::tensorflow() }, &net.params);
         net.step(&mut optimizer, 0.5, 0.0);
         assert_eq!(to_vec(net.params.running_stats()), running, "a step is of parameters");
         let named: Vec<_> = net.params.named(net.params.master()).into_keys().collect();
@@ -345,7 +351,7 @@ fn running_statistics_go_along() {
     }
 }
 
-/// Rows that batch norm ties together are not shared out among threads, which would each see statistics of their own.
+/// A batch with batch norm is not split among threads, which would each compute statistics of their own.
 #[test]
 fn batch_norm_sees_the_whole_batch() {
     let (spec, n) = (spec(&[40, 40], Dtype::U8), 16);
@@ -354,7 +360,7 @@ fn batch_norm_sees_the_whole_batch() {
     let net = || ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap();
     let (mut alone, mut shared) = (net(), net());
     shared.set_num_threads(2);
-    assert_eq!(outputs(&mut alone, obs.as_ref(), n), outputs(&mut shared, obs.as_ref(), n));
+    assert_eq!(outputs(&mut alone, obs.as_ref(), n, Pass::Train), outputs(&mut shared, obs.as_ref(), n, Pass::Train));
     assert_eq!(to_vec(alone.params.running_stats()), to_vec(shared.params.running_stats()));
 }
 
@@ -367,7 +373,7 @@ fn norms_in_bf16() {
         let results = [Precision::Fp32, Precision::Bf16].map(|precision| {
             let config = NetworkConfig { precision, ..config(TorsoKind::Nips, norm) };
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap();
-            let y = outputs(&mut net, obs.as_ref(), n);
+            let y = outputs(&mut net, obs.as_ref(), n, Pass::Train);
             net.backward(&y.square().sum(Kind::Float));
             (y.detach(), net.params.gradient())
         });
@@ -400,6 +406,6 @@ fn batch_norm_forgets_scale_and_shift() {
     let params = b.finish(Device::Cpu, Kind::Float);
     let x = numbers(16 * 8, 1.0, 0.2).to_kind(Kind::Float).view([16, 8]);
     let y = layer.forward(params.weights(), &x);
-    let [plain, moved] = [&y, &(&y * 30.0 + 7.0)].map(|y| norm.forward(params.weights(), y, Statistics::Batch));
+    let [plain, moved] = [&y, &(&y * 30.0 + 7.0)].map(|y| norm.forward(params.weights(), y, Pass::Train));
     assert!((plain - moved).abs().max().double_value(&[]) < 1e-3);
 }

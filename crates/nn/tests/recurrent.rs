@@ -123,7 +123,8 @@ fn cells_and_their_gradients_equal_pytorch() {
             close(&format!("{what}: c"), &of(RecurrentState::c), c);
         }
         let weights = Tensor::from_slice(&numbers(y.numel(), 1.0, golden.weights_start)).view_as(&y);
-        params.backward(&(y * weights).sum(Kind::Float));
+        params.zero_gradient();
+        (y * weights).sum(Kind::Float).backward();
         for (name, array) in params.named(&params.gradient()) {
             close(&format!("{what}: {name}"), &array.values::<f32>().unwrap(), &case.grads[&pytorch(&name)]);
         }
@@ -144,7 +145,8 @@ fn peepholes_equal_onnx() {
     close("h", &to_vec(&end.h().detach()), &golden.state[0]);
     close("c", &to_vec(&end.c().detach()), &golden.state[1]);
     let weights = Tensor::from_slice(&numbers(y.numel(), 1.0, weights_start)).view_as(&y);
-    params.backward(&(y * weights).sum(Kind::Float));
+    params.zero_gradient();
+    (y * weights).sum(Kind::Float).backward();
     for (name, array) in params.named(&params.gradient()) {
         close(&name, &array.values::<f32>().unwrap(), &golden.grads[name.strip_prefix("lstm.").unwrap()]);
     }
@@ -166,7 +168,7 @@ fn own_cells_equal_the_fused_operation() {
     }
 }
 
-/// The output past a sequence's end is 0 whatever the padding holds, and the memory is that of the sequence alone.
+/// The output past a sequence's end is 0 whatever the padding holds, and the state is that of the sequence alone.
 #[test]
 fn padding_is_neither_seen_nor_said() {
     let x = random(5, &[STEPS, N, INPUTS]);
@@ -296,7 +298,7 @@ fn recurrent_dropout_is_right_in_the_mean() {
     });
 }
 
-/// A GRU's memory of n sequences, through the stack that makes it.
+/// A GRU's state of n sequences, through the stack that makes it.
 fn gru_memory(n: i64) -> RecurrentState {
     let config = StackConfig { cell: CellKind::Gru, width: WIDTH, ..StackConfig::default() };
     build(1, |b| Stack::new(b, "stack", INPUTS, &config).unwrap()).0.initial_state(n as usize, Device::Cpu).remove(0)
@@ -332,7 +334,8 @@ fn stacks_have_the_gradient_that_differences_say() {
             (y * &weights).sum(Kind::Double)
         };
         let l = loss(&params);
-        params.backward(&l);
+        params.zero_gradient();
+        l.backward();
         let flat = params.flat().shallow_clone();
         let grads = params.gradient();
         let mut checked = 0;
@@ -373,17 +376,17 @@ fn what_does_not_fit_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
     let (stack, params) = build(1, |b| Stack::new(b, "stack", INPUTS, &default()).unwrap());
-    let run = |x: &Tensor, memory: &[RecurrentState]| {
-        stack.forward(params.weights(), x, memory, &lengths(), None).map(|_| ()).unwrap_err().to_string()
+    let run = |x: &Tensor, state: &[RecurrentState]| {
+        stack.forward(params.weights(), x, state, &lengths(), None).map(|_| ()).unwrap_err().to_string()
     };
     let x = random(1, &[STEPS, N, INPUTS]);
     let wrong = run(&random(1, &[STEPS, N + 1, INPUTS]), &stack.initial_state(3, Device::Cpu));
     assert!(wrong.contains("shape [5, 4, 2] where [steps, n, features] = [5, 3, 2]"), "{wrong}");
-    assert!(run(&x, &[]).contains("memories of 0 layers where 1"));
+    assert!(run(&x, &[]).contains("recurrent states of 0 layers where 1"));
     let wrong = run(&x, &stack.initial_state(2, Device::Cpu));
     assert!(wrong.contains("[2, 128]") && wrong.contains("[3, 128]"), "{wrong}");
     let rnn = build(1, |b| Rnn::new(b, "rnn", INPUTS, WIDTH, InitKind::Orthogonal));
-    let memory = RecurrentState::new(3, WIDTH, Device::Cpu);
-    let wrong = rnn.0.sequence(rnn.1.weights(), &x, &memory, &lengths()).unwrap_err().to_string();
-    assert!(wrong.contains("[3, 0]"), "a memory with a cell is not a plain one's: {wrong}");
+    let state = RecurrentState::new(3, WIDTH, Device::Cpu);
+    let wrong = rnn.0.sequence(rnn.1.weights(), &x, &state, &lengths()).unwrap_err().to_string();
+    assert!(wrong.contains("[3, 0]"), "an Elman network has no cell: {wrong}");
 }
