@@ -1,59 +1,57 @@
-//! What plays: a copy of the online network's weights, and ε.
+//! The actor: a copy of the online network's weights, and ε-greedy exploration.
 
 use crate::learner::{Learner, Values};
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, Mode, Obs, Outputs, Policy, Result, Snapshot};
-use playfield_nn::QNetwork;
 use playfield_nn::params::to_vec;
+use playfield_nn::{Pass, QNetwork};
 use rand::{RngExt as _, SeedableRng};
-use tch::{Device, no_grad};
+use tch::Device;
 
-/// Chooses actions while the [`Learner`] may be working elsewhere.
+/// Selects actions, independent of the thread of the [`Learner`].
 #[derive(Debug)]
 pub struct Actor {
-    /// What it plays by: swapped for a newer one after each round.
+    /// Its network, replaced by a newer one after each round.
     pub network: QNetwork,
     values: Values,
     noisy: bool,
     actions: usize,
-    /// ε of an evaluation; noisy networks have none.
-    evaluation: f64,
+    /// ε of an evaluation; 0 for noisy networks.
+    evaluation_epsilon: f64,
     rng: Rng,
 }
 
 impl Actor {
-    /// An actor that plays by what `learner` has learned so far.
+    /// An actor with the current weights of `learner`.
     pub fn new(learner: &Learner, rng: Rng) -> Self {
         let config = learner.config();
         let noisy = config.noisy_sigma > 0.0;
-        let evaluation = if noisy { 0.0 } else { config.exploration_evaluation };
+        let evaluation_epsilon = if noisy { 0.0 } else { config.exploration_evaluation };
         let (network, actions) = (learner.online().deep_clone(), learner.online().actions());
-        Self { network, values: learner.values(), noisy, actions, evaluation, rng }
+        Self { network, values: learner.values(), noisy, actions, evaluation_epsilon, rng }
     }
 
-    /// Chooses ε-greedily: each row at random with probability `epsilon`, else the best action.
+    /// Selects ε-greedily: for each observation a random action with probability `epsilon`, else the greedy one.
     pub fn explore(&mut self, obs: &Obs, epsilon: f64, actions: &mut Actions) {
         let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
         if self.noisy {
             self.network.set_noise(self.network.sample_noise(&mut self.rng));
         }
         let random: Vec<bool> = actions.iter().map(|_| self.rng.random::<f64>() < epsilon).collect();
-        // A batch that explores throughout needs no network.
+        // A batch of random actions needs no forward pass.
         if !random.iter().all(|&r| r) {
-            self.best(obs, actions);
+            self.select_greedy(obs, actions);
         }
         for (action, _) in actions.iter_mut().zip(random).filter(|(_, random)| *random) {
             *action = self.rng.random_range(0..self.actions) as i64;
         }
     }
 
-    /// The best action of each row, with whatever noise the network has.
-    fn best(&mut self, obs: &Obs, actions: &mut [i64]) {
+    /// Selects the action of the greatest value for each observation, with the network's current noise.
+    fn select_greedy(&mut self, obs: &Obs, actions: &mut [i64]) {
         let n = actions.len();
-        let best = no_grad(|| {
-            let z = self.network.forward(obs.as_ref(), n);
-            self.values.mean(&z).argmax(1, false)
-        });
+        let z = self.network.forward(obs.as_ref(), n, Pass::Infer);
+        let best = self.values.mean(&z).argmax(1, false);
         best.to_device(Device::Cpu).copy_data(actions, n);
     }
 
@@ -62,7 +60,7 @@ impl Actor {
         snapshot.put("dqn.actor.rng", &self.rng);
     }
 
-    /// Takes what [`save`](Self::save) wrote.
+    /// Restores what [`save`](Self::save) wrote.
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is missing.
@@ -73,14 +71,14 @@ impl Actor {
 }
 
 impl Policy for Actor {
-    /// [`Mode::Sample`] explores with the evaluation's ε; [`Mode::Greedy`] leaves noisy layers' noise away, too.
+    /// [`Mode::Sample`] explores with the evaluation's ε; [`Mode::Greedy`] also omits the noise of noisy layers.
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
         match mode {
-            Mode::Sample => self.explore(obs, self.evaluation, actions),
+            Mode::Sample => self.explore(obs, self.evaluation_epsilon, actions),
             Mode::Greedy => {
                 let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
                 self.network.disable_noise();
-                self.best(obs, actions);
+                self.select_greedy(obs, actions);
             }
         }
         Ok(())
@@ -88,7 +86,8 @@ impl Policy for Actor {
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
         self.network.disable_noise();
-        let (z, features) = no_grad(|| (self.network.forward(obs.as_ref(), n), self.network.features(obs.as_ref(), n)));
+        let z = self.network.forward(obs.as_ref(), n, Pass::Infer);
+        let features = self.network.features(obs.as_ref(), n);
         Ok(Outputs::of_values(to_vec(&self.values.mean(&z)), n, to_vec(&features)))
     }
 

@@ -8,7 +8,7 @@ use playfield_dqn::learner::{Learner, Losses};
 use playfield_dqn::{Config, Distribution, Loss};
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
-use playfield_nn::optim::{OptimizerConfig, Rule};
+use playfield_nn::optim::{Adam, OptimizerConfig, RmsProp, Rule, Sgd};
 use playfield_replay::Transitions;
 use rand::RngExt as _;
 use rand_distr::StandardNormal;
@@ -53,11 +53,10 @@ fn spec() -> EnvSpec {
 }
 
 fn config(case: &Case) -> Config {
-    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1.5e-4, ..OptimizerConfig::tensorflow() };
-    let optimizer = match case.rule {
-        Rule::Adam => adam,
-        Rule::RmsProp => OptimizerConfig { eps_inside_root: false, ..Config::default().optimizer },
-        Rule::Sgd => unreachable!("no golden case of it"),
+    let optimizer = match (case.rule, Config::default().optimizer) {
+        (Rule::Adam, _) => Adam { eps: 1.5e-4, ..Adam::default() }.into(),
+        (Rule::RmsProp, OptimizerConfig::RmsProp(own)) => RmsProp { eps_inside_root: false, ..own }.into(),
+        (rule, _) => panic!("no golden case of {rule:?}"),
     };
     Config {
         learning_rate: 0.01,
@@ -154,9 +153,9 @@ fn an_update_equals_pytorch() {
     }
 }
 
-/// A batch that threads share out teaches the same, but for rounding: losses, errors in their order, parameters.
+/// A batch split among threads gives the same update up to rounding: losses, errors in order, parameters.
 #[test]
-fn a_batch_shared_among_threads_is_the_same_batch() {
+fn a_sharded_batch_equals_an_unsharded_one() {
     for case in &cases() {
         let mut whole = golden(case);
         let mut snapshot = Snapshot::default();
@@ -186,7 +185,7 @@ fn a_batch_shared_among_threads_is_the_same_batch() {
     }
 }
 
-/// Every row of a batch is in one part: even ones in lockstep; overlapped, the actor's is the smaller.
+/// The parts cover the batch: equal in lockstep; overlapped, the actor's is smaller.
 #[test]
 fn parts_cover_the_batch() {
     let parts = |overlap, threads, batch_size, actor_share| {
@@ -202,9 +201,9 @@ fn parts_cover_the_batch() {
     assert_eq!(parts(true, 8, 3, 1.0), [1, 1, 1]);
 }
 
-/// The target network stays where it is until it is told to move: all the way, or by a share.
+/// Only `update_target` changes the target network, by a copy or a soft update.
 #[test]
-fn the_target_network_moves_when_told() {
+fn the_target_network_changes_only_by_its_updates() {
     let case = &cases()[1];
     for (rate, expected) in [(1.0, 1.0), (0.25, 0.25)] {
         let mut learner = golden(case);
@@ -285,10 +284,10 @@ fn a_noisy_actor_explores_by_new_noise_at_each_step() {
     assert_eq!(seen.len(), 3, "40 samples choose every action");
 }
 
-/// Noise is of the batch: shared out among threads an update is the same but for rounding. It is new for each update, and without
-/// an update between them two have different losses.
+/// All threads use one sample of the noise: the update is independent of their number, up to rounding. Each update takes a new
+/// sample: with a learning rate of 0 losses differ.
 #[test]
-fn noise_is_of_the_batch_and_new_for_each_update() {
+fn noise_is_independent_of_threads_and_new_for_each_update() {
     for case in &cases() {
         let noisy = |threads| Config { noisy_sigma: 0.5, num_threads: threads, learning_rate: 0.0, ..config(case) };
         let (mut whole, mut shared) = (learner(noisy(1), 4), learner(noisy(3), 4));
@@ -315,7 +314,7 @@ fn a_noisy_update_has_a_sample_for_each_network() {
         noisy_sigma: 0.5,
         loss: Loss::Squared,
         sum_over_batch: true,
-        optimizer: OptimizerConfig { beta1: 0.0, ..OptimizerConfig::of(Rule::Sgd) },
+        optimizer: Sgd { momentum: 0.0, ..Sgd::default() }.into(),
         ..config(case)
     };
     let mut learner = over(true, config, 4);
