@@ -145,7 +145,7 @@ pub fn run(
         env.reset(&mut batch)?;
         history.reset(&batch);
     }
-    shared.read(|start, params| learner.params().take(start, params));
+    shared.read(|start, params| learner.params().set_master(start, params));
     learner.params().set_running_stats(&common.running_stats());
     learner.params().mark_updated();
     let mut seen = updates.load(Relaxed);
@@ -199,7 +199,7 @@ pub fn run(
             };
             shared.update(i as f64 / *threads as f64, |stripe| {
                 let start = stripe.start;
-                optim::step_elsewhere(params, step, start, own.of(stripe));
+                optim::step_shared(params, step, start, own.of(stripe));
             });
             let lag = before - seen;
             seen = updates.load(Relaxed);
@@ -251,7 +251,8 @@ impl Statistics {
     /// The numbers that a step on `stripe` changes: parameters, mean squares, means.
     fn of<'a>(&'a mut self, stripe: Stripe<'a>) -> [&'a mut [f32]; 3] {
         if self.updates.is_none() {
-            return [stripe.params, stripe.square, stripe.mean];
+            let [square, mean] = stripe.state;
+            return [stripe.params, square, mean];
         }
         let range = stripe.start..stripe.start + stripe.params.len();
         let mean = if self.mean.is_empty() { &mut [][..] } else { &mut self.mean[range.clone()] };

@@ -17,11 +17,11 @@ use playfield_core::rng::Rng;
 use playfield_core::{Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Snapshot};
 use playfield_losses::{q_learning as ql, returns};
 use playfield_nn::params::to_vec;
-use playfield_nn::{NetworkConfig, Params, QConfig, QNetwork};
+use playfield_nn::{NetworkConfig, Params, Pass, QConfig, QNetwork};
 use rand::{RngExt as _, SeedableRng};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 /// The target parameters that all threads share.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ impl QLearner {
 
     /// One action per observation, each at random with probability `epsilon`, else the best.
     fn choose(&mut self, obs: ObsRef<'_>, n: usize, epsilon: f64) -> Vec<i64> {
-        let q = no_grad(|| self.online.forward(obs, n).squeeze_dim(2));
+        let q = self.online.forward(obs, n, Pass::Infer).squeeze_dim(2);
         let (best, k) = (Vec::<i64>::try_from(q.argmax(1, false)).expect("one a row"), self.online.actions());
         let rng = &mut self.rng;
         best.into_iter()
@@ -131,7 +131,7 @@ impl QLearner {
 
     /// max Q(s, ·; θ⁻), or, in Sarsa, that of `actions`. `[n]`.
     fn worth(&mut self, obs: ObsRef<'_>, n: usize, actions: Option<&[i64]>) -> Tensor {
-        let q = no_grad(|| self.target.forward(obs, n).squeeze_dim(2));
+        let q = self.target.forward(obs, n, Pass::Infer).squeeze_dim(2);
         match actions {
             Some(actions) => ql::chosen(&q, &Tensor::from_slice(actions)),
             None => q.amax([1_i64].as_slice(), false),
@@ -152,8 +152,8 @@ impl Policy for QLearner {
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
-        let (q, features) =
-            no_grad(|| (self.online.forward(obs.as_ref(), n).squeeze_dim(2), self.online.features(obs.as_ref(), n)));
+        let q = self.online.forward(obs.as_ref(), n, Pass::Infer).squeeze_dim(2);
+        let features = self.online.features(obs.as_ref(), n);
         Ok(Outputs::of_values(to_vec(&q), n, to_vec(&features)))
     }
 
@@ -168,7 +168,7 @@ impl Learner for QLearner {
         if version != self.version {
             let (state, target) = (self.shared_target.state(), &mut self.target.params);
             let (params, running) = state.split_at(target.master().numel());
-            target.take(0, params);
+            target.set_master(0, params);
             target.set_running_stats(running);
             target.mark_updated();
             self.version = version;
@@ -199,7 +199,10 @@ impl Learner for QLearner {
             }
             _ => r_t + discount_t * self.worth(rollout.s_t(), all, None),
         };
-        let q = ql::chosen(&self.online.forward(rollout.s_tm1(), all).squeeze_dim(2), &Tensor::from_slice(actions));
+        let q = ql::chosen(
+            &self.online.forward(rollout.s_tm1(), all, Pass::Train).squeeze_dim(2),
+            &Tensor::from_slice(actions),
+        );
         let error = target.detach() - &q;
         let loss = ql::squared(&error).sum(Kind::Float) / n as f64;
         self.online.backward(&loss);

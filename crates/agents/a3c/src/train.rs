@@ -114,7 +114,7 @@ pub fn train(settings: &Settings, factory: &dyn EnvFactory, run: &mut Run) -> Re
         heard
     })?;
     let mut spare = keeper.spare;
-    spare.params().take(0, &common.shared.copy()[0]);
+    spare.params().set_master(0, &common.shared.copy()[0]);
     spare.params().set_running_stats(&common.running_stats());
     spare.params().mark_updated();
     Ok(spare)
@@ -203,7 +203,7 @@ impl Keeper {
     fn snapshot(&mut self, common: &Common<'_>) -> Snapshot {
         let mut snapshot = Snapshot { step: common.steps.load(Relaxed), ..Snapshot::default() };
         let [params, square, mean] = common.shared.copy();
-        self.spare.params().take(0, &params);
+        self.spare.params().set_master(0, &params);
         self.spare.params().set_running_stats(&common.running_stats());
         self.spare.params().save(&mut snapshot);
         let (_, [own_square, own_mean]) = self.optimizer.statistics();

@@ -7,9 +7,9 @@ use playfield_core::rng::Rng;
 use playfield_core::{Actions, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, Snapshot};
 use playfield_losses::{policy_gradient as pg, returns};
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Distribution, RecurrentState};
+use playfield_nn::{ActorCritic, Distribution, Pass, RecurrentState};
 use rand::SeedableRng;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 /// How the parts of the loss are made and weighted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,15 +82,16 @@ impl Player {
     /// [`reset_states`](Policy::reset_states) makes the player forget that episode.
     pub fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
         let memory = self.memory.row(i);
-        to_vec(&no_grad(|| self.net.forward_from(&memory, &[], obs, 1).1))[0]
+        to_vec(&self.net.forward_from(&memory, &[], obs, 1, Pass::Infer).1)[0]
     }
 
     /// Sets the network's gradient to that of the loss on a full rollout, at whose end the player stands.
     pub fn learn(&mut self, rollout: &Rollout, objective: &Objective) -> Losses {
         let (o, n, net) = (objective, rollout.envs(), &mut self.net);
         // What a recurrent network remembers is not moved on by looking ahead.
-        let bootstrap = no_grad(|| net.forward_from(&self.memory, &[], rollout.last(), n).1);
-        let (policy, value, _) = net.forward_from(&self.start, rollout.resets(), rollout.s_tm1(), rollout.capacity());
+        let bootstrap = net.forward_from(&self.memory, &[], rollout.last(), n, Pass::Infer).1;
+        let (s_tm1, all) = (rollout.s_tm1(), rollout.capacity());
+        let (policy, value, _) = net.forward_from(&self.start, rollout.resets(), s_tm1, all, Pass::Train);
         let column = |v: &[f32]| Tensor::from_slice(v).view([-1, n as i64]).to_device(bootstrap.device());
         let (r_t, discount_t) = (column(rollout.r_t()), column(rollout.discount_t()));
 
@@ -154,14 +155,15 @@ impl Policy for Player {
             self.memory = self.net.initial_state(actions.len());
             self.start = self.memory.shallow_clone();
         }
-        let (policy, _, memory) = no_grad(|| self.net.forward_from(&self.memory, &[], obs.as_ref(), actions.len()));
+        let n = actions.len();
+        let (policy, _, memory) = self.net.forward_from(&self.memory, &[], obs.as_ref(), n, Pass::Infer);
         self.memory = memory;
         policy.choose(mode, &mut self.rng, actions);
         Ok(())
     }
 
     fn reset_states(&mut self, ended: &[bool]) {
-        self.memory.forget(ended);
+        self.memory.reset(ended);
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
@@ -169,7 +171,7 @@ impl Policy for Player {
             self.memory = self.net.initial_state(n);
         }
         let (policy, value, _, features) =
-            no_grad(|| self.net.forward_with_features(&self.memory, &[], obs.as_ref(), n));
+            self.net.forward_with_features(&self.memory, &[], obs.as_ref(), n, Pass::Infer);
         let preferences = match &policy {
             Distribution::Categorical(logits) => to_vec(logits),
             Distribution::Gaussian { .. } => Vec::new(),

@@ -1,7 +1,7 @@
 use playfield_core::algorithm::{check_counts, check_shares, check_sizes, parse_section_over};
 use playfield_core::{Error, Result};
 use playfield_nn::QConfig;
-use playfield_nn::optim::{OptimizerConfig, Rule};
+use playfield_nn::optim::{OptimizerConfig, RmsProp};
 use playfield_replay::PriorityConfig;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -147,13 +147,8 @@ impl Default for Config {
             overlap: true,
             num_threads: 0,
             actor_share: 0.35,
-            optimizer: OptimizerConfig {
-                decay: 0.95,
-                centered: true,
-                eps: 0.01,
-                eps_inside_root: true,
-                ..OptimizerConfig::of(Rule::RmsProp)
-            },
+            optimizer: RmsProp { decay: 0.95, centered: true, eps: 0.01, eps_inside_root: true, ..RmsProp::default() }
+                .into(),
         }
     }
 }

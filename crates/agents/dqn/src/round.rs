@@ -10,14 +10,14 @@
 //!                      │ learn 1      │ learn 2      │ …
 //! ```
 //!
-//! An update takes longer than the steps between two, so the actor, when it has played, [helps](Helper) with the update that
+//! An update takes longer than the steps between two, so the actor, when it has played, [helps](ShardWorker) with the update that
 //! is under way: a fixed share of the batch is its own.
 //!
 //! What goes from one to the other is owned by one of them at a time, so there is nothing to lock, and the same seed gives
 //! the same run however fast either side is. Two rounds are under way when they overlap, each with its buffers.
 
 use crate::clock::Due;
-use crate::learner::{Helper, Learner, Losses};
+use crate::learner::{Learner, Losses, ShardWorker};
 use crate::replay::Replay;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_core::{Actions, EnvSpec, Error, Normalizer, Result, StepBatch};
@@ -107,7 +107,7 @@ impl Learning {
         let made = self.learner.updates() - before;
         round.learn_time = (made > 0).then(|| start.elapsed() / made as u32);
         if round.version != self.learner.updates() {
-            round.network.follow(self.learner.online());
+            round.network.copy_from(self.learner.online());
             round.version = self.learner.updates();
         }
         round.replay_len = self.replay.len();
@@ -137,7 +137,7 @@ pub enum Partner {
 
 /// A learner's thread. It ends when this is dropped.
 pub struct Worker {
-    helper: Option<Helper>,
+    helper: Option<ShardWorker>,
     /// Updates of the round that was handed over last, until this side has done its share in them.
     under_way: u64,
     tasks: Option<Sender<Message>>,
@@ -156,7 +156,7 @@ impl Partner {
         let (tasks, inbox) = bounded(2);
         let (outbox, rounds) = bounded(2);
         outbox.send(Ok(spare)).expect("room for the first");
-        let helper = learning.learner.lend();
+        let helper = learning.learner.shard_worker();
         let thread = thread::spawn(move || {
             for message in inbox {
                 match message {
@@ -215,7 +215,7 @@ impl Worker {
     /// Does this side's share of the updates under way.
     fn help(&mut self) {
         if let Some(helper) = &self.helper {
-            helper.help(std::mem::take(&mut self.under_way));
+            helper.run(std::mem::take(&mut self.under_way));
         }
     }
 

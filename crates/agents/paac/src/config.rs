@@ -1,7 +1,7 @@
 use playfield_actor_critic::Objective;
 use playfield_core::algorithm::{check_counts, check_shares, check_sizes, parse_section_over};
 use playfield_core::{Result, Schedule};
-use playfield_nn::optim::OptimizerConfig;
+use playfield_nn::optim::{OptimizerConfig, RmsProp};
 use serde::{Deserialize, Serialize};
 
 /// The `[paac]` section. Defaults: the authors' repository (github.com/Alfredvc/paac).
@@ -56,7 +56,7 @@ impl Default for Config {
             gradient_clip: 3.0,
             normalize_advantage: false,
             num_threads: 0,
-            optimizer: OptimizerConfig::tensorflow(),
+            optimizer: RmsProp::tensorflow().into(),
         }
     }
 }

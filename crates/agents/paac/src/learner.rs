@@ -33,7 +33,7 @@ impl Learner {
     ) -> Result<Self> {
         let mut net = ActorCritic::new(network, spec, device, &mut rng::stream(seed, "paac/init"))?;
         net.set_num_threads(config.threads());
-        let optimizer = Optimizer::new(config.optimizer.clone(), &net.params);
+        let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.threads());
         let player = Player::new(net, n, rng::stream(seed, "paac/actions"));
         Ok(Self { player, objective: config.objective(), optimizer, gradient_clip: config.gradient_clip })
     }
