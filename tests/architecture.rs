@@ -47,11 +47,14 @@ fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 fn who_knows_whom() {
     let known = dependencies(&[]);
     let knows = |who: &str, whom: &str| known[who].contains(whom);
-    for plain in ["playfield-core", "playfield-wrappers", "playfield-replay", "playfield-classic", "playfield-log"] {
-        assert!(!knows(plain, "tch") && !knows(plain, "pyo3"), "{plain} knows neither libtorch nor Python");
+    let plain = ["core", "wrappers", "replay", "kernels", "classic", "log"].map(|name| format!("playfield-{name}"));
+    for plain in &plain {
+        assert!(!knows(plain, "tch") && !knows(plain, "pyo3"), "{plain} must depend on neither libtorch nor Python");
     }
-    let own: Vec<_> = known["playfield-core"].iter().filter(|d| d.starts_with("playfield")).collect();
-    assert!(own.is_empty(), "core knows nobody, but {own:?}");
+    for lowest in ["playfield-core", "playfield-kernels"] {
+        let own: Vec<_> = known[lowest].iter().filter(|d| d.starts_with("playfield")).collect();
+        assert!(own.is_empty(), "{lowest} must not depend on {own:?}");
+    }
     for (package, deps) in &known {
         let python = deps.contains("pyo3");
         let may = ["playfield", "playfield-cli", "playfield-gymnasium"].contains(&package.as_str());
@@ -74,7 +77,7 @@ fn who_knows_whom() {
 fn tricks_know_no_player() {
     let known = dependencies(&[]);
     let own: Vec<_> = known["playfield-tricks"].iter().filter(|d| d.starts_with("playfield")).collect();
-    assert_eq!(own, ["playfield-core", "playfield-losses", "playfield-nn"]);
+    assert_eq!(own, ["playfield-core", "playfield-kernels", "playfield-losses", "playfield-nn"]);
 }
 
 /// The lab measures with agents and small environments: it needs neither the command line nor Python.
