@@ -79,7 +79,7 @@ pub enum Init {
 
 impl Init {
     /// Samples a parameter of `shape`, row-major.
-    pub fn draw(self, shape: &[i64], rng: &mut Rng) -> Vec<f32> {
+    pub fn sample(self, shape: &[i64], rng: &mut Rng) -> Vec<f32> {
         let len: i64 = shape.iter().product();
         match self {
             Self::Constant(value) => vec![value; len as usize],

@@ -99,7 +99,7 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// An empty network whose initial values are drawn from `rng`.
+    /// An empty network whose initial values are sampled from `rng`.
     pub fn new(rng: &'a mut Rng) -> Self {
         Self { rng, scope: Vec::new(), layout: Layout::default(), values: Vec::new(), running: Vec::new() }
     }
@@ -112,10 +112,10 @@ impl<'a> Builder<'a> {
         built
     }
 
-    /// Adds a parameter of canonical `shape` with initial values drawn by `init`.
+    /// Adds a parameter of canonical `shape` with initial values sampled by `init`.
     pub fn param(&mut self, name: &str, shape: &[i64], init: Init) -> Slot {
         let (name, offset) = (self.full(name), Segment::start_after(&self.layout.params));
-        self.values.push(init.draw(shape, self.rng));
+        self.values.push(init.sample(shape, self.rng));
         self.layout.params.push(Segment { name, shape: shape.to_vec(), offset });
         Slot(self.layout.params.len() - 1)
     }

@@ -3,7 +3,7 @@
 use tch::no_grad;
 
 /// What a forward pass is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
     /// Evaluation: autograd records nothing, and batch norm uses its running statistics.
     Infer,

@@ -1,5 +1,4 @@
-//! Normalization layers against PyTorch's own (`golden/norm.py`), the identity of folding, and what becomes of running
-//! statistics wherever a network goes.
+//! Normalization layers against PyTorch's (`golden/norm.py`), folding, and the running statistics of copies and checkpoints.
 
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
@@ -42,7 +41,7 @@ struct Expected {
     y: Vec<f64>,
     grad: Vec<f64>,
     params: BTreeMap<String, Vec<f64>>,
-    /// Running statistics after it.
+    /// Running statistics after the pass.
     #[serde(default)]
     mean: Vec<f64>,
     #[serde(default)]
@@ -62,7 +61,7 @@ fn golden() -> Golden {
     serde_json::from_str(include_str!("golden/norm.json")).unwrap()
 }
 
-/// As `golden/norm.py` writes them down.
+/// The sequence of `golden/norm.py`.
 fn numbers(n: i64, scale: f64, shift: f64) -> Tensor {
     let number = |i: i64| scale * (((i * 7919 + 13) % 101) as f64 / 50.0 - 1.0) + shift;
     Tensor::from_slice(&(0..n).map(number).collect::<Vec<_>>())
@@ -74,7 +73,7 @@ fn assert_close(actual: &Tensor, expected: &[f64], tolerance: f64, what: &str) {
     assert!(difference < tolerance, "{what}: off by {difference}");
 }
 
-/// A network of one layer, its γ and β those of `golden/norm.py`.
+/// A network of one layer with the γ and β of `golden/norm.py`.
 fn alone<T>(layer: impl FnOnce(&mut Builder<'_>) -> T) -> (T, Params) {
     let mut rng = stream(1, "test");
     let mut b = Builder::new(&mut rng);
@@ -111,8 +110,7 @@ fn check(
     }
 }
 
-/// Two batches that it learns from and one that it acts on: values, gradients, and running statistics, whose variance is the
-/// unbiased one.
+/// Two training passes and one inference pass: values, gradients, and running statistics, whose variance is unbiased.
 #[test]
 fn batch_norm_equals_pytorch() {
     let golden = golden();
@@ -128,11 +126,11 @@ fn batch_norm_equals_pytorch() {
         }
         let before = to_vec(params.running_stats());
         check(&batches.acting, &batches.shape, &mut params, |w, x| norm.forward(w, x, Pass::Infer), what);
-        assert_eq!(to_vec(params.running_stats()), before, "acting changes nothing");
+        assert_eq!(to_vec(params.running_stats()), before, "inference changes nothing");
     }
 }
 
-/// Biased for normalizing, unbiased for remembering, by hand: of 1 and 3 the variance is 1 and 2.
+/// The variance of 1 and 3 is 1 (biased) for normalization and 2 (unbiased) for the running statistics.
 #[test]
 fn batch_norm_by_hand() {
     let mut rng = stream(1, "test");
@@ -147,13 +145,13 @@ fn batch_norm_by_hand() {
     assert!((value("norm.running_mean") - 0.2).abs() < 1e-6 && (value("norm.running_var") - 1.1).abs() < 1e-6);
 }
 
-/// A lone row has no variance: it goes by the running statistics, and leaves them finite.
+/// A batch of one has no variance: it is normalized by the running statistics, and leaves them finite.
 #[test]
-fn a_lone_row_goes_by_the_running_statistics() {
+fn a_batch_of_one_uses_the_running_statistics() {
     let (norm, params) = alone(|b| BatchNorm::new(b, "norm", 3));
     let x = Tensor::from_slice2(&[[1.0_f32, -2.0, 3.0]]);
-    let [learning, acting] = [Pass::Train, Pass::Infer].map(|pass| norm.forward(params.weights(), &x, pass));
-    assert_eq!(learning, acting);
+    let [train, infer] = [Pass::Train, Pass::Infer].map(|pass| norm.forward(params.weights(), &x, pass));
+    assert_eq!(train, infer);
     assert_eq!(to_vec(&params.running_stats().narrow(0, 0, 3)), [0.0; 3]);
 }
 
@@ -180,8 +178,8 @@ fn local_response_normalization_equals_pytorch() {
     }
 }
 
-/// One layer in place of two, in both precisions, on statistics far from 0 and 1; and PyTorch's `fuse_conv_bn_eval` and
-/// `fuse_linear_bn_eval` say the same.
+/// The folded layer equals the two, in both precisions, with statistics far from 0 and 1, and equals PyTorch's `fuse_conv_bn_eval`
+/// and `fuse_linear_bn_eval`.
 #[test]
 fn a_folded_layer_equals_the_two() {
     let golden = golden();
@@ -239,7 +237,7 @@ fn outputs(net: &mut ActorCritic, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tens
     Tensor::cat(&[logits, value.unsqueeze(1)], 1)
 }
 
-/// Learns a little from `n` frames, so that γ, β and running statistics are no longer what they were.
+/// A network after three updates, so that γ, β and running statistics differ from their initial values.
 fn trained(config: &NetworkConfig, spec: &EnvSpec, obs: ObsRef<'_>, n: usize) -> ActorCritic {
     let mut net = ActorCritic::new(config, spec, "cpu", &mut stream(1, "init")).unwrap();
     let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &net.params);
@@ -251,9 +249,9 @@ fn trained(config: &NetworkConfig, spec: &EnvSpec, obs: ObsRef<'_>, n: usize) ->
     net
 }
 
-/// A whole network acts the same with its batch norms folded, whatever its torso, policy and value torsos apart or not.
+/// Folding leaves inference unchanged, for every torso, shared or not.
 #[test]
-fn a_folded_network_acts_the_same() {
+fn a_folded_network_infers_the_same() {
     for (torso, side) in [
         (TorsoKind::Nature, 44),
         (TorsoKind::Nips, 36),
@@ -270,9 +268,9 @@ fn a_folded_network_acts_the_same() {
             let obs = random_frames(n, &spec);
             let mut net = trained(&config, &spec, obs.as_ref(), n);
             let before = outputs(&mut net, obs.as_ref(), n, Pass::Infer);
-            let learning = outputs(&mut net.deep_clone(), obs.as_ref(), n, Pass::Train);
-            let differs = (&before - &learning).abs().max().double_value(&[]);
-            assert!(differs > 1e-3, "{torso:?}: acting and learning go by other numbers, but {differs}");
+            let train = outputs(&mut net.deep_clone(), obs.as_ref(), n, Pass::Train);
+            let differs = (&before - &train).abs().max().double_value(&[]);
+            assert!(differs > 1e-3, "{torso:?}: batch and running statistics differ by {differs} only");
             net.fold();
             let after = outputs(&mut net, obs.as_ref(), n, Pass::Infer);
             let off = (&before - &after).abs().max().double_value(&[]);
@@ -283,9 +281,9 @@ fn a_folded_network_acts_the_same() {
     }
 }
 
-/// The same of Q-networks, dueling or not; behind noisy layers, which keep their norm.
+/// The same for Q-networks, dueling or not, and with noisy layers, which keep their norm.
 #[test]
-fn a_folded_q_network_acts_the_same() {
+fn a_folded_q_network_infers_the_same() {
     for (dueling, noisy_sigma) in [(false, 0.0), (true, 0.0), (true, 0.5)] {
         let (spec, n) = (spec(&[12, 12], Dtype::U8), 6);
         let obs = random_frames(n, &spec);
@@ -303,10 +301,10 @@ fn a_folded_q_network_acts_the_same() {
     }
 }
 
-/// Running statistics go wherever a network goes: into checkpoints and back, into duplicates, targets and actors; an optimizer
-/// leaves them alone, and bf16 does not round them.
+/// Checkpoints, copies, target networks and actors include the running statistics; an optimizer does not change them, and bf16
+/// does not round them.
 #[test]
-fn running_statistics_go_along() {
+fn copies_and_checkpoints_include_running_statistics() {
     let (spec, n) = (spec(&[40, 40], Dtype::U8), 6);
     let obs = random_frames(n, &spec);
     for precision in [Precision::Fp32, Precision::Bf16] {
@@ -314,7 +312,7 @@ fn running_statistics_go_along() {
         let net = trained(&config, &spec, obs.as_ref(), n);
         let running = to_vec(net.params.running_stats());
         assert_eq!(net.params.running_stats().kind(), Kind::Float);
-        assert!(running.iter().any(|x| x.to_bits() & 0xffff != 0), "they are no bf16");
+        assert!(running.iter().any(|x| x.to_bits() & 0xffff != 0), "they are not rounded to bf16");
 
         let fresh = || ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
         let mut snapshot = Snapshot::default();
@@ -345,7 +343,7 @@ fn running_statistics_go_along() {
         let mut net = net;
         let mut optimizer = Optimizer::new(RmsProp { weight_decay: 0.1, ..RmsProp::tensorflow() }, &net.params);
         net.step(&mut optimizer, 0.5, 0.0);
-        assert_eq!(to_vec(net.params.running_stats()), running, "a step is of parameters");
+        assert_eq!(to_vec(net.params.running_stats()), running, "a step changes parameters only");
         let named: Vec<_> = net.params.named(net.params.master()).into_keys().collect();
         assert!(named.iter().all(|name| !name.contains("running")), "{named:?}");
     }
@@ -353,7 +351,7 @@ fn running_statistics_go_along() {
 
 /// A batch with batch norm is not split among threads, which would each compute statistics of their own.
 #[test]
-fn batch_norm_sees_the_whole_batch() {
+fn batch_norm_uses_the_whole_batch() {
     let (spec, n) = (spec(&[40, 40], Dtype::U8), 16);
     let obs = random_frames(n, &spec);
     let config = config(TorsoKind::Nips, NormKind::Batch);
@@ -364,7 +362,7 @@ fn batch_norm_sees_the_whole_batch() {
     assert_eq!(to_vec(alone.params.running_stats()), to_vec(shared.params.running_stats()));
 }
 
-/// In bf16 the network with each norm says what it says in f32, up to bf16's rounding, forward and backward.
+/// With each norm, bf16 equals f32 up to bf16's rounding, forward and backward.
 #[test]
 fn norms_in_bf16() {
     let (spec, n) = (spec(&[40, 40], Dtype::U8), 16);
@@ -384,7 +382,7 @@ fn norms_in_bf16() {
     }
 }
 
-/// A norm makes no difference to a network that has none: no parameter, no statistic.
+/// A network without norm has no running statistics.
 #[test]
 fn no_norm_no_statistics() {
     let net = ActorCritic::new(
@@ -396,9 +394,9 @@ fn no_norm_no_statistics() {
     assert_eq!(net.unwrap().params.running_stats().numel(), 0);
 }
 
-/// Bias and initial scale before a batch norm mean nothing to what comes after it.
+/// Batch norm is invariant to scale and shift of its input.
 #[test]
-fn batch_norm_forgets_scale_and_shift() {
+fn batch_norm_is_invariant_to_scale_and_shift() {
     let mut rng = stream(1, "test");
     let mut b = Builder::new(&mut rng);
     let layer = Linear::new(&mut b, "fc", 8, 5, Init::He { gain: 1.0 }, Init::Constant(0.0));

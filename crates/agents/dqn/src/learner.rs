@@ -36,7 +36,8 @@ struct Shard {
     online: QNetwork,
     target: QNetwork,
     values: Values,
-    rows: Range<usize>,
+    /// Its elements of the batch.
+    range: Range<usize>,
     batch: Transitions,
     weights: Vec<f32>,
     noise: BatchNoise,
@@ -143,19 +144,19 @@ impl Learner {
         // Batch norm needs the whole batch on one thread.
         let separable = device == Device::Cpu && !online.uses_batch_statistics();
         let parts = config.parts(if separable { config.threads() } else { 1 });
-        let shard = |online, target, rows: Range<usize>| Shard {
+        let shard = |online, target, range: Range<usize>| Shard {
             values: Values::new(&config, device),
-            batch: Transitions::new(spec, rows.len()),
-            weights: vec![1.0; rows.len()],
+            batch: Transitions::new(spec, range.len()),
+            weights: vec![1.0; range.len()],
             noise: BatchNoise::default(),
             losses: Losses::default(),
             config: config.clone(),
             online,
             target,
-            rows,
+            range,
         };
         let others = parts[1..].iter();
-        let others = others.map(|rows| shard(online.shallow_clone(), target.shallow_clone(), rows.clone())).collect();
+        let others = others.map(|range| shard(online.shallow_clone(), target.shallow_clone(), range.clone())).collect();
         let main = shard(online, target, parts[0].clone());
         let rng = rng::stream(seed, "dqn/noise");
         Ok(Self { config, main, shards: Shards::new(others), remote: None, optimizer, rng })
@@ -194,7 +195,7 @@ impl Learner {
         let Self { config, main, shards, remote, optimizer, rng } = self;
         let noise = BatchNoise::sample(&main.online, config.double, rng);
         let mut prepare = |shard: &mut Shard| {
-            fill(shard.rows.clone(), &mut shard.batch, &mut shard.weights);
+            fill(shard.range.clone(), &mut shard.batch, &mut shard.weights);
             shard.noise = noise.clone();
         };
         // Dispatch the remote shard first: it has the highest latency.

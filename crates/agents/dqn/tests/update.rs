@@ -1,5 +1,5 @@
-//! One update against PyTorch's (`golden/update.py`), for each member of the family: what was minimized, the errors, the
-//! gradient's norm and the parameters after it, with importance weights.
+//! One update against PyTorch's (`golden/update.py`), for each variant of DQN: loss, errors, gradient norm and parameters, with
+//! importance weights.
 
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Snapshot};
@@ -27,7 +27,7 @@ struct Case {
     sum_over_batch: bool,
     gradient_clip: f64,
     rule: Rule,
-    /// A layer below the streams.
+    /// Whether the torso has a layer below the streams.
     trunk: bool,
     kappa: f64,
     s_tm1: Vec<f32>,
@@ -226,9 +226,9 @@ fn the_target_network_changes_only_by_its_updates() {
     }
 }
 
-/// ε = 1: every action alike; ε = .3: the best one 1 − ε + ε/3 of the time; greedy: always.
+/// ε = 1: uniform actions; ε = .3: the greedy one with probability 1 − ε + ε/3; greedy mode: always.
 #[test]
-fn exploration_has_the_stated_share() {
+fn exploration_has_the_stated_probability() {
     let case = &cases()[0];
     let mut actor = Actor::new(&golden(case), stream(1, "actions"));
     let n = 30_000;
@@ -245,9 +245,9 @@ fn exploration_has_the_stated_share() {
     }
 }
 
-/// ε of an evaluation is `exploration_evaluation`, whatever training's is.
+/// Evaluation uses `exploration_evaluation` as ε.
 #[test]
-fn evaluation_explores_by_its_own_epsilon() {
+fn evaluation_has_its_own_epsilon() {
     let case = &cases()[0];
     let n = 30_000;
     let obs = Obs::F32([0.4, -0.9].repeat(n));
@@ -266,9 +266,9 @@ fn evaluation_explores_by_its_own_epsilon() {
     }
 }
 
-/// A noisy network's actor takes a new sample of the noise for each step, and evaluation has no ε beside it.
+/// A noisy network's actor samples new noise for each step, and its evaluation has no ε.
 #[test]
-fn a_noisy_actor_explores_by_new_noise_at_each_step() {
+fn a_noisy_actor_samples_new_noise_at_each_step() {
     let case = &cases()[6];
     let config = Config { noisy_sigma: 20.0, exploration_evaluation: 0.5, ..config(case) };
     let mut actor = Actor::new(&learner(config, 4), stream(1, "actions"));
@@ -303,8 +303,8 @@ fn noise_is_independent_of_threads_and_new_for_each_update() {
     }
 }
 
-/// Double, dueling and noisy over a trunk, against the formulas written out: each of the three networks has its own sample of the
-/// noise, drawn in the order online, target, selection, layer by layer (value before advantage, hidden before last).
+/// Double, dueling and noisy, with a layer below the streams, against explicit formulas: each of the three networks has its own
+/// sample of the noise, in the order online, target, selection, layer by layer (value before advantage, hidden before last).
 #[test]
 fn a_noisy_update_has_a_sample_for_each_network() {
     let case = &cases()[0];
@@ -371,7 +371,7 @@ fn a_noisy_update_has_a_sample_for_each_network() {
     for (actual, expected) in losses.errors.iter().zip(Vec::<f32>::try_from(&error.detach()).unwrap()) {
         close("error", f64::from(*actual), f64::from(expected));
     }
-    // Gradient descent with step .01: the parameters tell the gradient. The trunk's is scaled by 1/√2.
+    // Gradient descent with step .01 shows the gradient in the parameters. The torso's is scaled by 1/√2.
     let mut after = Snapshot::default();
     learner.save_all(&mut after);
     for (name, before) in &online {
@@ -384,9 +384,9 @@ fn a_noisy_update_has_a_sample_for_each_network() {
     }
 }
 
-/// A loss or gradient that is not finite changes nothing: not even where the loss is clipped, whose gradient is finite at NaN.
+/// A loss or gradient that is not finite changes nothing, even where the loss is clipped, whose gradient is finite at NaN.
 #[test]
-fn a_loss_that_is_not_finite_leaves_the_parameters() {
+fn a_loss_that_is_not_finite_changes_nothing() {
     for case in &cases() {
         let mut learner = golden(case);
         update(&mut learner, case);
@@ -407,9 +407,9 @@ fn a_loss_that_is_not_finite_leaves_the_parameters() {
     }
 }
 
-/// The same seed, and a learner that was saved and loaded: the same bit for bit, noise included.
+/// Runs with one seed are equal bit for bit, and so is a resumed learner, noise included.
 #[test]
-fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
+fn equal_seeds_and_resumed_learners_are_equal_bit_for_bit() {
     let case = &cases()[6];
     let config = Config { noisy_sigma: 0.5, ..config(case) };
     let advance = |learner: &mut Learner| {
@@ -428,7 +428,7 @@ fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_named() {
+fn invalid_settings_are_named() {
     for (config, expected) in [
         (Config { buffer_size: 10, ..Config::default() }, "`buffer_size` = 10 is smaller than `batch_size` = 32"),
         (Config { train_interval: 0, ..Config::default() }, "`train_interval` must be at least 1"),

@@ -3,8 +3,8 @@
 //! The tiles are those of [`super::fp32`], but every operand is a pair of neighbors along the summed dimension. Where the two are
 //! not adjacent in memory, vectors of both are interleaved.
 
-use super::LayerShape;
 use super::fp32::{put, rectified, tiles};
+use super::shape::LayerShape;
 use crate::Element;
 use half::bf16;
 use std::arch::x86_64::{

@@ -4,7 +4,7 @@
 //! tile. The loops run over arrays of constant size, which the compiler turns into fused multiply-adds of whole registers. No such
 //! loop lies in a closure: a closure that is not inlined is compiled for the baseline, where a fused multiply-add is a call.
 
-use super::LayerShape;
+use super::shape::LayerShape;
 use crate::Element;
 use crate::simd::{SimdLevel, level, multiversion};
 

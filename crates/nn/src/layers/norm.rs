@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! y = γ · (x − μ)/√(σ² + ε) + β
-//! batch norm   μ, σ² of each feature, over the rows of a batch (and, of images, over places)   Ioffe and Szegedy 2015
-//! layer norm   μ, σ² of each row, over its features (of images: channels and places)           Ba, Kiros and Hinton 2016
+//! batch norm   μ, σ² of each feature, over the elements of a batch (of images, and positions)  Ioffe and Szegedy 2015
+//! layer norm   μ, σ² of each element, over its features (of images: channels, positions)      Ba, Kiros and Hinton 2016
 //! ```
 //!
 //! In [`Pass::Train`] batch norm normalizes by the batch's mean and *biased* variance, through which the gradient flows, and moves

@@ -38,7 +38,7 @@ struct Layers {
 }
 
 impl ActorCritic {
-    /// Builds the network of `config` for `spec` on the device called `device`, with initial values drawn from `rng`.
+    /// Builds the network of `config` for `spec` on the device called `device`, with initial values sampled from `rng`.
     ///
     /// # Errors
     /// [`Error::Config`] where torso and observation, or device and machine, don't fit.

@@ -53,8 +53,9 @@ struct Local {
 struct Shard {
     params: Params,
     local: Local,
+    /// The result of a forward pass; the argument of a backward pass.
     features: Option<Features>,
-    /// Of the features, for the backward pass.
+    /// Of the features, for a backward pass.
     gradient: Tensor,
 }
 
@@ -69,10 +70,8 @@ struct Features {
 #[derive(Debug)]
 struct Trained {
     leaf: Tensor,
-    /// The calling thread's part.
-    own: Features,
-    /// Batch elements of each thread.
-    sizes: Vec<i64>,
+    /// The parts of all threads, the calling thread's first.
+    parts: Vec<Features>,
 }
 
 impl FeatureExtractor {
@@ -123,22 +122,21 @@ impl FeatureExtractor {
             || own = Some(local.forward(params, part(0), pass)),
             |i, shard| shard.features = Some(shard.local.forward(&shard.params, part(i + 1), pass)),
         );
-        let own = own.expect("`run` calls the closure");
+        let others = shards.as_mut_slice().iter_mut().take(count - 1).filter_map(|shard| shard.features.take());
+        let parts: Vec<_> = own.into_iter().chain(others).collect();
         if pass == Pass::Train {
             *trained = None;
         }
-        if count == 1 && (pass == Pass::Infer || own.path == Path::Libtorch) {
-            return own.values;
-        }
-        let others = shards.as_slice().iter().take(count - 1).flat_map(|shard| &shard.features);
-        let all: Vec<_> = [&own].into_iter().chain(others).map(|part| &part.values).collect();
-        let features = no_grad(|| if count == 1 { own.values.shallow_clone() } else { Tensor::cat(&all, 0) });
+        let features = match &parts[..] {
+            [Features { values, path: Path::Libtorch }] => return values.shallow_clone(),
+            [Features { values, path: Path::Own }] => values.shallow_clone(),
+            parts => no_grad(|| Tensor::cat(&parts.iter().map(|part| &part.values).collect::<Vec<_>>(), 0)),
+        };
         if pass == Pass::Infer {
             return features;
         }
         let leaf = features.set_requires_grad(true);
-        let sizes = ranges.iter().map(|range| range.len() as i64).collect();
-        *trained = Some(Trained { leaf: leaf.shallow_clone(), own, sizes });
+        *trained = Some(Trained { leaf: leaf.shallow_clone(), parts });
         leaf
     }
 
@@ -147,16 +145,19 @@ impl FeatureExtractor {
         let Self { local, shards, trained, with_gradient } = self;
         *with_gradient = 0;
         // A loss that does not depend on the features gives them no gradient.
-        let Some(Trained { leaf, own, sizes }) = trained.take().filter(|trained| trained.leaf.grad().defined()) else {
+        let Some(Trained { leaf, parts }) = trained.take().filter(|trained| trained.leaf.grad().defined()) else {
             return;
         };
-        let mut gradients = leaf.grad().split_with_sizes(&sizes[..], 0).into_iter();
-        let gradient = gradients.next().expect("the calling thread's part");
-        shards.as_mut_slice().iter_mut().zip(gradients).for_each(|(shard, gradient)| shard.gradient = gradient);
-        *with_gradient = sizes.len() - 1;
+        *with_gradient = parts.len() - 1;
+        let sizes: Vec<_> = parts.iter().map(|part| part.values.size()[0]).collect();
+        let mut parts = parts.into_iter().zip(leaf.grad().split_with_sizes(&sizes[..], 0));
+        let (own, own_gradient) = parts.next().expect("the calling thread's part");
+        for (shard, (features, gradient)) in shards.as_mut_slice().iter_mut().zip(parts) {
+            (shard.features, shard.gradient) = (Some(features), gradient);
+        }
         shards.run(
             *with_gradient,
-            || local.backward(params, own, &gradient),
+            || local.backward(params, own, &own_gradient),
             |_, Shard { params, local, features, gradient }| {
                 params.zero_gradient();
                 local.backward(params, features.take().expect("features of the forward pass"), gradient);
@@ -208,7 +209,7 @@ impl Local {
         let path = if self.own.is_some() { self.path(params, obs, n, pass) } else { Path::Libtorch };
         let values = match (&mut self.own, path) {
             (Some(own), Path::Own) => own.forward(params, self.input.scaling(), obs, n, pass),
-            _ => pass.run(|| self.torso.forward(params.weights(), &self.input.load(obs, n), pass)),
+            _ => pass.run(|| self.torso.forward(params.weights(), &self.input.load(obs, n, pass), pass)),
         };
         Features { values, path }
     }

@@ -8,6 +8,7 @@
 //! standard deviation: there are no running statistics, and acting and training compute alike.
 
 use super::config::NetworkConfig;
+use crate::pass::Pass;
 use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
 use playfield_kernels::bf16;
 use playfield_kernels::frames::{Scaling, WHITE, mean_and_inverse_deviation, scale};
@@ -22,7 +23,7 @@ pub struct Input {
     device: Device,
     kind: Kind,
     standardize: bool,
-    kept: HashMap<usize, Tensor>,
+    kept: HashMap<(usize, Pass), Tensor>,
 }
 
 impl Input {
@@ -75,15 +76,15 @@ impl Input {
 
     /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`.
     ///
-    /// The tensor is overwritten by the next call with the same `n`: use it, and its backward pass, before that.
+    /// The next call with the same `n` and `pass` overwrites the tensor: use it, and its backward pass, before that.
     ///
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn load(&mut self, obs: ObsRef<'_>, n: usize) -> Tensor {
+    pub fn load(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
         let size: Vec<i64> = [n as i64].into_iter().chain(self.shape.iter().copied()).collect();
         assert_eq!(obs.len() as i64, size.iter().product::<i64>(), "`obs` must hold {n} observations of this spec");
         let (device, kind) = (self.device, self.kind);
-        let kept = self.kept.entry(n).or_insert_with(|| Tensor::empty(&size[..], (kind, device)));
+        let kept = self.kept.entry((n, pass)).or_insert_with(|| Tensor::empty(&size[..], (kind, device)));
         match obs {
             ObsRef::U8(frames) if self.standardize && device == Device::Cpu => standardize_into(frames, n, kept),
             _ => {

@@ -68,7 +68,7 @@ enum Dense {
 }
 
 impl QNetwork {
-    /// Builds the network for `spec` on the device called `device`, with initial values drawn from `rng`.
+    /// Builds the network for `spec` on the device called `device`, with initial values sampled from `rng`.
     ///
     /// # Errors
     /// [`Error::Config`] where torso and observation, or device and machine, don't fit, or actions are continuous.

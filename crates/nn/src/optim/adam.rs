@@ -1,6 +1,6 @@
 //! Adam (Kingma and Ba 2015, algorithm 1), as `torch.optim.Adam` computes it.
 
-use super::config::{State, UpdateRule};
+use super::rule::{State, UpdateRule};
 use playfield_kernels::optimizer::Update;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2), as `torch.optim.AdamW` computes it.
 
-use super::Adam;
-use super::config::{State, UpdateRule};
+use super::adam::Adam;
+use super::rule::{State, UpdateRule};
 use playfield_kernels::optimizer::Update;
 use serde::{Deserialize, Serialize};
 

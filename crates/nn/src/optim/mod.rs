@@ -10,6 +10,7 @@ mod adamw;
 mod config;
 mod radam;
 mod rmsprop;
+mod rule;
 mod sgd;
 mod step;
 
@@ -26,9 +27,6 @@ use crate::tensor::to_vec;
 use playfield_core::{Result, Snapshot};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::{Tensor, no_grad};
-
-/// From how many elements on a second thread speeds up a step: one thread does not saturate the memory bandwidth.
-const PARALLEL: usize = 500_000;
 
 /// An optimizer of one network.
 #[derive(Debug)]
@@ -51,7 +49,7 @@ impl Optimizer {
 
     /// The same with up to `threads` threads for a step. It uses two at most, and one for small networks.
     pub fn with_num_threads(mut self, threads: usize) -> Self {
-        let parallel = threads > 1 && self.state.iter().flatten().any(|state| state.numel() >= PARALLEL);
+        let parallel = threads > 1 && self.state.iter().flatten().any(|state| state.numel() >= step::PARALLEL);
         self.pool = if parallel { ThreadPoolBuilder::new().num_threads(1).build().ok() } else { None };
         self
     }
@@ -213,7 +211,7 @@ mod tests {
     #[test]
     fn the_number_of_threads_does_not_change_a_step() {
         let [one, two] = [1, 2].map(|threads| {
-            let mut params = params(PARALLEL as i64 + 5_000, Kind::BFloat16);
+            let mut params = params(step::PARALLEL as i64 + 5_000, Kind::BFloat16);
             let mut optimizer = Optimizer::new(Adam::default(), &params).with_num_threads(threads);
             assert_eq!(optimizer.pool.is_some(), threads > 1);
             for t in 0..2 {

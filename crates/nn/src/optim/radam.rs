@@ -1,8 +1,7 @@
 //! Rectified Adam (Liu et al. 2020, algorithm 2), as `torch.optim.RAdam` computes it.
 
-use super::Adam;
-use super::adam::bias_corrections;
-use super::config::{State, UpdateRule};
+use super::adam::{Adam, bias_corrections};
+use super::rule::{State, UpdateRule};
 use playfield_kernels::optimizer::Update;
 use serde::{Deserialize, Serialize};
 

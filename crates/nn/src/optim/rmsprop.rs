@@ -1,6 +1,6 @@
 //! RMSProp (Hinton, *Neural Networks for Machine Learning*, lecture 6; centered: Graves 2013, equations 38 to 40).
 
-use super::config::{State, UpdateRule};
+use super::rule::{State, UpdateRule};
 use playfield_kernels::optimizer::Update;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Stochastic gradient descent with momentum (Polyak 1964), as `torch.optim.SGD` computes it.
 
-use super::config::{State, UpdateRule};
+use super::rule::{State, UpdateRule};
 use playfield_kernels::optimizer::Update;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! A step on the buffers of a network: the kernel on CPU memory, tensor operations elsewhere.
 
-use super::OptimizerConfig;
+use super::config::OptimizerConfig;
 use crate::params::{Params, Part};
 use crate::tensor::slice;
 use playfield_kernels::bf16;
@@ -8,6 +8,9 @@ use playfield_kernels::optimizer::{self as kernel, Buffers, Gradient, Update};
 use rayon::ThreadPool;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
+
+/// The number of elements from which a second thread speeds up a step: one thread does not saturate the memory bandwidth.
+pub(super) const PARALLEL: usize = 500_000;
 
 /// One step of an optimizer.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +68,7 @@ pub(super) fn norm_of(buffers: &[Buffers<'_>]) -> f64 {
 
 /// Makes the step; large networks on the caller's thread and the one of `pool`.
 pub(super) fn run(buffers: Buffers<'_>, step: kernel::Step, pool: Option<&ThreadPool>) {
-    match pool.filter(|_| buffers.params.len() >= super::PARALLEL) {
+    match pool.filter(|_| buffers.params.len() >= PARALLEL) {
         None => kernel::step(buffers, step),
         Some(pool) => {
             let (one, other) = buffers.split();

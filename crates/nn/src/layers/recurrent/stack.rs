@@ -1,8 +1,8 @@
 //! Stacked recurrent layers: unidirectional or bidirectional, with dropout and skip connections.
 //!
 //! ```text
-//! xˡ⁺¹ = layer_l(D(xˡ))         D: dropout, on what goes *up* and on the output of the top, never on what goes from step to
-//! y    = D(x^L)                 step (Zaremba, Sutskever and Vinyals 2014)
+//! xˡ⁺¹ = layer_l(D(xˡ))         D: dropout between layers and on the output, never on the recurrent
+//! y    = D(x^L)                 connections (Zaremba, Sutskever and Vinyals 2014)
 //! ```
 //!
 //! A bidirectional layer (Schuster and Paliwal 1997) is two layers of half the width, one of which reads every sequence from its own
