@@ -47,18 +47,14 @@ fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 fn crates_depend_downward() {
     let graph = dependencies(&[]);
     let depends = |package: &str, on: &str| graph[package].contains(on);
-    for plain in [
-        "playfield-core",
-        "playfield-collect",
-        "playfield-wrappers",
-        "playfield-replay",
-        "playfield-classic",
-        "playfield-log",
-    ] {
-        assert!(!depends(plain, "tch") && !depends(plain, "pyo3"), "{plain} depends on libtorch or Python");
+    let plain = ["core", "collect", "wrappers", "replay", "kernels", "classic", "log"];
+    for plain in plain.map(|name| format!("playfield-{name}")) {
+        assert!(!depends(&plain, "tch") && !depends(&plain, "pyo3"), "{plain} depends on libtorch or Python");
     }
-    let own: Vec<_> = graph["playfield-core"].iter().filter(|d| d.starts_with("playfield")).collect();
-    assert!(own.is_empty(), "core depends on {own:?}");
+    for lowest in ["playfield-core", "playfield-kernels"] {
+        let own: Vec<_> = graph[lowest].iter().filter(|d| d.starts_with("playfield")).collect();
+        assert!(own.is_empty(), "{lowest} depends on {own:?}");
+    }
     for (package, deps) in &graph {
         let python = deps.contains("pyo3");
         let is_allowed = ["playfield", "playfield-cli", "playfield-gymnasium"].contains(&package.as_str());
@@ -81,7 +77,7 @@ fn crates_depend_downward() {
 fn tricks_depend_on_no_agent() {
     let graph = dependencies(&[]);
     let own: Vec<_> = graph["playfield-tricks"].iter().filter(|d| d.starts_with("playfield")).collect();
-    assert_eq!(own, ["playfield-core", "playfield-losses", "playfield-nn"]);
+    assert_eq!(own, ["playfield-core", "playfield-kernels", "playfield-losses", "playfield-nn"]);
 }
 
 /// The lab uses agents and small environments: it depends neither on the command line nor on Python.

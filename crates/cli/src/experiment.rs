@@ -32,7 +32,7 @@ impl Experiment {
     /// type, and for one that cannot work.
     pub fn new(mut table: Table, sets: &[String], registry: &Registry) -> Result<Self> {
         let algorithm = algorithm(&table, sets, registry)?;
-        let known = known(algorithm)?;
+        let known = known(algorithm, &table, sets)?;
         for set in sets {
             apply(&mut table, &known, set)?;
         }
@@ -88,7 +88,7 @@ impl Experiment {
 /// # Errors
 /// [`Error::Config`] where there is no such setting, or several.
 pub fn setting(table: &Table, key: &str, registry: &Registry) -> Result<(String, Value)> {
-    let path = find(key, &known(algorithm(table, &[], registry)?)?)?;
+    let path = find(key, &known(algorithm(table, &[], registry)?, table, &[])?)?;
     let value = path.split('.').try_fold(&Value::Table(table.clone()), |at, part| at.get(part)).cloned();
     let value = value.ok_or_else(|| Error::config(format!("`{path}` has no value")))?;
     let start = if is_schedule(&value) { value["start"].clone() } else { value };
@@ -102,9 +102,14 @@ fn algorithm(table: &Table, sets: &[String], registry: &Registry) -> Result<Entr
     registry.find_algorithm(name.ok_or_else(|| Error::config("the file names no `algorithm` (paac, for example)"))?)
 }
 
-/// Every key there is, with its default.
-fn known(algorithm: Entry) -> Result<Table> {
-    let mut known = algorithm.parse(&Table::new())?.table()?;
+/// Every key there is, with its default; of the optimizer, those of the rule that `table` or `sets` choose.
+fn known(algorithm: Entry, table: &Table, sets: &[String]) -> Result<Table> {
+    let mut chosen = Table::new();
+    if let Some(rule) = optimizer_rule(algorithm.name, table, sets) {
+        let optimizer = Table::from_iter([("rule".to_string(), rule)]);
+        chosen.insert(algorithm.name.into(), Table::from_iter([("optimizer".to_string(), optimizer.into())]).into());
+    }
+    let mut known = algorithm.parse(&chosen)?.table()?;
     known.insert("algorithm".into(), "".into());
     known.insert("steps".into(), 0.into());
     known.insert("seed".into(), 0.into());
@@ -112,6 +117,21 @@ fn known(algorithm: Entry) -> Result<Table> {
     known.insert("eval".into(), write_section("eval", &EvalConfig::default())?.into());
     known.insert("env".into(), write_section("env", &EnvConfig::default())?.into());
     Ok(known)
+}
+
+/// The `rule` of the algorithm's optimizer, if `table` or `sets` name one.
+fn optimizer_rule(algorithm: &str, table: &Table, sets: &[String]) -> Option<Value> {
+    let path = format!("{algorithm}.optimizer.rule");
+    let set = sets.iter().rev().filter_map(|set| set.split_once('='));
+    let set = set.filter(|(key, _)| path == key.trim() || path.ends_with(&format!(".{}", key.trim())));
+    let named = || table.get(algorithm)?.get("optimizer")?.get("rule").cloned();
+    set.map(|(_, rule)| typed(rule, None)).next().or_else(named)
+}
+
+/// "; rule = \"adam\" has the keys …" where `known` is a table whose keys depend on its rule.
+fn keys_of_rule(known: &Table) -> String {
+    let keys = || known.keys().filter(|key| *key != "rule").map(String::as_str).collect::<Vec<_>>().join(", ");
+    known.get("rule").map(|rule| format!("; rule = {rule} has the keys {}", keys())).unwrap_or_default()
 }
 
 /// Whether a default is a schedule, which may be written as a number or as a table.
@@ -131,7 +151,7 @@ fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
                 return Err(Error::config(format!("`{path}` is now called `{new}`")));
             }
             let hint = suggest::hint(key, known.keys().map(String::as_str));
-            return Err(Error::config(format!("unknown key `{path}`{hint}")));
+            return Err(Error::config(format!("unknown key `{path}`{hint}{}", keys_of_rule(known))));
         };
         match (expected, value) {
             (Value::Table(_), Value::Table(_)) if FREE.contains(&path.as_str()) => {}
@@ -218,6 +238,10 @@ fn find(key: &str, known: &Table) -> Result<String> {
         [] => {
             if let Some(new) = renamed(key) {
                 return Err(Error::config(format!("--set {key}: it is now called `{new}`")));
+            }
+            let optimizer = known.values().find_map(|section| section.get("optimizer")?.as_table());
+            if let Some(optimizer) = optimizer.filter(|_| key.contains("optimizer.")) {
+                return Err(Error::config(format!("--set {key}: unknown key{}", keys_of_rule(optimizer))));
             }
             let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_string();
             let lasts: Vec<_> = paths.iter().map(|p| last(p)).collect();
@@ -371,8 +395,26 @@ mod tests {
             let sets = [&format!("algorithm={algorithm}"), "optimizer.rule=adam", "optimizer.weight_decay=1e-5"];
             let optimizer = experiment(FILE, &sets).unwrap().to_table().unwrap()[algorithm]["optimizer"].clone();
             let number = |key: &str| optimizer[key].as_float().unwrap();
-            let found = ["beta1", "decay", "eps", "weight_decay"].map(number);
+            let found = ["beta1", "beta2", "eps", "weight_decay"].map(number);
             assert_eq!(found, [0.9, 0.999, 1e-8, 1e-5], "{algorithm}");
         }
+    }
+
+    /// The keys of the chosen rule are known, in a file and on the command line; a key of another rule is answered with them.
+    #[test]
+    fn an_optimizer_has_the_keys_of_its_rule() {
+        let adam = format!("{FILE}[paac.optimizer]\nrule = 'adam'\nbeta1 = 0.5\n");
+        let table = experiment(&adam, &["optimizer.beta2=.9"]).unwrap().to_table().unwrap();
+        let optimizer = table["paac"]["optimizer"].as_table().unwrap();
+        assert_eq!((optimizer["beta1"].as_float(), optimizer["beta2"].as_float()), (Some(0.5), Some(0.9)));
+        assert!(!optimizer.contains_key("decay"));
+        let again = experiment(&table.to_string(), &["rule=adam", "beta1=0.5"]).unwrap();
+        assert_eq!(again.to_table().unwrap(), table);
+        let rmsprop = format!("{FILE}[paac.optimizer]\nbeta1 = 0.5\n");
+        for said in [refusal(&rmsprop, &[]), refusal(&adam, &["rule=rmsprop"]), refusal(FILE, &["optimizer.beta1=1"])] {
+            let keys = ["beta1", "rule = \"rmsprop\" has the keys", "decay", "eps_inside_root", "centered"];
+            assert!(keys.iter().all(|key| said.contains(key)), "{said}");
+        }
+        assert!(refusal(FILE, &["optimizer.rule=adan"]).contains("adan"));
     }
 }

@@ -176,11 +176,14 @@ where
     parse_section(name, &merged)
 }
 
-/// Lays `table` over `under`.
+/// Lays `table` over `under`. A nested table with another `rule` (of an optimizer) replaces the one below: their keys differ.
 fn merge(under: &mut toml::Table, table: &toml::Table) {
+    let same_rule = |a: &toml::Table, b: &toml::Table| b.get("rule").is_none_or(|rule| a.get("rule") == Some(rule));
     for (key, value) in table {
         match (under.get_mut(key), value) {
-            (Some(toml::Value::Table(under)), toml::Value::Table(table)) => merge(under, table),
+            (Some(toml::Value::Table(under)), toml::Value::Table(table)) if same_rule(under, table) => {
+                merge(under, table)
+            }
             _ => _ = under.insert(key.clone(), value.clone()),
         }
     }

@@ -1,5 +1,5 @@
-//! Updates a second of A3C's parameters by 1 to 16 threads, behind locks and lock-free: RMSProp and the copy out, on as many
-//! numbers as the nips network has for Pong. `cargo bench -p playfield-hogwild`.
+//! Updates per second of A3C's parameters by 1 to 16 threads, with locks and lock-free: RMSProp and the copy, on as many
+//! parameters as the nips network has for Pong. `cargo bench -p playfield-hogwild`.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_hogwild::{Shared, Sharing, Stripe};
@@ -35,7 +35,7 @@ fn main() {
 }
 
 fn rmsprop(stripe: Stripe<'_>, grads: &[f32], copy: &mut [f32]) {
-    let Stripe { start, params, square, .. } = stripe;
+    let Stripe { start, params, state: [square, _] } = stripe;
     let (grads, copy) = (&grads[start..], &mut copy[start..]);
     for (((p, s), g), copy) in params.iter_mut().zip(square).zip(grads).zip(copy) {
         *s += 0.01 * (g * g - *s);

@@ -1,4 +1,4 @@
-//! The sharing under every interleaving that two threads can have, by loom:
+//! Every interleaving of two threads, by loom:
 //! `RUSTFLAGS="--cfg loom" cargo test -p playfield-hogwild --release --target-dir target/loom`.
 #![cfg(loom)]
 
@@ -6,18 +6,18 @@ use loom::sync::Arc;
 use loom::thread;
 use playfield_hogwild::{Shared, Sharing, Stripe};
 
-/// Two threads add 1 and 10 to each of two stripes of one number, and each takes what it finds there.
+/// Two threads add 1 and 10 to each of two stripes of one element, and each copies the results.
 fn both_add(sharing: Sharing, check: fn(&[f32], &[f32], &[f32])) {
     loom::model(move || {
         let shared = Arc::new(Shared::new(sharing, 1, &[0.0, 0.0], &[5.0, 5.0], &[]));
-        let add = |shared: &Shared, number: f32, share: f64| {
-            let mut mine = vec![0.0; 2];
-            shared.update(share, |Stripe { start, params, square, mean }| {
-                assert!(mean.is_empty() && square == [5.0]);
-                params[0] += number;
-                mine[start] = params[0];
+        let add = |shared: &Shared, summand: f32, position: f64| {
+            let mut copy = vec![0.0; 2];
+            shared.update(position, |Stripe { start, params, state }| {
+                assert!(state[1].is_empty() && state[0] == [5.0]);
+                params[0] += summand;
+                copy[start] = params[0];
             });
-            mine
+            copy
         };
         let other = {
             let shared = shared.clone();
@@ -28,9 +28,9 @@ fn both_add(sharing: Sharing, check: fn(&[f32], &[f32], &[f32])) {
     });
 }
 
-/// Behind a lock no update is lost, and a thread takes its own with or without the other's.
+/// With locks no update is lost, and a thread copies its own update with or without the other.
 #[test]
-fn a_lock_loses_nothing() {
+fn locks_lose_no_update() {
     both_add(Sharing::Lock, |end, one, ten| {
         assert_eq!(end, [11.0, 11.0]);
         assert!(one.iter().all(|x| [1.0, 11.0].contains(x)), "{one:?}");
@@ -38,9 +38,9 @@ fn a_lock_loses_nothing() {
     });
 }
 
-/// Lock-free, one of two updates at the same moment may be lost, and nothing else: no other number ever appears.
+/// Without locks one of two concurrent updates may be lost; no other value appears.
 #[test]
-fn atomics_lose_an_update_at_worst() {
+fn atomics_lose_at_most_one_update() {
     both_add(Sharing::Atomic, |end, one, ten| {
         assert!(end.iter().all(|x| [1.0, 10.0, 11.0].contains(x)), "{end:?}");
         assert!(one.iter().all(|x| [1.0, 11.0].contains(x)), "{one:?}");
@@ -48,16 +48,16 @@ fn atomics_lose_an_update_at_worst() {
     });
 }
 
-/// The model does try what loses an update: otherwise the test above would not say much.
+/// The model includes the interleaving that loses an update, so that the test above can fail.
 #[test]
 #[should_panic(expected = "lost")]
 fn the_model_finds_the_lost_update() {
     both_add(Sharing::Atomic, |end, _, _| assert_eq!(end, [11.0, 11.0], "lost"));
 }
 
-/// Someone who looks while another updates sees each stripe before or after it.
+/// A concurrent reader reads each stripe before or after an update.
 #[test]
-fn a_look_sees_whole_numbers() {
+fn reads_are_not_torn() {
     for sharing in [Sharing::Lock, Sharing::Atomic] {
         loom::model(move || {
             let shared = Arc::new(Shared::new(sharing, 1, &[1.0, 2.0], &[], &[]));

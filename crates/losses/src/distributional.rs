@@ -1,4 +1,4 @@
-//! Learning the distribution of the return rather than its mean.
+//! Distributional Q-learning: the distribution of the return rather than its mean.
 
 use tch::{Device, Kind, Tensor};
 
@@ -7,19 +7,19 @@ pub fn support(low: f64, high: f64, atoms: i64, device: Device) -> Tensor {
     Tensor::linspace(low, high, atoms, (Kind::Float, device))
 }
 
-/// Projects the distribution of r + γZ back onto the atoms: mass that falls between two is shared by nearness, mass beyond
-/// the ends goes to them (Bellemare, Dabney and Munos 2017, algorithm 1). `r_t`, `discount_t` `[n]`, `p_t` `[n, atoms]`,
+/// Projects the distribution of r + γZ back onto the atoms: mass between two atoms is split between them by distance, mass beyond
+/// the ends goes to the ends (Bellemare, Dabney and Munos 2017, algorithm 1). `r_t`, `discount_t` `[n]`, `p_t` `[n, atoms]`,
 /// `support` `[atoms]` → `[n, atoms]`, a constant.
 pub fn project(r_t: &Tensor, discount_t: &Tensor, p_t: &Tensor, support: &Tensor) -> Tensor {
     let atoms = support.size()[0];
     let (low, high) = (support.double_value(&[0]), support.double_value(&[atoms - 1]));
     let spacing = (high - low) / (atoms - 1) as f64;
     let moved = (r_t.unsqueeze(1) + discount_t.unsqueeze(1) * support).clamp(low, high);
-    // Atom i takes the share max(0, 1 − |z − zᵢ|/Δ) of the mass at z: the same as splitting it between its neighbors, and
-    // exact where z is an atom. [n, to, from]
+    // Atom i takes the fraction max(0, 1 − |z − zᵢ|/Δ) of the mass at z: linear between its neighbors, exact at an atom.
+    // [n, to, from]
     let distance = (moved.unsqueeze(1) - support.view([1, -1, 1])).abs() / spacing;
-    let share = (distance.neg() + 1.0).clamp_min(0.0);
-    (share * p_t.unsqueeze(1)).sum_dim_intlist(2, false, Kind::Float).detach()
+    let fraction = (distance.neg() + 1.0).clamp_min(0.0);
+    (fraction * p_t.unsqueeze(1)).sum_dim_intlist(2, false, Kind::Float).detach()
 }
 
 /// The cross-entropy −Σ target·log p of each transition. `logits` `[n, atoms]`, `target` `[n, atoms]` → `[n]`.
@@ -27,8 +27,8 @@ pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Tensor {
     -(target.detach() * logits.log_softmax(-1, Kind::Float)).sum_dim_intlist(-1, false, Kind::Float)
 }
 
-/// The quantile Huber loss (Dabney et al. 2018, equation 10): quantile i at τ̂ᵢ = (2i − 1)/2N is pulled to where a share τ̂ᵢ
-/// of the target's mass lies below it; errors are ½u² within `kappa`, linear beyond, divided by κ. Summed over
+/// The quantile Huber loss (Dabney et al. 2018, equation 10): quantile i converges to the value with a fraction
+/// τ̂ᵢ = (2i − 1)/2N of the target's mass below it; errors are ½u² within `kappa`, linear beyond, divided by κ. Summed over
 /// quantiles, averaged over the target's samples. `quantiles` `[n, N]`, `target` `[n, M]` → `[n]`.
 pub fn quantile_huber(quantiles: &Tensor, target: &Tensor, kappa: f64) -> Tensor {
     let n = quantiles.size()[1];
@@ -103,7 +103,7 @@ mod tests {
         assert_close(&quantile_huber(&quantiles, &target, 1.0), &[1.75, 0.75, 1.25]);
     }
 
-    /// What it is for: gradient descent on it finds the quantiles of a sample, here of 0 … 99 at τ̂ = .1, .3, .5, .7, .9.
+    /// Gradient descent on the loss converges to the quantiles of a sample, here of 0 … 99 at τ̂ = .1, .3, .5, .7, .9.
     #[test]
     fn minimizing_the_quantile_loss_finds_the_quantiles() {
         let mut q = Tensor::zeros([1, 5], (Kind::Float, Device::Cpu)).set_requires_grad(true);

@@ -1,4 +1,4 @@
-//! The two losses of an actor and a critic.
+//! The losses of an actor and a critic.
 
 use tch::{Kind, Tensor};
 
@@ -13,7 +13,7 @@ pub fn value_loss(value: &Tensor, returns: &Tensor) -> Tensor {
     (returns.detach() - value).square().mean(Kind::Float)
 }
 
-/// The share of the returns' variance that the values explain, 1 − Var(G − V)/Var(G); NaN where G is constant.
+/// The fraction of the returns' variance that the values explain, 1 − Var(G − V)/Var(G); NaN where G is constant.
 pub fn explained_variance(value: &Tensor, returns: &Tensor) -> f64 {
     1.0 - (returns - value).var(false).double_value(&[]) / returns.var(false).double_value(&[])
 }

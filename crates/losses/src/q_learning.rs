@@ -1,8 +1,7 @@
-//! Q-learning: targets, and what a temporal-difference error costs.
+//! Q-learning: targets, and losses of the temporal-difference error.
 //!
-//! A target is a constant: no gradient flows into it, whatever it was computed from. Values and errors are one number per
-//! transition, so that importance weights multiply a transition's *loss* (weighting the error before squaring it would
-//! weigh twice).
+//! A target is a constant: no gradient flows into it. Values and errors are per transition, so that importance weights multiply a
+//! transition's *loss* (a weight of the error would be squared with it).
 
 use tch::{Kind, Tensor};
 
@@ -11,9 +10,9 @@ pub fn chosen(q: &Tensor, actions: &Tensor) -> Tensor {
     q.gather(1, &actions.unsqueeze(1), false).squeeze_dim(1)
 }
 
-/// r + γ·Q(s′, argmax Q̂(s′, ·)): one network chooses the action, the other says what it is worth. `q_t` is the target
-/// network's. Where it chooses, too (`q_t_selector` = `q_t`), this is r + γ·max Q(s′, ·) (Watkins 1989; Mnih et al. 2015,
-/// equation 1); where the online network chooses, it is double Q-learning (van Hasselt, Guez and Silver 2016, equation 4).
+/// r + γ·Q(s′, argmax Q̂(s′, ·)): one network selects the action, the other evaluates it. `q_t` is the target
+/// network's. If it also selects (`q_t_selector` = `q_t`), this is r + γ·max Q(s′, ·) (Watkins 1989; Mnih et al. 2015,
+/// equation 1); if the online network selects, it is double Q-learning (van Hasselt, Guez and Silver 2016, equation 4).
 /// `r_t`, `discount_t` `[n]`, `q_t`, `q_t_selector` `[n, k]` → `[n]`.
 pub fn q_target(r_t: &Tensor, discount_t: &Tensor, q_t: &Tensor, q_t_selector: &Tensor) -> Tensor {
     (r_t + discount_t * chosen(q_t, &q_t_selector.argmax(1, false))).detach()

@@ -4,8 +4,8 @@ use tch::Tensor;
 
 /// n-step returns: `G_t = r_t + discount_t · G_{t+1}`, with `G_T = bootstrap` (Mnih et al. 2016, algorithm S3).
 ///
-/// Every step of the rollout thus gets the longest return that fits. Where an episode was truncated inside the rollout, that
-/// reward already holds `γ·V(final observation)` and that discount is 0.
+/// Every step of the rollout gets the longest return that fits. Where an episode is truncated inside the rollout, the reward of that
+/// step includes `γ·V(final observation)`, and its discount is 0.
 ///
 /// `r_t`, `discount_t`: `[T, n]`; `bootstrap`: `[n]`, the value after the last step. Returns `[T, n]`.
 pub fn n_step(r_t: &Tensor, discount_t: &Tensor, bootstrap: &Tensor) -> Tensor {
@@ -52,7 +52,7 @@ mod tests {
         assert!(difference < 1e-12, "{actual:?} differs by {difference}");
     }
 
-    /// By hand, γ = .5, V after the end 8: an episode that goes on, one that terminates at the second step, and one that
+    /// By hand, γ = .5, V after the end 8: an episode that continues, one that terminates at the second step, and one that
     /// is truncated there with V(final) = 6.
     #[test]
     fn n_step_bootstraps_through_truncation_and_not_through_termination() {

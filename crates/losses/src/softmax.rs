@@ -1,13 +1,13 @@
 //! Softmax, its logarithm and cross-entropy, each in one operation.
 //!
-//! `log softmax(z)_i = z_i − m − log Σ_j exp(z_j − m)`, with m = max z: no exponential overflows, and the sum is at least 1. Taken
-//! in two steps, the softmax of a far smaller logit is rounded to 0 and its logarithm is −∞, and so are the loss and, through
-//! 0 · ∞, every gradient not a number. An ε inside the logarithm ([`log_plus`]) keeps such a loss finite, but not right: it ends
-//! at −log ε, and its gradient at 0 where it should pull hardest. For probabilities that no logits are known of.
+//! `log softmax(z)_i = z_i − m − log Σ_j exp(z_j − m)`, with m = max z: no exponential overflows, and the sum is at least 1. In two
+//! steps, the softmax of a far smaller logit rounds to 0, its logarithm is −∞, and, through 0 · ∞, every gradient is NaN. An ε inside
+//! the logarithm ([`log_plus`]) keeps such a loss finite but bounded by −log ε, with a gradient of 0 where it should be largest: use it
+//! only for probabilities without logits.
 
 use tch::{Kind, Tensor};
 
-/// Logarithms of the probabilities that `logits` `[…, classes]` stand for, in `f32` at least.
+/// Log-probabilities of `logits` `[…, classes]`, in `f32` at least.
 pub fn log_softmax(logits: &Tensor) -> Tensor {
     logits.log_softmax(-1, if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float })
 }
@@ -17,12 +17,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
     -log_softmax(logits).gather(1, &labels.unsqueeze(1), false).squeeze_dim(1)
 }
 
-/// −Σ p·log π of each row, for soft targets: `logits` and `targets` (probabilities) `[n, classes]`; returns `[n]`.
-pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
-    -(targets * log_softmax(logits)).sum_dim_intlist(-1, false, None::<Kind>)
-}
-
-/// log(p + ε): the logarithm of probabilities of which some may be 0.
+/// log(p + ε), for probabilities that may be 0.
 pub fn log_plus(p: &Tensor, eps: f64) -> Tensor {
     (p + eps).log()
 }
@@ -54,11 +49,9 @@ mod tests {
         for (g, expected) in values(&logits.grad()).iter().zip([-0.75, 0.75]) {
             assert!((g - expected).abs() < 1e-15);
         }
-        let soft = soft_cross_entropy(&logits, &Tensor::from_slice2(&[[0.5, 0.5]]));
-        assert!((values(&soft)[0] - 0.5 * (4.0_f64.ln() + (4.0_f64 / 3.0).ln())).abs() < 1e-15);
     }
 
-    /// Logits of ±1e4: the loss is the difference of logits and the gradient π − onehot, where the naive form has neither.
+    /// Logits of ±1e4: the loss is the difference of logits and the gradient π − onehot, where the naive form overflows.
     #[test]
     fn large_logits_stay_finite() {
         let row = [1e4_f32, -1e4, 0.0];
@@ -82,7 +75,7 @@ mod tests {
         }
     }
 
-    /// ε inside the logarithm: finite at 0, and next to nothing elsewhere.
+    /// ε inside the logarithm: finite at 0, and negligible elsewhere.
     #[test]
     fn epsilon_inside_the_logarithm() {
         let logs = values(&log_plus(&Tensor::from_slice(&[0.0, 0.5, 1.0]), 1e-6));

@@ -1,6 +1,5 @@
-//! Times recurrent layers, forwards and with their gradient, over a small grid of sizes: libtorch's fused LSTM called directly,
-//! as PyTorch's `nn.LSTM` calls it; the layers of this crate, which call it where they can; and the loop of their own that they
-//! fall back to. One thread. `cargo bench -p playfield-nn [-- THREADS]`
+//! Times recurrent layers, forward and with their gradient, over a small grid of sizes: libtorch's fused LSTM called directly,
+//! as PyTorch's `nn.LSTM` calls it; the layers of this crate, which use it where possible; and their step-by-step form. One thread. `cargo bench -p playfield-nn [-- THREADS]`
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::rng::stream;
@@ -43,7 +42,7 @@ fn main() {
     let threads = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(1);
     tch::set_num_threads(threads);
     println!("{threads} threads; median milliseconds; steps × sequences × width");
-    let names = ["libtorch", "lstm", "half padding", "own cells", "gru", "rnn"];
+    let names = ["libtorch", "lstm", "half padding", "step by step", "gru", "rnn"];
     println!("{:24}{}", "", names.map(|name| format!("{name:>14}")).concat());
     for (steps, n, width) in GRID {
         let x =
@@ -86,7 +85,8 @@ fn main() {
                     };
                     if backward {
                         let loss = forward(&params).sum(Kind::Float);
-                        params.backward(&loss);
+                        params.zero_gradient();
+                        loss.backward();
                     } else {
                         no_grad(|| _ = forward(&params));
                     }

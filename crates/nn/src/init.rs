@@ -1,22 +1,53 @@
 //! Initial values of parameters.
 
+use crate::tensor::to_vec;
 use playfield_core::rng::Rng;
 use rand::RngExt as _;
 use rand_distr::StandardNormal;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How a parameter starts.
+/// The rule for the initial weights of a network: `[network] init`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitKind {
+    /// U(±1/√fan_in), biases too: Torch's default, and so DQN's, A3C's and PAAC's.
+    #[default]
+    FanIn,
+    /// Orthogonal with gain √2 (policy .01, value 1), biases 0: as OpenAI's baselines.
+    Orthogonal,
+    /// He et al. 2015: N(0, 2/fan_in) before rectifiers, biases 0.
+    He,
+    /// Glorot and Bengio 2010: U(±√(6/(fan_in + fan_out))), biases 0.
+    Glorot,
+}
+
+/// The gain of an orthogonal initial weight before a rectifier.
+pub(crate) const RECTIFIER_GAIN: f64 = std::f64::consts::SQRT_2;
+
+/// Initial weight and bias of a hidden layer with `fan_in` inputs.
+pub fn hidden_init(kind: InitKind, fan_in: i64, gain: f64) -> (Init, Init) {
+    match kind {
+        InitKind::FanIn => (Init::Uniform { fan_in }, Init::Uniform { fan_in }),
+        InitKind::Orthogonal => (Init::Orthogonal { gain }, Init::Constant(0.0)),
+        InitKind::He => (Init::He { gain }, Init::Constant(0.0)),
+        // Derived for layers without a rectifier, where the gain is 1.
+        InitKind::Glorot => (Init::Glorot { gain: gain.min(1.0) }, Init::Constant(0.0)),
+    }
+}
+
+/// The initial values of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
-    /// All numbers equal.
+    /// All elements equal.
     Constant(f32),
     /// U(−1/√fan_in, 1/√fan_in), so Var = 1/(3·fan_in) (Torch's default; Bottou, *Stochastic Gradient Descent Tricks*).
-    /// `fan_in` is a parameter because a bias is drawn with its weight's.
+    /// A bias takes its weight's `fan_in`.
     Uniform {
         /// Inputs of one unit: of a linear layer its inputs, of a convolution height · width · depth of the kernel.
         fan_in: i64,
     },
-    /// U(−bound, bound), whatever the layer's size: what the other rules are compared with.
+    /// U(−bound, bound), whatever the layer's size: the baseline of the other rules.
     Bounded {
         /// The largest value.
         bound: f32,
@@ -28,7 +59,7 @@ pub enum Init {
         gain: f64,
     },
     /// N(0, gain²/fan_in) (He et al. 2015, *Delving Deep into Rectifiers*, equation 10): with gain √2 a layer behind a
-    /// rectifier keeps its input's second moment. Not where there is no rectifier.
+    /// rectifier keeps its input's second moment. Only before a rectifier.
     He {
         /// √2 before a rectifier.
         gain: f64,
@@ -39,7 +70,7 @@ pub enum Init {
         /// 1 before tanh.
         gain: f64,
     },
-    /// An LSTM's bias: 0, but `forget` for the second quarter.
+    /// An LSTM's bias: 0, and `forget` in the second quarter.
     Gates {
         /// The forget gate's.
         forget: f32,
@@ -47,8 +78,8 @@ pub enum Init {
 }
 
 impl Init {
-    /// Draws the numbers of a parameter of `shape`, row-major.
-    pub fn draw(self, shape: &[i64], rng: &mut Rng) -> Vec<f32> {
+    /// Samples a parameter of `shape`, row-major.
+    pub fn sample(self, shape: &[i64], rng: &mut Rng) -> Vec<f32> {
         let len: i64 = shape.iter().product();
         match self {
             Self::Constant(value) => vec![value; len as usize],
@@ -63,7 +94,7 @@ impl Init {
                 (0..len).map(|_| (rng.sample::<f64, _>(StandardNormal) * deviation) as f32).collect()
             }
             Self::Glorot { gain } => {
-                // Of a convolution, both count the kernel's places.
+                // Of a convolution, both count the positions of the kernel.
                 let (fan_in, fan_out) = (len / shape[0], len / shape[1]);
                 let bound = (gain * (6.0 / (fan_in + fan_out) as f64).sqrt()) as f32;
                 (0..len).map(|_| rng.random_range(-bound..=bound)).collect()
@@ -76,7 +107,7 @@ impl Init {
                 let (q, r) = Tensor::linalg_qr(&Tensor::from_slice(&normal).view([tall, wide]), "reduced");
                 let q = q * r.diagonal(0, 0, 1).sign();
                 let q = if rows < columns { q.tr() } else { q };
-                crate::params::to_vec(&(q * gain).to_kind(Kind::Float))
+                to_vec(&(q * gain).to_kind(Kind::Float))
             }
         }
     }

@@ -1,52 +1,34 @@
-//! What networks are made of, on libtorch.
+//! Networks on libtorch: layers, feature extractors, heads and optimizers.
 //!
-//! * All parameters of a network lie in **one flat tensor** ([`params`]); layers hold [`Slot`](params::Slot)s into it and
-//!   compute with whatever [`Weights`](params::Weights) they are given: the trained ones, a target network's, an actor's
+//! * All parameters of a network lie in **one flat tensor** ([`params`]); [`layers`] hold [`Slot`](params::Slot)s into it and
+//!   compute with the [`Weights`](params::Weights) they are given: an online network's, a target network's, an actor's
 //!   copy. An optimizer step, a norm, a copy, a checkpoint are each one operation on one buffer.
-//! * Frames arrive as `u8` and become floats here ([`input`]), once, and nowhere else in playfield.
+//! * Frames arrive as `u8` and become floats in one place, [`input`].
+//! * [`Pass`] tells a forward pass whether a backward pass follows.
 //! * Random numbers come from playfield's own generators, whose state can be saved; libtorch's cannot.
 //!
-//! libtorch reports a shape that does not fit by unwinding: inside this crate that is a bug and panics. What a user's
+//! libtorch reports a shape mismatch by unwinding: inside this crate that is a bug and panics. What a user's
 //! configuration can get wrong is checked when a network is built, and returned as an error.
 
-pub mod actor_critic;
-pub mod attention;
-pub mod config;
-pub mod conv;
 pub mod device;
-mod direct;
-pub mod dispatch;
-pub mod distribution;
-pub mod dropout;
-pub mod embedding;
-mod encoder;
-mod fused;
-pub mod gru;
-pub mod heads;
-pub mod impala;
 pub mod init;
-pub mod input;
-pub mod linear;
-pub mod lstm;
-pub mod noisy_linear;
-pub mod norm;
+pub mod layers;
+pub mod networks;
 pub mod optim;
 pub mod params;
-pub mod q_network;
-pub mod recurrent;
-pub mod resolve;
-pub mod rnn;
-pub mod sequence;
-mod shards;
-mod simd;
-pub mod skip;
-pub mod stack;
-pub mod torso;
+pub mod pass;
+mod resolve;
+pub mod sharding;
+mod tensor;
 
-pub use actor_critic::ActorCritic;
-pub use config::NetworkConfig;
-pub use distribution::Distribution;
-pub use lstm::RecurrentState;
+pub use layers::recurrent::state::RecurrentState;
+pub use layers::recurrent::{cell as recurrent, gru, lstm, rnn, sequence, stack};
+pub use layers::{attention, conv, dropout, embedding, linear, noisy, norm, skip};
+pub use networks::actor_critic::ActorCritic;
+pub use networks::config::NetworkConfig;
+pub use networks::distribution::Distribution;
+pub use networks::q_network::{QConfig, QNetwork};
+pub use networks::{config, dispatch, distribution, heads, input, torso};
 pub use params::{Builder, Params, Weights};
-pub use q_network::{QConfig, QNetwork};
+pub use pass::Pass;
 pub use resolve::resolve;

@@ -2,21 +2,23 @@
 //!
 //! ```text
 //! master   f32           | conv1.weight | conv1.bias | … ‖ policy.weight | …     what the optimizer steps, checkpoints hold
-//! weights  f32 or bf16   the same segments               ‖ f32                   what layers compute with; leaves of autograd
+//! weights  f32 or bf16   the same segments               ‖ f32                   what layers compute with; autograd's leaves
 //! grads    like weights                                                          where autograd accumulates, in place
 //! running  f32           | norm1.running_mean | norm1.running_var | …            batch norm's running statistics
 //! ```
 //!
 //! In `f32` the weights *are* the master. In bf16 they are a second buffer, cast once per update rather than once per
 //! forward pass, up to the first full-precision segment (‖): the last layers of a network, whose outputs are compared and
-//! subtracted, compute in `f32` from the master itself whatever the precision of the rest. Segments start on 64 bytes. Convolution weights lie as channels-last (O, H, W, I), the layout in which
-//! convolutions run fastest; checkpoints hold PyTorch's (O, I, H, W).
+//! subtracted, compute in `f32` from the master itself. Segments are aligned to 64 bytes. Convolution weights are channels-last
+//! (O, H, W, I), the layout in which convolutions run fastest; checkpoints hold PyTorch's (O, I, H, W).
 //!
-//! Autograd is made to accumulate into the flat gradient by giving every leaf a gradient once (an empty backward pass)
-//! and pointing that gradient's storage at its view of the flat one.
+//! Autograd accumulates into the flat gradient: an empty backward pass gives every leaf a gradient once, whose storage is then
+//! replaced by a view of the flat one. A model of bare layers trains as in PyTorch: [`zero_gradient`](Params::zero_gradient),
+//! `loss.backward()`. A network of [`crate::networks`] has a `backward` of its own, because its feature extractor may compute outside
+//! of autograd.
 
 use crate::init::Init;
-use crate::simd::Number;
+use crate::tensor::{TensorElement, slice};
 use playfield_core::rng::Rng;
 use playfield_core::{Array, Error, Result, Snapshot};
 use std::collections::BTreeMap;
@@ -25,7 +27,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// 64 bytes, counted in the smallest element that a buffer holds (bf16).
+pub use crate::tensor::to_vec;
+
+/// Alignment of segments: 64 bytes in bf16, the smallest element.
 const ALIGN: i64 = 32;
 
 /// A parameter of a network: an index into [`Weights`].
@@ -36,12 +40,12 @@ pub struct Slot(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running(usize);
 
-/// What lies where.
+/// The segments of the flat buffers.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Layout {
     params: Vec<Segment>,
     running: Vec<Segment>,
-    /// Where the full-precision segments start, if there are any.
+    /// The offset of the first full-precision segment.
     full_precision: Option<i64>,
 }
 
@@ -65,17 +69,17 @@ impl Segment {
         self.shape.iter().product()
     }
 
-    /// Where a segment may start in a buffer that holds `before`.
+    /// The offset of a segment after `before`.
     fn start_after(before: &[Self]) -> i64 {
         before.last().map_or(0, |s| (s.offset + s.len() + ALIGN - 1) / ALIGN * ALIGN)
     }
 
-    /// The view of `flat` with the canonical shape, whatever the order in memory.
+    /// The view of `flat` with the canonical shape, whatever the memory layout.
     fn view(&self, flat: &Tensor) -> Tensor {
         self.view_from(flat, 0)
     }
 
-    /// The same of a buffer that starts at element `start` of the whole.
+    /// The same of a buffer that holds the flat one from element `start`.
     fn view_from(&self, flat: &Tensor, start: usize) -> Tensor {
         let part = flat.narrow(0, self.offset - start as i64, self.len());
         match self.shape[..] {
@@ -95,12 +99,12 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// An empty network whose initial values are drawn from `rng`.
+    /// An empty network whose initial values are sampled from `rng`.
     pub fn new(rng: &'a mut Rng) -> Self {
         Self { rng, scope: Vec::new(), layout: Layout::default(), values: Vec::new(), running: Vec::new() }
     }
 
-    /// Builds a part whose parameters are called `name.…`.
+    /// Builds a part whose parameters are named `name.…`.
     pub fn scope<T>(&mut self, name: &str, part: impl FnOnce(&mut Self) -> T) -> T {
         self.scope.push(name.into());
         let built = part(self);
@@ -108,21 +112,20 @@ impl<'a> Builder<'a> {
         built
     }
 
-    /// Adds a parameter of canonical `shape` with initial values drawn by `init`.
+    /// Adds a parameter of canonical `shape` with initial values sampled by `init`.
     pub fn param(&mut self, name: &str, shape: &[i64], init: Init) -> Slot {
         let (name, offset) = (self.full(name), Segment::start_after(&self.layout.params));
-        self.values.push(init.draw(shape, self.rng));
+        self.values.push(init.sample(shape, self.rng));
         self.layout.params.push(Segment { name, shape: shape.to_vec(), offset });
         Slot(self.layout.params.len() - 1)
     }
 
-    /// Parameters added from here on are computed with in `f32`, whatever the precision of those before: see
-    /// [the module](self).
+    /// Layers compute in `f32` with all parameters added from here on: see [the module](self).
     pub fn full_precision(&mut self) {
         self.layout.full_precision.get_or_insert(self.layout.len());
     }
 
-    /// Adds `len` running statistics that start at `value`.
+    /// Adds `len` running statistics, initially `value`.
     pub fn running_stats(&mut self, name: &str, len: i64, value: f32) -> Running {
         let (name, offset) = (self.full(name), Segment::start_after(&self.layout.running));
         self.running.push(value);
@@ -155,12 +158,12 @@ pub struct Weights {
     running: Vec<Tensor>,
 }
 
-/// A contiguous part of the flat buffers that is computed with in one precision.
+/// A contiguous part of the flat buffers with one precision.
 #[derive(Debug)]
 pub(crate) struct Part {
-    /// Its place in the flat buffers.
+    /// Its elements in the flat buffers.
     pub range: Range<usize>,
-    /// What layers compute with, one dimension. In `f32`: this part of the master.
+    /// What layers compute with, one-dimensional. In `f32`: this part of the master.
     pub weights: Tensor,
     /// The gradient, of the same kind.
     pub grads: Tensor,
@@ -189,9 +192,9 @@ pub struct Params {
     master: Tensor,
     running: Tensor,
     weights: Weights,
-    /// One in `f32`; in bf16 two where some parameters are computed with in full precision. They cover the flat buffers.
+    /// One in `f32`; in bf16 a second for the full-precision segments, if there are any. They cover the flat buffers.
     parts: Vec<Part>,
-    /// Of the weights' values; common to all with whom they are [shared](Self::share).
+    /// Version of the values, common to all shallow clones.
     version: Arc<AtomicU64>,
 }
 
@@ -207,7 +210,7 @@ impl Params {
         Self::over(layout, master, running, weights)
     }
 
-    /// Leaves and a gradient of its own over these buffers.
+    /// Leaves and a new gradient over these buffers.
     fn over(layout: Arc<Layout>, master: Tensor, running: Tensor, weights: Vec<Tensor>) -> Self {
         let mut start = 0;
         let parts: Vec<_> = weights
@@ -238,14 +241,13 @@ impl Params {
         Self { layout, master, running, weights, parts, version: Arc::new(next_version().into()) }
     }
 
-    /// Another number whenever the weights have changed, and of every network: by it, who keeps something that is made of
-    /// them knows.
+    /// Globally unique version of the weights, replaced whenever they change. Use it to invalidate anything cached from them.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Relaxed)
     }
 
-    /// To be called after the weights changed.
-    pub(crate) fn changed(&self) {
+    /// Call this after changing the weights.
+    pub(crate) fn mark_changed(&self) {
         self.version.store(next_version(), Relaxed);
     }
 
@@ -254,33 +256,34 @@ impl Params {
         self.layout.params[slot.0].shape.iter().map(|&d| d as usize).collect()
     }
 
-    /// Where a parameter lies in the flat buffers.
+    /// A parameter's elements in the flat buffers.
     pub(crate) fn range(&self, slot: Slot) -> Range<usize> {
         let segment = &self.layout.params[slot.0];
         segment.offset as usize..(segment.offset + segment.len()) as usize
     }
 
-    /// What layers compute with. Inside [`tch::no_grad`] this is acting; outside, autograd records.
+    /// What layers compute with: leaves of autograd, unless inside [`tch::no_grad`].
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
-    /// The flat `f32` parameters: change them only inside [`tch::no_grad`], then call [`updated`](Self::updated).
+    /// The flat `f32` parameters: change them only inside [`tch::no_grad`], then call
+    /// [`mark_updated`](Self::mark_updated).
     pub fn master(&self) -> &Tensor {
         &self.master
     }
 
-    /// One parameter in `f32`, in its canonical shape: a view of the master, to which the same applies.
+    /// One parameter in `f32`, in its canonical shape: a view of [`master`](Self::master), to which the same applies.
     pub fn param(&self, slot: Slot) -> Tensor {
         self.layout.params[slot.0].view(&self.master)
     }
 
-    /// The flat `f32` running statistics; of a network without batch norm, nothing.
+    /// The flat `f32` running statistics; empty without batch norm.
     pub fn running_stats(&self) -> &Tensor {
         &self.running
     }
 
-    /// What most layers compute in: `Float` or `BFloat16`.
+    /// The precision of all but the full-precision segments: `Float` or `BFloat16`.
     pub fn precision(&self) -> Kind {
         self.parts[0].weights.kind()
     }
@@ -290,7 +293,7 @@ impl Params {
         &self.parts
     }
 
-    /// Takes running statistics that were kept elsewhere.
+    /// Replaces the running statistics.
     ///
     /// # Panics
     /// If they are of another network: a bug of the caller.
@@ -300,30 +303,30 @@ impl Params {
         }
     }
 
-    /// The elements of what layers compute with, full-precision ones left out.
+    /// The elements of the first part, which layers compute with.
     ///
     /// # Panics
-    /// If they do not lie in this machine's memory, or are of another type: bugs of the caller.
-    pub(crate) fn numbers<T: Number>(&self) -> &[T] {
+    /// If they are not on the CPU, or of another type: bugs of the caller.
+    pub(crate) fn elements<T: TensorElement>(&self) -> &[T] {
         let flat = &self.parts[0].weights;
         assert!(flat.device() == Device::Cpu && flat.kind() == T::KIND, "weights are {:?}", flat.kind());
-        // SAFETY: contiguous, as every buffer is, of this type and on this machine. Nobody writes while layers compute.
+        // SAFETY: contiguous, as every buffer is, of this type and on the CPU. Nothing writes while layers compute.
         unsafe { std::slice::from_raw_parts(flat.data_ptr().cast(), flat.numel()) }
     }
 
-    /// The same, and those of the gradient, to be written.
-    pub(crate) fn numbers_and_gradient<T: Number>(&mut self) -> (&[T], &mut [T]) {
-        // SAFETY: as above; and nobody else uses the gradient, a buffer of its own, while `self` is borrowed.
-        (self.numbers(), unsafe { slice(&self.parts[0].grads) })
+    /// The same, and the elements of the gradient, to be written.
+    pub(crate) fn elements_and_gradient<T: TensorElement>(&mut self) -> (&[T], &mut [T]) {
+        // SAFETY: as above; `self` is borrowed exclusively, and the gradient is a buffer of its own.
+        (self.elements(), unsafe { slice(&self.parts[0].grads) })
     }
 
-    /// The flat gradient, a copy: that of bf16 weights as `f32`.
+    /// A copy of the flat gradient; that of bf16 weights as `f32`.
     pub fn gradient(&self) -> Tensor {
         let kind = if self.precision() == Kind::BFloat16 { Kind::Float } else { self.precision() };
         Tensor::cat(&self.parts.iter().map(|part| part.grads.to_kind(kind)).collect::<Vec<_>>(), 0)
     }
 
-    /// The flat buffer that layers compute with, up to the full-precision part: change it only inside [`tch::no_grad`].
+    /// The flat buffer that layers compute with, up to the full-precision segments: change it only inside [`tch::no_grad`].
     pub fn flat(&self) -> &Tensor {
         &self.parts[0].weights
     }
@@ -333,7 +336,7 @@ impl Params {
     /// # Panics
     /// If `gradient` has another length: a bug of the caller.
     pub fn set_gradient(&mut self, gradient: &Tensor) {
-        assert_eq!(gradient.numel() as i64, self.layout.len());
+        assert_eq!(gradient.numel() as i64, self.layout.len(), "a gradient of another network");
         for Part { range, grads, .. } in &self.parts {
             no_grad(|| grads.shallow_clone().copy_(&gradient.narrow(0, range.start as i64, range.len() as i64)));
         }
@@ -344,20 +347,14 @@ impl Params {
         no_grad(|| self.parts.iter().for_each(|part| _ = part.grads.shallow_clone().zero_()));
     }
 
-    /// Sets the gradient to that of `loss` (a scalar).
-    pub fn backward(&mut self, loss: &Tensor) {
-        self.zero_gradient();
-        loss.backward();
-    }
-
-    /// To be called after the master changed: the weights follow it.
+    /// Call this after changing the master: copies it to the weights.
     pub fn mark_updated(&mut self) {
         if let Part { range, weights, .. } = &mut self.parts[0]
             && weights.kind() != Kind::Float
         {
             no_grad(|| weights.copy_(&self.master.narrow(0, 0, range.len() as i64)));
         }
-        self.changed();
+        self.mark_changed();
     }
 
     /// How many parameters the network has, padding excluded.
@@ -365,8 +362,8 @@ impl Params {
         self.layout.params.iter().map(|s| s.len() as usize).sum()
     }
 
-    /// Moves to another network's parameters of the same layout by the share `rate`: 1 copies (a target network of Mnih et
-    /// al. 2015), less is a soft update (Lillicrap et al. 2016). Running statistics go along.
+    /// Updates a target network: p ← p + `rate`·(other − p), parameters and running statistics, of the same layout. A rate of 1 copies
+    /// (Mnih et al. 2015), a smaller one is a soft update (Lillicrap et al. 2016).
     pub fn polyak_update(&mut self, other: &Self, rate: f64) {
         no_grad(|| {
             for (own, other) in [(&self.master, &other.master), (self.running_stats(), other.running_stats())] {
@@ -380,38 +377,38 @@ impl Params {
         self.mark_updated();
     }
 
-    /// The same parameters, in the same memory, with a gradient of their own: for another thread, which may work on its part
-    /// of a batch while nobody changes them.
-    pub fn share(&self) -> Self {
+    /// The same parameters, in the same memory, with a gradient of their own: for another thread, which may compute with them while
+    /// no thread changes them.
+    pub fn shallow_clone(&self) -> Self {
         let [master, running] = [&self.master, &self.running].map(Tensor::shallow_clone);
         let weights = self.parts.iter().map(|part| part.weights.shallow_clone()).collect();
         Self { version: self.version.clone(), ..Self::over(self.layout.clone(), master, running, weights) }
     }
 
-    /// Copies what layers compute with from `other`, and nothing else.
-    pub fn follow(&mut self, other: &Self) {
+    /// Copies the weights that layers compute with, and the running statistics, from `other`, of the same layout. The master stays.
+    pub fn copy_from(&mut self, other: &Self) {
         no_grad(|| {
             for (own, other) in self.parts.iter_mut().zip(&other.parts) {
                 own.weights.copy_(&other.weights);
             }
             self.running.copy_(&other.running);
         });
-        self.changed();
+        self.mark_changed();
     }
 
-    /// Takes the values of the master from `start` on. What layers compute with must follow: [`updated`](Self::updated).
+    /// Sets elements of the master, from `start`; call [`mark_updated`](Self::mark_updated) afterwards.
     ///
     /// # Panics
-    /// If the master is not on the processor, or shorter: bugs of the caller.
-    pub fn take(&mut self, start: usize, values: &[f32]) {
+    /// If the master is not on the CPU, or shorter: bugs of the caller.
+    pub fn set_master(&mut self, start: usize, values: &[f32]) {
         assert!(self.master.device() == Device::Cpu && start + values.len() <= self.master.numel());
-        // SAFETY: contiguous `f32` on the processor, as every master is, and nobody else reads it during the call.
+        // SAFETY: contiguous `f32` on the CPU, as every master is, and nothing else reads it during the call.
         let master = unsafe { slice::<f32>(&self.master) };
         master[start..start + values.len()].copy_from_slice(values);
-        self.changed();
+        self.mark_changed();
     }
 
-    /// Another set of parameters with the same layout and values, computing in the same precision.
+    /// A copy: other memory with the same layout, values and precision.
     pub fn deep_clone(&self) -> Self {
         Self::new(self.layout.clone(), self.master.copy(), self.running.copy(), self.precision())
     }
@@ -436,7 +433,7 @@ impl Params {
         state
     }
 
-    /// Takes what [`state`](Self::state) gave.
+    /// Restores what [`state`](Self::state) returned.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -452,7 +449,7 @@ impl Params {
         snapshot.params = self.state();
     }
 
-    /// Takes the parameters and running statistics of `snapshot`.
+    /// Restores parameters and running statistics from `snapshot`.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] naming the first tensor that is missing, superfluous or of another shape.
@@ -465,7 +462,7 @@ impl Params {
     }
 }
 
-/// No two are the same.
+/// A version that no other call returns.
 fn next_version() -> u64 {
     static VERSIONS: AtomicU64 = AtomicU64::new(0);
     VERSIONS.fetch_add(1, Relaxed)
@@ -490,23 +487,4 @@ fn fill(segments: &[Segment], arrays: &BTreeMap<String, Array>, flat: &Tensor) -
         no_grad(|| s.view(flat).copy_(&Tensor::from_slice(&values).view(&s.shape[..])));
     }
     Ok(())
-}
-
-/// The numbers of a tensor, in row-major order, as `f32` on the CPU.
-pub fn to_vec(tensor: &Tensor) -> Vec<f32> {
-    let tensor = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-    let mut values = vec![0.0; tensor.numel()];
-    tensor.copy_data(&mut values, tensor.numel());
-    values
-}
-
-/// The numbers of a tensor.
-///
-/// # Safety
-/// The tensor must be contiguous, on the CPU and of elements of `T`'s size and meaning, and nothing else may use its memory
-/// while the slice lives.
-#[allow(clippy::mut_from_ref)] // a tensor is a handle: what it points to is not behind the reference
-pub(crate) unsafe fn slice<T>(tensor: &Tensor) -> &mut [T] {
-    // SAFETY: as the caller promises.
-    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }

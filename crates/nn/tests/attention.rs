@@ -1,4 +1,4 @@
-//! Attention against plain loops over the formula, with padding; its gradient against differences; what it refuses.
+//! Attention against naive loops, with padding; its gradient against finite differences; invalid shapes.
 
 use playfield_core::rng::stream;
 use playfield_nn::attention::{Attention, AttentionKind};
@@ -70,7 +70,7 @@ fn both_scores_equal_plain_loops() {
                     let expected = exps.get(s).map_or(0.0, |e| e / sum);
                     let actual = f64::from(weights[(i * ASKED + t) * STEPS + s]);
                     assert!((actual - expected).abs() < 3e-6, "{kind:?} {i} {t} {s}: {actual}, loops say {expected}");
-                    assert!(s < LENGTHS[i] as usize || actual == 0.0, "padding is never looked at");
+                    assert!(s < LENGTHS[i] as usize || actual == 0.0, "padding has no weight");
                 }
                 for k in 0..KEYS {
                     let expected: f64 = exps.iter().enumerate().map(|(s, e)| e / sum * f64::from(key(s)[k])).sum();
@@ -83,7 +83,7 @@ fn both_scores_equal_plain_loops() {
 }
 
 #[test]
-fn gradients_equal_differences() {
+fn gradients_equal_finite_differences() {
     let double = |name, shape| random(name, shape).1.to_kind(Kind::Double);
     let (keys, queries) = (double("keys", [STEPS, N, KEYS]), double("queries", [N, ASKED, QUERY]));
     let weighting = double("weights", [N, ASKED, KEYS]);
@@ -96,7 +96,8 @@ fn gradients_equal_differences() {
             (attention.forward(w, &ready, &queries).unwrap().0 * &weighting).sum(Kind::Double)
         };
         let l = loss(&params);
-        params.backward(&l);
+        params.zero_gradient();
+        l.backward();
         let flat = params.flat().shallow_clone();
         let grads = params.gradient();
         for i in 0..flat.size()[0] {

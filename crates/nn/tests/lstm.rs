@@ -1,14 +1,14 @@
-//! The LSTM against PyTorch's (`golden/lstm.py`), and what an actor-critic with one remembers.
+//! The LSTM against PyTorch's (`golden/lstm.py`), and the recurrent state of an actor-critic.
 
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, ObsRef, Snapshot};
 use playfield_nn::config::InitKind;
 use playfield_nn::lstm::Lstm;
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Builder, NetworkConfig, RecurrentState};
+use playfield_nn::{ActorCritic, Builder, NetworkConfig, Pass, RecurrentState};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -32,15 +32,15 @@ fn close(what: &str, actual: &[f32], expected: &[f32]) {
     }
 }
 
-/// A memory of these numbers, through what a checkpoint holds.
+/// A state of these values, by way of a checkpoint.
 fn initial_state(start: &BTreeMap<String, Vec<f32>>) -> RecurrentState {
     let mut snapshot = Snapshot::default();
     for (name, values) in start {
         snapshot.arrays.insert(format!("memory.{name}"), Array::new(&[N, WIDTH as usize], values));
     }
-    let mut memory = RecurrentState::new(N, WIDTH, Device::Cpu);
-    memory.load(&snapshot).unwrap();
-    memory
+    let mut state = RecurrentState::new(N, WIDTH, Device::Cpu);
+    state.load(&snapshot).unwrap();
+    state
 }
 
 /// Four steps of three sequences, of which the second starts anew before the third step.
@@ -69,7 +69,8 @@ fn forward_and_backward_equal_pytorch() {
         close(name, &after.arrays[&format!("memory.{name}")].values::<f32>().unwrap(), expected);
     }
     let loss = (y.flatten(0, -1) * Tensor::from_slice(&golden.weights)).sum(Kind::Float);
-    params.backward(&loss);
+    params.zero_gradient();
+    loss.backward();
     for (name, array) in params.named(&params.gradient()) {
         close(&name, &array.values::<f32>().unwrap(), &golden.grads[name.strip_prefix("lstm.").unwrap()]);
     }
@@ -93,43 +94,43 @@ fn network() -> ActorCritic {
     ActorCritic::new(&config, &spec, "cpu", &mut stream(3, "init")).unwrap()
 }
 
-/// Three steps of two environments at once say what three steps one after the other say, where one of the episodes ends on
-/// the way; and a sequence that is forgotten is a new one.
+/// Three steps of two environments in one pass equal three passes of one step, with a reset in between; and a reset state is the
+/// initial one.
 #[test]
 fn a_rollout_at_once_equals_step_by_step() {
     let mut net = network();
     let obs: Vec<f32> = (0..12).map(|i| (i * 5 % 7) as f32 / 3.0 - 1.0).collect();
-    no_grad(|| {
-        let start = net.forward_from(&net.initial_state(2), &[], ObsRef::F32(&[0.3, -0.4, 0.9, 0.1]), 2).2;
-        let resets = [false, false, false, true, false, false];
-        let (_, whole, end) = net.forward_from(&start, &resets, ObsRef::F32(&obs), 6);
-        let (mut memory, mut values) = (start, Vec::new());
-        for (t, ended) in resets.chunks(2).enumerate() {
-            memory.forget(ended);
-            let (_, value, after) = net.forward_from(&memory, &[], ObsRef::F32(&obs[t * 4..t * 4 + 4]), 2);
-            values.extend(to_vec(&value));
-            memory = after;
-        }
-        close("values", &to_vec(&whole), &values);
-        let saved = |memory: &RecurrentState| {
-            let mut snapshot = Snapshot::default();
-            memory.save(&mut snapshot);
-            snapshot.arrays.values().flat_map(|a| a.values::<f32>().unwrap()).collect::<Vec<_>>()
-        };
-        close("memory", &saved(&end), &saved(&memory));
-        memory.forget(&[true, true]);
-        assert_eq!(saved(&memory), saved(&net.initial_state(2)));
-    });
+    let first = ObsRef::F32(&[0.3, -0.4, 0.9, 0.1]);
+    let start = net.forward_from(&net.initial_state(2), &[], first, 2, Pass::Infer).2;
+    let resets = [false, false, false, true, false, false];
+    let (_, whole, end) = net.forward_from(&start, &resets, ObsRef::F32(&obs), 6, Pass::Infer);
+    let (mut state, mut values) = (start, Vec::new());
+    for (t, ended) in resets.chunks(2).enumerate() {
+        state.reset(ended);
+        let obs = ObsRef::F32(&obs[t * 4..t * 4 + 4]);
+        let (_, value, after) = net.forward_from(&state, &[], obs, 2, Pass::Infer);
+        values.extend(to_vec(&value));
+        state = after;
+    }
+    close("values", &to_vec(&whole), &values);
+    let saved = |state: &RecurrentState| {
+        let mut snapshot = Snapshot::default();
+        state.save(&mut snapshot);
+        snapshot.arrays.values().flat_map(|a| a.values::<f32>().unwrap()).collect::<Vec<_>>()
+    };
+    close("state", &saved(&end), &saved(&state));
+    state.reset(&[true, true]);
+    assert_eq!(saved(&state), saved(&net.initial_state(2)));
 }
 
-/// Without an LSTM there is nothing to remember, and nothing is saved.
+/// Without an LSTM the state is empty, and nothing is saved.
 #[test]
-fn a_network_without_memory_saves_none() {
+fn an_empty_state_saves_nothing() {
     let mut snapshot = Snapshot::default();
-    let mut memory = RecurrentState::new(4, 0, Device::Cpu);
-    memory.forget(&[true; 4]);
-    memory.save(&mut snapshot);
+    let mut state = RecurrentState::new(4, 0, Device::Cpu);
+    state.reset(&[true; 4]);
+    state.save(&mut snapshot);
     assert_eq!(snapshot, Snapshot::default());
-    memory.load(&snapshot).unwrap();
-    assert_eq!(memory.sequences(), 4);
+    state.load(&snapshot).unwrap();
+    assert_eq!(state.sequences(), 4);
 }

@@ -7,10 +7,10 @@ use playfield_nn::Distribution;
 use playfield_nn::config::{InitKind, Kernels, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
-use playfield_nn::optim::{Optimizer, OptimizerConfig};
+use playfield_nn::optim::{Optimizer, RmsProp};
 use playfield_nn::params::{Builder, Params, to_vec};
 use playfield_nn::torso::Torso;
-use playfield_nn::{ActorCritic, NetworkConfig, QConfig, QNetwork};
+use playfield_nn::{ActorCritic, NetworkConfig, Pass, QConfig, QNetwork};
 use rand::Rng as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -50,17 +50,17 @@ fn networks_have_the_published_sizes() {
     }
 }
 
-/// What `golden/network.py` says of a network: results alone, as both sides write down the same weights and frames.
+/// The results of `golden/network.py`; both sides generate the same weights and frames.
 #[derive(Deserialize)]
 struct Golden {
     torso: TorsoKind,
     logits: Vec<f64>,
     values: Vec<f64>,
-    /// Of each parameter: its norm, and its product with the sequence of `numbers` that is its own.
+    /// Of each parameter: the norm of its gradient, and its product with a sequence of `numbers`.
     gradients: BTreeMap<String, [f64; 2]>,
 }
 
-/// `n` numbers in [0, 1): the bits of a hashed counter, as `golden/network.py` has them.
+/// `n` numbers in [0, 1): the bits of a hashed counter, as in `golden/network.py`.
 fn numbers(n: usize, seed: u32) -> impl Iterator<Item = f64> {
     (0..n as u32).map(move |i| {
         let h = i.wrapping_add(seed.wrapping_mul(1_000_003)).wrapping_mul(2_654_435_761);
@@ -87,7 +87,7 @@ fn the_published_networks_equal_pytorch() {
         }
         net.params.load(&snapshot).unwrap();
 
-        let (policy, value) = net.forward(frames.as_ref(), n);
+        let (policy, value) = net.forward(frames.as_ref(), n, Pass::Train);
         let logits = logits(policy);
         net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
         for (actual, expected) in [(&logits, &golden.logits), (&value, &golden.values)] {
@@ -121,7 +121,7 @@ fn plain(params: &BTreeMap<String, Tensor>, obs: &[u8], n: i64, standardize: boo
     }
     let linear =
         |x: &Tensor, name: &str| x.linear(&params[&format!("{name}.weight")], Some(&params[&format!("{name}.bias")]));
-    // The flattened features lie as (height, width, channel).
+    // Flattened in the order height, width, channel.
     let x = linear(&x.permute([0, 2, 3, 1]).flatten(1, -1), "torso.fc").relu();
     (linear(&x, "policy"), linear(&x, "value").squeeze_dim(1))
 }
@@ -140,8 +140,8 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).norm().double_value(&[]) / b.norm().double_value(&[])
 }
 
-/// Both passes, in both precisions: the flat gradient must hold what plain autograd finds.
-/// bf16 rounds to 1 part in 256, and where that moves a unit across its rectifier's corner its gradient comes or goes.
+/// Both passes, in both precisions: the flat gradient must equal that of plain autograd.
+/// bf16 rounds to 1 part in 256; a unit that crosses 0 by rounding gains or loses its gradient.
 #[test]
 fn forward_and_backward_equal_plain_operators() {
     let (spec, n) = (pong(), 5);
@@ -155,7 +155,7 @@ fn forward_and_backward_equal_plain_operators() {
         let loss = |l: &Tensor, v: &Tensor| (l.square().sum(Kind::Float) + v.sum(Kind::Float)) * 0.1;
         // Twice, as the second backward pass must not add to the first.
         for _ in 0..2 {
-            let (policy, value) = net.forward(obs.as_ref(), n);
+            let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
             let logits = logits(policy);
             net.backward(&loss(&logits, &value));
             let (expected_logits, expected_value) = plain(&oracle, bytes, n as i64, standardize);
@@ -173,7 +173,7 @@ fn forward_and_backward_equal_plain_operators() {
     }
 }
 
-/// playfield's own kernels, in `f32` and, where the processor multiplies it, bf16, equal libtorch's path in `f32`, forward and
+/// playfield's own kernels, in `f32` and, where supported, bf16, equal libtorch in `f32`, forward and
 /// backward, before a step and after.
 #[test]
 fn own_kernels_equal_libtorch() {
@@ -186,10 +186,10 @@ fn own_kernels_equal_libtorch() {
                     let config = NetworkConfig { kernels, ..network(torso, p) };
                     ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
                 });
-            let mut optimizer = Optimizer::new(OptimizerConfig::tensorflow(), &libtorch.params);
+            let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &libtorch.params);
             for rows in 1..=many {
                 let pass = |net: &mut ActorCritic, n: usize| {
-                    let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n);
+                    let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train);
                     let (logits, value) = (logits(policy).narrow(0, 0, rows as i64), value.narrow(0, 0, rows as i64));
                     net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
                     [logits, value, net.params.gradient()]
@@ -199,17 +199,17 @@ fn own_kernels_equal_libtorch() {
                     let off = difference(own, libtorch);
                     assert!(off < tolerance, "{torso:?}, {precision:?}, {rows} rows: off by {off}");
                 }
-                // What is packed must follow.
+                // Packed weights must be updated.
                 libtorch.step(&mut optimizer, 0.01, 0.0);
                 own.params.load_state(&libtorch.params.state()).unwrap();
-                let logits = logits(no_grad(|| own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows)).0);
+                let logits = logits(own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows, Pass::Infer).0);
                 assert!(difference(&logits, &few[0]) > 1e-3);
             }
         }
     }
 }
 
-/// The same of a Q-network, whose hidden layer goes along unless there are two of them.
+/// The same for a Q-network, whose single hidden layer is part of the torso.
 #[test]
 fn own_kernels_of_a_q_network_equal_libtorch() {
     let (spec, many, rows) = (pong(), 12, 5);
@@ -220,7 +220,7 @@ fn own_kernels_of_a_q_network_equal_libtorch() {
             let pass = |precision, kernels, n: usize| {
                 let config = NetworkConfig { kernels, ..network(TorsoKind::Nature, precision) };
                 let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(4, "init")).unwrap();
-                let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n).narrow(0, 0, rows);
+                let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train).narrow(0, 0, rows);
                 net.backward(&values.square().sum(Kind::Float));
                 [values, net.params.gradient()]
             };
@@ -234,8 +234,8 @@ fn own_kernels_of_a_q_network_equal_libtorch() {
     }
 }
 
-/// bf16 against libtorch *in bf16*, where both round alike but for the order of sums: each layer's gradient has the same norm
-/// within 2 % and points the same way (cosine above .999), and so do the outputs.
+/// bf16 against libtorch *in bf16*, where rounding differs only by the order of sums: outputs within 2 %, and each layer's
+/// gradient within 2 % of the norm and with a cosine above .999.
 #[test]
 fn own_bf16_kernels_equal_libtorch_in_bf16() {
     let (spec, n) = (pong(), 32);
@@ -244,7 +244,7 @@ fn own_bf16_kernels_equal_libtorch_in_bf16() {
         let pass = |kernels| {
             let config = NetworkConfig { kernels, ..network(torso, Precision::Bf16) };
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
-            let (policy, value) = net.forward(obs.as_ref(), n);
+            let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
             let logits = logits(policy);
             net.backward(&(logits.square().sum(Kind::Float) + value.square().sum(Kind::Float)));
             ([logits.detach(), value.detach()], net.params.named(&net.params.gradient()))
@@ -264,8 +264,7 @@ fn own_bf16_kernels_equal_libtorch_in_bf16() {
     }
 }
 
-/// The path that was measured, or restored from a checkpoint, computes: its outputs are bit for bit those of a network whose
-/// setting fixes it.
+/// The measured or restored path is used: outputs are bit for bit those of a network with that path fixed.
 #[test]
 fn a_restored_choice_of_kernels_is_used() {
     let (spec, n) = (pong(), 6);
@@ -274,19 +273,19 @@ fn a_restored_choice_of_kernels_is_used() {
         let config = NetworkConfig { kernels, ..network(TorsoKind::Nature, Precision::Fp32) };
         ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
     };
-    let say = |mut net: ActorCritic| to_vec(&logits(no_grad(|| net.forward(obs.as_ref(), n)).0));
-    let fixed = [Kernels::Own, Kernels::Libtorch].map(|kernels| say(net(kernels)));
+    let evaluate = |mut net: ActorCritic| to_vec(&logits(net.forward(obs.as_ref(), n, Pass::Infer).0));
+    let fixed = [Kernels::Own, Kernels::Libtorch].map(|kernels| evaluate(net(kernels)));
     for (path, expected) in ["own", "libtorch"].into_iter().zip(&fixed) {
         let restored = net(Kernels::Auto);
         let mut snapshot = Snapshot::default();
         snapshot.put("network.kernels", &[(false, n, path)]);
         restored.dispatch().load(&snapshot).unwrap();
-        assert_eq!(&say(restored), expected, "{path}");
+        assert_eq!(&evaluate(restored), expected, "{path}");
     }
-    assert!(fixed.contains(&say(net(Kernels::Auto))));
+    assert!(fixed.contains(&evaluate(net(Kernels::Auto))));
 }
 
-/// A loss of the policy alone has no gradient of a value network of its own, and one of the value none of the policy's.
+/// With separate torsos, a loss of the policy gives the value's torso no gradient, and vice versa.
 #[test]
 fn a_loss_need_not_reach_every_torso() {
     let spec = pong();
@@ -295,7 +294,7 @@ fn a_loss_need_not_reach_every_torso() {
         let config = NetworkConfig { shared: false, ..network(TorsoKind::Nips, precision) };
         let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
         let norms = [true, false].map(|of_policy| {
-            let (policy, value) = net.forward(obs.as_ref(), 3);
+            let (policy, value) = net.forward(obs.as_ref(), 3, Pass::Train);
             let loss = if of_policy { logits(policy).square() } else { value };
             net.backward(&loss.sum(Kind::Float));
             let named = net.params.named(&net.params.gradient());
@@ -307,12 +306,12 @@ fn a_loss_need_not_reach_every_torso() {
     }
 }
 
-/// Rows shared out among three threads: the same outputs, gradient norms and steps as of one, with an LSTM over them and
-/// without; through a batch too small for all threads, and a look ahead between forward and backward pass.
+/// A batch split among three threads has the outputs, gradient norms and steps of an unsplit one, with and without an LSTM,
+/// including a batch that is too small for all threads, and an inference pass between forward and backward pass.
 #[test]
-fn rows_shared_out_are_the_same_batch() {
+fn a_sharded_batch_equals_an_unsharded_one() {
     let spec = spec(&[36, 36], Dtype::U8, 4);
-    // bf16 keeps 8 bits, and sums that are split are rounded otherwise.
+    // bf16 has 8 significant bits, and split sums round differently.
     let cases = [
         (0, Precision::Fp32, 1e-4),
         (8, Precision::Fp32, 1e-4),
@@ -324,17 +323,19 @@ fn rows_shared_out_are_the_same_batch() {
         let [mut whole, mut shared] =
             [1, 3].map(|_| ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap());
         shared.set_num_threads(3);
-        let rule = OptimizerConfig { eps: 1e-3, ..OptimizerConfig::tensorflow() };
+        let rule = RmsProp { eps: 1e-3, ..RmsProp::tensorflow() };
         let [mut one, mut other] = [&whole, &shared].map(|net| Optimizer::new(rule.clone(), &net.params));
         for n in [13, 2, 18, 9] {
             let obs = frames(n, &spec);
             let step = |net: &mut ActorCritic, optimizer: &mut Optimizer| {
-                let (policy, value) = net.forward(obs.as_ref(), n);
+                let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
                 let logits = logits(policy);
                 let loss = logits.square().mean(Kind::Float) + value.square().sum(Kind::Float);
-                // Now by the same way as what was recorded, now by the other.
-                let ahead = n.min(4);
-                let _ = no_grad(|| net.forward(obs.slice(0, ahead * spec.obs_len()), ahead));
+                // On one thread or on several, with other observations than the training pass.
+                for ahead in [n.min(4), n - 1] {
+                    let (start, len) = ((n - ahead) * spec.obs_len(), ahead * spec.obs_len());
+                    let _ = net.forward(obs.slice(start, len), ahead, Pass::Infer);
+                }
                 net.backward(&loss);
                 (to_vec(&logits), net.step(optimizer, 0.01, 0.5))
             };
@@ -352,7 +353,7 @@ fn rows_shared_out_are_the_same_batch() {
 
 #[test]
 fn initial_weights_have_the_stated_bounds_and_variance() {
-    let draw = |init: Init, shape: &[i64]| init.draw(shape, &mut stream(3, "init"));
+    let draw = |init: Init, shape: &[i64]| init.sample(shape, &mut stream(3, "init"));
     let w = draw(Init::Uniform { fan_in: 256 }, &[64, 256]);
     let variance = w.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / w.len() as f64;
     assert!(w.iter().all(|x| x.abs() <= 1.0 / 16.0));
@@ -365,7 +366,7 @@ fn initial_weights_have_the_stated_bounds_and_variance() {
     }
 }
 
-/// PyTorch draws a layer's weights from kaiming_uniform_(a = √5), whose bound √(6/((1 + a²)·fan_in)) is 1/√fan_in, and its
+/// PyTorch samples a layer's weights from kaiming_uniform_(a = √5), whose bound √(6/((1 + a²)·fan_in)) is 1/√fan_in, and its
 /// biases from the same U(±1/√fan_in). Orthogonal: QᵀQ = gain²·I for each layer, and no biases.
 #[test]
 fn a_fresh_network_has_pytorchs_bounds_or_orthogonal_layers() {
@@ -378,7 +379,7 @@ fn a_fresh_network_has_pytorchs_bounds_or_orthogonal_layers() {
         let fan_in = params[&name.replace("bias", "weight")].get(0).numel() as f64;
         let largest = p.abs().max().double_value(&[]) * fan_in.sqrt();
         assert!(largest <= 1.0 + 1e-6 && (largest > 0.9 || p.numel() < 32), "{name}: {largest} of the bound");
-        // The variance of n uniform draws has a relative deviation of √(.8/n): five of them.
+        // The variance of n uniform samples has a relative standard deviation of √(.8/n): five of them.
         let n = p.numel() as f64;
         let variance = p.square().mean(Kind::Double).double_value(&[]) * 3.0 * fan_in;
         assert!((variance - 1.0).abs() < 5.0 * (0.8 / n).sqrt(), "{name}: Var·3·fan_in = {variance}");
@@ -402,7 +403,7 @@ fn a_fresh_network_has_pytorchs_bounds_or_orthogonal_layers() {
 }
 
 #[test]
-fn saved_and_loaded_the_network_says_the_same_and_another_one_is_refused_by_name() {
+fn a_loaded_network_computes_the_same_and_a_mismatch_names_the_tensor() {
     let (spec, obs) = (spec(&[3], Dtype::F32, 1), [0.1, -0.2, 0.3]);
     let config = NetworkConfig { init: InitKind::Orthogonal, ..NetworkConfig::default() };
     let make =
@@ -412,8 +413,8 @@ fn saved_and_loaded_the_network_says_the_same_and_another_one_is_refused_by_name
     a.params.save(&mut snapshot);
     let mut b = make(&config, 2);
     b.params.load(&snapshot).unwrap();
-    let say = |net: &mut ActorCritic| to_vec(&logits(net.forward(ObsRef::F32(&obs), 1).0));
-    assert_eq!(say(&mut a), say(&mut b));
+    let evaluate = |net: &mut ActorCritic| to_vec(&logits(net.forward(ObsRef::F32(&obs), 1, Pass::Infer).0));
+    assert_eq!(evaluate(&mut a), evaluate(&mut b));
 
     let wider = NetworkConfig { hidden: vec![64, 32], ..config.clone() };
     let error = make(&wider, 1).params.load(&snapshot).unwrap_err().to_string();
@@ -423,19 +424,18 @@ fn saved_and_loaded_the_network_says_the_same_and_another_one_is_refused_by_name
     assert!(error.contains("value_torso.fc1"), "{error}");
 }
 
-/// A uniform frame has no deviation: it becomes zeros, not NaN, and says what a black one says.
-/// Every pixel less its observation's mean, by its observation's deviation, in both precisions.
+/// (pixel − mean)/standard deviation of each observation, in both precisions.
 #[test]
 fn frames_are_standardized_each_by_itself() {
     let spec = spec(&[37, 41], Dtype::U8, 3);
     let n = 5;
     let Obs::U8(mut pixels) = frames(n, &spec) else { panic!("frames") };
-    // Dark and bright observations: each has statistics of its own.
+    // Dark and bright observations, with different statistics.
     pixels.chunks_mut(spec.obs_len()).enumerate().for_each(|(i, obs)| obs.iter_mut().for_each(|p| *p /= i as u8 + 1));
     let config = NetworkConfig { standardize: true, ..NetworkConfig::default() };
     for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 1.0 / 256.0)] {
         let mut input = Input::new(&config, &spec, true, Device::Cpu, kind).unwrap();
-        let loaded = input.load(ObsRef::U8(&pixels), n);
+        let loaded = input.load(ObsRef::U8(&pixels), n, Pass::Infer);
         assert_eq!(loaded.size(), [n as i64, 3, 37, 41]);
         let rows = to_vec(&loaded.permute([0, 2, 3, 1]));
         for (actual, obs) in rows.chunks(spec.obs_len()).zip(pixels.chunks(spec.obs_len())) {
@@ -449,49 +449,51 @@ fn frames_are_standardized_each_by_itself() {
     }
 }
 
-/// Policy and value with a torso each see the same frames: the first must not scale them for the second.
+/// Two torsos may share an input: a torso must not scale it in place.
 #[test]
-fn a_torso_leaves_its_input_as_it_was() {
+fn a_torso_does_not_change_its_input() {
     for torso in [TorsoKind::Mlp, TorsoKind::Nips] {
         let (spec, config) = (pong(), network(torso, Precision::Fp32));
         let mut rng = stream(1, "init");
         let mut b = Builder::new(&mut rng);
         let torso = Torso::new(&mut b, &config, &spec).unwrap();
         let params = b.finish(Device::Cpu, Kind::Float);
-        let mut input = Input::new(&config, &spec, torso.convolves(), Device::Cpu, Kind::Float).unwrap();
-        let x = input.load(frames(2, &spec).as_ref(), 2);
-        let [first, second] = [0, 1].map(|_| no_grad(|| torso.forward(params.weights(), &x)));
+        let mut input = Input::new(&config, &spec, torso.is_convolutional(), Device::Cpu, Kind::Float).unwrap();
+        let x = input.load(frames(2, &spec).as_ref(), 2, Pass::Infer);
+        let [first, second] = [0, 1].map(|_| no_grad(|| torso.forward(params.weights(), &x, Pass::Infer)));
         assert_eq!(first, second, "{:?}", config.torso);
     }
 }
 
+/// A uniform frame has a standard deviation of 0: it becomes zeros, not NaN, whatever its brightness.
 #[test]
 fn a_uniform_frame_is_standardized_to_zeros() {
     let config = NetworkConfig { standardize: true, ..network(TorsoKind::Nips, Precision::Fp32) };
     let mut net = ActorCritic::new(&config, &pong(), "cpu", &mut stream(4, "init")).unwrap();
-    let mut say = |pixel: u8| to_vec(&logits(net.forward(ObsRef::U8(&vec![pixel; pong().obs_len()]), 1).0));
-    assert!(say(0).iter().all(|l| l.is_finite()));
-    assert_eq!(say(0), say(200));
+    let mut evaluate =
+        |pixel: u8| to_vec(&logits(net.forward(ObsRef::U8(&vec![pixel; pong().obs_len()]), 1, Pass::Infer).0));
+    assert!(evaluate(0).iter().all(|l| l.is_finite()));
+    assert_eq!(evaluate(0), evaluate(200));
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_that_says_what_to_do() {
+fn mismatches_of_config_and_environment_are_errors() {
     let small = spec(&[10, 5], Dtype::U8, 1);
     let make = |torso, device| {
         ActorCritic::new(&network(torso, Precision::Fp32), &small, device, &mut stream(1, "init")).map(|_| ())
     };
     let error = make(TorsoKind::Nature, "cpu").unwrap_err().to_string();
     assert!(error.contains("mlp"), "{error}");
-    assert!(make(TorsoKind::Auto, "cpu").is_ok(), "small frames get fully connected layers by themselves");
+    assert!(make(TorsoKind::Auto, "cpu").is_ok(), "small frames get fully connected layers");
     let config = NetworkConfig { standardize: true, ..NetworkConfig::default() };
     let vectors = ActorCritic::new(&config, &spec(&[3], Dtype::F32, 1), "cpu", &mut stream(1, "init"));
     assert!(vectors.unwrap_err().to_string().contains("env.normalize_obs"));
     assert!(make(TorsoKind::Auto, "gpu").unwrap_err().to_string().contains("cpu, cuda, cuda:N or auto"));
 }
 
-/// Dueling by hand, from the two streams' own outputs: Q = V + A − mean A; and a distribution's per atom.
+/// Dueling by hand, from the outputs of the streams: Q = V + A − mean A, for distributions per atom.
 #[test]
-fn a_dueling_network_adds_value_and_centred_advantage() {
+fn a_dueling_network_adds_value_and_centered_advantage() {
     let spec = spec(&[3], Dtype::F32, 1);
     let config = NetworkConfig { hidden: vec![8, 5], ..NetworkConfig::default() };
     for atoms in [1, 4] {
@@ -512,15 +514,15 @@ fn a_dueling_network_adds_value_and_centred_advantage() {
         let advantage = stream("advantage").view([2, 6, atoms]);
         let expected = stream("value").view([2, 1, atoms]) + &advantage
             - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float);
-        let actual = net.forward(ObsRef::F32(&obs), 2);
+        let actual = net.forward(ObsRef::F32(&obs), 2, Pass::Infer);
         assert_eq!(actual.size(), [2, 6, atoms]);
         assert!(difference(&actual, &expected) < 1e-6);
     }
 }
 
-/// The trunk under two streams gets its gradient scaled by 1/√2 (Wang et al. 2016, section 4.2), the streams theirs as it is.
+/// The torso's gradient is scaled by 1/√2 (Wang et al. 2016, section 4.2), that of the streams is not.
 #[test]
-fn a_dueling_trunk_gets_a_scaled_gradient() {
+fn the_torso_of_a_dueling_network_has_a_scaled_gradient() {
     let spec = spec(&[3], Dtype::F32, 1);
     let config = NetworkConfig { hidden: vec![8, 5], ..NetworkConfig::default() };
     let q = QConfig { dueling: true, noisy_sigma: 0.0, atoms: 1 };
@@ -539,7 +541,7 @@ fn a_dueling_trunk_gets_a_scaled_gradient() {
     let expected = branch("value") + &advantage - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float);
     let loss = |q: &Tensor| q.square().sum(Kind::Float);
     loss(&expected).backward();
-    let actual = net.forward(ObsRef::F32(&obs), 2).squeeze_dim(2);
+    let actual = net.forward(ObsRef::F32(&obs), 2, Pass::Train).squeeze_dim(2);
     net.backward(&loss(&actual));
     let gradients = net.params.named(&net.params.gradient());
     for (name, leaf) in &leaves {
@@ -549,8 +551,8 @@ fn a_dueling_trunk_gets_a_scaled_gradient() {
     }
 }
 
-/// Whatever the rest of a network computes in, its last layers compute in `f32` from the master: with values of some 24, where
-/// bf16 has steps of an eighth, the outputs are those of the features to 1e-6, and so is the last layers' gradient.
+/// The last layers compute in `f32` from the master, whatever the precision: with values around 24, where bf16 has steps of 1/8,
+/// outputs and the last layers' gradient are exact to 1e-5 and 1e-6.
 #[test]
 fn the_last_layers_compute_in_f32() {
     let (spec, n) = (pong(), 7);
@@ -578,8 +580,8 @@ fn the_last_layers_compute_in_f32() {
         let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(8, "init")).unwrap();
         let name = if dueling { "value.out" } else { "q.out" };
         let state = raise(&mut net.params, name);
-        let features = no_grad(|| net.features(obs.as_ref(), n));
-        let z = net.forward(obs.as_ref(), n).squeeze_dim(2);
+        let features = net.features(obs.as_ref(), n);
+        let z = net.forward(obs.as_ref(), n, Pass::Train).squeeze_dim(2);
         let expected = product(&features, &state, name);
         match dueling {
             // Q's mean over actions is V.
@@ -596,30 +598,30 @@ fn the_last_layers_compute_in_f32() {
     let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(8, "init")).unwrap();
     raise(&mut net.params, "value");
     let state = raise(&mut net.params, "policy");
-    let memory = net.initial_state(n);
-    let (policy, value, _, features) = no_grad(|| net.forward_with_features(&memory, &[], obs.as_ref(), n));
+    let start = net.initial_state(n);
+    let (policy, value, _, features) = net.forward_with_features(&start, &[], obs.as_ref(), n, Pass::Infer);
     close("logits", &logits(policy), &product(&features, &state, "policy"));
     close("V", &value, &product(&features, &state, "value").squeeze_dim(1));
 }
 
-/// Noise changes what a noisy network says until it is drawn again or left away; a network without noisy layers ignores it.
+/// A sample of the noise applies until it is replaced or disabled; a network without noisy layers ignores it.
 #[test]
-fn a_noisy_network_is_noisy_until_quiet() {
+fn noise_applies_until_it_is_disabled() {
     let spec = spec(&[3], Dtype::F32, 1);
     let obs = [0.3_f32, -0.7, 1.1];
     for (noisy_sigma, noisy) in [(0.5, true), (0.0, false)] {
         let q = QConfig { dueling: true, noisy_sigma, atoms: 1 };
         let mut net = QNetwork::new(&NetworkConfig::default(), q, &spec, "cpu", &mut stream(7, "init")).unwrap();
-        let say = |net: &mut QNetwork| to_vec(&net.forward(ObsRef::F32(&obs), 1));
-        let quiet = say(&mut net);
+        let evaluate = |net: &mut QNetwork| to_vec(&net.forward(ObsRef::F32(&obs), 1, Pass::Infer));
+        let without = evaluate(&mut net);
         net.set_noise(net.sample_noise(&mut stream(1, "noise")));
-        let first = say(&mut net);
-        assert_eq!(first, say(&mut net), "one draw lasts until the next");
+        let first = evaluate(&mut net);
+        assert_eq!(first, evaluate(&mut net), "a sample lasts until the next");
         net.set_noise(net.sample_noise(&mut stream(2, "noise")));
-        assert_eq!(first != say(&mut net), noisy);
-        assert_eq!(first != quiet, noisy);
+        assert_eq!(first != evaluate(&mut net), noisy);
+        assert_eq!(first != without, noisy);
         net.disable_noise();
-        assert_eq!(say(&mut net), quiet);
+        assert_eq!(evaluate(&mut net), without);
     }
 }
 

@@ -1,28 +1,27 @@
-//! Normalization layers against PyTorch's own (`golden/norm.py`), the identity of folding, and what becomes of running
-//! statistics wherever a network goes.
+//! Normalization layers against PyTorch's (`golden/norm.py`), folding, and the running statistics of copies and checkpoints.
 
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::config::{NormKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::linear::Linear;
-use playfield_nn::norm::{BatchNorm, LayerNorm, LocalResponseNorm, Statistics, fold};
-use playfield_nn::optim::{Optimizer, OptimizerConfig};
+use playfield_nn::norm::{BatchNorm, LayerNorm, LocalResponseNorm, fold};
+use playfield_nn::optim::{Optimizer, RmsProp};
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Builder, Distribution, NetworkConfig, Params, QConfig, QNetwork, Weights};
+use playfield_nn::{ActorCritic, Builder, Distribution, NetworkConfig, Params, Pass, QConfig, QNetwork, Weights};
 use rand::Rng as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 #[derive(Deserialize)]
 struct Golden {
     batch_1d: Batches,
     batch_2d: Batches,
-    layer: Pass,
-    layer_images: Pass,
-    local_response: Pass,
-    local_response_even: Pass,
+    layer: Expected,
+    layer_images: Expected,
+    local_response: Expected,
+    local_response_even: Expected,
     fused_conv: Fused,
     fused_linear: Fused,
 }
@@ -30,19 +29,19 @@ struct Golden {
 #[derive(Deserialize)]
 struct Batches {
     shape: Vec<i64>,
-    steps: Vec<Pass>,
-    acting: Pass,
+    steps: Vec<Expected>,
+    acting: Expected,
 }
 
 #[derive(Deserialize)]
-struct Pass {
+struct Expected {
     #[serde(default)]
     shape: Vec<i64>,
     x: Vec<f64>,
     y: Vec<f64>,
     grad: Vec<f64>,
     params: BTreeMap<String, Vec<f64>>,
-    /// Running statistics after it.
+    /// Running statistics after the pass.
     #[serde(default)]
     mean: Vec<f64>,
     #[serde(default)]
@@ -62,7 +61,7 @@ fn golden() -> Golden {
     serde_json::from_str(include_str!("golden/norm.json")).unwrap()
 }
 
-/// As `golden/norm.py` writes them down.
+/// The sequence of `golden/norm.py`.
 fn numbers(n: i64, scale: f64, shift: f64) -> Tensor {
     let number = |i: i64| scale * (((i * 7919 + 13) % 101) as f64 / 50.0 - 1.0) + shift;
     Tensor::from_slice(&(0..n).map(number).collect::<Vec<_>>())
@@ -74,7 +73,7 @@ fn assert_close(actual: &Tensor, expected: &[f64], tolerance: f64, what: &str) {
     assert!(difference < tolerance, "{what}: off by {difference}");
 }
 
-/// A network of one layer, its γ and β those of `golden/norm.py`.
+/// A network of one layer with the γ and β of `golden/norm.py`.
 fn alone<T>(layer: impl FnOnce(&mut Builder<'_>) -> T) -> (T, Params) {
     let mut rng = stream(1, "test");
     let mut b = Builder::new(&mut rng);
@@ -90,11 +89,18 @@ fn alone<T>(layer: impl FnOnce(&mut Builder<'_>) -> T) -> (T, Params) {
 }
 
 /// Forward and backward: y, the gradient of x, the gradients of γ and β.
-fn check(pass: &Pass, shape: &[i64], params: &mut Params, forward: impl Fn(&Weights, &Tensor) -> Tensor, what: &str) {
+fn check(
+    pass: &Expected,
+    shape: &[i64],
+    params: &mut Params,
+    forward: impl Fn(&Weights, &Tensor) -> Tensor,
+    what: &str,
+) {
     let x = Tensor::from_slice(&pass.x).to_kind(Kind::Float).view(shape).set_requires_grad(true);
     let y = forward(params.weights(), &x);
     let loss = (&y * numbers(y.numel() as i64, 1.0, 0.0).to_kind(Kind::Float).view_as(&y)).sum(Kind::Float);
-    params.backward(&loss);
+    params.zero_gradient();
+    loss.backward();
     assert_close(&y, &pass.y, 2e-5, &format!("{what}, forward"));
     assert_close(&x.grad(), &pass.grad, 2e-5, &format!("{what}, gradient"));
     for (name, expected) in &pass.params {
@@ -104,8 +110,7 @@ fn check(pass: &Pass, shape: &[i64], params: &mut Params, forward: impl Fn(&Weig
     }
 }
 
-/// Two batches that it learns from and one that it acts on: values, gradients, and running statistics, whose variance is the
-/// unbiased one.
+/// Two training passes and one inference pass: values, gradients, and running statistics, whose variance is unbiased.
 #[test]
 fn batch_norm_equals_pytorch() {
     let golden = golden();
@@ -115,17 +120,17 @@ fn batch_norm_equals_pytorch() {
             Tensor::from_slice(&params.state()[&format!("norm.{name}")].values::<f32>().unwrap())
         };
         for step in &batches.steps {
-            check(step, &batches.shape, &mut params, |w, x| norm.forward(w, x, Statistics::Batch), what);
+            check(step, &batches.shape, &mut params, |w, x| norm.forward(w, x, Pass::Train), what);
             assert_close(&state(&params, "running_mean"), &step.mean, 1e-6, what);
             assert_close(&state(&params, "running_var"), &step.var, 1e-6, what);
         }
         let before = to_vec(params.running_stats());
-        check(&batches.acting, &batches.shape, &mut params, |w, x| norm.forward(w, x, Statistics::Running), what);
-        assert_eq!(to_vec(params.running_stats()), before, "acting changes nothing");
+        check(&batches.acting, &batches.shape, &mut params, |w, x| norm.forward(w, x, Pass::Infer), what);
+        assert_eq!(to_vec(params.running_stats()), before, "inference changes nothing");
     }
 }
 
-/// Biased for normalizing, unbiased for remembering, by hand: of 1 and 3 the variance is 1 and 2.
+/// The variance of 1 and 3 is 1 (biased) for normalization and 2 (unbiased) for the running statistics.
 #[test]
 fn batch_norm_by_hand() {
     let mut rng = stream(1, "test");
@@ -133,20 +138,20 @@ fn batch_norm_by_hand() {
     let norm = BatchNorm::new(&mut b, "norm", 1);
     let params = b.finish(Device::Cpu, Kind::Float);
     let x = Tensor::from_slice2(&[[1.0_f32], [3.0]]);
-    let y = norm.forward(params.weights(), &x, Statistics::Batch);
+    let y = norm.forward(params.weights(), &x, Pass::Train);
     assert_close(&y.detach(), &[-1.0, 1.0], 1e-5, "(x − 2)/√1");
     let state = params.state();
     let value = |name: &str| state[name].values::<f32>().unwrap()[0];
     assert!((value("norm.running_mean") - 0.2).abs() < 1e-6 && (value("norm.running_var") - 1.1).abs() < 1e-6);
 }
 
-/// A lone row has no variance: it goes by the running statistics, and leaves them finite.
+/// A batch of one has no variance: it is normalized by the running statistics, and leaves them finite.
 #[test]
-fn a_lone_row_goes_by_the_running_statistics() {
+fn a_batch_of_one_uses_the_running_statistics() {
     let (norm, params) = alone(|b| BatchNorm::new(b, "norm", 3));
     let x = Tensor::from_slice2(&[[1.0_f32, -2.0, 3.0]]);
-    let [learning, acting] = [Statistics::Batch, Statistics::Running].map(|s| norm.forward(params.weights(), &x, s));
-    assert_eq!(learning, acting);
+    let [train, infer] = [Pass::Train, Pass::Infer].map(|pass| norm.forward(params.weights(), &x, pass));
+    assert_eq!(train, infer);
     assert_eq!(to_vec(&params.running_stats().narrow(0, 0, 3)), [0.0; 3]);
 }
 
@@ -173,8 +178,8 @@ fn local_response_normalization_equals_pytorch() {
     }
 }
 
-/// One layer in place of two, in both precisions, on statistics far from 0 and 1; and PyTorch's `fuse_conv_bn_eval` and
-/// `fuse_linear_bn_eval` say the same.
+/// The folded layer equals the two, in both precisions, with statistics far from 0 and 1, and equals PyTorch's `fuse_conv_bn_eval`
+/// and `fuse_linear_bn_eval`.
 #[test]
 fn a_folded_layer_equals_the_two() {
     let golden = golden();
@@ -226,27 +231,27 @@ fn random_frames(n: usize, spec: &EnvSpec) -> Obs {
     Obs::U8((0..n * spec.obs_len()).map(|_| (rng.next_u64() >> 56) as u8).collect())
 }
 
-fn outputs(net: &mut ActorCritic, obs: ObsRef<'_>, n: usize) -> Tensor {
-    let (policy, value) = net.forward(obs, n);
+fn outputs(net: &mut ActorCritic, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+    let (policy, value) = net.forward(obs, n, pass);
     let Distribution::Categorical(logits) = policy else { panic!("the space is discrete") };
     Tensor::cat(&[logits, value.unsqueeze(1)], 1)
 }
 
-/// Learns a little from `n` frames, so that γ, β and running statistics are no longer what they were.
+/// A network after three updates, so that γ, β and running statistics differ from their initial values.
 fn trained(config: &NetworkConfig, spec: &EnvSpec, obs: ObsRef<'_>, n: usize) -> ActorCritic {
     let mut net = ActorCritic::new(config, spec, "cpu", &mut stream(1, "init")).unwrap();
-    let mut optimizer = Optimizer::new(OptimizerConfig::tensorflow(), &net.params);
+    let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &net.params);
     for _ in 0..3 {
-        let loss = (outputs(&mut net, obs, n) - 1.0).square().sum(Kind::Float);
+        let loss = (outputs(&mut net, obs, n, Pass::Train) - 1.0).square().sum(Kind::Float);
         net.backward(&loss);
         net.step(&mut optimizer, 0.01, 1.0);
     }
     net
 }
 
-/// A whole network acts the same with its batch norms folded, whatever its torso, policy and value torsos apart or not.
+/// Folding leaves inference unchanged, for every torso, shared or not.
 #[test]
-fn a_folded_network_acts_the_same() {
+fn a_folded_network_infers_the_same() {
     for (torso, side) in [
         (TorsoKind::Nature, 44),
         (TorsoKind::Nips, 36),
@@ -262,23 +267,23 @@ fn a_folded_network_acts_the_same() {
             let (spec, n) = (spec(&[side, side], Dtype::U8), 6);
             let obs = random_frames(n, &spec);
             let mut net = trained(&config, &spec, obs.as_ref(), n);
-            let before = no_grad(|| outputs(&mut net, obs.as_ref(), n));
-            let learning = outputs(&mut net.deep_clone(), obs.as_ref(), n);
-            let differs = (&before - &learning).abs().max().double_value(&[]);
-            assert!(differs > 1e-3, "{torso:?}: acting and learning go by other numbers, but {differs}");
+            let before = outputs(&mut net, obs.as_ref(), n, Pass::Infer);
+            let train = outputs(&mut net.deep_clone(), obs.as_ref(), n, Pass::Train);
+            let differs = (&before - &train).abs().max().double_value(&[]);
+            assert!(differs > 1e-3, "{torso:?}: batch and running statistics differ by {differs} only");
             net.fold();
-            let after = no_grad(|| outputs(&mut net, obs.as_ref(), n));
+            let after = outputs(&mut net, obs.as_ref(), n, Pass::Infer);
             let off = (&before - &after).abs().max().double_value(&[]);
             assert!(off <= 1e-5, "{torso:?}, shared {shared}: off by {off}");
-            // Folded, it is a plain network: autograd or not, the same numbers.
-            assert_eq!(outputs(&mut net, obs.as_ref(), n).detach(), after);
+            // A folded network has no batch norm: both passes compute the same.
+            assert_eq!(outputs(&mut net, obs.as_ref(), n, Pass::Train).detach(), after);
         }
     }
 }
 
-/// The same of Q-networks, dueling or not; behind noisy layers, which keep their norm.
+/// The same for Q-networks, dueling or not, and with noisy layers, which keep their norm.
 #[test]
-fn a_folded_q_network_acts_the_same() {
+fn a_folded_q_network_infers_the_same() {
     for (dueling, noisy_sigma) in [(false, 0.0), (true, 0.0), (true, 0.5)] {
         let (spec, n) = (spec(&[12, 12], Dtype::U8), 6);
         let obs = random_frames(n, &spec);
@@ -286,20 +291,20 @@ fn a_folded_q_network_acts_the_same() {
         let config = config(TorsoKind::Impala, NormKind::Batch);
         let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(1, "init")).unwrap();
         for _ in 0..3 {
-            let _ = net.forward(obs.as_ref(), n);
+            let _ = net.forward(obs.as_ref(), n, Pass::Train);
         }
         net.set_noise(net.sample_noise(&mut stream(2, "noise")));
-        let before = no_grad(|| net.forward(obs.as_ref(), n));
+        let before = net.forward(obs.as_ref(), n, Pass::Infer);
         net.fold();
-        let off = (before - no_grad(|| net.forward(obs.as_ref(), n))).abs().max().double_value(&[]);
+        let off = (before - net.forward(obs.as_ref(), n, Pass::Infer)).abs().max().double_value(&[]);
         assert!(off <= 1e-5, "dueling {dueling}, σ₀ {noisy_sigma}: off by {off}");
     }
 }
 
-/// Running statistics go wherever a network goes: into checkpoints and back, into duplicates, targets and actors; an optimizer
-/// leaves them alone, and bf16 does not round them.
+/// Checkpoints, copies, target networks and actors include the running statistics; an optimizer does not change them, and bf16
+/// does not round them.
 #[test]
-fn running_statistics_go_along() {
+fn copies_and_checkpoints_include_running_statistics() {
     let (spec, n) = (spec(&[40, 40], Dtype::U8), 6);
     let obs = random_frames(n, &spec);
     for precision in [Precision::Fp32, Precision::Bf16] {
@@ -307,7 +312,7 @@ fn running_statistics_go_along() {
         let net = trained(&config, &spec, obs.as_ref(), n);
         let running = to_vec(net.params.running_stats());
         assert_eq!(net.params.running_stats().kind(), Kind::Float);
-        assert!(running.iter().any(|x| x.to_bits() & 0xffff != 0), "they are no bf16");
+        assert!(running.iter().any(|x| x.to_bits() & 0xffff != 0), "they are not rounded to bf16");
 
         let fresh = || ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
         let mut snapshot = Snapshot::default();
@@ -323,7 +328,7 @@ fn running_statistics_go_along() {
         assert_eq!(to_vec(net.deep_clone().params.running_stats()), running);
         let (mut target, mut actor) = (fresh(), fresh());
         target.params.polyak_update(&net.params, 1.0);
-        actor.params.follow(&net.params);
+        actor.params.copy_from(&net.params);
         assert_eq!(
             (to_vec(target.params.running_stats()), to_vec(actor.params.running_stats())),
             (running.clone(), running.clone())
@@ -336,29 +341,28 @@ fn running_statistics_go_along() {
         }
 
         let mut net = net;
-        let mut optimizer =
-            Optimizer::new(OptimizerConfig { weight_decay: 0.1, ..OptimizerConfig::tensorflow() }, &net.params);
+        let mut optimizer = Optimizer::new(RmsProp { weight_decay: 0.1, ..RmsProp::tensorflow() }, &net.params);
         net.step(&mut optimizer, 0.5, 0.0);
-        assert_eq!(to_vec(net.params.running_stats()), running, "a step is of parameters");
+        assert_eq!(to_vec(net.params.running_stats()), running, "a step changes parameters only");
         let named: Vec<_> = net.params.named(net.params.master()).into_keys().collect();
         assert!(named.iter().all(|name| !name.contains("running")), "{named:?}");
     }
 }
 
-/// Rows that batch norm ties together are not shared out among threads, which would each see statistics of their own.
+/// A batch with batch norm is not split among threads, which would each compute statistics of their own.
 #[test]
-fn batch_norm_sees_the_whole_batch() {
+fn batch_norm_uses_the_whole_batch() {
     let (spec, n) = (spec(&[40, 40], Dtype::U8), 16);
     let obs = random_frames(n, &spec);
     let config = config(TorsoKind::Nips, NormKind::Batch);
     let net = || ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap();
     let (mut alone, mut shared) = (net(), net());
     shared.set_num_threads(2);
-    assert_eq!(outputs(&mut alone, obs.as_ref(), n), outputs(&mut shared, obs.as_ref(), n));
+    assert_eq!(outputs(&mut alone, obs.as_ref(), n, Pass::Train), outputs(&mut shared, obs.as_ref(), n, Pass::Train));
     assert_eq!(to_vec(alone.params.running_stats()), to_vec(shared.params.running_stats()));
 }
 
-/// In bf16 the network with each norm says what it says in f32, up to bf16's rounding, forward and backward.
+/// With each norm, bf16 equals f32 up to bf16's rounding, forward and backward.
 #[test]
 fn norms_in_bf16() {
     let (spec, n) = (spec(&[40, 40], Dtype::U8), 16);
@@ -367,7 +371,7 @@ fn norms_in_bf16() {
         let results = [Precision::Fp32, Precision::Bf16].map(|precision| {
             let config = NetworkConfig { precision, ..config(TorsoKind::Nips, norm) };
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap();
-            let y = outputs(&mut net, obs.as_ref(), n);
+            let y = outputs(&mut net, obs.as_ref(), n, Pass::Train);
             net.backward(&y.square().sum(Kind::Float));
             (y.detach(), net.params.gradient())
         });
@@ -378,7 +382,7 @@ fn norms_in_bf16() {
     }
 }
 
-/// A norm makes no difference to a network that has none: no parameter, no statistic.
+/// A network without norm has no running statistics.
 #[test]
 fn no_norm_no_statistics() {
     let net = ActorCritic::new(
@@ -390,9 +394,9 @@ fn no_norm_no_statistics() {
     assert_eq!(net.unwrap().params.running_stats().numel(), 0);
 }
 
-/// Bias and initial scale before a batch norm mean nothing to what comes after it.
+/// Batch norm is invariant to scale and shift of its input.
 #[test]
-fn batch_norm_forgets_scale_and_shift() {
+fn batch_norm_is_invariant_to_scale_and_shift() {
     let mut rng = stream(1, "test");
     let mut b = Builder::new(&mut rng);
     let layer = Linear::new(&mut b, "fc", 8, 5, Init::He { gain: 1.0 }, Init::Constant(0.0));
@@ -400,6 +404,6 @@ fn batch_norm_forgets_scale_and_shift() {
     let params = b.finish(Device::Cpu, Kind::Float);
     let x = numbers(16 * 8, 1.0, 0.2).to_kind(Kind::Float).view([16, 8]);
     let y = layer.forward(params.weights(), &x);
-    let [plain, moved] = [&y, &(&y * 30.0 + 7.0)].map(|y| norm.forward(params.weights(), y, Statistics::Batch));
+    let [plain, moved] = [&y, &(&y * 30.0 + 7.0)].map(|y| norm.forward(params.weights(), y, Pass::Train));
     assert!((plain - moved).abs().max().double_value(&[]) < 1e-3);
 }

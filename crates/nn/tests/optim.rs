@@ -3,7 +3,7 @@
 use playfield_core::Snapshot;
 use playfield_core::rng::stream;
 use playfield_nn::init::Init;
-use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
+use playfield_nn::optim::{Adam, AdamW, Optimizer, OptimizerConfig, RAdam, RmsProp, Rule, Sgd};
 use playfield_nn::params::to_vec;
 use playfield_nn::{Builder, Params};
 use serde::Deserialize;
@@ -21,6 +21,9 @@ struct Golden {
     sgd_decayed: Vec<Vec<f32>>,
     adam_decayed: Vec<Vec<f32>>,
     rmsprop_decayed_clipped: Vec<Vec<f32>>,
+    adamw: Vec<Vec<f32>>,
+    radam: Vec<Vec<f32>>,
+    radam_decayed: Vec<Vec<f32>>,
 }
 
 fn golden() -> Golden {
@@ -51,17 +54,17 @@ fn assert_close(actual: &[f32], expected: &[f32]) {
     }
 }
 
-fn check(config: OptimizerConfig, clip: f64, expected: &[Vec<f32>]) {
+fn check(config: impl Into<OptimizerConfig>, clip: f64, expected: &[Vec<f32>]) {
     let g = golden();
     let mut params = params(&g.start);
     let mut optimizer = Optimizer::new(config, &params);
-    for (gradient, expected) in g.gradients.iter().zip(expected) {
+    for (gradient, expected) in g.gradients.iter().cycle().zip(expected) {
         assert_close(&step(&mut optimizer, &mut params, gradient, 0.01, clip), expected);
     }
 }
 
-fn torch_rmsprop(eps: f64) -> OptimizerConfig {
-    OptimizerConfig { eps, ..OptimizerConfig::of(Rule::RmsProp) }
+fn torch_rmsprop(eps: f64) -> RmsProp {
+    RmsProp { eps, ..RmsProp::default() }
 }
 
 #[test]
@@ -71,20 +74,14 @@ fn rmsprop_equals_pytorch() {
 
 #[test]
 fn centered_rmsprop_equals_pytorch() {
-    let config = OptimizerConfig { centered: true, decay: 0.95, ..torch_rmsprop(0.01) };
+    let config = RmsProp { centered: true, decay: 0.95, ..torch_rmsprop(0.01) };
     check(config, 0.0, &golden().rmsprop_centred);
 }
 
 /// Nature's form, ε inside the root: s₁ = .05·4 + .95·0, m₁ = .05·2, p₁ = 1 − .1·2/√(.2 − .01 + .01).
 #[test]
 fn natures_rmsprop_by_hand() {
-    let config = OptimizerConfig {
-        centered: true,
-        decay: 0.95,
-        eps: 0.01,
-        initial_square: 0.0,
-        ..OptimizerConfig::tensorflow()
-    };
+    let config = RmsProp { centered: true, decay: 0.95, eps: 0.01, initial_square: 0.0, ..RmsProp::tensorflow() };
     let mut params = params(&[1.0]);
     let mut optimizer = Optimizer::new(config, &params);
     assert_close(&step(&mut optimizer, &mut params, &[2.0], 0.1, 0.0), &[1.0 - 0.2 / 0.2_f32.sqrt()]);
@@ -97,23 +94,35 @@ fn clipping_by_global_norm_equals_pytorch() {
 
 #[test]
 fn adam_equals_pytorch() {
-    let config = OptimizerConfig { eps: 1e-5, ..OptimizerConfig::of(Rule::Adam) };
-    check(config, 0.0, &golden().adam);
+    check(Adam { eps: 1e-5, ..Adam::default() }, 0.0, &golden().adam);
 }
 
 #[test]
 fn sgd_equals_pytorch() {
-    check(OptimizerConfig::of(Rule::Sgd), 0.0, &golden().sgd);
+    check(Sgd::default(), 0.0, &golden().sgd);
 }
 
-/// L2: added to the gradient, after it is clipped, and before the rule sees it.
+/// AdamW's decay is decoupled, and .01 by default.
+#[test]
+fn adamw_equals_pytorch() {
+    check(AdamW::default(), 0.0, &golden().adamw);
+}
+
+/// Through the first updates, whose steps are not rectified, and beyond them.
+#[test]
+fn radam_equals_pytorch() {
+    assert!(golden().radam.len() > 6);
+    check(RAdam::default(), 0.0, &golden().radam);
+}
+
+/// L2 regularization: added to the gradient after clipping, before the rule.
 #[test]
 fn weight_decay_equals_pytorch() {
-    let decayed = |config| OptimizerConfig { weight_decay: 0.1, ..config };
-    let adam = OptimizerConfig { eps: 1e-5, ..OptimizerConfig::of(Rule::Adam) };
-    check(decayed(OptimizerConfig::of(Rule::Sgd)), 0.0, &golden().sgd_decayed);
-    check(decayed(adam), 0.0, &golden().adam_decayed);
-    check(decayed(torch_rmsprop(0.1)), 0.5, &golden().rmsprop_decayed_clipped);
+    let weight_decay = 0.1;
+    check(Sgd { weight_decay, ..Sgd::default() }, 0.0, &golden().sgd_decayed);
+    check(Adam { eps: 1e-5, weight_decay, ..Adam::default() }, 0.0, &golden().adam_decayed);
+    check(RAdam { weight_decay, ..RAdam::default() }, 0.0, &golden().radam_decayed);
+    check(RmsProp { weight_decay, ..torch_rmsprop(0.1) }, 0.5, &golden().rmsprop_decayed_clipped);
 }
 
 /// TensorFlow's form: s starts at 1, ε inside the root. s₁ = .99 + .01·4 = 1.03, p₁ = 1 − .1·2/√(1.03 + .1); with a
@@ -121,7 +130,7 @@ fn weight_decay_equals_pytorch() {
 #[test]
 fn rmsprop_with_epsilon_inside_the_root_by_hand() {
     let mut params = params(&[1.0]);
-    let mut optimizer = Optimizer::new(OptimizerConfig::tensorflow(), &params);
+    let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &params);
     assert_close(&step(&mut optimizer, &mut params, &[2.0], 0.1, 0.0), &[1.0 - 0.2 / 1.13_f32.sqrt()]);
     assert_close(&step(&mut optimizer, &mut params, &[0.0], 0.1, 0.0), &[1.0 - 0.2 / 1.13_f32.sqrt()]);
     let before = 1.0 - 0.2 / 1.13_f32.sqrt();
@@ -130,11 +139,11 @@ fn rmsprop_with_epsilon_inside_the_root_by_hand() {
 }
 
 #[test]
-fn saved_and_restored_it_goes_on_bit_for_bit() {
-    for rule in [Rule::RmsProp, Rule::Adam] {
+fn a_restored_optimizer_continues_bit_for_bit() {
+    for rule in [Rule::Sgd, Rule::RmsProp, Rule::Adam, Rule::AdamW, Rule::RAdam] {
         let g = golden();
         let mut a = params(&g.start);
-        let config = OptimizerConfig { rule, ..OptimizerConfig::tensorflow() };
+        let config = OptimizerConfig::of(rule);
         let mut first = Optimizer::new(config.clone(), &a);
         step(&mut first, &mut a, &g.gradients[0], 0.01, 0.0);
         let mut snapshot = Snapshot::default();

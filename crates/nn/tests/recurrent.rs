@@ -1,5 +1,5 @@
-//! Recurrent layers on padded batches against PyTorch's (`golden/recurrent.py`), peepholes against ONNX's formula, and what
-//! the two kinds of dropout must leave alone.
+//! Recurrent layers on padded batches against PyTorch's (`golden/recurrent.py`), peepholes against ONNX's formula, and the
+//! two kinds of dropout.
 
 use playfield_core::rng::{Rng, stream};
 use playfield_core::{Array, Snapshot};
@@ -79,7 +79,7 @@ fn set(params: &mut Params, values: impl Fn(&str) -> Vec<f32>) {
     params.load(&snapshot).unwrap();
 }
 
-/// A layer alone or more of them, their parameters' first values from `seed`.
+/// Layers with initial parameters from `seed`.
 fn build<T>(seed: u64, part: impl FnOnce(&mut Builder<'_>) -> T) -> (T, Params) {
     let mut rng = stream(seed, "layers");
     let mut b = Builder::new(&mut rng);
@@ -123,7 +123,8 @@ fn cells_and_their_gradients_equal_pytorch() {
             close(&format!("{what}: c"), &of(RecurrentState::c), c);
         }
         let weights = Tensor::from_slice(&numbers(y.numel(), 1.0, golden.weights_start)).view_as(&y);
-        params.backward(&(y * weights).sum(Kind::Float));
+        params.zero_gradient();
+        (y * weights).sum(Kind::Float).backward();
         for (name, array) in params.named(&params.gradient()) {
             close(&format!("{what}: {name}"), &array.values::<f32>().unwrap(), &case.grads[&pytorch(&name)]);
         }
@@ -144,13 +145,14 @@ fn peepholes_equal_onnx() {
     close("h", &to_vec(&end.h().detach()), &golden.state[0]);
     close("c", &to_vec(&end.c().detach()), &golden.state[1]);
     let weights = Tensor::from_slice(&numbers(y.numel(), 1.0, weights_start)).view_as(&y);
-    params.backward(&(y * weights).sum(Kind::Float));
+    params.zero_gradient();
+    (y * weights).sum(Kind::Float).backward();
     for (name, array) in params.named(&params.gradient()) {
         close(&name, &array.values::<f32>().unwrap(), &golden.grads[name.strip_prefix("lstm.").unwrap()]);
     }
 }
 
-/// Peepholes start at 0, where they change nothing: libtorch's operation and the loop of our own say the same.
+/// Peepholes start at 0, where they change nothing: libtorch's fused operation equals the step-by-step form.
 #[test]
 fn own_cells_equal_the_fused_operation() {
     let x = random(3, &[STEPS, N, INPUTS]);
@@ -166,9 +168,9 @@ fn own_cells_equal_the_fused_operation() {
     }
 }
 
-/// The output past a sequence's end is 0 whatever the padding holds, and the memory is that of the sequence alone.
+/// The output past a sequence's end is 0 whatever the padding holds, and the state is that of the sequence alone.
 #[test]
-fn padding_is_neither_seen_nor_said() {
+fn padding_is_ignored() {
     let x = random(5, &[STEPS, N, INPUTS]);
     let garbage = x.where_self(&lengths().mask(Device::Cpu).unsqueeze(-1), &(&x * 0.0 + 1e3));
     for cell in [CellKind::Rnn, CellKind::Gru, CellKind::Lstm] {
@@ -200,8 +202,8 @@ fn padding_is_neither_seen_nor_said() {
     }
 }
 
-/// Row 6 (Zaremba): the mask lies on what goes up. Bit for bit, a layer with dropout remembers what the same layer without
-/// remembers of an input that was masked before; and where nothing comes from below, dropout is not felt at all.
+/// Row 6 (Zaremba): dropout masks the input, not the recurrent connections. Bit for bit, the state of a layer with dropout equals
+/// that of a layer without on a masked input; with an input of 0, dropout has no effect.
 #[test]
 fn dropout_leaves_the_recurrent_path_alone() {
     let (shape, full) = ([40, 3, INPUTS], Lengths::full(3, 40).unwrap());
@@ -220,7 +222,7 @@ fn dropout_leaves_the_recurrent_path_alone() {
         assert_ne!(masked, x);
         let (below, expected) = dry.forward(w, &masked, &start, &full, None).unwrap();
         assert_eq!((end[0].h(), end[0].c()), (expected[0].h(), expected[0].c()));
-        assert_eq!(y, half.apply(&below, Some(&mut rng)), "and the output is masked once, on top");
+        assert_eq!(y, half.apply(&below, Some(&mut rng)), "the output is masked once");
 
         let (nothing, mut rng) = (x.zeros_like(), stream(9, "dropout"));
         let (_, with) = wet.forward(w, &nothing, &expected, &full, Some(&mut rng)).unwrap();
@@ -229,14 +231,14 @@ fn dropout_leaves_the_recurrent_path_alone() {
     });
 }
 
-/// Row 7 (Semeniuta): with the input gate shut and the forget gate open a cell holds its value exactly, for 1000 steps of
-/// dropout; dropping from the cell itself would have lost it after a few.
+/// Row 7 (Semeniuta): with the input gate at 0 and the forget gate at 1 a cell keeps its value exactly through 1000 steps of
+/// dropout; dropout of the cell itself loses it within a few.
 #[test]
 fn recurrent_dropout_loses_no_memory() {
     const LONG: i64 = 1000;
     let config = LstmConfig { recurrent_dropout: 0.5, ..LstmConfig::default() };
     let (lstm, mut params) = build(1, |b| Lstm::with(b, "lstm", (INPUTS, WIDTH), InitKind::FanIn, &config).unwrap());
-    let gates = |i: usize| [-1e4, 1e4, 1.0, 0.0][i / WIDTH as usize]; // i shut, f open, g wants to write
+    let gates = |i: usize| [-1e4, 1e4, 1.0, 0.0][i / WIDTH as usize]; // i = 0, f = 1, a candidate far from 0
     set(&mut params, |name| match name {
         "lstm.bias" => (0..4 * WIDTH as usize).map(gates).collect(),
         "lstm.weight_ih" => vec![0.0; (4 * WIDTH * INPUTS) as usize],
@@ -259,13 +261,12 @@ fn recurrent_dropout_loses_no_memory() {
     for _ in 0..100 {
         c = half.apply(&c, Some(&mut rng));
     }
-    assert_eq!(to_vec(&c), [0.0; 4], "dropping the cell loses it");
+    assert_eq!(to_vec(&c), [0.0; 4], "dropout of the cell loses its value");
 }
 
-/// The same mask that falls on a candidate scales what is written: in the mean over many draws, training says what an
-/// evaluation says. And a GRU's drops from the candidate alone, too.
+/// The mean over many dropout masks equals inference, for LSTM and GRU.
 #[test]
-fn recurrent_dropout_is_right_in_the_mean() {
+fn recurrent_dropout_is_unbiased() {
     let n = 20_000;
     let x = random(8, &[1, 1, INPUTS]).expand([1, n, INPUTS], false).contiguous();
     let full = Lengths::full(n, 1).unwrap();
@@ -296,7 +297,7 @@ fn recurrent_dropout_is_right_in_the_mean() {
     });
 }
 
-/// A GRU's memory of n sequences, through the stack that makes it.
+/// A GRU's state of n sequences, through the stack that makes it.
 fn gru_memory(n: i64) -> RecurrentState {
     let config = StackConfig { cell: CellKind::Gru, width: WIDTH, ..StackConfig::default() };
     build(1, |b| Stack::new(b, "stack", INPUTS, &config).unwrap()).0.initial_state(n as usize, Device::Cpu).remove(0)
@@ -332,7 +333,8 @@ fn stacks_have_the_gradient_that_differences_say() {
             (y * &weights).sum(Kind::Double)
         };
         let l = loss(&params);
-        params.backward(&l);
+        params.zero_gradient();
+        l.backward();
         let flat = params.flat().shallow_clone();
         let grads = params.gradient();
         let mut checked = 0;
@@ -355,7 +357,7 @@ fn stacks_have_the_gradient_that_differences_say() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn invalid_settings_and_shapes_are_refused() {
     let error = |config: StackConfig| {
         build(1, |b| Stack::new(b, "stack", INPUTS, &config).map(|_| ())).0.unwrap_err().to_string()
     };
@@ -373,17 +375,17 @@ fn what_does_not_fit_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
     let (stack, params) = build(1, |b| Stack::new(b, "stack", INPUTS, &default()).unwrap());
-    let run = |x: &Tensor, memory: &[RecurrentState]| {
-        stack.forward(params.weights(), x, memory, &lengths(), None).map(|_| ()).unwrap_err().to_string()
+    let run = |x: &Tensor, state: &[RecurrentState]| {
+        stack.forward(params.weights(), x, state, &lengths(), None).map(|_| ()).unwrap_err().to_string()
     };
     let x = random(1, &[STEPS, N, INPUTS]);
     let wrong = run(&random(1, &[STEPS, N + 1, INPUTS]), &stack.initial_state(3, Device::Cpu));
     assert!(wrong.contains("shape [5, 4, 2] where [steps, n, features] = [5, 3, 2]"), "{wrong}");
-    assert!(run(&x, &[]).contains("memories of 0 layers where 1"));
+    assert!(run(&x, &[]).contains("recurrent states of 0 layers where 1"));
     let wrong = run(&x, &stack.initial_state(2, Device::Cpu));
     assert!(wrong.contains("[2, 128]") && wrong.contains("[3, 128]"), "{wrong}");
     let rnn = build(1, |b| Rnn::new(b, "rnn", INPUTS, WIDTH, InitKind::Orthogonal));
-    let memory = RecurrentState::new(3, WIDTH, Device::Cpu);
-    let wrong = rnn.0.sequence(rnn.1.weights(), &x, &memory, &lengths()).unwrap_err().to_string();
-    assert!(wrong.contains("[3, 0]"), "a memory with a cell is not a plain one's: {wrong}");
+    let state = RecurrentState::new(3, WIDTH, Device::Cpu);
+    let wrong = rnn.0.sequence(rnn.1.weights(), &x, &state, &lengths()).unwrap_err().to_string();
+    assert!(wrong.contains("[3, 0]"), "an Elman network has no cell: {wrong}");
 }

@@ -158,7 +158,8 @@ impl CharRnn {
         let n = characters.size()[1] as usize;
         let memory = streams.memory.take().unwrap_or_else(|| self.stack.initial_state(n, Device::Cpu));
         let (loss, after) = self.loss(&characters, &next, &memory, Some(rng))?;
-        self.params.backward(&loss);
+        self.params.zero_gradient();
+        loss.backward();
         optimizer.step(&mut self.params, learning_rate, max_norm);
         streams.memory = Some(after.iter().map(RecurrentState::detached).collect());
         Ok(loss.double_value(&[]))

@@ -16,12 +16,11 @@ use playfield_losses::softmax;
 use playfield_nn::config::{Activation, InitKind, NormKind};
 use playfield_nn::conv::Conv;
 use playfield_nn::dropout::Dropout;
-use playfield_nn::init::Init;
+use playfield_nn::init::{Init, hidden_init};
 use playfield_nn::linear::Linear;
 use playfield_nn::norm::{LocalResponseNorm, Norm};
-use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
-use playfield_nn::torso::hidden_init;
-use playfield_nn::{Builder, Params, Weights};
+use playfield_nn::optim::{Optimizer, OptimizerConfig, Sgd};
+use playfield_nn::{Builder, Params, Pass, Weights};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// What a classifier is and how it learns.
@@ -70,7 +69,7 @@ pub enum Start {
 impl Default for Config {
     /// A sigmoid network without any trick, learning by stochastic gradient descent with momentum .9.
     fn default() -> Self {
-        let optimizer = OptimizerConfig::of(Rule::Sgd);
+        let optimizer = Sgd::default().into();
         Self {
             channels: vec![],
             hidden: vec![64],
@@ -125,7 +124,10 @@ impl Companion {
         match self {
             Self::Rate => config.learning_rate *= 5.0,
             Self::Dropout => config.dropout = 0.0,
-            Self::WeightDecay => config.optimizer.weight_decay /= 5.0,
+            Self::WeightDecay => {
+                let weight_decay = config.optimizer.weight_decay() / 5.0;
+                config.optimizer = config.optimizer.clone().with_weight_decay(weight_decay);
+            }
             Self::RateDecay => config.learning_rate_decay = config.learning_rate_decay.powi(6),
             Self::LocalResponse => config.local_response = false,
             Self::Shuffling => config.shuffle = Shuffle::Thorough,
@@ -152,7 +154,7 @@ impl Config {
         if let Some(width) = self.channels.iter().chain(&self.hidden).find(|&&width| width < 1) {
             return Err(Error::config(format!("a layer of width {width}: it must be at least 1")));
         }
-        for (name, value) in [("learning_rate", self.learning_rate), ("weight_decay", self.optimizer.weight_decay)] {
+        for (name, value) in [("learning_rate", self.learning_rate), ("weight_decay", self.optimizer.weight_decay())] {
             if !(value >= 0.0 && value.is_finite()) {
                 return Err(Error::config(format!("a {name} of {value}: it must not be negative")));
             }
@@ -256,7 +258,8 @@ impl Classifier {
     pub fn step_by(&mut self, x: &Tensor, learning_rate: f64, loss: impl FnOnce(&Tensor) -> Tensor) -> f64 {
         let Self { params, layers, optimizer, rng } = self;
         let loss = loss(&layers.forward(params.weights(), x, Some(rng), &mut |_| {})).mean(Kind::Float);
-        params.backward(&loss);
+        params.zero_gradient();
+        loss.backward();
         optimizer.step(params, learning_rate, 0.0);
         loss.double_value(&[])
     }
@@ -277,11 +280,12 @@ impl Classifier {
 
 impl Layers {
     fn forward(&self, w: &Weights, x: &Tensor, mut dropout: Option<&mut Rng>, seen: &mut dyn FnMut(&Tensor)) -> Tensor {
+        let pass = if dropout.is_some() { Pass::Train } else { Pass::Infer };
         let mut x = x.shallow_clone();
         if !self.convs.is_empty() {
             x = x.view([-1, 1, self.side, self.side]);
             for (conv, norm) in &self.convs {
-                x = self.activation.apply(norm.forward(w, conv.forward(w, &x)));
+                x = self.activation.apply(norm.forward(w, conv.forward(w, &x), pass));
                 if let Some(norm) = &self.local_response {
                     x = norm.forward(&x);
                 }
@@ -290,7 +294,7 @@ impl Layers {
             x = x.permute([0, 2, 3, 1]).flatten(1, -1);
         }
         for (layer, norm) in &self.hidden {
-            x = self.activation.apply(norm.forward(w, layer.forward(w, &x)));
+            x = self.activation.apply(norm.forward(w, layer.forward(w, &x), pass));
             seen(&x);
             x = self.dropout.apply(&x, dropout.as_deref_mut());
         }

@@ -12,8 +12,8 @@ use crate::distill::kl;
 use playfield_core::rng::Rng;
 use playfield_core::{EnvSpec, Error, Obs, Outputs, Result, Snapshot};
 use playfield_losses::softmax::log_softmax;
-use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
-use playfield_nn::{ActorCritic, Distribution, NetworkConfig};
+use playfield_nn::optim::{Adam, Optimizer};
+use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Pass};
 use tch::{Kind, Tensor};
 
 /// τ for a teacher of action values, from the paper.
@@ -37,7 +37,7 @@ impl Student {
             return Err(Error::config(format!("`temperature` = {temperature} must be greater than 0")));
         }
         let net = ActorCritic::new(network, spec, device, rng)?;
-        let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::tensorflow() };
+        let adam = Adam { eps: 1e-5, ..Adam::default() };
         let optimizer = Optimizer::new(adam, &net.params);
         Ok(Self { net, optimizer, temperature })
     }
@@ -53,7 +53,7 @@ impl Student {
     /// # Errors
     /// [`Error::Config`] where the teacher says nothing of actions: they are continuous.
     pub fn learn(&mut self, obs: &Obs, n: usize, teacher: &Outputs, learning_rate: f64) -> Result<f64> {
-        let (policy, value) = self.net.forward(obs.as_ref(), n);
+        let (policy, value) = self.net.forward(obs.as_ref(), n, Pass::Train);
         let (Distribution::Categorical(logits), false) = (policy, teacher.preferences.is_empty()) else {
             return Err(Error::config("policy distillation needs discrete actions"));
         };
@@ -94,7 +94,7 @@ mod tests {
         let first = student.learn(&obs, 4, &teacher, 1e-2).unwrap();
         let last = (0..300).map(|_| student.learn(&obs, 4, &teacher, 1e-2).unwrap()).last().unwrap();
         assert!(first > 0.05 && last < 1e-3, "{first}, {last}");
-        let (policy, value) = student.net.forward(obs.as_ref(), 4);
+        let (policy, value) = student.net.forward(obs.as_ref(), 4, Pass::Infer);
         let Distribution::Categorical(logits) = policy else { panic!("discrete") };
         // softmax(.51/.01, .50/.01) = (.731, .269).
         let p = f64::try_from(logits.softmax(-1, Kind::Float).get(0).get(0)).unwrap();

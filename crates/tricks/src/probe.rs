@@ -13,7 +13,7 @@ use playfield_core::rng::stream;
 use playfield_core::{Error, Result};
 use playfield_nn::init::Init;
 use playfield_nn::linear::Linear;
-use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
+use playfield_nn::optim::{Adam, Optimizer};
 use playfield_nn::params::{Builder, Params};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -55,12 +55,12 @@ impl Probe {
             (features - &mean).square().mean_dim([0_i64].as_slice(), false, Kind::Float).sqrt().clamp_min(1e-6);
         let x = (features - &mean) / &deviation;
         let labels = Tensor::from_slice(labels);
-        let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::tensorflow() };
-        let mut optimizer = Optimizer::new(adam, &params);
+        let mut optimizer = Optimizer::new(Adam::default(), &params);
         for update in 0..updates {
             let logits = linear.forward(params.weights(), &x);
             let penalty = linear.weight(params.weights()).square().sum(Kind::Float) * (l2 / 2.0);
-            params.backward(&(logits.cross_entropy_for_logits(&labels) + penalty));
+            params.zero_gradient();
+            (logits.cross_entropy_for_logits(&labels) + penalty).backward();
             // Steps that shrink to nothing end where the gradient does.
             optimizer.step(&mut params, 0.05 * (1.0 - update as f64 / updates as f64), 0.0);
         }

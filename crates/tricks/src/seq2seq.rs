@@ -213,7 +213,7 @@ impl Seq2Seq {
         let start = stack.initial_state(lengths.n() as usize, Device::Cpu);
         let (outputs, mut memory) = stack.forward(w, &embed.forward(w, &source), &start, lengths, rng)?;
         if self.reading == Reading::Bidirectional {
-            memory = memory.chunks(2).map(|pair| pair[0].beside(&pair[1])).collect();
+            memory = memory.chunks(2).map(|pair| pair[0].concat(&pair[1])).collect();
         }
         let keys = match &self.layers.attention {
             Some((attention, _)) => Some(attention.keys(w, &outputs, lengths)?),

@@ -1,7 +1,7 @@
 //! Row 22: a character model learns its text, its features say what it read and stay as they are, and a probe is linear.
 
 use playfield_core::rng::stream;
-use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
+use playfield_nn::optim::{Adam, Optimizer};
 use playfield_nn::params::to_vec;
 use playfield_nn::recurrent::CellKind;
 use playfield_nn::stack::StackConfig;
@@ -15,8 +15,7 @@ fn network(cell: CellKind) -> CharRnn {
 }
 
 fn adam(network: &CharRnn) -> Optimizer {
-    let config = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::tensorflow() };
-    Optimizer::new(config, &network.params)
+    Optimizer::new(Adam::default(), &network.params)
 }
 
 /// A text of words that follow each other at will: characters inside a word can be predicted, the next word cannot.

@@ -2,7 +2,6 @@
 
 use playfield_core::rng::stream;
 use playfield_nn::config::{Activation, InitKind, NormKind};
-use playfield_nn::optim::OptimizerConfig;
 use playfield_nn::params::to_vec;
 use playfield_tricks::classifier::{Classifier, Companion, Config, Start, train};
 use playfield_tricks::data::{Dataset, digits};
@@ -57,7 +56,7 @@ fn the_preset_applies_the_seven_companions() {
     let plain = Config {
         local_response: true,
         dropout: 0.2,
-        optimizer: OptimizerConfig { weight_decay: 1e-3, ..Config::default().optimizer },
+        optimizer: Config::default().optimizer.with_weight_decay(1e-3),
         learning_rate: 0.1,
         learning_rate_decay: 0.99,
         shuffle: Shuffle::Never,
@@ -67,7 +66,7 @@ fn the_preset_applies_the_seven_companions() {
     let bn = plain.bn();
     assert_eq!(bn.norm, NormKind::Batch);
     assert_eq!((bn.learning_rate, bn.dropout, bn.local_response, bn.shuffle), (0.5, 0.0, false, Shuffle::Thorough));
-    assert_eq!((bn.optimizer.weight_decay, bn.distortion), (2e-4, 0.2));
+    assert_eq!((bn.optimizer.weight_decay(), bn.distortion), (2e-4, 0.2));
     assert!((bn.learning_rate_decay - 0.99_f64.powi(6)).abs() < 1e-15);
     let none = plain.bn_with(&[]);
     for companion in Companion::ALL {

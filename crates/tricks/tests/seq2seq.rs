@@ -3,7 +3,7 @@
 use playfield_core::Snapshot;
 use playfield_core::rng::{Rng, stream};
 use playfield_nn::attention::AttentionKind;
-use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
+use playfield_nn::optim::{Adam, Optimizer};
 use playfield_nn::recurrent::CellKind;
 use playfield_nn::skip::Connections;
 use playfield_nn::stack::StackConfig;
@@ -93,7 +93,8 @@ fn every_choice_works() {
                 let from = sources(&mut rng, 4, 6);
                 let loss = network.loss(&Pairs::new(&from, &from).unwrap(), 1.0, None).unwrap();
                 assert!((loss.double_value(&[]) - 7.0_f64.ln()).abs() < 3.0, "{config:?}");
-                network.params.backward(&loss);
+                network.params.zero_gradient();
+                loss.backward();
                 for (name, gradient) in network.params.named(&network.params.gradient()) {
                     let felt = gradient.values::<f32>().unwrap().iter().any(|&g| g != 0.0);
                     assert!(felt, "{config:?}: no gradient in {name}");
@@ -135,15 +136,15 @@ fn it_learns_to_repeat() {
     let stack = StackConfig { width: 48, ..StackConfig::default() };
     let config = Seq2SeqConfig { stack, embedding: 16, attention: Some(AttentionKind::Additive), ..config() };
     let mut network = network(&config);
-    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-8, ..OptimizerConfig::tensorflow() };
-    let mut optimizer = Optimizer::new(adam, &network.params);
+    let mut optimizer = Optimizer::new(Adam::default(), &network.params);
     let mut rng = stream(4, "sources");
     let test = sources(&mut stream(5, "test"), 100, 4);
     let before = network.accuracy(&test, &test).unwrap().0;
     for _ in 0..250 {
         let batch = sources(&mut rng, 32, 4);
         let loss = network.loss(&Pairs::new(&batch, &batch).unwrap(), 1.0, Some(&mut rng)).unwrap();
-        network.params.backward(&loss);
+        network.params.zero_gradient();
+        loss.backward();
         optimizer.step(&mut network.params, 5e-3, 1.0);
     }
     let after = network.accuracy(&test, &test).unwrap();

@@ -131,7 +131,7 @@ pub fn run(
         learner.load(snapshot, collector.is_restored())?;
         own.load(snapshot)?;
     }
-    shared.read(|start, params| learner.params().take(start, params));
+    shared.read(|start, params| learner.params().set_master(start, params));
     learner.params().set_running_stats(&context.running_stats());
     learner.params().mark_updated();
     let mut copied_at = updates.load(Relaxed);
@@ -175,7 +175,7 @@ pub fn run(
         };
         shared.update(i as f64 / *threads as f64, |stripe| {
             let start = stripe.start;
-            optim::step_elsewhere(params, optimizer_step, start, own.of(stripe));
+            optim::step_shared(params, optimizer_step, start, own.of(stripe));
         });
         let lag = earlier - copied_at;
         copied_at = updates.load(Relaxed);
@@ -226,7 +226,8 @@ impl Statistics {
     /// The elements that a step on `stripe` changes: parameters, mean squares, means.
     fn of<'a>(&'a mut self, stripe: Stripe<'a>) -> [&'a mut [f32]; 3] {
         if self.updates.is_none() {
-            return [stripe.params, stripe.square, stripe.mean];
+            let [square, mean] = stripe.state;
+            return [stripe.params, square, mean];
         }
         let range = stripe.start..stripe.start + stripe.params.len();
         let mean = if self.mean.is_empty() { &mut [][..] } else { &mut self.mean[range.clone()] };

@@ -4,7 +4,7 @@ use playfield_core::rng::Rng;
 use playfield_core::{Error, Result, Schedule};
 use playfield_hogwild::Sharing;
 use playfield_nn::NetworkConfig;
-use playfield_nn::optim::OptimizerConfig;
+use playfield_nn::optim::{OptimizerConfig, RmsProp};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -158,7 +158,7 @@ impl Default for Config {
             exploration: Exploration::default(),
             sharing: Sharing::default(),
             shared_statistics: true,
-            optimizer: OptimizerConfig { initial_square: 0.0, ..OptimizerConfig::tensorflow() },
+            optimizer: RmsProp { initial_square: 0.0, ..RmsProp::tensorflow() }.into(),
             network: NetworkConfig::default(),
             device: "auto".into(),
         }

@@ -19,11 +19,11 @@ use playfield_core::{
 };
 use playfield_losses::{q_learning as ql, returns};
 use playfield_nn::params::to_vec;
-use playfield_nn::{Params, QConfig, QNetwork};
+use playfield_nn::{Params, Pass, QConfig, QNetwork};
 use rand::{RngExt as _, SeedableRng};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 /// The target parameters that all threads share.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ impl QLearner {
 
     /// ε-greedy actions.
     fn select(&mut self, obs: ObsRef<'_>, n: usize, epsilon: f64) -> Vec<i64> {
-        let q = no_grad(|| self.online.forward(obs, n).squeeze_dim(2));
+        let q = self.online.forward(obs, n, Pass::Infer).squeeze_dim(2);
         let (best, k) = (Vec::<i64>::try_from(q.argmax(1, false)).expect("one a row"), self.online.actions());
         let rng = &mut self.rng;
         best.into_iter()
@@ -134,7 +134,7 @@ impl QLearner {
 
     /// max Q(s, ·; θ⁻), or, in Sarsa, Q(s, `actions`; θ⁻). `[n]`.
     fn target_values(&mut self, obs: ObsRef<'_>, n: usize, actions: Option<&[i64]>) -> Tensor {
-        let q = no_grad(|| self.target.forward(obs, n).squeeze_dim(2));
+        let q = self.target.forward(obs, n, Pass::Infer).squeeze_dim(2);
         match actions {
             Some(actions) => ql::chosen(&q, &Tensor::from_slice(actions)),
             None => q.amax([1_i64].as_slice(), false),
@@ -155,8 +155,8 @@ impl Policy for QLearner {
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
-        let (q, features) =
-            no_grad(|| (self.online.forward(obs.as_ref(), n).squeeze_dim(2), self.online.features(obs.as_ref(), n)));
+        let q = self.online.forward(obs.as_ref(), n, Pass::Infer).squeeze_dim(2);
+        let features = self.online.features(obs.as_ref(), n);
         Ok(Outputs::of_values(to_vec(&q), n, to_vec(&features)))
     }
 
@@ -182,7 +182,7 @@ impl Learner for QLearner {
         if version != self.version {
             let (state, target) = (self.shared_target.state(), &mut self.target.params);
             let (params, running_stats) = state.split_at(target.master().numel());
-            target.take(0, params);
+            target.set_master(0, params);
             target.set_running_stats(running_stats);
             target.mark_updated();
             self.version = version;
@@ -209,7 +209,7 @@ impl Learner for QLearner {
             }
             _ => rewards + discounts * self.target_values(rollout.next_observations(), all, None),
         };
-        let q = self.online.forward(rollout.observations(), all).squeeze_dim(2);
+        let q = self.online.forward(rollout.observations(), all, Pass::Train).squeeze_dim(2);
         let q = ql::chosen(&q, &Tensor::from_slice(actions));
         let error = target.detach() - &q;
         let loss = ql::squared(&error).sum(Kind::Float) / n as f64;

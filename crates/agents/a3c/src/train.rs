@@ -247,7 +247,7 @@ impl CheckpointBuilder<'_> {
     /// Copies the shared parameters into the template.
     fn load_shared(&mut self) {
         let params = self.template.params();
-        params.take(0, &self.context.shared.copy()[0]);
+        params.set_master(0, &self.context.shared.copy()[0]);
         params.set_running_stats(&self.context.running_stats());
         params.mark_updated();
     }

@@ -8,9 +8,9 @@ use playfield_core::rng::Rng;
 use playfield_core::{Actions, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot};
 use playfield_losses::{policy_gradient as pg, returns};
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Distribution, RecurrentState};
+use playfield_nn::{ActorCritic, Distribution, Pass, RecurrentState};
 use rand::SeedableRng;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 /// How the parts of the loss are computed and weighted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -128,14 +128,14 @@ impl Actor {
 
     /// The value of the last observations of a full rollout, `[envs]`. The recurrent state does not advance.
     pub fn bootstrap(&mut self, rollout: &Rollout) -> Tensor {
-        no_grad(|| self.net.forward_from(&self.state, &[], rollout.last_observations(), rollout.envs()).1)
+        self.net.forward_from(&self.state, &[], rollout.last_observations(), rollout.envs(), Pass::Infer).1
     }
 
     /// The policy and the values at all observations of a full rollout, recorded for the backward pass. A recurrent network
     /// starts from its state at the beginning of the rollout.
     pub fn evaluate(&mut self, rollout: &Rollout) -> (Distribution, Tensor) {
         let (obs, starts) = (rollout.observations(), rollout.episode_starts());
-        let (policy, values, _) = self.net.forward_from(&self.start, starts, obs, rollout.len());
+        let (policy, values, _) = self.net.forward_from(&self.start, starts, obs, rollout.len(), Pass::Train);
         (policy, values)
     }
 
@@ -183,7 +183,7 @@ impl Actor {
     /// Policy and values at the observations that follow the last ones; the recurrent state advances.
     fn forward(&mut self, obs: &Obs, n: usize) -> (Distribution, Tensor) {
         self.resize(n);
-        let (policy, values, state) = no_grad(|| self.net.forward_from(&self.state, &[], obs.as_ref(), n));
+        let (policy, values, state) = self.net.forward_from(&self.state, &[], obs.as_ref(), n, Pass::Infer);
         self.state = state;
         (policy, values)
     }
@@ -197,13 +197,13 @@ impl Policy for Actor {
     }
 
     fn reset_states(&mut self, ended: &[bool]) {
-        self.state.forget(ended);
+        self.state.reset(ended);
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
         self.resize(n);
         let (policy, value, _, features) =
-            no_grad(|| self.net.forward_with_features(&self.state, &[], obs.as_ref(), n));
+            self.net.forward_with_features(&self.state, &[], obs.as_ref(), n, Pass::Infer);
         let preferences = match &policy {
             Distribution::Categorical(logits) => to_vec(logits),
             Distribution::Gaussian { .. } => Vec::new(),
@@ -226,6 +226,6 @@ impl RolloutPolicy for Actor {
 
     fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
         let state = self.state.row(i);
-        to_vec(&no_grad(|| self.net.forward_from(&state, &[], obs, 1).1))[0]
+        to_vec(&self.net.forward_from(&state, &[], obs, 1, Pass::Infer).1)[0]
     }
 }

@@ -1,5 +1,4 @@
-//! Times one update of DQN on Pong-shaped input, by the size of the batch and by how many threads share it, and choosing one
-//! action. `cargo bench -p playfield-dqn [-- fp32]`.
+//! Times one update of DQN on Pong-shaped input, by batch size and number of threads, and the selection of one action. `cargo bench -p playfield-dqn [-- fp32]`.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::rng::stream;
@@ -13,7 +12,7 @@ use playfield_replay::Transitions;
 use std::time::{Duration, Instant};
 
 fn main() {
-    // As the command line does: see `cli/process`.
+    // As in the command line: see `cli/process`.
     #[cfg(target_env = "gnu")]
     // SAFETY: `mallopt` only sets parameters of the allocator.
     unsafe {
@@ -52,7 +51,7 @@ fn main() {
         let mut actor = Actor::new(&config, learner.online().deep_clone(), stream(1, "actor"));
         let (obs, mut chosen) = (Obs::zeros(Dtype::U8, spec.obs_len()), Actions::zeros(&actions, 1));
         let act = median(500, || actor.act(&obs, Mode::Greedy, &mut chosen).expect("a forward pass"));
-        println!("  act in one             median {:7.3} ms", act.as_secs_f64() * 1e3);
+        println!("  act, batch of 1             median {:7.3} ms", act.as_secs_f64() * 1e3);
     }
 }
 

@@ -4,10 +4,10 @@ use crate::config::Config;
 use crate::learner::Values;
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, Mode, Obs, Outputs, Persist, Policy, Result, Snapshot};
-use playfield_nn::QNetwork;
 use playfield_nn::params::to_vec;
+use playfield_nn::{Pass, QNetwork};
 use rand::{RngExt as _, SeedableRng};
-use tch::{Device, no_grad};
+use tch::Device;
 
 /// An ε-greedy policy on a copy of the online network, which acts while the [`Learner`](crate::learner::Learner) may be working
 /// elsewhere.
@@ -52,7 +52,7 @@ impl Actor {
         let random: Vec<bool> = actions.iter().map(|_| self.rng.random::<f64>() < self.epsilon).collect();
         // A batch of random actions needs no network.
         if !random.iter().all(|&r| r) {
-            self.best(obs, actions);
+            self.select_greedy(obs, actions);
         }
         for (action, _) in actions.iter_mut().zip(random).filter(|(_, random)| *random) {
             *action = self.rng.random_range(0..self.network.actions()) as i64;
@@ -60,12 +60,10 @@ impl Actor {
     }
 
     /// The best action for each observation, with the current noise of the network.
-    fn best(&mut self, obs: &Obs, actions: &mut [i64]) {
+    fn select_greedy(&mut self, obs: &Obs, actions: &mut [i64]) {
         let n = actions.len();
-        let best = no_grad(|| {
-            let z = self.network.forward(obs.as_ref(), n);
-            self.values.mean(&z).argmax(1, false)
-        });
+        let z = self.network.forward(obs.as_ref(), n, Pass::Infer);
+        let best = self.values.mean(&z).argmax(1, false);
         best.to_device(Device::Cpu).copy_data(actions, n);
     }
 
@@ -95,7 +93,7 @@ impl Policy for Actor {
             Mode::Sample => self.explore(obs, actions),
             Mode::Greedy => {
                 self.network.disable_noise();
-                self.best(obs, actions);
+                self.select_greedy(obs, actions);
             }
         }
         Ok(())
@@ -103,7 +101,8 @@ impl Policy for Actor {
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
         self.network.disable_noise();
-        let (z, features) = no_grad(|| (self.network.forward(obs.as_ref(), n), self.network.features(obs.as_ref(), n)));
+        let z = self.network.forward(obs.as_ref(), n, Pass::Infer);
+        let features = self.network.features(obs.as_ref(), n);
         Ok(Outputs::of_values(to_vec(&self.values.mean(&z)), n, to_vec(&features)))
     }
 

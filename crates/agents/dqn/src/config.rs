@@ -1,6 +1,6 @@
 use playfield_core::algorithm::{check_counts, check_share_schedules, check_shares, check_size_schedules, check_sizes};
 use playfield_core::{Error, Result, Schedule};
-use playfield_nn::optim::{OptimizerConfig, Rule};
+use playfield_nn::optim::{OptimizerConfig, RmsProp};
 use playfield_nn::{NetworkConfig, QConfig};
 use playfield_replay::{PriorityConfig, prioritized::PriorityKind};
 use serde::{Deserialize, Serialize};
@@ -142,13 +142,8 @@ impl Default for Config {
             overlap: true,
             num_threads: 0,
             actor_share: 0.35,
-            optimizer: OptimizerConfig {
-                decay: 0.95,
-                centered: true,
-                eps: 0.01,
-                eps_inside_root: true,
-                ..OptimizerConfig::of(Rule::RmsProp)
-            },
+            optimizer: RmsProp { decay: 0.95, centered: true, eps: 0.01, eps_inside_root: true, ..RmsProp::default() }
+                .into(),
             network: NetworkConfig::default(),
             device: "auto".into(),
         }

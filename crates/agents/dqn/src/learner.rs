@@ -1,48 +1,51 @@
-//! The update of DQN and its family, testable without an environment.
+//! The update of DQN and its variants, independent of environments.
 
 use crate::config::{Config, Distribution, Loss};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{EnvSpec, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
-use playfield_nn::QNetwork;
-use playfield_nn::noisy_linear::Noise;
+use playfield_nn::noisy::Noise;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
+use playfield_nn::sharding::Shards;
+use playfield_nn::{Pass, QNetwork};
 use playfield_replay::Transitions;
 use std::ops::Range;
-use std::thread;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
-/// The online network, its target, the optimizer and the random stream.
+/// The online network, the target network, the optimizer and the random stream.
 #[derive(Debug)]
 pub struct Learner {
     config: Config,
-    /// Parts of a batch are worked on by threads of their own. The networks of all share their parameters.
-    shards: Vec<Shard>,
-    /// Where the last shard is worked on, if a [`Helper`] does that.
-    lent: Option<(Sender<Option<Shard>>, Receiver<Shard>)>,
+    /// The part of a batch that the calling thread computes, with the networks that are saved.
+    main: Shard,
+    /// The parts of other threads, whose networks share the parameters of `main`.
+    shards: Shards<Shard>,
+    /// The part of a [`ShardWorker`].
+    remote: Option<Remote>,
     optimizer: Optimizer,
     /// Of noisy layers.
     rng: Rng,
 }
 
-/// What one thread needs to work on its part of a batch. It owns all of it, so it can go to another thread and come back.
+/// A part of every batch, with all that its gradient needs: it can move between threads.
 #[derive(Debug)]
 struct Shard {
     config: Config,
     online: QNetwork,
     target: QNetwork,
     values: Values,
-    rows: Range<usize>,
+    /// Its elements of the batch.
+    range: Range<usize>,
     batch: Transitions,
     weights: Vec<f32>,
     noise: BatchNoise,
     losses: Losses,
 }
 
-/// Noise of one update, the same for every element of the batch: independent samples for the online network, the target
-/// network and, in double Q-learning, the selection of the next action (Fortunato et al. 2018, section 3.1 and appendix C).
+/// The noise of one update, common to all elements of the batch and so independent of the number of threads: one sample each for
+/// the online network, the target network and, in double Q-learning, the selection of the next action (Fortunato et al. 2018, section 3.1 and appendix C).
 #[derive(Clone, Debug, Default)]
 struct BatchNoise {
     online: Vec<Noise>,
@@ -51,26 +54,35 @@ struct BatchNoise {
 }
 
 impl BatchNoise {
-    /// Of a network without noisy layers: nothing, and nothing is taken from `rng`.
+    /// Empty for a network without noisy layers, which leaves `rng` as it is.
     fn sample(network: &QNetwork, double: bool, rng: &mut Rng) -> Self {
         let (online, target) = (network.sample_noise(rng), network.sample_noise(rng));
         Self { online, target, selector: if double { network.sample_noise(rng) } else { Vec::new() } }
     }
 }
 
-/// Works on one part of every batch, on a thread that would wait otherwise.
+/// The shard of a [`ShardWorker`], and the channels to it.
 #[derive(Debug)]
-pub struct Helper {
-    /// One for each update; nothing for one that is not made.
+struct Remote {
+    /// `None` while the worker has it.
+    shard: Option<Shard>,
+    jobs: Sender<Option<Shard>>,
+    done: Receiver<Shard>,
+}
+
+/// Computes one part of every batch on a thread that would otherwise be idle.
+#[derive(Debug)]
+pub struct ShardWorker {
+    /// A shard per update; `None` for a skipped one.
     jobs: Receiver<Option<Shard>>,
     done: Sender<Shard>,
 }
 
-impl Helper {
-    /// Takes part in `updates` updates, and returns when its share in them is done, or the learner gone.
-    pub fn help(&self, updates: u64) {
+impl ShardWorker {
+    /// Computes its part of `updates` updates. Returns early if the learner is gone.
+    pub fn run(&self, updates: u64) {
         for mut shard in self.jobs.iter().take(updates as usize).flatten() {
-            shard.work();
+            shard.compute_gradients();
             if self.done.send(shard).is_err() {
                 return;
             }
@@ -78,7 +90,7 @@ impl Helper {
     }
 }
 
-/// How the numbers of an action become its value: they are its value, its quantiles, or the logits of its atoms.
+/// Turns a network's outputs for an action (its value, its quantiles, or the logits of its atoms) into its value.
 #[derive(Debug)]
 pub struct Values {
     support: Option<Tensor>,
@@ -99,21 +111,21 @@ impl Values {
     }
 }
 
-/// What one update yields.
+/// The results of one update.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Losses {
-    /// What was minimized.
+    /// The minimized loss.
     pub loss: f64,
     /// Mean value of the actions in the batch.
     pub q_mean: f64,
-    /// Each transition's error: δ, or the loss of a distribution. Priorities are made of their sizes.
+    /// Each transition's error: δ, or the loss of a distribution. Priorities depend on their absolute values.
     pub errors: Vec<f32>,
-    /// The gradient's global norm before clipping; NaN where the loss was not finite and no step was made.
+    /// The gradient's global norm before clipping; NaN where the loss is not finite and no step is made.
     pub grad_norm: f64,
 }
 
 impl Losses {
-    /// Whether the update was made: neither loss nor gradient was infinite or NaN.
+    /// Whether the update was made: loss and gradient are finite.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.grad_norm.is_finite()
     }
@@ -123,31 +135,32 @@ impl Learner {
     /// A learner with a fresh network.
     ///
     /// # Errors
-    /// [`Error::Config`] where network, observation, actions and device don't fit.
+    /// [`Error::Config`](playfield_core::Error::Config) where network, observation, actions and device don't fit.
     pub fn new(config: Config, spec: &EnvSpec, seed: u64) -> Result<Self> {
         let init = &mut rng::stream(seed, "dqn/init");
         let online = QNetwork::new(&config.network, config.heads(), spec, &config.device, init)?;
         let target = online.deep_clone();
-        let optimizer = Optimizer::new(config.optimizer.clone(), &online.params);
+        let optimizer = Optimizer::new(config.optimizer.clone(), &online.params).with_num_threads(config.threads());
         let device = online.params.master().device();
-        // Batch norm is of the whole batch: rows that are normalized by it stay together.
+        // Batch norm needs the whole batch on one thread.
         let separable = device == Device::Cpu && !online.uses_batch_statistics();
         let parts = config.parts(if separable { config.threads() } else { 1 });
-        let shard = |online, target, rows: Range<usize>| Shard {
+        let shard = |online, target, range: Range<usize>| Shard {
             values: Values::new(&config, device),
-            batch: Transitions::new(spec, rows.len()),
-            weights: vec![1.0; rows.len()],
+            batch: Transitions::new(spec, range.len()),
+            weights: vec![1.0; range.len()],
             noise: BatchNoise::default(),
             losses: Losses::default(),
             config: config.clone(),
             online,
             target,
-            rows,
+            range,
         };
-        let others: Vec<_> =
-            parts[1..].iter().map(|rows| shard(online.share(), target.share(), rows.clone())).collect();
-        let shards = [shard(online, target, parts[0].clone())].into_iter().chain(others).collect();
-        Ok(Self { config, shards, lent: None, optimizer, rng: rng::stream(seed, "dqn/noise") })
+        let others = parts[1..].iter();
+        let others = others.map(|range| shard(online.shallow_clone(), target.shallow_clone(), range.clone())).collect();
+        let main = shard(online, target, parts[0].clone());
+        let rng = rng::stream(seed, "dqn/noise");
+        Ok(Self { config, main, shards: Shards::new(others), remote: None, optimizer, rng })
     }
 
     /// Its settings.
@@ -155,59 +168,58 @@ impl Learner {
         &self.config
     }
 
-    /// The network that learns.
+    /// The online network.
     pub fn online(&self) -> &QNetwork {
-        &self.shards[0].online
+        &self.main.online
     }
 
-    /// Someone to work on the last part of every batch from now on; `None` where there is but one part.
-    pub fn lend(&mut self) -> Option<Helper> {
-        (self.shards.len() > 1).then(|| {
-            let ((to_helper, jobs), (done, from_helper)) = (bounded(1), bounded(1));
-            self.lent = Some((to_helper, from_helper));
-            Helper { jobs, done }
+    /// A worker that computes the last part of every batch from now on; `None` where a batch has one part. Call it once.
+    pub fn shard_worker(&mut self) -> Option<ShardWorker> {
+        self.shards.pop().map(|shard| {
+            let ((to_worker, jobs), (done, from_worker)) = (bounded(1), bounded(1));
+            self.remote = Some(Remote { shard: Some(shard), jobs: to_worker, done: from_worker });
+            ShardWorker { jobs, done }
         })
     }
 
-    /// Learns from a batch of transitions, if its loss and gradient are [finite](Losses::is_finite), each weighted (1 where they were drawn uniformly). `fill` is asked for some rows of
-    /// the batch at a time.
+    /// Makes one update on a batch of weighted transitions (1 for uniform sampling), unless loss or gradient is not
+    /// [finite](Losses::is_finite). `fill` writes the given range of the batch.
     ///
     /// # Panics
-    /// If a thread that worked on a part did, or the [`Helper`] is gone.
+    /// If a thread that computes a part does, or the [`ShardWorker`] is gone.
     pub fn update(
         &mut self,
         learning_rate: f64,
         mut fill: impl FnMut(Range<usize>, &mut Transitions, &mut [f32]),
     ) -> Losses {
-        let Self { config, shards, lent, optimizer, rng } = self;
-        let noise = BatchNoise::sample(&shards[0].online, config.double, rng);
-        let mut away = None;
-        // The last first: it has the longest way.
-        for i in (0..shards.len()).rev() {
-            let shard = &mut shards[i];
-            fill(shard.rows.clone(), &mut shard.batch, &mut shard.weights);
+        let Self { config, main, shards, remote, optimizer, rng } = self;
+        let noise = BatchNoise::sample(&main.online, config.double, rng);
+        let mut prepare = |shard: &mut Shard| {
+            fill(shard.range.clone(), &mut shard.batch, &mut shard.weights);
             shard.noise = noise.clone();
-            if let (None, Some((to_helper, _))) = (&away, &lent) {
-                away = shards.pop().map(|shard| to_helper.send(Some(shard)).expect("a helper that is there"));
-            }
+        };
+        // Dispatch the remote shard first: it has the highest latency.
+        if let Some(Remote { shard, jobs, .. }) = remote {
+            let mut shard = shard.take().expect("the worker returned it");
+            prepare(&mut shard);
+            jobs.send(Some(shard)).expect("a worker");
         }
-        thread::scope(|scope| {
-            let (first, others) = shards.split_first_mut().expect("one at least");
-            others.iter_mut().for_each(|shard| _ = scope.spawn(|| shard.work()));
-            first.work();
-        });
-        if let (Some(_), Some((_, from_helper))) = (away, &lent) {
-            shards.push(from_helper.recv().expect("a helper that is there"));
+        shards.as_mut_slice().iter_mut().rev().for_each(&mut prepare);
+        prepare(main);
+        shards.run(shards.as_slice().len(), || main.compute_gradients(), |_, shard| shard.compute_gradients());
+        if let Some(Remote { shard, done, .. }) = remote {
+            *shard = Some(done.recv().expect("a worker"));
         }
-        let (first, others) = shards.split_first_mut().expect("one at least");
-        let losses_finite = others.iter().all(|s| s.losses.loss.is_finite());
-        let others: Vec<_> = others.iter().map(|s| &s.online.params).collect();
-        let (rate, clip) = (learning_rate, config.gradient_clip);
+        let remote = remote.as_ref().and_then(|remote| remote.shard.as_ref());
+        let others: Vec<_> = shards.as_slice().iter().chain(remote).collect();
+        let params: Vec<_> = others.iter().map(|shard| &shard.online.params).collect();
         // A clipped loss has a finite gradient even where it is NaN itself.
-        let finite = first.losses.loss.is_finite() && losses_finite;
-        let grad_norm =
-            if finite { optimizer.step_with(&mut first.online.params, &others, rate, clip) } else { f64::NAN };
-        let all = || self.shards.iter().map(|s| &s.losses);
+        let finite = main.losses.loss.is_finite() && others.iter().all(|shard| shard.losses.loss.is_finite());
+        let grad_norm = match finite {
+            true => optimizer.step_sharded(&mut main.online.params, &params, learning_rate, config.gradient_clip),
+            false => f64::NAN,
+        };
+        let all = || [&main.losses].into_iter().chain(others.iter().map(|shard| &shard.losses));
         Losses {
             loss: all().map(|p| p.loss).sum(),
             q_mean: all().map(|p| p.q_mean).sum(),
@@ -216,17 +228,17 @@ impl Learner {
         }
     }
 
-    /// An update that was announced is not made.
+    /// Tells the [`ShardWorker`] that one of its updates is not made.
     pub fn skip_update(&self) {
-        if let Some((to_helper, _)) = &self.lent {
-            // A helper that is gone waits for nothing.
-            let _ = to_helper.send(None);
+        if let Some(remote) = &self.remote {
+            // A worker that is gone needs no message.
+            let _ = remote.jobs.send(None);
         }
     }
 
-    /// Moves the target network the share `rate` of its way to the online one; 1 copies.
+    /// Updates the target network: θ⁻ ← θ⁻ + `rate`·(θ − θ⁻); 1 copies.
     pub fn update_target(&mut self, rate: f64) {
-        let Shard { online, target, .. } = &mut self.shards[0];
+        let Shard { online, target, .. } = &mut self.main;
         target.params.polyak_update(&online.params, rate);
     }
 
@@ -235,9 +247,9 @@ impl Learner {
         self.optimizer.updates()
     }
 
-    /// Writes everything that going on needs: both networks, the optimizer, the random stream.
+    /// Writes everything that an exact resume needs: both networks, the optimizer, the random stream.
     pub fn save_all(&self, snapshot: &mut Snapshot) {
-        let Shard { online, target, .. } = &self.shards[0];
+        let Shard { online, target, .. } = &self.main;
         online.params.save(snapshot);
         online.dispatch().save(snapshot);
         snapshot
@@ -247,15 +259,15 @@ impl Learner {
         snapshot.put("dqn.rng", &self.rng);
     }
 
-    /// Takes what [`save_all`](Self::save_all) wrote.
+    /// Restores what [`save_all`](Self::save_all) wrote.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where it is another network's.
+    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is of another network.
     pub fn load_all(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.shards[0].online.params.load(snapshot)?;
+        self.main.online.params.load(snapshot)?;
         let arrays = snapshot.arrays.iter();
         let state = arrays.filter_map(|(k, v)| Some((k.strip_prefix("target.")?.to_string(), v.clone()))).collect();
-        let Shard { online, target, .. } = &mut self.shards[0];
+        let Shard { online, target, .. } = &mut self.main;
         target.params.load_state(&state)?;
         online.dispatch().load(snapshot)?;
         self.optimizer.load(&online.params, snapshot)?;
@@ -265,8 +277,8 @@ impl Learner {
 }
 
 impl Shard {
-    /// Sets this shard's gradient to its rows' part of the loss over the whole batch, and its losses to their part.
-    fn work(&mut self) {
+    /// Sets this shard's gradient and losses to its part of those of the whole batch.
+    fn compute_gradients(&mut self) {
         let Self { config, online, target, values, batch, weights, noise, .. } = self;
         let (n, all, device) = (batch.len(), config.batch_size as f64, online.params.master().device());
         let tensor = |v: &[f32]| Tensor::from_slice(v).to_device(device);
@@ -274,17 +286,17 @@ impl Shard {
         let a_tm1 = Tensor::from_slice(&batch.a_tm1).to_device(device);
         let (s_tm1, s_t) = (batch.s_tm1.as_ref(), batch.s_t.as_ref());
 
-        // Values (or distributions) by the target network, and by the network that chooses the next action.
+        // Outputs of the target network, and values of the network that selects the next action.
         let noise = std::mem::take(noise);
         target.set_noise(noise.target);
         online.set_noise(noise.selector);
-        let (z_t, selector) = no_grad(|| {
-            let z_t = target.forward(s_t, n);
-            let selector = if config.double { values.mean(&online.forward(s_t, n)) } else { values.mean(&z_t) };
-            (z_t, selector)
-        });
+        let z_t = target.forward(s_t, n, Pass::Infer);
+        let selector = match config.double {
+            true => values.mean(&online.forward(s_t, n, Pass::Infer)),
+            false => values.mean(&z_t),
+        };
         online.set_noise(noise.online);
-        let z_tm1 = online.forward(s_tm1, n);
+        let z_tm1 = online.forward(s_tm1, n, Pass::Train);
         let q_tm1 = ql::chosen(&values.mean(&z_tm1), &a_tm1);
         let best = selector.argmax(1, false);
 
@@ -321,7 +333,7 @@ impl Shard {
     }
 }
 
-/// The numbers of one action per row. `z` `[n, actions, atoms]`, `actions` `[n]` → `[n, atoms]`.
+/// The outputs of one action per transition. `z` `[n, actions, atoms]`, `actions` `[n]` → `[n, atoms]`.
 fn chosen(z: &Tensor, actions: &Tensor) -> Tensor {
     let atoms = z.size()[2];
     z.gather(1, &actions.view([-1, 1, 1]).expand([-1, 1, atoms], false), false).squeeze_dim(1)

@@ -10,13 +10,13 @@
 //! ```
 //!
 //! An update takes longer than the steps between two, so the acting thread, when it has collected, computes a fixed share of each
-//! batch ([`Helper`]).
+//! batch ([`ShardWorker`]).
 //!
 //! A chunk is owned by one side at a time, so there is nothing to lock, and a seed gives the same run whatever the timing. Two
 //! chunks are in use when the sides overlap, each with its buffers.
 
 use crate::clock::Due;
-use crate::learner::{Helper, Learner, Losses};
+use crate::learner::{Learner, Losses, ShardWorker};
 use crate::replay::Replay;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_collect::Experience;
@@ -97,7 +97,7 @@ impl Worker {
         let updates = self.learner.updates() - before;
         chunk.update_time = (updates > 0).then(|| start.elapsed() / updates as u32);
         if chunk.version != self.learner.updates() {
-            chunk.network.follow(self.learner.online());
+            chunk.network.copy_from(self.learner.online());
             chunk.version = self.learner.updates();
         }
         chunk.buffer_len = self.replay.len();
@@ -127,7 +127,7 @@ pub enum LearnerHandle {
 
 /// The worker's thread, which ends when this is dropped.
 pub struct WorkerThread {
-    helper: Option<Helper>,
+    shard: Option<ShardWorker>,
     /// Updates of the last chunk sent, until this side has done its share of them.
     pending: u64,
     tasks: Option<Sender<Message>>,
@@ -146,7 +146,7 @@ impl LearnerHandle {
         let (tasks, inbox) = bounded(2);
         let (outbox, chunks) = bounded(2);
         outbox.send(Ok(spare)).expect("room for the first");
-        let helper = worker.learner.lend();
+        let shard = worker.learner.shard_worker();
         let thread = thread::spawn(move || {
             for message in inbox {
                 match message {
@@ -161,7 +161,7 @@ impl LearnerHandle {
                 }
             }
         });
-        Self::Thread(WorkerThread { helper, pending: 0, tasks: Some(tasks), chunks, thread: Some(thread) })
+        Self::Thread(WorkerThread { shard, pending: 0, tasks: Some(tasks), chunks, thread: Some(thread) })
     }
 
     /// Sends a chunk of steps, and returns one that was learned from: the same, or, overlapped, the one before.
@@ -172,7 +172,7 @@ impl LearnerHandle {
         match self {
             Self::Inline(worker) => worker.work(&mut chunk).map(|()| chunk),
             Self::Thread(thread) => {
-                thread.help();
+                thread.work();
                 thread.pending = chunk.updates();
                 // Where the worker has failed, the error is among the chunks.
                 let _ = thread.send(Message::Work(Box::new(chunk)));
@@ -189,7 +189,7 @@ impl LearnerHandle {
         match self {
             Self::Inline(worker) => task(worker),
             Self::Thread(thread) => {
-                thread.help();
+                thread.work();
                 let (sender, result) = bounded(1);
                 let sent = thread.send(Message::Do(Box::new(move |worker| _ = sender.send(task(worker)))));
                 match sent.and_then(|()| result.recv().ok()) {
@@ -203,9 +203,9 @@ impl LearnerHandle {
 
 impl WorkerThread {
     /// Computes this side's share of the pending updates.
-    fn help(&mut self) {
-        if let Some(helper) = &self.helper {
-            helper.help(std::mem::take(&mut self.pending));
+    fn work(&mut self) {
+        if let Some(shard) = &self.shard {
+            shard.run(std::mem::take(&mut self.pending));
         }
     }
 
@@ -227,8 +227,8 @@ impl Drop for WorkerThread {
     fn drop(&mut self) {
         // The worker may wait for this side's share of an update: it must be able to finish, and ends with the tasks. Where that
         // share is what failed, the closed channel tells it.
-        self.help();
-        self.helper = None;
+        self.work();
+        self.shard = None;
         self.tasks = None;
         if let Some(thread) = self.thread.take() {
             // A panic there was reported already, or matters less than the error being returned.

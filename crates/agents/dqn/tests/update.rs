@@ -1,5 +1,5 @@
-//! One update against PyTorch's (`golden/update.py`), for each member of the family: what was minimized, the errors, the
-//! gradient's norm and the parameters after it, with importance weights.
+//! One update against PyTorch's (`golden/update.py`), for each variant of DQN: loss, errors, gradient norm and parameters, with
+//! importance weights.
 
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Schedule, Snapshot};
@@ -8,7 +8,7 @@ use playfield_dqn::learner::{Learner, Losses};
 use playfield_dqn::{Config, Distribution, Loss};
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
-use playfield_nn::optim::{OptimizerConfig, Rule};
+use playfield_nn::optim::{Adam, OptimizerConfig, RmsProp, Rule, Sgd};
 use playfield_replay::Transitions;
 use rand::RngExt as _;
 use rand_distr::StandardNormal;
@@ -27,7 +27,7 @@ struct Case {
     sum_over_batch: bool,
     gradient_clip: f64,
     rule: Rule,
-    /// A layer below the streams.
+    /// Whether the torso has a layer below the streams.
     trunk: bool,
     kappa: f64,
     s_tm1: Vec<f32>,
@@ -53,11 +53,10 @@ fn spec() -> EnvSpec {
 }
 
 fn config(case: &Case) -> Config {
-    let adam = OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1.5e-4, ..OptimizerConfig::tensorflow() };
-    let optimizer = match case.rule {
-        Rule::Adam => adam,
-        Rule::RmsProp => OptimizerConfig { eps_inside_root: false, ..Config::default().optimizer },
-        Rule::Sgd => unreachable!("no golden case of it"),
+    let optimizer = match (case.rule, Config::default().optimizer) {
+        (Rule::Adam, _) => Adam { eps: 1.5e-4, ..Adam::default() }.into(),
+        (Rule::RmsProp, OptimizerConfig::RmsProp(own)) => RmsProp { eps_inside_root: false, ..own }.into(),
+        (rule, _) => panic!("no golden case of {rule:?}"),
     };
     Config {
         learning_rate: Schedule::constant(0.01),
@@ -160,9 +159,9 @@ fn an_update_equals_pytorch() {
     }
 }
 
-/// A batch that threads share out teaches the same, but for rounding: losses, errors in their order, parameters.
+/// A batch split among threads gives the same update up to rounding: losses, errors in order, parameters.
 #[test]
-fn a_batch_shared_among_threads_is_the_same_batch() {
+fn a_sharded_batch_equals_an_unsharded_one() {
     for case in &cases() {
         let mut whole = golden(case);
         let mut snapshot = Snapshot::default();
@@ -192,7 +191,7 @@ fn a_batch_shared_among_threads_is_the_same_batch() {
     }
 }
 
-/// Every row of a batch is in one part: even ones in lockstep; overlapped, the actor's is the smaller.
+/// The parts cover the batch: equal in lockstep; overlapped, the actor's is smaller.
 #[test]
 fn parts_cover_the_batch() {
     let parts = |overlap, threads, batch_size, actor_share| {
@@ -208,9 +207,9 @@ fn parts_cover_the_batch() {
     assert_eq!(parts(true, 8, 3, 1.0), [1, 1, 1]);
 }
 
-/// The target network stays where it is until it is told to move: all the way, or by a share.
+/// Only `update_target` changes the target network, by a copy or a soft update.
 #[test]
-fn the_target_network_moves_when_told() {
+fn the_target_network_changes_only_by_its_updates() {
     let case = &cases()[1];
     for (rate, expected) in [(1.0, 1.0), (0.25, 0.25)] {
         let mut learner = golden(case);
@@ -233,9 +232,9 @@ fn the_target_network_moves_when_told() {
     }
 }
 
-/// ε = 1: every action alike; ε = .3: the best one 1 − ε + ε/3 of the time; greedy: always.
+/// ε = 1: uniform actions; ε = .3: the greedy one with probability 1 − ε + ε/3; greedy mode: always.
 #[test]
-fn exploration_has_the_stated_share() {
+fn exploration_has_the_stated_probability() {
     let case = &cases()[0];
     let mut actor = actor(&golden(case));
     let n = 30_000;
@@ -253,9 +252,9 @@ fn exploration_has_the_stated_share() {
     }
 }
 
-/// ε of an evaluation is `exploration_evaluation`, whatever training's is.
+/// Evaluation uses `exploration_evaluation` as ε.
 #[test]
-fn evaluation_explores_by_its_own_epsilon() {
+fn evaluation_has_its_own_epsilon() {
     let case = &cases()[0];
     let n = 30_000;
     let obs = Obs::F32([0.4, -0.9].repeat(n));
@@ -274,9 +273,9 @@ fn evaluation_explores_by_its_own_epsilon() {
     }
 }
 
-/// A noisy network's actor takes a new sample of the noise for each step, and evaluation has no ε beside it.
+/// A noisy network's actor samples new noise for each step, and its evaluation has no ε.
 #[test]
-fn a_noisy_actor_explores_by_new_noise_at_each_step() {
+fn a_noisy_actor_samples_new_noise_at_each_step() {
     let case = &cases()[6];
     let config = Config { noisy_sigma: 20.0, exploration_evaluation: 0.5, ..config(case) };
     let mut actor = actor(&learner(config, 4));
@@ -292,10 +291,10 @@ fn a_noisy_actor_explores_by_new_noise_at_each_step() {
     assert_eq!(seen.len(), 3, "40 samples choose every action");
 }
 
-/// Noise is of the batch: shared out among threads an update is the same but for rounding. It is new for each update, and without
-/// an update between them two have different losses.
+/// All threads use one sample of the noise: the update is independent of their number, up to rounding. Each update takes a new
+/// sample: with a learning rate of 0 losses differ.
 #[test]
-fn noise_is_of_the_batch_and_new_for_each_update() {
+fn noise_is_independent_of_threads_and_new_for_each_update() {
     for case in &cases() {
         let noisy = |threads| Config {
             noisy_sigma: 0.5,
@@ -316,8 +315,8 @@ fn noise_is_of_the_batch_and_new_for_each_update() {
     }
 }
 
-/// Double, dueling and noisy over a trunk, against the formulas written out: each of the three networks has its own sample of the
-/// noise, drawn in the order online, target, selection, layer by layer (value before advantage, hidden before last).
+/// Double, dueling and noisy, with a layer below the streams, against explicit formulas: each of the three networks has its own
+/// sample of the noise, in the order online, target, selection, layer by layer (value before advantage, hidden before last).
 #[test]
 fn a_noisy_update_has_a_sample_for_each_network() {
     let case = &cases()[0];
@@ -327,7 +326,7 @@ fn a_noisy_update_has_a_sample_for_each_network() {
         noisy_sigma: 0.5,
         loss: Loss::Squared,
         sum_over_batch: true,
-        optimizer: OptimizerConfig { beta1: 0.0, ..OptimizerConfig::of(Rule::Sgd) },
+        optimizer: Sgd { momentum: 0.0, ..Sgd::default() }.into(),
         ..config(case)
     };
     let mut learner = over(true, config, 4);
@@ -384,7 +383,7 @@ fn a_noisy_update_has_a_sample_for_each_network() {
     for (actual, expected) in losses.errors.iter().zip(Vec::<f32>::try_from(&error.detach()).unwrap()) {
         close("error", f64::from(*actual), f64::from(expected));
     }
-    // Gradient descent with step .01: the parameters tell the gradient. The trunk's is scaled by 1/√2.
+    // Gradient descent with step .01 shows the gradient in the parameters. The torso's is scaled by 1/√2.
     let mut after = Snapshot::default();
     learner.save_all(&mut after);
     for (name, before) in &online {
@@ -397,9 +396,9 @@ fn a_noisy_update_has_a_sample_for_each_network() {
     }
 }
 
-/// A loss or gradient that is not finite changes nothing: not even where the loss is clipped, whose gradient is finite at NaN.
+/// A loss or gradient that is not finite changes nothing, even where the loss is clipped, whose gradient is finite at NaN.
 #[test]
-fn a_loss_that_is_not_finite_leaves_the_parameters() {
+fn a_loss_that_is_not_finite_changes_nothing() {
     for case in &cases() {
         let mut learner = golden(case);
         update(&mut learner, case);
@@ -420,9 +419,9 @@ fn a_loss_that_is_not_finite_leaves_the_parameters() {
     }
 }
 
-/// The same seed, and a learner that was saved and loaded: the same bit for bit, noise included.
+/// Runs with one seed are equal bit for bit, and so is a resumed learner, noise included.
 #[test]
-fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
+fn equal_seeds_and_resumed_learners_are_equal_bit_for_bit() {
     let case = &cases()[6];
     let config = Config { noisy_sigma: 0.5, ..config(case) };
     let advance = |learner: &mut Learner| {
@@ -441,7 +440,7 @@ fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_named() {
+fn invalid_settings_are_named() {
     for (config, expected) in [
         (Config { buffer_size: 10, ..Config::default() }, "`buffer_size` = 10 is smaller than `batch_size` = 32"),
         (Config { train_interval: 0, ..Config::default() }, "`train_interval` must be at least 1"),

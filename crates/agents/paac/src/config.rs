@@ -2,7 +2,7 @@ use playfield_actor_critic::Objective;
 use playfield_core::algorithm::{check_counts, check_shares, check_size_schedules, check_sizes};
 use playfield_core::{Result, Schedule};
 use playfield_nn::NetworkConfig;
-use playfield_nn::optim::OptimizerConfig;
+use playfield_nn::optim::{OptimizerConfig, RmsProp};
 use serde::{Deserialize, Serialize};
 
 /// The `[paac]` section, and the network. Defaults: the authors' repository (github.com/Alfredvc/paac).
@@ -51,7 +51,7 @@ impl Default for Config {
             gradient_clip: 3.0,
             normalize_advantage: false,
             num_threads: 0,
-            optimizer: OptimizerConfig::tensorflow(),
+            optimizer: RmsProp::tensorflow().into(),
             network: NetworkConfig::default(),
             device: "auto".into(),
         }

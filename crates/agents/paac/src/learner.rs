@@ -49,7 +49,7 @@ impl Learner {
     pub fn new(config: &Config, spec: &EnvSpec, n: usize, seed: u64) -> Result<Self> {
         let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(seed, "paac/init"))?;
         net.set_num_threads(config.num_threads);
-        let optimizer = Optimizer::new(config.optimizer.clone(), &net.params);
+        let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
         let actor = Actor::new(net, n, rng::stream(seed, "paac/actions"));
         Ok(Self { actor, config: config.clone(), optimizer })
     }

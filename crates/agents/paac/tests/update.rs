@@ -7,7 +7,7 @@ use playfield_core::{
 };
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
-use playfield_nn::optim::{OptimizerConfig, Rule};
+use playfield_nn::optim::{Adam, RmsProp, Rule};
 use playfield_paac::Config;
 use playfield_paac::learner::Learner;
 use serde::Deserialize;
@@ -49,11 +49,9 @@ fn spec(continuous: bool) -> EnvSpec {
 
 fn config(case: &Case) -> Config {
     let optimizer = match case.rule {
-        Rule::RmsProp => {
-            OptimizerConfig { eps_inside_root: false, initial_square: 0.0, ..OptimizerConfig::tensorflow() }
-        }
-        Rule::Adam => OptimizerConfig { rule: Rule::Adam, decay: 0.999, eps: 1e-5, ..OptimizerConfig::tensorflow() },
-        Rule::Sgd => unreachable!("no golden case of it"),
+        Rule::RmsProp => RmsProp { eps_inside_root: false, initial_square: 0.0, ..RmsProp::tensorflow() }.into(),
+        Rule::Adam => Adam { eps: 1e-5, ..Adam::default() }.into(),
+        rule => panic!("no golden case of {rule:?}"),
     };
     Config {
         rollout_steps: STEPS,

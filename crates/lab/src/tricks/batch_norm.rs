@@ -8,7 +8,6 @@
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
 use playfield_nn::config::InitKind;
-use playfield_nn::optim::OptimizerConfig;
 use playfield_tricks::classifier::{Companion, Config, Start, train};
 use playfield_tricks::data::{Dataset, digits};
 use playfield_tricks::loader::Shuffle;
@@ -46,7 +45,7 @@ fn plain() -> Config {
         hidden: vec![64; 4],
         local_response: true,
         dropout: 0.1,
-        optimizer: OptimizerConfig { weight_decay: 1e-4, ..plain.optimizer },
+        optimizer: plain.optimizer.with_weight_decay(1e-4),
         learning_rate: 0.02,
         learning_rate_decay: 0.995,
         shuffle: Shuffle::Never,

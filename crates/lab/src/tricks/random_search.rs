@@ -3,7 +3,6 @@
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
 use playfield_nn::config::{Activation, InitKind};
-use playfield_nn::optim::OptimizerConfig;
 use playfield_tricks::classifier::{Config, Start, train};
 use playfield_tricks::data::digits;
 use playfield_tricks::lr_search::{Range, Scale};
@@ -47,7 +46,7 @@ fn run(trial: &mut Trial) -> Result<()> {
                 hidden: vec![64],
                 activation: Activation::Relu,
                 init: Start::Rule(InitKind::He),
-                optimizer: OptimizerConfig { weight_decay, ..plain.optimizer },
+                optimizer: plain.optimizer.with_weight_decay(weight_decay),
                 learning_rate,
                 ..plain
             };

@@ -3,7 +3,7 @@
 use crate::Trial;
 use playfield_core::Result;
 use playfield_core::rng::Rng;
-use playfield_nn::optim::{Optimizer, OptimizerConfig, Rule};
+use playfield_nn::optim::{Adam, Optimizer};
 use playfield_nn::params::Params;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::{Pairs, Seq2Seq, Seq2SeqConfig};
@@ -12,8 +12,7 @@ use tch::no_grad;
 
 /// Adam as Kingma and Ba have it.
 pub(super) fn adam(params: &Params) -> Optimizer {
-    let config = OptimizerConfig::of(Rule::Adam);
-    Optimizer::new(config, params)
+    Optimizer::new(Adam::default(), params)
 }
 
 /// What the target is.
@@ -93,7 +92,8 @@ pub(super) fn train(
         let (sources, targets) = task.draw(32, &mut pairs);
         let epsilon = schedule.decay.epsilon(update);
         let loss = network.loss(&Pairs::new(&sources, &targets)?, epsilon, Some(&mut coins))?;
-        network.params.backward(&loss);
+        network.params.zero_gradient();
+        loss.backward();
         optimizer.step(&mut network.params, schedule.learning_rate, 1.0);
     }
     trial.point(variant, schedule.updates as f64, test_loss(&network, &test)?);

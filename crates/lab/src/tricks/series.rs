@@ -68,7 +68,8 @@ pub(super) fn train(
             }
         }
         let loss = error(&reader, &draw(64, &mut series))?;
-        reader.params.backward(&loss);
+        reader.params.zero_gradient();
+        loss.backward();
         optimizer.step(&mut reader.params, learning_rate, 1.0);
     }
     unreachable!("the last update returns")

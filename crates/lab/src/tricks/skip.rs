@@ -52,7 +52,8 @@ fn run(trial: &mut Trial) -> Result<()> {
 fn lowest(stack: &StackConfig, series: &Series, rng: &mut Rng) -> Result<f64> {
     let mut reader = Reader::new(stack, series.x.size()[2], rng)?;
     let loss = error(&reader, series)?;
-    reader.params.backward(&loss);
+    reader.params.zero_gradient();
+    loss.backward();
     let gradients = reader.params.named(&reader.params.gradient());
     let of_lowest = gradients.iter().filter(|(name, _)| name.starts_with("stack.layer0."));
     let squares =

@@ -1,6 +1,6 @@
 """Writes network.json: policies, values and gradients of the published networks, by PyTorch's own modules in float64.
 
-Weights and frames come from `numbers`, which the test writes down too: the file holds results only. A gradient is
+Weights and frames come from `numbers`, which the test generates, too: the file holds results only. A gradient is
 represented by its norm and its product with another such sequence, which sees every element's place.
 Run with PyTorch 2.13.0: python network.py > network.json
 """

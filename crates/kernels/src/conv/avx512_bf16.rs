@@ -1,0 +1,513 @@
+//! bf16 kernels for AVX-512 BF16, whose dot-product instruction multiplies pairs of bf16 and adds both products to an `f32`.
+//!
+//! The tiles are those of [`super::fp32`], but every operand is a pair of neighbors along the summed dimension. Where the two are
+//! not adjacent in memory, vectors of both are interleaved.
+
+use super::fp32::{put, rectified, tiles};
+use super::shape::LayerShape;
+use crate::Element;
+use half::bf16;
+use std::arch::x86_64::{
+    __m128i, __m256bh, __m512, __m512bh, __m512i, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtneps_pbh,
+    _mm512_dpbf16_ps, _mm512_maskz_loadu_epi16, _mm512_mul_ps, _mm512_permutex2var_ps, _mm512_reduce_add_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
+};
+
+/// Whether this processor has AVX-512 BF16.
+pub(crate) fn supported() -> bool {
+    use std::is_x86_feature_detected as has;
+    has!("avx512bf16") && has!("avx512f") && has!("avx512bw")
+}
+
+/// bf16 elements of a register.
+pub(crate) const LANES: usize = 32;
+
+/// `f32` sums of a register.
+const SUMS: usize = 16;
+
+/// Two neighbors along the summed dimension.
+pub(crate) type Pair = [bf16; 2];
+
+/// The pairs of a register.
+pub(crate) type Pairs = [Pair; SUMS];
+
+const ZERO: Pair = [bf16::ZERO; 2];
+
+fn pairs(elements: &[bf16]) -> &[Pair] {
+    elements.as_chunks().0
+}
+
+fn bits([first, second]: Pair) -> i32 {
+    (u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16).cast_signed()
+}
+
+/// Loads up to a register of elements, padded with zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn load(from: &[bf16]) -> __m512i {
+    assert!((1..=LANES).contains(&from.len()));
+    // SAFETY: the mask excludes memory beyond the slice.
+    unsafe { _mm512_maskz_loadu_epi16(u32::MAX >> (LANES - from.len()), from.as_ptr().cast()) }
+}
+
+/// Reinterprets the bits.
+fn as_bf16(bits: __m512i) -> __m512bh {
+    // SAFETY: the types have equal sizes, and every bit pattern is valid.
+    unsafe { std::mem::transmute(bits) }
+}
+
+/// `sums[r][v] += Σ rows[r][k]·weights[k·stride + v]`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn multiply<const R: usize, const V: usize>(
+    sums: &mut [[__m512; V]; R],
+    rows: &[&[Pair]; R],
+    weights: &[Pairs],
+    stride: usize,
+) {
+    let n = rows[0].len();
+    let mut tile = *sums;
+    let mut at = [&rows[0][..0]; R];
+    for r in 0..R {
+        at[r] = &rows[r][..n];
+    }
+    for k in 0..n {
+        let weights = &weights[k * stride..][..V];
+        let mut w = [as_bf16(_mm512_set1_epi32(0)); V];
+        for v in 0..V {
+            w[v] = as_bf16(load(weights[v].as_flattened()));
+        }
+        for r in 0..R {
+            let x = as_bf16(_mm512_set1_epi32(bits(at[r][k])));
+            for v in 0..V {
+                tile[r][v] = _mm512_dpbf16_ps(tile[r][v], x, w[v]);
+            }
+        }
+    }
+    *sums = tile;
+}
+
+/// `to = (pixel − mean) · factor`, rounded to bf16: [`crate::frames::scale`] with this level's conversions.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn scale(pixels: &[u8], mean: f32, factor: f32, to: &mut [bf16]) {
+    let ((pixels, last), (to, rest)) = (pixels.as_chunks::<SUMS>(), to.as_chunks_mut::<SUMS>());
+    rest.iter_mut().zip(last).for_each(|(to, &p)| *to = bf16::narrow((f32::from(p) - mean) * factor));
+    let (mean, factor) = (_mm512_set1_ps(mean), _mm512_set1_ps(factor));
+    for (pixels, to) in pixels.iter().zip(to) {
+        // SAFETY: the types have equal sizes, and every bit pattern is valid.
+        let pixels = unsafe { std::mem::transmute::<[u8; SUMS], __m128i>(*pixels) };
+        let x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(pixels));
+        let x = _mm512_cvtneps_pbh(_mm512_mul_ps(_mm512_sub_ps(x, mean), factor));
+        // SAFETY: as above.
+        *to = unsafe { std::mem::transmute::<__m256bh, [bf16; SUMS]>(x) };
+    }
+}
+
+/// Packs weights `[outputs, inputs]` as pairs of inputs, `[inputs / 2][outputs / 16]`, padded with zeros.
+pub(crate) fn pack_inputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pairs>) {
+    let blocks = (weights.len() / inputs).div_ceil(SUMS);
+    packed.resize(inputs / 2 * blocks, [ZERO; SUMS]);
+    for (o, row) in weights.chunks_exact(inputs).enumerate() {
+        for (packed, pair) in packed[o / SUMS..].iter_mut().step_by(blocks).zip(pairs(row)) {
+            packed[o % SUMS] = *pair;
+        }
+    }
+}
+
+/// Packs weights `[outputs, inputs]` as pairs of outputs, `[outputs / 2][inputs]`.
+pub(crate) fn pack_outputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pairs>) {
+    packed.resize(weights.len() / LANES, [ZERO; SUMS]);
+    for (packed, rows) in packed.chunks_exact_mut(inputs / SUMS).zip(weights.chunks_exact(2 * inputs)) {
+        let (first, second) = rows.split_at(inputs);
+        let packed = packed.as_flattened_mut().iter_mut();
+        packed.zip(first.iter().zip(second)).for_each(|(pair, (a, b))| *pair = [*a, *b]);
+    }
+}
+
+/// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image `x`. `packed` by [`pack_inputs`]; `y` `[positions, outputs]`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn convolve(
+    shape: &LayerShape,
+    packed: &[Pairs],
+    bias: &[bf16],
+    positions: &[usize],
+    x: &[bf16],
+    y: &mut [bf16],
+) {
+    let blocks = shape.outputs.div_ceil(SUMS);
+    for block in (0..blocks / 2 * 2).step_by(2) {
+        convolve_block::<8, 2>(shape, packed, bias, positions, x, y, block);
+    }
+    match (blocks % 2, positions.len()) {
+        (0, _) => {}
+        (_, 16..) => convolve_block::<16, 1>(shape, packed, bias, positions, x, y, blocks - 1),
+        _ => convolve_block::<8, 1>(shape, packed, bias, positions, x, y, blocks - 1),
+    }
+}
+
+/// `V` vectors of outputs from block `block`, at all positions.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn convolve_block<const R: usize, const V: usize>(
+    &LayerShape { outputs, kernel_rows, row_len, row_stride }: &LayerShape,
+    packed: &[Pairs],
+    bias: &[bf16],
+    positions: &[usize],
+    x: &[bf16],
+    y: &mut [bf16],
+    block: usize,
+) {
+    let blocks = outputs.div_ceil(SUMS);
+    for first in tiles::<R>(positions.len()) {
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        for i in 0..kernel_rows {
+            let mut rows = [&[][..]; R];
+            for r in 0..R {
+                rows[r] = pairs(&x[positions[first + r] + i * row_stride..][..row_len]);
+            }
+            multiply(&mut sums, &rows, &packed[i * row_len / 2 * blocks + block..], blocks);
+        }
+        for r in 0..R {
+            for v in 0..V {
+                let columns = (block + v) * SUMS..outputs.min((block + v + 1) * SUMS);
+                let y = &mut y[(first + r) * outputs..][columns.clone()];
+                let (sums, bias) = (to_array(sums[r][v]), &bias[columns]);
+                // A constant length is vectorized.
+                match y.first_chunk_mut::<SUMS>() {
+                    Some(y) => rectify(&sums, bias, y),
+                    None => rectify(&sums, bias, y),
+                }
+            }
+        }
+    }
+}
+
+/// `y = max(0, sums + b)`.
+#[inline(always)]
+fn rectify(sums: &[f32], bias: &[bf16], y: &mut [bf16]) {
+    y.iter_mut().zip(sums).zip(bias).for_each(|((y, s), b)| *y = bf16::narrow(rectified(s + b.widen())));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn to_array(sums: __m512) -> [f32; SUMS] {
+    let mut array = [0.0; SUMS];
+    // SAFETY: the array has the length of a register.
+    unsafe { _mm512_storeu_ps(array.as_mut_ptr(), sums) };
+    array
+}
+
+/// The gradient of an image: `dx += Σ dy·w` at each of its `positions`. `packed` by [`pack_outputs`]; `dy` `[positions, outputs]`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[usize], dy: &[bf16], dx: &mut [f32]) {
+    let &LayerShape { outputs, kernel_rows, row_len, row_stride } = shape;
+    let mut next = 0;
+    for first in tiles::<8>(positions.len()) {
+        // Skip positions that the previous tile has added.
+        let new = next - first..8;
+        next = first + 8;
+        let mut rows = [&[][..]; 8];
+        for r in 0..8 {
+            rows[r] = pairs(&dy[(first + r) * outputs..][..outputs]);
+        }
+        for i in 0..kernel_rows {
+            for j in (0..row_len).step_by(LANES) {
+                let mut sums = [[_mm512_setzero_ps(); 2]; 8];
+                multiply(&mut sums, &rows, &packed[(i * row_len + j) / SUMS..], shape.inputs() / SUMS);
+                for r in new.clone() {
+                    let dx = &mut dx[positions[first + r] + i * row_stride + j..][..LANES];
+                    let (low, high) = dx.split_at_mut(SUMS);
+                    for (dx, sums) in [low, high].into_iter().zip(sums[r]) {
+                        dx.iter_mut().zip(to_array(sums)).for_each(|(dx, s)| *dx += s);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Pairs rows: `[rows, columns]` to `[rows / 2][columns]`; an odd last row is paired with zeros.
+pub(crate) fn pair_rows(elements: &[bf16], columns: usize, paired: &mut Vec<Pair>) {
+    paired.clear();
+    for rows in elements.chunks(2 * columns) {
+        let (first, second) = rows.split_at(columns);
+        let second = second.iter().copied().chain(std::iter::repeat(bf16::ZERO));
+        paired.extend(first.iter().zip(second).map(|(a, b)| [*a, b]));
+    }
+}
+
+/// The weight gradient `[outputs, inputs]`: `dw = Σ dy·x` over all positions, added to `dw` where `add`. `dy` by [`pair_rows`] of
+/// `[positions, outputs]`. Tiles of outputs overlap where 8 does not divide their number, which excludes `add`.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn weight_gradient<T: Element>(
+    shape: &LayerShape,
+    positions: &[usize],
+    x: &[bf16],
+    dy: &[Pair],
+    dw: &mut [T],
+    add: bool,
+) {
+    debug_assert!(!add || shape.outputs.is_multiple_of(8));
+    match shape.outputs {
+        1 => weight_gradient_by::<T, 1>(shape, positions, x, dy, dw, add),
+        2 => weight_gradient_by::<T, 2>(shape, positions, x, dy, dw, add),
+        3 => weight_gradient_by::<T, 3>(shape, positions, x, dy, dw, add),
+        4..8 => weight_gradient_by::<T, 4>(shape, positions, x, dy, dw, add),
+        _ => weight_gradient_by::<T, 8>(shape, positions, x, dy, dw, add),
+    }
+}
+
+/// In tiles of `C` outputs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn weight_gradient_by<T: Element, const C: usize>(
+    shape: &LayerShape,
+    positions: &[usize],
+    x: &[bf16],
+    dy: &[Pair],
+    dw: &mut [T],
+    add: bool,
+) {
+    for i in 0..shape.kernel_rows {
+        for j in (0..shape.row_len).step_by(LANES) {
+            for o in tiles::<C>(shape.outputs) {
+                // A constant length needs no masks.
+                match shape.row_len - j {
+                    LANES.. => weight_gradient_tile::<T, C>(shape, positions, x, dy, dw, add, (o, i, j, LANES)),
+                    len => weight_gradient_tile::<T, C>(shape, positions, x, dy, dw, add, (o, i, j, len)),
+                }
+            }
+        }
+    }
+}
+
+/// `C` outputs from `o`, `len` elements of kernel row `i` from `j`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn weight_gradient_tile<T: Element, const C: usize>(
+    shape: &LayerShape,
+    positions: &[usize],
+    x: &[bf16],
+    dy: &[Pair],
+    dw: &mut [T],
+    add: bool,
+    (o, i, j, len): (usize, usize, usize, usize),
+) {
+    let start = i * shape.row_stride + j;
+    let mut sums = [[_mm512_setzero_ps(); 2]; C];
+    for (positions, dy) in positions.chunks(2).zip(dy.chunks_exact(shape.outputs)) {
+        let dy: &[Pair; C] = dy[o..o + C].try_into().expect("the slice has this length");
+        let one = load(&x[positions[0] + start..][..len]);
+        let other = load(&x[positions[positions.len() - 1] + start..][..len]);
+        let (low, high) = (as_bf16(_mm512_unpacklo_epi16(one, other)), as_bf16(_mm512_unpackhi_epi16(one, other)));
+        for c in 0..C {
+            let dy = as_bf16(_mm512_set1_epi32(bits(dy[c])));
+            sums[c][0] = _mm512_dpbf16_ps(sums[c][0], low, dy);
+            sums[c][1] = _mm512_dpbf16_ps(sums[c][1], high, dy);
+        }
+    }
+    // Interleaving works within quarters of a register: four columns are in the first result, the next four in the second.
+    let low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    let high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+    for (c, [one, other]) in sums.into_iter().enumerate() {
+        let sums = [low, high].map(|columns| to_array(_mm512_permutex2var_ps(one, columns, other)));
+        let dw = &mut dw[(o + c) * shape.inputs() + i * shape.row_len + j..][..len];
+        put(sums.as_flattened(), dw, add);
+    }
+}
+
+/// `y[row] = max(0, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y` `[rows, outputs]`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn linear(shape: &LayerShape, weights: &[bf16], bias: &[bf16], x: &[bf16], y: &mut [bf16]) {
+    match x.len() / shape.inputs() {
+        1 => linear_by::<1>(shape, weights, bias, x, y),
+        2 => linear_by::<2>(shape, weights, bias, x, y),
+        3 => linear_by::<3>(shape, weights, bias, x, y),
+        _ => linear_by::<4>(shape, weights, bias, x, y),
+    }
+}
+
+/// In tiles of `R` rows and four outputs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn linear_by<const R: usize>(shape: &LayerShape, weights: &[bf16], bias: &[bf16], x: &[bf16], y: &mut [bf16]) {
+    const C: usize = 4;
+    let (outputs, inputs) = (shape.outputs, shape.inputs());
+    for first in (0..outputs).step_by(C) {
+        let (mut rows, mut columns) = ([&x[..0]; R], [&weights[..0]; C]);
+        for c in 0..C {
+            columns[c] = &weights[(first + c) * inputs..][..inputs];
+        }
+        for row in tiles::<R>(x.len() / inputs) {
+            for r in 0..R {
+                rows[r] = &x[(row + r) * inputs..][..inputs];
+            }
+            let mut sums = [[_mm512_setzero_ps(); C]; R];
+            let whole = inputs / LANES * LANES;
+            for j in (0..whole).step_by(LANES) {
+                add_products(&mut sums, &rows, &columns, j, LANES);
+            }
+            if whole < inputs {
+                add_products(&mut sums, &rows, &columns, whole, inputs - whole);
+            }
+            for r in 0..R {
+                for c in 0..C {
+                    let sum = _mm512_reduce_add_ps(sums[r][c]) + bias[first + c].widen();
+                    y[(row + r) * outputs + first + c] = bf16::narrow(rectified(sum));
+                }
+            }
+        }
+    }
+}
+
+/// `sums[r][c] += Σ rows[r][k]·columns[c][k]` over `len` elements from `j`, one partial sum per lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn add_products<const R: usize, const C: usize>(
+    sums: &mut [[__m512; C]; R],
+    rows: &[&[bf16]; R],
+    columns: &[&[bf16]; C],
+    j: usize,
+    len: usize,
+) {
+    let mut w = [as_bf16(_mm512_set1_epi32(0)); C];
+    for c in 0..C {
+        w[c] = as_bf16(load(&columns[c][j..j + len]));
+    }
+    for r in 0..R {
+        let x = as_bf16(load(&rows[r][j..j + len]));
+        for c in 0..C {
+            sums[r][c] = _mm512_dpbf16_ps(sums[r][c], x, w[c]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Integers from −8 to 8: exact in bf16, and the sums of their products in f32.
+    fn integers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003 % 17) as f32 - 8.0).collect()
+    }
+
+    fn bf16s(values: &[f32]) -> Vec<bf16> {
+        values.iter().map(|x| bf16::narrow(*x)).collect()
+    }
+
+    fn f32s(values: &[bf16]) -> Vec<f32> {
+        values.iter().map(|x| x.widen()).collect()
+    }
+
+    /// Exact equality with naive loops, for numbers of positions that tiles divide and do not: a 3 × 3 kernel with strides 2 and 1
+    /// on a 7 × 13 image of 32 channels; kernel rows of three vectors, outputs of two and a half.
+    #[test]
+    fn tiles_of_every_size_equal_naive_loops() {
+        if !supported() {
+            return;
+        }
+        let shape = LayerShape { outputs: 40, kernel_rows: 3, row_len: 96, row_stride: 13 * 32 };
+        let all: Vec<usize> = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * 32)).collect();
+        let (outputs, inputs) = (shape.outputs, shape.inputs());
+        let (x, w, b) = (integers(7 * 13 * 32, 1), integers(outputs * inputs, 2), integers(outputs, 3));
+        let (mut by_inputs, mut by_outputs) = (Vec::new(), Vec::new());
+        pack_inputs(&bf16s(&w), inputs, &mut by_inputs);
+        pack_outputs(&bf16s(&w), inputs, &mut by_outputs);
+        for count in [8, 9, 15, 16, all.len()] {
+            let positions = &all[..count];
+            let dy = integers(count * outputs, 4);
+            let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.5; x.len()], vec![0.25; w.len()]);
+            for (p, position) in positions.iter().enumerate() {
+                let receptive_field = || (0..3).flat_map(|i| (0..96).map(move |j| position + i * shape.row_stride + j));
+                for o in 0..outputs {
+                    let (w, dw) = (&w[o * inputs..][..inputs], &mut dw[o * inputs..][..inputs]);
+                    let dot: f32 = receptive_field().zip(w).map(|(i, w)| x[i] * w).sum();
+                    y[p * outputs + o] = bf16::narrow((dot + b[o]).max(0.0)).widen();
+                    for ((i, w), dw) in receptive_field().zip(w).zip(dw) {
+                        dx[i] += dy[p * outputs + o] * w;
+                        *dw += dy[p * outputs + o] * x[i];
+                    }
+                }
+            }
+            let (x, dy) = (bf16s(&x), bf16s(&dy));
+            let mut paired = Vec::new();
+            pair_rows(&dy, outputs, &mut paired);
+            let (mut actual_y, mut actual_dx) = (vec![bf16::ZERO; y.len()], vec![0.5; x.len()]);
+            let (mut actual_dw, mut fresh) = (vec![0.25; w.len()], vec![f32::NAN; w.len()]);
+            // SAFETY: `supported` detected these instructions.
+            unsafe {
+                convolve(&shape, &by_inputs, &bf16s(&b), positions, &x, &mut actual_y);
+                input_gradient(&shape, &by_outputs, positions, &dy, &mut actual_dx);
+                weight_gradient(&shape, positions, &x, &paired, &mut actual_dw, true);
+                weight_gradient(&shape, positions, &x, &paired, &mut fresh, false);
+            }
+            assert_eq!(f32s(&actual_y), y);
+            assert_eq!(actual_dx, dx);
+            assert_eq!(actual_dw, dw);
+            assert_eq!(fresh, dw.iter().map(|dw| dw - 0.25).collect::<Vec<_>>());
+        }
+    }
+
+    /// A fully connected layer and its gradients, for 1 to 19 rows: tiles of every height.
+    #[test]
+    fn fully_connected_rows_equal_naive_loops() {
+        if !supported() {
+            return;
+        }
+        let (outputs, inputs) = (16, 72); // two vectors and a quarter
+        let shape = LayerShape { outputs, kernel_rows: 1, row_len: inputs, row_stride: inputs };
+        let (w, b) = (integers(outputs * inputs, 1), integers(outputs, 2));
+        for rows in 1..=19 {
+            let (x, dy) = (integers(rows * inputs, 3), integers(rows * outputs, 4));
+            let (mut y, mut dw) = (vec![0.0; rows * outputs], vec![0.0; w.len()]);
+            for (i, dy) in dy.iter().enumerate() {
+                let (row, o) = (i / outputs, i % outputs);
+                let (x, w) = (&x[row * inputs..][..inputs], &w[o * inputs..][..inputs]);
+                let dot: f32 = x.iter().zip(w).map(|(x, w)| x * w).sum();
+                y[i] = bf16::narrow((dot + b[o]).max(0.0)).widen();
+                dw[o * inputs..][..inputs].iter_mut().zip(x).for_each(|(dw, x)| *dw += dy * x);
+            }
+            let (x, positions) = (bf16s(&x), (0..rows).map(|row| row * inputs).collect::<Vec<_>>());
+            let (mut actual_y, mut actual_dw, mut paired) =
+                (vec![bf16::ZERO; y.len()], vec![f32::NAN; w.len()], Vec::new());
+            pair_rows(&bf16s(&dy), outputs, &mut paired);
+            // SAFETY: `supported` detected these instructions.
+            unsafe {
+                linear(&shape, &bf16s(&w), &bf16s(&b), &x, &mut actual_y);
+                weight_gradient(&shape, &positions, &x, &paired, &mut actual_dw, false);
+            }
+            assert_eq!(f32s(&actual_y), y, "{rows} rows");
+            assert_eq!(actual_dw, dw, "{rows} rows");
+            // Outputs and rows exchanged: few outputs, many positions.
+            let shape = LayerShape { outputs: rows, ..shape };
+            let turned: Vec<f32> = (0..outputs * rows).map(|i| dy[i % rows * outputs + i / rows]).collect();
+            pair_rows(&bf16s(&turned), rows, &mut paired);
+            let positions: Vec<_> = (0..outputs).map(|o| o * inputs).collect();
+            let (mut dx, mut actual_dx) = (vec![0.0; rows * inputs], vec![f32::NAN; rows * inputs]);
+            for (i, dx) in dx.iter_mut().enumerate() {
+                *dx = (0..outputs).map(|o| dy[i / inputs * outputs + o] * w[o * inputs + i % inputs]).sum();
+            }
+            // SAFETY: `supported` detected these instructions.
+            unsafe { weight_gradient(&shape, &positions, &bf16s(&w), &paired, &mut actual_dx, false) };
+            assert_eq!(actual_dx, dx, "{rows} rows");
+        }
+    }
+
+    /// Bit-exact equality with the generic kernel, for a number of pixels that registers do not divide.
+    #[test]
+    fn scaled_pixels_equal_the_generic_kernel() {
+        if !supported() {
+            return;
+        }
+        let pixels: Vec<u8> = (0..=255).chain(3..20).collect();
+        for (mean, factor) in [(0.0, 1.0 / 255.0), (101.3, 0.0217)] {
+            let mut actual = vec![bf16::ZERO; pixels.len()];
+            let mut expected = actual.clone();
+            // SAFETY: `supported` detected these instructions.
+            unsafe { scale(&pixels, mean, factor, &mut actual) };
+            crate::frames::scale(&pixels, mean, factor, &mut expected);
+            assert_eq!(actual, expected);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Kernels of convolutional and fully connected layers, per element type: [`fp32`] for `f32`, [`avx512_bf16`] for bf16.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
+mod fp32;
+mod shape;
+
+use crate::Element;
+#[cfg(target_arch = "x86_64")]
+use crate::bf16;
+use crate::simd::{SimdLevel, level};
+#[cfg(target_arch = "x86_64")]
+use avx512_bf16::{Pair, Pairs};
+use fp32::Vector;
+use std::fmt::Debug;
+
+pub use shape::LayerShape;
+
+pub(crate) use fp32::{MIN_POSITIONS, rectifier_gradient};
+
+/// Element types with kernels for the layers of a [`ConvNet`](crate::ConvNet). Weights are `[outputs, inputs]`; `x` is a layer's
+/// input, `y` its output, `dx`, `dy` and `dw` are gradients.
+pub trait LayerKernels: Element + Default + Debug + Send + 'static {
+    /// Weights in the order in which the kernels read them, and buffers.
+    type Packed: Default + Debug + Send;
+
+    /// Whether the kernels support `shape` on this processor.
+    fn supports(shape: &LayerShape) -> bool;
+
+    /// `to = (pixel − mean) · factor`.
+    fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]);
+
+    /// Packs a convolution's weights for [`convolve`](Self::convolve).
+    fn pack(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed);
+
+    /// Packs a convolution's weights for [`input_gradient`](Self::input_gradient).
+    fn pack_transposed(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed);
+
+    /// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image. `y` `[positions, outputs]`.
+    fn convolve(
+        shape: &LayerShape,
+        packed: &Self::Packed,
+        bias: &[Self],
+        positions: &[usize],
+        x: &[Self],
+        y: &mut [Self],
+    );
+
+    /// The gradient of an image: `dx += Σ dy·w` at the `positions`.
+    fn input_gradient(
+        shape: &LayerShape,
+        packed: &Self::Packed,
+        weights: &[Self],
+        positions: &[usize],
+        dy: &[Self],
+        dx: &mut [f32],
+    );
+
+    /// The weight gradient: `dw += Σ dy·x` over all positions.
+    fn weight_gradient(
+        shape: &LayerShape,
+        packed: &mut Self::Packed,
+        positions: &[usize],
+        x: &[Self],
+        dy: &[Self],
+        dw: &mut [f32],
+    );
+
+    /// `y[row] = max(0, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `y` `[rows, outputs]`.
+    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], x: &[Self], y: &mut [Self]);
+
+    /// The input gradient of a fully connected layer, `[rows, inputs]`: `dx = Σ dy·w`.
+    fn linear_input_gradient(
+        shape: &LayerShape,
+        packed: &mut Self::Packed,
+        weights: &[Self],
+        dy: &[Self],
+        dx: &mut [f32],
+    );
+
+    /// The weight gradient of a fully connected layer: `dw = Σ dy·x` over all rows.
+    fn linear_weight_gradient(shape: &LayerShape, packed: &mut Self::Packed, x: &[Self], dy: &[Self], dw: &mut [Self]);
+}
+
+/// The offsets of `n` rows of `len` elements.
+fn row_offsets(n: usize, len: usize) -> Vec<usize> {
+    (0..n).map(|row| row * len).collect()
+}
+
+impl LayerKernels for f32 {
+    /// `[inputs][outputs / 16]`, padded with zeros.
+    type Packed = Vec<Vector>;
+
+    fn supports(shape: &LayerShape) -> bool {
+        let fast = level() != SimdLevel::Baseline || !cfg!(target_arch = "x86_64");
+        fast && shape.row_len.is_multiple_of(fp32::LANES) && shape.outputs.is_multiple_of(4)
+    }
+
+    fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
+        crate::frames::scale(frame, mean, factor, to);
+    }
+
+    fn pack(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed) {
+        fp32::pack(weights, shape.inputs(), packed);
+    }
+
+    fn pack_transposed(_: &LayerShape, _: &[Self], _: &mut Self::Packed) {}
+
+    fn convolve(
+        shape: &LayerShape,
+        packed: &Self::Packed,
+        bias: &[Self],
+        positions: &[usize],
+        x: &[Self],
+        y: &mut [Self],
+    ) {
+        fp32::convolve(shape, packed, bias, positions, x, y);
+    }
+
+    fn input_gradient(
+        shape: &LayerShape,
+        _: &Self::Packed,
+        weights: &[Self],
+        positions: &[usize],
+        dy: &[Self],
+        dx: &mut [f32],
+    ) {
+        fp32::input_gradient(shape, weights, positions, dy, dx);
+    }
+
+    fn weight_gradient(
+        shape: &LayerShape,
+        _: &mut Self::Packed,
+        positions: &[usize],
+        x: &[Self],
+        dy: &[Self],
+        dw: &mut [f32],
+    ) {
+        fp32::weight_gradient(shape, positions, x, dy, dw, true);
+    }
+
+    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], x: &[Self], y: &mut [Self]) {
+        fp32::linear(shape, weights, bias, x, y);
+    }
+
+    fn linear_input_gradient(shape: &LayerShape, _: &mut Self::Packed, weights: &[Self], dy: &[Self], dx: &mut [f32]) {
+        dx.fill(0.0);
+        fp32::input_gradient(shape, weights, &row_offsets(dy.len() / shape.outputs, shape.inputs()), dy, dx);
+    }
+
+    fn linear_weight_gradient(shape: &LayerShape, _: &mut Self::Packed, x: &[Self], dy: &[Self], dw: &mut [Self]) {
+        fp32::weight_gradient(shape, &row_offsets(dy.len() / shape.outputs, shape.inputs()), x, dy, dw, false);
+    }
+}
+
+/// Weights in pairs of inputs and of outputs.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Default)]
+pub struct Paired {
+    inputs: Vec<Pairs>,
+    outputs: Vec<Pairs>,
+    /// Output gradients in pairs of positions.
+    gradients: Vec<Pair>,
+}
+
+// SAFETY of every call below: `supports` is false where the processor lacks AVX-512 BF16.
+#[cfg(target_arch = "x86_64")]
+impl LayerKernels for bf16 {
+    type Packed = Paired;
+
+    /// The rows of fully connected layers need not fill registers.
+    fn supports(shape: &LayerShape) -> bool {
+        let row_len = if shape.kernel_rows > 1 { avx512_bf16::LANES } else { 2 };
+        avx512_bf16::supported() && shape.row_len.is_multiple_of(row_len) && shape.outputs.is_multiple_of(8)
+    }
+
+    fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
+        unsafe { avx512_bf16::scale(frame, mean, factor, to) }
+    }
+
+    fn pack(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed) {
+        avx512_bf16::pack_inputs(weights, shape.inputs(), &mut packed.inputs);
+    }
+
+    fn pack_transposed(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed) {
+        avx512_bf16::pack_outputs(weights, shape.inputs(), &mut packed.outputs);
+    }
+
+    fn convolve(
+        shape: &LayerShape,
+        packed: &Self::Packed,
+        bias: &[Self],
+        positions: &[usize],
+        x: &[Self],
+        y: &mut [Self],
+    ) {
+        unsafe { avx512_bf16::convolve(shape, &packed.inputs, bias, positions, x, y) }
+    }
+
+    fn input_gradient(
+        shape: &LayerShape,
+        packed: &Self::Packed,
+        _: &[Self],
+        positions: &[usize],
+        dy: &[Self],
+        dx: &mut [f32],
+    ) {
+        unsafe { avx512_bf16::input_gradient(shape, &packed.outputs, positions, dy, dx) }
+    }
+
+    fn weight_gradient(
+        shape: &LayerShape,
+        packed: &mut Self::Packed,
+        positions: &[usize],
+        x: &[Self],
+        dy: &[Self],
+        dw: &mut [f32],
+    ) {
+        avx512_bf16::pair_rows(dy, shape.outputs, &mut packed.gradients);
+        unsafe { avx512_bf16::weight_gradient(shape, positions, x, &packed.gradients, dw, true) }
+    }
+
+    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], x: &[Self], y: &mut [Self]) {
+        unsafe { avx512_bf16::linear(shape, weights, bias, x, y) }
+    }
+
+    /// Computed by the weight-gradient kernel: rows take the part of outputs, outputs that of positions.
+    fn linear_input_gradient(
+        shape: &LayerShape,
+        packed: &mut Self::Packed,
+        weights: &[Self],
+        dy: &[Self],
+        dx: &mut [f32],
+    ) {
+        let (outputs, n) = (shape.outputs, dy.len() / shape.outputs);
+        packed.gradients.clear();
+        for o in (0..outputs).step_by(2) {
+            packed.gradients.extend((0..n).map(|row| [dy[row * outputs + o], dy[row * outputs + o + 1]]));
+        }
+        let positions = row_offsets(outputs, shape.inputs());
+        let shape = LayerShape { outputs: n, ..*shape };
+        unsafe { avx512_bf16::weight_gradient(&shape, &positions, weights, &packed.gradients, dx, false) }
+    }
+
+    fn linear_weight_gradient(shape: &LayerShape, packed: &mut Self::Packed, x: &[Self], dy: &[Self], dw: &mut [Self]) {
+        avx512_bf16::pair_rows(dy, shape.outputs, &mut packed.gradients);
+        let positions = row_offsets(dy.len() / shape.outputs, shape.inputs());
+        unsafe { avx512_bf16::weight_gradient(shape, &positions, x, &packed.gradients, dw, false) }
+    }
+}

@@ -1,0 +1,133 @@
+//! Chooses the code that computes a torso, playfield's own kernels or libtorch's, by measurement.
+//!
+//! The own bf16 kernels are several times as fast as libtorch on processors with AVX-512 BF16 but without AMX, and half as fast at
+//! larger batch sizes where libtorch uses AMX. So each batch size, in inference and in training, is timed when it first occurs; the
+//! faster path is used from then on. The two round differently: the choices are saved with a run, so that a resumed run computes the
+//! same; `[network] kernels` fixes the path.
+
+use super::config::Kernels;
+use crate::pass::Pass;
+use playfield_core::{Result, Snapshot};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The code that computes a torso.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// playfield's own kernels.
+    Own,
+    /// libtorch.
+    Libtorch,
+}
+
+/// libtorch is chosen below this fraction of the own kernels' time, so that runs on one machine choose alike near a tie.
+const MARGIN: f64 = 0.9;
+
+/// The key of the choices in a checkpoint.
+const KEY: &str = "network.kernels";
+
+/// The choices of a network, common to all its copies.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    kernels: Kernels,
+    /// By whether the pass is training, and batch size.
+    measured: Arc<Mutex<BTreeMap<(bool, usize), Path>>>,
+}
+
+impl Dispatch {
+    /// Without choices.
+    pub(super) fn new(kernels: Kernels) -> Self {
+        Self { kernels, measured: Arc::default() }
+    }
+
+    /// The path for `n` batch elements; `time` measures a path where that is not known. Other threads wait meanwhile.
+    pub(super) fn path(&self, n: usize, pass: Pass, time: impl FnMut(Path) -> Duration) -> Path {
+        match self.kernels {
+            Kernels::Own => Path::Own,
+            Kernels::Libtorch => Path::Libtorch,
+            Kernels::Auto => *self.lock().entry((pass == Pass::Train, n)).or_insert_with(|| faster(time)),
+        }
+    }
+
+    /// Writes the choices into `snapshot`.
+    pub fn save(&self, snapshot: &mut Snapshot) {
+        let choices: Vec<_> = self.lock().iter().map(|(&(train, n), &path)| (train, n, path)).collect();
+        snapshot.put(KEY, &choices);
+    }
+
+    /// Restores the choices of `snapshot`, if it has any.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where they have another form.
+    pub fn load(&self, snapshot: &Snapshot) -> Result<()> {
+        if snapshot.state.contains_key(KEY) {
+            let choices: Vec<(bool, usize, Path)> = snapshot.get(KEY)?;
+            *self.lock() = choices.into_iter().map(|(train, n, path)| ((train, n), path)).collect();
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(bool, usize), Path>> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The faster path, each warmed up once and timed twice.
+fn faster(mut time: impl FnMut(Path) -> Duration) -> Path {
+    let mut best = |path| {
+        time(path);
+        time(path).min(time(path)).as_secs_f64()
+    };
+    if best(Path::Libtorch) < MARGIN * best(Path::Own) { Path::Libtorch } else { Path::Own }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Times of each path, in microseconds; the first call is slower.
+    fn timed(own: u64, libtorch: u64) -> impl FnMut(Path) -> Duration {
+        let mut calls = 0;
+        move |path| {
+            calls += 1;
+            let slow = if calls % 3 == 1 { 1000 } else { 0 };
+            Duration::from_micros(slow + if path == Path::Own { own } else { libtorch })
+        }
+    }
+
+    #[test]
+    fn the_faster_path_is_chosen_and_a_tie_prefers_own_kernels() {
+        assert_eq!(faster(timed(100, 200)), Path::Own);
+        assert_eq!(faster(timed(200, 100)), Path::Libtorch);
+        assert_eq!(faster(timed(100, 95)), Path::Own);
+    }
+
+    /// Each batch size and pass is measured once for all copies of a network; a resumed run measures nothing.
+    #[test]
+    fn a_choice_is_made_once_and_saved() {
+        let dispatch = Dispatch::new(Kernels::Auto);
+        let copy = dispatch.clone();
+        assert_eq!(dispatch.path(5, Pass::Infer, timed(200, 100)), Path::Libtorch);
+        assert_eq!(copy.path(5, Pass::Infer, |_| unreachable!("measured")), Path::Libtorch);
+        assert_eq!(copy.path(5, Pass::Train, timed(100, 200)), Path::Own);
+        let mut snapshot = Snapshot::default();
+        dispatch.save(&mut snapshot);
+        let resumed = Dispatch::new(Kernels::Auto);
+        resumed.load(&snapshot).unwrap();
+        assert_eq!(resumed.path(5, Pass::Infer, |_| unreachable!("saved")), Path::Libtorch);
+        assert_eq!(resumed.path(5, Pass::Train, |_| unreachable!("saved")), Path::Own);
+        resumed.load(&Snapshot::default()).unwrap();
+        snapshot.put(KEY, &"something else");
+        assert!(resumed.load(&snapshot).is_err());
+    }
+
+    #[test]
+    fn a_setting_fixes_the_path() {
+        for (kernels, path) in [(Kernels::Own, Path::Own), (Kernels::Libtorch, Path::Libtorch)] {
+            assert_eq!(Dispatch::new(kernels).path(5, Pass::Train, |_| unreachable!("fixed")), path);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Observations to features: the boundary between kernels, threads and autograd.
+//!
+//! [`FeatureExtractor::forward`] computes the features of a batch by libtorch or by playfield's own kernels, on one thread or on
+//! several; a network's remaining layers and its loss are recorded by autograd from the features on. [`backward`] is the one backward
+//! pass: autograd's down to the features, then each thread's below them.
+//!
+//! ```text
+//! batch ┬ torso, thread 0 ─┬ features ── heads, loss ── gradient of features ┬ torso backward, thread 0 ─┬ Σ gradients
+//!       └ torso, thread 1 ─┘  (a leaf)                                       └ torso backward, thread 1 ─┘
+//! ```
+//!
+//! Where one thread computes by libtorch, features are no leaf: autograd's pass reaches the torso by itself.
+
+use super::config::Kernels;
+use super::dispatch::{Dispatch, Path};
+use super::input::Input;
+use super::own_kernels::OwnKernels;
+use super::torso::Torso;
+use crate::params::Params;
+use crate::pass::Pass;
+use crate::sharding::{Shards, split};
+use playfield_core::ObsRef;
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// The fewest batch elements that are worth a thread.
+const MIN_SHARD: usize = 4;
+
+/// A [`Torso`] with its input, its kernels and its threads.
+#[derive(Debug)]
+pub(super) struct FeatureExtractor {
+    local: Local,
+    /// What the other threads compute with.
+    shards: Shards<Shard>,
+    /// The last training pass, until its backward pass.
+    trained: Option<Trained>,
+    /// How many shards have a gradient from the last backward pass.
+    with_gradient: usize,
+}
+
+/// What one thread computes with.
+#[derive(Debug)]
+struct Local {
+    torso: Torso,
+    input: Input,
+    /// Where they support the torso.
+    own: Option<Box<OwnKernels>>,
+    dispatch: Dispatch,
+}
+
+/// Another thread's part of a batch.
+#[derive(Debug)]
+struct Shard {
+    params: Params,
+    local: Local,
+    /// The result of a forward pass; the argument of a backward pass.
+    features: Option<Features>,
+    /// Of the features, for a backward pass.
+    gradient: Tensor,
+}
+
+/// The features of one thread.
+#[derive(Debug)]
+struct Features {
+    values: Tensor,
+    path: Path,
+}
+
+/// A training pass whose features are a leaf of autograd.
+#[derive(Debug)]
+struct Trained {
+    leaf: Tensor,
+    /// The parts of all threads, the calling thread's first.
+    parts: Vec<Features>,
+}
+
+impl FeatureExtractor {
+    /// `torso`, whose parameters are among `params`, on one thread; `dispatch` chooses its kernels.
+    pub fn new(torso: Torso, input: Input, params: &Params, dispatch: Dispatch) -> Self {
+        Local::new(torso, input, params, dispatch).into()
+    }
+
+    /// The same over `params`, which have the same layout, with buffers of its own, on one thread.
+    pub fn over(&self, params: &Params) -> Self {
+        self.local.over(params).into()
+    }
+
+    /// Its layers.
+    pub fn torso(&self) -> &Torso {
+        &self.local.torso
+    }
+
+    /// Chooses its kernels.
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.local.dispatch
+    }
+
+    /// Splits every batch among `threads` threads from now on, where that is faster: convolutional torsos on the CPU. Batch norm
+    /// needs the whole batch on one thread.
+    pub fn set_num_threads(&mut self, params: &Params, threads: usize) {
+        let torso = self.torso();
+        let parallel = torso.is_convolutional() && !torso.uses_batch_statistics();
+        let threads = if parallel && params.master().device() == Device::Cpu { threads } else { 1 };
+        let shard =
+            |params: Params| Shard { local: self.local.over(&params), params, features: None, gradient: Tensor::new() };
+        self.shards = Shards::new((1..threads).map(|_| shard(params.shallow_clone())).collect());
+        (self.trained, self.with_gradient) = (None, 0);
+    }
+
+    /// The features of `n` observations, `[n, width]`. After [`Pass::Train`], [`backward`] may follow.
+    ///
+    /// # Panics
+    /// If `obs` is not `n` observations: a bug of the caller.
+    pub fn forward(&mut self, params: &Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+        let Self { local, shards, trained, .. } = self;
+        let count = (n / MIN_SHARD).clamp(1, 1 + shards.as_slice().len());
+        let (len, ranges) = (obs.len() / n.max(1), split(n, count).collect::<Vec<_>>());
+        let part = |i: usize| (obs.slice(ranges[i].start * len, ranges[i].len() * len), ranges[i].len());
+        let mut own = None;
+        shards.run(
+            count - 1,
+            || own = Some(local.forward(params, part(0), pass)),
+            |i, shard| shard.features = Some(shard.local.forward(&shard.params, part(i + 1), pass)),
+        );
+        let others = shards.as_mut_slice().iter_mut().take(count - 1).filter_map(|shard| shard.features.take());
+        let parts: Vec<_> = own.into_iter().chain(others).collect();
+        if pass == Pass::Train {
+            *trained = None;
+        }
+        let features = match &parts[..] {
+            [Features { values, path: Path::Libtorch }] => return values.shallow_clone(),
+            [Features { values, path: Path::Own }] => values.shallow_clone(),
+            parts => no_grad(|| Tensor::cat(&parts.iter().map(|part| &part.values).collect::<Vec<_>>(), 0)),
+        };
+        if pass == Pass::Infer {
+            return features;
+        }
+        let leaf = features.set_requires_grad(true);
+        *trained = Some(Trained { leaf: leaf.shallow_clone(), parts });
+        leaf
+    }
+
+    /// The part of [`backward`] below the features.
+    fn backward(&mut self, params: &mut Params) {
+        let Self { local, shards, trained, with_gradient } = self;
+        *with_gradient = 0;
+        // A loss that does not depend on the features gives them no gradient.
+        let Some(Trained { leaf, parts }) = trained.take().filter(|trained| trained.leaf.grad().defined()) else {
+            return;
+        };
+        *with_gradient = parts.len() - 1;
+        let sizes: Vec<_> = parts.iter().map(|part| part.values.size()[0]).collect();
+        let mut parts = parts.into_iter().zip(leaf.grad().split_with_sizes(&sizes[..], 0));
+        let (own, own_gradient) = parts.next().expect("the calling thread's part");
+        for (shard, (features, gradient)) in shards.as_mut_slice().iter_mut().zip(parts) {
+            (shard.features, shard.gradient) = (Some(features), gradient);
+        }
+        shards.run(
+            *with_gradient,
+            || local.backward(params, own, &own_gradient),
+            |_, Shard { params, local, features, gradient }| {
+                params.zero_gradient();
+                local.backward(params, features.take().expect("features of the forward pass"), gradient);
+            },
+        );
+    }
+
+    /// What holds the other threads' gradients of the last backward pass.
+    pub fn shards_with_gradient(&self) -> Vec<&Params> {
+        self.shards.as_slice()[..self.with_gradient].iter().map(|shard| &shard.params).collect()
+    }
+
+    /// Folds every batch norm into the layer before it: see [`norm::fold`](crate::norm::fold()).
+    pub fn fold(&mut self, params: &mut Params) {
+        self.local.torso.fold(params);
+        *self = self.over(params);
+    }
+}
+
+/// Sets the gradient of `params` to that of `loss` (a scalar), which depends on the features of `extractors`. Gradients of other
+/// threads' parts stay with them: see [`FeatureExtractor::shards_with_gradient`].
+pub(super) fn backward<'a>(
+    extractors: impl IntoIterator<Item = &'a mut FeatureExtractor>,
+    params: &mut Params,
+    loss: &Tensor,
+) {
+    params.zero_gradient();
+    loss.backward();
+    extractors.into_iter().for_each(|extractor| extractor.backward(params));
+}
+
+impl From<Local> for FeatureExtractor {
+    fn from(local: Local) -> Self {
+        Self { local, shards: Shards::new(Vec::new()), trained: None, with_gradient: 0 }
+    }
+}
+
+impl Local {
+    fn new(torso: Torso, input: Input, params: &Params, dispatch: Dispatch) -> Self {
+        let own = input.image().and_then(|image| OwnKernels::new(&torso, params, image)).map(Box::new);
+        Self { torso, input, own, dispatch }
+    }
+
+    fn over(&self, params: &Params) -> Self {
+        Self::new(self.torso.clone(), self.input.deep_clone(), params, self.dispatch.clone())
+    }
+
+    fn forward(&mut self, params: &Params, (obs, n): (ObsRef<'_>, usize), pass: Pass) -> Features {
+        let path = if self.own.is_some() { self.path(params, obs, n, pass) } else { Path::Libtorch };
+        let values = match (&mut self.own, path) {
+            (Some(own), Path::Own) => own.forward(params, self.input.scaling(), obs, n, pass),
+            _ => pass.run(|| self.torso.forward(params.weights(), &self.input.load(obs, n, pass), pass)),
+        };
+        Features { values, path }
+    }
+
+    /// Sets the torso's part of the gradient of `params` from that of its features.
+    fn backward(&mut self, params: &mut Params, features: Features, gradient: &Tensor) {
+        match (&mut self.own, features.path) {
+            (Some(own), Path::Own) => own.backward(params, self.input.scaling(), gradient),
+            // The gradient of Σ features · g is g.
+            _ => (features.values * gradient).sum(Kind::Float).backward(),
+        }
+    }
+
+    /// Which path computes `n` observations. A copy of the torso measures it where that is not known.
+    fn path(&self, params: &Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Path {
+        let mut copies = None;
+        self.dispatch.path(n, pass, |path| {
+            let (params, copies) = copies.get_or_insert_with(|| {
+                let params = params.deep_clone();
+                let fixed = |kernels| Self { dispatch: Dispatch::new(kernels), ..self.over(&params) };
+                let copies = [fixed(Kernels::Own), fixed(Kernels::Libtorch)];
+                (params, copies)
+            });
+            copies[usize::from(path == Path::Libtorch)].time(params, obs, n, pass)
+        })
+    }
+
+    /// The duration of a forward pass and, in training, a backward pass.
+    fn time(&mut self, params: &mut Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Duration {
+        let start = Instant::now();
+        let features = self.forward(params, (obs, n), pass);
+        if pass == Pass::Train {
+            let gradient = features.values.ones_like();
+            self.backward(params, features, &gradient);
+        }
+        start.elapsed()
+    }
+}

@@ -1,0 +1,163 @@
+//! The one place where observations become floats.
+//!
+//! Frames are `u8` until here. They are copied into a buffer that is reused between calls (page faults of fresh buffers of this size
+//! cost more than the arithmetic on them), channels-last, in the network's precision. bf16 represents integers up to 256 exactly;
+//! the first layer's weights are divided by 255. (The own kernels divide the pixels, with an equal rounding error.)
+//!
+//! Frames may be standardized instead (LeCun et al. 1998, *Efficient BackProp*, section 4.3), each observation by its own mean and
+//! standard deviation: there are no running statistics, and acting and training compute alike.
+
+use super::config::NetworkConfig;
+use crate::pass::Pass;
+use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
+use playfield_kernels::bf16;
+use playfield_kernels::frames::{Scaling, WHITE, mean_and_inverse_deviation, scale};
+use std::collections::HashMap;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// Turns observations of one spec into tensors on one device.
+#[derive(Debug)]
+pub struct Input {
+    /// `[height, width, channels]` for frames, `[features]` for vectors; history included.
+    shape: Vec<i64>,
+    device: Device,
+    kind: Kind,
+    standardize: bool,
+    kept: HashMap<(usize, Pass), Tensor>,
+}
+
+impl Input {
+    /// For observations of `spec` with their history. `planes`: as images `[n, c, h, w]`; else flat, `[n, features]`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where `standardize` is set for vectors.
+    pub fn new(config: &NetworkConfig, spec: &EnvSpec, planes: bool, device: Device, kind: Kind) -> Result<Self> {
+        if config.standardize && spec.dtype != Dtype::U8 {
+            return Err(Error::config(format!(
+                "[network]: `standardize` is for frames, and {} observes vectors; use env.normalize_obs = true",
+                spec.id
+            )));
+        }
+        let shape = match (planes, &spec.shape[..]) {
+            (true, &[h, w, ref colors @ ..]) => {
+                let channels = colors.iter().product::<usize>() * spec.frame_stack;
+                vec![h as i64, w as i64, channels as i64]
+            }
+            _ => vec![spec.obs_len() as i64],
+        };
+        Ok(Self { shape, device, kind, standardize: config.standardize, kept: HashMap::new() })
+    }
+
+    /// A copy with buffers of its own.
+    pub fn deep_clone(&self) -> Self {
+        let Self { shape, device, kind, standardize, .. } = self;
+        Self { shape: shape.clone(), device: *device, kind: *kind, standardize: *standardize, kept: HashMap::new() }
+    }
+
+    /// The factor that the first layer applies: 1/255 for images (bytes with two or three axes), 1 for vectors (of bytes, too) and
+    /// standardized frames.
+    pub fn scale(config: &NetworkConfig, spec: &EnvSpec) -> f64 {
+        match spec.dtype {
+            Dtype::U8 if !config.standardize && spec.shape.len() > 1 => 1.0 / f64::from(WHITE),
+            _ => 1.0,
+        }
+    }
+
+    /// `[height, width, channels]` of images.
+    pub(super) fn image(&self) -> Option<[usize; 3]> {
+        let &[height, width, channels] = &self.shape[..] else { return None };
+        Some([height as usize, width as usize, channels as usize])
+    }
+
+    /// How frames are scaled.
+    pub(super) fn scaling(&self) -> Scaling {
+        if self.standardize { Scaling::Standardize } else { Scaling::Unit }
+    }
+
+    /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`.
+    ///
+    /// The next call with the same `n` and `pass` overwrites the tensor: use it, and its backward pass, before that.
+    ///
+    /// # Panics
+    /// If `obs` is not `n` observations: a bug of the caller.
+    pub fn load(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+        let size: Vec<i64> = [n as i64].into_iter().chain(self.shape.iter().copied()).collect();
+        assert_eq!(obs.len() as i64, size.iter().product::<i64>(), "`obs` must hold {n} observations of this spec");
+        let (device, kind) = (self.device, self.kind);
+        let kept = self.kept.entry((n, pass)).or_insert_with(|| Tensor::empty(&size[..], (kind, device)));
+        match obs {
+            ObsRef::U8(frames) if self.standardize && device == Device::Cpu => standardize_into(frames, n, kept),
+            _ => {
+                let (data, kind) = match obs {
+                    ObsRef::U8(v) => (v.as_ptr(), Kind::Uint8),
+                    ObsRef::F32(v) => (v.as_ptr().cast(), Kind::Float),
+                };
+                let strides: Vec<i64> = (0..size.len()).map(|d| size[d + 1..].iter().product()).collect();
+                // SAFETY: the memory of `obs` has this length, as asserted, and outlives the tensor, which is only read.
+                let source = unsafe { Tensor::from_blob(data, &size, &strides, kind, Device::Cpu) };
+                // Frames are copied to another device as u8: a quarter of the bytes of floats.
+                no_grad(|| {
+                    if device == Device::Cpu { kept.copy_(&source) } else { kept.copy_(&source.to_device(device)) }
+                });
+                if let (true, ObsRef::U8(frames)) = (self.standardize, obs) {
+                    let (mean, inverse) = frames.chunks_exact(frames.len() / n).map(mean_and_inverse_deviation).unzip();
+                    let broadcast: Vec<i64> =
+                        size.iter().enumerate().map(|(d, &s)| if d == 0 { s } else { 1 }).collect();
+                    let column =
+                        |v: Vec<f32>| Tensor::from_slice(&v).view(&broadcast[..]).to_device(device).to_kind(self.kind);
+                    let _ = no_grad(|| kept.g_sub_(&column(mean)).g_mul_(&column(inverse)));
+                }
+            }
+        }
+        match self.shape.len() {
+            3 => kept.permute([0, 3, 1, 2]),
+            _ => kept.shallow_clone(),
+        }
+    }
+}
+
+/// Standardizes `n` observations into `to`, a contiguous `f32` or bf16 tensor on the CPU.
+fn standardize_into(frames: &[u8], n: usize, to: &Tensor) {
+    let len = frames.len() / n;
+    assert!(to.device() == Device::Cpu && to.is_contiguous() && to.numel() == frames.len());
+    let pointer = to.data_ptr();
+    for (i, pixels) in frames.chunks_exact(len).enumerate() {
+        let (mean, inverse) = mean_and_inverse_deviation(pixels);
+        // SAFETY: rows of a contiguous tensor of this type and length, as asserted, that nothing else uses meanwhile.
+        unsafe {
+            match to.kind() {
+                Kind::BFloat16 => {
+                    let row = std::slice::from_raw_parts_mut(pointer.cast::<bf16>().add(i * len), len);
+                    scale(pixels, mean, inverse, row);
+                }
+                Kind::Float => {
+                    let row = std::slice::from_raw_parts_mut(pointer.cast::<f32>().add(i * len), len);
+                    scale(pixels, mean, inverse, row);
+                }
+                kind => unreachable!("networks compute in f32 or bf16, not {kind:?}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use playfield_core::ActionSpace;
+
+    #[test]
+    fn only_images_are_divided_by_255() {
+        let config = NetworkConfig::default();
+        for (dtype, shape, expected) in [
+            (Dtype::U8, vec![84, 84], 1.0 / 255.0),
+            (Dtype::U8, vec![64, 64, 3], 1.0 / 255.0),
+            (Dtype::U8, vec![8], 1.0),
+            (Dtype::F32, vec![8], 1.0),
+            (Dtype::F32, vec![8, 8], 1.0),
+        ] {
+            let actions = ActionSpace::Discrete { n: 2 };
+            let spec = EnvSpec::new("t", &shape, dtype, actions);
+            assert_eq!(Input::scale(&config, &spec), expected, "{dtype:?} {:?}", spec.shape);
+        }
+    }
+}

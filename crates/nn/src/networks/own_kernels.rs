@@ -1,0 +1,116 @@
+//! Convolutional torsos on the CPU by playfield's own kernels rather than libtorch's.
+//!
+//! They support torsos of convolutions with rectifiers, then fully connected layers, without normalization. They are used where they
+//! are faster ([`dispatch`](super::dispatch)); libtorch computes everything else, and everything on other devices.
+
+use super::torso::Torso;
+use crate::params::Params;
+use crate::pass::Pass;
+use crate::tensor::{TensorElement, to_vec};
+use playfield_core::ObsRef;
+use playfield_kernels::ConvNet;
+#[cfg(target_arch = "x86_64")]
+use playfield_kernels::bf16;
+use playfield_kernels::conv::LayerKernels;
+use playfield_kernels::frames::Scaling;
+use tch::{Device, Kind, Tensor};
+
+/// A torso in the precision of its weights.
+#[derive(Debug)]
+pub(super) enum OwnKernels {
+    F32(ConvNet<f32>),
+    #[cfg(target_arch = "x86_64")]
+    Bf16(ConvNet<bf16>),
+}
+
+impl OwnKernels {
+    /// `torso` on frames of `[height, width, channels]`; `None` where the kernels do not support it.
+    pub fn new(torso: &Torso, params: &Params, image: [usize; 3]) -> Option<Self> {
+        let layers = torso.kernel_layers(params)?;
+        if params.master().device() != Device::Cpu {
+            return None;
+        }
+        match params.precision() {
+            Kind::Float => ConvNet::new(&layers, image).map(Self::F32),
+            #[cfg(target_arch = "x86_64")]
+            Kind::BFloat16 => ConvNet::new(&layers, image).map(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    /// The features of `n` observations, `[n, width]`, `f32`, without autograd.
+    ///
+    /// # Panics
+    /// If `obs` is not `n` observations: a bug of the caller.
+    pub fn forward(&mut self, params: &Params, scaling: Scaling, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+        match self {
+            Self::F32(net) => forward(net, params, scaling, obs, n, pass),
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16(net) => forward(net, params, scaling, obs, n, pass),
+        }
+    }
+
+    /// Sets the layers' part of the gradient of `params` from that of the features of the last training pass.
+    pub fn backward(&mut self, params: &mut Params, scaling: Scaling, features: &Tensor) {
+        match self {
+            Self::F32(net) => backward(net, params, scaling, features),
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16(net) => backward(net, params, scaling, features),
+        }
+    }
+}
+
+fn forward<T: LayerKernels + TensorElement>(
+    net: &mut ConvNet<T>,
+    params: &Params,
+    scaling: Scaling,
+    obs: ObsRef<'_>,
+    n: usize,
+    pass: Pass,
+) -> Tensor {
+    let ObsRef::U8(frames) = obs else { unreachable!("convolutional torsos have u8 frames") };
+    let features = net.forward(params.elements(), params.version(), scaling, frames, n, pass == Pass::Train);
+    Tensor::from_slice(&features).view([n as i64, -1])
+}
+
+fn backward<T: LayerKernels + TensorElement>(
+    net: &mut ConvNet<T>,
+    params: &mut Params,
+    scaling: Scaling,
+    features: &Tensor,
+) {
+    let (weights, gradient) = params.elements_and_gradient();
+    net.backward(weights, gradient, scaling, &to_vec(features));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{NetworkConfig, NormKind, Precision, TorsoKind, native_bf16};
+    use crate::params::Builder;
+    use playfield_core::{ActionSpace, Dtype, EnvSpec, rng};
+    use playfield_kernels::simd::{SimdLevel, level};
+
+    /// The kernels support Atari's torsos at every SIMD level above the baseline, and no normalized torso.
+    #[test]
+    fn supported_torsos() {
+        let actions = ActionSpace::Discrete { n: 6 };
+        let shape = vec![84, 84];
+        let spec =
+            EnvSpec { id: "frames".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
+        let supported = |torso, precision, norm| {
+            let config = NetworkConfig { torso, precision, norm, ..NetworkConfig::default() };
+            let mut rng = rng::stream(1, "init");
+            let mut b = Builder::new(&mut rng);
+            let torso = Torso::new(&mut b, &config, &spec).unwrap();
+            let params = b.finish(Device::Cpu, config.kind(Device::Cpu, true));
+            OwnKernels::new(&torso, &params, [84, 84, 4]).is_some()
+        };
+        let simd = level() != SimdLevel::Baseline || !cfg!(target_arch = "x86_64");
+        for torso in [TorsoKind::Small, TorsoKind::Nips, TorsoKind::Nature] {
+            assert_eq!(supported(torso, Precision::Fp32, NormKind::None), simd);
+            assert_eq!(supported(torso, Precision::Bf16, NormKind::None), native_bf16());
+            assert!(!supported(torso, Precision::Fp32, NormKind::Layer));
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Action values on observations: the network of DQN and its variants.
+//!
+//! ```text
+//! torso (convolutions, hidden) ─ out                   Q, or its distribution, per action
+//! torso ┬ value hidden ─ out ─────┐                    dueling: Q = V + A − mean A (Wang et al. 2016, equation 9)
+//!       └ advantage hidden ─ out ─┘
+//! ```
+
+use super::config::{Activation, NetworkConfig};
+use super::dispatch::Dispatch;
+use super::feature_extractor::{FeatureExtractor, backward};
+use super::input::Input;
+use super::torso::Torso;
+use crate::device;
+use crate::init::{RECTIFIER_GAIN, hidden_init};
+use crate::layers::linear::Linear;
+use crate::layers::noisy::{Noise, NoisyLinear};
+use crate::layers::norm::Norm;
+use crate::params::{Builder, Params, Weights};
+use crate::pass::Pass;
+use playfield_core::rng::Rng;
+use playfield_core::{ActionSpace, EnvSpec, Error, ObsRef, Result};
+use tch::{Kind, Tensor};
+
+/// The settings of a Q-network beyond its torso.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QConfig {
+    /// Separate streams for value and advantages.
+    pub dueling: bool,
+    /// σ₀ of noisy layers after the torso; 0: linear layers.
+    pub noisy_sigma: f64,
+    /// Outputs per action: 1 for a value, more for a distribution.
+    pub atoms: i64,
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct QNetwork {
+    /// Its parameters.
+    pub params: Params,
+    torso: FeatureExtractor,
+    layers: Layers,
+    /// Of the noisy layers, in their order; empty: they use their means.
+    noise: Vec<Noise>,
+}
+
+/// The layers after the torso.
+#[derive(Clone, Debug)]
+struct Layers {
+    /// Of all actions, or of the value.
+    first: Stream,
+    advantage: Option<Stream>,
+    actions: i64,
+    atoms: i64,
+}
+
+#[derive(Clone, Debug)]
+struct Stream {
+    hidden: Option<(Dense, Norm)>,
+    out: Dense,
+    activation: Activation,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Dense {
+    Plain(Linear),
+    Noisy(NoisyLinear),
+}
+
+impl QNetwork {
+    /// Builds the network for `spec` on the device called `device`, with initial values sampled from `rng`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where torso and observation, or device and machine, don't fit, or actions are continuous.
+    pub fn new(config: &NetworkConfig, q: QConfig, spec: &EnvSpec, device: &str, rng: &mut Rng) -> Result<Self> {
+        config.check()?;
+        let ActionSpace::Discrete { n } = &spec.actions else {
+            return Err(Error::config(format!("{} has continuous actions: Q-learning needs discrete ones", spec.id)));
+        };
+        if config.lstm_width() > 0 {
+            return Err(Error::config(
+                "[network]: Q-networks have no LSTM (`lstm`, or torso = \"lstm\"): use an agent with a policy (paac, a3c)",
+            ));
+        }
+        let (device, actions) = (device::parse(device)?, *n as i64);
+        let mut b = Builder::new(rng);
+        let (mut torso, mut width) = b.scope("torso", |b| Torso::without_last_layer(b, config, spec))?;
+        // A single linear hidden layer is part of the torso.
+        if let Some(width) = width.take_if(|_| !q.dueling && q.noisy_sigma == 0.0) {
+            b.scope("q", |b| torso.push(b, "hidden", width, config.init));
+        }
+        let streams = match q.dueling {
+            false => vec![("q", actions * q.atoms)],
+            true => vec![("value", q.atoms), ("advantage", actions * q.atoms)],
+        };
+        let hidden = streams.iter().map(|(name, _)| {
+            let sigma = q.noisy_sigma;
+            b.scope(name, |b| width.map(|width| hidden(b, &torso, width, sigma, config)))
+        });
+        let hidden: Vec<_> = hidden.collect();
+        // Values are compared and subtracted: the last layers compute in f32.
+        b.full_precision();
+        let (inputs, activation) = (width.unwrap_or(torso.width()), torso.activation());
+        let outs = streams.iter().zip(hidden).map(|(&(name, outputs), hidden)| {
+            let out = b.scope(name, |b| Dense::new(b, "out", (inputs, outputs), 1.0, q.noisy_sigma, config));
+            Stream { hidden, out, activation }
+        });
+        let mut outs: Vec<_> = outs.collect();
+        let advantage = if q.dueling { outs.pop() } else { None };
+        let first = outs.pop().expect("one stream at least");
+        let kind = config.kind(device, torso.is_convolutional());
+        let input = Input::new(config, spec, torso.is_convolutional(), device, kind)?;
+        let params = b.finish(device, kind);
+        let torso = FeatureExtractor::new(torso, input, &params, Dispatch::new(config.kernels));
+        let layers = Layers { first, advantage, actions, atoms: q.atoms };
+        Ok(Self { params, torso, layers, noise: Vec::new() })
+    }
+
+    /// Whether values depend on the whole batch in training, by batch norm.
+    pub fn uses_batch_statistics(&self) -> bool {
+        self.torso.torso().uses_batch_statistics()
+    }
+
+    /// Folds batch norm into the layers before it: see [`ActorCritic::fold`](crate::ActorCritic::fold). After a noisy layer
+    /// it stays, because it scales the noise, too.
+    pub fn fold(&mut self) {
+        let Self { params, torso, layers, .. } = self;
+        torso.fold(params);
+        for stream in [Some(&mut layers.first), layers.advantage.as_mut()].into_iter().flatten() {
+            if let Some((Dense::Plain(layer), norm)) = &mut stream.hidden {
+                norm.fold(params, layer.slots());
+            }
+        }
+    }
+
+    /// A copy with parameters of its own, without noise: a target network.
+    pub fn deep_clone(&self) -> Self {
+        self.over(self.params.deep_clone())
+    }
+
+    /// A network over the same parameters with its own gradient and buffers: see [`Params::shallow_clone`].
+    pub fn shallow_clone(&self) -> Self {
+        self.over(self.params.shallow_clone())
+    }
+
+    fn over(&self, params: Params) -> Self {
+        Self { torso: self.torso.over(&params), params, layers: self.layers.clone(), noise: Vec::new() }
+    }
+
+    /// Chooses the code that computes its torso: saved with a run, so that a resumed one computes the same.
+    pub fn dispatch(&self) -> &Dispatch {
+        self.torso.dispatch()
+    }
+
+    /// The number of actions.
+    pub fn actions(&self) -> usize {
+        self.layers.actions as usize
+    }
+
+    /// Copies the weights of `other`, of the same layout: see [`Params::copy_from`]. For an actor's network, which is neither trained
+    /// nor saved.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.params.copy_from(&other.params);
+    }
+
+    /// Samples noise for the noisy layers, in their order (value before advantage, hidden before last); empty for a
+    /// network without them.
+    pub fn sample_noise(&self, rng: &mut Rng) -> Vec<Noise> {
+        self.layers.noisy().map(|layer| layer.sample(self.params.weights(), rng)).collect()
+    }
+
+    /// Uses `noise`, a sample for these layers, from now on.
+    pub fn set_noise(&mut self, noise: Vec<Noise>) {
+        self.noise = noise;
+    }
+
+    /// Removes the noise: the layers use their means.
+    pub fn disable_noise(&mut self) {
+        self.noise.clear();
+    }
+
+    /// `[n, actions, atoms]` in `f32` at `n` observations.
+    pub fn forward(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+        let features = self.torso.forward(&self.params, obs, n, pass);
+        pass.run(|| self.layers.forward(self.params.weights(), &features, &self.noise, pass))
+    }
+
+    /// Sets the gradient to that of `loss` (a scalar), which depends on the last training pass.
+    pub fn backward(&mut self, loss: &Tensor) {
+        backward([&mut self.torso], &mut self.params, loss);
+    }
+
+    /// The output of the last hidden layer (of a dueling network, the value's) at `n` observations, `[n, width]`, in inference and
+    /// without noise.
+    pub fn features(&mut self, obs: ObsRef<'_>, n: usize) -> Tensor {
+        let features = self.torso.forward(&self.params, obs, n, Pass::Infer);
+        let (w, none) = (self.params.weights(), &mut [].iter());
+        let hidden = Pass::Infer.run(|| self.layers.first.hidden(w, &features, none, Pass::Infer));
+        hidden.unwrap_or(features)
+    }
+}
+
+impl Layers {
+    fn noisy(&self) -> impl Iterator<Item = &NoisyLinear> {
+        let streams = [Some(&self.first), self.advantage.as_ref()].into_iter().flatten();
+        streams.flat_map(|s| s.hidden.iter().map(|(layer, _)| layer).chain([&s.out])).filter_map(|d| match d {
+            Dense::Plain(_) => None,
+            Dense::Noisy(layer) => Some(layer),
+        })
+    }
+
+    fn forward(&self, w: &Weights, features: &Tensor, noise: &[Noise], pass: Pass) -> Tensor {
+        let mut noise = noise.iter();
+        let shape = [-1, self.actions, self.atoms];
+        let Some(advantage) = &self.advantage else {
+            return self.first.forward(w, features, &mut noise, pass).view(shape);
+        };
+        // The torso's gradient from two streams is scaled by 1/√2 (Wang et al. 2016, section 4.2). The difference added to the
+        // constant is 0, so that the features keep their values.
+        let constant = features.detach();
+        let features = &constant + (features - &constant) * std::f64::consts::FRAC_1_SQRT_2;
+        let value = self.first.forward(w, &features, &mut noise, pass).view([-1, 1, self.atoms]);
+        let advantage = advantage.forward(w, &features, &mut noise, pass).view(shape);
+        value + &advantage - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float)
+    }
+}
+
+/// A stream's hidden layer and its normalization.
+fn hidden(b: &mut Builder<'_>, torso: &Torso, width: i64, sigma: f64, config: &NetworkConfig) -> (Dense, Norm) {
+    let layer = Dense::new(b, "hidden", (torso.width(), width), RECTIFIER_GAIN, sigma, config);
+    (layer, Norm::new(b, "hidden_norm", config.norm, width))
+}
+
+impl Stream {
+    fn hidden<'a>(
+        &self,
+        w: &Weights,
+        x: &Tensor,
+        noise: &mut impl Iterator<Item = &'a Noise>,
+        pass: Pass,
+    ) -> Option<Tensor> {
+        let (layer, norm) = self.hidden.as_ref()?;
+        Some(self.activation.apply(norm.forward(w, layer.forward(w, x, noise), pass)))
+    }
+
+    fn forward<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>, pass: Pass) -> Tensor {
+        let hidden = self.hidden(w, x, noise, pass);
+        self.out.forward(w, hidden.as_ref().unwrap_or(x), noise)
+    }
+}
+
+impl Dense {
+    fn new(
+        b: &mut Builder<'_>,
+        name: &str,
+        (inputs, outputs): (i64, i64),
+        gain: f64,
+        sigma: f64,
+        config: &NetworkConfig,
+    ) -> Self {
+        if sigma > 0.0 {
+            return Self::Noisy(NoisyLinear::new(b, name, inputs, outputs, sigma));
+        }
+        let (weight, bias) = hidden_init(config.init, inputs, gain);
+        Self::Plain(Linear::new(b, name, inputs, outputs, weight, bias))
+    }
+
+    /// Applies the layer to `x`, in the precision of its weights.
+    fn forward<'a>(&self, w: &Weights, x: &Tensor, noise: &mut impl Iterator<Item = &'a Noise>) -> Tensor {
+        match self {
+            Self::Plain(layer) => layer.forward(w, x),
+            Self::Noisy(layer) => layer.forward(w, x, noise.next()),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Optimizers on a flat parameter buffer, one file per rule, with state that can be saved. `tch` cannot save libtorch's, which an
+//! exact resume needs.
+//!
+//! A rule is a config type ([`Sgd`], [`RmsProp`], [`Adam`], [`AdamW`], [`RAdam`]) whose default is the published one; it states what it
+//! keeps per parameter and turns its settings into the scalars of a step. The arithmetic is in one place for all rules: one pass
+//! over memory on the CPU ([`playfield_kernels::optimizer`]), the same in tensor operations on other devices.
+
+mod adam;
+mod adamw;
+mod config;
+mod radam;
+mod rmsprop;
+mod rule;
+mod sgd;
+mod step;
+
+pub use adam::Adam;
+pub use adamw::AdamW;
+pub use config::{OptimizerConfig, Rule};
+pub use radam::RAdam;
+pub use rmsprop::RmsProp;
+pub use sgd::Sgd;
+pub use step::{Step, gradient_norm, step_shared};
+
+use crate::params::Params;
+use crate::tensor::to_vec;
+use playfield_core::{Result, Snapshot};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tch::{Tensor, no_grad};
+
+/// An optimizer of one network.
+#[derive(Debug)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    state: [Option<Tensor>; 2],
+    updates: u64,
+    /// A second thread.
+    pool: Option<ThreadPool>,
+}
+
+impl Optimizer {
+    /// An optimizer for `params`, on one thread.
+    pub fn new(config: impl Into<OptimizerConfig>, params: &Params) -> Self {
+        let config = config.into();
+        let buffer = |initial: f32| params.master().full_like(f64::from(initial));
+        let state = config.rule().state().map(|state| state.map(|state| buffer(state.initial)));
+        Self { config, state, updates: 0, pool: None }
+    }
+
+    /// The same with up to `threads` threads for a step. It uses two at most, and one for small networks.
+    pub fn with_num_threads(mut self, threads: usize) -> Self {
+        let parallel = threads > 1 && self.state.iter().flatten().any(|state| state.numel() >= step::PARALLEL);
+        self.pool = if parallel { ThreadPoolBuilder::new().num_threads(1).build().ok() } else { None };
+        self
+    }
+
+    /// Updates so far.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Steps `params` by their gradient, after scaling it to a *global* norm of at most `max_norm` (0: unlimited). Returns
+    /// the norm before scaling. If that norm is not finite, neither parameters nor state change.
+    pub fn step(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> f64 {
+        self.step_sharded(params, &[], learning_rate, max_norm)
+    }
+
+    /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
+    /// [shallow clones](Params::shallow_clone) of it.
+    pub fn step_sharded(&mut self, params: &mut Params, shards: &[&Params], learning_rate: f64, max_norm: f64) -> f64 {
+        self.updates += 1;
+        let updates = self.updates;
+        let Self { config, state, pool, .. } = self;
+        let step = |norm: f64| Step { config, learning_rate, scale: clip(norm, max_norm), updates }.to_kernel();
+        let state = state.each_ref().map(Option::as_ref);
+        if let Some(buffers) = step::buffers(params, shards, state) {
+            let norm = step::norm_of(&buffers);
+            if norm.is_finite() {
+                buffers.into_iter().for_each(|part| step::run(part, step(norm), pool.as_ref()));
+                params.mark_changed();
+            }
+            return norm;
+        }
+        let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
+        let norm = gradient.norm().double_value(&[]);
+        if norm.is_finite() {
+            no_grad(|| step::run_on_tensors(params.master(), gradient, state, step(norm)));
+            params.mark_updated();
+        }
+        norm
+    }
+
+    /// Updates so far and a copy of the state; the second part is empty where the rule has none.
+    pub fn statistics(&self) -> (u64, [Vec<f32>; 2]) {
+        (self.updates, self.state.each_ref().map(|state| state.as_ref().map(to_vec).unwrap_or_default()))
+    }
+
+    /// Replaces updates and state.
+    ///
+    /// # Panics
+    /// If they are of another network: a bug of the caller.
+    pub fn set_statistics(&mut self, updates: u64, state: [&[f32]; 2]) {
+        self.updates = updates;
+        for (to, from) in self.state.iter_mut().zip(state) {
+            to.iter_mut().for_each(|to| no_grad(|| to.copy_(&Tensor::from_slice(from))));
+        }
+    }
+
+    /// Writes updates and state into `snapshot`.
+    pub fn save(&self, params: &Params, snapshot: &mut Snapshot) {
+        snapshot.put("optimizer.updates", &self.updates);
+        for (name, flat) in self.named_state() {
+            let named = params.named(flat).into_iter().map(|(k, v)| (format!("optimizer.{name}.{k}"), v));
+            snapshot.arrays.extend(named);
+        }
+    }
+
+    /// Restores updates and state from `snapshot`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where they are missing or of another network.
+    pub fn load(&mut self, params: &Params, snapshot: &Snapshot) -> Result<()> {
+        self.updates = snapshot.get("optimizer.updates")?;
+        for (name, flat) in self.named_state() {
+            let prefix = format!("optimizer.{name}.");
+            let arrays = snapshot.arrays.iter();
+            let named = arrays.filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_string(), v.clone()))).collect();
+            params.load_named(&named, flat)?;
+        }
+        Ok(())
+    }
+
+    fn named_state(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
+        let names = self.config.rule().state();
+        names.into_iter().zip(&self.state).filter_map(|(state, flat)| Some((state?.name, flat.as_ref()?)))
+    }
+}
+
+/// The factor that scales a gradient of this norm to at most `max_norm` (0: unlimited).
+pub fn clip(norm: f64, max_norm: f64) -> f64 {
+    if max_norm > 0.0 && norm > max_norm { max_norm / norm } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::Init;
+    use crate::params::Builder;
+    use playfield_core::rng::stream;
+    use tch::{Device, Kind};
+
+    fn params(len: i64, kind: Kind) -> Params {
+        let mut rng = stream(1, "start");
+        let mut b = Builder::new(&mut rng);
+        b.param("p", &[len], Init::Uniform { fan_in: 3 });
+        b.finish(Device::Cpu, kind)
+    }
+
+    fn gradient(t: usize, params: &Params) -> Tensor {
+        let gradient = |i: usize| ((i * 31 + t * 17) % 101) as f32 / 50.0 - 1.0;
+        Tensor::from_slice(&(0..params.master().numel()).map(gradient).collect::<Vec<_>>())
+    }
+
+    /// The pass over memory equals the tensor operations: every rule, clipped, over several steps and more than a
+    /// chunk, in both precisions, down to the bf16 weights.
+    #[test]
+    fn one_pass_equals_tensor_operations() {
+        let rmsprop = |centered, eps_inside_root| RmsProp {
+            centered,
+            eps_inside_root,
+            eps: 1e-3,
+            weight_decay: if centered { 0.0 } else { 0.1 },
+            ..RmsProp::tensorflow()
+        };
+        let configs: [OptimizerConfig; 8] = [
+            rmsprop(false, true).into(),
+            rmsprop(false, false).into(),
+            rmsprop(true, true).into(),
+            rmsprop(true, false).into(),
+            Adam { eps: 1e-3, weight_decay: 0.1, ..Adam::default() }.into(),
+            AdamW { eps: 1e-3, weight_decay: 0.1, ..AdamW::default() }.into(),
+            RAdam { eps: 1e-3, weight_decay: 0.1, ..RAdam::default() }.into(),
+            Sgd { weight_decay: 0.1, ..Sgd::default() }.into(),
+        ];
+        for (config, kind) in configs.iter().flat_map(|c| [(c, Kind::Float), (c, Kind::BFloat16)]) {
+            let (mut one, mut other) = (params(2_777, kind), params(2_777, kind));
+            let [mut fused, mut plain] = [&one, &other].map(|p| Optimizer::new(config.clone(), p));
+            for t in 0..8 {
+                let gradient = gradient(t, &one);
+                [&mut one, &mut other].into_iter().for_each(|p| p.set_gradient(&gradient));
+                let norm = fused.step(&mut one, 0.01, 7.0);
+                plain.updates += 1;
+                let gradient = other.gradient();
+                let expected = gradient.norm().double_value(&[]);
+                assert!((norm / expected - 1.0).abs() < 1e-6, "{norm}, {expected}");
+                let (scale, updates) = (clip(expected, 7.0), plain.updates);
+                let step = Step { config, learning_rate: 0.01, scale, updates }.to_kernel();
+                let state = plain.state.each_ref().map(Option::as_ref);
+                no_grad(|| step::run_on_tensors(other.master(), gradient, state, step));
+                other.mark_updated();
+                for (a, b) in to_vec(one.master()).iter().zip(to_vec(other.master())) {
+                    assert!((a - b).abs() < 2e-6, "{config:?}: {a}, {b}");
+                }
+                let rounded = one.master().to_kind(kind);
+                assert_eq!(to_vec(one.flat()), to_vec(&rounded), "what layers compute with");
+            }
+        }
+    }
+
+    /// Two threads compute what one does, bit for bit, and one thread keeps no pool.
+    #[test]
+    fn the_number_of_threads_does_not_change_a_step() {
+        let [one, two] = [1, 2].map(|threads| {
+            let mut params = params(step::PARALLEL as i64 + 5_000, Kind::BFloat16);
+            let mut optimizer = Optimizer::new(Adam::default(), &params).with_num_threads(threads);
+            assert_eq!(optimizer.pool.is_some(), threads > 1);
+            for t in 0..2 {
+                params.set_gradient(&gradient(t, &params));
+                optimizer.step(&mut params, 0.01, 7.0);
+            }
+            (to_vec(params.master()), to_vec(params.flat()), optimizer.statistics())
+        });
+        assert!(one == two);
+    }
+
+    /// A gradient that is not finite leaves parameters and state as they are.
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        let mut params = params(100, Kind::Float);
+        let mut optimizer = Optimizer::new(Adam::default(), &params);
+        params.set_gradient(&(gradient(0, &params) * f64::NAN));
+        let before = (to_vec(params.master()), optimizer.statistics().1);
+        assert!(optimizer.step(&mut params, 0.01, 0.0).is_nan());
+        assert_eq!((to_vec(params.master()), optimizer.statistics().1), before);
+    }
+}

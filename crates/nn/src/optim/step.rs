@@ -1,0 +1,198 @@
+//! A step on the buffers of a network: the kernel on CPU memory, tensor operations elsewhere.
+
+use super::config::OptimizerConfig;
+use crate::params::{Params, Part};
+use crate::tensor::slice;
+use playfield_kernels::bf16;
+use playfield_kernels::optimizer::{self as kernel, Buffers, Gradient, Update};
+use rayon::ThreadPool;
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// The number of elements from which a second thread speeds up a step: one thread does not saturate the memory bandwidth.
+pub(super) const PARALLEL: usize = 500_000;
+
+/// One step of an optimizer.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The rule and its settings.
+    pub config: &'a OptimizerConfig,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Factor of the gradient: less than 1 where it is clipped.
+    pub scale: f64,
+    /// Updates so far, this one included.
+    pub updates: u64,
+}
+
+impl Step<'_> {
+    /// Its scalars.
+    pub(super) fn to_kernel(self) -> kernel::Step {
+        let rule = self.config.rule();
+        let (scale, weight_decay) = (self.scale as f32, rule.l2() as f32);
+        kernel::Step { update: rule.update(self.learning_rate, self.updates), scale, weight_decay }
+    }
+}
+
+/// The buffers of a step of `params`, one set per precision, or `None` where they do not lie contiguously in CPU memory. The
+/// gradient is the sum of theirs and of those of `shards`, which share the parameters.
+pub(super) fn buffers<'a>(
+    params: &'a Params,
+    shards: &[&'a Params],
+    state: [Option<&'a Tensor>; 2],
+) -> Option<Vec<Buffers<'a>>> {
+    let f32s = |t: &Tensor| t.device() == Device::Cpu && t.kind() == Kind::Float && t.is_contiguous();
+    let master = params.master();
+    if ![Some(master)].into_iter().chain(state).flatten().all(f32s) {
+        return None;
+    }
+    let all = |i: usize| [params].into_iter().chain(shards.iter().copied()).map(move |p| &p.parts()[i]);
+    let set = |(i, part): (usize, &'a Part)| {
+        let gradients = all(i).map(|part| gradient(part, 0..part.range.len())).collect::<Option<_>>()?;
+        let range = part.range.clone();
+        // SAFETY: contiguous, of this type and on the CPU, as checked. Nothing else accesses these buffers while the step borrows
+        // them, and no two overlap: parts do not, and `bf16_weights` leaves out weights that are the master.
+        unsafe {
+            let state = state.map(|state| state.map_or(&mut [][..], |state| &mut slice(state)[range.clone()]));
+            let weights = bf16_weights(part, 0..part.range.len());
+            Some(Buffers { params: &mut slice(master)[range], gradients, state, weights })
+        }
+    };
+    params.parts().iter().enumerate().map(set).collect()
+}
+
+/// The global norm of the gradient in `buffers`.
+pub(super) fn norm_of(buffers: &[Buffers<'_>]) -> f64 {
+    buffers.iter().map(|b| kernel::norm(&b.gradients, b.params.len()).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Makes the step; large networks on the caller's thread and the one of `pool`.
+pub(super) fn run(buffers: Buffers<'_>, step: kernel::Step, pool: Option<&ThreadPool>) {
+    match pool.filter(|_| buffers.params.len() >= PARALLEL) {
+        None => kernel::step(buffers, step),
+        Some(pool) => {
+            let (one, other) = buffers.split();
+            pool.in_place_scope(|scope| {
+                scope.spawn(move |_| kernel::step(other, step));
+                kernel::step(one, step);
+            });
+        }
+    }
+}
+
+/// The step in tensor operations, for parameters on another device: the arithmetic of [`kernel::step`].
+pub(super) fn run_on_tensors(
+    params: &Tensor,
+    gradient: Tensor,
+    state: [Option<&Tensor>; 2],
+    kernel::Step { update, scale, weight_decay }: kernel::Step,
+) {
+    let mut params = params.shallow_clone();
+    let [first, second] = state.map(|state| state.map(Tensor::shallow_clone).unwrap_or_default());
+    let mut g = if scale == 1.0 { gradient } else { gradient * f64::from(scale) };
+    if weight_decay > 0.0 {
+        g += &params * f64::from(weight_decay);
+    }
+    match update {
+        Update::Sgd { learning_rate, momentum } => {
+            let mut m = first;
+            m *= f64::from(momentum);
+            m += &g;
+            params -= m * f64::from(learning_rate);
+        }
+        Update::RmsProp { learning_rate, rate, centered, eps, eps_inside_root } => {
+            let (mut s, mut m, eps) = (first, second, f64::from(eps));
+            let _ = s.lerp_(&g.square(), f64::from(rate));
+            let spread = match centered {
+                false => s,
+                true => {
+                    let _ = m.lerp_(&g, f64::from(rate));
+                    // Rounding may leave a variance slightly below 0.
+                    (s - m.square()).clamp_min_(0.0)
+                }
+            };
+            let root = if eps_inside_root { (spread + eps).sqrt() } else { spread.sqrt() + eps };
+            let _ = params.addcdiv_(&(g * -f64::from(learning_rate)), &root);
+        }
+        Update::Adam { rates, step, root, eps, shrink } => {
+            let (mut s, mut m) = (first, second);
+            let _ = s.lerp_(&g.square(), f64::from(rates[1]));
+            let _ = m.lerp_(&g, f64::from(rates[0]));
+            if shrink != 1.0 {
+                params *= f64::from(shrink);
+            }
+            params += match root {
+                0.0 => m * f64::from(step),
+                root => m * f64::from(step) / (s.sqrt() * f64::from(root) + f64::from(eps)),
+            };
+        }
+    }
+}
+
+/// A step on parameters that threads share outside of a network: `[parameters, state, state]` from element `start`, by the
+/// gradient of `params`. The weights of `params` that layers compute with take the new values; the master of a bf16 network does
+/// so only where layers compute with it.
+///
+/// # Panics
+/// If `params` is not on the CPU: a bug of the caller.
+pub fn step_shared(params: &mut Params, step: Step<'_>, start: usize, [shared, first, second]: [&mut [f32]; 3]) {
+    let step = step.to_kernel();
+    for part in params.parts() {
+        let range = part.range.start.max(start)..part.range.end.min(start + shared.len());
+        if range.is_empty() {
+            continue;
+        }
+        let in_shared = range.start - start..range.end - start;
+        let in_part = range.start - part.range.start..range.end - part.range.start;
+        let state = [&mut *first, &mut *second].map(|v| v.get_mut(in_shared.clone()).unwrap_or_default());
+        let gradients = vec![gradient(part, in_part.clone()).expect("a network on the CPU")];
+        // SAFETY: contiguous and on the CPU, as `gradient` checked; nothing else uses the weights meanwhile.
+        let weights = unsafe { bf16_weights(part, in_part.clone()) };
+        kernel::step(Buffers { params: &mut shared[in_shared.clone()], gradients, state, weights }, step);
+        if part.weights.kind() == Kind::Float {
+            // SAFETY: as above.
+            unsafe { slice::<f32>(&part.weights)[in_part].copy_from_slice(&shared[in_shared]) };
+        }
+    }
+    params.mark_changed();
+}
+
+/// The global norm of the gradient of `params`.
+///
+/// # Panics
+/// If `params` is not on the CPU: a bug of the caller.
+pub fn gradient_norm(params: &Params) -> f64 {
+    let square = |part: &Part| {
+        let gradient = gradient(part, 0..part.range.len()).expect("a network on the CPU");
+        kernel::norm(&[gradient], part.range.len()).powi(2)
+    };
+    params.parts().iter().map(square).sum::<f64>().sqrt()
+}
+
+/// The gradient of `part` in `range`; `None` where it does not lie contiguously in CPU memory.
+fn gradient(part: &Part, range: Range<usize>) -> Option<Gradient<'_>> {
+    let Part { weights, grads, .. } = part;
+    let here = |t: &Tensor| t.device() == Device::Cpu && t.is_contiguous();
+    if !(here(grads) && here(weights) && weights.kind() == grads.kind()) {
+        return None;
+    }
+    // SAFETY: contiguous, of this type and on the CPU, as checked, and only read.
+    match grads.kind() {
+        Kind::Float => Some(Gradient::F32(unsafe { &slice(grads)[range] })),
+        Kind::BFloat16 => Some(Gradient::Bf16(unsafe { &slice(grads)[range] })),
+        _ => None,
+    }
+}
+
+/// The bf16 weights of `part` in `range`; empty where layers compute with the master.
+///
+/// # Safety
+/// They lie contiguously in CPU memory, and nothing else uses them while the slice lives.
+#[allow(clippy::mut_from_ref)] // a tensor is a handle: its memory is not behind the reference
+unsafe fn bf16_weights(part: &Part, range: Range<usize>) -> &mut [bf16] {
+    match part.weights.kind() {
+        // SAFETY: as the caller promises.
+        Kind::BFloat16 => unsafe { &mut slice(&part.weights)[range] },
+        _ => &mut [],
+    }
+}
