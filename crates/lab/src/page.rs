@@ -1,33 +1,34 @@
-//! What the lab found, as a page: Markdown, a section for each trick, the pictures beside it.
+//! The results of the experiments as a Markdown page: one section per trick, with its chart.
 
 use crate::chart::number;
 use crate::{Better, Outcome, Trick};
 use std::fmt::Write as _;
 
-/// Where and how the outcomes of a page came about.
+/// How the outcomes of a page were measured.
 pub struct Circumstances<'a> {
-    /// What was typed.
+    /// The command.
     pub command: &'a str,
-    /// When, as `2026-01-31`.
+    /// The date, as `2026-01-31`.
     pub date: &'a str,
-    /// On what: cores, processor.
+    /// The machine: cores, processor.
     pub machine: &'a str,
 }
 
-/// The page of `outcomes`, whose pictures lie in the folder `pictures` beside it.
+/// The page of `outcomes`. Their charts are in the folder `pictures`, relative to the page.
 pub fn page(outcomes: &[(&Trick, Outcome)], pictures: &str, at: &Circumstances<'_>) -> String {
     let mut page = String::from(
         "# What each trick does, measured\n\n\
-         Every trick of the core, with the test that holds it to its definition and an experiment that trains with it and \
-         without. The experiments are small, most of them on toy data: they show whether an effect is there, not how large it \
-         is elsewhere. Where none is seen, that is what is said.\n\n",
+         Every trick of the core, with the test that verifies its definition and an experiment that trains with it and without \
+         it. The experiments are small, most of them on toy data: they show whether an effect exists, not how large it is \
+         elsewhere. Experiments without an effect are reported, too.\n\n",
     );
     let Circumstances { command, date, machine } = at;
     let minutes = outcomes.iter().map(|(_, o)| o.seconds).sum::<f64>() / 60.0;
-    let _ = writeln!(page, "Measured {date} on {machine} by `{command}`, {minutes:.0} minutes in all.\n");
+    let _ = writeln!(page, "Measured {date} on {machine} by `{command}`, {minutes:.0} minutes in total.\n");
     page.push_str(
         "A dot is a seed, a bar the median. A verdict compares a variant with the baseline by the exact two-sided Mann-Whitney \
-         test at the level of 5 %, each comparison by itself; `p` is what chance alone would do.\n\n\
+         test at the 5 % level, without correction for multiple comparisons; `p` is the probability of a difference at least as \
+         large by chance.\n\n\
          | # | trick | variant | verdict |\n|---|---|---|---|\n",
     );
     for (trick, outcome) in outcomes {
@@ -45,11 +46,11 @@ pub fn page(outcomes: &[(&Trick, Outcome)], pictures: &str, at: &Circumstances<'
 }
 
 fn section(trick: &Trick, outcome: &Outcome, pictures: &str) -> String {
-    let Trick { number: place, name, about, source, data, held_by, .. } = trick;
+    let Trick { number: index, name, about, source, data, verified_by, .. } = trick;
     let better = if outcome.better == Better::Lower { "lower" } else { "higher" };
     let mut text = format!(
-        "\n## {name}\n\nTrick {place}: {about}.\n\n- Source: {source}\n- Measured on: {data}\n- Held to its definition by: \
-         `{held_by}`\n- Again: `playfield trick run {name} --seeds {}` ({:.0} s)\n\n\
+        "\n## {name}\n\nTrick {index}: {about}.\n\n- Source: {source}\n- Measured on: {data}\n- Verified by: \
+         `{verified_by}`\n- Reproduce with: `playfield trick run {name} --seeds {}` ({:.0} s)\n\n\
          ![{name}]({pictures}/{name}.svg)\n\n| {} ({better} is better) | median | quartiles | verdict |\n|---|---|---|---|\n",
         outcome.seeds, outcome.seconds, outcome.metric
     );
@@ -57,7 +58,7 @@ fn section(trick: &Trick, outcome: &Outcome, pictures: &str) -> String {
         let verdict = match (i, variant.verdict) {
             (0, _) => "baseline".into(),
             (_, Some((verdict, p))) => format!("{verdict} (p = {p:.3})"),
-            (_, None) => "shown, not judged".into(),
+            (_, None) => "not tested".into(),
         };
         let (low, high) = variant.quartiles;
         let [median, low, high] = [variant.median, low, high].map(number);

@@ -1,4 +1,4 @@
-//! An experiment over seeds: in parallel, each on one math thread, but where time itself is measured.
+//! Runs an experiment over seeds: in parallel, each on one libtorch thread, except where time is measured.
 
 use crate::stats::{self, Verdict};
 use crate::trick::Panel;
@@ -11,24 +11,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// What an experiment showed.
+/// The result of an experiment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// The trick's name.
     pub name: &'static str,
-    /// What was measured, with its unit.
+    /// The metric, with its unit.
     pub metric: &'static str,
-    /// Which values of the metric are the good ones.
+    /// Which values of the metric are better.
     pub better: Better,
-    /// How many seeds there were: 1 to this.
+    /// The number of seeds, which are 1 to this number.
     pub seeds: u64,
-    /// Wall time of all of them.
+    /// Total wall time.
     pub seconds: f64,
-    /// What was measured of each variant: the baseline first, then those compared with it, then those only shown.
+    /// The variants: the baseline, then the tested ones, then the untested ones.
     pub variants: Vec<Variant>,
-    /// What the curves' axes are, where there are curves.
+    /// The labels of the curves' axes, if there are curves.
     pub axes: Option<(&'static str, &'static str)>,
-    /// A curve for each variant that drew one.
+    /// The curves of variants that recorded one.
     pub curves: Vec<Curve>,
     /// The first seed's panels of points.
     pub panels: Vec<Panel>,
@@ -39,28 +39,27 @@ pub struct Outcome {
 pub struct Variant {
     /// Its name.
     pub name: String,
-    /// The metric, seed by seed.
+    /// The metric of each seed.
     pub values: Vec<f64>,
     /// Their median.
     pub median: f64,
     /// Their quartiles.
     pub quartiles: (f64, f64),
-    /// What the comparison with the baseline showed and how probable as much is by chance; nothing of the baseline itself, nor
-    /// of what is only shown.
+    /// The verdict and p-value of the comparison with the baseline; none for the baseline and for untested variants.
     pub verdict: Option<(Verdict, f64)>,
 }
 
-/// A variant's curve over seeds: where several drew a point at one place, their median and range.
+/// A variant's curve over seeds: median and range at each x.
 #[derive(Clone, Debug, Serialize)]
 pub struct Curve {
     /// The variant.
     pub name: String,
-    /// Of each place: x, the median of y, its smallest and its largest value.
+    /// For each x: x, and the median, minimum and maximum of y.
     pub points: Vec<[f64; 4]>,
 }
 
-/// Repeats `trick`'s experiment for the seeds 1 to `seeds`, as many at once as there are cores, and says after each how many are
-/// done. Nothing is returned where `stop` was requested: what had begun is finished first.
+/// Repeats `trick`'s experiment for seeds 1 to `seeds`, one per core at a time, and calls `done` after each with the number of
+/// finished seeds. Returns `None` if `stop` is requested, after the running repetitions have finished.
 ///
 /// # Errors
 /// Those of the experiment, with the seed.
@@ -166,7 +165,7 @@ mod tests {
         about: "",
         source: "",
         data: "",
-        held_by: "",
+        verified_by: "",
         metric: "value",
         better: Better::Lower,
         baseline: "without",

@@ -1,24 +1,23 @@
-//! What may be concluded from a few repetitions: medians, spread, and an exact test.
+//! Statistics of a few repetitions: medians, quantiles, and an exact test.
 //!
-//! With five seeds nothing is normally distributed, and a mean is at the mercy of one run that failed; so values are
-//! compared by rank (Mann and Whitney 1947). The test is exact, ties included: it asks how many of all ways to split the
-//! pooled values in two groups are at least as extreme as the one seen. Variants share seeds (data, initial weights), which
-//! the test doesn't use: it errs on the side of seeing nothing. Several variants of one trick are tested separately, with
-//! no correction for their number.
+//! Five values cannot be assumed to be normally distributed, and one failed run can dominate a mean, so values are compared by
+//! rank (Mann and Whitney 1947). The test is exact, including ties: it counts the splits of the pooled values into two groups
+//! that are at least as extreme as the observed one. Variants share seeds (data, initial weights); the test does not use the
+//! pairing and is therefore conservative. Variants of one trick are tested separately, without correction for their number.
 
 use crate::Better;
 use serde::{Deserialize, Serialize};
 
-/// An effect counts as seen where chance alone yields one as large with at most this probability.
+/// The significance level.
 pub const LEVEL: f64 = 0.05;
 
-/// What a comparison with the baseline showed, here: on this data, at this size.
+/// The result of a comparison with the baseline, on this data and at this scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Better than the baseline.
     Helps,
-    /// No difference that chance would not explain.
+    /// No significant difference.
     NoEffectSeen,
     /// Worse than the baseline.
     Hurts,
@@ -35,7 +34,7 @@ impl std::fmt::Display for Verdict {
 }
 
 /// The `share`-quantile of `values` (0: smallest, ½: median, 1: largest), linear between neighbors, as NumPy's default.
-/// NaN where there is no value.
+/// NaN if there are no values.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -51,8 +50,8 @@ pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The probability that a random split of all values into groups of these sizes is at least as uneven as the one seen, by
-/// the distance of the rank sum from its mean: the exact two-sided Mann-Whitney test. 1 where a group is empty.
+/// The p-value of the exact two-sided Mann-Whitney test: the probability that the rank sum of a random split of all values into
+/// groups of these sizes is at least as far from its mean as the observed one. 1 if a group is empty.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let mut pooled: Vec<f64> = a.iter().chain(b).copied().collect();
     pooled.sort_by(f64::total_cmp);
@@ -77,10 +76,10 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     extreme.filter(|(s, _)| uneven(*s) >= seen).map(|(_, w)| w).sum::<f64>() / all
 }
 
-/// What `with` against `baseline` shows, and the probability under chance.
+/// Compares `with` with `baseline`: the verdict and its p-value.
 pub fn verdict(baseline: &[f64], with: &[f64], better: Better) -> (Verdict, f64) {
     let p = mann_whitney(with, baseline);
-    // How often a value with the trick is the larger one of a pair, less how often the smaller one.
+    // The number of pairs in which the value with the trick is larger, minus the number in which it is smaller.
     let pairs = with.iter().flat_map(|w| baseline.iter().map(move |b| w.partial_cmp(b)));
     let larger: i64 = pairs.map(|order| order.map_or(0, |o| o as i64)).sum();
     let verdict = match (p <= LEVEL, (larger > 0) == (better == Better::Higher)) {
@@ -96,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_as_numpy_has_them() {
+    fn quantiles_equal_numpys() {
         let values = [4.0, 1.0, 3.0, 2.0];
         assert_eq!([0.0, 0.25, 0.5, 1.0].map(|q| quantile(&values, q)), [1.0, 1.75, 2.5, 4.0]);
         assert_eq!(median(&[f64::INFINITY, 1.0, f64::INFINITY]), f64::INFINITY);
@@ -104,7 +103,7 @@ mod tests {
         assert!(median(&[]).is_nan());
     }
 
-    /// The slow definition: every split, one by one.
+    /// The definition by exhaustive enumeration of all splits.
     fn enumerated(a: &[f64], b: &[f64]) -> f64 {
         let pooled: Vec<f64> = a.iter().chain(b).copied().collect();
         let half_pairs = |inside: &dyn Fn(usize) -> bool| -> i64 {
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_test_equals_counting_every_split() {
+    fn the_p_value_equals_exhaustive_enumeration() {
         let groups: [(&[f64], &[f64]); 6] = [
             (&[1.0, 2.0, 3.0, 4.0, 5.0], &[6.0, 7.0, 8.0, 9.0, 10.0]),
             (&[1.0, 3.0, 5.0, 7.0, 9.0], &[2.0, 4.0, 6.0, 8.0, 10.0]),
@@ -131,14 +130,14 @@ mod tests {
         for (a, b) in groups {
             let (exact, slow) = (mann_whitney(a, b), enumerated(a, b));
             assert!((exact - slow).abs() < 1e-12, "{a:?}, {b:?}: {exact}, {slow}");
-            assert!((exact - mann_whitney(b, a)).abs() < 1e-12, "the order of the groups is no matter");
+            assert!((exact - mann_whitney(b, a)).abs() < 1e-12, "the test is symmetric");
         }
         // Published: two groups of five that don't overlap have p = 2/252.
         assert!((mann_whitney(groups[0].0, groups[0].1) - 2.0 / 252.0).abs() < 1e-12);
     }
 
     #[test]
-    fn verdicts_know_which_way_is_better() {
+    fn the_verdict_depends_on_the_direction_of_the_metric() {
         let (low, high) = ([1.0, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 10.0]);
         assert_eq!(verdict(&low, &high, Better::Higher).0, Verdict::Helps);
         assert_eq!(verdict(&low, &high, Better::Lower).0, Verdict::Hurts);

@@ -1,11 +1,11 @@
-//! An experiment, and what one repetition of it records.
+//! An experiment, and the record of one repetition.
 
 use playfield_core::rng::{self, Rng};
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which values of a metric are the good ones.
+/// Which values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
@@ -15,7 +15,7 @@ pub enum Better {
     Higher,
 }
 
-/// A trick and the experiment that shows what it does.
+/// A trick and the experiment that measures its effect.
 #[derive(Clone, Copy, Debug)]
 pub struct Trick {
     /// Its place in the list of tricks, from 1.
@@ -26,19 +26,19 @@ pub struct Trick {
     pub about: &'static str,
     /// The paper.
     pub source: &'static str,
-    /// What it is measured on; says "toy" where it is.
+    /// The data of the experiment; contains "toy" for toy data.
     pub data: &'static str,
-    /// The tests that hold the trick to its definition, `path: function`, several separated by `; `.
-    pub held_by: &'static str,
-    /// What is measured, with its unit.
+    /// The tests that verify the trick's definition, as `path: function`, separated by `; `.
+    pub verified_by: &'static str,
+    /// The metric, with its unit.
     pub metric: &'static str,
-    /// Which values of the metric are the good ones.
+    /// Which values of the metric are better.
     pub better: Better,
     /// The variant without the trick.
     pub baseline: &'static str,
     /// The variants with it: each is compared with the baseline.
     pub with: &'static [&'static str],
-    /// Whether time is what is measured: then nothing runs beside it, not even another seed.
+    /// Whether the metric is a time: then seeds run one after the other.
     pub timed: bool,
     /// Measures all variants once, for one seed.
     pub run: fn(&mut Trial) -> Result<()>,
@@ -47,9 +47,9 @@ pub struct Trick {
 /// A panel of points, each of a class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Panel {
-    /// What stands above it.
+    /// The title.
     pub title: String,
-    /// What x and y are, where they are something.
+    /// The labels of x and y, if any.
     pub axes: Option<(String, String)>,
     /// Whether x is drawn on a logarithmic scale.
     pub log: bool,
@@ -59,7 +59,7 @@ pub struct Panel {
     pub classes: Vec<u8>,
 }
 
-/// One repetition of an experiment: the seed it derives everything random from, and what it records.
+/// One repetition of an experiment: its seed and its recorded values.
 #[derive(Clone, Debug)]
 pub struct Trial {
     seed: u64,
@@ -72,7 +72,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// An empty record of an experiment whose good values are `better`.
+    /// An empty record for `seed`.
     pub fn new(seed: u64, better: Better, stop: Stop) -> Self {
         let worst = if better == Better::Lower { f64::INFINITY } else { f64::NEG_INFINITY };
         Self { seed, worst, stop, values: Vec::new(), curves: Vec::new(), axes: None, panels: Vec::new() }
@@ -83,18 +83,18 @@ impl Trial {
         self.seed
     }
 
-    /// The random stream `name` of this repetition. Variants that ask for the same name draw the same numbers.
+    /// The random stream `name` of this repetition. Variants that use the same name get the same numbers.
     pub fn rng(&self, name: &str) -> Rng {
         rng::stream(self.seed, name)
     }
 
-    /// What a [`Run`](playfield_core::Run) inside the experiment listens to, so that Ctrl-C ends it.
+    /// The stop signal for a [`Run`](playfield_core::Run) inside the experiment, so that Ctrl-C ends it.
     pub fn stop(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// Records the metric of a variant: once each. Variants that are neither the baseline nor compared with it are shown,
-    /// not judged. What is no number (training that diverged) counts as the worst there is.
+    /// Records the metric of a variant, once per variant. Variants other than the baseline and [`Trick::with`] are reported
+    /// without a test. NaN (diverged training) counts as the worst possible value.
     pub fn record(&mut self, variant: &str, value: f64) {
         self.values.push((variant.into(), if value.is_nan() { self.worst } else { value }));
     }
@@ -110,21 +110,21 @@ impl Trial {
         }
     }
 
-    /// Says what the curves' axes are.
+    /// Sets the labels of the curves' axes.
     pub fn axes(&mut self, x: &'static str, y: &'static str) {
         self.axes = Some((x, y));
     }
 
-    /// Adds a panel of points, `classes[i]` being the class of point `i`. Those of the first seed are drawn.
+    /// Adds a scatter panel; `classes[i]` is the class of point `i`. Only the first seed's panels are drawn.
     pub fn scatter(&mut self, panel: &str, points: &[[f64; 2]], classes: &[u8]) {
         let (points, classes) = (points.to_vec(), classes.to_vec());
         self.panels.push(Panel { title: panel.into(), axes: None, log: false, points, classes });
     }
 
-    /// Whether `trick`'s variants were all recorded, once each.
+    /// Checks that each variant of `trick` was recorded exactly once.
     ///
     /// # Errors
-    /// [`Error::Other`] naming the first that was not: a bug of the experiment.
+    /// [`Error::Other`] naming the first variant that was not: a bug in the experiment.
     pub(crate) fn check(&self, trick: &Trick) -> Result<()> {
         for variant in [trick.baseline].iter().chain(trick.with) {
             let times = self.values.iter().filter(|(v, _)| v == variant).count();

@@ -20,7 +20,7 @@ pub fn trick(args: &Args) -> Result<ExitCode> {
             for trick in ALL {
                 out!("{:>2}  {:<20} {}", trick.number, trick.name, trick.about);
             }
-            out!("\nplayfield trick show NAME says more, playfield trick run NAME measures it");
+            out!("\nplayfield trick show NAME prints details, playfield trick run NAME measures its effect");
             Ok(ExitCode::SUCCESS)
         }
         TrickCommand::Show { name } => {
@@ -42,11 +42,11 @@ fn find(name: &str) -> Result<&'static Trick> {
 }
 
 fn show(trick: &Trick) {
-    let Trick { number, name, about, source, data, held_by, metric, better, baseline, with, .. } = trick;
+    let Trick { number, name, about, source, data, verified_by, metric, better, baseline, with, .. } = trick;
     let better = if *better == Better::Lower { "lower" } else { "higher" };
     out!("{name}, trick {number}: {about}\n");
     out!("source     {source}");
-    out!("tests      {}", held_by.replace("; ", "\n           "));
+    out!("tests      {}", verified_by.replace("; ", "\n           "));
     out!("data       {data}");
     out!("measured   {metric} ({better} is better)");
     out!("compared   {baseline}, with: {}", with.join(", "));
@@ -66,7 +66,7 @@ fn one(trick: &Trick, seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every trick; what is measured when Ctrl-C comes is written down all the same.
+/// Measures every trick. After Ctrl-C, the results so far are still written.
 fn all(seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
     let stop = signals::listen()?;
     let mut outcomes = Vec::new();
@@ -101,7 +101,7 @@ fn stopped(stop: &Stop) -> ExitCode {
 
 fn measure(trick: &Trick, seeds: u64, json: bool, stop: &Stop) -> Result<Option<Outcome>> {
     let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(seeds) };
-    let style = ProgressStyle::with_template("{msg:20} {bar:30} {pos}/{len} seeds, {elapsed} gone, {eta} left");
+    let style = ProgressStyle::with_template("{msg:20} {bar:30} {pos}/{len} seeds, {elapsed} elapsed, {eta} left");
     bar.set_style(style.map_err(Error::other)?);
     bar.set_message(trick.name);
     bar.enable_steady_tick(Duration::from_millis(500));
@@ -110,7 +110,7 @@ fn measure(trick: &Trick, seeds: u64, json: bool, stop: &Stop) -> Result<Option<
     outcome
 }
 
-/// Writes the pictures and the numbers, and says where the pictures are.
+/// Writes the charts and the numbers, and returns the paths of the charts.
 fn write(outcome: &Outcome, out: &Path) -> Result<String> {
     fs::create_dir_all(out).map_err(Error::io("make", out))?;
     let put = |ending: &str, bytes: &[u8]| {
@@ -137,7 +137,7 @@ fn report(trick: &Trick, outcome: &Outcome) {
         out!("{:width$}  {:>8}  {quartiles:>19}  {verdict}", variant.name, number(variant.median));
     }
     if outcome.seeds < 4 {
-        out!("fewer than 4 seeds: no difference, however large, can be told from chance at 5 %");
+        out!("fewer than 4 seeds: no difference can be significant at the 5 % level");
     }
 }
 
@@ -165,9 +165,9 @@ fn machine() -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_date_is_a_date() {
-        let (today, again) = (super::today(), std::process::Command::new("date").args(["-u", "+%F"]).output());
-        if let Ok(output) = again {
+    fn the_date_equals_that_of_the_date_command() {
+        let (today, expected) = (super::today(), std::process::Command::new("date").args(["-u", "+%F"]).output());
+        if let Ok(output) = expected {
             assert_eq!(today, String::from_utf8_lossy(&output.stdout).trim());
         }
     }

@@ -1,4 +1,4 @@
-//! Row 17: additive attention, multiplicative, none.
+//! Trick 17: additive, multiplicative, and no attention.
 
 use super::sequences::{Schedule, Target, Task, final_loss, train};
 use crate::{Better, Trial, Trick};
@@ -8,15 +8,15 @@ use playfield_nn::stack::StackConfig;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::{Reading, Seq2SeqConfig};
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 17,
     name: "attention",
-    about: "a decoder that looks back at the source, by an additive or a multiplicative score",
+    about: "a decoder that attends to the source, with an additive or a multiplicative score",
     source: "Bahdanau, Cho and Bengio 2015; Luong, Pham and Manning 2015; Britz et al. 2017, section 4.5",
-    data: "toy: copying 20 random words of 10 after having read them",
-    held_by: "crates/nn/tests/attention.rs: both_scores_equal_plain_loops",
-    metric: "test loss after 500 updates, nats a token",
+    data: "toy: copying a sequence of 20 random words from a vocabulary of 10",
+    verified_by: "crates/nn/tests/attention.rs: both_scores_equal_plain_loops",
+    metric: "test loss after 500 updates, nats per token",
     better: Better::Lower,
     baseline: "none",
     with: &["multiplicative", "additive"],

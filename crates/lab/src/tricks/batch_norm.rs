@@ -1,9 +1,9 @@
-//! Batch norm in a deep sigmoid network, alone and with what its authors change along with it.
+//! Trick 8: batch norm in a deep sigmoid network, alone and with its authors' companion changes.
 //!
-//! The plain network is trained as one was before: local response normalization, dropout, an L2 penalty, distorted images,
-//! batches that repeat, a learning rate that falls slowly. Beside the three that are judged, each of the seven companions is
-//! switched off in turn; and plain and batch norm start from other weights, as batch norm is said to lessen the need for good
-//! ones.
+//! The plain network is trained as before batch norm: with local response normalization, dropout, an L2 penalty, distorted images,
+//! fixed batches, and a slowly decaying learning rate. In addition to the three tested variants, each of the seven companions is
+//! disabled in turn. Plain and batch norm are also compared with other initializations, because batch norm is claimed to reduce the
+//! sensitivity to initial weights.
 
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
@@ -16,14 +16,14 @@ const PLAIN: &str = "plain";
 const BN: &str = "batch norm";
 const ALL: &str = "batch norm, companions";
 
-/// The trick.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 8,
     name: "batch-norm",
     about: "batch normalization, with its authors' seven companion tricks",
     source: "Ioffe and Szegedy 2015, Batch Normalization",
     data: "digits (toy: 1797 images of 8×8 pixels)",
-    held_by: "crates/nn/tests/norm.rs: batch_norm_equals_pytorch",
+    verified_by: "crates/nn/tests/norm.rs: batch_norm_equals_pytorch",
     metric: "steps to 90 % of the test set (2000 at most)",
     better: Better::Lower,
     baseline: PLAIN,
@@ -32,11 +32,11 @@ pub const TRICK: Trick = Trick {
     run,
 };
 
-/// Where a training that does not get there is given up.
+/// Training stops here if the goal is not reached.
 const MOST_STEPS: u64 = 2000;
 
-/// Steps between two looks at the test set.
-const LOOK: u64 = 20;
+/// Steps between two evaluations on the test set.
+const EVAL_INTERVAL: u64 = 20;
 
 fn plain() -> Config {
     let plain = Config::default();
@@ -77,11 +77,11 @@ fn run(trial: &mut Trial) -> Result<()> {
 }
 
 fn measure(trial: &mut Trial, variant: &str, config: &Config, data: &Dataset, test: &Dataset) -> Result<()> {
-    let (mut steps, judged) = (MOST_STEPS, [PLAIN, BN, ALL].contains(&variant));
+    let (mut steps, tested) = (MOST_STEPS, [PLAIN, BN, ALL].contains(&variant));
     train(config, data, trial.seed(), |p| {
-        if p.steps % LOOK == 0 {
+        if p.steps % EVAL_INTERVAL == 0 {
             let accuracy = p.classifier.accuracy(test);
-            if judged {
+            if tested {
                 trial.point(variant, p.steps as f64, accuracy);
             }
             if accuracy >= 0.9 {

@@ -1,4 +1,4 @@
-//! Row 18: the most probable sentence, rather than the most probable word each time.
+//! Trick 18: beam search compared with greedy decoding.
 
 use super::sequences::{Schedule, Target, Task, train};
 use crate::{Better, Trial, Trick};
@@ -11,15 +11,15 @@ use playfield_tricks::seq2seq::{END, Reading, Seq2SeqConfig};
 const GREEDY: &str = "width 1";
 const TEN: &str = "width 10, penalty 1";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 18,
     name: "beam-search",
-    about: "a search that keeps the ten best beginnings, with a penalty for length",
+    about: "a search that keeps the ten best partial sequences, with a length penalty",
     source: "Britz et al. 2017, section 4.6; the penalty: Wu et al. 2016",
-    data: "toy: copying 2 to 10 random words of 10, by a network that was trained for 400 updates only",
-    held_by: "crates/tricks/src/beam.rs: a_wide_beam_equals_exhaustive_search",
-    metric: "share of 200 sources that are copied whole",
+    data: "toy: copying a sequence of 2 to 10 random words from a vocabulary of 10, with a network trained for only 400 updates",
+    verified_by: "crates/tricks/src/beam.rs: a_wide_beam_equals_exhaustive_search",
+    metric: "share of 200 sources copied without an error",
     better: Better::Higher,
     baseline: GREEDY,
     with: &[TEN],

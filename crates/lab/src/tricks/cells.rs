@@ -1,4 +1,4 @@
-//! Row 14: the three recurrent cells at the same width.
+//! Trick 14: the three recurrent cells at the same width.
 
 use super::sequences::{Schedule, Target, Task, final_loss, train};
 use crate::{Better, Trial, Trick};
@@ -8,15 +8,15 @@ use playfield_nn::stack::StackConfig;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::Seq2SeqConfig;
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 14,
     name: "cells",
-    about: "LSTM and GRU against the plain recurrent network, at the same width",
+    about: "LSTM and GRU compared with a plain recurrent network of the same width",
     source: "Britz et al. 2017; Hochreiter and Schmidhuber 1997; Cho et al. 2014",
-    data: "toy: saying 6 random words of 10 back to front",
-    held_by: "crates/nn/tests/recurrent.rs: cells_and_their_gradients_equal_pytorch",
-    metric: "test loss after 600 updates, nats a token",
+    data: "toy: reversing a sequence of 6 random words from a vocabulary of 10",
+    verified_by: "crates/nn/tests/recurrent.rs: cells_and_their_gradients_equal_pytorch",
+    metric: "test loss after 600 updates, nats per token",
     better: Better::Lower,
     baseline: "rnn",
     with: &["gru", "lstm"],

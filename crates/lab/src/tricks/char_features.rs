@@ -1,4 +1,4 @@
-//! Row 22: what a character model learns without labels, for a task with few.
+//! Trick 22: features of a character model trained without labels, for a task with few labels.
 
 use super::sequences::adam;
 use crate::{Better, Trial, Trick};
@@ -13,15 +13,15 @@ use tch::Tensor;
 const RANDOM: &str = "random LSTM";
 const TRAINED: &str = "pre-trained";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 22,
     name: "char-features",
-    about: "features of a character model that was trained on text without labels, for a linear probe",
+    about: "features of a character model pre-trained on unlabeled text, for a linear probe",
     source: "Radford, Józefowicz and Sutskever 2017, Learning to Generate Reviews and Discovering Sentiment",
-    data: "2455 sentences of product reviews, positive or negative (vaderSentiment 3.3.2's); pre-trained on all 3708 but the test's",
-    held_by: "crates/tricks/tests/char_rnn.rs: the_loss_falls_and_features_stay",
-    metric: "accuracy of the probe on 500 sentences that nothing was trained on, %",
+    data: "2455 sentences of product reviews, positive or negative (vaderSentiment 3.3.2's); pre-trained on all 3708 except the test set",
+    verified_by: "crates/tricks/tests/char_rnn.rs: the_loss_falls_and_features_stay",
+    metric: "accuracy of the probe on 500 held-out sentences, %",
     better: Better::Higher,
     baseline: RANDOM,
     with: &[TRAINED],
@@ -43,9 +43,9 @@ fn run(trial: &mut Trial) -> Result<()> {
     rest.retain(|(sentiment, _)| *sentiment != Sentiment::Mixed);
     let labels = |of: &[(Sentiment, &str)]| of.iter().map(|r| i64::from(r.0 == Sentiment::Positive)).collect();
     let (learn, judge): (Vec<i64>, Vec<i64>) = (labels(&rest), labels(&test));
-    // What always saying the commoner of the two is worth.
+    // The accuracy of always predicting the majority class.
     let positive = judge.iter().sum::<i64>() as f64 / judge.len() as f64;
-    trial.record("the commoner answer", 100.0 * positive.max(1.0 - positive));
+    trial.record("majority class", 100.0 * positive.max(1.0 - positive));
 
     let stack = StackConfig { width: 128, ..StackConfig::default() };
     let mut network = CharRnn::new(&CharRnnConfig { stack, ..CharRnnConfig::default() }, &mut trial.rng("init"))?;
@@ -73,7 +73,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// The features of each sentence, a few hundred at a time, sentences of like length together.
+/// The features of each sentence, computed a few hundred at a time, sorted by length.
 fn features(network: &CharRnn, reviews: &[(Sentiment, &str)]) -> Result<Tensor> {
     let mut order: Vec<usize> = (0..reviews.len()).collect();
     order.sort_by_key(|&i| reviews[i].1.len());

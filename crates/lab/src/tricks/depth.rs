@@ -1,4 +1,4 @@
-//! Row 15: eight layers, with residual connections, dense ones, and none.
+//! Trick 15: eight layers, with residual connections, dense ones, and none.
 
 use super::sequences::{Schedule, Target, Task, final_loss, train};
 use crate::{Better, Trial, Trick};
@@ -8,15 +8,15 @@ use playfield_nn::stack::StackConfig;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::Seq2SeqConfig;
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 15,
     name: "depth",
-    about: "eight layers: dense residual (ResD), residual, none; and two layers without",
+    about: "eight layers with dense residual (ResD), residual or no skip connections; and two layers without",
     source: "Britz et al. 2017, section 4.3; He et al. 2016",
-    data: "toy: saying 4 random words of 10 back to front",
-    held_by: "crates/nn/tests/recurrent.rs: stacks_have_the_gradient_that_differences_say",
-    metric: "test loss after 250 updates, nats a token",
+    data: "toy: reversing a sequence of 4 random words from a vocabulary of 10",
+    verified_by: "crates/nn/tests/recurrent.rs: stacks_have_the_gradient_that_differences_say",
+    metric: "test loss after 250 updates, nats per token",
     better: Better::Lower,
     baseline: "none",
     with: &["residual", "dense"],

@@ -1,4 +1,4 @@
-//! Row 4: a teacher's word beside the labels.
+//! Trick 4: distillation from a teacher in addition to the labels.
 
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
@@ -11,15 +11,15 @@ use playfield_tricks::loader::{Loader, Shuffle};
 const HARD: &str = "labels";
 const MIXED: &str = "labels and teacher, T = 4";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 4,
     name: "distillation",
-    about: "a small network learns what a large one says at a temperature, beside the labels",
+    about: "a small network is trained on the softened outputs of a large one in addition to the labels",
     source: "Hinton, Vinyals and Dean 2015",
-    data: "digits (toy): a teacher (two layers of 128) that saw 1078 of them, a student (one layer of 16) that sees 120",
-    held_by: "crates/tricks/src/distill.rs: equals_kl_div_of_pytorch; crates/tricks/src/distill.rs: the_gradient_tends_to_a_constant_as_the_temperature_grows",
-    metric: "the student's error on the test set after 1500 steps, %",
+    data: "digits (toy): a teacher (two layers of 128) trained on 1078 of them, a student (one layer of 16) trained on 120",
+    verified_by: "crates/tricks/src/distill.rs: equals_kl_div_of_pytorch; crates/tricks/src/distill.rs: the_gradient_tends_to_a_constant_as_the_temperature_grows",
+    metric: "test error of the student after 1500 steps, %",
     better: Better::Lower,
     baseline: HARD,
     with: &[MIXED],

@@ -1,4 +1,4 @@
-//! Rows 6 and 7: dropout that leaves memory alone, on what goes up or on what is remembered anew.
+//! Tricks 6 and 7: dropout that does not erase the recurrent state: between layers, or of an LSTM's candidate values.
 
 use super::sequences::adam;
 use crate::{Better, Trial, Trick};
@@ -9,35 +9,36 @@ use playfield_tricks::data::reviews;
 
 const NONE: &str = "none";
 const UP: &str = "between layers";
-const CANDIDATE: &str = "of the candidate";
+const CANDIDATE: &str = "candidate values";
 
-const DATA: &str = "8,000 characters of product reviews to learn from, 8,000 others to be judged by; two LSTMs of 128";
-const METRIC: &str = "lowest validation loss within 400 updates, nats a character";
+const DATA: &str =
+    "8,000 characters of product reviews for training, 8,000 others for validation; two LSTM layers of 128";
+const METRIC: &str = "lowest validation loss within 400 updates, nats per character";
 
-/// Row 6.
+/// Trick 6.
 pub const UPWARDS: Trick = Trick {
     number: 6,
     name: "dropout",
-    about: "dropout between the layers of a recurrent network, never on what goes from step to step",
+    about: "dropout between the layers of a recurrent network, not on the recurrent connections",
     source: "Zaremba, Sutskever and Vinyals 2014",
     data: DATA,
-    held_by: "crates/nn/tests/recurrent.rs: dropout_leaves_the_recurrent_path_alone",
+    verified_by: "crates/nn/tests/recurrent.rs: dropout_leaves_the_recurrent_path_alone",
     metric: METRIC,
     better: Better::Lower,
     baseline: NONE,
     with: &[UP],
     timed: false,
-    run: |trial| measure(trial, &[(NONE, 0.0, 0.0), (UP, 0.3, 0.0), ("between layers, half of it", 0.5, 0.0)]),
+    run: |trial| measure(trial, &[(NONE, 0.0, 0.0), (UP, 0.3, 0.0), ("between layers, half the rate", 0.5, 0.0)]),
 };
 
-/// Row 7.
+/// Trick 7.
 pub const RECURRENT: Trick = Trick {
     number: 7,
     name: "recurrent-dropout",
-    about: "dropout of the candidate for an LSTM's cell, which loses no memory",
+    about: "dropout of an LSTM's candidate values, which leaves the cell state intact",
     source: "Semeniuta, Severyn and Barth 2016",
     data: DATA,
-    held_by: "crates/nn/tests/recurrent.rs: recurrent_dropout_loses_no_memory",
+    verified_by: "crates/nn/tests/recurrent.rs: recurrent_dropout_loses_no_memory",
     metric: METRIC,
     better: Better::Lower,
     baseline: UP,
@@ -51,7 +52,7 @@ fn measure(trial: &mut Trial, variants: &[(&str, f64, f64)]) -> Result<()> {
     let all: String = reviews().iter().map(|(_, text)| format!("{text}\n")).collect();
     let (train, rest) = all.as_bytes().split_at(8_000);
     let validation = &rest[..8_000];
-    trial.axes("updates", "validation loss, nats a character");
+    trial.axes("updates", "validation loss, nats per character");
     for &(variant, dropout, recurrent_dropout) in variants {
         let stack = StackConfig { layers: 2, dropout, recurrent_dropout, ..StackConfig::default() };
         let mut network = CharRnn::new(&CharRnnConfig { stack, ..CharRnnConfig::default() }, &mut trial.rng("init"))?;

@@ -1,4 +1,4 @@
-//! Row 13: how many numbers a token's vector should have.
+//! Trick 13: the embedding dimension.
 
 use super::sequences::{Schedule, Target, Task, final_loss, train};
 use crate::{Better, Trial, Trick};
@@ -7,15 +7,15 @@ use playfield_nn::stack::StackConfig;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::{Reading, Seq2SeqConfig};
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 13,
     name: "embedding-size",
-    about: "vectors of 4, 16, 64 and 256 numbers for 26 words",
+    about: "embeddings of 4, 16, 64 and 256 dimensions for 26 words",
     source: "Britz, Goldie, Luong and Le 2017, Massive Exploration of Neural Machine Translation Architectures",
-    data: "toy: copying 5 random words of 26 after having read them",
-    held_by: "crates/tricks/tests/seq2seq.rs: every_choice_works",
-    metric: "test loss after 600 updates, nats a token",
+    data: "toy: copying a sequence of 5 random words from a vocabulary of 26",
+    verified_by: "crates/tricks/tests/seq2seq.rs: every_choice_works",
+    metric: "test loss after 600 updates, nats per token",
     better: Better::Lower,
     baseline: "4",
     with: &["16", "64", "256"],

@@ -1,4 +1,4 @@
-//! Row 16: how the source is read.
+//! Trick 16: the direction of the encoder.
 
 use super::sequences::{Schedule, Target, Task, final_loss, train};
 use crate::{Better, Trial, Trick};
@@ -7,15 +7,15 @@ use playfield_nn::stack::StackConfig;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::{Reading, Seq2SeqConfig};
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 16,
     name: "encoder",
-    about: "an encoder that reads in both directions, from the end, or forwards",
+    about: "a bidirectional, a reversed, or a forward encoder",
     source: "Britz et al. 2017, section 4.4; Schuster and Paliwal 1997",
-    data: "toy: copying 4 to 8 random words of 10 after having read them, without attention",
-    held_by: "crates/nn/tests/recurrent.rs: cells_and_their_gradients_equal_pytorch",
-    metric: "test loss after 600 updates, nats a token",
+    data: "toy: copying a sequence of 4 to 8 random words from a vocabulary of 10, without attention",
+    verified_by: "crates/nn/tests/recurrent.rs: cells_and_their_gradients_equal_pytorch",
+    metric: "test loss after 600 updates, nats per token",
     better: Better::Lower,
     baseline: "forward",
     with: &["reversed", "bidirectional"],

@@ -1,4 +1,4 @@
-//! Row 23: actor-learners that all explore alike, or each in its own way.
+//! Trick 23: actor-learners with the same ε or with different ones.
 
 use super::agents::{recipe, train};
 use crate::{Better, Trial, Trick};
@@ -7,16 +7,16 @@ use toml::Value;
 
 const ONE: &str = "one ε, .1";
 const THREE: &str = "each .1, .01 or .5";
-const RANGE: &str = "drawn again and again from [.01, .5]";
+const RANGE: &str = "resampled from [.01, .5]";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 23,
     name: "exploration",
-    about: "agents side by side, each with an ε of its own, drawn from a law",
-    source: "Mnih et al. 2016, section 5.1, for three values; the list itself for a bounded law that is sampled regularly",
+    about: "parallel agents, each with its own ε, sampled from a distribution",
+    source: "Mnih et al. 2016, section 5.1, for three values; the list of tricks itself for a bounded distribution that is sampled repeatedly",
     data: "Catch (toy game in frames), n-step Q-learning by 4 threads, 25,000 steps",
-    held_by: "crates/agents/a3c/tests/q_learner.rs: threads_draw_their_epsilon_by_the_papers_law; crates/agents/a3c/tests/q_learner.rs: or_draw_it_again_and_again_from_a_range",
+    verified_by: "crates/agents/a3c/tests/q_learner.rs: threads_draw_their_epsilon_by_the_papers_law; crates/agents/a3c/tests/q_learner.rs: or_draw_it_again_and_again_from_a_range",
     metric: "mean return of 50 greedy episodes",
     better: Better::Higher,
     baseline: ONE,

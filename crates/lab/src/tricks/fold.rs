@@ -1,7 +1,7 @@
-//! Batch norm at inference: layers of its own, or folded into the layers before it.
+//! Trick 28: batch norm at inference, as separate layers or folded into the preceding layers.
 //!
-//! The two are timed in turn, so that whatever else the machine does disturbs both; the fastest pass of each counts. Both say
-//! the same, which the test of this row asserts, so nothing but time is at stake.
+//! The two are timed alternately, so that other load on the machine affects both; the fastest pass of each counts. Their outputs
+//! are equal, which the trick's test verifies, so only the time differs.
 
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
@@ -13,15 +13,15 @@ use std::time::Instant;
 const APART: &str = "batch norm";
 const FOLDED: &str = "folded";
 
-/// The trick.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 28,
     name: "fold",
     about: "batch normalization folded into the weights at inference",
     source: "Ioffe and Szegedy 2015, section 3.1: at inference a linear transform",
-    data: "digits (toy), one image at a time, as an agent that acts",
-    held_by: "crates/nn/tests/norm.rs: a_folded_layer_equals_the_two",
-    metric: "microseconds an inference",
+    data: "digits (toy), batch size 1, as when acting",
+    verified_by: "crates/nn/tests/norm.rs: a_folded_layer_equals_the_two",
+    metric: "microseconds per forward pass",
     better: Better::Lower,
     baseline: APART,
     with: &[FOLDED],
@@ -34,7 +34,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     let relu = Config { activation: Activation::Relu, init: Start::Rule(InitKind::He), ..Config::default() };
     let config = Config { channels: vec![16, 16], hidden: vec![64, 64], ..relu }.bn_with(&[]);
     let train = || train(&config, &data, trial.seed(), |p| p.steps == 50);
-    // Trained twice from one seed: the same network twice.
+    // Trained twice from the same seed: two identical networks.
     let (apart, mut folded) = (train()?, train()?);
     folded.fold();
     let (x, _) = test.tensors();

@@ -1,4 +1,4 @@
-//! Row 2: cells that remember from the start.
+//! Trick 2: the initial bias of an LSTM's forget gate.
 
 use super::series::{Series, train};
 use crate::{Better, Trial, Trick};
@@ -11,14 +11,14 @@ use tch::Tensor;
 const ZERO: &str = "bias 0";
 const ONE: &str = "bias 1";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 2,
     name: "forget-bias",
-    about: "an LSTM's forget gate has a bias of 1 at the start",
+    about: "an LSTM's forget gate bias is initialized to 1",
     source: "Gers, Schmidhuber and Cummins 2000; Jozefowicz, Zaremba and Sutskever 2015",
     data: "the adding problem (Hochreiter and Schmidhuber 1997): the sum of two marked numbers among 100",
-    held_by: "crates/nn/tests/lstm.rs: the_forget_gate_starts_open; crates/nn/tests/recurrent.rs: cells_and_their_gradients_equal_pytorch",
+    verified_by: "crates/nn/tests/lstm.rs: the_forget_gate_starts_open; crates/nn/tests/recurrent.rs: cells_and_their_gradients_equal_pytorch",
     metric: "updates to a mean squared error below .05 (2000 at most)",
     better: Better::Lower,
     baseline: ZERO,
@@ -39,7 +39,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// Numbers in [0, 1), of which one in each half is marked; their sum is asked for at the end.
+/// Numbers in [0, 1); one in each half is marked. The target, at the last step, is the sum of the two.
 fn adding(n: usize, rng: &mut Rng) -> Series {
     let (mut x, mut y) = (vec![0.0_f32; STEPS * n * 2], Vec::new());
     for i in 0..n {

@@ -1,21 +1,21 @@
-//! Row 24: one action for four frames.
+//! Trick 24: frame skip.
 
 use super::agents::{recipe, train};
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
 use toml::Value;
 
-const EACH: &str = "an action each frame";
-const SKIP: &str = "each for 4 frames";
+const EACH: &str = "no frame skip";
+const SKIP: &str = "frame skip 4";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 24,
     name: "frame-skip",
     about: "an action is repeated for four frames",
     source: "Bellemare et al. 2013; Mnih et al. 2015, methods",
-    data: "MountainCar, DQN, 40,000 frames in all, whether or not an action lasts four; an episode is 200 frames at most",
-    held_by: "envs/gymnasium/tests/parity.rs: gymnasiums_wrappers_on_breakout",
+    data: "MountainCar, DQN, 40,000 frames in total with and without frame skip; an episode has at most 200 frames",
+    verified_by: "envs/gymnasium/tests/parity.rs: gymnasiums_wrappers_on_breakout",
     metric: "mean raw return (minus the frames to the goal) of the last 100 episodes",
     better: Better::Higher,
     baseline: EACH,
@@ -29,7 +29,7 @@ const FRAMES: u64 = 40_000;
 fn run(trial: &mut Trial) -> Result<()> {
     trial.axes("frames", "return, mean of 100 episodes");
     for (variant, skip, steps) in
-        [(EACH, 1_u64, FRAMES), (SKIP, 4, FRAMES / 4), ("each for 4 frames, as many decisions", 4, FRAMES)]
+        [(EACH, 1_u64, FRAMES), (SKIP, 4, FRAMES / 4), ("frame skip 4, equal number of actions", 4, FRAMES)]
     {
         let whole = |n: u64| Value::from(n as i64);
         let changes = [

@@ -1,4 +1,4 @@
-//! Row 25: the last four frames as one observation.
+//! Trick 25: frame stacking.
 
 use super::agents::{recipe, train};
 use crate::{Better, Trial, Trick};
@@ -11,14 +11,14 @@ use toml::Value;
 const ONE: &str = "1 frame";
 const FOUR: &str = "4 frames";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 25,
     name: "history",
-    about: "the last four frames are one observation, so that motion is seen",
+    about: "the last four frames form one observation, which makes motion observable",
     source: "Mnih et al. 2013, section 4.1",
-    data: "CartPole of which only positions are seen (of the cart, and the pole's angle), PAAC, 200,000 steps",
-    held_by: "crates/core/src/frame_stack.rs: equals_the_list_of_frames_for_every_depth",
+    data: "CartPole with only the cart's position and the pole's angle observed, PAAC, 200,000 steps",
+    verified_by: "crates/core/src/frame_stack.rs: equals_the_list_of_frames_for_every_depth",
     metric: "mean raw return of the last 100 episodes (500 at most)",
     better: Better::Higher,
     baseline: ONE,
@@ -60,7 +60,7 @@ impl Positions {
         Self { game, spec, state: [0.0; 4] }
     }
 
-    /// Cart and angle are the first and the third number of CartPole's state.
+    /// The cart's position and the pole's angle are elements 0 and 2 of CartPole's observation.
     fn show(&self, mut obs: ObsMut<'_>) {
         obs.copy_from(ObsRef::F32(&[self.state[0], self.state[2]]));
     }

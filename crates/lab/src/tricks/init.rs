@@ -1,7 +1,7 @@
-//! Initial weights by each layer's size, or of one size everywhere.
+//! Trick 1: initial weights scaled by the size of each layer, or of the same scale everywhere.
 //!
-//! Six layers of tanh. Weights that do not know how many inputs are added up saturate it: what a layer puts out is ±1, and the
-//! gradient stops there. Each rule's effect is seen before any learning, in the spread of activations by depth (the curves).
+//! The network has six tanh layers. Weights that are not scaled by the number of inputs saturate tanh: the outputs are ±1 and the
+//! gradient vanishes. The curves show the effect at initialization: the standard deviation of activations by depth.
 
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
@@ -13,14 +13,14 @@ use tch::Kind;
 const SAME: &str = "U(±.5) everywhere";
 const FAN_IN: &str = "U(±1/√fan_in)";
 
-/// The trick.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 1,
     name: "init",
-    about: "initial weights within ±1/√fan_in, biases alike or 0",
+    about: "initial weights uniform in ±1/√fan_in, biases likewise or 0",
     source: "Bottou 2012, Stochastic Gradient Descent Tricks; Torch's default",
     data: "digits (toy: 1797 images of 8×8 pixels)",
-    held_by: "crates/nn/tests/init.rs: each_rule_has_its_papers_variance_and_bound",
+    verified_by: "crates/nn/tests/init.rs: each_rule_has_its_papers_variance_and_bound",
     metric: "epochs to 90 % of the test set (30 at most)",
     better: Better::Lower,
     baseline: SAME,
@@ -29,7 +29,7 @@ pub const TRICK: Trick = Trick {
     run,
 };
 
-/// Where a training that does not get there is given up.
+/// Training stops here if the goal is not reached.
 const MOST_EPOCHS: u64 = 30;
 
 fn run(trial: &mut Trial) -> Result<()> {
@@ -46,7 +46,7 @@ fn run(trial: &mut Trial) -> Result<()> {
         let config = Config { hidden: vec![100; 6], activation: Activation::Tanh, init, ..Config::default() };
         let fresh = Classifier::new(&config, data.features, data.classes, trial.seed())?;
         for (depth, y) in fresh.activations(&x).iter().enumerate() {
-            // Over rows: what a layer tells of its input, and not its bias.
+            // Over the batch: the variation with the input, without the bias.
             let deviation = y.std_dim([0_i64].as_slice(), false, false).mean(Kind::Float).double_value(&[]);
             trial.point(variant, depth as f64 + 1.0, deviation);
         }

@@ -1,7 +1,7 @@
-//! Softmax and logarithm in one operation, or in two: how wrong the gradient of a cross-entropy is, by the size of logits.
+//! Trick 12: softmax and logarithm as one operation or as two: the error of the cross-entropy's gradient by the scale of the logits.
 //!
-//! The gradient of a loss by its logits is π − onehot, whatever their size; in `f64`, in one operation, it is right to 16 digits
-//! and stands for the truth here. A gradient that is not finite is counted as wrong by 1: as wrong as one that is missing.
+//! The gradient with respect to the logits is π − onehot at every scale. The reference is computed in `f64` in one operation, exact to
+//! 16 digits. A gradient that is not finite counts as an error of 1, the same as a missing gradient.
 
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
@@ -15,14 +15,14 @@ const TWO_STEPS: &str = "log(softmax)";
 const EPSILON: &str = "log(softmax + 1e-6)";
 const FUSED: &str = "log-softmax";
 
-/// The trick.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 12,
     name: "log-softmax",
-    about: "log-softmax, and softmax cross-entropy, in one operation; ε inside the logarithm",
+    about: "log-softmax and softmax cross-entropy as one operation; ε inside the logarithm",
     source: "numerical folklore; softmax_cross_entropy_with_logits of TensorFlow, LogSoftMax of Torch",
     data: "random logits of 10 classes, scaled by 1 to 10,000 (toy)",
-    held_by: "crates/losses/src/softmax.rs: large_logits_stay_finite",
+    verified_by: "crates/losses/src/softmax.rs: large_logits_stay_finite",
     metric: "error of the gradient, mean over scales of the logits",
     better: Better::Lower,
     baseline: TWO_STEPS,
@@ -34,7 +34,7 @@ pub const TRICK: Trick = Trick {
 const ROWS: i64 = 1000;
 const CLASSES: i64 = 10;
 
-/// −log π(label) by logits `[n, classes]`.
+/// −log π(label) of logits `[n, classes]`.
 type Loss = fn(&Tensor, &Tensor) -> Tensor;
 
 fn run(trial: &mut Trial) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The tricks, one file each, in the order of the list they come from.
+//! The tricks, one file each, in the order of the original list.
 
 use crate::Trick;
 
@@ -33,7 +33,7 @@ mod shuffling;
 mod skip;
 mod synchronous;
 
-/// All of them.
+/// All tricks.
 pub const ALL: &[Trick] = &[
     init::TRICK,
     forget_bias::TRICK,
@@ -79,12 +79,12 @@ mod tests {
         }
     }
 
-    /// Each trick names the tests that hold it to its definition, and they are there.
+    /// The tests that each trick names exist.
     #[test]
     fn what_holds_each_trick_exists() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         for trick in ALL {
-            for test in trick.held_by.split("; ") {
+            for test in trick.verified_by.split("; ") {
                 let (file, name) = test.split_once(": ").unwrap_or_else(|| panic!("{}: '{test}'", trick.name));
                 let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
                 assert!(text.contains(&format!("fn {name}(")), "{}: no {name} in {file}", trick.name);

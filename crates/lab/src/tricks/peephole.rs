@@ -1,4 +1,4 @@
-//! Row 11: gates that see the cell.
+//! Trick 11: peephole connections.
 
 use super::series::{Series, train};
 use crate::{Better, Trial, Trick};
@@ -11,15 +11,15 @@ use tch::Tensor;
 const WITHOUT: &str = "without";
 const WITH: &str = "peepholes";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 11,
     name: "peephole",
-    about: "an LSTM's gates see its cell",
+    about: "an LSTM's gates receive its cell state",
     source: "Gers, Schraudolph and Schmidhuber 2002, section 5.1: measuring spike delays",
-    data: "toy: how long after the first spike did the second come, 5 to 25 steps of silence between them",
-    held_by: "crates/nn/tests/recurrent.rs: peepholes_equal_onnx",
-    metric: "mean squared error after 1000 updates, of delays as shares of the longest",
+    data: "toy: predicting the delay between two spikes, with 5 to 25 empty steps between them",
+    verified_by: "crates/nn/tests/recurrent.rs: peepholes_equal_onnx",
+    metric: "mean squared error after 1000 updates, of delays divided by the longest",
     better: Better::Lower,
     baseline: WITHOUT,
     with: &[WITH],
@@ -41,7 +41,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// Two spikes; the delay between them is asked for at the second.
+/// Two spikes; the target, at the second one, is the delay between them.
 fn delays(n: usize, rng: &mut Rng) -> Series {
     let (mut x, mut y, mut at) = (vec![0.0_f32; STEPS * n], Vec::new(), Vec::new());
     for i in 0..n {

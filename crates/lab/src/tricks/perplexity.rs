@@ -1,19 +1,19 @@
-//! Row 3: maps by t-SNE at several perplexities.
+//! Trick 3: t-SNE maps at several perplexities.
 
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
 use playfield_tricks::data::digits;
 use playfield_tricks::tsne::{Map, TsneConfig, tsne};
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 3,
     name: "perplexity",
-    about: "t-SNE with a perplexity between 5 and 50, more for more data, less than there are points",
+    about: "t-SNE with a perplexity between 5 and 50, larger for more data, less than the number of points",
     source: "van der Maaten and Hinton 2008; Wattenberg, Viégas and Johnson 2016",
-    data: "300 digits (toy). Sizes of clusters and distances between them mean little: compare the two starts of each perplexity",
-    held_by: "crates/tricks/src/tsne.rs: every_row_has_the_perplexity; crates/tricks/tests/tsne.rs: maps_are_as_faithful_as_scikit_learns",
-    metric: "share of points whose nearest neighbor on the map is of their class",
+    data: "300 digits (toy). Cluster sizes and distances between clusters are not meaningful: compare the two initializations of each perplexity",
+    verified_by: "crates/tricks/src/tsne.rs: every_row_has_the_perplexity; crates/tricks/tests/tsne.rs: maps_are_as_faithful_as_scikit_learns",
+    metric: "share of points whose nearest neighbor on the map has the same class",
     better: Better::Higher,
     baseline: "2",
     with: &["5", "30", "50"],
@@ -41,7 +41,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// The share of points whose nearest neighbor is of their class.
+/// The share of points whose nearest neighbor has the same class.
 fn kindred(map: &Map, classes: &[u8]) -> f64 {
     let points = &map.points;
     let distance = |i: usize, j: usize| (points[i][0] - points[j][0]).powi(2) + (points[i][1] - points[j][1]).powi(2);

@@ -1,4 +1,4 @@
-//! Row 5: settings drawn at random, against those of a grid.
+//! Trick 5: random search compared with grid search.
 
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
@@ -11,15 +11,15 @@ use rand::RngExt as _;
 const GRID: &str = "grid, 4 × 4";
 const RANDOM: &str = "random, 16";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 5,
     name: "random-search",
-    about: "learning rate and others are drawn at random on a log scale and judged after a few epochs",
+    about: "learning rate and other hyperparameters are sampled on a log scale and compared after a few epochs",
     source: "Bergstra and Bengio 2012",
     data: "digits (toy): learning rate 1e-4 to 10 and weight decay 1e-7 to 1e-3, 16 trials of two epochs",
-    held_by: "crates/tricks/src/lr_search.rs: draws_follow_their_law",
-    metric: "error on the test set of the trial that is best on a validation set, %",
+    verified_by: "crates/tricks/src/lr_search.rs: draws_follow_their_law",
+    metric: "test error of the trial with the best validation error, %",
     better: Better::Lower,
     baseline: GRID,
     with: &[RANDOM],
@@ -33,7 +33,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     let (rates, decays) = (Range::new(1e-4, 10.0, Scale::Log, false)?, Range::new(1e-7, 1e-3, Scale::Log, false)?);
     let mut rng = trial.rng("search");
     let random: Vec<_> = (0..16).map(|_| (rates.sample(&mut rng), decays.sample(&mut rng))).collect();
-    // A grid lies anywhere, too: what is compared is not where somebody happened to put it.
+    // The grid is shifted randomly, so that its position does not decide the comparison.
     let shift = |range: &Range, i: usize, by: f64| range.at((i as f64 + by) / 4.0);
     let (by_rate, by_decay) = (rng.random(), rng.random());
     let grid: Vec<_> = (0..16).map(|i| (shift(&rates, i / 4, by_rate), shift(&decays, i % 4, by_decay))).collect();

@@ -1,4 +1,4 @@
-//! Row 26: learning again from what happened before, and from what surprised.
+//! Trick 26: experience replay, uniform and prioritized.
 
 use super::agents::{recipe, train};
 use crate::{Better, Trial, Trick};
@@ -7,20 +7,20 @@ use toml::Value;
 
 const NONE: &str = "none: the last 256 transitions";
 const UNIFORM: &str = "uniform";
-const PRIORITISED: &str = "prioritized";
+const PRIORITIZED: &str = "prioritized";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 26,
     name: "replay",
-    about: "transitions are kept and learned from many times; those with a large error more often",
+    about: "transitions are stored and sampled repeatedly; those with a large error more often",
     source: "Lin 1992; Mnih et al. 2015; Schaul et al. 2016",
     data: "CartPole, DQN, 50,000 steps",
-    held_by: "crates/replay/tests/replay_buffer.rs: equals_a_list_of_everything; crates/replay/tests/prioritized.rs: samples_follow_the_probabilities",
+    verified_by: "crates/replay/tests/replay_buffer.rs: equals_a_list_of_everything; crates/replay/tests/prioritized.rs: samples_follow_the_probabilities",
     metric: "mean raw return of the last 100 episodes (500 at most)",
     better: Better::Higher,
     baseline: NONE,
-    with: &[UNIFORM, PRIORITISED],
+    with: &[UNIFORM, PRIORITIZED],
     timed: false,
     run,
 };
@@ -32,14 +32,14 @@ fn run(trial: &mut Trial) -> Result<()> {
     for (variant, capacity, prioritized, double) in [
         (NONE, 256, false, false),
         (UNIFORM, 50_000, false, false),
-        (PRIORITISED, 50_000, true, false),
+        (PRIORITIZED, 50_000, true, false),
         ("uniform, double", 50_000, false, true),
         ("prioritized, double", 50_000, true, true),
     ] {
         let changes = [
             ("", "steps", Value::from(STEPS as i64)),
             ("network", "hidden", Value::from(vec![64, 64])),
-            // As many steps as the smallest memory holds lie between two rounds of updates.
+            // The number of steps between two times of training equals the capacity of the smallest buffer.
             ("dqn", "learning_starts", 256.into()),
             ("dqn", "buffer_size", capacity.into()),
             ("dqn", "prioritized", prioritized.into()),

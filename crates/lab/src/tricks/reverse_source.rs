@@ -1,4 +1,4 @@
-//! Row 19: the source back to front, the target as it is; and, as a control, a target that runs the other way.
+//! Trick 19: a reversed source with an unchanged target; as a control, a reversed target.
 
 use super::sequences::{Schedule, Target, Task, final_loss, train};
 use crate::{Better, Trial, Trick};
@@ -7,15 +7,15 @@ use playfield_nn::stack::StackConfig;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::{Reading, Seq2SeqConfig};
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 19,
     name: "reverse-source",
-    about: "the source is read from its end; where the target runs backwards, that should hurt instead",
+    about: "the source is reversed; with a reversed target, this should hurt",
     source: "Sutskever, Vinyals and Le 2014, Sequence to Sequence Learning with Neural Networks",
-    data: "toy: copying 8 random words of 10 after having read them, without attention; control: saying them backwards",
-    held_by: "crates/tricks/tests/seq2seq.rs: reversed_reads_from_the_end_of_each_source",
-    metric: "test loss after 600 updates, nats a token",
+    data: "toy: copying a sequence of 8 random words from a vocabulary of 10, without attention; control: reversing it",
+    verified_by: "crates/tricks/tests/seq2seq.rs: reversed_reads_from_the_end_of_each_source",
+    metric: "test loss after 600 updates, nats per token",
     better: Better::Lower,
     baseline: "forward",
     with: &["reversed"],
@@ -28,8 +28,8 @@ fn run(trial: &mut Trial) -> Result<()> {
     for (variant, reading, target) in [
         ("forward", Reading::Forward, Target::Copy),
         ("reversed", Reading::Reversed, Target::Copy),
-        ("control: forward, target backwards", Reading::Forward, Target::Reversed),
-        ("control: reversed, target backwards", Reading::Reversed, Target::Reversed),
+        ("control: forward, reversed target", Reading::Forward, Target::Reversed),
+        ("control: reversed, reversed target", Reading::Reversed, Target::Reversed),
     ] {
         let task = Task { words: 10, length: (8, 8), target };
         let stack = StackConfig { width: 64, ..StackConfig::default() };

@@ -1,4 +1,4 @@
-//! Row 21: whose tokens the decoder sees while it learns.
+//! Trick 21: the decoder's input tokens in training: the target's or its own.
 
 use super::sequences::{Schedule, Target, Task, accuracy, train};
 use crate::{Better, Trial, Trick};
@@ -7,15 +7,15 @@ use playfield_nn::stack::StackConfig;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::{Reading, Seq2SeqConfig};
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 21,
     name: "scheduled-sampling",
-    about: "teacher forcing against its own tokens more and more often, by three decays; and against them from the start",
+    about: "teacher forcing compared with feeding the decoder its own tokens increasingly often, by three schedules; and always",
     source: "Bengio, Vinyals, Jaitly and Shazeer 2015, Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks",
-    data: "toy: copying 8 random words of 10 after having read them, without attention",
-    held_by: "crates/tricks/tests/seq2seq.rs: epsilon_says_whose_tokens_are_seen",
-    metric: "share of words right in their place when it runs freely, after 600 updates",
+    data: "toy: copying a sequence of 8 random words from a vocabulary of 10, without attention",
+    verified_by: "crates/tricks/tests/seq2seq.rs: epsilon_says_whose_tokens_are_seen",
+    metric: "share of correct words in free-running decoding after 600 updates",
     better: Better::Higher,
     baseline: "teacher forcing",
     with: &["linear", "exponential", "inverse sigmoid"],
@@ -30,7 +30,7 @@ fn run(trial: &mut Trial) -> Result<()> {
         ("linear", Decay::Linear { start: 1.0, slope: 1.0 / 600.0, floor: 0.25 }),
         ("exponential", Decay::Exponential { base: 0.998 }),
         ("inverse sigmoid", Decay::InverseSigmoid { k: 60.0 }),
-        ("always its own", Decay::Constant { epsilon: 0.0 }),
+        ("always own tokens", Decay::Constant { epsilon: 0.0 }),
     ] {
         let schedule = Schedule { updates: 600, learning_rate: 3e-3, decay };
         let stack = StackConfig { width: 64, ..StackConfig::default() };

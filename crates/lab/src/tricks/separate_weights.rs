@@ -1,4 +1,4 @@
-//! Row 20: weights of its own for the decoder.
+//! Trick 20: separate weights for encoder and decoder.
 
 use super::sequences::{Schedule, Target, Task, final_loss, train};
 use crate::{Better, Trial, Trick};
@@ -7,15 +7,15 @@ use playfield_nn::stack::StackConfig;
 use playfield_tricks::scheduled_sampling::Decay;
 use playfield_tricks::seq2seq::{Reading, Seq2SeqConfig};
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 20,
     name: "separate-weights",
-    about: "encoder and decoder with weights of their own, against one network for both (and a wider one with as many numbers)",
+    about: "separate weights for encoder and decoder, compared with shared weights (and a wider shared network with as many parameters)",
     source: "Sutskever, Vinyals and Le 2014, section 2",
-    data: "toy: copying 6 random words of 10 after having read them",
-    held_by: "crates/tricks/tests/seq2seq.rs: shared_weights_are_counted_once",
-    metric: "test loss after 600 updates, nats a token",
+    data: "toy: copying a sequence of 6 random words from a vocabulary of 10",
+    verified_by: "crates/tricks/tests/seq2seq.rs: shared_weights_are_counted_once",
+    metric: "test loss after 600 updates, nats per token",
     better: Better::Lower,
     baseline: "shared",
     with: &["separate"],

@@ -1,4 +1,4 @@
-//! Toy tasks for sequence to sequence, and the loop that trains on them: what the experiments of rows 13 to 21 share.
+//! Toy sequence-to-sequence tasks and their training loop, shared by the experiments of tricks 13 to 21.
 
 use crate::Trial;
 use playfield_core::Result;
@@ -10,28 +10,28 @@ use playfield_tricks::seq2seq::{Pairs, Seq2Seq, Seq2SeqConfig};
 use rand::RngExt as _;
 use tch::no_grad;
 
-/// Adam as Kingma and Ba have it.
+/// Adam with the settings of Kingma and Ba.
 pub(super) fn adam(params: &Params) -> Optimizer {
     Optimizer::new(Adam::default(), params)
 }
 
-/// What the target is.
+/// The target of a task.
 #[derive(Clone, Copy)]
 pub(super) enum Target {
     /// The source.
     Copy,
-    /// The source back to front.
+    /// The reversed source.
     Reversed,
 }
 
-/// Sources of random words.
+/// Random sources and their targets.
 #[derive(Clone, Copy)]
 pub(super) struct Task {
-    /// How many words there are.
+    /// The size of the vocabulary.
     pub words: i64,
-    /// The shortest and the longest source.
+    /// The minimum and maximum length of a source.
     pub length: (usize, usize),
-    /// What is to be said.
+    /// The target.
     pub target: Target,
 }
 
@@ -51,25 +51,25 @@ impl Task {
         (sources, targets)
     }
 
-    /// Sources that no training draws, the same for every variant.
+    /// The test set, from its own random stream, the same for every variant.
     pub fn test(&self, trial: &Trial) -> (Vec<Vec<i64>>, Vec<Vec<i64>>) {
         self.draw(200, &mut trial.rng("test"))
     }
 }
 
-/// How long and how fast to train.
+/// The training schedule.
 #[derive(Clone, Copy)]
 pub(super) struct Schedule {
     /// Updates, each of 32 pairs.
     pub updates: u64,
-    /// Adam's.
+    /// Adam's learning rate.
     pub learning_rate: f64,
-    /// Whose tokens the decoder sees.
+    /// The probability of feeding the decoder the target's tokens.
     pub decay: Decay,
 }
 
-/// Trains a network of `config` on `task`, all variants of a trial on the same pairs in the same order. Draws the test loss
-/// as the curve of `variant`.
+/// Trains a network of `config` on `task`, all variants of a trial on the same pairs in the same order. Records the
+/// test loss as the curve of `variant`.
 pub(super) fn train(
     trial: &mut Trial,
     variant: &str,
@@ -84,7 +84,7 @@ pub(super) fn train(
     let (mut pairs, mut coins) = (trial.rng("pairs"), trial.rng("coins"));
     let (sources, targets) = task.test(trial);
     let test = Pairs::new(&sources, &targets)?;
-    trial.axes("updates", "test loss, nats a token");
+    trial.axes("updates", "test loss, nats per token");
     for update in 0..schedule.updates {
         if update % (schedule.updates / 20).max(1) == 0 {
             trial.point(variant, update as f64, test_loss(&network, &test)?);
@@ -111,7 +111,7 @@ pub(super) fn final_loss(trial: &Trial, network: &Seq2Seq, task: &Task) -> Resul
     test_loss(network, &Pairs::new(&sources, &targets)?)
 }
 
-/// The share of the test set's words that a freely running decoder says in their place.
+/// The share of correct words in free-running decoding of the test set.
 pub(super) fn accuracy(trial: &Trial, network: &Seq2Seq, task: &Task) -> Result<f64> {
     let (sources, targets) = task.test(trial);
     Ok(network.accuracy(&sources, &targets)?.1)

@@ -1,4 +1,4 @@
-//! Series of numbers, and a network that reads them: what the experiments on recurrent layers share.
+//! Series of numbers and a recurrent regression network, shared by the experiments on recurrent layers.
 
 use crate::Trial;
 use playfield_core::Result;
@@ -34,14 +34,14 @@ impl Reader {
     }
 }
 
-/// A task: series `[steps, n, inputs]`, what is to be said of each `[n]`, and at which step of each.
+/// A task: series `[steps, n, inputs]`, the target `[n]` of each, and the step `[n]` of each at which it is predicted.
 pub(super) struct Series {
     pub x: Tensor,
     pub y: Tensor,
     pub at: Tensor,
 }
 
-/// The mean squared error of what `reader` says at the step that counts (a scalar).
+/// The mean squared error of `reader`'s predictions at the steps `series.at` (a scalar).
 pub(super) fn error(reader: &Reader, series: &Series) -> Result<Tensor> {
     let said = reader.forward(&series.x)?.gather(0, &series.at.unsqueeze(0), false).squeeze_dim(0);
     Ok((said - &series.y).square().mean(Kind::Float))

@@ -1,7 +1,7 @@
-//! Who meets whom in a batch: always the same rows, those of one shard, or anyone.
+//! Trick 9: the composition of batches: fixed, shuffled within shards, or shuffled thoroughly.
 //!
-//! With batch norm, rows that always meet are always normalized by each other's statistics. Few rows a batch, many epochs: here
-//! it should show, if anywhere.
+//! With batch norm, examples that always share a batch are always normalized with the same statistics. Small batches and many
+//! epochs should make the effect visible, if there is one.
 
 use crate::{Better, Trial, Trick};
 use playfield_core::Result;
@@ -14,15 +14,15 @@ const NEVER: &str = "the same batches";
 const SHARDS: &str = "within shards of 64";
 const THOROUGH: &str = "thorough";
 
-/// The trick.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 9,
     name: "shuffling",
-    about: "examples are shuffled so that the same ones don't always share a batch",
+    about: "examples are shuffled so that batches differ between epochs",
     source: "Ioffe and Szegedy 2015, section 4.2.1",
-    data: "digits (toy: 1797 images of 8×8 pixels), a third to learn from",
-    held_by: "crates/tricks/tests/loader.rs: no_two_epochs_share_a_batch",
-    metric: "error on the test set after 1500 steps, %",
+    data: "digits (toy: 1797 images of 8×8 pixels), a third for training",
+    verified_by: "crates/tricks/tests/loader.rs: no_two_epochs_share_a_batch",
+    metric: "test error after 1500 steps, %",
     better: Better::Lower,
     baseline: NEVER,
     with: &[SHARDS, THOROUGH],

@@ -1,4 +1,4 @@
-//! Row 10: connections past layers, and what reaches the lowest of them.
+//! Trick 10: skip connections, and the gradient of the lowest layer.
 
 use super::series::{Reader, Series, error};
 use crate::{Better, Trial, Trick};
@@ -13,15 +13,15 @@ const PLAIN: &str = "none";
 const GRAVES: &str = "input and output";
 const RESIDUAL: &str = "residual";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 10,
     name: "skip-connections",
-    about: "connections from the input to every layer and from every layer to the output; or residual ones",
+    about: "connections from the input to every layer and from every layer to the output; or residual connections",
     source: "Graves 2013, Generating Sequences With Recurrent Neural Networks, section 2; He et al. 2016",
-    data: "toy: series of 20 random numbers, whose mean is asked for; LSTMs on top of each other",
-    held_by: "crates/nn/tests/recurrent.rs: stacks_have_the_gradient_that_differences_say",
-    metric: "norm of the gradient of the lowest of 6 layers, before any learning",
+    data: "toy: predicting the mean of a series of 20 random numbers; stacked LSTM layers",
+    verified_by: "crates/nn/tests/recurrent.rs: stacks_have_the_gradient_that_differences_say",
+    metric: "gradient norm of the lowest of 6 layers at initialization",
     better: Better::Higher,
     baseline: PLAIN,
     with: &[GRAVES, RESIDUAL],
@@ -48,7 +48,7 @@ fn run(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// The norm of the gradient by all parameters of the lowest layer.
+/// The gradient norm of all parameters of the lowest layer.
 fn lowest(stack: &StackConfig, series: &Series, rng: &mut Rng) -> Result<f64> {
     let mut reader = Reader::new(stack, series.x.size()[2], rng)?;
     let loss = error(&reader, series)?;

@@ -1,4 +1,4 @@
-//! Row 27: one model for many environments, in step, against as many threads with a model each.
+//! Trick 27: one model for synchronous environments (PAAC) compared with asynchronous threads with one model each (A3C).
 
 use super::agents::{recipe, train};
 use crate::{Better, Trial, Trick};
@@ -8,14 +8,14 @@ use toml::Value;
 const ASYNCHRONOUS: &str = "A3C";
 const SYNCHRONOUS: &str = "PAAC";
 
-/// The experiment.
+/// The trick and its experiment.
 pub const TRICK: Trick = Trick {
     number: 27,
     name: "synchronous",
-    about: "PAAC: environments step together and share one model, in place of A3C's threads",
+    about: "PAAC: synchronous environments and one model instead of A3C's asynchronous threads",
     source: "Clemente, Castejón and Chandra 2017",
-    data: "CartPole, 150,000 steps, each algorithm by its own recipe (configs/paac and configs/a3c); curves over time",
-    held_by: "crates/agents/paac/tests/update.rs: an_update_equals_pytorch; crates/agents/a3c/tests/actor_learners.rs: a_lone_actor_learner_is_paac",
+    data: "CartPole, 150,000 steps, each algorithm with its own configuration (configs/paac and configs/a3c); curves over time",
+    verified_by: "crates/agents/paac/tests/update.rs: an_update_equals_pytorch; crates/agents/a3c/tests/actor_learners.rs: a_lone_actor_learner_is_paac",
     metric: "mean raw return of the last 100 episodes (500 at most), at equal steps",
     better: Better::Higher,
     baseline: ASYNCHRONOUS,
@@ -38,7 +38,7 @@ fn run(trial: &mut Trial) -> Result<()> {
         trial.record(variant, trained.lately(STEPS));
         both.push((variant, trained));
     }
-    // At equal time: as long as the quicker of the two took.
+    // At equal time: the time that the faster of the two took.
     let last = |trained: &super::agents::Trained| trained.episodes.last().map_or(0.0, |e| e.elapsed.as_secs_f64());
     let least = both.iter().map(|(_, trained)| last(trained)).fold(f64::INFINITY, f64::min);
     for (variant, trained) in &both {
