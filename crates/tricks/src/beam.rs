@@ -1,7 +1,7 @@
-//! Beam search: the most probable sequence that a decoder can say, or nearly.
+//! Beam search: approximates a decoder's most probable sequence.
 //!
-//! Greedy decoding takes the best token at each step and may miss the best sequence. A beam keeps the `width` best beginnings,
-//! continues each by every token, and keeps the `width` best of those.
+//! Greedy decoding takes the best token at each step and may miss the best sequence. A beam keeps the `width` best prefixes,
+//! extends each by every token, and keeps the `width` best of the extensions.
 //!
 //! ```text
 //! score(Y) = log P(Y) / lp(Y),   lp(Y) = ((5 + |Y|) / (5 + 1))^α        Wu et al. 2016, equation 14
@@ -10,23 +10,23 @@
 //! Every further token makes a sequence less probable, so without a penalty (α = 0) short ones win; Britz et al. 2017 found
 //! width 10 and α = 1 best for translation. |Y| counts the end token.
 //!
-//! With a width of at least V^(T−1), for V tokens and at most T steps, nothing that matters is ever cut, and the best
-//! sequence of all is found. Not where answers are *sampled* (characters of a text, an exploring policy): the most probable
-//! text is a dull one.
+//! With a width of at least V^(T−1), for V tokens and at most T steps, the search is exhaustive and finds the best
+//! sequence. Not for tasks that *sample* (text generation, an exploring policy): the most probable text
+//! is repetitive.
 
 use playfield_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// A decoder, as beam search sees it. One state holds several rows, one for each beginning that is kept.
+/// A decoder with batched states: one row per prefix.
 pub trait Decoder {
-    /// What it knows of each beginning.
+    /// The decoder's state after each prefix.
     type State;
 
-    /// The state with one row, of nothing said yet.
+    /// The state of one empty prefix.
     fn start(&self) -> Self::State;
 
-    /// Says `tokens` (one per row), and returns the log-probability of every token to follow, row by row, and the state
-    /// after it.
+    /// Appends `tokens`, one per row. Returns the log-probabilities of the next token for each row, and the new
+    /// state.
     ///
     /// # Errors
     /// The model's own.
@@ -40,7 +40,7 @@ pub trait Decoder {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BeamConfig {
-    /// How many beginnings are kept; 1 is greedy but for the length penalty.
+    /// Number of prefixes kept; 1 is greedy decoding, except for the length penalty.
     pub width: usize,
     /// α of the length penalty; 0: none.
     pub length_penalty: f64,
@@ -71,7 +71,7 @@ pub fn length_penalty(length: usize, alpha: f64) -> f64 {
     ((5.0 + length as f64) / 6.0).powf(alpha)
 }
 
-/// The best sequences that `decoder` can say after the token `begin`, best first, at most `width`. They end with `end`; only
+/// The best sequences of `decoder` after the token `begin`, best first, at most `width`. They end with `end`; only
 /// where none has within `max_steps` are they sequences that were cut there.
 ///
 /// # Errors
@@ -94,14 +94,14 @@ pub fn search<D: Decoder>(decoder: &D, begin: i64, end: i64, config: &BeamConfig
     let mut live = vec![hypothesis(Vec::new(), 0.0)];
     let mut finished: Vec<Hypothesis> = Vec::new();
     for _ in 0..max_steps {
-        let said: Vec<i64> = live.iter().map(|h| *h.tokens.last().unwrap_or(&begin)).collect();
-        let (log_probs, after) = decoder.step(&state, &said)?;
+        let tokens: Vec<i64> = live.iter().map(|h| *h.tokens.last().unwrap_or(&begin)).collect();
+        let (log_probs, after) = decoder.step(&state, &tokens)?;
         let mut longer = Vec::new();
-        for (row, (beginning, log_probs)) in live.iter().zip(&log_probs).enumerate() {
+        for (row, (prefix, log_probs)) in live.iter().zip(&log_probs).enumerate() {
             for (token, log_prob) in (0..).zip(log_probs) {
-                let mut tokens = beginning.tokens.clone();
+                let mut tokens = prefix.tokens.clone();
                 tokens.push(token);
-                let next = hypothesis(tokens, beginning.log_prob + log_prob);
+                let next = hypothesis(tokens, prefix.log_prob + log_prob);
                 if token == end { finished.push(next) } else { longer.push((row, next)) }
             }
         }
@@ -135,23 +135,23 @@ mod tests {
 
     const END: i64 = 0;
 
-    /// A language given by a table: the log-probabilities after every beginning.
+    /// A language given by a table: the log-probabilities after every prefix.
     struct Table {
         after: BTreeMap<Vec<i64>, Vec<f64>>,
     }
 
     impl Table {
-        /// `vocabulary` tokens at random after every beginning of fewer than `steps`.
+        /// `vocabulary` tokens at random after every prefix of fewer than `steps`.
         fn random(seed: u64, vocabulary: usize, steps: usize) -> Self {
             let mut rng = stream(seed, "table");
             let mut after = BTreeMap::new();
             let mut open = vec![Vec::new()];
-            while let Some(beginning) = open.pop() {
+            while let Some(prefix) = open.pop() {
                 let weights: Vec<f64> = (0..vocabulary).map(|_| rng.random::<f64>().powi(3) + 1e-3).collect();
                 let sum: f64 = weights.iter().sum();
-                after.insert(beginning.clone(), weights.iter().map(|w| (w / sum).ln()).collect());
-                if beginning.len() + 1 < steps {
-                    open.extend((1..vocabulary as i64).map(|t| [beginning.as_slice(), &[t]].concat()));
+                after.insert(prefix.clone(), weights.iter().map(|w| (w / sum).ln()).collect());
+                if prefix.len() + 1 < steps {
+                    open.extend((1..vocabulary as i64).map(|t| [prefix.as_slice(), &[t]].concat()));
                 }
             }
             Self { after }
@@ -159,12 +159,11 @@ mod tests {
 
         /// The best of all sequences that end, by trying each.
         fn best(&self, alpha: f64) -> (Vec<i64>, f64) {
-            let log_prob = |beginning: &[i64]| {
-                (0..beginning.len()).map(|i| self.after[&beginning[..i]][beginning[i] as usize]).sum::<f64>()
-            };
-            let all = self.after.iter().map(|(beginning, after)| {
-                let score = (log_prob(beginning) + after[END as usize]) / length_penalty(beginning.len() + 1, alpha);
-                ([beginning.as_slice(), &[END]].concat(), score)
+            let log_prob =
+                |prefix: &[i64]| (0..prefix.len()).map(|i| self.after[&prefix[..i]][prefix[i] as usize]).sum::<f64>();
+            let all = self.after.iter().map(|(prefix, after)| {
+                let score = (log_prob(prefix) + after[END as usize]) / length_penalty(prefix.len() + 1, alpha);
+                ([prefix.as_slice(), &[END]].concat(), score)
             });
             all.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap()
         }
@@ -178,11 +177,11 @@ mod tests {
         }
 
         fn step(&self, state: &Self::State, tokens: &[i64]) -> Result<(Vec<Vec<f64>>, Self::State)> {
-            let said = |(beginning, &token): (&Vec<i64>, &i64)| {
-                if token < 0 { beginning.clone() } else { [beginning.as_slice(), &[token]].concat() }
+            let extended = |(prefix, &token): (&Vec<i64>, &i64)| {
+                if token < 0 { prefix.clone() } else { [prefix.as_slice(), &[token]].concat() }
             };
-            let state: Vec<Vec<i64>> = state.iter().zip(tokens).map(said).collect();
-            Ok((state.iter().map(|beginning| self.after[beginning].clone()).collect(), state))
+            let state: Vec<Vec<i64>> = state.iter().zip(tokens).map(extended).collect();
+            Ok((state.iter().map(|prefix| self.after[prefix].clone()).collect(), state))
         }
 
         fn select(&self, state: &Self::State, rows: &[usize]) -> Self::State {
@@ -231,7 +230,7 @@ mod tests {
 
     /// Nothing has ended within one step of a beam that finds the end impossible: the sequences cut there come back.
     #[test]
-    fn what_never_ends_is_cut() {
+    fn unfinished_sequences_are_returned_if_none_ends() {
         let after = BTreeMap::from([(vec![], vec![-1e9, 0.0]), (vec![1], vec![-1e9, 0.0])]);
         let config = BeamConfig { width: 1, length_penalty: 0.0, max_steps: 2 };
         let found = search(&Table { after }, -1, 7, &config);
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_work_are_refused() {
+    fn invalid_settings_are_errors() {
         let table = Table::random(1, 2, 2);
         for (config, expected) in [
             (BeamConfig { width: 0, ..BeamConfig::default() }, "`width` = 0 must be at least 1"),

@@ -1,13 +1,12 @@
-//! A recurrent network that predicts a text's next character, and what it learns by it (Sutskever, Martens and Hinton 2011;
+//! A recurrent network that predicts a text's next character, and the features that it learns (Sutskever, Martens and Hinton 2011;
 //! Karpathy 2015; Radford, Józefowicz and Sutskever 2017).
 //!
 //! ```text
 //! P(x_{t+1} | x_1 … x_t) = softmax(W stack(embed(x_t)))        characters are bytes
 //! ```
 //!
-//! To predict, it must know what kind of sentence it is in. So its state after a text is a description of the text, learned
-//! without a label, which a [`crate::probe`] can be trained on where labels are few. The paper's needed 82 million reviews and a
-//! month; what a minute of training gives, the lab measures.
+//! Its state after a text is a representation of the text, learned without labels. A [`crate::probe`] can be trained on it
+//! where labels are few. The paper trained on 82 million reviews for a month; the lab measures a minute of training.
 //!
 //! Not where a pre-trained language model can be had.
 
@@ -31,7 +30,7 @@ const VOCABULARY: i64 = 256;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CharRnnConfig {
-    /// Numbers of a character's vector.
+    /// Dimensions of a character's embedding.
     pub embedding: i64,
     /// The recurrent layers, in one direction.
     pub stack: StackConfig,
@@ -53,7 +52,7 @@ pub struct CharRnn {
     output: Linear,
 }
 
-/// A text cut into pieces that are read side by side, a few characters at a time, for ever.
+/// A text cut into streams that are read in parallel, `steps` characters at a time, cyclically.
 ///
 /// ```text
 /// text = abcdefghijkl, 2 streams, 3 steps:    abc then def then abc …
@@ -65,8 +64,8 @@ pub struct Streams {
     characters: Tensor,
     steps: i64,
     at: i64,
-    /// What the network remembers of each stream; none before the first character.
-    memory: Option<Vec<RecurrentState>>,
+    /// Recurrent state of each layer after `at` characters; `None` before the first.
+    state: Option<Vec<RecurrentState>>,
 }
 
 impl Streams {
@@ -87,13 +86,13 @@ impl Streams {
             )));
         }
         let characters = Tensor::from_slice(&text[..length * streams]).view([streams as i64, length as i64]);
-        Ok(Self { characters: characters.tr().to_kind(Kind::Int64), steps: steps as i64, at: 0, memory: None })
+        Ok(Self { characters: characters.tr().to_kind(Kind::Int64), steps: steps as i64, at: 0, state: None })
     }
 
-    /// The next characters and those to be predicted, each `[steps, streams]`. At the end it starts over.
+    /// The next inputs and their targets, each `[steps, streams]`. Restarts at the end of the text.
     fn next(&mut self) -> (Tensor, Tensor) {
         if self.at + self.steps >= self.characters.size()[0] {
-            (self.at, self.memory) = (0, None);
+            (self.at, self.state) = (0, None);
         }
         let window = |at| self.characters.narrow(0, at, self.steps);
         let pair = (window(self.at), window(self.at + 1));
@@ -110,7 +109,7 @@ impl CharRnn {
     pub fn new(config: &CharRnnConfig, rng: &mut Rng) -> Result<Self> {
         if config.stack.bidirectional {
             return Err(Error::config(
-                "`bidirectional` = true: what predicts the next character must not have read it",
+                "`bidirectional` = true: a bidirectional stack reads the character that it predicts",
             ));
         }
         if config.embedding < 1 {
@@ -125,24 +124,24 @@ impl CharRnn {
         Ok(Self { params: b.finish(Device::Cpu, Kind::Float), embed, stack, output })
     }
 
-    /// The mean cross-entropy of `next` after `characters`, both `[steps, n]`, in nats, and what is remembered after them.
+    /// The mean cross-entropy of `next` after `characters`, both `[steps, n]`, in nats, and the recurrent state after them.
     fn loss(
         &self,
         characters: &Tensor,
         next: &Tensor,
-        memory: &[RecurrentState],
+        state: &[RecurrentState],
         rng: Option<&mut Rng>,
     ) -> Result<(Tensor, Vec<RecurrentState>)> {
         let w = self.params.weights();
         let (steps, n) = characters.size2().expect("[steps, n]");
         let x = self.embed.forward(w, characters);
-        let (y, memory) = self.stack.forward(w, &x, memory, &Lengths::full(n, steps)?, rng)?;
+        let (y, state) = self.stack.forward(w, &x, state, &Lengths::full(n, steps)?, rng)?;
         let logits = self.output.forward(w, &y).view([-1, VOCABULARY]);
-        Ok((logits.cross_entropy_for_logits(&next.reshape(-1)), memory))
+        Ok((logits.cross_entropy_for_logits(&next.reshape(-1)), state))
     }
 
-    /// One update by truncated backpropagation through time: the next steps of `streams`, whose memory goes on but through
-    /// which no gradient does. `rng` draws dropout. Returns the loss, in nats a character.
+    /// One update by truncated backpropagation through time: the next steps of `streams`, whose recurrent state is carried over
+    /// without its gradient. `rng` samples dropout masks. Returns the loss, in nats a character.
     ///
     /// # Errors
     /// [`Error::Config`] where `streams` were read by another network.
@@ -156,17 +155,17 @@ impl CharRnn {
     ) -> Result<f64> {
         let (characters, next) = streams.next();
         let n = characters.size()[1] as usize;
-        let memory = streams.memory.take().unwrap_or_else(|| self.stack.initial_state(n, Device::Cpu));
-        let (loss, after) = self.loss(&characters, &next, &memory, Some(rng))?;
+        let state = streams.state.take().unwrap_or_else(|| self.stack.initial_state(n, Device::Cpu));
+        let (loss, after) = self.loss(&characters, &next, &state, Some(rng))?;
         self.params.zero_gradient();
         loss.backward();
         optimizer.step(&mut self.params, learning_rate, max_norm);
-        streams.memory = Some(after.iter().map(RecurrentState::detached).collect());
+        streams.state = Some(after.iter().map(RecurrentState::detached).collect());
         Ok(loss.double_value(&[]))
     }
 
-    /// The mean cross-entropy of `text` from its second character on, in nats a character, read from front to back in `streams`
-    /// streams, each from nothing.
+    /// The mean cross-entropy of `text` from its second character on, in nats a character, read in `streams` streams,
+    /// each from the initial state.
     ///
     /// # Errors
     /// As [`Streams::new`].
@@ -180,8 +179,8 @@ impl CharRnn {
         })
     }
 
-    /// What the top layer holds after each text, `[n, width]`, in [−1, 1]: tanh of an LSTM's cell (as Radford et al. did), or
-    /// the output of a layer without one. Nothing is trained, and the same text gives the same features.
+    /// The state of the top layer after each text, `[n, width]`, in [−1, 1]: tanh of an LSTM's cell (as Radford et al. did), or
+    /// the output of a layer without one. Deterministic; no parameter changes.
     ///
     /// # Errors
     /// [`Error::Config`] where there is no text, or one is empty.
@@ -195,8 +194,8 @@ impl CharRnn {
         no_grad(|| {
             let w = self.params.weights();
             let start = self.stack.initial_state(texts.len(), Device::Cpu);
-            let (_, memory) = self.stack.forward(w, &self.embed.forward(w, &characters), &start, &lengths, None)?;
-            let top = memory.last().expect("at least one layer");
+            let (_, state) = self.stack.forward(w, &self.embed.forward(w, &characters), &start, &lengths, None)?;
+            let top = state.last().expect("at least one layer");
             Ok(if top.c().numel() > 0 { top.c().tanh() } else { top.h().shallow_clone() })
         })
     }

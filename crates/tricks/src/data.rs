@@ -1,11 +1,11 @@
-//! Labelled data, small enough to be held in memory whole; and the two sets that playfield ships.
+//! Labeled data sets that fit in RAM, and the two that playfield ships.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
 use rand::seq::SliceRandom;
 use tch::Tensor;
 
-/// Rows of numbers, each with its class.
+/// Feature vectors with their classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// All rows, one after the other.

@@ -1,11 +1,11 @@
-//! Distillation: a student learns what a teacher says, and not only what is right (Hinton, Vinyals and Dean 2015).
+//! Distillation: a student trains on a teacher's softened outputs and the labels (Hinton, Vinyals and Dean 2015).
 //!
 //! ```text
 //! p_T = softmax(teacher / T),  q_T = softmax(student / T)
 //! loss = w · T² · KL(p_T ‖ q_T) + (1 − w) · −log q_1(label)
 //! ```
 //!
-//! A temperature above 1 softens both, so that the student sees which wrong answers the teacher thinks less wrong. The gradient of the
+//! A temperature above 1 softens both, which reveals the relative probabilities that the teacher assigns to wrong classes. The gradient of the
 //! soft part falls as 1/T², which T² undoes: the weight w means the same at any temperature. 1 to 10 are usual; the smaller the
 //! student, the lower. Without labels w is 1.
 //!
@@ -26,7 +26,7 @@ pub struct Distillation {
 }
 
 impl Distillation {
-    /// The teacher's word at `temperature` weighs `soft_weight`, the labels the rest of 1.
+    /// The loss weights the teacher's outputs at `temperature` by `soft_weight` and the labels by 1 − `soft_weight`.
     ///
     /// # Errors
     /// [`Error::Config`] where the temperature is not above 0, or the weight not between 0 and 1.
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_settings_are_errors() {
         for t in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             let error = Distillation::new(t, 0.5).unwrap_err().to_string();
             assert!(error.contains(&format!("`temperature` = {t}")) && error.contains("greater than 0"), "{error}");

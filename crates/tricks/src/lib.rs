@@ -1,7 +1,7 @@
-//! The tricks of supervised learning that are a procedure rather than a layer (those are in `playfield-nn`).
+//! Training procedures of supervised learning. Layers are in `playfield-nn`.
 //!
-//! Nothing here knows an environment or an agent. Models train with `playfield_nn`'s optimizers on its flat parameters, and
-//! every random number comes from a generator that the caller hands in.
+//! This crate depends on no environment and no agent. Models train with `playfield_nn`'s optimizers on its flat parameters, and
+//! every random number comes from the caller's generator.
 
 pub mod beam;
 pub mod char_rnn;

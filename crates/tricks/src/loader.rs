@@ -2,17 +2,17 @@
 //!
 //! Batch norm makes an example's output depend on the others in its batch, so that examples which always meet the same ones
 //! are always normalized alike. Ioffe and Szegedy (2015, section 4.2.1) shuffle so that they do not; the authors found about 1 % of
-//! validation accuracy in it. Gradient descent asks for the same: batches that repeat are no independent samples.
+//! validation accuracy in it. Stochastic gradient descent also assumes independent samples, which repeated batches are not.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
 use rand::seq::SliceRandom;
 use std::collections::HashSet;
 
-/// Who may meet whom in a batch.
+/// Composition of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shuffle {
-    /// Anyone, and no batch comes twice: see [`Loader::epoch`].
+    /// All examples are shuffled and no batch repeats: see [`Loader::epoch`].
     Thorough,
     /// The rows of one shard, as of one file that is read at a time: rows `0..shard`, `shard..2·shard`, and so on. Rows are
     /// shuffled within each shard, and shards among each other.
@@ -24,7 +24,7 @@ pub enum Shuffle {
     Never,
 }
 
-/// Deals the rows of a data set out in batches.
+/// Splits the examples of a data set into batches.
 #[derive(Clone, Debug)]
 pub struct Loader {
     rows: usize,
@@ -35,11 +35,11 @@ pub struct Loader {
     seen: HashSet<Vec<usize>>,
 }
 
-/// How often an epoch is dealt anew because a batch of it has been there before.
-const DEALS: usize = 100;
+/// Number of shuffles tried before an epoch may repeat an earlier batch.
+const MAX_SHUFFLES: usize = 100;
 
 impl Loader {
-    /// Deals `rows` rows out in batches of `batch_size`.
+    /// Splits `rows` examples into batches of `batch_size`.
     ///
     /// # Errors
     /// [`Error::Config`] where there are no rows, or batches or shards of none.
@@ -54,8 +54,8 @@ impl Loader {
 
     /// One epoch: every row exactly once, in batches of `batch_size` (the last of an epoch, or of a shard, may be smaller).
     ///
-    /// Shuffled thoroughly, no batch holds the same rows as one of an earlier epoch. Where rows are so few that a hundred deals
-    /// find no such epoch, the last deal stands; so it does for batches of one or of all rows, which cannot be new.
+    /// Shuffled thoroughly, no batch holds the same rows as one of an earlier epoch. If a hundred shuffles of a small data set
+    /// find no such epoch, the last is used; likewise for batches of one or of all rows, which cannot be new.
     pub fn epoch(&mut self) -> Vec<Vec<usize>> {
         match self.shuffle {
             Shuffle::Thorough => self.new_batches(),
@@ -76,7 +76,7 @@ impl Loader {
     fn new_batches(&mut self) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..self.rows).collect();
         let can_be_new = self.batch_size > 1 && self.batch_size < self.rows;
-        for _ in 0..DEALS {
+        for _ in 0..MAX_SHUFFLES {
             order.shuffle(&mut self.rng);
             let sorted = || {
                 order.chunks(self.batch_size).map(|batch| {

@@ -1,18 +1,18 @@
-//! Random search for a learning rate, and for anything else (Bergstra and Bengio 2012).
+//! Random search for learning rates and other settings (Bergstra and Bengio 2012).
 //!
 //! Values are drawn independently, each from its range, uniformly or on a logarithmic scale: what counts for a learning rate is its
 //! order of magnitude. Of k draws at least one lies in the best 5 % of the space with probability 1 − .95^k (60 draws: 95 %),
-//! however many settings there are, where a grid spends its points on combinations of what does not matter. Each draw is judged after a
-//! few epochs, most are given up ([`hopeless`]), and the best trained to the end.
+//! however many settings there are, where a grid spends its points on combinations of what does not matter. Each sample is evaluated after
+//! a few epochs, the worst are stopped ([`hopeless`]), and the best are trained to the end.
 //!
-//! Not where one run takes days: then few runs, each chosen after a look at the last.
+//! Not where one run takes days: choose each of few runs from the results of the previous ones.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
 use rand::RngExt as _;
 use std::str::FromStr;
 
-/// How a range is gone through.
+/// The scale on which a range is sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// All values equally likely.
@@ -21,7 +21,7 @@ pub enum Scale {
     Log,
 }
 
-/// What a setting may be.
+/// The values of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
     low: f64,
@@ -64,7 +64,7 @@ impl Range {
         (if self.whole { value.round() } else { value }).clamp(self.low, self.high)
     }
 
-    /// A draw.
+    /// A random value.
     pub fn sample(&self, rng: &mut Rng) -> f64 {
         self.at(rng.random())
     }
@@ -107,9 +107,9 @@ impl FromStr for Range {
     }
 }
 
-/// Whether a trial that scores `value` at some point of its training is to be given up there, others having scored `others` at the
-/// same point: where it is not among the best 1/`keep` of all, more being better. Successive halving (Jamieson and Talwalkar 2016) as
-/// Li et al. 2020 have it for trials that don't wait for each other. The first `keep` − 1 trials have nobody to be compared with.
+/// Whether to stop a trial that scores `value` at a point of its training where other trials scored `others`: it is not among the
+/// best 1/`keep` (higher is better). Successive halving (Jamieson and Talwalkar 2016) as
+/// Li et al. 2020 have it for trials that don't wait for each other. The first `keep` − 1 trials are never stopped.
 pub fn hopeless(value: f64, others: &[f64], keep: usize) -> bool {
     let places = (others.len() + 1) / keep;
     // Everything is better than training that diverged.
@@ -212,16 +212,16 @@ mod tests {
     }
 
     #[test]
-    fn the_worse_half_is_given_up() {
-        assert!(!hopeless(1.0, &[], 2), "the first is compared with nobody");
+    fn the_worse_half_is_stopped() {
+        assert!(!hopeless(1.0, &[], 2), "the first has no comparison");
         assert!(hopeless(1.0, &[2.0], 2) && !hopeless(3.0, &[2.0], 2));
         assert!(!hopeless(3.0, &[1.0, 2.0, 4.0], 2) && hopeless(2.0, &[1.0, 3.0, 4.0], 2));
         assert!(hopeless(f64::NAN, &[1.0], 2) && !hopeless(3.0, &[4.0], 3));
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
-        for (text, said) in [
+    fn invalid_settings_are_errors() {
+        for (text, expected) in [
             ("2..1", "must be less"),
             ("1..1", "must be less"),
             ("0..1:log", "greater than 0"),
@@ -232,7 +232,7 @@ mod tests {
             ("a..b", "LOW..HIGH"),
         ] {
             let error = text.parse::<Range>().unwrap_err().to_string();
-            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
         assert!(Range::new(0.5, 2.0, Scale::Uniform, true).unwrap_err().to_string().contains("whole number"));
     }

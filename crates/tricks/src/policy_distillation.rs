@@ -1,4 +1,4 @@
-//! Policy distillation: a small network learns to act as a large one does (Rusu et al. 2015).
+//! Policy distillation: a small network imitates the policy of a large one (Rusu et al. 2015).
 //!
 //! ```text
 //! loss = KL(softmax(teacher / τ) ‖ π) + ½ (v − v_teacher)²
@@ -28,7 +28,7 @@ pub struct Student {
 }
 
 impl Student {
-    /// A fresh student for what acts on `spec`, taught at `temperature`.
+    /// A new student for environments of `spec`, distilled at `temperature`.
     ///
     /// # Errors
     /// [`Error::Config`] where the temperature is not above 0, or network, observation and device don't fit.
@@ -47,11 +47,11 @@ impl Student {
         self.net.params.count()
     }
 
-    /// Makes one step towards what the teacher says of `n` observations. Returns the mean divergence of the policies before it, in
+    /// One update towards the teacher's outputs for `n` observations. Returns the mean KL divergence before it, in
     /// nats.
     ///
     /// # Errors
-    /// [`Error::Config`] where the teacher says nothing of actions: they are continuous.
+    /// [`Error::Config`] where the actions are continuous.
     pub fn learn(&mut self, obs: &Obs, n: usize, teacher: &Outputs, learning_rate: f64) -> Result<f64> {
         let (policy, value) = self.net.forward(obs.as_ref(), n, Pass::Train);
         let (Distribution::Categorical(logits), false) = (policy, teacher.preferences.is_empty()) else {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_taught_is_refused() {
+    fn continuous_actions_are_an_error() {
         let new =
             |actions, t| Student::new(&NetworkConfig::default(), &spec(actions), "cpu", t, &mut stream(1, "init"));
         let error = new(ActionSpace::Discrete { n: 2 }, 0.0).unwrap_err().to_string();

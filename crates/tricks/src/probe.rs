@@ -1,11 +1,11 @@
-//! A linear probe: logistic regression on features that stay as they are (Alain and Bengio 2017).
+//! A linear probe: logistic regression on fixed features (Alain and Bengio 2017).
 //!
 //! ```text
 //! P(class | x) = softmax(W (x − mean)/deviation + b),    loss = cross-entropy + l2/2 · ‖W‖²
 //! ```
 //!
-//! How well so simple a model does says what is in the features, not how clever the model is. Features are standardized by the
-//! training set's numbers; the problem is convex and is descended from 0, so that a fit needs no random number.
+//! The accuracy of so simple a model measures the information in the features. Features are standardized by the
+//! training set's mean and deviation. The problem is convex and starts at 0, so a fit is deterministic.
 //!
 //! Not as a classifier in its own right where the network may be trained through.
 
@@ -50,7 +50,7 @@ impl Probe {
         let linear = Linear::new(&mut b, "probe", width, classes, zero, zero);
         let mut params = b.finish(Device::Cpu, Kind::Float);
         let mean = features.mean_dim([0_i64].as_slice(), false, Kind::Float);
-        // A feature that never changes says nothing: 0/1 rather than 0/0.
+        // A constant feature: 0/1 rather than 0/0.
         let deviation =
             (features - &mean).square().mean_dim([0_i64].as_slice(), false, Kind::Float).sqrt().clamp_min(1e-6);
         let x = (features - &mean) / &deviation;

@@ -1,9 +1,9 @@
-//! Scheduled sampling (Bengio, Vinyals, Jaitly and Shazeer 2015): whose tokens a decoder sees while it learns.
+//! Scheduled sampling (Bengio, Vinyals, Jaitly and Shazeer 2015): the decoder's inputs in training are true tokens or its own samples.
 //!
 //! ```text
-//! teacher forcing     every input is the true previous token: fast and stable, but a decoder so trained has never seen a
-//!                     mistake of its own
-//! scheduled sampling  the true token with probability ε_i, else the model's own; ε falls from 1 as training goes on
+//! teacher forcing     every input is the true previous token: fast and stable, but the decoder never trains on its own
+//!                     mistakes
+//! scheduled sampling  the true token with probability ε_i, else the model's own; ε falls from 1 during training
 //!
 //! linear              ε_i = max(ε, k − c·i)
 //! exponential         ε_i = kⁱ,                  k < 1
@@ -53,7 +53,7 @@ impl Decay {
     /// Teacher forcing: ε = 1.
     pub const TEACHER_FORCING: Self = Self::Constant { epsilon: 1.0 };
 
-    /// Refuses numbers for which ε would leave [0, 1].
+    /// Checks that ε stays in [0, 1].
     ///
     /// # Errors
     /// [`Error::Config`] naming the number and its bounds.
@@ -86,7 +86,7 @@ impl Decay {
     }
 }
 
-/// One coin for each of `n` tokens: whether the decoder sees the true one. With ε = 1 it always does and nothing is drawn.
+/// For each of `n` tokens, whether the decoder receives the true one. With ε = 1 all do and `rng` is not used.
 pub fn coins(epsilon: f64, n: usize, rng: &mut Rng) -> Vec<bool> {
     (0..n).map(|_| epsilon >= 1.0 || rng.random::<f64>() < epsilon).collect()
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_unit_interval_is_refused() {
+    fn an_epsilon_outside_the_unit_interval_is_an_error() {
         for (decay, expected) in [
             (Decay::Constant { epsilon: 1.5 }, "`epsilon` = 1.5 must be in [0, 1]"),
             (Decay::Linear { start: 0.0, slope: 1.0, floor: 0.0 }, "`start` = 0 must be in (0, 1]"),

@@ -1,18 +1,18 @@
-//! Sequence to sequence (Sutskever, Vinyals and Le 2014; Cho et al. 2014): one network reads, another writes.
+//! Sequence to sequence (Sutskever, Vinyals and Le 2014; Cho et al. 2014): an encoder and a decoder.
 //!
 //! ```text
 //! encoder   h_s = stack(embed(x_s)),  s = 1 … S          forwards, back to front, or both
 //! decoder   g_t = stack(embed(y_{t−1})),  g_0 = h_S      y_0 is START
 //! answer    P(y_t) = softmax(W g_t)                      without attention
-//!           P(y_t) = softmax(W tanh(V [g_t; c_t]))       c_t: what attention finds for g_t among h_1 … h_S
+//!           P(y_t) = softmax(W tanh(V [g_t; c_t]))       c_t: attention's context vector for g_t over h_1 … h_S
 //! ```
 //!
 //! * Reading back to front ("reversed") brings the first words of source and target close together, which is what made training
 //!   work for Sutskever et al.; the target stays as it is. It helps where the two run in the same order, and no attention
 //!   or second direction does the job already.
 //! * The decoder has weights of its own unless `shared`, which halves the parameters and must make one network do both.
-//! * Attention is asked by the decoder's output of the same step (Luong, Pham and Manning 2015), with either score, so that with
-//!   teacher forcing all steps of a batch are one operation. Bahdanau's decoder asks with the state before.
+//! * The attention query is the decoder's output of the same step (Luong, Pham and Manning 2015), with either score, so that with
+//!   teacher forcing all steps of a batch are one operation. Bahdanau's query is the previous state.
 //!
 //! Not for sequences of the same length and order as their input (tag each step instead), nor where a pre-trained Transformer can
 //! be had.
@@ -37,7 +37,7 @@ pub const START: i64 = 0;
 /// The token that ends every target.
 pub const END: i64 = 1;
 
-/// How the source is read.
+/// Direction of the encoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
@@ -56,13 +56,13 @@ pub enum Reading {
 pub struct Seq2SeqConfig {
     /// Tokens that sources and targets are made of, [`START`] and [`END`] included; words begin at 2.
     pub vocabulary: i64,
-    /// Numbers of a token's vector.
+    /// Dimensions of a token's embedding.
     pub embedding: i64,
-    /// The recurrent layers of encoder and decoder; `bidirectional` is `reading`'s business.
+    /// The recurrent layers of encoder and decoder; `bidirectional` must be false: set `reading` instead.
     pub stack: StackConfig,
-    /// How the source is read.
+    /// Direction of the encoder.
     pub reading: Reading,
-    /// How the decoder looks back at the source, if it does.
+    /// Attention of the decoder over the source; `None`: no attention.
     pub attention: Option<AttentionKind>,
     /// Whether encoder and decoder have the same weights.
     pub shared: bool,
@@ -136,10 +136,10 @@ struct Layers {
     output: Linear,
 }
 
-/// What was read of n sources.
+/// The encoder's output for n sources.
 #[derive(Debug)]
 struct Read {
-    memory: Vec<RecurrentState>,
+    state: Vec<RecurrentState>,
     keys: Option<Keys>,
 }
 
@@ -160,7 +160,7 @@ impl Seq2Seq {
         }
         if config.stack.bidirectional {
             return Err(Error::config(
-                "`bidirectional` = true: say reading = \"bidirectional\", which is the encoder's alone",
+                "`bidirectional` = true: set reading = \"bidirectional\", which applies to the encoder only",
             ));
         }
         if shared && reading == Reading::Bidirectional {
@@ -178,15 +178,15 @@ impl Seq2Seq {
         };
         let encoder = part(&mut b, "encoder", reading == Reading::Bidirectional)?;
         let decoder = if shared { encoder.clone() } else { part(&mut b, "decoder", false)? };
-        let (asked, read) = (decoder.1.outputs(), encoder.1.outputs());
+        let (query, key) = (decoder.1.outputs(), encoder.1.outputs());
         let linear = |b: &mut Builder<'_>, name: &str, inputs: i64, outputs: i64| {
             Linear::new(b, name, inputs, outputs, Init::Uniform { fan_in: inputs }, Init::Constant(0.0))
         };
         let attention = config.attention.map(|kind| {
-            let attention = Attention::new(&mut b, "attention", kind, asked, read);
-            (attention, linear(&mut b, "combine", asked + read, asked))
+            let attention = Attention::new(&mut b, "attention", kind, query, key);
+            (attention, linear(&mut b, "combine", query + key, query))
         });
-        let output = linear(&mut b, "output", asked, vocabulary);
+        let output = linear(&mut b, "output", query, vocabulary);
         let layers = Layers { encoder, decoder, attention, output };
         Ok(Self { params: b.finish(Device::Cpu, Kind::Float), layers, reading, vocabulary })
     }
@@ -211,39 +211,39 @@ impl Seq2Seq {
             _ => source.shallow_clone(),
         };
         let start = stack.initial_state(lengths.n() as usize, Device::Cpu);
-        let (outputs, mut memory) = stack.forward(w, &embed.forward(w, &source), &start, lengths, rng)?;
+        let (outputs, mut state) = stack.forward(w, &embed.forward(w, &source), &start, lengths, rng)?;
         if self.reading == Reading::Bidirectional {
-            memory = memory.chunks(2).map(|pair| pair[0].concat(&pair[1])).collect();
+            state = state.chunks(2).map(|pair| pair[0].concat(&pair[1])).collect();
         }
         let keys = match &self.layers.attention {
             Some((attention, _)) => Some(attention.keys(w, &outputs, lengths)?),
             None => None,
         };
-        Ok(Read { memory, keys })
+        Ok(Read { state, keys })
     }
 
-    /// Writes after `tokens` `[t, n]`: the logits of the tokens to follow each, `[t, n, vocabulary]`, and the memory after.
+    /// Writes after `tokens` `[t, n]`: the logits of the tokens to follow each, `[t, n, vocabulary]`, and the recurrent state after them.
     fn write(
         &self,
         w: &Weights,
         tokens: &Tensor,
-        memory: &[RecurrentState],
+        state: &[RecurrentState],
         keys: Option<&Keys>,
         lengths: &Lengths,
         rng: Option<&mut Rng>,
     ) -> Result<(Tensor, Vec<RecurrentState>)> {
         let Layers { decoder: (embed, stack), attention, output, .. } = &self.layers;
-        let (mut y, memory) = stack.forward(w, &embed.forward(w, tokens), memory, lengths, rng)?;
+        let (mut y, state) = stack.forward(w, &embed.forward(w, tokens), state, lengths, rng)?;
         if let (Some((attention, combine)), Some(keys)) = (attention, keys) {
             let (context, _) = attention.forward(w, keys, &y.transpose(0, 1))?;
             y = combine.forward(w, &Tensor::cat(&[y, context.transpose(0, 1)], -1)).tanh();
         }
-        Ok((output.forward(w, &y), memory))
+        Ok((output.forward(w, &y), state))
     }
 
-    /// The mean cross-entropy of a target's token, in nats (a scalar). The decoder sees each true previous token with probability
-    /// `epsilon` (see [`crate::scheduled_sampling`]; 1: teacher forcing) and its own most probable one otherwise. `rng` tosses
-    /// the coins and draws dropout; an evaluation passes none and forces the teacher.
+    /// The mean cross-entropy of a target's token, in nats (a scalar). The decoder receives the true previous token with probability
+    /// `epsilon` (see [`crate::scheduled_sampling`]; 1: teacher forcing) and its own most probable one otherwise. `rng`
+    /// samples between the two and samples dropout masks; `None` (evaluation) means teacher forcing.
     ///
     /// # Errors
     /// [`Error::Config`] where a token is not of the vocabulary.
@@ -257,10 +257,10 @@ impl Seq2Seq {
         let logits = match rng {
             Some(rng) if epsilon < 1.0 => {
                 let one = Lengths::full(n, 1)?;
-                let (mut token, mut memory, mut all) = (start, read.memory, Vec::new());
+                let (mut token, mut state, mut all) = (start, read.state, Vec::new());
                 for t in 0..target_lengths.steps() {
-                    let (logits, after) = self.write(w, &token, &memory, keys, &one, Some(&mut *rng))?;
-                    memory = after;
+                    let (logits, after) = self.write(w, &token, &state, keys, &one, Some(&mut *rng))?;
+                    state = after;
                     let teacher = Tensor::from_slice(&coins(epsilon, n as usize, rng)).unsqueeze(0);
                     let own = logits.detach().argmax(-1, false);
                     token = target.narrow(0, t, 1).where_self(&teacher, &own);
@@ -270,7 +270,7 @@ impl Seq2Seq {
             }
             rng => {
                 let seen = Tensor::cat(&[start, target.narrow(0, 0, target_lengths.steps() - 1)], 0);
-                self.write(w, &seen, &read.memory, keys, target_lengths, rng)?.0
+                self.write(w, &seen, &read.state, keys, target_lengths, rng)?.0
             }
         };
         let log_prob = logits.log_softmax(-1, None::<Kind>).gather(-1, &target.unsqueeze(-1), false).squeeze_dim(-1);
@@ -278,8 +278,7 @@ impl Seq2Seq {
         Ok(-(log_prob * mask.to_kind(Kind::Float)).sum(Kind::Float) / mask.sum(Kind::Float))
     }
 
-    /// What it answers to each source when every token it writes is the most probable, [`END`] left out; at most `max_steps`
-    /// tokens.
+    /// Greedy decoding of each source without [`END`], at most `max_steps` tokens.
     ///
     /// # Errors
     /// [`Error::Config`] where a source is empty or has a token that is not of the vocabulary.
@@ -289,15 +288,15 @@ impl Seq2Seq {
             let read = self.read(&source, &lengths, None)?;
             let (w, n, one) = (self.params.weights(), sources.len(), Lengths::full(lengths.n(), 1)?);
             let mut token = Tensor::full([1, n as i64], START, (Kind::Int64, Device::Cpu));
-            let (mut memory, mut answers, mut ended) = (read.memory, vec![Vec::new(); n], vec![false; n]);
+            let (mut state, mut answers, mut ended) = (read.state, vec![Vec::new(); n], vec![false; n]);
             for _ in 0..max_steps {
-                let (logits, after) = self.write(w, &token, &memory, read.keys.as_ref(), &one, None)?;
-                (memory, token) = (after, logits.argmax(-1, false));
+                let (logits, after) = self.write(w, &token, &state, read.keys.as_ref(), &one, None)?;
+                (state, token) = (after, logits.argmax(-1, false));
                 for (i, answer) in answers.iter_mut().enumerate() {
-                    let said = token.int64_value(&[0, i as i64]);
-                    ended[i] |= said == END;
+                    let next = token.int64_value(&[0, i as i64]);
+                    ended[i] |= next == END;
                     if !ended[i] {
-                        answer.push(said);
+                        answer.push(next);
                     }
                 }
                 if ended.iter().all(|&e| e) {
@@ -336,7 +335,7 @@ impl Seq2Seq {
     }
 }
 
-/// The decoder, asked for one source by beam search.
+/// The decoder for one source, as beam search uses it.
 struct Answer<'a> {
     network: &'a Seq2Seq,
     read: &'a Read,
@@ -346,12 +345,12 @@ impl beam::Decoder for Answer<'_> {
     type State = Vec<RecurrentState>;
 
     fn start(&self) -> Self::State {
-        self.read.memory.iter().map(RecurrentState::shallow_clone).collect()
+        self.read.state.iter().map(RecurrentState::shallow_clone).collect()
     }
 
     fn step(&self, state: &Self::State, tokens: &[i64]) -> Result<(Vec<Vec<f64>>, Self::State)> {
         let n = tokens.len() as i64;
-        // All rows look at the one source.
+        // All hypotheses attend to the one source.
         let keys = self.read.keys.as_ref().map(|keys| keys.rows(&Tensor::zeros([n], (Kind::Int64, Device::Cpu))));
         let (w, one) = (self.network.params.weights(), Lengths::full(n, 1)?);
         let tokens = Tensor::from_slice(tokens).unsqueeze(0);
@@ -367,6 +366,6 @@ impl beam::Decoder for Answer<'_> {
 
     fn select(&self, state: &Self::State, rows: &[usize]) -> Self::State {
         let rows = Tensor::from_slice(&rows.iter().map(|&r| r as i64).collect::<Vec<_>>());
-        state.iter().map(|memory| memory.rows(&rows)).collect()
+        state.iter().map(|state| state.rows(&rows)).collect()
     }
 }

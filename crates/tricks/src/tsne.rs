@@ -43,14 +43,14 @@ impl Default for TsneConfig {
     }
 }
 
-/// What [`tsne`] draws.
+/// The result of [`tsne`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Map {
     /// A point for each row.
     pub points: Vec<[f64; 2]>,
     /// KL(P‖Q), in nats: what is left of the disagreement.
     pub divergence: f64,
-    /// What is unusual about the settings.
+    /// A warning about unusual settings.
     pub warning: Option<String>,
 }
 
@@ -145,7 +145,7 @@ fn affinities(rows: &[f32], features: usize, perplexity: f64) -> Result<(Vec<f64
 
 /// p_{j|i} by the squared `distances` from point `i`: the precision 1/2σ² is found by bisection.
 fn neighbors(distances: &[f64], i: usize, perplexity: f64, p: &mut [f64]) {
-    let wanted = perplexity.ln();
+    let target = perplexity.ln();
     // Of duplicates the nearest is at 0; what is subtracted cancels in the normalization.
     let others = distances.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, d)| *d);
     let nearest = others.fold(f64::INFINITY, f64::min);
@@ -157,10 +157,10 @@ fn neighbors(distances: &[f64], i: usize, perplexity: f64, p: &mut [f64]) {
         let sum: f64 = p.iter().sum();
         p.iter_mut().for_each(|p| *p /= sum);
         let entropy: f64 = -p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>();
-        if (entropy - wanted).abs() < 1e-10 {
+        if (entropy - target).abs() < 1e-10 {
             break;
         }
-        if entropy > wanted {
+        if entropy > target {
             low = precision
         } else {
             high = precision
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_and_what_is_unusual_is_said() {
+    fn invalid_settings_are_errors_and_unusual_ones_give_a_warning() {
         let rows = random(20, 3);
         let at =
             |perplexity| tsne(&rows, 3, &TsneConfig { perplexity, ..TsneConfig::default() }, &mut stream(1, "map"));

@@ -84,7 +84,7 @@ fn a_probe_separates_what_a_line_can() {
 }
 
 #[test]
-fn what_cannot_work_is_refused() {
+fn invalid_settings_are_errors() {
     let stack = StackConfig { bidirectional: true, ..StackConfig::default() };
     let error = CharRnn::new(&CharRnnConfig { embedding: 8, stack }, &mut stream(1, "init")).unwrap_err().to_string();
     assert!(error.contains("must not have read it"), "{error}");

@@ -77,7 +77,7 @@ fn the_preset_applies_the_seven_companions() {
 }
 
 #[test]
-fn what_cannot_work_is_refused() {
+fn invalid_settings_are_errors() {
     let wrong = |change: fn(&mut Config), features: usize| {
         let mut config = Config::default();
         change(&mut config);

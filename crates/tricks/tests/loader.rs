@@ -68,7 +68,7 @@ fn the_same_seed_the_same_order() {
 }
 
 #[test]
-fn what_deals_nothing_is_refused() {
+fn an_empty_loader_is_an_error() {
     let shard = Shuffle::WithinShards { shard: 0 };
     for (rows, batch, shuffle, what) in
         [(0, 1, Shuffle::Never, "rows"), (1, 0, Shuffle::Thorough, "batch_size"), (1, 1, shard, "shard")]

@@ -164,7 +164,7 @@ fn parameters_are_named() {
 }
 
 #[test]
-fn what_cannot_work_is_refused() {
+fn invalid_settings_are_errors() {
     let error =
         |config: Seq2SeqConfig| Seq2Seq::new(&config, &mut stream(1, "init")).map(|_| ()).unwrap_err().to_string();
     let (bidirectional, shared) = (Reading::Bidirectional, true);

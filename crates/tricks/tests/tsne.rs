@@ -22,8 +22,8 @@ fn maps_are_as_faithful_as_scikit_learns() {
         let ours: Vec<f64> = ours.collect();
         let best = |of: &[f64]| of.iter().copied().fold(f64::INFINITY, f64::min);
         let worst = |of: &[f64]| of.iter().copied().fold(0.0, f64::max);
-        let said = format!("perplexity {}: {ours:?}, scikit-learn {:?}", golden.perplexity, golden.divergences);
-        assert!((best(&ours) / best(&golden.divergences) - 1.0).abs() < 0.05, "{said}");
-        assert!(worst(&ours) < 1.2 * worst(&golden.divergences), "{said}");
+        let message = format!("perplexity {}: {ours:?}, scikit-learn {:?}", golden.perplexity, golden.divergences);
+        assert!((best(&ours) / best(&golden.divergences) - 1.0).abs() < 0.05, "{message}");
+        assert!(worst(&ours) < 1.2 * worst(&golden.divergences), "{message}");
     }
 }
