@@ -8,11 +8,11 @@ PACKAGE ?= playfield-losses
 
 .PHONY: help setup build train test lint example model bench mutants audit clean
 help:
-	@echo "make train [CONFIG=configs/dqn/pong-fast.toml] [ARGS='--seed 2']   build, train, film"
+	@echo "make train [CONFIG=configs/dqn/pong-fast.toml] [ARGS='--seed 2']   build, train, record a video"
 	@echo "make test                                                     everything that CI runs"
 	@echo "make setup [DEVICE=cuda]                                      libtorch and Python, pinned, into this folder"
-	@echo "make bench                                                    how fast this machine is"
-	@echo "make mutants [PACKAGE=playfield-losses]                       which changes of the code no test notices (long)"
+	@echo "make bench                                                    benchmarks on this machine"
+	@echo "make mutants [PACKAGE=playfield-losses]                       mutations of the code that no test catches (slow)"
 	@echo "make audit                                                    known vulnerabilities (needs github.com)"
 
 setup:
@@ -34,7 +34,7 @@ lint: setup .tools/bin/cargo-deny
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --locked --no-default-features -- -D warnings
 
-# A crate of a user's own, built as they would build it.
+# An example of a user's crate, built outside the workspace.
 example: setup
 	cd envs/examples/rust && cargo test
 
@@ -45,8 +45,8 @@ model:
 bench: build
 	scripts/bench
 
-# Each change of a package's code that cargo-mutants can think of, held to the package's tests and those of the whole program that
-# train (WHOLE= for the package's alone). What survives is in target/mutants.out/missed.txt.
+# Mutation testing of a package with cargo-mutants, by the package's tests and the whole program's training tests
+# (WHOLE= for the package's only). Surviving mutants are listed in target/mutants.out/missed.txt.
 WHOLE ?= --test-package playfield
 mutants: setup .tools/bin/cargo-mutants
 	LIBTORCH=$(CURDIR)/.libtorch LD_LIBRARY_PATH=$(CURDIR)/.libtorch/lib PYO3_PYTHON=$(CURDIR)/.venv/bin/python \
