@@ -14,10 +14,10 @@ fn train(dir: &Path, algorithm: &str, settings: &str, steps: u64) {
 }
 
 const PAAC: &str = "[network]\ninit = 'orthogonal'\n[paac]\nrollout_steps = 2\ngamma = 0.0\nlearning_rate.start = 0.02\n\
-    entropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n";
+    entropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\nbeta2 = 0.999\neps = 1e-5\n";
 
 const DQN: &str = "[dqn]\ngamma = 0.0\nlearning_starts = 100\nbuffer_size = 1000\ntarget_update_interval = 50\n\
-    exploration_epsilon.steps = 1000\nlearning_rate = 3e-3\noverlap = false\n[dqn.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-8\n";
+    exploration_epsilon.steps = 1000\nlearning_rate = 3e-3\noverlap = false\n[dqn.optimizer]\nrule = 'adam'\nbeta2 = 0.999\neps = 1e-8\n";
 
 #[test]
 fn a_student_acts_like_its_teacher() {

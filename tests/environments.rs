@@ -86,7 +86,7 @@ for made in (Target, Cue, Broken, Picture):
 "#;
 
 const ACTOR_CRITIC: &str = "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nlearning_rate.start = 5e-3\n\
-    entropy_coefficient = 0.0\nsum_over_time = false\nnum_threads = 1\noptimizer = { rule = 'adam', decay = 0.999, eps = 1e-5 }\n";
+    entropy_coefficient = 0.0\nsum_over_time = false\nnum_threads = 1\noptimizer = { rule = 'adam', beta2 = 0.999, eps = 1e-5 }\n";
 
 /// A folder with the module `own` and a configuration of PAAC.
 fn folder(env: &str, steps: u64) -> tempfile::TempDir {
@@ -135,7 +135,7 @@ fn bytes_and_floats_give_the_same_run() {
     let dqn = "algorithm = 'dqn'\nsteps = 3000\n[env]\nid = 'own:Cue-v0'\nnum_envs = 4\n[network]\nhidden = [32]\n[dqn]\n\
         num_threads = 1\noverlap = false\nlearning_rate = 0.01\nlearning_starts = 100\nbuffer_size = 2000\n\
         target_update_interval = 40\nexploration_epsilon.end = 0.05\nexploration_epsilon.steps = 500\nsum_over_batch = false\n\
-        optimizer = { rule = 'adam', decay = 0.999, eps = 1e-8 }\n";
+        optimizer = { rule = 'adam', beta2 = 0.999, eps = 1e-8 }\n";
     let dir = folder("own:Cue-v0", 40_000);
     file(dir.path(), "dqn.toml", dqn);
     for algorithm in ["paac", "dqn"] {

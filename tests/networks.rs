@@ -61,7 +61,7 @@ fn paac_learns_with_each_norm() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let text = format!(
-            "algorithm = 'paac'\nsteps = 4000\n[env]\nid = 'Identity'\nnum_envs = 8\n[network]\ninit = 'orthogonal'\nhidden = [32]\nnorm = '{norm}'\n[paac]\nnum_threads = 1\nrollout_steps = 2\ngamma = 0.0\nlearning_rate.start = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\ndecay = 0.999\neps = 1e-5\n"
+            "algorithm = 'paac'\nsteps = 4000\n[env]\nid = 'Identity'\nnum_envs = 8\n[network]\ninit = 'orthogonal'\nhidden = [32]\nnorm = '{norm}'\n[paac]\nnum_threads = 1\nrollout_steps = 2\ngamma = 0.0\nlearning_rate.start = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\nbeta2 = 0.999\neps = 1e-5\n"
         );
         file(dir, "a.toml", &text);
         succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);

@@ -1,8 +1,10 @@
-//! Playfield's command line with one more environment.
+//! Playfield's command line with one more environment and one more algorithm.
 
 mod corridor;
+mod hill_climb;
 
 use corridor::Corridor;
+use hill_climb::HillClimb;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,5 +13,6 @@ fn main() -> ExitCode {
             config.refuse_kwargs()?; // Corridor has no settings in [env.kwargs]
             Ok(Corridor::new())
         })
+        .algorithm::<HillClimb>()
         .run()
 }
