@@ -37,6 +37,8 @@ pub struct Intervals {
     pub checkpoint_seconds: f64,
     /// How many of the latest checkpoints are kept, beside the best.
     pub keep_checkpoints: usize,
+    /// Whether each row of metrics comes with histograms of the network's parameters and gradients, for TensorBoard.
+    pub histograms: bool,
 }
 
 impl Intervals {
@@ -48,7 +50,7 @@ impl Intervals {
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { log_seconds: 5.0, checkpoint_seconds: 300.0, keep_checkpoints: 2 }
+        Self { log_seconds: 5.0, checkpoint_seconds: 300.0, keep_checkpoints: 2, histograms: false }
     }
 }
 
@@ -113,6 +115,8 @@ pub struct Run {
     evaluation: EvalConfig,
     /// The mean return of the last evaluation, until a checkpoint is saved with it.
     score: Option<f64>,
+    /// The mean return of the last evaluation.
+    evaluated: Option<f64>,
 }
 
 /// What a run was, at its end.
@@ -128,6 +132,8 @@ pub struct Summary {
     pub episodes: u64,
     /// Mean raw return of the last 100 episodes.
     pub mean_reward: Option<f64>,
+    /// Mean raw return of the last evaluation.
+    pub evaluated: Option<f64>,
 }
 
 impl Run {
@@ -153,6 +159,7 @@ impl Run {
             window: Window::default(),
             evaluation: EvalConfig::default(),
             score: None,
+            evaluated: None,
         }
     }
 
@@ -298,6 +305,19 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.histogram(step, tag, values))
     }
 
+    /// Whether histograms of parameters and gradients are wanted beside each row of metrics.
+    pub fn wants_histograms(&self) -> bool {
+        self.intervals.histograms
+    }
+
+    /// Reports several distributions, each with its tag.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn histograms(&mut self, step: u64, values: &[(String, Vec<f32>)]) -> Result<()> {
+        values.iter().try_for_each(|(tag, values)| self.histogram(step, tag, values))
+    }
+
     /// Reports a text in Markdown.
     ///
     /// # Errors
@@ -355,7 +375,7 @@ impl Run {
         let mean = |of: fn(&EpisodeEnd) -> f64| episodes.iter().map(of).sum::<f64>() / n;
         let (mean_return, mean_length) = (mean(|e| e.reward), mean(|e| e.length as f64));
         let variance = episodes.iter().map(|e| (e.reward - mean_return).powi(2)).sum::<f64>() / n;
-        self.score = Some(mean_return);
+        (self.score, self.evaluated) = (Some(mean_return), Some(mean_return));
         let values = [
             ("eval/mean_reward", mean_return),
             ("eval/std_reward", variance.sqrt()),
@@ -427,6 +447,7 @@ impl Run {
             elapsed: self.elapsed(),
             episodes: self.episodes,
             mean_reward: self.window.mean_reward(),
+            evaluated: self.evaluated,
         }
     }
 

@@ -418,6 +418,16 @@ impl Params {
         named(&self.layout.params, flat)
     }
 
+    /// The elements of each parameter and of its gradient, by `parameters/NAME` and `gradients/NAME`: for histograms.
+    pub fn histograms(&self) -> Vec<(String, Vec<f32>)> {
+        let of = |kind: &str, flat: &Tensor| {
+            let elements =
+                |(name, array): (String, Array)| (format!("{kind}/{name}"), array.values().unwrap_or_default());
+            self.named(flat).into_iter().map(elements).collect::<Vec<_>>()
+        };
+        [of("parameters", self.master()), of("gradients", &self.gradient())].concat()
+    }
+
     /// Fills a flat buffer from named arrays.
     ///
     /// # Errors

@@ -186,6 +186,13 @@ fn supervise(
             run.progress(step, episodes)?;
             if failure.is_none() && running > 0 && run.log_due() {
                 metrics.report(run, step, context.updates.load(Relaxed))?;
+                if run.wants_histograms() {
+                    checkpoint.load_shared();
+                    let mut histograms = checkpoint.template.params().histograms();
+                    // The gradients are the threads' own.
+                    histograms.retain(|(tag, _)| tag.starts_with("parameters/"));
+                    run.histograms(step, &histograms)?;
+                }
             }
             Ok(())
         })();
@@ -200,11 +207,7 @@ fn supervise(
             // Held until the end of this block: the threads resume when it is dropped.
             let _paused = pause(pauses, checkpoint);
             let step = context.steps.load(Relaxed);
-            if evaluator.is_due(step) {
-                checkpoint.load_shared();
-                let policy = &mut *checkpoint.template.evaluation_policy();
-                run.evaluated(step, &evaluator.evaluate(step, policy, checkpoint.statistics())?)?;
-            }
+            checkpoint.evaluate_if_due(run, evaluator)?;
             if run.save_due() {
                 run.save(step, &mut [checkpoint])?;
             }
@@ -213,7 +216,9 @@ fn supervise(
     let step = context.steps.load(Relaxed);
     let trained = match failure {
         Some(error) => Err(error),
-        None => metrics.report(run, step, context.updates.load(Relaxed)),
+        None => metrics
+            .report(run, step, context.updates.load(Relaxed))
+            .and_then(|()| checkpoint.evaluate_if_due(run, evaluator)),
     };
     run.finish(trained, step, &mut [checkpoint])
 }
@@ -250,6 +255,17 @@ impl CheckpointBuilder<'_> {
         params.set_master(0, &self.context.shared.copy()[0]);
         params.set_running_stats(&self.context.running_stats());
         params.mark_updated();
+    }
+
+    /// Evaluates the shared parameters, if it is time.
+    fn evaluate_if_due(&mut self, run: &mut Run, evaluator: &mut Evaluator) -> Result<()> {
+        let step = self.context.steps.load(Relaxed);
+        if !evaluator.is_due(step) {
+            return Ok(());
+        }
+        self.load_shared();
+        let policy = &mut *self.template.evaluation_policy();
+        run.evaluated(step, &evaluator.evaluate(step, policy, self.statistics())?)
     }
 
     /// The statistics of the environments' wrappers: only a single actor-learner has any.

@@ -120,6 +120,9 @@ impl Algorithm for Dqn {
                     row.extend(config.prioritized.then(|| ("train/per_beta", clock.beta(step))));
                     row.extend(collector.timer.take());
                     run.log(step, &row)?;
+                    if run.wants_histograms() {
+                        run.histograms(step, &learner.with(|worker| worker.learner.online().params.histograms()))?;
+                    }
                 }
                 if evaluator.is_due(step) {
                     let policy = &mut actor.evaluation_policy(&config);

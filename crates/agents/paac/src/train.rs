@@ -63,6 +63,9 @@ impl Algorithm for Paac {
 
                 if run.log_due() {
                     run.log(step, &[update.report(), collector.timer.take()].concat())?;
+                    if run.wants_histograms() {
+                        run.histograms(step, &learner.actor.net.params.histograms())?;
+                    }
                 }
                 if evaluator.is_due(step) {
                     let policy = &mut learner.actor.evaluation_policy();

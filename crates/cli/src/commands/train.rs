@@ -57,7 +57,16 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
             paths::shown(&path),
             progress(resumed_at, steps)
         );
-        let trained = experiment.configured.train(&factory, &mut run);
+        let settings = experiment.to_table()?;
+        if resumed_at.is_none() {
+            run.text(0, "config", &format!("```toml\n{settings}```"))?;
+        }
+        let trained = experiment.configured.train(&factory, &mut run).and_then(|policy| {
+            let Summary { mean_reward, evaluated, .. } = run.summary();
+            let metrics = [("rollout/ep_rew_mean", mean_reward), ("eval/mean_reward", evaluated)];
+            let metrics: Vec<_> = metrics.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect();
+            run.hparams(&settings, &metrics).map(|()| policy)
+        });
         let (summary, saved) = (run.summary(), run.last_checkpoint());
         // The console shows its last line.
         drop(run);
