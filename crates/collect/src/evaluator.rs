@@ -2,7 +2,7 @@ use crate::Collector;
 use playfield_core::run::EvalConfig;
 use playfield_core::{EnvFactory, EpisodeEnd, Mode, Policy, Result, Run, State, VecEnv, rng};
 
-/// Plays `episodes` whole episodes in newly reset environments. Environment `i` plays episodes `i`, `i + n`, …, fixed
+/// Plays `episodes` whole episodes in newly reset environments, with a policy whose recurrent states are reset. Environment `i` plays episodes `i`, `i + n`, …, fixed
 /// beforehand: counting the first to end would favor short episodes. `ended` is called after each episode that counts.
 ///
 /// # Errors
@@ -15,6 +15,7 @@ pub fn evaluate(
     mut ended: impl FnMut(),
 ) -> Result<Vec<EpisodeEnd>> {
     let n = collector.num_envs();
+    policy.begin(n);
     let mut ends = vec![None; episodes];
     let mut next: Vec<usize> = (0..n).collect();
     while ends.iter().any(Option::is_none) {

@@ -43,6 +43,10 @@ pub trait Policy {
     /// Where the network fails.
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()>;
 
+    /// Prepares for `n` environments, each at the start of an episode. A recurrent policy needs the call before it acts in another
+    /// number of environments than before.
+    fn begin(&mut self, _n: usize) {}
+
     /// Resets the recurrent state of every environment whose episode ended (`ended[i]`).
     fn reset_states(&mut self, _ended: &[bool]) {}
 

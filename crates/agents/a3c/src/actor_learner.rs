@@ -143,7 +143,7 @@ pub fn run(
             drop(states);
             let _ = resume.recv();
         }
-        learner.begin(steps.load(Relaxed));
+        learner.begin_rollout(steps.load(Relaxed));
         let start = collector.steps();
         collector.collect(&mut *learner, &mut rollout)?;
         let before = steps.fetch_add(rollout.len() as u64, Relaxed);

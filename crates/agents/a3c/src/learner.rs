@@ -17,7 +17,7 @@ pub type Report = Box<dyn FnOnce() -> Vec<(&'static str, f64)> + Send>;
 /// A method, with one thread's copy of the network.
 pub trait Learner: RolloutPolicy + Send {
     /// Prepares a rollout that begins after `steps` agent steps of all threads: target network and ε.
-    fn begin(&mut self, _steps: u64) {}
+    fn begin_rollout(&mut self, _steps: u64) {}
 
     /// Sets the network's gradient to that of the loss on a full rollout; schedules are read at agent step `step`.
     fn compute_gradients(&mut self, rollout: &Rollout, step: u64) -> Report;
@@ -75,6 +75,10 @@ struct ActorCriticLearner {
 impl Policy for ActorCriticLearner {
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
         self.actor.act(obs, mode, actions)
+    }
+
+    fn begin(&mut self, n: usize) {
+        self.actor.begin(n);
     }
 
     fn reset_states(&mut self, ended: &[bool]) {

@@ -177,7 +177,7 @@ impl RolloutPolicy for QLearner {
 }
 
 impl Learner for QLearner {
-    fn begin(&mut self, steps: u64) {
+    fn begin_rollout(&mut self, steps: u64) {
         let version = self.shared_target.version.load(Relaxed);
         if version != self.version {
             let (state, target) = (self.shared_target.state(), &mut self.target.params);

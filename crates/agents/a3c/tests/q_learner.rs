@@ -47,7 +47,7 @@ fn an_update_equals_plain_loops() {
         let online = to_vec(learner.params().master());
         let old: Vec<f32> = online.iter().enumerate().map(|(i, p)| p * 0.5 - 0.1 * (i % 3) as f32).collect();
         target.update(old.clone());
-        learner.begin(0);
+        learner.begin_rollout(0);
 
         let s = |t: usize, i: usize| [0.3 * t as f32 - 0.5 * i as f32, 1.0 - 0.2 * t as f32];
         let last = [0.7, -0.4];

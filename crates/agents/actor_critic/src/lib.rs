@@ -5,7 +5,7 @@
 //! parameters are arranged is each algorithm's own.
 
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot};
+use playfield_core::{Actions, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot};
 use playfield_losses::{policy_gradient as pg, returns};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, Distribution, Pass, RecurrentState};
@@ -120,12 +120,6 @@ impl Actor {
         Self::new(self.net.deep_clone(), 1, self.rng.clone())
     }
 
-    /// Resets the recurrent state of every environment.
-    pub fn reset(&mut self) {
-        self.state = self.net.initial_state(self.state.sequences());
-        self.start = self.state.shallow_clone();
-    }
-
     /// The value of the last observations of a full rollout, `[envs]`. The recurrent state does not advance.
     pub fn bootstrap(&mut self, rollout: &Rollout) -> Tensor {
         self.net.forward_from(&self.state, &[], rollout.last_observations(), rollout.envs(), Pass::Infer).1
@@ -172,28 +166,39 @@ impl Actor {
         Ok(())
     }
 
-    /// Adapts the recurrent state to `n` environments: another number than before starts anew.
-    fn resize(&mut self, n: usize) {
-        if self.state.sequences() != n {
-            self.state = self.net.initial_state(n);
-            self.start = self.state.shallow_clone();
+    /// A recurrent state belongs to one environment: those of another number are an error. Without recurrence there is none.
+    fn check_states(&mut self, n: usize) -> Result<()> {
+        match self.state.sequences() {
+            states if states == n => Ok(()),
+            _ if !self.net.is_recurrent() => {
+                self.begin(n);
+                Ok(())
+            }
+            states => Err(Error::other(format!(
+                "a recurrent policy with the states of {states} environments acts in {n}: call `begin({n})` first"
+            ))),
         }
     }
 
     /// Policy and values at the observations that follow the last ones; the recurrent state advances.
-    fn forward(&mut self, obs: &Obs, n: usize) -> (Distribution, Tensor) {
-        self.resize(n);
+    fn forward(&mut self, obs: &Obs, n: usize) -> Result<(Distribution, Tensor)> {
+        self.check_states(n)?;
         let (policy, values, state) = self.net.forward_from(&self.state, &[], obs.as_ref(), n, Pass::Infer);
         self.state = state;
-        (policy, values)
+        Ok((policy, values))
     }
 }
 
 impl Policy for Actor {
     fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
-        let (policy, _) = self.forward(obs, actions.len());
+        let (policy, _) = self.forward(obs, actions.len())?;
         policy.select(mode, &mut self.rng, actions);
         Ok(())
+    }
+
+    fn begin(&mut self, n: usize) {
+        self.state = self.net.initial_state(n);
+        self.start = self.state.shallow_clone();
     }
 
     fn reset_states(&mut self, ended: &[bool]) {
@@ -201,7 +206,7 @@ impl Policy for Actor {
     }
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
-        self.resize(n);
+        self.check_states(n)?;
         let (policy, value, _, features) =
             self.net.forward_with_features(&self.state, &[], obs.as_ref(), n, Pass::Infer);
         let preferences = match &policy {
@@ -218,7 +223,7 @@ impl Policy for Actor {
 
 impl RolloutPolicy for Actor {
     fn sample(&mut self, obs: &Obs, actions: &mut Actions, log_probs: &mut [f32], values: &mut [f32]) -> Result<()> {
-        let (policy, value) = self.forward(obs, actions.len());
+        let (policy, value) = self.forward(obs, actions.len())?;
         log_probs.copy_from_slice(&policy.select(Mode::Sample, &mut self.rng, actions));
         values.copy_from_slice(&to_vec(&value));
         Ok(())

@@ -78,7 +78,7 @@ impl Algorithm for Paac {
             Ok(())
         })();
         run.finish(trained, collector.steps(), &mut [&mut learner, &mut collector])?;
-        learner.actor.reset();
+        learner.actor.begin(n);
         Ok(Box::new(learner.actor))
     }
 

@@ -59,6 +59,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let (spec, n) = (teacher.factory.spec().clone(), teacher.experiment.env.num_envs);
     let mut policy = teacher.policy(args.seed, "distill/actions")?;
     let mut collector = teacher.collector(&rng::seeds(args.seed, "distill", n))?;
+    policy.begin(n);
     let first = policy.outputs(collector.observations(), n)?;
     let temperature = args.temperature.unwrap_or(if first.are_values { SHARP } else { 1.0 });
     let mut init = rng::stream(args.seed, "distill/init");

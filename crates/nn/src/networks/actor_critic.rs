@@ -93,6 +93,11 @@ impl ActorCritic {
         Self { torso: self.torso.over(&params), value_torso, params, layers: self.layers }
     }
 
+    /// Whether the network has a recurrent state.
+    pub fn is_recurrent(&self) -> bool {
+        self.layers.lstm.is_some()
+    }
+
     /// The initial recurrent state of `n` sequences: zeros.
     pub fn initial_state(&self, n: usize) -> RecurrentState {
         RecurrentState::new(n, self.layers.lstm.map_or(0, |lstm| lstm.width()), self.params.master().device())
