@@ -76,7 +76,7 @@ fn invalid_networks_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (algorithm, env, network, said) in [
         ("paac", "CartPole", "torso = 'impala'", "u8 frames"),
-        ("dqn", "CartPole", "torso = 'lstm'", "Q-networks have none"),
+        ("dqn", "CartPole", "torso = 'lstm'", "Q-networks have no LSTM"),
         ("paac", "CartPole", "torso = 'lstm'\nshared = false", "shared = true"),
         ("paac", "CartPole", "norm = 'group'", "group"),
     ] {
