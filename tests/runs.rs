@@ -438,7 +438,7 @@ for made in Sized.__subclasses__():
         let expected = [
             ("CartPole", "CartPole does not support rendering"),
             ("size:Empty-v0", "0 × 0 pixels"),
-            ("size:Huge-v0", "70000 × 2 pixels: a GIF has 1 to 65535 on each side"),
+            ("size:Huge-v0", "70000 × 2 pixels: a GIF supports 1 to 65535 per side"),
             ("size:Growing-v0", "10 × 10 pixels and then of 10 × 11"),
         ];
         for (i, (id, reason)) in expected.into_iter().enumerate() {
