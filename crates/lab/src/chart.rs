@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn the_png_is_drawn_on() {
+    fn the_png_has_the_expected_size_and_title() {
         let decoder = png::Decoder::new(std::io::Cursor::new(png(&outcome(1)).unwrap()));
         let mut reader = decoder.read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_for_people() {
+    fn numbers_have_three_significant_digits() {
         let written = [0.0, 1234.5, 12.34, 0.98765, 0.01234, 1e-5, 2.5e7, f64::INFINITY].map(number);
         assert_eq!(written, ["0", "1234", "12.3", "0.988", "0.0123", "1.0e-5", "2.5e7", "∞"]);
     }

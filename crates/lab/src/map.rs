@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_and_pictures_are_drawn() {
+    fn points_and_images_are_drawn() {
         let points: Vec<[f64; 2]> = (0..40).map(|i| [f64::from(i % 8), f64::from(i / 8)]).collect();
         let values: Vec<f32> = (0..40).map(|i| i as f32).collect();
         let red = Image { width: 20, height: 30, rgb: [255, 0, 0].repeat(600) };
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn few_points_and_no_pictures_will_do() {
+    fn a_map_needs_neither_many_points_nor_images() {
         png("a map", &[[0.0, 0.0], [0.0, 0.0]], &[1.0, 1.0], |_| None).unwrap();
     }
 }

@@ -287,7 +287,7 @@ fn a_restored_choice_of_kernels_is_used() {
 
 /// With separate torsos, a loss of the policy gives the value's torso no gradient, and vice versa.
 #[test]
-fn a_loss_need_not_reach_every_torso() {
+fn separate_torsos_have_separate_gradients() {
     let spec = pong();
     let obs = frames(3, &spec);
     for precision in [Precision::Fp32, Precision::Auto] {

@@ -384,7 +384,7 @@ fn norms_in_bf16() {
 
 /// A network without norm has no running statistics.
 #[test]
-fn no_norm_no_statistics() {
+fn a_network_without_norm_has_no_running_statistics() {
     let net = ActorCritic::new(
         &config(TorsoKind::Mlp, NormKind::None),
         &spec(&[4], Dtype::F32),

@@ -205,7 +205,7 @@ fn padding_is_ignored() {
 /// Row 6 (Zaremba): dropout masks the input, not the recurrent connections. Bit for bit, the state of a layer with dropout equals
 /// that of a layer without on a masked input; with an input of 0, dropout has no effect.
 #[test]
-fn dropout_leaves_the_recurrent_path_alone() {
+fn dropout_does_not_affect_recurrent_connections() {
     let (shape, full) = ([40, 3, INPUTS], Lengths::full(3, 40).unwrap());
     let x = random(6, &shape);
     let build = |dropout: f64| {
@@ -234,7 +234,7 @@ fn dropout_leaves_the_recurrent_path_alone() {
 /// Row 7 (Semeniuta): with the input gate at 0 and the forget gate at 1 a cell keeps its value exactly through 1000 steps of
 /// dropout; dropout of the cell itself loses it within a few.
 #[test]
-fn recurrent_dropout_loses_no_memory() {
+fn recurrent_dropout_preserves_the_cell_state() {
     const LONG: i64 = 1000;
     let config = LstmConfig { recurrent_dropout: 0.5, ..LstmConfig::default() };
     let (lstm, mut params) = build(1, |b| Lstm::with(b, "lstm", (INPUTS, WIDTH), InitKind::FanIn, &config).unwrap());
@@ -273,7 +273,7 @@ fn recurrent_dropout_is_unbiased() {
     let config = LstmConfig { recurrent_dropout: 0.4, ..LstmConfig::default() };
     let (lstm, params) = build(3, |b| Lstm::with(b, "lstm", (INPUTS, WIDTH), InitKind::FanIn, &config).unwrap());
     let (gru, gru_params) = build(3, |b| Gru::new(b, "gru", INPUTS, WIDTH, InitKind::FanIn, 0.4).unwrap());
-    let gru_start = gru_memory(n);
+    let gru_start = gru_state(n);
     no_grad(|| {
         let start = RecurrentState::new(n as usize, WIDTH, Device::Cpu);
         let c = |rng: Option<&mut Rng>| {
@@ -298,14 +298,14 @@ fn recurrent_dropout_is_unbiased() {
 }
 
 /// A GRU's state of n sequences, through the stack that makes it.
-fn gru_memory(n: i64) -> RecurrentState {
+fn gru_state(n: i64) -> RecurrentState {
     let config = StackConfig { cell: CellKind::Gru, width: WIDTH, ..StackConfig::default() };
     build(1, |b| Stack::new(b, "stack", INPUTS, &config).unwrap()).0.initial_state(n as usize, Device::Cpu).remove(0)
 }
 
 /// Rows 10 and 15: shapes, and every gradient against finite differences in f64, for each kind of connection, cell, direction.
 #[test]
-fn stacks_have_the_gradient_that_differences_say() {
+fn stack_gradients_equal_finite_differences() {
     let all = [Connections::Plain, Connections::InputOutput, Connections::Residual, Connections::Dense];
     for (connections, cell, bidirectional, peephole) in [
         (all[0], CellKind::Lstm, true, true),

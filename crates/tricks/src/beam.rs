@@ -213,7 +213,7 @@ mod tests {
 
     /// "end" at once has P = .4; "1 end" has .6 · .6 = .36, "1 1 end" less: a penalty on length turns the choice.
     #[test]
-    fn the_penalty_favors_longer_sequences() {
+    fn the_length_penalty_favors_longer_sequences() {
         let ln = |p: [f64; 2]| p.map(f64::ln).to_vec();
         let after = BTreeMap::from([(vec![], ln([0.4, 0.6])), (vec![1], ln([0.6, 0.4])), (vec![1, 1], ln([0.5, 0.5]))]);
         let table = Table { after };

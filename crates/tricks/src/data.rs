@@ -120,7 +120,7 @@ mod tests {
     /// Facts of scikit-learn 1.9.1's `load_digits()`: its size, `bincount(target)`, `data.sum()` = 561718, `data[0][:8]`, and the
     /// label and sum of the last row.
     #[test]
-    fn digits_are_scikit_learns() {
+    fn digits_equal_those_of_scikit_learn() {
         let digits = digits();
         assert_eq!((digits.len(), digits.inputs.len()), (1797, 1797 * 64));
         let counts: Vec<_> = (0..10).map(|c| digits.labels.iter().filter(|&&l| l == c).count()).collect();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_loses_no_row_and_repeats_by_its_seed() {
+    fn a_split_is_a_deterministic_partition() {
         let digits = digits();
         let split = |seed| digits.split(0.2, &mut stream(seed, "split")).unwrap();
         let (train, test) = split(1);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reviews_are_whole() {
+    fn the_reviews_are_complete() {
         let reviews = reviews();
         let count = |wanted| reviews.iter().filter(|(sentiment, _)| *sentiment == wanted).count();
         let counts = [Sentiment::Positive, Sentiment::Negative, Sentiment::Mixed].map(count);

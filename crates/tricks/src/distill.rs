@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_weight_mixes() {
+    fn soft_weight_interpolates_the_losses() {
         let (student, teacher, labels) = logits();
         let of = |weight| Distillation::new(2.0, weight).unwrap().loss(&student, &teacher, &labels);
         assert_eq!(of(0.0), cross_entropy(&student, &labels));

@@ -51,7 +51,7 @@ mod tests {
 
     /// No strength, no change and no draw; more strength, more change; pixels stay pixels.
     #[test]
-    fn strength_is_how_far_images_move() {
+    fn distortion_grows_with_strength() {
         let image: Vec<f32> = (0..64).map(|i| i as f32 / 63.0).collect();
         let moved = |strength| {
             let (mut rng, distortion) = (stream(1, "distort"), Photometric::new(strength).unwrap());

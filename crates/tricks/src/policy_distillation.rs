@@ -84,7 +84,7 @@ mod tests {
 
     /// What is right is the sign of the first number; a teacher of values says so by a hundredth.
     #[test]
-    fn a_student_learns_what_the_teacher_does() {
+    fn a_student_learns_the_policy_of_the_teacher() {
         let spec = spec(ActionSpace::Discrete { n: 2 });
         let mut student = Student::new(&NetworkConfig::default(), &spec, "cpu", SHARP, &mut stream(1, "init")).unwrap();
         let obs = Obs::F32(vec![1.0, 0.3, -1.0, 0.2, 0.5, -0.9, -0.7, 0.1]);

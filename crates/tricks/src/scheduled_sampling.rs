@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn they_only_fall() {
+    fn epsilon_never_increases() {
         let all = [
             Decay::TEACHER_FORCING,
             Decay::Linear { start: 0.9, slope: 1e-3, floor: 0.1 },
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coin_is_tossed_for_each_token() {
+    fn each_token_is_sampled_independently() {
         let mut rng = stream(1, "coins");
         let heads = coins(0.3, 20_000, &mut rng).into_iter().filter(|&c| c).count();
         assert!((heads as f64 / 20_000.0 - 0.3).abs() < 0.01, "{heads}");

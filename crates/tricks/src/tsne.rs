@@ -206,7 +206,7 @@ mod tests {
 
     /// The gradient of the divergence by differences: two steps of plain descent from one place go where it says.
     #[test]
-    fn the_divergence_falls_and_clusters_part() {
+    fn the_divergence_decreases_and_clusters_separate() {
         let mut rows = random(90, 4);
         rows.chunks_exact_mut(4).enumerate().for_each(|(i, row)| row[i % 3] += 12.0);
         let config = TsneConfig { perplexity: 10.0, iterations: 500, ..TsneConfig::default() };
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_do_no_harm() {
+    fn duplicate_points_give_a_finite_map() {
         let map = tsne(&[1.0; 40], 2, &TsneConfig { perplexity: 5.0, ..TsneConfig::default() }, &mut stream(1, "map"));
         assert!(map.unwrap().points.iter().flatten().all(|x| x.is_finite()));
     }

@@ -25,7 +25,7 @@ fn text() -> Vec<u8> {
 }
 
 #[test]
-fn the_loss_falls_and_features_stay() {
+fn the_loss_decreases_and_features_are_deterministic() {
     let text = text();
     let (train, valid) = text.split_at(text.len() * 9 / 10);
     let mut network = network(CellKind::Lstm);
@@ -58,7 +58,7 @@ fn the_loss_falls_and_features_stay() {
 
 /// What is remembered goes on from window to window: two windows of one step say the second character after the first.
 #[test]
-fn streams_remember_between_windows() {
+fn the_recurrent_state_is_carried_between_windows() {
     let train = |steps: usize, updates: usize| {
         let mut network = network(CellKind::Gru);
         let (mut streams, mut optimizer) = (Streams::new(b"abcdefgh", 1, steps).unwrap(), adam(&network));
@@ -72,7 +72,7 @@ fn streams_remember_between_windows() {
 
 /// A line separates them; scales and constants do not matter.
 #[test]
-fn a_probe_separates_what_a_line_can() {
+fn a_probe_separates_linearly_separable_classes() {
     let points: Vec<f32> = (0..200).flat_map(|i| [(i % 17) as f32 - 8.0, (i % 13) as f32 * 100.0]).collect();
     let labels: Vec<i64> = points.chunks(2).map(|p| i64::from(p[0] + p[1] / 100.0 > 5.0)).collect();
     let features = Tensor::from_slice(&points).view([200, 2]);

@@ -19,7 +19,7 @@ fn sets(epoch: &[Vec<usize>]) -> BTreeSet<BTreeSet<usize>> {
 proptest! {
     /// Whatever the mode, an epoch holds every row exactly once, and no batch is larger than asked for.
     #[test]
-    fn every_row_once_an_epoch(rows in 1_usize..200, batch in 1_usize..40, mode in 0..3, shard in 1_usize..50, seed: u64) {
+    fn an_epoch_contains_every_row_once(rows in 1_usize..200, batch in 1_usize..40, mode in 0..3, shard in 1_usize..50, seed: u64) {
         let shuffle = [Shuffle::Thorough, Shuffle::WithinShards { shard }, Shuffle::Never][mode as usize];
         for epoch in epochs(rows, batch, shuffle, seed) {
             let mut all = epoch.concat();
@@ -43,7 +43,7 @@ proptest! {
 
     /// Within shards, nobody meets a row of another shard.
     #[test]
-    fn shards_never_mix(shards in 1_usize..8, shard in 2_usize..30, batch in 2_usize..16, seed: u64) {
+    fn batches_stay_within_shards(shards in 1_usize..8, shard in 2_usize..30, batch in 2_usize..16, seed: u64) {
         for epoch in epochs(shards * shard, batch, Shuffle::WithinShards { shard }, seed) {
             for batch in epoch {
                 let first = batch[0] / shard;
@@ -62,7 +62,7 @@ fn unshuffled_batches_repeat() {
 }
 
 #[test]
-fn the_same_seed_the_same_order() {
+fn equal_seeds_give_equal_orders() {
     assert_eq!(epochs(50, 7, Shuffle::Thorough, 3), epochs(50, 7, Shuffle::Thorough, 3));
     assert_ne!(epochs(50, 7, Shuffle::Thorough, 3), epochs(50, 7, Shuffle::Thorough, 4));
 }

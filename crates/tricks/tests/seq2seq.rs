@@ -33,7 +33,7 @@ fn value(network: &Seq2Seq, pairs: &Pairs, epsilon: f64, rng: Option<&mut Rng>) 
 /// Row 21: with ε = 1 scheduled sampling is teacher forcing, bit for bit. With ε = 0 a decoder sees what it wrote, so the loss
 /// of the answer that it gives by itself is that of teacher forcing, and another target's is another.
 #[test]
-fn epsilon_says_whose_tokens_are_seen() {
+fn epsilon_selects_true_or_predicted_tokens() {
     for attention in [None, Some(AttentionKind::Additive)] {
         let network = network(&Seq2SeqConfig { attention, ..config() });
         let from = sources(&mut stream(1, "sources"), 6, 5);
@@ -77,7 +77,7 @@ fn shared_weights_are_counted_once() {
 /// Rows 13 to 17: every cell, depth, connection, reading and attention has a finite loss, a gradient in all its parameters, and
 /// answers of the asked length at most; padding beside a pair changes nothing about it.
 #[test]
-fn every_choice_works() {
+fn all_configurations_work() {
     let mut rng = stream(3, "choices");
     for reading in [Reading::Forward, Reading::Reversed, Reading::Bidirectional] {
         for attention in [None, Some(AttentionKind::Additive), Some(AttentionKind::Multiplicative)] {
@@ -112,7 +112,7 @@ fn every_choice_works() {
 /// Row 18: what beam search says of an answer is what the network says; one row wide it is greedy; wider is never worse where
 /// nothing is cut.
 #[test]
-fn beam_search_asks_the_network() {
+fn beam_search_scores_equal_those_of_the_network() {
     for attention in [None, Some(AttentionKind::Multiplicative)] {
         let network = network(&Seq2SeqConfig { vocabulary: 4, attention, ..config() });
         for source in [vec![2, 3, 3], vec![3]] {
@@ -132,7 +132,7 @@ fn beam_search_asks_the_network() {
 
 /// It learns to say a sequence of one to four words after it, and to end.
 #[test]
-fn it_learns_to_repeat() {
+fn a_network_learns_to_copy() {
     let stack = StackConfig { width: 48, ..StackConfig::default() };
     let config = Seq2SeqConfig { stack, embedding: 16, attention: Some(AttentionKind::Additive), ..config() };
     let mut network = network(&config);
@@ -153,7 +153,7 @@ fn it_learns_to_repeat() {
 
 /// The names that a checkpoint knows: encoder, decoder, attention and output, each under its own.
 #[test]
-fn parameters_are_named() {
+fn parameter_names_follow_the_parts() {
     let network = network(&Seq2SeqConfig { attention: Some(AttentionKind::Additive), ..config() });
     let mut snapshot = Snapshot::default();
     network.params.save(&mut snapshot);

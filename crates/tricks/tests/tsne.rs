@@ -13,7 +13,7 @@ struct Golden {
 
 /// The best of five maps disagrees with the data no more than the best of scikit-learn's five, and all about as much as those.
 #[test]
-fn maps_are_as_faithful_as_scikit_learns() {
+fn maps_match_the_divergence_of_scikit_learn() {
     let data = digits();
     let rows = &data.inputs[..150 * data.features];
     for golden in serde_json::from_str::<Vec<Golden>>(include_str!("golden/tsne.json")).unwrap() {

@@ -110,7 +110,7 @@ fn the_entropy_coefficient_may_decay() {
 /// Every actor-learner keeps its own random stream and environments in the checkpoint, and a run of several goes on from
 /// there: with statistics that all share or that each keeps, behind locks or lock-free.
 #[test]
-fn several_are_saved_and_go_on() {
+fn several_actor_learners_resume_from_a_checkpoint() {
     for config in [config(4), Config { sharing: Sharing::Atomic, shared_statistics: false, ..config(2) }] {
         let threads = config.num_threads;
         let dir = tempfile::tempdir().unwrap();
@@ -185,7 +185,7 @@ impl VecEnv for Fuse {
 }
 
 #[test]
-fn one_that_fails_stops_the_others_and_is_named() {
+fn a_failing_actor_learner_stops_the_others_and_is_named() {
     for panics in [false, true] {
         let fails_for = playfield_core::rng::seeds(3, "env", ENVS)[2];
         let failing = Failing { inner: factory(), panics, fails_for };
@@ -205,7 +205,7 @@ fn one_that_fails_stops_the_others_and_is_named() {
 }
 
 #[test]
-fn what_cannot_work_is_refused() {
+fn invalid_settings_are_errors() {
     let said = A3c::resolve(&config(3), 100, &factory()).unwrap_err().to_string();
     assert!(said.contains("`num_threads` = 3 cannot share 4 environments evenly"), "{said}");
     let gpu = Config { device: "cuda".into(), ..config(1) };

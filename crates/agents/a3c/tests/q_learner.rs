@@ -122,7 +122,7 @@ fn an_update_equals_plain_loops() {
 
 /// Final values over many threads are as frequent as their probabilities say: within 4 standard deviations.
 #[test]
-fn threads_draw_their_epsilon_by_the_papers_law() {
+fn final_epsilons_have_the_published_probabilities() {
     let (law, n) = (Exploration::default(), 20_000);
     let mut counts = [0; 3];
     for i in 0..n {
@@ -142,7 +142,7 @@ fn threads_draw_their_epsilon_by_the_papers_law() {
 
 /// The other law: anywhere in the range, drawn anew when it is time and at no other.
 #[test]
-fn or_draw_it_again_and_again_from_a_range() {
+fn epsilon_is_resampled_from_a_range() {
     let law = Exploration { range: vec![0.2, 0.6], resample_steps: 100, ..Exploration::default() };
     let rng = &mut stream(3, "actions");
     let mut explorer = Explorer::new(law, rng);

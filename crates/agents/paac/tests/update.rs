@@ -199,7 +199,7 @@ fn a_lost_life_counts_as_a_termination() {
 /// The same seed: the same actions and the same parameters, bit for bit; and a learner that was saved and loaded goes on
 /// as the one that was not.
 #[test]
-fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
+fn equal_seeds_and_resumed_learners_are_equal_bit_for_bit() {
     let case = &cases()[2];
     let make = |seed| Learner::new(&config(case), &spec(false), ENVS, seed).unwrap();
     let advance = |learner: &mut Learner| {
