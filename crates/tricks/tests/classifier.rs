@@ -1,4 +1,4 @@
-//! The classifier: it learns, repeats by its seed, acts the same when folded, and its presets change what they say.
+//! The classifier: training, determinism, folding of batch norm, presets.
 
 use playfield_core::rng::stream;
 use playfield_nn::config::{Activation, InitKind, NormKind};
@@ -11,7 +11,7 @@ fn parts() -> (Dataset, Dataset) {
     digits().split(0.2, &mut stream(1, "split")).unwrap()
 }
 
-/// Each with its trick's part of the machinery: all reach what a linear model reaches on digits, in 400 steps.
+/// Several architectures reach an accuracy of .92 on the digits in 400 steps.
 #[test]
 fn a_classifier_learns_digits() {
     let (data, test) = parts();
@@ -37,7 +37,7 @@ fn equal_seeds_give_equal_networks() {
     assert_ne!(params(1), params(2));
 }
 
-/// Folded it says the same, up to 1e-5, on what it has never seen.
+/// Folding batch norm changes the logits of test data by at most 1e-5.
 #[test]
 fn a_folded_classifier_computes_the_same() {
     let (data, test) = parts();

@@ -1,4 +1,4 @@
-//! The loader: who meets whom.
+//! The loader: composition of batches.
 
 use playfield_core::rng::stream;
 use playfield_tricks::loader::{Loader, Shuffle};
@@ -17,7 +17,7 @@ fn sets(epoch: &[Vec<usize>]) -> BTreeSet<BTreeSet<usize>> {
 }
 
 proptest! {
-    /// Whatever the mode, an epoch holds every row exactly once, and no batch is larger than asked for.
+    /// In every mode an epoch contains each row exactly once, and no batch exceeds the batch size.
     #[test]
     fn an_epoch_contains_every_row_once(rows in 1_usize..200, batch in 1_usize..40, mode in 0..3, shard in 1_usize..50, seed: u64) {
         let shuffle = [Shuffle::Thorough, Shuffle::WithinShards { shard }, Shuffle::Never][mode as usize];
@@ -29,8 +29,8 @@ proptest! {
         }
     }
 
-    /// Shuffled thoroughly, no two epochs share a batch. Not even of 15 rows in batches of 3, where chance alone repeats one
-    /// within six epochs more often than not.
+    /// With thorough shuffling no two epochs share a batch, even for 15 rows in batches of 3, where six independent shuffles
+    /// probably repeat one.
     #[test]
     fn no_two_epochs_share_a_batch(batches in 5_usize..12, batch in 3_usize..20, seed: u64) {
         let epochs = epochs(batches * batch, batch, Shuffle::Thorough, seed);
@@ -41,7 +41,7 @@ proptest! {
         }
     }
 
-    /// Within shards, nobody meets a row of another shard.
+    /// A batch contains rows of a single shard.
     #[test]
     fn batches_stay_within_shards(shards in 1_usize..8, shard in 2_usize..30, batch in 2_usize..16, seed: u64) {
         for epoch in epochs(shards * shard, batch, Shuffle::WithinShards { shard }, seed) {
