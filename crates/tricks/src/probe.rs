@@ -36,7 +36,7 @@ impl Probe {
             Error::config(format!("features of shape {:?} where [n, width] is needed", features.size()))
         })?;
         if n != labels.len() as i64 || n == 0 {
-            return Err(Error::config(format!("{n} features and {} labels: need as many, and at least 1", labels.len())));
+            return Err(Error::config(format!("{n} features and {} labels: need as many, at least 1", labels.len())));
         }
         if let Some(label) = labels.iter().find(|l| !(0..classes).contains(*l)) {
             return Err(Error::config(format!("label {label} must be at least 0 and less than {classes}")));
