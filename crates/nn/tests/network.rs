@@ -465,7 +465,7 @@ fn a_torso_does_not_change_its_input() {
     }
 }
 
-/// A uniform frame has a standard deviation of 0: it becomes zeros, not NaN, whatever its brightness.
+/// A uniform frame has a standard deviation of 0: the result is zeros, not NaN, for any brightness.
 #[test]
 fn a_uniform_frame_is_standardized_to_zeros() {
     let config = NetworkConfig { standardize: true, ..network(TorsoKind::Nips, Precision::Fp32) };
@@ -551,7 +551,7 @@ fn the_torso_of_a_dueling_network_has_a_scaled_gradient() {
     }
 }
 
-/// The last layers compute in `f32` from the master, whatever the precision: with values around 24, where bf16 has steps of 1/8,
+/// The last layers compute in `f32` from the master weights in every precision: with values around 24, where bf16 has steps of 1/8,
 /// outputs and the last layers' gradient are exact to 1e-5 and 1e-6.
 #[test]
 fn the_last_layers_compute_in_f32() {

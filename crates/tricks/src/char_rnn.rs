@@ -102,7 +102,7 @@ impl Streams {
 }
 
 impl CharRnn {
-    /// Builds the network of `config`, its initial values drawn from `rng`.
+    /// Builds the network of `config`, its parameters initialized from `rng`.
     ///
     /// # Errors
     /// [`Error::Config`] naming an invalid setting.

@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    /// For large T the gradient of the soft part is (s − t, each centered) / classes, whatever T (Hinton et al., equation 4).
+    /// For large T the gradient of the soft part is (s − t, each centered) / classes, independent of T (Hinton et al., equation 4).
     #[test]
     fn the_gradient_tends_to_a_constant_as_the_temperature_grows() {
         let (student, teacher, _) = logits();

@@ -142,7 +142,7 @@ struct Read {
 }
 
 impl Seq2Seq {
-    /// Builds the network of `config`, its initial values drawn from `rng`.
+    /// Builds the network of `config`, its parameters initialized from `rng`.
     ///
     /// # Errors
     /// [`Error::Config`] naming an invalid setting.

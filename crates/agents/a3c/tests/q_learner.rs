@@ -146,16 +146,16 @@ fn epsilon_is_resampled_from_a_range() {
     let law = Exploration { range: vec![0.2, 0.6], resample_steps: 100, ..Exploration::default() };
     let rng = &mut stream(3, "actions");
     let mut explorer = Explorer::new(law, rng);
-    let drawn: Vec<f64> = (0..40_000).step_by(50).map(|steps| explorer.at(steps, rng)).collect();
-    assert!(drawn.iter().all(|e| (0.2..=0.6).contains(e)));
-    for pair in drawn.chunks_exact(2) {
+    let epsilons: Vec<f64> = (0..40_000).step_by(50).map(|steps| explorer.at(steps, rng)).collect();
+    assert!(epsilons.iter().all(|e| (0.2..=0.6).contains(e)));
+    for pair in epsilons.chunks_exact(2) {
         assert_eq!(pair[0], pair[1], "constant between two samples");
     }
-    let means: f64 = drawn.iter().sum::<f64>() / drawn.len() as f64;
+    let means: f64 = epsilons.iter().sum::<f64>() / epsilons.len() as f64;
     assert!((means - 0.4).abs() < 0.03, "{means}");
-    let below = drawn.iter().filter(|&&e| e < 0.3).count() as f64 / drawn.len() as f64;
+    let below = epsilons.iter().filter(|&&e| e < 0.3).count() as f64 / epsilons.len() as f64;
     assert!((below - 0.25).abs() < 0.08, "{below}");
-    let mut distinct: Vec<_> = drawn.iter().map(|e| e.to_bits()).collect();
+    let mut distinct: Vec<_> = epsilons.iter().map(|e| e.to_bits()).collect();
     distinct.dedup();
     assert_eq!(distinct.len(), 400);
 }
