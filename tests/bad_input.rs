@@ -19,7 +19,7 @@ fn a_typo_gets_the_closest_match() {
         (&["train", "a.toml", "--env", "CartPol"], "unknown environment 'CartPol'; did you mean 'CartPole'?"),
         (&["train", "a.toml", "--env", "pong"], "did you mean 'ALE/Pong-v5'?"),
         (&["train", "a.toml", "--set", "algorithm=pac"], "unknown algorithm 'pac'; did you mean 'paac'?"),
-        (&["train", "b.toml"], "there is no file b.toml; did you mean 'a.toml'?"),
+        (&["train", "b.toml"], "file not found: b.toml; did you mean 'a.toml'?"),
         (&["train", "broken.toml"], "line 1"),
         (&["train", "a.toml", "--set", "rollout_steps=0"], "`rollout_steps` must be at least 1"),
         (&["train", "a.toml", "--set", "gamma=1.5"], "`gamma` = 1.5 must lie between 0 and 1"),
@@ -29,8 +29,8 @@ fn a_typo_gets_the_closest_match() {
         (&["train", "a.toml", "--steps", "many"], "not a whole number of steps"),
         (&["train"], "required"),
         (&["trian", "a.toml"], "train"),
-        (&["eval", "nowhere"], "nowhere holds no run"),
-        (&["train", "--resume", "nowhere"], "nowhere holds no run"),
+        (&["eval", "nowhere"], "nowhere contains no run"),
+        (&["train", "--resume", "nowhere"], "nowhere contains no run"),
         (&["envs", "Cartpoel"], "did you mean 'CartPole'?"),
     ] {
         let said = refuses(dir, args);
@@ -48,10 +48,10 @@ fn a_folder_that_is_not_empty_is_unchanged() {
     succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
     let before = fs::read(dir.join("run/progress.csv")).unwrap();
     let said = refuses(dir, &["train", "a.toml", "--run-dir", "run"]);
-    assert!(said.contains("already holds a run") && said.contains("--resume run"), "{said}");
+    assert!(said.contains("already contains a run") && said.contains("--resume run"), "{said}");
     assert_eq!(fs::read(dir.join("run/progress.csv")).unwrap(), before);
     let said = refuses(dir, &["train", "--resume", "run"]);
-    assert!(said.contains("has done its 400 steps"), "{said}");
+    assert!(said.contains("has completed its 400 steps"), "{said}");
 
     fs::create_dir(dir.join("papers")).unwrap();
     file(&dir.join("papers"), "thesis.txt", "years of work");

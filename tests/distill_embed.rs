@@ -36,7 +36,7 @@ fn a_student_acts_like_its_teacher() {
         assert_eq!(eval["mean_return"].as_f64().unwrap(), number("student", "mean_return"));
         // It cannot be resumed: it has no optimizer state.
         let said = refuses(dir.path(), &["train", "--resume", "teacher-small-1", "--steps", "9000"]);
-        assert!(said.contains("teacher-small-1 holds a distilled student, which is no training run"), "{said}");
+        assert!(said.contains("teacher-small-1 contains a distilled student, not a training run"), "{said}");
         let said = succeeds(dir.path(), &["distill", "teacher", "--steps", "400", "--episodes", "2"]);
         assert!(said.contains("teacher-small-2") && said.contains("% of the parameters"), "{said}");
     }
@@ -59,8 +59,8 @@ fn invalid_arguments_are_refused() {
     train(dir.path(), "paac", PAAC, 400);
     for (args, expected) in [
         (&["embed", "teacher", "--points", "20", "--perplexity", "20"][..], "less than the number of points, 20"),
-        (&["embed", "nothing"], "holds no run"),
-        (&["distill", "nothing"], "holds no run"),
+        (&["embed", "nothing"], "contains no run"),
+        (&["distill", "nothing"], "contains no run"),
         (&["distill", "teacher", "--temperature", "0"], "`temperature` = 0 must be greater than 0"),
         (&["distill", "teacher", "--learning-rate", "0"], "must be greater than 0"),
         (&["distill", "teacher", "--torso", "smal"], "smal"),

@@ -188,14 +188,14 @@ fn environments_without_frames_can_be_embedded_and_evaluated() {
     assert_eq!(greedy(dir.path(), "run", "3"), 1.0);
     succeeds(dir.path(), &["embed", "run", "--points", "30", "--perplexity", "5"]);
     let said = refuses(dir.path(), &["watch", "run"]);
-    assert!(said.contains("own:Picture-v0 shows no pictures"), "{said}");
+    assert!(said.contains("own:Picture-v0 does not support rendering"), "{said}");
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("envs/examples/python");
     for name in ["config.toml", "corridor.py"] {
         std::fs::copy(example.join(name), dir.path().join(name)).unwrap();
     }
     succeeds(dir.path(), &["train", "config.toml", "--steps", "800", "--run-dir", "example"]);
     succeeds(dir.path(), &["embed", "example", "--points", "30", "--perplexity", "5"]);
-    assert!(refuses(dir.path(), &["watch", "example"]).contains("shows no pictures"));
+    assert!(refuses(dir.path(), &["watch", "example"]).contains("does not support rendering"));
 }
 
 #[test]

@@ -407,7 +407,7 @@ class Early(Base):
         }
         let args = ["train", "config.toml", "--steps", "800", "--run-dir", "run", "--gif"];
         let output = playfield(dir, &args).output().unwrap();
-        let (said, reason) = (stderr(&output), "corridor:Corridor-v0 shows no pictures of itself");
+        let (said, reason) = (stderr(&output), "corridor:Corridor-v0 does not support rendering");
         assert!(output.status.success() && said.contains(&format!("no video: {reason}")), "{said}");
         assert_eq!(refuses(dir, &["watch", "run"]), format!("error: {reason}\n"));
         succeeds(dir, &["embed", "run", "--points", "20", "--perplexity", "5"]);
@@ -436,9 +436,9 @@ for made in Sized.__subclasses__():
         python(dir, "size", size);
         file(dir, "CartPole.toml", &CARTPOLE.replace("4000", "400"));
         let expected = [
-            ("CartPole", "CartPole shows no pictures"),
+            ("CartPole", "CartPole does not support rendering"),
             ("size:Empty-v0", "0 × 0 pixels"),
-            ("size:Huge-v0", "70000 × 2 pixels: a GIF has 1 to 65535 on each side"),
+            ("size:Huge-v0", "70000 × 2 pixels: a GIF supports 1 to 65535 per side"),
             ("size:Growing-v0", "10 × 10 pixels and then of 10 × 11"),
         ];
         for (i, (id, reason)) in expected.into_iter().enumerate() {
@@ -461,7 +461,7 @@ fn an_agent_is_recorded() {
     file(dir, "pole.toml", CARTPOLE);
     succeeds(dir, &["train", "pole.toml", "--run-dir", "pole"]);
     let said = refuses(dir, &["watch", "pole"]);
-    assert!(said.contains("CartPole shows no pictures of itself"), "{said}");
+    assert!(said.contains("CartPole does not support rendering"), "{said}");
     assert!(!dir.join("pole/videos").exists());
     if cfg!(feature = "python") {
         let pong =

@@ -73,7 +73,7 @@ fn an_interrupted_sweep_resumes() {
     assert!(after.iter().all(|t| t.1 == "done" || t.1 == "stopped"), "{after:?}");
     assert!(before.iter().zip(&after).all(|(b, a)| b.2 == a.2), "the same values: {before:?}, {after:?}");
     let said = refuses(dir.path(), &args);
-    assert!(said.contains("already holds a sweep") && said.contains("--resume s"), "{said}");
+    assert!(said.contains("already contains a sweep") && said.contains("--resume s"), "{said}");
 }
 
 /// A sweep without a best trial fails with the reason.
@@ -162,7 +162,7 @@ fn invalid_search_spaces_are_refused() {
         ("gamma=0.5..1.5", "`gamma` = 1.5 must lie between 0 and 1"),
         ("learning_rate=0..1:log", "greater than 0"),
         ("rollout_steps=1.5..3", "whole number"),
-        ("torso=0..1", "no number"),
+        ("torso=0..1", "is not a number"),
         ("gamma", "KEY=LOW..HIGH"),
     ] {
         let said = refuses(dir.path(), &["sweep", "a.toml", "--param", param]);

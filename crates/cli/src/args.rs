@@ -1,4 +1,4 @@
-//! What can be typed.
+//! Command-line arguments.
 
 use crate::paths;
 use clap::builder::{PathBufValueParser, TypedValueParser};
@@ -12,34 +12,34 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// Say more where something fails (Python tracebacks, for example)
+    /// Print details of errors (Python tracebacks, for example)
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train an agent, or go on with a run
+    /// Train an agent, or resume a run
     Train(Train),
-    /// Play episodes with a trained agent and report their returns
+    /// Evaluate a trained agent and report episode returns
     Eval(Eval),
-    /// Film a trained agent playing an episode: a GIF
+    /// Record an episode of a trained agent as a GIF
     Watch(Watch),
-    /// List environments, or those whose name contains FILTER
+    /// List all environments, or those whose id contains FILTER
     Envs {
-        /// Part of a name
+        /// Part of an id
         filter: Option<String>,
     },
-    /// Check what this machine has: libtorch, devices, Python, Atari
+    /// Check the installation: libtorch, devices, Python, Atari
     Doctor,
-    /// Teach a smaller network to act as a trained agent does: a run of its own
+    /// Distill a trained agent into a smaller network
     Distill(Distill),
-    /// Draw what a trained agent's last hidden layer makes of the episodes that it plays: a map by t-SNE
+    /// Plot a t-SNE embedding of the last hidden layer of a trained agent
     Embed(Embed),
-    /// Search for good settings: many runs with settings drawn at random, hopeless ones given up
+    /// Search hyperparameters: random search with early stopping of the worst trials (successive halving)
     #[command(after_help = crate::commands::advice())]
     Sweep(Sweep),
-    /// The tricks of supervised learning: list them, explain one, measure what it does
+    /// List the tricks of supervised learning, describe one, or measure its effect
     Trick(Trick),
 }
 
@@ -48,48 +48,48 @@ pub enum Command {
   playfield distill runs/dqn-pong-fast-1 --torso small
   playfield eval runs/dqn-pong-fast-1-small-1 --deterministic")]
 pub struct Distill {
-    /// The teacher: its run's folder
+    /// The folder of the teacher's run
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// The student's torso: small (for vectors: half of each hidden layer's width), nips, nature, impala
+    /// The torso of the student: small (for vectors: half the width of each hidden layer), nips, nature, impala
     #[arg(long, value_name = "TORSO", default_value = "small")]
     pub torso: String,
-    /// Agent steps that the teacher plays
+    /// Agent steps to collect with the teacher
     #[arg(long, value_name = "N", default_value = "200k", value_parser = count)]
     pub steps: u64,
-    /// What the teacher's preferences are divided by [default: 1 for a policy, 0.01 for values of actions]
+    /// Temperature of the teacher's softmax [default: 1 for policy logits, 0.01 for action values]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
-    /// The student's learning rate at the start; it falls to 0
+    /// Initial learning rate of the student, annealed linearly to 0
     #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
     pub learning_rate: f64,
-    /// Episodes that each plays greedily at the end
+    /// Greedy evaluation episodes of teacher and student
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
-    /// The seed of environments, actions and the student's first weights
+    /// Random seed of the environments, the actions and the initial weights of the student
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Use the teacher's checkpoint with the best training return rather than the latest
+    /// Use the best checkpoint of the teacher instead of the latest
     #[arg(long)]
     pub best: bool,
-    /// The student's folder [default: the next free one of <run>-<torso>-<n>]
+    /// The folder of the student's run [default: the first unused <run>-<torso>-<n>]
     #[arg(value_parser = path(), long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Print one JSON object and nothing else
+    /// Print only one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
-/// How a trained agent is to play.
+/// How to evaluate a trained agent.
 #[derive(Args, Debug)]
 pub struct Playing {
-    /// The seed of environments, of sampled actions and of whatever else is drawn
+    /// Random seed of the environments, the sampled actions and all other random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Take the best action rather than sample one
+    /// Select the most probable or most valuable action instead of sampling
     #[arg(long)]
     pub deterministic: bool,
-    /// Use the checkpoint with the best training return rather than the latest
+    /// Use the best checkpoint instead of the latest
     #[arg(long)]
     pub best: bool,
 }
@@ -102,58 +102,58 @@ impl Playing {
 
 #[derive(Args, Debug)]
 pub struct Embed {
-    /// The run's folder
+    /// The folder of the run
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// About how many neighbors a point has: 5 to 50, more for more points
+    /// Perplexity of t-SNE, roughly the number of neighbors of a point: 5 to 50, larger for more points
     #[arg(long, value_name = "P", default_value_t = 30.0)]
     pub perplexity: f64,
-    /// How many observations
+    /// Number of observations to embed
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=5000))]
     pub points: usize,
-    /// Agent steps from one to the next
+    /// Agent steps between two of these observations
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub every: usize,
     #[command(flatten)]
     pub playing: Playing,
-    /// The file to write [default: embed-<step>.png in the run's folder]
+    /// Output file [default: embed-<step>.png in the folder of the run]
     #[arg(value_parser = path(), long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub struct Sweep {
-    /// The experiment: a TOML file
+    /// Configuration file (TOML)
     #[arg(value_parser = path(), required_unless_present = "resume")]
     pub config: Option<PathBuf>,
-    /// Go on with the sweep in this folder
+    /// Resume the sweep in this folder
     #[arg(value_parser = path(), long, value_name = "DIR", conflicts_with_all = ["config", "param", "env", "steps", "set", "dir", "seed", "keep"])]
     pub resume: Option<PathBuf>,
-    /// A setting to search, as often as there are settings: uniformly, or with `:log` on a logarithmic scale
+    /// Setting to search, sampled uniformly, or with `:log` on a logarithmic scale; repeatable
     #[arg(long, value_name = "KEY=LOW..HIGH[:log]", required_unless_present = "resume")]
     pub param: Vec<String>,
-    /// How many trials [default: 20]
+    /// Number of trials [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     pub trials: Option<usize>,
-    /// How many at a time, each on its share of the cores [default: one a core]
+    /// Number of concurrent trials; they divide the cores equally [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
-    /// At an eighth, a quarter and a half of its steps a trial goes on if it is among the best 1/N so far
+    /// At 1/8, 1/4 and 1/2 of the training steps, stop trials that are not among the best 1/N so far
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100))]
     pub keep: usize,
-    /// The seed from which the settings are drawn (runs have that of the experiment)
+    /// Random seed of the sampled settings (the trials use the seed of the configuration)
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Train on another environment than the file says
+    /// Override the environment of the configuration
     #[arg(long, value_name = "ID")]
     pub env: Option<String>,
     /// Agent steps of each trial
     #[arg(long, value_name = "N", value_parser = count)]
     pub steps: Option<u64>,
-    /// Change a setting of all trials
+    /// Override a setting in all trials; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// The sweep's folder [default: the next free one of sweeps/<file>-<n>]
+    /// The folder of the sweep [default: the first unused sweeps/<file>-<n>]
     #[arg(value_parser = path(), long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -168,25 +168,25 @@ pub struct Trick {
 pub enum TrickCommand {
     /// List all tricks
     List,
-    /// What a trick is, where it comes from, which tests hold it
+    /// Describe a trick: its effect, its source, the tests that verify it
     Show {
         /// The trick's name
         name: String,
     },
-    /// Train with a trick and without it, over seeds, and say what that showed
+    /// Train with and without a trick over several seeds and compare the results
     #[command(after_help = "Examples:
   playfield trick run attention
   playfield trick run all --seeds 5      # the page docs/tricks.md: most of an hour on 2 cores")]
     Run {
-        /// The trick's name, or `all` for every trick and a page of what they showed
+        /// The trick's name, or `all` for every trick and a page of all results
         name: String,
-        /// How many seeds; fewer than 4 cannot show anything
+        /// Number of seeds; with fewer than 4 no difference can be significant
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
         seeds: u64,
-        /// Print JSON and nothing else
+        /// Print only JSON
         #[arg(long)]
         json: bool,
-        /// The folder for plots and numbers [default: tricks; of `all`, which writes tricks.md too: docs]
+        /// Output folder for plots and values [default: tricks; for `all`, which also writes tricks.md: docs]
         #[arg(value_parser = path(), long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -198,83 +198,83 @@ pub enum TrickCommand {
   playfield train configs/paac/pong.toml --env ALE/Breakout-v5 --seed 3 --set learning_rate=1e-3
   playfield train --resume runs/dqn-pong-fast-1")]
 pub struct Train {
-    /// The experiment: a TOML file
+    /// Configuration file (TOML)
     #[arg(value_parser = path(), required_unless_present = "resume")]
     pub config: Option<PathBuf>,
-    /// Go on with the run in this folder, with its own settings
+    /// Resume the run in this folder with its saved settings
     #[arg(value_parser = path(), long, value_name = "RUN", conflicts_with_all = ["config", "env", "seed", "run_dir", "set"])]
     pub resume: Option<PathBuf>,
-    /// Train on another environment than the file says
+    /// Override the environment of the configuration
     #[arg(long, value_name = "ID")]
     pub env: Option<String>,
-    /// The seed from which everything random derives
+    /// Random seed of the run
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Agent steps in all (10_000, 500k and 5M are understood)
+    /// Total number of agent steps (accepts 10_000, 500k and 5M)
     #[arg(long, value_name = "N", value_parser = count)]
     pub steps: Option<u64>,
-    /// The run's folder [default: the next free one of runs/<algorithm>-<file>-<n>]
+    /// The folder of the run [default: the first unused runs/<algorithm>-<file>-<n>]
     #[arg(value_parser = path(), long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Change a setting: a dotted key, or its last part where only one section has it
+    /// Override a setting by its dotted key, or by the last part if that is unambiguous; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where the network lives: cpu, cuda, cuda:N or auto
+    /// Device of the network: cpu, cuda, cuda:N or auto
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Film the trained agent when all steps are done, as `playfield watch` does
+    /// Record an episode of the trained agent at the end, as `playfield watch` does
     #[arg(long)]
     pub gif: bool,
 }
 
 #[derive(Args, Debug)]
 pub struct Watch {
-    /// The run's folder
+    /// The folder of the run
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// The file to write [default: videos/<step>.gif in the run's folder]
+    /// Output file [default: videos/<step>.gif in the folder of the run]
     #[arg(value_parser = path(), long, value_name = "FILE")]
     pub gif: Option<PathBuf>,
-    /// Seconds to film at most
+    /// Maximum length of the recording, in seconds
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
     #[command(flatten)]
     pub playing: Playing,
-    /// Where the network lives: cpu, cuda, cuda:N or auto [default: as in training]
+    /// Device of the network: cpu, cuda, cuda:N or auto [default: auto]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }
 
 #[derive(Args, Debug)]
 pub struct Eval {
-    /// The run's folder
+    /// The folder of the run
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// How many episodes
+    /// Number of episodes
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
     #[command(flatten)]
     pub playing: Playing,
-    /// Print one JSON object and nothing else
+    /// Print only one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Where the network lives: cpu, cuda, cuda:N or auto [default: as in training]
+    /// Device of the network: cpu, cuda, cuda:N or auto [default: auto]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }
 
-/// A path, made absolute.
+/// Parses a path and makes it absolute.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(paths::absolute)
 }
 
-/// A number of steps as people write them: `5000000`, `5_000_000`, `5M`, `4.1M`, `500k`.
+/// Parses a number of steps: `5000000`, `5_000_000`, `5M`, `4.1M`, `500k`.
 pub fn count(text: &str) -> Result<u64, String> {
     let expected = || "not a whole number of steps, such as 5000000, 5_000_000 or 5M".into();
     whole(text).filter(|n| (1..=1_000_000_000_000_000).contains(n)).ok_or_else(expected)
 }
 
-/// A whole number, not negative, however it is written: `1_000`, `1e6`, `1.`, `4.1M`, `16.1k`. Exact: no float is involved.
+/// Parses a nonnegative whole number: `1_000`, `1e6`, `1.`, `4.1M`, `16.1k`. Exact, without floating-point arithmetic.
 pub fn whole(text: &str) -> Option<u64> {
     let text = text.trim().replace('_', "");
     let (text, unit) = match text.strip_suffix(['k', 'K', 'M']) {
@@ -313,12 +313,12 @@ mod tests {
     }
 
     #[test]
-    fn steps_as_people_write_them() {
+    fn step_counts_are_parsed() {
         let written =
             ["7", "5_000_000", "5M", "1.5M", "500k", "1e6", "4.1M", "16.1k", "1.", "0.001M", "2.50e1", "70e-1"];
-        let meant = [7, 5_000_000, 5_000_000, 1_500_000, 500_000, 1_000_000, 4_100_000, 16_100, 1, 1_000, 25, 7];
-        assert_eq!(written.map(|t| count(t).unwrap()), meant);
-        // Every number of hundreds, in millions: none of them is exact as a float times a million.
+        let expected = [7, 5_000_000, 5_000_000, 1_500_000, 500_000, 1_000_000, 4_100_000, 16_100, 1, 1_000, 25, 7];
+        assert_eq!(written.map(|t| count(t).unwrap()), expected);
+        // Multiples of 100, written in millions: multiplying a float by a million would be inexact.
         for hundreds in 1..50_000_u64 {
             assert_eq!(count(&format!("{}.{:04}M", hundreds / 10_000, hundreds % 10_000)), Ok(hundreds * 100));
         }

@@ -1,7 +1,7 @@
-//! What to train: a TOML file, with `--set` and the other options laid over it, checked key by key.
+//! Experiments: a TOML configuration file, overridden by `--set` and other options, and validated key by key.
 //!
-//! A key is unknown where the complete table of defaults lacks it. That table is asked of the algorithm, so a new
-//! setting of an algorithm is known here without a word.
+//! The known keys are those of the complete table of defaults. The algorithm provides this table, so a new setting needs no
+//! change here.
 
 use crate::renames::renamed;
 use crate::{Registry, args, suggest};
@@ -11,7 +11,7 @@ use playfield_core::{Configured, EnvConfig, EnvSource, Error, Result, Schedule};
 use std::sync::Arc;
 use toml::{Table, Value};
 
-/// A complete experiment: every setting has its value.
+/// A complete experiment, with a value for every setting.
 pub struct Experiment {
     pub algorithm: Entry,
     pub steps: u64,
@@ -25,11 +25,11 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// The experiment of `table` with `sets` (`key=value` each) laid over it.
+    /// The experiment of `table`, overridden by `sets` (`key=value` each).
     ///
     /// # Errors
-    /// [`Error::Config`] for a key or name that does not exist (with the closest that does), for a value of the wrong
-    /// type, and for one that cannot work.
+    /// [`Error::Config`] for an unknown key or name (with the closest known one), a value of the wrong type, or an invalid
+    /// value.
     pub fn new(mut table: Table, sets: &[String], registry: &Registry) -> Result<Self> {
         let algorithm = algorithm(&table, sets, registry)?;
         let known = known(algorithm, &table, sets)?;
@@ -65,10 +65,10 @@ impl Experiment {
         }
     }
 
-    /// Every setting, as the run keeps it.
+    /// Every setting, as saved in the folder of the run.
     ///
     /// # Errors
-    /// [`Error::Config`] where a value has no TOML form.
+    /// [`Error::Config`] if TOML cannot represent a value.
     pub fn to_table(&self) -> Result<Table> {
         let mut table = self.configured.table()?;
         let integer =
@@ -83,10 +83,10 @@ impl Experiment {
     }
 }
 
-/// The complete path of the setting that `key` means in a complete experiment, and its value there; of a schedule, the start.
+/// The complete path of the setting `key` in a complete experiment, and its value; for a schedule, its start value.
 ///
 /// # Errors
-/// [`Error::Config`] where there is no such setting, or several.
+/// [`Error::Config`] if `key` is unknown or ambiguous.
 pub fn setting(table: &Table, key: &str, registry: &Registry) -> Result<(String, Value)> {
     let path = find(key, &known(algorithm(table, &[], registry)?, table, &[])?)?;
     let value = path.split('.').try_fold(&Value::Table(table.clone()), |at, part| at.get(part)).cloned();
@@ -95,14 +95,14 @@ pub fn setting(table: &Table, key: &str, registry: &Registry) -> Result<(String,
     Ok((path, start))
 }
 
-/// The algorithm that the file names, or a `--set algorithm=…`.
+/// The algorithm of `--set algorithm=…`, else of the file.
 fn algorithm(table: &Table, sets: &[String], registry: &Registry) -> Result<Entry> {
     let set = sets.iter().rev().find_map(|s| s.strip_prefix("algorithm=")).map(|name| name.trim_matches(['"', '\'']));
     let name = set.or_else(|| table.get("algorithm").and_then(Value::as_str));
     registry.find_algorithm(name.ok_or_else(|| Error::config("the file names no `algorithm` (paac, for example)"))?)
 }
 
-/// Every key there is, with its default; of the optimizer, those of the rule that `table` or `sets` choose.
+/// All known keys with their defaults; those of the optimizer depend on the rule in `table` or `sets`.
 fn known(algorithm: Entry, table: &Table, sets: &[String]) -> Result<Table> {
     let mut chosen = Table::new();
     if let Some(rule) = optimizer_rule(algorithm.name, table, sets) {
@@ -119,7 +119,7 @@ fn known(algorithm: Entry, table: &Table, sets: &[String]) -> Result<Table> {
     Ok(known)
 }
 
-/// The `rule` of the algorithm's optimizer, if `table` or `sets` name one.
+/// The `rule` of the algorithm's optimizer, if `table` or `sets` set it.
 fn optimizer_rule(algorithm: &str, table: &Table, sets: &[String]) -> Option<Value> {
     let path = format!("{algorithm}.optimizer.rule");
     let set = sets.iter().rev().filter_map(|set| set.split_once('='));
@@ -128,21 +128,21 @@ fn optimizer_rule(algorithm: &str, table: &Table, sets: &[String]) -> Option<Val
     set.map(|(_, rule)| typed(rule, None)).next().or_else(named)
 }
 
-/// "; rule = \"adam\" has the keys …" where `known` is a table whose keys depend on its rule.
+/// "; rule = \"adam\" has the keys …" if `known` is a table with a `rule`.
 fn keys_of_rule(known: &Table) -> String {
     let keys = || known.keys().filter(|key| *key != "rule").map(String::as_str).collect::<Vec<_>>().join(", ");
     known.get("rule").map(|rule| format!("; rule = {rule} has the keys {}", keys())).unwrap_or_default()
 }
 
-/// Whether a default is a schedule, which may be written as a number or as a table.
+/// Whether a default is a schedule, which a configuration writes as a number or as a table.
 fn is_schedule(value: &Value) -> bool {
     value.as_table().is_some_and(|table| table.len() == 3 && Schedule::KEYS.iter().all(|key| table.contains_key(*key)))
 }
 
-/// Tables with keys that are checked elsewhere: by the environment, and by evaluation.
+/// Tables with arbitrary keys, which the environment and the evaluation validate.
 const FREE: [&str; 2] = ["env.kwargs", "eval.env"];
 
-/// Refuses keys that `known` lacks and values of another type than its.
+/// Rejects keys that are not in `known` and values of another type.
 fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
     for (key, value) in table {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -157,7 +157,7 @@ fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
             (Value::Table(_), Value::Table(_)) if FREE.contains(&path.as_str()) => {}
             (Value::Table(known), Value::Table(table)) => check(&path, table, known)?,
             (Value::Float(_), Value::Integer(_)) => {}
-            // A schedule may be constant where its default is not; its own form is checked when it is parsed.
+            // A number sets a constant schedule; a table is validated when it is parsed.
             (schedule, Value::Float(_) | Value::Integer(_)) if is_schedule(schedule) => {}
             (Value::Float(_), schedule) if is_schedule(schedule) => {}
             (expected, value) if expected.same_type(value) => {}
@@ -167,7 +167,7 @@ fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
                     Value::Integer(_) => "a whole number",
                     Value::Float(_) => "a number",
                     Value::Boolean(_) => "true or false",
-                    Value::String(_) => "a text in quotes",
+                    Value::String(_) => "a string in quotes",
                     Value::Array(_) => "a list, [a, b]",
                     Value::Table(_) => "a section",
                     Value::Datetime(_) => "a date",
@@ -179,7 +179,7 @@ fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Lays one `key=value` over `table`.
+/// Applies one `key=value` to `table`.
 fn apply(table: &mut Table, known: &Table, set: &str) -> Result<()> {
     let Some((key, value)) = set.split_once('=') else {
         return Err(Error::config(format!("--set {set}: write it as key=value")));
@@ -190,7 +190,7 @@ fn apply(table: &mut Table, known: &Table, set: &str) -> Result<()> {
     for section in sections.split('.').filter(|s| !s.is_empty()) {
         let entry = at.entry(section).or_insert_with(|| Value::Table(Table::new()));
         if entry.is_float() || entry.is_integer() {
-            // A constant schedule of the file: its start is set, or its end.
+            // Replaces a constant schedule of the file by a table, to set its start or end.
             *entry = Value::Table(Table::new());
         }
         at = entry.as_table_mut().ok_or_else(|| Error::config(format!("`{section}` must be a section")))?;
@@ -206,8 +206,8 @@ fn default<'a>(known: &'a Table, path: &str) -> Option<&'a Value> {
     parts.try_fold(first, |at, part| at.get(part))
 }
 
-/// What was typed for a setting, as a value of the type of its `default`: a number as people write them (`.001`, `1e6`,
-/// `4M`), a TOML value, or else text, without quotes that a shell would need twice.
+/// Parses the value of a setting with this `default`: a number (also `.001`, `1e6`, `4M`), another TOML value, or else a string
+/// without quotes.
 fn typed(text: &str, default: Option<&Value>) -> Value {
     let parsed = format!("v = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
     let number = match default {
@@ -222,7 +222,7 @@ fn typed(text: &str, default: Option<&Value>) -> Value {
     number.or(parsed).unwrap_or_else(|| text.into())
 }
 
-/// The complete path of a dotted key, or of the last part of one where that is unambiguous.
+/// The complete path of a dotted key or of its unambiguous last part.
 fn find(key: &str, known: &Table) -> Result<String> {
     if FREE.iter().any(|free| key.strip_prefix(free).is_some_and(|rest| rest.starts_with('.'))) {
         return Ok(key.into());
@@ -251,7 +251,7 @@ fn find(key: &str, known: &Table) -> Result<String> {
         }
         _ => {
             let all = found.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(" or ");
-            Err(Error::config(format!("--set {key}: which one? Write {all}")))
+            Err(Error::config(format!("--set {key}: ambiguous key; write {all}")))
         }
     }
 }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_back_is_the_same_experiment() {
+    fn a_saved_experiment_is_read_back_unchanged() {
         let first = experiment(FILE, &["learning_rate=1e-3", "env.num_envs=4", "optimizer.eps=1"]).unwrap();
         let table = first.to_table().unwrap();
         assert_eq!(table["paac"]["learning_rate"].as_float(), Some(1e-3));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typo_is_answered_with_the_closest() {
+    fn an_error_suggests_the_closest_name() {
         for (text, sets, expected) in [
             (FILE, &["learning_rat=1"][..], "did you mean 'learning_rate'?"),
             (FILE, &["paac.gama=1"], "did you mean 'paac.gamma'?"),
@@ -326,13 +326,13 @@ mod tests {
             ("algorithm = 'paac'\n[env]\nwarp = [84, 84]\n", &[], "`env.warp` is now called `env.resize`"),
             (FILE, &["checkpoint_seconds=0"], "greater than 0"),
         ] {
-            let said = refusal(text, sets);
-            assert!(said.contains(expected), "{sets:?}: {said}");
+            let message = refusal(text, sets);
+            assert!(message.contains(expected), "{sets:?}: {message}");
         }
     }
 
     #[test]
-    fn numbers_as_people_write_them() {
+    fn number_formats_are_parsed() {
         for (set, key, expected) in [
             ("learning_rate=.001", "paac.learning_rate", Value::Float(0.001)),
             ("learning_rate=1.", "paac.learning_rate", Value::Float(1.0)),
@@ -358,19 +358,18 @@ mod tests {
         ] {
             assert!(refusal(FILE, &[set]).contains(expected), "{set}: {}", refusal(FILE, &[set]));
         }
-        // What the environment gets is its own business.
+        // Values of `kwargs` are passed through unchanged.
         let e = experiment(FILE, &["env.kwargs.x=4M", "env.kwargs.y=.5"]).unwrap();
         assert_eq!((e.env.kwargs["x"].as_str(), e.env.kwargs["y"].as_str()), (Some("4M"), Some(".5")));
     }
 
     #[test]
-    fn text_needs_no_second_quotes_and_kwargs_are_free() {
+    fn strings_need_no_quotes_and_kwargs_take_any_key() {
         let e = experiment(FILE, &["id=Catch", "env.kwargs.rows=7", "torso=mlp"]).unwrap();
         assert_eq!((e.env.id.as_str(), e.env.kwargs["rows"].as_integer()), ("Catch", Some(7)));
     }
 
-    /// Naming a key that already has its default changes nothing, whatever the section: a partial table is laid over the
-    /// defaults.
+    /// Setting a key to its default changes nothing, in every section.
     #[test]
     fn any_key_set_to_its_default_changes_nothing() {
         for algorithm in ["paac", "a3c", "dqn"] {
@@ -388,9 +387,9 @@ mod tests {
         }
     }
 
-    /// A rule brings its published settings, and leaves what was named beside it.
+    /// A rule sets its published defaults, and keeps explicit settings.
     #[test]
-    fn another_optimizer_rule_has_its_published_settings() {
+    fn another_optimizer_rule_has_its_published_defaults() {
         for algorithm in ["paac", "a3c", "dqn"] {
             let sets = [&format!("algorithm={algorithm}"), "optimizer.rule=adam", "optimizer.weight_decay=1e-5"];
             let optimizer = experiment(FILE, &sets).unwrap().to_table().unwrap()[algorithm]["optimizer"].clone();
@@ -400,7 +399,7 @@ mod tests {
         }
     }
 
-    /// The keys of the chosen rule are known, in a file and on the command line; a key of another rule is answered with them.
+    /// The keys of the selected rule are known, in a file and on the command line; an error for another key lists them.
     #[test]
     fn an_optimizer_has_the_keys_of_its_rule() {
         let adam = format!("{FILE}[paac.optimizer]\nrule = 'adam'\nbeta1 = 0.5\n");
@@ -411,9 +410,11 @@ mod tests {
         let again = experiment(&table.to_string(), &["rule=adam", "beta1=0.5"]).unwrap();
         assert_eq!(again.to_table().unwrap(), table);
         let rmsprop = format!("{FILE}[paac.optimizer]\nbeta1 = 0.5\n");
-        for said in [refusal(&rmsprop, &[]), refusal(&adam, &["rule=rmsprop"]), refusal(FILE, &["optimizer.beta1=1"])] {
+        for message in
+            [refusal(&rmsprop, &[]), refusal(&adam, &["rule=rmsprop"]), refusal(FILE, &["optimizer.beta1=1"])]
+        {
             let keys = ["beta1", "rule = \"rmsprop\" has the keys", "decay", "eps_inside_root", "centered"];
-            assert!(keys.iter().all(|key| said.contains(key)), "{said}");
+            assert!(keys.iter().all(|key| message.contains(key)), "{message}");
         }
         assert!(refusal(FILE, &["optimizer.rule=adan"]).contains("adan"));
     }

@@ -1,8 +1,8 @@
-//! A run on disk.
+//! The folder of a run.
 //!
 //! ```text
 //! runs/paac-pong-1/config.toml     every setting, defaults included: what --resume and eval read
-//!                  command.txt     what was typed, one line a session
+//!                  command.txt     the command line of each session
 //!                  progress.csv    metrics over time; episodes.csv: every episode
 //!                  events.out.…    the metrics for TensorBoard
 //!                  checkpoints/
@@ -15,37 +15,37 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A run's folder that this process trains in: nobody else does, while this lives.
+/// The folder of a run, locked by this process until the value is dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
     _lock: File,
-    /// The folders that were made for it, the innermost first.
-    made: Vec<PathBuf>,
+    /// The folders created for the run, innermost first.
+    created: Vec<PathBuf>,
 }
 
 impl Folder {
-    /// A folder for a new run: `path`, which must be empty or not exist, or else the next free `<beside>/<name>-<n>`.
+    /// Creates the folder of a new run: `path`, which must be empty or not exist, or else the first unused `<parent>/<name>-<n>`.
     ///
     /// # Errors
-    /// [`Error::Config`] where something is there already; [`Error::Io`] where it cannot be made.
-    pub fn create(path: Option<&Path>, beside: &Path, name: &str) -> Result<Self> {
-        let (path, made) = match path {
+    /// [`Error::Config`] if the folder is not empty; [`Error::Io`] if it cannot be created.
+    pub fn create(path: Option<&Path>, parent: &Path, name: &str) -> Result<Self> {
+        let (path, created) = match path {
             Some(path) => {
-                let made = path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_path_buf).collect();
+                let created = path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_path_buf).collect();
                 fs::create_dir_all(path).map_err(Error::io("create", path))?;
-                // Before anything is written there; and again once the lock is held.
+                // Before the lock file is written; checked again after the lock is acquired.
                 if let Err(error) = Self::check_empty(path) {
                     if path.join(".lock").exists() {
                         Self::lock(path.to_path_buf())?;
                     }
                     return Err(error);
                 }
-                (path.to_path_buf(), made)
+                (path.to_path_buf(), created)
             }
-            None => next_free(beside, name).map(|path| (path.clone(), vec![path]))?,
+            None => next_free(parent, name).map(|path| (path.clone(), vec![path]))?,
         };
-        let folder = Self { made, ..Self::lock(path)? };
+        let folder = Self { created, ..Self::lock(path)? };
         Self::check_empty(&folder.path)?;
         Ok(folder)
     }
@@ -55,7 +55,7 @@ impl Folder {
         if path.join("config.toml").exists() {
             let path = paths::shown(path);
             return Err(Error::config(format!(
-                "{path} already holds a run: resume it (playfield train --resume {path}), or choose another --run-dir"
+                "{path} already contains a run: resume it (playfield train --resume {path}), or choose another --run-dir"
             )));
         }
         if entries.any(|e| e.is_ok_and(|e| e.file_name() != ".lock")) {
@@ -64,10 +64,10 @@ impl Folder {
         Ok(())
     }
 
-    /// The folder of a run to go on with.
+    /// Opens the folder of a run to resume.
     ///
     /// # Errors
-    /// [`Error::Config`] where there is no run, or another process trains there.
+    /// [`Error::Config`] if the folder contains no run, or another process trains in it.
     pub fn open(path: &Path) -> Result<Self> {
         check(path)?;
         Self::lock(path.to_path_buf())
@@ -77,7 +77,7 @@ impl Folder {
         let name = path.join(".lock");
         let file = OpenOptions::new().create(true).append(true).open(&name).map_err(Error::io("write", &name))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: file, made: Vec::new() }),
+            Ok(()) => Ok(Self { path, _lock: file, created: Vec::new() }),
             Err(TryLockError::WouldBlock) => Err(Error::config(format!(
                 "another process trains in {}: wait for it, stop it, or choose another --run-dir",
                 paths::shown(&path)
@@ -86,20 +86,20 @@ impl Folder {
         }
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its checkpoints, of which the last `keep` and the best stay.
+    /// The checkpoints of the run, of which the last `keep` and the best are kept.
     pub fn checkpoints(&self, keep: usize) -> Checkpoints {
         checkpoints(&self.path, keep)
     }
 
-    /// Keeps the complete settings of the run, replacing earlier ones in one step.
+    /// Writes the complete settings of the run, atomically replacing earlier ones.
     ///
     /// # Errors
-    /// [`Error::Io`] where the disk refuses.
+    /// [`Error::Io`] if writing fails.
     pub fn write_config(&self, settings: &toml::Table) -> Result<()> {
         let version = env!("CARGO_PKG_VERSION");
         let text = format!("# Every setting of this run, defaults included (playfield {version}).\n{settings}");
@@ -108,21 +108,21 @@ impl Folder {
         fs::rename(&new, &name).map_err(Error::io("write", &name))
     }
 
-    /// Notes what was typed.
+    /// Appends the command line of this process to `command.txt`.
     ///
     /// # Errors
-    /// [`Error::Io`] where the disk refuses.
-    pub fn note_command(&self) -> Result<()> {
+    /// [`Error::Io`] if writing fails.
+    pub fn append_command(&self) -> Result<()> {
         let line: Vec<_> = std::env::args_os().map(|a| quote(&a.to_string_lossy())).collect();
         let name = self.path.join("command.txt");
         let file = OpenOptions::new().create(true).append(true).open(&name);
         file.and_then(|mut f| writeln!(f, "{}", line.join(" "))).map_err(Error::io("write", &name))
     }
 
-    /// Removes what a run left that failed before it reported or saved anything: its files, and the folders that were made for
-    /// it. A folder that was there before is left as it was: empty.
+    /// Removes the files of a run that failed before its first report or checkpoint, and the folders created for it. A folder that
+    /// existed before remains, empty.
     pub fn discard_if_untouched(self) {
-        // Beyond step 0.
+        // Rows after step 0.
         let later = |text: String| text.lines().skip(1).any(|line| !line.starts_with("0,"));
         let reported = |name: &str| fs::read_to_string(self.path.join(name)).is_ok_and(later);
         let saved = self.checkpoints(1).list().is_ok_and(|all| !all.is_empty());
@@ -134,7 +134,7 @@ impl Folder {
             let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
             let _ = if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
-        for folder in &self.made {
+        for folder in &self.created {
             let _ = fs::remove_dir(folder);
         }
     }
@@ -143,7 +143,7 @@ impl Folder {
 /// The complete settings of the run in `path`.
 ///
 /// # Errors
-/// [`Error::Config`] where there is no run or its settings cannot be read.
+/// [`Error::Config`] if the folder contains no run or its settings cannot be read.
 pub fn settings(path: &Path) -> Result<toml::Table> {
     check(path)?;
     read_toml(&path.join("config.toml"))
@@ -157,7 +157,7 @@ pub fn checkpoints(path: &Path, keep: usize) -> Checkpoints {
 /// Reads a TOML file.
 ///
 /// # Errors
-/// [`Error::Io`] where it cannot be read, [`Error::Config`] with the line where it is no TOML.
+/// [`Error::Io`] if it cannot be read, [`Error::Config`] with the line if it is not valid TOML.
 pub fn read_toml(path: &Path) -> Result<toml::Table> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     text.parse()
@@ -167,11 +167,11 @@ pub fn read_toml(path: &Path) -> Result<toml::Table> {
 fn check(path: &Path) -> Result<()> {
     match path.join("config.toml").is_file() {
         true => Ok(()),
-        false => Err(Error::config(format!("{} holds no run: it has no config.toml", paths::shown(path)))),
+        false => Err(Error::config(format!("{} contains no run: config.toml is missing", paths::shown(path)))),
     }
 }
 
-/// Makes the first `parent/<name>-<n>` that does not exist. Two processes never get the same.
+/// Creates the first `parent/<name>-<n>` that does not exist. Concurrent processes get different folders.
 pub fn next_free(parent: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     for n in 1.. {
@@ -182,10 +182,10 @@ pub fn next_free(parent: &Path, name: &str) -> Result<PathBuf> {
             Err(e) => return Err(Error::io("create", &path)(e)),
         }
     }
-    unreachable!("one of the numbers is free")
+    unreachable!("some number is unused")
 }
 
-/// As a shell would need it.
+/// Quotes an argument for a POSIX shell.
 fn quote(arg: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !arg.is_empty() && arg.chars().all(plain) { arg.into() } else { format!("'{}'", arg.replace('\'', r"'\''")) }

@@ -1,9 +1,9 @@
-//! The command line: the one place that knows every algorithm and environment, prints, and decides exit codes.
+//! The command line. Only this crate depends on all algorithms and environments, prints, and sets exit codes.
 //!
-//! Everything hangs on the [`Registry`]: rows of algorithms and environments by name. The program `playfield` runs the
-//! standard one; a user's own program adds its rows and gets the same command line. What a person typed becomes an
-//! [`Experiment`](experiment::Experiment), checked key by key before anything is made; a run lives in a
-//! [`Folder`](folder::Folder). All that it prints passes through `output`.
+//! The [`Registry`] maps names to algorithms and environments. The program `playfield` runs the standard registry; another
+//! program can add its own entries and gets the same command line. A configuration file and the arguments form an
+//! [`Experiment`](experiment::Experiment), validated key by key before any file is written. A run is stored in a
+//! [`Folder`](folder::Folder). All messages are printed by `output`.
 
 mod args;
 mod commands;

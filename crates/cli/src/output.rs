@@ -1,12 +1,11 @@
-//! Everything that this program prints: results to stdout ([`out!`]), everything else to stderr ([`note!`]).
+//! Output: results to stdout ([`out!`]), messages to stderr ([`note!`]).
 //!
-//! Stdout holds results and nothing else, one JSON object with `--json`. Environments print, too: Python's `print`, C's
-//! `printf`, simulators in processes of their own. [`claim_stdout`] moves stdout to a descriptor that only this module
-//! knows and no child inherits, and has descriptor 1 lead to stderr.
+//! Stdout contains only results, with `--json` one JSON object. Environments also print: by Python's `print`, C's `printf`, or
+//! in child processes. [`claim_stdout`] moves stdout to a private descriptor that no child process inherits, and redirects
+//! descriptor 1 to stderr.
 //!
-//! Printing never panics. A reader that has seen enough (`| head -1`) closes the pipe: what follows is dropped. Where
-//! stdout cannot be written for another reason, a full disk for example, [`finish`] says so. A message that stderr does
-//! not take is dropped: no training ends for it.
+//! Printing never panics. After a reader closes the pipe (`| head -1`), further output is dropped. [`finish`] returns other
+//! write errors of stdout, for example of a full disk. Write errors of stderr are ignored, so they cannot interrupt training.
 
 use playfield_core::{Error, Result};
 use std::fmt::Arguments;
@@ -15,22 +14,22 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::FromRawFd as _;
 use std::sync::{Mutex, PoisonError};
 
-/// Where results go.
+/// The destination of results.
 struct Stdout {
-    /// What was stdout when the program started; before [`claim_stdout`], stdout itself.
+    /// The stdout of the process when it started; `None` before [`claim_stdout`].
     file: Option<File>,
-    /// Why it takes no more, once it does not.
+    /// The first write error; later output is dropped.
     failure: Option<io::Error>,
 }
 
 static STDOUT: Mutex<Stdout> = Mutex::new(Stdout { file: None, failure: None });
 
-/// To be called before anything but this program's own code runs: from now on only [`out!`] writes to stdout.
+/// Reserves stdout for [`out!`]. Call this before any environment code runs.
 ///
 /// # Errors
-/// [`Error::Io`] where the system refuses another descriptor.
+/// [`Error::Io`] if the descriptor cannot be duplicated.
 pub fn claim_stdout() -> Result<()> {
-    // SAFETY: both calls take numbers of descriptors; the new one is owned here alone.
+    // SAFETY: both calls take descriptor numbers; only `File` owns the new descriptor.
     let file = unsafe {
         let private = libc::fcntl(libc::STDOUT_FILENO, libc::F_DUPFD_CLOEXEC, 3);
         if private < 0 || libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) < 0 {
@@ -47,9 +46,9 @@ macro_rules! out {
     ($($arg:tt)*) => { $crate::output::print(format_args!($($arg)*)) };
 }
 
-/// Prints a line for whoever watches to stderr.
+/// Prints a line of messages to stderr.
 macro_rules! note {
-    ($($arg:tt)*) => { $crate::output::tell(format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::output::print_message(format_args!($($arg)*)) };
 }
 
 pub(crate) use {note, out};
@@ -60,15 +59,15 @@ pub fn print(line: Arguments<'_>) {
 }
 
 /// See [`note!`].
-pub fn tell(line: Arguments<'_>) {
-    // One write a line: lines of several threads do not mix. Failures are ignored: there is nowhere to report them.
+pub fn print_message(line: Arguments<'_>) {
+    // One write per line, so that lines of several threads do not mix. Errors cannot be reported anywhere, so they are ignored.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// To be called last: whether everything that was printed to stdout arrived, or nobody reads on.
+/// Returns the first write error of stdout. Call this last. A closed pipe is not an error.
 ///
 /// # Errors
-/// [`Error::Io`] where stdout could not be written.
+/// [`Error::Io`] if writing to stdout failed.
 pub fn finish() -> Result<()> {
     match STDOUT.lock().unwrap_or_else(PoisonError::into_inner).failure.take() {
         Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", "stdout")(error)),
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_device_is_remembered_and_nothing_more_is_written() {
+    fn the_first_write_error_is_kept_and_later_output_dropped() {
         let file = File::options().write(true).open("/dev/full").unwrap();
         let mut stdout = Stdout { file: Some(file), failure: None };
         stdout.print("a");

@@ -1,7 +1,7 @@
-//! Paths as they were meant: relative to the folder in which the program was started.
+//! Paths relative to the initial working directory.
 //!
-//! Environments are other people's code, and some change the working directory of the process. So every path is made
-//! absolute before the first of them is imported or made, and no relative path is used after that.
+//! Third-party environments may change the working directory of the process. Every path is therefore made absolute before any
+//! environment is imported or created.
 
 use playfield_core::{Error, Result};
 use std::env;
@@ -10,27 +10,27 @@ use std::sync::OnceLock;
 
 static START: OnceLock<PathBuf> = OnceLock::new();
 
-/// To be called before anything but this program's own code runs: remembers the working directory.
+/// Stores the working directory. Call this before any environment code runs.
 ///
 /// # Errors
-/// [`Error::Io`] where there is none, because it was removed.
-pub fn remember_start() -> Result<()> {
+/// [`Error::Io`] if the working directory no longer exists.
+pub fn store_start() -> Result<()> {
     let start = env::current_dir().map_err(Error::io("find", "the working directory"))?;
     START.get_or_init(|| start);
     Ok(())
 }
 
-/// The folder in which the program was started.
+/// The initial working directory.
 pub fn start() -> &'static Path {
     START.get().map_or(Path::new(""), PathBuf::as_path)
 }
 
-/// `path`, seen from there.
+/// `path`, made absolute relative to the initial working directory.
 pub fn absolute(path: impl AsRef<Path>) -> PathBuf {
     start().join(path)
 }
 
-/// An absolute path as a person in that folder would write it.
+/// An absolute path for display: relative to the initial working directory if it lies inside.
 pub fn shown(path: &Path) -> String {
     let inside = path.strip_prefix(start()).ok().filter(|rest| !rest.as_os_str().is_empty());
     inside.unwrap_or(path).display().to_string()

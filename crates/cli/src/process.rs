@@ -1,12 +1,12 @@
-//! What only a program, not a library, may do: how this process uses memory, and processes of its own.
+//! Process-wide settings and child processes: memory allocation, CPU affinity, signals.
 
 use crate::signals::PARENT_ENDED;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
-/// To be called first. Has the allocator keep the buffers of an update rather than give them back: mapping and clearing fresh
-/// pages for them costs some 5 ms of every update of the nature network at batch 160.
+/// Configures the allocator to keep the buffers of an update instead of returning them to the system: mapping and clearing new
+/// pages costs about 5 ms per update of the nature network at batch size 160. Call this first.
 pub fn prepare() {
     #[cfg(target_env = "gnu")]
     // SAFETY: `mallopt` only sets parameters of the allocator.
@@ -17,11 +17,11 @@ pub fn prepare() {
     }
 }
 
-/// The cores that this process may use, by number: fewer than the machine's under `taskset`, for example.
+/// The numbers of the cores in this process's affinity mask, which `taskset`, for example, restricts.
 pub fn allowed_cores() -> Vec<usize> {
     #[cfg(target_os = "linux")]
     {
-        // SAFETY: a set of cores is plain bits, which the call fills; `CPU_ISSET` stays inside them.
+        // SAFETY: `cpu_set_t` is plain data that the call fills; `CPU_ISSET` only gets numbers below `CPU_SETSIZE`.
         let allowed = unsafe {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
             let known = libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) == 0;
@@ -35,18 +35,18 @@ pub fn allowed_cores() -> Vec<usize> {
     (0..std::thread::available_parallelism().map_or(1, usize::from)).collect()
 }
 
-/// Starts `command` on `cores` alone, where the system can confine a process, and in a process group of its own, where no signal of
-/// the terminal reaches it. When this process ends, however it ends, the new one gets [`PARENT_ENDED`]. To be called on the main
-/// thread: the system takes the thread's end for the process's.
+/// Starts `command` in its own process group, which receives no signals from the terminal; on Linux, with its affinity restricted
+/// to `cores`, and with the signal [`PARENT_ENDED`] when this process ends for any reason. Call this on the main thread: Linux sends
+/// the signal when the calling thread ends.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// If the process cannot be started.
 pub fn spawn_on(command: &mut Command, cores: &[usize]) -> io::Result<Child> {
     command.process_group(0);
     #[cfg(target_os = "linux")]
     {
         let parent = std::process::id() as libc::pid_t;
-        // SAFETY: a set of cores is plain bits, and `CPU_SET` stays inside them for numbers below `CPU_SETSIZE`.
+        // SAFETY: `cpu_set_t` is plain data, and `CPU_SET` only gets numbers below `CPU_SETSIZE`.
         let set = unsafe {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
             cores
@@ -55,8 +55,8 @@ pub fn spawn_on(command: &mut Command, cores: &[usize]) -> io::Result<Child> {
                 .for_each(|core| libc::CPU_SET(*core, &mut set));
             set
         };
-        // SAFETY: between fork and exec, system calls that take no lock and allocate nothing. Where the first is refused, all cores
-        // are used.
+        // SAFETY: between fork and exec, the closure only makes system calls that neither lock nor allocate. If
+        // `sched_setaffinity` fails, the process uses all cores.
         unsafe {
             command.pre_exec(move || {
                 libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
@@ -73,8 +73,8 @@ pub fn spawn_on(command: &mut Command, cores: &[usize]) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Sends Ctrl-C's signal.
+/// Sends SIGINT to `child`.
 pub fn interrupt(child: &Child) {
-    // SAFETY: a child that was not waited for keeps its number.
+    // SAFETY: the process id stays valid until the child is waited for.
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
 }

@@ -9,7 +9,7 @@ use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The algorithms and environments that a command line knows.
+/// The algorithms and environments available on the command line.
 ///
 /// ```ignore
 /// fn main() -> std::process::ExitCode {
@@ -23,7 +23,7 @@ pub struct Registry {
     envs: Vec<Row>,
 }
 
-/// An environment, as a row of the registry.
+/// An environment in the registry.
 pub(crate) struct Row {
     pub id: String,
     pub about: String,
@@ -31,7 +31,7 @@ pub(crate) struct Row {
 }
 
 impl Registry {
-    /// Everything that comes with playfield. Gymnasium's environments are found by their ids, beside these rows.
+    /// The algorithms and environments of playfield. Gymnasium environments are looked up by id when needed.
     pub fn standard() -> Self {
         let envs = playfield_classic::sources();
         Self {
@@ -43,8 +43,8 @@ impl Registry {
         }
     }
 
-    /// Adds an environment, made by `make` from the `[env]` section (its `kwargs`, for example) on the thread that steps
-    /// it. An environment of the same name is replaced.
+    /// Adds an environment. `make` creates it from the `[env]` section (for example from its `kwargs`) on the thread that steps it.
+    /// An environment with the same id is replaced.
     pub fn env<E, F>(self, id: impl Into<String>, about: impl Into<String>, make: F) -> Self
     where
         E: Env + 'static,
@@ -53,7 +53,7 @@ impl Registry {
         self.source(id, about, playfield_core::env::source(make))
     }
 
-    /// Adds environments that have defaults of their own or a batch of their own. A name that exists is replaced.
+    /// Adds an environment with its own defaults or its own batched implementation. An environment with the same id is replaced.
     pub fn source(mut self, id: impl Into<String>, about: impl Into<String>, source: impl EnvSource + 'static) -> Self {
         let row = Row { id: id.into(), about: about.into(), source: Arc::new(source) };
         self.envs.retain(|r| r.id != row.id);
@@ -61,18 +61,18 @@ impl Registry {
         self
     }
 
-    /// Adds an algorithm. One of the same name is replaced.
+    /// Adds an algorithm. An algorithm with the same name is replaced.
     pub fn algorithm<A: Algorithm>(mut self) -> Self {
         self.algorithms.retain(|entry| entry.name != A::NAME);
         self.algorithms.push(Entry::of::<A>());
         self
     }
 
-    /// Does what the command line says. The exit code is 0 where it was done, 2 where something was wrong with what was
-    /// asked or with the machine, 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP ended it.
+    /// Runs the command of the process's arguments. The exit code is 0 on success, 2 on an error, and 130, 143 or 129 after Ctrl-C,
+    /// SIGTERM or SIGHUP.
     ///
-    /// To be called first in `main`. From then on stdout is for results: whatever else the process or its children print there
-    /// goes to stderr.
+    /// Call this first in `main`. Afterwards stdout is reserved for results: other output of the process and its children is
+    /// redirected to stderr.
     pub fn run(self) -> ExitCode {
         process::prepare();
         let mut verbose = false;
@@ -114,7 +114,7 @@ impl Registry {
         self.algorithms.iter().copied().find(|a| a.name == name).ok_or_else(|| {
             let all = names().collect::<Vec<_>>().join(", ");
             let hint = suggest::hint(name, names());
-            Error::config(format!("unknown algorithm '{name}'{hint} (there are: {all})"))
+            Error::config(format!("unknown algorithm '{name}'{hint} (available: {all})"))
         })
     }
 
@@ -122,32 +122,32 @@ impl Registry {
         if let Some(row) = self.envs.iter().find(|r| r.id == id) {
             return Ok(row.source.clone());
         }
-        if let Some(source) = elsewhere::lookup(id) {
+        if let Some(source) = external::lookup(id) {
             return Ok(source);
         }
-        let others = elsewhere::ids().unwrap_or_default();
+        let others = external::ids().unwrap_or_default();
         let ids = self.envs.iter().map(|r| r.id.as_str()).chain(others.iter().map(String::as_str));
         let hint = suggest::hint(id, ids);
         Err(Error::config(format!("unknown environment '{id}'{hint} (`playfield envs` lists them all)")))
     }
 }
 
-/// What was typed, its paths made absolute. Help and mistakes are printed here, and end the process: nothing else prints yet.
+/// Parses the arguments and makes paths absolute. For `--help` and for invalid arguments clap prints a message and exits the process.
 fn arguments() -> Result<Cli> {
-    paths::remember_start()?;
-    if let Some(odd) = std::env::args_os().skip(1).find(|argument| argument.to_str().is_none()) {
-        return Err(Error::config(format!("the argument '{}' is not UTF-8", odd.to_string_lossy())));
+    paths::store_start()?;
+    if let Some(invalid) = std::env::args_os().skip(1).find(|argument| argument.to_str().is_none()) {
+        return Err(Error::config(format!("the argument '{}' is not UTF-8", invalid.to_string_lossy())));
     }
     Ok(Cli::parse())
 }
 
-/// Environments that are found by asking Python.
+/// Environments registered in Python.
 #[cfg(feature = "python")]
-pub(crate) use playfield_gymnasium as elsewhere;
+pub(crate) use playfield_gymnasium as external;
 
-/// Environments that are found by asking Python: none in this build.
+/// Environments registered in Python: none in this build.
 #[cfg(not(feature = "python"))]
-pub(crate) mod elsewhere {
+pub(crate) mod external {
     use playfield_core::{EnvSource, Result};
     use std::sync::Arc;
 

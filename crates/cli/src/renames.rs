@@ -1,4 +1,4 @@
-//! Configuration keys of earlier versions, and what replaces each: an old configuration gets an error that names the new key.
+//! Renamed configuration keys. A configuration with an old key gets an error that names the new one.
 
 /// `(old path, new path)`. A path is a section, a dot and a key.
 const RENAMED: &[(&str, &str)] = &[
@@ -43,7 +43,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("dqn.optimizer.centred", "dqn.optimizer.centered"),
 ];
 
-/// What replaces the key at `path`, or ends with it where `path` has no section, if it was renamed.
+/// The new name of the key `path`, if it was renamed. Without a section, `path` matches the last part of a key.
 pub fn renamed(path: &str) -> Option<&'static str> {
     let is = |old: &str| old == path || !path.contains('.') && old.rsplit('.').next() == Some(path);
     RENAMED.iter().find(|(old, _)| is(old)).map(|(_, new)| *new)

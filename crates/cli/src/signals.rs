@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP (the terminal is closed): the first signal finishes the update and saves, the second ends at
-//! once.
+//! Ctrl-C, SIGTERM and SIGHUP (closed terminal). After the first signal the run finishes its update, saves a checkpoint and ends;
+//! a second signal ends the process immediately.
 
 use crate::output::note;
 use playfield_core::run::Stop;
@@ -10,42 +10,42 @@ use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// What a trial of a sweep gets when the sweep's process has ended, perhaps several times over (once for every thread that ends
-/// there): it stops as after SIGTERM, and a second one changes nothing.
+/// The signal to a trial when the process of its sweep ends, possibly repeated (once per ending thread). The first one acts like
+/// SIGTERM; further ones are ignored.
 pub const PARENT_ENDED: i32 = SIGUSR1;
 
-/// Listens, on a thread of its own, from now on. SIGHUP stays ignored where it is ignored already, as under `nohup`.
+/// Starts a thread that handles signals. SIGHUP stays ignored if it already is, for example under `nohup`.
 ///
 /// # Errors
-/// Where the system refuses the handlers.
+/// If a handler cannot be registered.
 pub fn listen() -> Result<Stop> {
     let (stop, stopping) = (Stop::default(), Arc::new(AtomicBool::new(false)));
     let signals: Vec<_> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|s| *s != SIGHUP || !is_ignored(*s)).collect();
     for &signal in &signals {
-        // The second signal ends the process inside its handler, whatever its threads wait for, and so it must come first:
-        // the first signal finds the flag down.
+        // The second signal exits inside the handler, even if all threads are blocked. This handler is registered before the one
+        // that sets the flag, so the first signal does not exit.
         flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone()).map_err(Error::other)?;
         flag::register(signal, stopping.clone()).map_err(Error::other)?;
     }
     let mut signals = Signals::new(signals.into_iter().chain([PARENT_ENDED])).map_err(Error::other)?;
-    let asked = stop.clone();
+    let requested = stop.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            match (signal, asked.requested()) {
-                (PARENT_ENDED, None) => asked.request(SIGTERM),
+            match (signal, requested.requested()) {
+                (PARENT_ENDED, None) => requested.request(SIGTERM),
                 (PARENT_ENDED, Some(_)) => continue,
-                (signal, None) => asked.request(signal),
-                // Two that came at the same moment, so that neither handler saw the other.
+                (signal, None) => requested.request(signal),
+                // Two simultaneous signals: neither handler found the flag set.
                 (signal, Some(_)) => signal_hook::low_level::exit(128 + signal),
             }
-            note!("\nstopping: finishing the update and saving (a second signal ends at once, without saving)");
+            note!("\nstopping: finishing the update and saving (a second signal exits immediately, without saving)");
         }
     });
     Ok(stop)
 }
 
 fn is_ignored(signal: i32) -> bool {
-    // SAFETY: with no new action, `sigaction` only writes the present one, which is plain data.
+    // SAFETY: without a new action, `sigaction` only writes the current one, which is plain data.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN

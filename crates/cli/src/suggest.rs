@@ -1,21 +1,21 @@
-//! What a person may have meant.
+//! Suggestions for misspelled names.
 
-/// The candidate closest to `word`, if one is close. The part of an environment's id between `/` and `-v` counts alone,
-/// too, so that `pong` finds `ALE/Pong-v5`.
+/// The candidate most similar to `word`, if the similarity is at least 0.5. Ids of environments are also compared without their
+/// namespace and version, so `pong` matches `ALE/Pong-v5`.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let likeness = |candidate: &str| {
+    let similarity = |candidate: &str| {
         let candidate = candidate.to_lowercase();
         let whole = strsim::normalized_damerau_levenshtein(&word, &candidate);
         whole.max(strsim::normalized_damerau_levenshtein(stem(&word), stem(&candidate)) - 0.01)
     };
-    let scored = candidates.into_iter().map(|c| (likeness(c), c));
-    // The first of equals: registries list what is likelier first.
+    let scored = candidates.into_iter().map(|c| (similarity(c), c));
+    // The first among equals: registries list the more likely candidates first.
     let best = scored.reduce(|a, b| if b.0 > a.0 { b } else { a });
-    best.filter(|(likeness, _)| *likeness >= 0.5).map(|(_, candidate)| candidate)
+    best.filter(|(similarity, _)| *similarity >= 0.5).map(|(_, candidate)| candidate)
 }
 
-/// `: did you mean 'x'?`, or nothing.
+/// `; did you mean 'x'?`, or an empty string.
 pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     closest(word, candidates).map(|c| format!("; did you mean '{c}'?")).unwrap_or_default()
 }
@@ -33,16 +33,16 @@ mod tests {
     use super::closest;
 
     #[test]
-    fn finds_what_was_meant() {
+    fn the_closest_candidate_is_found() {
         let ids = ["CartPole", "Catch", "ALE/Pong-v5", "ALE/Pooyan-v5", "CartPole-v1"];
-        for (typed, meant) in [
+        for (word, expected) in [
             ("Cartpoel", Some("CartPole")),
             ("pong", Some("ALE/Pong-v5")),
             ("ALE/Pnog-v5", Some("ALE/Pong-v5")),
             ("PongNoFrameskip-v4", None),
             ("xyzzy", None),
         ] {
-            assert_eq!(closest(typed, ids), meant, "{typed}");
+            assert_eq!(closest(word, ids), expected, "{word}");
         }
         assert_eq!(closest("learning_rat", ["gamma", "learning_rate"]), Some("learning_rate"));
     }

@@ -1,7 +1,7 @@
-//! JSON forms of values that JSON lacks.
+//! JSON representations of infinity and NaN.
 
 /// For `#[serde(with = "playfield_core::json::float")]`: an `f64` whose infinities and NaN are written as `"inf"`, `"-inf"` and
-/// `"NaN"`, and can be read again. serde_json alone writes `null`, which cannot be read as an `f64`.
+/// `"NaN"`. serde_json writes `null` instead, which it cannot read back as an `f64`.
 pub mod float {
     use serde::de::{Deserializer, Error, Visitor};
     use serde::ser::Serializer;
@@ -10,7 +10,7 @@ pub mod float {
     /// Writes `value`.
     ///
     /// # Errors
-    /// The serializer's own.
+    /// The errors of the serializer.
     pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
         match value.is_finite() {
             true => serializer.serialize_f64(*value),
@@ -18,10 +18,10 @@ pub mod float {
         }
     }
 
-    /// Reads what [`serialize`] wrote; `null` is NaN.
+    /// Reads a value written by [`serialize`]; `null` is NaN.
     ///
     /// # Errors
-    /// Where it is neither a number nor one of these strings.
+    /// If the value is neither a number, `null` nor one of these strings.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         deserializer.deserialize_any(Float)
     }

@@ -1,20 +1,20 @@
-//! What an environment, a policy and a run are: the vocabulary that every other crate of playfield shares.
+//! Interfaces and data types of environments, policies, algorithms and training runs, shared by all other crates.
 //!
-//! This crate knows nobody: no libtorch, no Python, no console. Observations are plain buffers (`u8` frames or `f32`
-//! vectors) that the caller owns and environments write in place, so that a frame is copied once on its way from the
-//! emulator to the learner. What crosses a crate's edge is a trait object ([`Env`], [`VecEnv`], [`Policy`], [`Sink`]),
-//! because games, algorithms and networks arrive as strings in a configuration file; inside a crate things are concrete.
+//! This crate depends on neither libtorch nor Python and prints nothing. Observations are plain buffers (`u8` frames or `f32`
+//! vectors) that the caller owns and environments write in place, so each frame is copied once between emulator and learner.
+//! Interfaces between crates are trait objects ([`Env`], [`VecEnv`], [`Policy`], [`Sink`]), because a configuration file selects
+//! environments, algorithms and networks at run time; within a crate types are concrete.
 //!
-//! | module | answers |
+//! | module | content |
 //! |---|---|
-//! | [`space`], [`spec`] | what is observed, what can be done |
-//! | [`step`], [`env`] | what an environment does, alone or as a batch |
-//! | [`config`] | what the `[env]` section of a configuration says |
-//! | [`frame_stack`], [`rollout`] | how the last frames become one observation, and a few steps one update |
-//! | [`policy`], [`algorithm`] | how actions are selected, how a policy is trained |
-//! | [`run`], [`metrics`], [`checkpoint`], [`files`] | what training leaves on disk |
-//! | [`schedule`], [`rng`] | numbers that change over a run, and random ones |
-//! | [`json`] | how infinity and NaN are written into a state |
+//! | [`space`], [`spec`] | observation and action spaces |
+//! | [`step`], [`env`] | environments, single and batched |
+//! | [`config`] | the `[env]` section of a configuration |
+//! | [`frame_stack`], [`rollout`] | frame stacking, storage of on-policy experience |
+//! | [`policy`], [`algorithm`] | action selection, training |
+//! | [`run`], [`metrics`], [`checkpoint`], [`files`] | the training run and its files |
+//! | [`schedule`], [`rng`] | schedules of coefficients, random streams |
+//! | [`json`] | infinity and NaN in JSON |
 
 pub mod algorithm;
 pub mod checkpoint;

@@ -1,16 +1,16 @@
-//! Environments in a checkpoint: exactly where they can save their state, else only what wrappers learned.
+//! Environments in checkpoints: their complete state if they can save it, else only the statistics of the wrappers.
 
 use crate::{Array, Error, FrameStack, Result, Snapshot, VecEnv, rng};
 
-/// The seeds of `n` environments of a run with seed `seed`. A resumed run's environments, where their state could not be
-/// saved, get new random streams, derived from the step as well: they do not repeat those that the run began with.
+/// The seeds of `n` environments in a run with seed `seed`. In a resumed run whose environments could not be saved, the seeds also
+/// depend on the step, so the environments do not repeat their initial random streams.
 pub fn environment_seeds(seed: u64, n: usize, resumed: Option<&Snapshot>) -> Vec<u64> {
     let seed = resumed.map_or(seed, |snapshot| rng::derive(seed, "resumed", snapshot.step));
     rng::seeds(seed, "env", n)
 }
 
-/// Writes the environments' state, where they can save it, with the current observations; and what wrappers learned. An
-/// environment that has failed has no state: what was learned is worth saving without it.
+/// Saves the statistics of the wrappers and, if the environments support it, their state with the current observations. If an
+/// environment has failed, only the statistics are saved.
 pub fn save_environments(env: &mut dyn VecEnv, history: &FrameStack, snapshot: &mut Snapshot) {
     snapshot.put("env.statistics", &env.save_statistics());
     if let Ok(Some(state)) = env.save_state() {
@@ -19,11 +19,11 @@ pub fn save_environments(env: &mut dyn VecEnv, history: &FrameStack, snapshot: &
     }
 }
 
-/// Puts the environments where `snapshot` left them and returns true. Where they could not be saved, only what wrappers
-/// learned comes back and the answer is false: the caller starts new episodes, and the running ones are cut.
+/// Restores the environments from `snapshot` and returns true. If their state was not saved, restores only the statistics of the
+/// wrappers and returns false: the caller starts new episodes, and the unfinished ones are lost.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] or [`Error::Env`] where the snapshot is of other environments.
+/// [`Error::Checkpoint`] or [`Error::Env`] if the snapshot is from other environments.
 pub fn restore_environments(env: &mut dyn VecEnv, history: &mut FrameStack, snapshot: &Snapshot) -> Result<bool> {
     let Some(state) = snapshot.state.get("env.state") else {
         env.load_statistics(&snapshot.get("env.statistics")?, false)?;
@@ -40,10 +40,9 @@ pub fn restore_environments(env: &mut dyn VecEnv, history: &mut FrameStack, snap
 mod tests {
     use super::*;
 
-    /// The seeds of a fresh run are its seed's; of a resumed one they are others, another set for each step, the same again for
-    /// the same step.
+    /// The seeds of a new run depend only on its seed; those of a resumed run differ and depend on the step.
     #[test]
-    fn a_resumed_run_draws_new_random_streams() {
+    fn a_resumed_run_has_new_random_streams() {
         let at = |step| environment_seeds(7, 3, Some(&Snapshot { step, ..Snapshot::default() }));
         let fresh = environment_seeds(7, 3, None);
         assert_eq!(fresh, rng::seeds(7, "env", 3));

@@ -1,9 +1,9 @@
 //! Storage for on-policy experience: a few steps of n environments, time first.
 //!
 //! ```text
-//! observations    s₀   s₁   s₂  …  s_T     one more than steps: the last bootstraps the returns
+//! observations    s₀   s₁   s₂  …  s_T     one more than steps: s_T bootstraps the returns
 //! actions            a₀   a₁  …            with their log-probabilities, and the values of s₀, s₁ …
-//! rewards            r₁   r₂  …            with the discount of what follows: γ, or 0 where the episode ended
+//! rewards            r₁   r₂  …            with the discount of the next value: γ, or 0 at the end of an episode
 //! episode starts  no   …                   whether an observation is the first of its episode
 //! ```
 
@@ -31,7 +31,7 @@ pub struct Rollout {
     t: usize,
 }
 
-/// Where a policy writes what belongs to the next actions of a [`Rollout`].
+/// Storage for the log-probabilities and values of the next actions of a [`Rollout`], written by the policy.
 pub struct Decisions<'a> {
     /// The log-probability of each action, `[envs]`.
     pub log_probs: &'a mut [f32],
@@ -40,7 +40,7 @@ pub struct Decisions<'a> {
 }
 
 impl Rollout {
-    /// For `steps` steps of `envs` environments of `spec`, with discount `gamma` per step.
+    /// An empty rollout for `steps` steps of `envs` environments of `spec`, with discount `gamma` per step.
     pub fn new(spec: &EnvSpec, envs: usize, steps: usize, gamma: f64) -> Self {
         let transitions = envs * steps;
         let zeros = || vec![0.0; transitions];
@@ -98,17 +98,17 @@ impl Rollout {
         self.obs.slice_mut(self.t * len, len).copy_from(frames.observations().as_ref());
     }
 
-    /// Where the policy writes log-probabilities and values of the next actions.
+    /// The storage for log-probabilities and values of the next actions.
     pub fn decisions(&mut self) -> Decisions<'_> {
         let range = self.t * self.envs..(self.t + 1) * self.envs;
         Decisions { log_probs: &mut self.log_probs[range.clone()], values: &mut self.values[range] }
     }
 
-    /// Stores `actions` and the step that followed. `final_value(i)` estimates the value of the final observation of an episode
-    /// that was truncated in environment `i`.
+    /// Stores `actions` and the step that followed them. `final_value(i)` estimates the value of the final observation of an
+    /// episode that was truncated in environment `i`.
     ///
     /// # Panics
-    /// If the actions are of another space, or the rollout is full: bugs of the caller.
+    /// If the actions are from another space or the rollout is full.
     pub fn record(&mut self, actions: &Actions, batch: &StepBatch, mut final_value: impl FnMut(usize) -> f32) {
         let (n, first) = (self.envs, self.t * self.envs);
         match (&mut self.actions, actions) {
@@ -139,7 +139,7 @@ impl Rollout {
         self.obs.slice(0, self.len() * self.obs_len)
     }
 
-    /// The observations that followed them, `[steps · envs]`. Where an episode ended, the first of the next.
+    /// The observations that followed them, `[steps · envs]`; at the end of an episode, the first of the next one.
     pub fn next_observations(&self) -> ObsRef<'_> {
         self.obs.slice(self.envs * self.obs_len, self.len() * self.obs_len)
     }
@@ -174,8 +174,8 @@ impl Rollout {
         &self.final_values
     }
 
-    /// Rewards, with γ times the value of the final observation added where an episode was truncated, `[steps · envs]`: what
-    /// returns are computed from (Pardo et al. 2018, *Time Limits in Reinforcement Learning*, equation 4).
+    /// Rewards for computing returns, `[steps · envs]`: at a truncation γ times the value of the final observation is added (Pardo
+    /// et al. 2018, *Time Limits in Reinforcement Learning*, equation 4).
     pub fn bootstrapped_rewards(&self) -> Vec<f32> {
         self.rewards.iter().zip(&self.final_values).map(|(r, v)| r + self.gamma * v).collect()
     }
@@ -185,14 +185,14 @@ impl Rollout {
         &self.discounts
     }
 
-    /// Whether a wrapper replaced the policy's action, `[steps · envs]`. Such an action was not sampled from the policy and has
-    /// no place in a policy gradient; its reward and value count as any other's.
+    /// Whether a wrapper replaced the policy's action, `[steps · envs]`. Such an action was not sampled from the policy, so the
+    /// policy gradient must exclude it; its reward and value are used normally.
     pub fn forced(&self) -> &[bool] {
         &self.forced
     }
 
     /// Whether each of [`observations`](Self::observations) is the first after an episode that ended *inside* this rollout. The
-    /// recurrent state at the start of the rollout is the policy's.
+    /// policy provides the recurrent state at the start of the rollout.
     pub fn episode_starts(&self) -> &[bool] {
         &self.episode_starts[..self.len()]
     }
@@ -203,14 +203,14 @@ impl Rollout {
         shuffled(self.len(), rng).chunks(size).map(<[usize]>::to_vec).collect()
     }
 
-    /// A random partition of the *environments* into minibatches of about `size` transitions: all steps of each environment stay
-    /// together, time first, so that a recurrent network can replay them. At least one environment a minibatch.
+    /// A random partition of the *environments* into minibatches of about `size` transitions. A minibatch contains all steps of its
+    /// environments, time first, so that a recurrent network can process sequences; it has at least one environment.
     pub fn sequence_minibatches(&self, size: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
-        let together = (size / self.steps()).max(1);
+        let envs_per_minibatch = (size / self.steps()).max(1);
         let envs = shuffled(self.envs, rng);
         let indices =
             |envs: &[usize]| (0..self.steps()).flat_map(|t| envs.iter().map(move |i| t * self.envs + i)).collect();
-        envs.chunks(together).map(indices).collect()
+        envs.chunks(envs_per_minibatch).map(indices).collect()
     }
 
     /// The observations of the transitions `indices`.
@@ -252,13 +252,13 @@ mod tests {
         EnvSpec::new("test", &[1], Dtype::F32, actions)
     }
 
-    /// γ = .9 and V(final) = 5. Environment 0 goes on, then terminates; 1 goes on, then is truncated: r + γV = 2 + 4.5; 2
-    /// loses a life, then terminates at the very step at which its time is up: nothing is bootstrapped.
+    /// γ = .9 and V(final) = 5. Environment 0 terminates at step 1. Environment 1 is truncated at step 1: r + γV = 2 + 4.5.
+    /// Environment 2 loses a life at step 0, and at step 1 terminates and is truncated: no bootstrap.
     #[test]
     fn only_a_truncation_bootstraps_from_the_final_observation() {
         let (spec, actions) = (spec(), Actions::Discrete(vec![0; ENVS]));
         let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, 2, 0.9), StepBatch::new(&spec, ENVS));
-        let (mut frames, mut asked) = (FrameStack::new(&spec, ENVS), Vec::new());
+        let (mut frames, mut bootstrapped) = (FrameStack::new(&spec, ENVS), Vec::new());
         for t in 0..2 {
             batch.clear();
             batch.obs = Obs::F32((0..3).map(|i| (10 * t + i) as f32).collect());
@@ -269,7 +269,7 @@ mod tests {
             frames.push(&batch);
             rollout.observe(&frames);
             rollout.record(&actions, &batch, |i| {
-                asked.push(i);
+                bootstrapped.push(i);
                 5.0
             });
         }
@@ -280,14 +280,14 @@ mod tests {
         assert_eq!(rollout.discounts(), [0.9, 0.9, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(rollout.rewards(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
         assert_eq!(rollout.final_values(), [0.0, 0.0, 0.0, 0.0, 5.0, 0.0]);
-        assert_eq!(asked, [1]);
+        assert_eq!(bootstrapped, [1]);
         assert!(rollout.is_full());
         assert_eq!(rollout.observations(), ObsRef::F32(&[0.0, 1.0, 2.0, 10.0, 11.0, 12.0]));
         assert_eq!(rollout.next_observations(), ObsRef::F32(&[10.0, 11.0, 12.0, 20.0, 21.0, 22.0]));
         assert_eq!(rollout.last_observations(), ObsRef::F32(&[20.0, 21.0, 22.0]));
     }
 
-    /// A life lost in the step that cuts the episode: the batch says truncated, so the return bootstraps.
+    /// A life is lost in the same step as the truncation: the return bootstraps.
     #[test]
     fn a_truncation_with_a_lost_life_bootstraps() {
         let (spec, actions) = (spec(), Actions::Discrete(vec![0; ENVS]));
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!((rollout.bootstrapped_rewards(), rollout.discounts()), (vec![5.0, 1.0, 1.0], [0.0; 3].as_slice()));
     }
 
-    /// What follows an episode's end, and not what follows a lost life, resets a recurrent state.
+    /// The end of an episode resets the recurrent state; a lost life does not.
     #[test]
     fn an_observation_after_an_end_is_an_episode_start() {
         let (spec, actions) = (spec(), Actions::Discrete(vec![0; ENVS]));
@@ -314,8 +314,7 @@ mod tests {
         assert_eq!(rollout.episode_starts(), [false; 6]);
     }
 
-    /// A wrapper that pressed FIRE in the agent's place is remembered as FIRE: the agent must not learn that its own
-    /// action did it.
+    /// If a wrapper presses FIRE instead of the policy's action, the rollout stores FIRE and marks the action as replaced.
     #[test]
     fn a_replaced_action_is_recorded_as_replaced() {
         let spec = spec();
@@ -326,7 +325,7 @@ mod tests {
         assert_eq!(rollout.forced(), [false, true, false]);
     }
 
-    /// Every transition is in one minibatch, whatever the size; the order is random and from the stream alone.
+    /// Every transition is in exactly one minibatch, for every size; the order is random and determined by the random stream.
     #[test]
     fn minibatches_partition_the_rollout() {
         let rollout = Rollout::new(&spec(), ENVS, 5, 0.99);
@@ -341,7 +340,7 @@ mod tests {
         }
     }
 
-    /// Five steps of three environments: each environment's steps stay together and in order.
+    /// Five steps of three environments: each minibatch has all steps of its environments, in order.
     #[test]
     fn sequence_minibatches_hold_whole_sequences() {
         let rollout = Rollout::new(&spec(), ENVS, 5, 0.99);
@@ -362,9 +361,8 @@ mod tests {
         }
     }
 
-    /// Gathering takes the rows that the indices name.
     #[test]
-    fn gathered_rows_are_those_of_the_indices() {
+    fn gather_returns_the_transitions_of_the_indices() {
         let mut rollout = Rollout::new(&spec(), ENVS, 2, 0.99);
         rollout.obs = Obs::F32((0..9).map(|i| i as f32).collect());
         rollout.actions = Actions::Discrete(vec![0, 1, 2, 0, 1, 2]);

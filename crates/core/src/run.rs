@@ -1,7 +1,7 @@
-//! A training run: its length and seed, when to stop, log and save, and where to.
+//! A training run: seed, number of steps, stop requests, logging and checkpoints.
 //!
-//! An algorithm owns its loop and its clock; a [`Run`] never calls back into it. It answers a few questions
-//! ([`should_continue`](Run::should_continue), [`log_due`](Run::log_due), [`save_due`](Run::save_due)) and takes reports
+//! An algorithm owns its training loop; a [`Run`] never calls back into it. The loop queries the run
+//! ([`should_continue`](Run::should_continue), [`log_due`](Run::log_due), [`save_due`](Run::save_due)) and reports to it
 //! ([`progress`](Run::progress), [`log`](Run::log), [`evaluated`](Run::evaluated), [`save`](Run::save)).
 
 use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
@@ -11,17 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-/// The number of the signal that asked the run to stop; 0 while nobody did.
+/// A request to stop the run: the number of the signal, or 0.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicI32>);
 
 impl Stop {
-    /// Asks the run to finish its update, save and return.
+    /// Requests the run to finish its update, save a checkpoint and return.
     pub fn request(&self, signal: i32) {
         self.0.store(signal, Ordering::Relaxed);
     }
 
-    /// The signal that asked, if one did.
+    /// The signal of the request, if there is one.
     pub fn requested(&self) -> Option<i32> {
         Some(self.0.load(Ordering::Relaxed)).filter(|&s| s != 0)
     }
@@ -33,16 +33,16 @@ impl Stop {
 pub struct Intervals {
     /// Seconds between two rows of metrics.
     pub log_seconds: f64,
-    /// Seconds between two checkpoints. The first one of a run is due after a tenth of it, or half a minute if that is less.
+    /// Seconds between two checkpoints. The first one of a run is due after a tenth of this time, at most 30 seconds.
     pub checkpoint_seconds: f64,
-    /// How many of the latest checkpoints are kept, beside the best.
+    /// Number of latest checkpoints to keep, in addition to the best.
     pub keep_checkpoints: usize,
-    /// Whether each row of metrics comes with histograms of the network's parameters and gradients, for TensorBoard.
+    /// Whether to log histograms of parameters and gradients to TensorBoard with each row of metrics.
     pub histograms: bool,
 }
 
 impl Intervals {
-    /// Seconds until the next checkpoint of a run that has one already, or has none.
+    /// Seconds until the next checkpoint, depending on whether the run already has one.
     fn until_save(&self, has_checkpoint: bool) -> f64 {
         if has_checkpoint { self.checkpoint_seconds } else { (self.checkpoint_seconds / 10.0).min(30.0) }
     }
@@ -54,7 +54,7 @@ impl Default for Intervals {
     }
 }
 
-/// The `[eval]` section: evaluation of the policy in training, in environments of its own.
+/// The `[eval]` section: evaluation of the policy during training, in separate environments.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
@@ -62,11 +62,11 @@ pub struct EvalConfig {
     pub every_steps: u64,
     /// Episodes of one evaluation.
     pub episodes: usize,
-    /// Whether actions are the most probable ones (or those of the highest value), rather than sampled (or ε-greedy).
+    /// Whether to select the most probable (or most valuable) action instead of sampling (or acting ε-greedily).
     pub deterministic: bool,
     /// The seed of the environments and of the policy's random stream. Every evaluation starts from it.
     pub seed: u64,
-    /// Keys of `[env]` that differ in evaluation: `{ repeat_action_probability = 0.25 }` for example. Rewards are always raw and
+    /// Keys of `[env]` to override in evaluation, for example `{ repeat_action_probability = 0.25 }`. Rewards are always raw, and
     /// a lost life never ends an episode.
     pub env: toml::Table,
 }
@@ -77,18 +77,18 @@ impl Default for EvalConfig {
     }
 }
 
-/// A part of a run whose state a checkpoint holds.
+/// A part of a run whose state is saved in checkpoints.
 pub trait Persist {
     /// Writes the state into `snapshot`.
     ///
     /// # Errors
-    /// [`Error::Io`] where a part keeps files of its own and the disk fails.
+    /// [`Error::Io`] if the part has its own files and writing fails.
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()>;
 
     /// Called after the checkpoint of the last [`save`](Self::save) is on disk.
     ///
     /// # Errors
-    /// [`Error::Io`] where a part keeps files of its own and the disk fails.
+    /// [`Error::Io`] if the part has its own files and writing fails.
     fn saved(&mut self) -> Result<()> {
         Ok(())
     }
@@ -113,22 +113,22 @@ pub struct Run {
     episodes: u64,
     window: Window,
     evaluation: EvalConfig,
-    /// The mean return of the last evaluation, until a checkpoint is saved with it.
+    /// The mean return of the last evaluation, until a checkpoint with this score is saved.
     score: Option<f64>,
     /// The mean return of the last evaluation.
     evaluated: Option<f64>,
 }
 
-/// What a run was, at its end.
+/// Summary of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// Agent steps in all.
+    /// Total number of agent steps.
     pub step: u64,
-    /// Agent steps a second, over this session.
+    /// Agent steps per second in this session.
     pub steps_per_second: f64,
-    /// Wall time in all.
+    /// Total wall time.
     pub elapsed: Duration,
-    /// Episodes in all.
+    /// Total number of episodes.
     pub episodes: u64,
     /// Mean raw return of the last 100 episodes.
     pub mean_reward: Option<f64>,
@@ -137,7 +137,7 @@ pub struct Summary {
 }
 
 impl Run {
-    /// A run that trains to `steps` agent steps from `seed`, reports nothing and saves nothing: what a test needs.
+    /// A run of `steps` agent steps with the given `seed`, without sinks and checkpoints.
     pub fn new(seed: u64, steps: u64) -> Self {
         let now = Instant::now();
         Self {
@@ -163,45 +163,45 @@ impl Run {
         }
     }
 
-    /// Adds a destination of reports.
+    /// Adds a sink, which receives all reports.
     pub fn with_sink(mut self, sink: impl Into<Box<dyn Sink>>) -> Self {
         self.sinks.push(sink.into());
         self
     }
 
-    /// Stops when `stop` is requested.
+    /// Stops the run when `stop` is requested.
     pub fn with_stop(mut self, stop: Stop) -> Self {
         self.stop = stop;
         self
     }
 
-    /// Saves checkpoints, and reports, as often as `intervals` say.
+    /// Saves checkpoints and logs metrics at the given `intervals`.
     pub fn with_checkpoints(mut self, checkpoints: Checkpoints, intervals: Intervals) -> Self {
         self.checkpoints = Some(checkpoints);
         self.intervals = intervals;
         self
     }
 
-    /// Evaluates as `evaluation` says.
+    /// Sets the configuration of evaluation.
     pub fn with_evaluation(mut self, evaluation: EvalConfig) -> Self {
         self.evaluation = evaluation;
         self
     }
 
-    /// When and how the policy is evaluated.
+    /// The configuration of evaluation.
     pub fn evaluation(&self) -> &EvalConfig {
         &self.evaluation
     }
 
-    /// Whether `snapshot` is of a training run: a distilled student's has no account of one.
+    /// Whether `snapshot` is from a training run. That of a distilled student is not.
     pub fn can_resume(snapshot: &Snapshot) -> bool {
         snapshot.state.contains_key("run.elapsed_seconds")
     }
 
-    /// Resumes from `snapshot`: its steps, time and last episodes count.
+    /// Resumes from `snapshot`, including its steps, elapsed time and last episodes.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where the snapshot has no account of its run.
+    /// [`Error::Checkpoint`] if the snapshot has no valid state of a run.
     pub fn with_resume(mut self, snapshot: Snapshot) -> Result<Self> {
         self.before = Duration::try_from_secs_f64(snapshot.get("run.elapsed_seconds")?)
             .map_err(|error| Error::checkpoint("state.json", format!("'run.elapsed_seconds': {error}")))?;
@@ -215,22 +215,22 @@ impl Run {
         Ok(self)
     }
 
-    /// The run's one seed, from which every random stream derives.
+    /// The seed from which every random stream of the run is derived.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Agent steps to reach: the horizon of every schedule that spans the run.
+    /// The number of agent steps to train, the horizon of schedules that span the run.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// What to continue from, once; `None` for a fresh run.
+    /// Removes and returns the snapshot to resume from; `None` for a new run.
     pub fn take_resume(&mut self) -> Option<Snapshot> {
         self.resume.take()
     }
 
-    /// Where checkpoints lie, and what an algorithm keeps beside them; `None` where nothing is saved.
+    /// The folder of checkpoints and of further files of the algorithm; `None` if nothing is saved.
     pub fn checkpoint_dir(&self) -> Option<&Path> {
         self.checkpoints.as_ref().map(Checkpoints::dir)
     }
@@ -245,10 +245,10 @@ impl Run {
         step < self.steps && self.stop.requested().is_none()
     }
 
-    /// Reports that training reached `step` agent steps, and the episodes that finished on the way, each with its step.
+    /// Reports that training reached `step` agent steps, and the episodes that finished since the last call, each with its step.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn progress(&mut self, step: u64, episodes: impl IntoIterator<Item = (u64, EpisodeEnd)>) -> Result<()> {
         self.step = step;
         self.sinks.iter_mut().for_each(|sink| sink.progress(step));
@@ -262,17 +262,17 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.episode(&row))
     }
 
-    /// Whether a row of metrics is due: by time, or because training ends.
+    /// Whether a row of metrics is due: after the log interval, or because training ends.
     pub fn log_due(&self) -> bool {
         let due = self.last_log.0.elapsed().as_secs_f64() >= self.intervals.log_seconds;
         due || !self.should_continue(self.step)
     }
 
-    /// Reports a row of metrics: `values`, after those of every run. Any tag may be reported; [`describe`](Self::describe) adds a
-    /// description of one that [`METRICS`](crate::metrics::METRICS) lacks.
+    /// Reports a row of metrics: those common to all runs, then `values`. Any tag is allowed; [`describe`](Self::describe) adds a
+    /// description of a tag that is not in [`METRICS`](crate::metrics::METRICS).
     ///
     /// # Errors
-    /// Where a file cannot be written; [`Error::Diverged`] where a loss (`train/…loss`) is not finite.
+    /// If a file cannot be written; [`Error::Diverged`] if a loss (`train/…loss`) is not finite.
     pub fn log<T: Clone + Into<Tag>>(&mut self, step: u64, values: &[(T, f64)]) -> Result<()> {
         let values: Vec<(Tag, f64)> = values.iter().map(|(tag, value)| (tag.clone().into(), *value)).collect();
         let (since, from) = self.last_log;
@@ -292,7 +292,7 @@ impl Run {
         }
     }
 
-    /// Describes a tag of the caller's own, before its first value. TensorBoard shows the text.
+    /// Describes a custom tag, before its first value. TensorBoard shows the text.
     pub fn describe(&mut self, tag: &str, text: &str) {
         self.sinks.iter_mut().for_each(|s| s.describe(tag, text));
     }
@@ -300,12 +300,12 @@ impl Run {
     /// Reports the distribution of `values`, for example of the weights of a layer.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn histogram(&mut self, step: u64, tag: &str, values: &[f32]) -> Result<()> {
         self.sinks.iter_mut().try_for_each(|s| s.histogram(step, tag, values))
     }
 
-    /// Whether histograms of parameters and gradients are wanted beside each row of metrics.
+    /// Whether to report histograms of parameters and gradients with each row of metrics.
     pub fn wants_histograms(&self) -> bool {
         self.intervals.histograms
     }
@@ -313,7 +313,7 @@ impl Run {
     /// Reports several distributions, each with its tag.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn histograms(&mut self, step: u64, values: &[(String, Vec<f32>)]) -> Result<()> {
         values.iter().try_for_each(|(tag, values)| self.histogram(step, tag, values))
     }
@@ -321,7 +321,7 @@ impl Run {
     /// Reports a text in Markdown.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
         self.sinks.iter_mut().try_for_each(|s| s.text(step, tag, text))
     }
@@ -329,30 +329,29 @@ impl Run {
     /// Reports a video of `fps` frames per second.
     ///
     /// # Errors
-    /// Where a file cannot be written; [`Error::Config`] where the frames differ in size.
+    /// If a file cannot be written; [`Error::Config`] if the frames differ in size.
     pub fn video(&mut self, step: u64, tag: &str, frames: &[Image], fps: f64) -> Result<()> {
         self.sinks.iter_mut().try_for_each(|s| s.video(step, tag, frames, fps))
     }
 
-    /// Reports the settings of the run and the metrics by which to compare it with others.
+    /// Reports the hyperparameters of the run and the metrics for comparison with other runs.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn hparams<T: Clone + Into<Tag>>(&mut self, settings: &toml::Table, metrics: &[(T, f64)]) -> Result<()> {
         let metrics = metrics.iter().map(|(tag, value)| (tag.clone().into(), *value)).collect();
         let metrics = Row { step: self.step, elapsed: self.elapsed(), values: metrics };
         self.sinks.iter_mut().try_for_each(|s| s.hparams(settings, &metrics))
     }
 
-    /// The error of a training whose values are no longer finite: `what` says which. It names the last checkpoint, if there
-    /// is one.
+    /// The error for values that are not finite, described by `what`. It names the last checkpoint, if there is one.
     pub fn diverged(&self, what: &str) -> Error {
         let checkpoint = self.last_checkpoint.map(|step| format!("; the last good checkpoint is that of step {step}"));
         let checkpoint = checkpoint.unwrap_or_default();
         Error::Diverged(format!("training diverged: {what}. Lower the learning rate{checkpoint}"))
     }
 
-    /// `error`, with the last checkpoint named where it is [`Error::Diverged`].
+    /// `error`; if it is [`Error::Diverged`], with the last checkpoint named.
     pub fn explain(&self, error: Error) -> Error {
         match error {
             Error::Diverged(what) => self.diverged(&what),
@@ -360,16 +359,16 @@ impl Run {
         }
     }
 
-    /// The step of the last checkpoint: the one that was saved last, or the one that the run resumed from.
+    /// The step of the last saved checkpoint, or of the one from which the run resumed.
     pub fn last_checkpoint(&self) -> Option<u64> {
         self.last_checkpoint
     }
 
-    /// Reports an evaluation: the episodes of the policy after `step` agent steps. A checkpoint is due then, and the best
-    /// checkpoint of the run is the one with the highest mean return.
+    /// Reports the episodes of an evaluation after `step` agent steps. A checkpoint is due afterwards. The best checkpoint of the
+    /// run is the one with the highest mean return.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn evaluated(&mut self, step: u64, episodes: &[EpisodeEnd]) -> Result<()> {
         let n = episodes.len() as f64;
         let mean = |of: fn(&EpisodeEnd) -> f64| episodes.iter().map(of).sum::<f64>() / n;
@@ -385,21 +384,21 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.evaluation(&row))
     }
 
-    /// Whether a checkpoint is due: by time, or because the policy has just been evaluated.
+    /// Whether a checkpoint is due: after the checkpoint interval, or after an evaluation.
     pub fn save_due(&self) -> bool {
         let due = self.intervals.until_save(self.last_checkpoint.is_some());
         let due = self.last_save.elapsed().as_secs_f64() >= due || self.score.is_some();
         self.checkpoints.is_some() && due
     }
 
-    /// Saves a checkpoint of `parts` and of the run itself after `step` agent steps; everything reported before is on disk then.
+    /// Flushes all sinks and saves a checkpoint of `parts` and the run after `step` agent steps.
     ///
-    /// Its score, by which the best checkpoint is kept, is the mean return of the evaluation since the last checkpoint; in a run
-    /// without evaluation the mean return of the last 100 training episodes, once there are as many. At step 0 nothing is saved.
+    /// The score that determines the best checkpoint is the mean return of the evaluation since the last checkpoint, or, in a run
+    /// without evaluation, of the last 100 training episodes, once there are that many. At step 0 nothing is saved.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where a parameter or the optimizer's state is not finite, [`Error::Io`] where the disk fails;
-    /// earlier checkpoints are untouched then.
+    /// [`Error::Diverged`] if a parameter or the optimizer state is not finite, [`Error::Io`] if writing fails. Earlier checkpoints
+    /// are unchanged then.
     pub fn save(&mut self, step: u64, parts: &mut [&mut dyn Persist]) -> Result<()> {
         self.sinks.iter_mut().try_for_each(|s| s.flush())?;
         let mut snapshot = Snapshot { step, ..Snapshot::default() };
@@ -426,7 +425,7 @@ impl Run {
         Ok(())
     }
 
-    /// Ends training with its result: saves what was learned, whatever else failed; parameters that diverged are not saved.
+    /// Ends training: saves a checkpoint, even after an error unless training diverged, and returns the result.
     ///
     /// # Errors
     /// That of `trained`, else that of [`save`](Self::save).
@@ -438,7 +437,7 @@ impl Run {
         trained.and(saved)
     }
 
-    /// The account of the run so far.
+    /// A summary of the run so far.
     pub fn summary(&self) -> Summary {
         let session = self.start.elapsed().as_secs_f64().max(1e-9);
         Summary {
@@ -485,14 +484,14 @@ mod tests {
         Run::new(1, 100).with_checkpoints(Checkpoints::new(dir, 1), Intervals::default())
     }
 
-    /// What is saved can be learned from: parameters, targets and optimizer state are finite. Observations and rewards are the
-    /// environment's business. The message names the last good checkpoint, and none where there is none.
+    /// Parameters, targets and optimizer state must be finite; observations and rewards are not checked. The message names the last
+    /// good checkpoint, if there is one.
     #[test]
     fn parameters_that_are_not_finite_are_never_saved() {
         let dir = tempfile::tempdir().unwrap();
         let mut run = run(dir.path());
-        let said = save(&mut run, snapshot(5, f32::NAN)).unwrap_err().to_string();
-        assert_eq!(said, "training diverged: out.weight is not finite after 5 steps. Lower the learning rate");
+        let message = save(&mut run, snapshot(5, f32::NAN)).unwrap_err().to_string();
+        assert_eq!(message, "training diverged: out.weight is not finite after 5 steps. Lower the learning rate");
         assert!(run.checkpoints.as_ref().unwrap().list().unwrap().is_empty());
 
         save(&mut run, snapshot(10, 2.0)).unwrap();
@@ -502,12 +501,15 @@ mod tests {
             broken.arrays.insert(name.into(), Array::new(&[1], &[f32::INFINITY]));
             let error = save(&mut run, broken).unwrap_err();
             assert!(matches!(error, Error::Diverged(_)));
-            let said = error.to_string();
-            assert!(said.contains(name) && said.ends_with("the last good checkpoint is that of step 10"), "{said}");
+            let message = error.to_string();
+            assert!(
+                message.contains(name) && message.ends_with("the last good checkpoint is that of step 10"),
+                "{message}"
+            );
         }
         assert_eq!(run.checkpoints.as_ref().unwrap().latest().unwrap().snapshot.step, 10);
-        let said = run.log(20, &[("train/loss", f64::NAN)]).unwrap_err().to_string();
-        assert!(said.contains("train/loss is NaN after 20 steps") && said.ends_with("step 10"), "{said}");
+        let message = run.log(20, &[("train/loss", f64::NAN)]).unwrap_err().to_string();
+        assert!(message.contains("train/loss is NaN after 20 steps") && message.ends_with("step 10"), "{message}");
     }
 
     #[test]
@@ -521,13 +523,13 @@ mod tests {
         let saved = first.checkpoints.as_ref().unwrap().latest().unwrap().snapshot;
         let resumed = run(dir.path()).with_resume(saved).unwrap();
         assert_eq!(format!("{:?}", resumed.window), format!("{:?}", first.window));
-        // As earlier versions wrote them.
+        // The format of earlier versions.
         let window: Window = serde_json::from_str(r#"{"values": [{"reward": null, "length": 3}]}"#).unwrap();
         assert!(window.mean_reward().unwrap().is_nan());
     }
 
     #[test]
-    fn an_account_of_impossible_numbers_is_refused_and_counters_never_overflow() {
+    fn invalid_elapsed_times_are_errors_and_counters_never_overflow() {
         let mut snapshot = snapshot(1, 0.0);
         snapshot.put("run.episodes", &u64::MAX);
         snapshot.put("run.window", &Window::default());
@@ -553,8 +555,8 @@ mod tests {
     }
 
     fn values(row: &Row) -> String {
-        let timeless = row.values.iter().filter(|(tag, _)| tag != "time/time_elapsed" && tag != "time/fps");
-        timeless.map(|(tag, value)| format!(" {tag}={value}")).collect()
+        let deterministic = row.values.iter().filter(|(tag, _)| tag != "time/time_elapsed" && tag != "time/fps");
+        deterministic.map(|(tag, value)| format!(" {tag}={value}")).collect()
     }
 
     impl Sink for Calls {
@@ -618,15 +620,15 @@ mod tests {
         sinks.iter().for_each(|sink| assert_eq!(*sink.0.lock().unwrap(), expected));
     }
 
-    /// A run that is killed early loses little.
+    /// The first checkpoint limits the loss if a run is killed early.
     #[test]
-    fn the_first_checkpoint_comes_early() {
+    fn the_first_checkpoint_is_saved_early() {
         let every = |checkpoint_seconds| Intervals { checkpoint_seconds, ..Intervals::default() };
         assert_eq!([60.0, 300.0, 3600.0].map(|s| every(s).until_save(false)), [6.0, 30.0, 30.0]);
         assert_eq!([60.0, 300.0, 3600.0].map(|s| every(s).until_save(true)), [60.0, 300.0, 3600.0]);
     }
 
-    /// One lucky episode is no score.
+    /// A single high return gives no score.
     #[test]
     fn a_checkpoint_has_a_score_once_the_window_is_full() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! An outcome as a picture: every seed a dot, the median a bar; beside them curves over time, or panels of points.
+//! Charts of an outcome: one dot per seed, a bar at the median, and curves over time or scatter plots.
 //!
-//! One drawing, two backends of `plotters`, so that the SVG of a page and the PNG of a slide show the same. The font comes with
-//! the program: bare machines have none.
+//! The same drawing code runs on two backends of `plotters`, for SVG and PNG. The font is included in the program, since minimal
+//! systems have none.
 
 use crate::run::{Curve, Outcome, Variant};
 use crate::trick::Panel;
@@ -31,10 +31,10 @@ fn color(i: usize) -> RGBColor {
     COLOURS[i % COLOURS.len()]
 }
 
-/// The picture as SVG.
+/// The chart as SVG.
 ///
 /// # Errors
-/// [`Error::Other`] where it cannot be drawn.
+/// [`Error::Other`] if drawing fails.
 pub fn svg(outcome: &Outcome) -> Result<String> {
     let mut text = String::new();
     let area = SVGBackend::with_string(&mut text, (WIDTH, height(outcome))).into_drawing_area();
@@ -43,7 +43,7 @@ pub fn svg(outcome: &Outcome) -> Result<String> {
     Ok(text)
 }
 
-/// The picture as PNG.
+/// The chart as PNG.
 ///
 /// # Errors
 /// As [`svg`].
@@ -52,7 +52,7 @@ pub fn png(outcome: &Outcome) -> Result<Vec<u8>> {
     encode(&canvas(WIDTH, height, |area| draw(area, outcome)).map_err(failed(outcome.name))?, WIDTH, height)
 }
 
-/// Panels of points in rows of three, under a title, as SVG.
+/// A title and scatter plots, three per row, as SVG.
 ///
 /// # Errors
 /// As [`svg`].
@@ -74,10 +74,10 @@ pub fn panels_png(title: &str, panels: &[Panel]) -> Result<Vec<u8>> {
     encode(&canvas(WIDTH, height, |area| draw_panels(area, title, panels)).map_err(failed(title))?, WIDTH, height)
 }
 
-/// Why a picture could not be drawn.
+/// The error of drawing on a bitmap.
 pub(crate) type DrawError = DrawingAreaErrorKind<<BitMapBackend<'static> as DrawingBackend>::ErrorType>;
 
-/// What is drawn on a fresh area of this size, as red, green and blue of each pixel.
+/// Draws on a new bitmap of this size and returns its RGB pixels.
 pub(crate) fn canvas(
     width: u32,
     height: u32,
@@ -89,7 +89,7 @@ pub(crate) fn canvas(
     Ok(pixels)
 }
 
-/// Pixels as PNG.
+/// Encodes RGB pixels as PNG.
 pub(crate) fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
@@ -118,7 +118,7 @@ fn panels_height(panels: &[Panel]) -> u32 {
     panels.len().div_ceil(3) as u32 * PANEL
 }
 
-/// Panels stand in rows of three.
+/// Panels are arranged in rows of three.
 const PANEL: u32 = WIDTH / 3;
 
 fn strip_height(outcome: &Outcome) -> u32 {
@@ -132,12 +132,12 @@ fn height(outcome: &Outcome) -> u32 {
 fn register_font() {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
-        // Fails where the bytes are no font: then every text would, and says so.
+        // Fails only for an invalid font, and then drawing text returns an error.
         let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular());
     });
 }
 
-/// How drawing on a backend ends.
+/// The result of drawing on a backend.
 type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 fn draw<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> {
@@ -162,12 +162,12 @@ fn heading<B: DrawingBackend>(area: &Area<'_, B>, text: &str) -> Drawn<B> {
     area.draw(&Text::new(text.to_string(), (12, 8), ("sans-serif", 16).into_font().color(&INK)))
 }
 
-/// What a picture that failed says.
+/// The error message of a chart that cannot be drawn.
 fn failed<E: std::error::Error + Send + Sync>(title: &str) -> impl FnOnce(DrawingAreaErrorKind<E>) -> Error {
     move |error| Error::other(format!("the chart of {title} cannot be drawn: {error}"))
 }
 
-/// An axis: as it is, or logarithmic where its values are positive and span more than two orders of magnitude.
+/// An axis: linear, or logarithmic if all values are positive and span more than two orders of magnitude.
 struct Scale {
     log: bool,
     low: f64,
@@ -175,7 +175,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// The smallest linear one that holds those of `values` that are finite, with `room` at either end (a share of its length).
+    /// The smallest linear axis for the finite `values`, with a margin of `room` times its length at both ends.
     fn linear(values: impl Iterator<Item = f64>, room: f64) -> Self {
         let finite = values.filter(|v| v.is_finite());
         let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
@@ -186,7 +186,7 @@ impl Scale {
         Self { log: false, low: low - room, high: high + room }
     }
 
-    /// Linear or logarithmic, whichever shows `values` better.
+    /// A linear or logarithmic axis, depending on `values`.
     fn new(values: impl Iterator<Item = f64> + Clone) -> Self {
         let Self { low, high, .. } = Self::linear(values.clone(), 0.0);
         match low > 0.0 && high > 100.0 * low {
@@ -195,12 +195,12 @@ impl Scale {
         }
     }
 
-    /// Where a value lies; what is infinite lies on the edge.
+    /// The position of a value; infinite values lie at the edge.
     fn place(&self, value: f64) -> f64 {
         (if self.log { value.log10() } else { value }).clamp(self.low, self.high)
     }
 
-    /// What stands at a place; of a logarithmic axis, at whole powers of ten.
+    /// The label at a position; on a logarithmic axis only at integer powers of ten.
     fn label(&self, place: f64) -> String {
         match self.log {
             true if (place - place.round()).abs() > 1e-6 => String::new(),
@@ -214,7 +214,7 @@ impl Scale {
     }
 }
 
-/// A number for people: three digits that count.
+/// Formats a number with three significant digits.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
@@ -238,7 +238,7 @@ fn strip<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> {
         .x_label_area_size(44)
         .y_label_area_size((14 + 7 * longest).min(220))
         .build_cartesian_2d(scale.range(), (0..variants.len() as i32 - 1).into_segmented())?;
-    // The first variant stands on top.
+    // The first variant is at the top.
     let row = |i: usize| variants.len() as i32 - 1 - i as i32;
     chart
         .configure_mesh()
@@ -292,7 +292,7 @@ fn curves<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> 
         .label_style(("sans-serif", 12))
         .draw()?;
     for (i, curve) in outcome.curves.iter().enumerate() {
-        // The color of its variant, where the strip has it.
+        // The color of the variant of the same name, if there is one.
         let style = color(outcome.variants.iter().position(|v| v.name == curve.name).unwrap_or(i));
         let band = curve.points.iter().map(|p| (p[0], y.place(p[3])));
         let band = band.chain(curve.points.iter().rev().map(|p| (p[0], y.place(p[2])))).collect::<Vec<_>>();
@@ -393,18 +393,18 @@ mod tests {
     }
 
     #[test]
-    fn the_png_is_drawn_on() {
+    fn the_png_has_the_expected_size_and_title() {
         let decoder = png::Decoder::new(std::io::Cursor::new(png(&outcome(1)).unwrap()));
         let mut reader = decoder.read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((info.width, info.height), (WIDTH, 30 + 320 + PANEL));
         let title = pixels.chunks(3).take((WIDTH * 30) as usize).filter(|p| p[0] < 128).count();
-        assert!(title > 50, "the title is written: {title} dark pixels");
+        assert!(title > 50, "the title is drawn: {title} dark pixels");
     }
 
     #[test]
-    fn numbers_for_people() {
+    fn numbers_have_three_significant_digits() {
         let written = [0.0, 1234.5, 12.34, 0.98765, 0.01234, 1e-5, 2.5e7, f64::INFINITY].map(number);
         assert_eq!(written, ["0", "1234", "12.3", "0.988", "0.0123", "1.0e-5", "2.5e7", "∞"]);
     }

@@ -1,31 +1,30 @@
-//! A map of points with pictures beside some of them, as Mnih et al. 2015 drew theirs (figure 4): points colored by a value, and
-//! around them what was on the screen.
+//! A map of points colored by a value, with the RGB frames of some points, like figure 4 of Mnih et al. 2015.
 
 use crate::chart::{self, INK, number};
 use playfield_core::{Error, Image, Result};
 use plotters::prelude::*;
 
-/// Pictures on each side.
+/// Images on each side.
 const SIDE: usize = 6;
 const WIDTH: u32 = 1400;
 const HEIGHT: u32 = 1000;
-/// The columns of pictures, and the map between them.
+/// Width of a column of images; the map lies between two columns.
 const COLUMN: i32 = 200;
 const HEAD: i32 = 40;
 
-/// The map as PNG: `points`, each colored by its of `values` (from violet, low, to yellow, high), and `picture` of up to twelve of
-/// them that lie far apart; where there are none, the map alone.
+/// The map as PNG: `points`, colored by their `values` (violet is low, yellow is high), and the images of up to twelve distant points,
+/// if `image(i)` returns one for point `i`.
 ///
 /// # Errors
-/// [`Error::Other`] where it cannot be drawn.
+/// [`Error::Other`] if drawing fails.
 pub fn png(
     title: &str,
     points: &[[f64; 2]],
     values: &[f32],
-    mut picture: impl FnMut(usize) -> Option<Image>,
+    mut image: impl FnMut(usize) -> Option<Image>,
 ) -> Result<Vec<u8>> {
     let (low, high) = range(values.iter().map(|v| f64::from(*v)));
-    let mut beside = Vec::new();
+    let mut images = Vec::new();
     let pixels = chart::canvas(WIDTH, HEIGHT, |area| {
         area.fill(&WHITE)?;
         area.draw(&Text::new(title.to_string(), (12, 10), ("sans-serif", 18).into_font().color(&INK)))?;
@@ -42,19 +41,19 @@ pub fn png(
             area.draw(&Circle::new(place(*point), 4, shade(share).filled()))?;
         }
         for (slot, i) in slots(points) {
-            let Some(image) = picture(i) else { continue };
+            let Some(image) = image(i) else { continue };
             let corner = corner(slot);
             let size = fitted(&image);
             let edge = if slot < SIDE { corner.0 + size.0 as i32 } else { corner.0 };
             let line = [place(points[i]), (edge, corner.1 + size.1 as i32 / 2)];
             area.draw(&PathElement::new(line, INK.mix(0.5)))?;
             area.draw(&Circle::new(place(points[i]), 7, INK.stroke_width(2)))?;
-            beside.push((corner, size, image));
+            images.push((corner, size, image));
         }
         Ok(())
     });
     let mut pixels = pixels.map_err(|error| Error::other(format!("the map '{title}' cannot be drawn: {error}")))?;
-    for ((x, y), (width, height), image) in &beside {
+    for ((x, y), (width, height), image) in &images {
         for row in 0..*height {
             for column in 0..*width {
                 let from = (row as usize * image.height / *height as usize) * image.width
@@ -71,20 +70,20 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
 }
 
-/// The size of a picture in its slot, its proportions kept.
+/// The size of an image in its slot, with its aspect ratio.
 fn fitted(image: &Image) -> (u32, u32) {
     let (width, height) = (COLUMN as f64 - 30.0, f64::from(HEIGHT as i32 - HEAD) / SIDE as f64 - 14.0);
     let scale = (width / image.width as f64).min(height / image.height as f64);
     ((image.width as f64 * scale) as u32, (image.height as f64 * scale) as u32)
 }
 
-/// Slots 0 to 5 stand on the left, 6 to 11 on the right, from top to bottom.
+/// Slots 0 to 5 are on the left, 6 to 11 on the right, from top to bottom.
 fn corner(slot: usize) -> (i32, i32) {
     let x = if slot < SIDE { 15 } else { WIDTH as i32 - COLUMN + 30 };
     (x, HEAD + 4 + (slot % SIDE) as i32 * (HEIGHT as i32 - HEAD) / SIDE as i32)
 }
 
-/// Points far from each other, each with a slot: those to the left on the left, from top to bottom.
+/// Points far from each other with their slots, assigned by position.
 fn slots(points: &[[f64; 2]]) -> Vec<(usize, usize)> {
     let distance = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2);
     let center = [0, 1].map(|k| points.iter().map(|p| p[k]).sum::<f64>() / points.len() as f64);
@@ -120,7 +119,7 @@ fn legend(
     area.draw(&Text::new(number(high), (left + length + 8, top), style))
 }
 
-/// Violet over green to yellow, evenly lighter: five stops of Matplotlib's viridis (CC0).
+/// Matplotlib's viridis color map (CC0), interpolated from five colors.
 fn shade(share: f64) -> RGBColor {
     const STOPS: [[f64; 3]; 5] =
         [[68.0, 1.0, 84.0], [59.0, 82.0, 139.0], [33.0, 145.0, 140.0], [94.0, 201.0, 98.0], [253.0, 231.0, 37.0]];
@@ -135,18 +134,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_and_pictures_are_drawn() {
+    fn points_and_images_are_drawn() {
         let points: Vec<[f64; 2]> = (0..40).map(|i| [f64::from(i % 8), f64::from(i / 8)]).collect();
         let values: Vec<f32> = (0..40).map(|i| i as f32).collect();
         let red = Image { width: 20, height: 30, rgb: [255, 0, 0].repeat(600) };
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         let bytes = png("a map", &points, &values, |i| {
-            asked.push(i);
+            requested.push(i);
             Some(red.clone())
         });
-        asked.sort_unstable();
-        asked.dedup();
-        assert_eq!(asked.len(), 12, "twelve different points");
+        requested.sort_unstable();
+        requested.dedup();
+        assert_eq!(requested.len(), 12, "twelve different points");
         let mut reader = ::png::Decoder::new(std::io::Cursor::new(bytes.unwrap())).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn few_points_and_no_pictures_will_do() {
+    fn a_map_needs_neither_many_points_nor_images() {
         png("a map", &[[0.0, 0.0], [0.0, 0.0]], &[1.0, 1.0], |_| None).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 const N: usize = 3;
 const STEPS: usize = 4;
-const ASKED: usize = 2;
+const QUERIES: usize = 2;
 const QUERY: usize = 5;
 const KEYS: usize = 3;
 const LENGTHS: [i64; N] = [4, 1, 3];
@@ -30,11 +30,11 @@ fn random(name: &str, shape: [usize; 3]) -> (Vec<f32>, Tensor) {
     (values, tensor)
 }
 
-/// Row 17.
+/// Trick 17.
 #[test]
 fn both_scores_equal_plain_loops() {
     let ((keys, key_tensor), (queries, query_tensor)) =
-        (random("keys", [STEPS, N, KEYS]), random("queries", [N, ASKED, QUERY]));
+        (random("keys", [STEPS, N, KEYS]), random("queries", [N, QUERIES, QUERY]));
     let lengths = Lengths::new(&LENGTHS, STEPS as i64).unwrap();
     for kind in [AttentionKind::Additive, AttentionKind::Multiplicative] {
         let (attention, params) = build(kind, Kind::Float);
@@ -43,14 +43,14 @@ fn both_scores_equal_plain_loops() {
             let ready = attention.keys(w, &key_tensor, &lengths).unwrap();
             attention.forward(w, &ready, &query_tensor).unwrap()
         });
-        assert_eq!(context.size(), [N as i64, ASKED as i64, KEYS as i64]);
+        assert_eq!(context.size(), [N as i64, QUERIES as i64, KEYS as i64]);
         let (context, weights) = (to_vec(&context), to_vec(&weights));
         let named = params.named(params.master());
         let matrix = |name: &str| named[&format!("attention.{name}")].values::<f32>().unwrap();
         let u = matrix("weight_key");
         for i in 0..N {
-            for t in 0..ASKED {
-                let q = &queries[(i * ASKED + t) * QUERY..][..QUERY];
+            for t in 0..QUERIES {
+                let q = &queries[(i * QUERIES + t) * QUERY..][..QUERY];
                 let key = |s: usize| &keys[(s * N + i) * KEYS..][..KEYS];
                 let dot =
                     |row: &[f32], x: &[f32]| row.iter().zip(x).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
@@ -68,14 +68,14 @@ fn both_scores_equal_plain_loops() {
                 let sum: f64 = exps.iter().sum();
                 for s in 0..STEPS {
                     let expected = exps.get(s).map_or(0.0, |e| e / sum);
-                    let actual = f64::from(weights[(i * ASKED + t) * STEPS + s]);
-                    assert!((actual - expected).abs() < 3e-6, "{kind:?} {i} {t} {s}: {actual}, loops say {expected}");
+                    let actual = f64::from(weights[(i * QUERIES + t) * STEPS + s]);
+                    assert!((actual - expected).abs() < 3e-6, "{kind:?} {i} {t} {s}: {actual}, expected {expected}");
                     assert!(s < LENGTHS[i] as usize || actual == 0.0, "padding has no weight");
                 }
                 for k in 0..KEYS {
                     let expected: f64 = exps.iter().enumerate().map(|(s, e)| e / sum * f64::from(key(s)[k])).sum();
-                    let actual = f64::from(context[(i * ASKED + t) * KEYS + k]);
-                    assert!((actual - expected).abs() < 3e-6, "{kind:?} {i} {t}: {actual}, loops say {expected}");
+                    let actual = f64::from(context[(i * QUERIES + t) * KEYS + k]);
+                    assert!((actual - expected).abs() < 3e-6, "{kind:?} {i} {t}: {actual}, expected {expected}");
                 }
             }
         }
@@ -85,8 +85,8 @@ fn both_scores_equal_plain_loops() {
 #[test]
 fn gradients_equal_finite_differences() {
     let double = |name, shape| random(name, shape).1.to_kind(Kind::Double);
-    let (keys, queries) = (double("keys", [STEPS, N, KEYS]), double("queries", [N, ASKED, QUERY]));
-    let weighting = double("weights", [N, ASKED, KEYS]);
+    let (keys, queries) = (double("keys", [STEPS, N, KEYS]), double("queries", [N, QUERIES, QUERY]));
+    let weighting = double("weights", [N, QUERIES, KEYS]);
     let lengths = Lengths::new(&LENGTHS, STEPS as i64).unwrap();
     for kind in [AttentionKind::Additive, AttentionKind::Multiplicative] {
         let (attention, mut params) = build(kind, Kind::Double);
@@ -110,7 +110,7 @@ fn gradients_equal_finite_differences() {
                 })
             };
             let (gradient, difference) = (grads.double_value(&[i]), (at(1e-5) - at(-1e-5)) / 2e-5);
-            assert!((gradient - difference).abs() < 1e-7, "{kind:?}, {i}: {gradient}, differences say {difference}");
+            assert!((gradient - difference).abs() < 1e-7, "{kind:?}, {i}: {gradient}, expected {difference}");
         }
         assert!(grads.norm().double_value(&[]) > 0.1);
     }
@@ -123,6 +123,6 @@ fn shapes_that_do_not_fit_are_refused() {
     let wrong = attention.keys(w, &random("keys", [STEPS, N, KEYS + 1]).1, &lengths).unwrap_err().to_string();
     assert!(wrong.contains("[4, 3, 4]") && wrong.contains("[4, 3, 3]"), "{wrong}");
     let ready = attention.keys(w, &random("keys", [STEPS, N, KEYS]).1, &lengths).unwrap();
-    let wrong = attention.forward(w, &ready, &random("queries", [N, ASKED, 4]).1).unwrap_err().to_string();
+    let wrong = attention.forward(w, &ready, &random("queries", [N, QUERIES, 4]).1).unwrap_err().to_string();
     assert!(wrong.contains("[3, 2, 4] where [n, t, query] = [3, t, 5]"), "{wrong}");
 }

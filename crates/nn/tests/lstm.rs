@@ -32,7 +32,7 @@ fn close(what: &str, actual: &[f32], expected: &[f32]) {
     }
 }
 
-/// A state of these values, by way of a checkpoint.
+/// A recurrent state with these values, loaded from a snapshot.
 fn initial_state(start: &BTreeMap<String, Vec<f32>>) -> RecurrentState {
     let mut snapshot = Snapshot::default();
     for (name, values) in start {
@@ -43,7 +43,7 @@ fn initial_state(start: &BTreeMap<String, Vec<f32>>) -> RecurrentState {
     state
 }
 
-/// Four steps of three sequences, of which the second starts anew before the third step.
+/// Four steps of three sequences; the state of the second is reset before the third step.
 #[test]
 fn forward_and_backward_equal_pytorch() {
     let golden: Golden = serde_json::from_str(include_str!("golden/lstm.json")).unwrap();
@@ -94,8 +94,8 @@ fn network() -> ActorCritic {
     ActorCritic::new(&config, &spec, "cpu", &mut stream(3, "init")).unwrap()
 }
 
-/// Three steps of two environments in one pass equal three passes of one step, with a reset in between; and a reset state is the
-/// initial one.
+/// One pass over three steps of two environments equals three passes of one step, including a reset. A reset state equals the
+/// initial state.
 #[test]
 fn a_rollout_at_once_equals_step_by_step() {
     let mut net = network();

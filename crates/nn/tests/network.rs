@@ -106,8 +106,8 @@ fn the_published_networks_equal_pytorch() {
     }
 }
 
-/// The oracle: PyTorch's layout, contiguous, frames divided by 255 or standardized first, parameters by their canonical
-/// names.
+/// The reference implementation: contiguous tensors in PyTorch's layout, frames divided by 255 or standardized, parameters by
+/// canonical name.
 fn plain(params: &BTreeMap<String, Tensor>, obs: &[u8], n: i64, standardize: bool) -> (Tensor, Tensor) {
     let x = Tensor::from_slice(obs).view([n, 84, 84, 4]).permute([0, 3, 1, 2]).contiguous().to_kind(Kind::Float);
     let over = [1_i64, 2, 3];
@@ -153,7 +153,7 @@ fn forward_and_backward_equal_plain_operators() {
         let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
         let oracle = canonical(&net);
         let loss = |l: &Tensor, v: &Tensor| (l.square().sum(Kind::Float) + v.sum(Kind::Float)) * 0.1;
-        // Twice, as the second backward pass must not add to the first.
+        // The second backward pass must not accumulate the gradient of the first.
         for _ in 0..2 {
             let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
             let logits = logits(policy);
@@ -199,7 +199,7 @@ fn own_kernels_equal_libtorch() {
                     let off = difference(own, libtorch);
                     assert!(off < tolerance, "{torso:?}, {precision:?}, {rows} rows: off by {off}");
                 }
-                // Packed weights must be updated.
+                // The step must update packed weights.
                 libtorch.step(&mut optimizer, 0.01, 0.0);
                 own.params.load_state(&libtorch.params.state()).unwrap();
                 let logits = logits(own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows, Pass::Infer).0);
@@ -287,7 +287,7 @@ fn a_restored_choice_of_kernels_is_used() {
 
 /// With separate torsos, a loss of the policy gives the value's torso no gradient, and vice versa.
 #[test]
-fn a_loss_need_not_reach_every_torso() {
+fn separate_torsos_have_separate_gradients() {
     let spec = pong();
     let obs = frames(3, &spec);
     for precision in [Precision::Fp32, Precision::Auto] {
@@ -465,7 +465,7 @@ fn a_torso_does_not_change_its_input() {
     }
 }
 
-/// A uniform frame has a standard deviation of 0: it becomes zeros, not NaN, whatever its brightness.
+/// A uniform frame has a standard deviation of 0: the result is zeros, not NaN, for any brightness.
 #[test]
 fn a_uniform_frame_is_standardized_to_zeros() {
     let config = NetworkConfig { standardize: true, ..network(TorsoKind::Nips, Precision::Fp32) };
@@ -551,7 +551,7 @@ fn the_torso_of_a_dueling_network_has_a_scaled_gradient() {
     }
 }
 
-/// The last layers compute in `f32` from the master, whatever the precision: with values around 24, where bf16 has steps of 1/8,
+/// The last layers compute in `f32` from the master weights in every precision: with values around 24, where bf16 has steps of 1/8,
 /// outputs and the last layers' gradient are exact to 1e-5 and 1e-6.
 #[test]
 fn the_last_layers_compute_in_f32() {

@@ -41,7 +41,7 @@ struct Expected {
     y: Vec<f64>,
     grad: Vec<f64>,
     params: BTreeMap<String, Vec<f64>>,
-    /// Running statistics after the pass.
+    /// Running statistics after the forward pass.
     #[serde(default)]
     mean: Vec<f64>,
     #[serde(default)]
@@ -145,7 +145,7 @@ fn batch_norm_by_hand() {
     assert!((value("norm.running_mean") - 0.2).abs() < 1e-6 && (value("norm.running_var") - 1.1).abs() < 1e-6);
 }
 
-/// A batch of one has no variance: it is normalized by the running statistics, and leaves them finite.
+/// A batch of one has no variance: it is normalized by the running statistics, which stay finite.
 #[test]
 fn a_batch_of_one_uses_the_running_statistics() {
     let (norm, params) = alone(|b| BatchNorm::new(b, "norm", 3));
@@ -178,8 +178,8 @@ fn local_response_normalization_equals_pytorch() {
     }
 }
 
-/// The folded layer equals the two, in both precisions, with statistics far from 0 and 1, and equals PyTorch's `fuse_conv_bn_eval`
-/// and `fuse_linear_bn_eval`.
+/// A folded layer equals the layer followed by batch norm in both precisions, with statistics far from 0 and 1, and PyTorch's
+/// `fuse_conv_bn_eval` and `fuse_linear_bn_eval`.
 #[test]
 fn a_folded_layer_equals_the_two() {
     let golden = golden();
@@ -281,7 +281,7 @@ fn a_folded_network_infers_the_same() {
     }
 }
 
-/// The same for Q-networks, dueling or not, and with noisy layers, which keep their norm.
+/// The same for Q-networks, dueling or not, and with noisy layers, whose norm is not folded.
 #[test]
 fn a_folded_q_network_infers_the_same() {
     for (dueling, noisy_sigma) in [(false, 0.0), (true, 0.0), (true, 0.5)] {
@@ -349,7 +349,7 @@ fn copies_and_checkpoints_include_running_statistics() {
     }
 }
 
-/// A batch with batch norm is not split among threads, which would each compute statistics of their own.
+/// With batch norm a batch is not split among threads, since each shard would have its own statistics.
 #[test]
 fn batch_norm_uses_the_whole_batch() {
     let (spec, n) = (spec(&[40, 40], Dtype::U8), 16);
@@ -384,7 +384,7 @@ fn norms_in_bf16() {
 
 /// A network without norm has no running statistics.
 #[test]
-fn no_norm_no_statistics() {
+fn a_network_without_norm_has_no_running_statistics() {
     let net = ActorCritic::new(
         &config(TorsoKind::Mlp, NormKind::None),
         &spec(&[4], Dtype::F32),

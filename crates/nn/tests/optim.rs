@@ -1,4 +1,4 @@
-//! Optimizers against PyTorch's own (`golden/optim.py`) and against the formula with ε inside the root, by hand.
+//! Optimizers against PyTorch (`golden/optim.py`), and the formula with ε inside the root by hand.
 
 use playfield_core::Snapshot;
 use playfield_core::rng::stream;
@@ -108,7 +108,7 @@ fn adamw_equals_pytorch() {
     check(AdamW::default(), 0.0, &golden().adamw);
 }
 
-/// Through the first updates, whose steps are not rectified, and beyond them.
+/// Includes the first updates, which are not rectified, and later ones.
 #[test]
 fn radam_equals_pytorch() {
     assert!(golden().radam.len() > 6);

@@ -1,5 +1,5 @@
-//! Recurrent layers on padded batches against PyTorch's (`golden/recurrent.py`), peepholes against ONNX's formula, and the
-//! two kinds of dropout.
+//! Recurrent layers on padded batches against PyTorch (`golden/recurrent.py`), peepholes against the formula of ONNX, and the two
+//! kinds of dropout.
 
 use playfield_core::rng::{Rng, stream};
 use playfield_core::{Array, Snapshot};
@@ -58,7 +58,7 @@ fn lengths() -> Lengths {
     Lengths::new(&[5, 2, 3], STEPS).unwrap()
 }
 
-/// The script's `numbers`.
+/// The same sequence as `numbers` in the script.
 fn numbers(n: usize, scale: f64, start: usize) -> Vec<f32> {
     (0..n).map(|i| (scale * (((i + start) * 7919 + 13) % 101) as f64 / 50.0 - scale) as f32).collect()
 }
@@ -94,13 +94,13 @@ fn random(seed: u64, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&(0..len).map(|_| rng.random_range(-1.0_f32..1.0)).collect::<Vec<_>>()).view(shape)
 }
 
-/// PyTorch's name of our parameter `stack.layer0_reverse.weight_ih`: `weight_ih_l0_reverse`.
+/// PyTorch's name of a parameter: `weight_ih_l0_reverse` for `stack.layer0_reverse.weight_ih`.
 fn pytorch(name: &str) -> String {
     let (layer, param) = name.strip_prefix("stack.layer").unwrap().split_once('.').unwrap();
     format!("{}_l{layer}", if param == "bias" { "bias_ih" } else { param })
 }
 
-/// Rows 2 and 14: the three cells, one and two layers, in one and in both directions, on sequences of 5, 2 and 3 steps.
+/// Tricks 2 and 14: three cells, one and two layers, one and both directions, on sequences of 5, 2 and 3 steps.
 #[test]
 fn cells_and_their_gradients_equal_pytorch() {
     let golden = golden();
@@ -131,7 +131,7 @@ fn cells_and_their_gradients_equal_pytorch() {
     }
 }
 
-/// Row 11.
+/// Trick 11.
 #[test]
 fn peepholes_equal_onnx() {
     let Golden { x, weights_start, peephole: golden, .. } = golden();
@@ -168,7 +168,7 @@ fn own_cells_equal_the_fused_operation() {
     }
 }
 
-/// The output past a sequence's end is 0 whatever the padding holds, and the state is that of the sequence alone.
+/// The output after the end of a sequence is 0 for any padding, and the final state equals that of the sequence alone.
 #[test]
 fn padding_is_ignored() {
     let x = random(5, &[STEPS, N, INPUTS]);
@@ -202,10 +202,10 @@ fn padding_is_ignored() {
     }
 }
 
-/// Row 6 (Zaremba): dropout masks the input, not the recurrent connections. Bit for bit, the state of a layer with dropout equals
-/// that of a layer without on a masked input; with an input of 0, dropout has no effect.
+/// Trick 6 (Zaremba): dropout masks the input, not the recurrent connections. The state of a layer with dropout equals, bit for bit,
+/// that of a layer without dropout on the masked input; with an input of 0, dropout has no effect.
 #[test]
-fn dropout_leaves_the_recurrent_path_alone() {
+fn dropout_does_not_affect_recurrent_connections() {
     let (shape, full) = ([40, 3, INPUTS], Lengths::full(3, 40).unwrap());
     let x = random(6, &shape);
     let build = |dropout: f64| {
@@ -231,10 +231,10 @@ fn dropout_leaves_the_recurrent_path_alone() {
     });
 }
 
-/// Row 7 (Semeniuta): with the input gate at 0 and the forget gate at 1 a cell keeps its value exactly through 1000 steps of
-/// dropout; dropout of the cell itself loses it within a few.
+/// Trick 7 (Semeniuta): with input gate 0 and forget gate 1, a cell keeps its value exactly over 1000 steps of dropout. Dropout of the
+/// cell state itself loses it within a few steps.
 #[test]
-fn recurrent_dropout_loses_no_memory() {
+fn recurrent_dropout_preserves_the_cell_state() {
     const LONG: i64 = 1000;
     let config = LstmConfig { recurrent_dropout: 0.5, ..LstmConfig::default() };
     let (lstm, mut params) = build(1, |b| Lstm::with(b, "lstm", (INPUTS, WIDTH), InitKind::FanIn, &config).unwrap());
@@ -261,7 +261,7 @@ fn recurrent_dropout_loses_no_memory() {
     for _ in 0..100 {
         c = half.apply(&c, Some(&mut rng));
     }
-    assert_eq!(to_vec(&c), [0.0; 4], "dropout of the cell loses its value");
+    assert_eq!(to_vec(&c), [0.0; 4], "dropout of the cell state loses its value");
 }
 
 /// The mean over many dropout masks equals inference, for LSTM and GRU.
@@ -273,7 +273,7 @@ fn recurrent_dropout_is_unbiased() {
     let config = LstmConfig { recurrent_dropout: 0.4, ..LstmConfig::default() };
     let (lstm, params) = build(3, |b| Lstm::with(b, "lstm", (INPUTS, WIDTH), InitKind::FanIn, &config).unwrap());
     let (gru, gru_params) = build(3, |b| Gru::new(b, "gru", INPUTS, WIDTH, InitKind::FanIn, 0.4).unwrap());
-    let gru_start = gru_memory(n);
+    let gru_start = gru_state(n);
     no_grad(|| {
         let start = RecurrentState::new(n as usize, WIDTH, Device::Cpu);
         let c = |rng: Option<&mut Rng>| {
@@ -297,15 +297,15 @@ fn recurrent_dropout_is_unbiased() {
     });
 }
 
-/// A GRU's state of n sequences, through the stack that makes it.
-fn gru_memory(n: i64) -> RecurrentState {
+/// The state of a GRU for n sequences, created by a stack.
+fn gru_state(n: i64) -> RecurrentState {
     let config = StackConfig { cell: CellKind::Gru, width: WIDTH, ..StackConfig::default() };
     build(1, |b| Stack::new(b, "stack", INPUTS, &config).unwrap()).0.initial_state(n as usize, Device::Cpu).remove(0)
 }
 
-/// Rows 10 and 15: shapes, and every gradient against finite differences in f64, for each kind of connection, cell, direction.
+/// Tricks 10 and 15: shapes, and gradients against finite differences in f64, for each kind of connection, cell and direction.
 #[test]
-fn stacks_have_the_gradient_that_differences_say() {
+fn stack_gradients_equal_finite_differences() {
     let all = [Connections::Plain, Connections::InputOutput, Connections::Residual, Connections::Dense];
     for (connections, cell, bidirectional, peephole) in [
         (all[0], CellKind::Lstm, true, true),
@@ -349,10 +349,10 @@ fn stacks_have_the_gradient_that_differences_say() {
                 })
             };
             let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
-            assert!((gradient - difference).abs() < 1e-7, "{config:?}, {i}: {gradient}, differences say {difference}");
+            assert!((gradient - difference).abs() < 1e-7, "{config:?}, {i}: {gradient}, expected {difference}");
             checked += i32::from(gradient != 0.0);
         }
-        assert!(checked > 10, "{config:?}: {checked} that are not 0");
+        assert!(checked > 10, "{config:?}: only {checked} gradients are not 0");
     }
 }
 

@@ -29,7 +29,7 @@ pub trait Decoder {
     /// state.
     ///
     /// # Errors
-    /// The model's own.
+    /// Errors of the model.
     fn step(&self, state: &Self::State, tokens: &[i64]) -> Result<(Vec<Vec<f64>>, Self::State)>;
 
     /// The rows `rows` of `state`, in this order, any number of times each.
@@ -44,7 +44,7 @@ pub struct BeamConfig {
     pub width: usize,
     /// α of the length penalty; 0: none.
     pub length_penalty: f64,
-    /// The most tokens that a sequence may have, its end token included.
+    /// The maximum number of tokens of a sequence, including the end token.
     pub max_steps: usize,
 }
 
@@ -55,14 +55,14 @@ impl Default for BeamConfig {
     }
 }
 
-/// A sequence that was found.
+/// A sequence found by the search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypothesis {
-    /// Its tokens; the last is the end token, unless the steps ran out.
+    /// Its tokens; the last is the end token, unless `max_steps` was reached.
     pub tokens: Vec<i64>,
-    /// log P of them, in nats.
+    /// log P of the sequence, in nats.
     pub log_prob: f64,
-    /// log P divided by the length penalty: what is maximized.
+    /// log P divided by the length penalty, which the search maximizes.
     pub score: f64,
 }
 
@@ -71,11 +71,11 @@ pub fn length_penalty(length: usize, alpha: f64) -> f64 {
     ((5.0 + length as f64) / 6.0).powf(alpha)
 }
 
-/// The best sequences of `decoder` after the token `begin`, best first, at most `width`. They end with `end`; only
-/// where none has within `max_steps` are they sequences that were cut there.
+/// The best sequences of `decoder` after the token `begin`, best first, at most `width`. They end with `end`; if no sequence ends
+/// within `max_steps`, unfinished sequences are returned.
 ///
 /// # Errors
-/// [`Error::Config`] where the width or the steps are 0 or the penalty is negative; the decoder's own.
+/// [`Error::Config`] if the width or the steps are 0 or the penalty is negative; errors of the decoder.
 pub fn search<D: Decoder>(decoder: &D, begin: i64, end: i64, config: &BeamConfig) -> Result<Vec<Hypothesis>> {
     let BeamConfig { width, length_penalty: alpha, max_steps } = *config;
     for (name, value) in [("width", width), ("max_steps", max_steps)] {
@@ -106,11 +106,11 @@ pub fn search<D: Decoder>(decoder: &D, begin: i64, end: i64, config: &BeamConfig
             }
         }
         keep(&mut finished, width, |h| h.score);
-        // Of one length: the order of their scores is that of their log-probabilities.
+        // All have the same length, so scores and log-probabilities have the same order.
         keep(&mut longer, width, |(_, h)| h.log_prob);
         let rows;
         (rows, live) = longer.into_iter().unzip::<_, _, Vec<usize>, Vec<_>>();
-        // A log-probability only falls and its penalty only grows, so no live one can exceed this.
+        // Log-probabilities only decrease and penalties only increase, so no unfinished sequence can exceed this bound.
         let bound = live.first().map_or(f64::NEG_INFINITY, |h| h.log_prob / length_penalty(max_steps, alpha));
         if finished.len() == width && finished[width - 1].score >= bound || live.is_empty() {
             break;
@@ -120,7 +120,7 @@ pub fn search<D: Decoder>(decoder: &D, begin: i64, end: i64, config: &BeamConfig
     Ok(if finished.is_empty() { live } else { finished })
 }
 
-/// Sorts by falling score and keeps the first `width`. Equals stay in the order of their tokens.
+/// Sorts by decreasing score and keeps the first `width`. Ties are ordered by tokens.
 fn keep<T>(items: &mut Vec<T>, width: usize, score: impl Fn(&T) -> f64) {
     items.sort_by(|a, b| score(b).total_cmp(&score(a)));
     items.truncate(width);
@@ -157,7 +157,7 @@ mod tests {
             Self { after }
         }
 
-        /// The best of all sequences that end, by trying each.
+        /// The best of all finished sequences, by exhaustive search.
         fn best(&self, alpha: f64) -> (Vec<i64>, f64) {
             let log_prob =
                 |prefix: &[i64]| (0..prefix.len()).map(|i| self.after[&prefix[..i]][prefix[i] as usize]).sum::<f64>();
@@ -208,12 +208,12 @@ mod tests {
                 greedy_misses += i32::from(narrow.tokens != tokens);
             }
         }
-        assert!(greedy_misses > 20, "the test would prove little: greedy missed {greedy_misses} of 160");
+        assert!(greedy_misses > 20, "greedy search missed only {greedy_misses} of 160, so the test is too easy");
     }
 
-    /// "end" at once has P = .4; "1 end" has .6 · .6 = .36, "1 1 end" less: a penalty on length turns the choice.
+    /// The sequence "end" has P = .4, "1 end" has .6 · .6 = .36, "1 1 end" less: the length penalty changes the best sequence.
     #[test]
-    fn the_penalty_favors_longer_sequences() {
+    fn the_length_penalty_favors_longer_sequences() {
         let ln = |p: [f64; 2]| p.map(f64::ln).to_vec();
         let after = BTreeMap::from([(vec![], ln([0.4, 0.6])), (vec![1], ln([0.6, 0.4])), (vec![1, 1], ln([0.5, 0.5]))]);
         let table = Table { after };
@@ -228,7 +228,7 @@ mod tests {
         assert!((longer.log_prob - 0.36_f64.ln()).abs() < 1e-12);
     }
 
-    /// Nothing has ended within one step of a beam that finds the end impossible: the sequences cut there come back.
+    /// The end token has negligible probability, so no sequence ends within `max_steps`.
     #[test]
     fn unfinished_sequences_are_returned_if_none_ends() {
         let after = BTreeMap::from([(vec![], vec![-1e9, 0.0]), (vec![1], vec![-1e9, 0.0])]);

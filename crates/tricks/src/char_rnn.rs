@@ -8,7 +8,7 @@
 //! Its state after a text is a representation of the text, learned without labels. A [`crate::probe`] can be trained on it
 //! where labels are few. The paper trained on 82 million reviews for a month; the lab measures a minute of training.
 //!
-//! Not where a pre-trained language model can be had.
+//! Use a pre-trained language model instead if one is available.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
@@ -72,7 +72,7 @@ impl Streams {
     /// Reads `text` in `streams` streams, `steps` characters at a time.
     ///
     /// # Errors
-    /// [`Error::Config`] where either is 0, or the text is too short for them.
+    /// [`Error::Config`] if either is 0 or the text is too short.
     pub fn new(text: &[u8], streams: usize, steps: usize) -> Result<Self> {
         if streams == 0 || steps == 0 {
             return Err(Error::config(format!("`streams` = {streams} and `steps` = {steps} must be at least 1")));
@@ -102,10 +102,10 @@ impl Streams {
 }
 
 impl CharRnn {
-    /// Builds the network of `config`, its initial values drawn from `rng`.
+    /// Builds the network of `config`, its parameters initialized from `rng`.
     ///
     /// # Errors
-    /// [`Error::Config`] naming a setting that cannot work.
+    /// [`Error::Config`] naming an invalid setting.
     pub fn new(config: &CharRnnConfig, rng: &mut Rng) -> Result<Self> {
         if config.stack.bidirectional {
             return Err(Error::config(
@@ -141,10 +141,10 @@ impl CharRnn {
     }
 
     /// One update by truncated backpropagation through time: the next steps of `streams`, whose recurrent state is carried over
-    /// without its gradient. `rng` samples dropout masks. Returns the loss, in nats a character.
+    /// without its gradient. `rng` samples dropout masks. Returns the loss, in nats per character.
     ///
     /// # Errors
-    /// [`Error::Config`] where `streams` were read by another network.
+    /// [`Error::Config`] if the recurrent state of `streams` is from another network.
     pub fn train(
         &mut self,
         streams: &mut Streams,
@@ -164,7 +164,7 @@ impl CharRnn {
         Ok(loss.double_value(&[]))
     }
 
-    /// The mean cross-entropy of `text` from its second character on, in nats a character, read in `streams` streams,
+    /// The mean cross-entropy of `text` from its second character on, in nats per character, read in `streams` streams,
     /// each from the initial state.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ impl CharRnn {
     /// the output of a layer without one. Deterministic; no parameter changes.
     ///
     /// # Errors
-    /// [`Error::Config`] where there is no text, or one is empty.
+    /// [`Error::Config`] if there is no text or a text is empty.
     pub fn features(&self, texts: &[&[u8]]) -> Result<Tensor> {
         let each: Vec<i64> = texts.iter().map(|t| t.len() as i64).collect();
         let steps = each.iter().copied().max().unwrap_or(0);

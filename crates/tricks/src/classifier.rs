@@ -1,11 +1,11 @@
-//! A small network that tells classes apart, and what trains it: enough to see what a trick does, with every part that batch
-//! norm's authors add or take away.
+//! A small classifier and its training loop, for experiments with tricks. It includes all parts that the authors of batch norm add
+//! or remove.
 //!
 //! ```text
 //! image ─ [conv 3×3 ─ norm ─ activation ─ local response norm]* ─ [linear ─ norm ─ activation ─ dropout]* ─ linear ─ logits
 //! ```
 //!
-//! Not for large data: all of it is in memory, and one thread learns.
+//! For small data only: the data set is held in RAM, and training uses one thread.
 
 use crate::data::Dataset;
 use crate::distortion::Photometric;
@@ -23,43 +23,43 @@ use playfield_nn::optim::{Optimizer, OptimizerConfig, Sgd};
 use playfield_nn::{Builder, Params, Pass, Weights};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// What a classifier is and how it learns.
+/// Architecture and training of a classifier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Channels of each convolution, 3×3 with zeros around the image; empty: none, and rows need be no images.
+    /// Channels of each 3×3 convolution with zero padding; empty: none, and inputs need not be images.
     pub channels: Vec<i64>,
-    /// Widths of the fully connected layers before the last.
+    /// Widths of the hidden fully connected layers.
     pub hidden: Vec<i64>,
-    /// What follows each layer but the last.
+    /// Activation of each layer except the last.
     pub activation: Activation,
-    /// What normalizes each layer before its activation.
+    /// Normalization of each layer before its activation.
     pub norm: NormKind,
     /// Local response normalization after each convolution's activation.
     pub local_response: bool,
     /// Initial weights.
     pub init: Start,
-    /// Probability with which a fully connected layer's outputs are left away.
+    /// Dropout probability of the outputs of fully connected layers.
     pub dropout: f64,
     /// The optimizer; its `weight_decay` is the L2 penalty.
     pub optimizer: OptimizerConfig,
     /// The learning rate of the first epoch.
     pub learning_rate: f64,
-    /// What the learning rate is multiplied with after each epoch.
+    /// Factor of the learning rate after each epoch.
     pub learning_rate_decay: f64,
-    /// Rows of a batch.
+    /// Examples per batch.
     pub batch_size: usize,
-    /// Which rows meet in a batch.
+    /// Composition of batches.
     pub shuffle: Shuffle,
-    /// Strength of the photometric distortion of what is learned from, 0 to 1.
+    /// Strength of the photometric distortion of training images, 0 to 1.
     pub distortion: f64,
 }
 
 /// A rule for initial weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Start {
-    /// By the size of each layer.
+    /// Depends on the size of each layer.
     Rule(InitKind),
-    /// U(−bound, bound) in every layer, whatever its size; biases 0. For comparison.
+    /// U(−bound, bound) in every layer, independent of its size; biases 0. For comparison.
     Same {
         /// The largest weight.
         bound: f32,
@@ -67,7 +67,7 @@ pub enum Start {
 }
 
 impl Default for Config {
-    /// A sigmoid network without any trick, learning by stochastic gradient descent with momentum .9.
+    /// A sigmoid network without tricks, trained by stochastic gradient descent with momentum .9.
     fn default() -> Self {
         let optimizer = Sgd::default().into();
         Self {
@@ -88,7 +88,7 @@ impl Default for Config {
     }
 }
 
-/// What Ioffe and Szegedy (2015, section 4.2.1) change about a network's training once it has batch norm.
+/// The changes of Ioffe and Szegedy (2015, section 4.2.1) to the training of a network with batch norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Companion {
     /// A learning rate five times as high.
@@ -103,7 +103,7 @@ pub enum Companion {
     LocalResponse,
     /// Thorough shuffling.
     Shuffling,
-    /// Half the photometric distortion (the paper says fewer, without a number).
+    /// Half the photometric distortion (the paper reduces it, but gives no number).
     Distortion,
 }
 
@@ -149,7 +149,7 @@ impl Config {
         config
     }
 
-    /// Refuses values that cannot work; those of its parts, they refuse.
+    /// Rejects invalid values. The parts validate their own configurations.
     fn check(&self) -> Result<()> {
         if let Some(width) = self.channels.iter().chain(&self.hidden).find(|&&width| width < 1) {
             return Err(Error::config(format!("a layer of width {width}: it must be at least 1")));
@@ -167,20 +167,20 @@ impl Config {
     }
 }
 
-/// A network that tells classes apart.
+/// A classifier.
 #[derive(Debug)]
 pub struct Classifier {
     /// Its parameters.
     pub params: Params,
     layers: Layers,
     optimizer: Optimizer,
-    /// Of dropout.
+    /// Random stream of dropout.
     rng: Rng,
 }
 
 #[derive(Clone, Debug)]
 struct Layers {
-    /// Side of the square images, where they are taken as such.
+    /// Side of the square images; unused without convolutions.
     side: i64,
     convs: Vec<(Conv, Norm)>,
     hidden: Vec<(Linear, Norm)>,
@@ -191,10 +191,10 @@ struct Layers {
 }
 
 impl Classifier {
-    /// A fresh network for rows of `features` numbers and so many `classes`.
+    /// A new network for inputs with the given number of `features` and `classes`.
     ///
     /// # Errors
-    /// [`Error::Config`] where a value cannot work, or a convolution gets rows that are no square images.
+    /// [`Error::Config`] if a value is invalid, or the inputs of a convolution are not square images.
     pub fn new(config: &Config, features: usize, classes: usize, seed: u64) -> Result<Self> {
         config.check()?;
         let side = (features as f64).sqrt() as i64;
@@ -237,24 +237,24 @@ impl Classifier {
         Ok(Self { params, layers, optimizer, rng: rng::stream(seed, "classifier/dropout") })
     }
 
-    /// Logits `[n, classes]` of `x` `[n, features]`, as the network acts: without dropout, by running statistics.
+    /// Logits `[n, classes]` of `x` `[n, features]` in inference: without dropout, with running statistics.
     pub fn logits(&self, x: &Tensor) -> Tensor {
         no_grad(|| self.layers.forward(self.params.weights(), x, None, &mut |_| {}))
     }
 
-    /// What each layer but the last puts out on `x`, after its activation, as the network acts.
+    /// The outputs of each layer except the last for `x`, after its activation, in inference.
     pub fn activations(&self, x: &Tensor) -> Vec<Tensor> {
         let mut seen = Vec::new();
         let _ = no_grad(|| self.layers.forward(self.params.weights(), x, None, &mut |y| seen.push(y.copy())));
         seen
     }
 
-    /// Makes one step on a batch, `x` `[n, features]` and `labels` `[n]`. Returns the mean cross-entropy before it.
+    /// One optimizer step on the batch `x` `[n, features]`, `labels` `[n]`. Returns the mean cross-entropy before the step.
     pub fn step(&mut self, x: &Tensor, labels: &Tensor, learning_rate: f64) -> f64 {
         self.step_by(x, learning_rate, |logits| softmax::cross_entropy(logits, labels))
     }
 
-    /// The same by any loss of the logits, `[n, classes]` to `[n]`. Returns its mean.
+    /// One optimizer step on an arbitrary loss of the logits, `[n, classes]` to `[n]`. Returns the mean loss.
     pub fn step_by(&mut self, x: &Tensor, learning_rate: f64, loss: impl FnOnce(&Tensor) -> Tensor) -> f64 {
         let Self { params, layers, optimizer, rng } = self;
         let loss = loss(&layers.forward(params.weights(), x, Some(rng), &mut |_| {})).mean(Kind::Float);
@@ -264,13 +264,13 @@ impl Classifier {
         loss.double_value(&[])
     }
 
-    /// The share of rows whose class it names.
+    /// The fraction of correctly classified examples.
     pub fn accuracy(&self, data: &Dataset) -> f64 {
         let (x, labels) = data.tensors();
         self.logits(&x).argmax(1, false).eq_tensor(&labels).to_kind(Kind::Double).mean(Kind::Double).double_value(&[])
     }
 
-    /// Folds batch norm into the layers before it: for a network that no longer learns.
+    /// Folds batch norm into the preceding layers, after training.
     pub fn fold(&mut self) {
         let Self { params, layers, .. } = self;
         layers.convs.iter_mut().for_each(|(conv, norm)| norm.fold(params, conv.slots()));
@@ -302,23 +302,23 @@ impl Layers {
     }
 }
 
-/// How far a training has come: after each of its steps.
+/// The progress of training after a step.
 #[derive(Debug)]
 pub struct Progress<'a> {
     /// Steps so far.
     pub steps: u64,
     /// Whole epochs so far.
     pub epochs: u64,
-    /// Mean cross-entropy of the step's batch.
+    /// Mean cross-entropy of the batch.
     pub loss: f64,
     /// The network.
     pub classifier: &'a Classifier,
 }
 
-/// Trains a fresh network on `data` until `stop` says so. Everything random derives from `seed`.
+/// Trains a new network on `data` until `stop` returns true. All random streams are derived from `seed`.
 ///
 /// # Errors
-/// [`Error::Config`] where a value of `config` cannot work, or there is no data.
+/// [`Error::Config`] if a value of `config` is invalid or there is no data.
 pub fn train(
     config: &Config,
     data: &Dataset,

@@ -1,4 +1,4 @@
-//! Labeled data sets that fit in RAM, and the two that playfield ships.
+//! Labeled data sets in RAM, and the two that playfield includes.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
@@ -8,25 +8,25 @@ use tch::Tensor;
 /// Feature vectors with their classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// All rows, one after the other.
+    /// All feature vectors, concatenated.
     pub inputs: Vec<f32>,
-    /// The class of each row, from 0.
+    /// The class of each example, from 0.
     pub labels: Vec<i64>,
-    /// Numbers a row.
+    /// Features per example.
     pub features: usize,
-    /// How many classes there are.
+    /// Number of classes.
     pub classes: usize,
 }
 
 /// Side of a [`digits`] image.
 pub const DIGITS_SIDE: usize = 8;
 
-/// 1797 handwritten digits, 8×8 pixels from 0 (paper) to 1 (ink), in scikit-learn's order: a **toy**, on which even a linear
-/// model does well.
+/// 1797 handwritten digits, 8×8 pixels from 0 (paper) to 1 (ink), in scikit-learn's order: a **toy** data set on which even a
+/// linear model has a high accuracy.
 ///
 /// Alpaydin and Kaynak 1998, *Optical Recognition of Handwritten Digits*, UCI Machine Learning Repository (CC BY 4.0), as
-/// scikit-learn's `load_digits` has it; `data/digits.py` wrote the file and says how. The same writers are in both parts of a
-/// random split.
+/// scikit-learn's `load_digits` provides it; `data/digits.py` creates the file. Both parts of a random split contain the same
+/// writers.
 pub fn digits() -> Dataset {
     const FEATURES: usize = DIGITS_SIDE * DIGITS_SIDE;
     let records = include_bytes!("../data/digits.bin").chunks_exact(FEATURES + 1);
@@ -38,21 +38,21 @@ pub fn digits() -> Dataset {
     Dataset { inputs, labels, features: FEATURES, classes: 10 }
 }
 
-/// What people heard in a sentence.
+/// The rated sentiment of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sentiment {
-    /// Praise: a mean rating of 1 or more, of −4 to 4.
+    /// A mean rating of at least 1, on a scale from −4 to 4.
     Positive,
-    /// Blame: −1 or less.
+    /// A mean rating of at most −1.
     Negative,
-    /// Neither, or not clear.
+    /// Any other rating.
     Mixed,
 }
 
 /// 3708 sentences of product reviews in ASCII, each with its sentiment: 1514 positive, 941 negative.
 ///
-/// Hutto and Gilbert 2014, *VADER*, whose sentences are from the reviews of Hu and Liu 2004 (MIT); `data/reviews.py` wrote the
-/// file and says how. Small for a language model, and all of one kind.
+/// Hutto and Gilbert 2014, *VADER*, whose sentences are from the reviews of Hu and Liu 2004 (MIT); `data/reviews.py` creates the
+/// file. Small and homogeneous for a language model.
 pub fn reviews() -> Vec<(Sentiment, &'static str)> {
     let line = |line: &'static str| match line.split_once('\t') {
         Some(("+", text)) => (Sentiment::Positive, text),
@@ -64,22 +64,22 @@ pub fn reviews() -> Vec<(Sentiment, &'static str)> {
 }
 
 impl Dataset {
-    /// How many rows.
+    /// Number of examples.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there are none.
+    /// Whether the data set is empty.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// One row.
+    /// The features of example `i`.
     pub fn row(&self, i: usize) -> &[f32] {
         &self.inputs[i * self.features..(i + 1) * self.features]
     }
 
-    /// The rows `indices`, in that order.
+    /// The examples `indices`, in that order.
     pub fn select(&self, indices: &[usize]) -> Self {
         Self {
             inputs: indices.iter().flat_map(|&i| self.row(i)).copied().collect(),
@@ -88,15 +88,15 @@ impl Dataset {
         }
     }
 
-    /// Rows to learn from and rows to test on, drawn by `rng`: the share `test` of them is tested on.
+    /// Splits the examples randomly into training and test set; `test` is the fraction of test examples.
     ///
     /// # Errors
-    /// [`Error::Config`] unless both parts get a row at least.
+    /// [`Error::Config`] if a part would be empty.
     pub fn split(&self, test: f64, rng: &mut Rng) -> Result<(Self, Self)> {
         let count = (self.len() as f64 * test).round() as usize;
         if !(0.0..=1.0).contains(&test) || count == 0 || count == self.len() {
             return Err(Error::config(format!(
-                "a test share of {test}: of {} rows, at least one must be tested on and one learned from",
+                "a test fraction of {test}: the {} examples must include at least one for training and one for testing",
                 self.len()
             )));
         }
@@ -106,7 +106,7 @@ impl Dataset {
         Ok((self.select(train), self.select(test)))
     }
 
-    /// All of it: inputs `[n, features]` in `f32`, labels `[n]` in `i64`.
+    /// The complete data set: inputs `[n, features]` in `f32`, labels `[n]` in `i64`.
     pub fn tensors(&self) -> (Tensor, Tensor) {
         (Tensor::from_slice(&self.inputs).view([-1, self.features as i64]), Tensor::from_slice(&self.labels))
     }
@@ -117,10 +117,10 @@ mod tests {
     use super::*;
     use playfield_core::rng::stream;
 
-    /// Facts of scikit-learn 1.9.1's `load_digits()`: its size, `bincount(target)`, `data.sum()` = 561718, `data[0][:8]`, and the
-    /// label and sum of the last row.
+    /// Properties of `load_digits()` in scikit-learn 1.9.1: size, `bincount(target)`, `data.sum()` = 561718, `data[0][:8]`, and the
+    /// first and last labels.
     #[test]
-    fn digits_are_scikit_learns() {
+    fn digits_equal_those_of_scikit_learn() {
         let digits = digits();
         assert_eq!((digits.len(), digits.inputs.len()), (1797, 1797 * 64));
         let counts: Vec<_> = (0..10).map(|c| digits.labels.iter().filter(|&&l| l == c).count()).collect();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_loses_no_row_and_repeats_by_its_seed() {
+    fn a_split_is_a_deterministic_partition() {
         let digits = digits();
         let split = |seed| digits.split(0.2, &mut stream(seed, "split")).unwrap();
         let (train, test) = split(1);
@@ -152,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn the_reviews_are_whole() {
+    fn the_reviews_are_complete() {
         let reviews = reviews();
         let count = |wanted| reviews.iter().filter(|(sentiment, _)| *sentiment == wanted).count();
         let counts = [Sentiment::Positive, Sentiment::Negative, Sentiment::Mixed].map(count);
         assert_eq!(counts, [1514, 941, 1253]);
         assert!(reviews.iter().all(|(_, text)| !text.is_empty() && text.is_ascii()));
-        let heard = reviews.iter().find(|(_, text)| text.contains("works great")).unwrap();
-        assert_eq!(heard.0, Sentiment::Positive, "{}", heard.1);
+        let praise = reviews.iter().find(|(_, text)| text.contains("works great")).unwrap();
+        assert_eq!(praise.0, Sentiment::Positive, "{}", praise.1);
     }
 
     #[test]

@@ -5,20 +5,20 @@
 //! loss = w · T² · KL(p_T ‖ q_T) + (1 − w) · −log q_1(label)
 //! ```
 //!
-//! A temperature above 1 softens both, which reveals the relative probabilities that the teacher assigns to wrong classes. The gradient of the
-//! soft part falls as 1/T², which T² undoes: the weight w means the same at any temperature. 1 to 10 are usual; the smaller the
-//! student, the lower. Without labels w is 1.
+//! A temperature above 1 softens both distributions, which reveals the relative probabilities that the teacher assigns to wrong
+//! classes. The gradient of the soft loss is proportional to 1/T², and the factor T² compensates, so w is independent of the
+//! temperature. Typical temperatures are 1 to 10, lower for smaller students. Without labels w is 1.
 //!
-//! For policies the teacher's temperature is often below 1 instead: Q-values of neighboring actions hardly differ, and Rusu et al.
-//! 2015 sharpen them by .01.
+//! For policies the temperature is often below 1: Q-values of different actions are similar, and Rusu et al. 2015 sharpen them with
+//! .01.
 //!
-//! Not where the student could learn the labels as well: it copies the teacher's mistakes.
+//! If the student can fit the labels as well, train on the labels only: a student also copies the errors of its teacher.
 
 use playfield_core::{Error, Result};
 use playfield_losses::softmax::{cross_entropy, log_softmax};
 use tch::{Kind, Tensor};
 
-/// How a student's two targets are mixed.
+/// The combination of soft and hard targets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distillation {
     temperature: f64,
@@ -29,7 +29,7 @@ impl Distillation {
     /// The loss weights the teacher's outputs at `temperature` by `soft_weight` and the labels by 1 − `soft_weight`.
     ///
     /// # Errors
-    /// [`Error::Config`] where the temperature is not above 0, or the weight not between 0 and 1.
+    /// [`Error::Config`] if the temperature is not greater than 0 or the weight is not between 0 and 1.
     pub fn new(temperature: f64, soft_weight: f64) -> Result<Self> {
         if !(temperature > 0.0 && temperature.is_finite()) {
             return Err(Error::config(format!("`temperature` = {temperature} must be greater than 0")));
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    /// For large T the gradient of the soft part is (s − t, each centered) / classes, whatever T (Hinton et al., equation 4).
+    /// For large T the gradient of the soft part is (s − t, each centered) / classes, independent of T (Hinton et al., equation 4).
     #[test]
     fn the_gradient_tends_to_a_constant_as_the_temperature_grows() {
         let (student, teacher, _) = logits();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_weight_mixes() {
+    fn soft_weight_interpolates_the_losses() {
         let (student, teacher, labels) = logits();
         let of = |weight| Distillation::new(2.0, weight).unwrap().loss(&student, &teacher, &labels);
         assert_eq!(of(0.0), cross_entropy(&student, &labels));

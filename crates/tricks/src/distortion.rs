@@ -1,15 +1,15 @@
 //! Photometric distortions (Howard 2013, *Some Improvements on Deep Convolutional Neural Network Based Image Classification*):
-//! images are made brighter, flatter and noisier while a network learns, so that it counts on none of this.
+//! random brightness, contrast and noise of training images, to which the network becomes invariant.
 //!
-//! Fewer of them where a network learns fast: with batch norm it sees each image less often, and should see it as it is (Ioffe
-//! and Szegedy 2015, section 4.2.1). Never on what is tested on.
+//! Reduce distortions with batch norm: training takes fewer epochs, so the network should see less distorted images (Ioffe and
+//! Szegedy 2015, section 4.2.1). Never distort test images.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
 use rand::RngExt as _;
 use rand_distr::StandardNormal;
 
-/// How strongly images are distorted.
+/// Photometric distortion of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Photometric {
     strength: f32,
@@ -27,7 +27,7 @@ impl Photometric {
         Ok(Self { strength: strength as f32 })
     }
 
-    /// Distorts one image of pixels in [0, 1], which they stay in:
+    /// Distorts one image with pixels in [0, 1] and clamps the result to [0, 1]:
     ///
     /// `x ← ½ + (x − ½)·contrast + brightness + noise`, with contrast in U(1 − s, 1 + s) and brightness in U(−s/2, s/2) for the
     /// whole image, and noise in N(0, (s/4)²) for each pixel.
@@ -49,9 +49,9 @@ mod tests {
     use super::*;
     use playfield_core::rng::stream;
 
-    /// No strength, no change and no draw; more strength, more change; pixels stay pixels.
+    /// A strength of 0 changes nothing and uses no random numbers; changes grow with the strength; pixels stay in [0, 1].
     #[test]
-    fn strength_is_how_far_images_move() {
+    fn distortion_grows_with_strength() {
         let image: Vec<f32> = (0..64).map(|i| i as f32 / 63.0).collect();
         let moved = |strength| {
             let (mut rng, distortion) = (stream(1, "distort"), Photometric::new(strength).unwrap());
@@ -66,7 +66,7 @@ mod tests {
         };
         assert_eq!(moved(0.0), (0.0, stream(1, "distort")));
         let (weak, strong) = (moved(0.2).0, moved(0.8).0);
-        // E|brightness| = s/4 alone; contrast and noise come on top.
+        // E|brightness| = s/4; contrast and noise add to this.
         assert!(weak > 0.05 && strong > 2.0 * weak, "{weak}, {strong}");
     }
 

@@ -1,11 +1,11 @@
 //! Random search for learning rates and other settings (Bergstra and Bengio 2012).
 //!
-//! Values are drawn independently, each from its range, uniformly or on a logarithmic scale: what counts for a learning rate is its
-//! order of magnitude. Of k draws at least one lies in the best 5 % of the space with probability 1 − .95^k (60 draws: 95 %),
-//! however many settings there are, where a grid spends its points on combinations of what does not matter. Each sample is evaluated after
-//! a few epochs, the worst are stopped ([`hopeless`]), and the best are trained to the end.
+//! Each setting is sampled independently from its range, uniformly or on a logarithmic scale (for a learning rate the order of
+//! magnitude matters). Of k samples at least one lies in the best 5 % of the space with probability 1 − .95^k (60 samples: 95 %),
+//! for any number of settings. A grid spends most of its points on combinations of settings without effect. Trials are compared
+//! during training, the worst are stopped early ([`should_stop`]), and the rest are trained to the end.
 //!
-//! Not where one run takes days: choose each of few runs from the results of the previous ones.
+//! If one run takes days, use sequential search instead: choose each run from the results of the previous ones.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
@@ -17,11 +17,11 @@ use std::str::FromStr;
 pub enum Scale {
     /// All values equally likely.
     Uniform,
-    /// All orders of magnitude equally likely: for learning rates, weights of penalties, ε.
+    /// All orders of magnitude equally likely: for learning rates, penalty coefficients, ε.
     Log,
 }
 
-/// The values of a setting.
+/// The range of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
     low: f64,
@@ -31,10 +31,10 @@ pub struct Range {
 }
 
 impl Range {
-    /// From `low` to `high`; `whole`: whole numbers, both ends included.
+    /// From `low` to `high`; `whole`: whole numbers, both bounds included.
     ///
     /// # Errors
-    /// [`Error::Config`] where the bounds are reversed or not finite, are no whole numbers where those are asked for, or are not
+    /// [`Error::Config`] if the bounds are reversed or not finite, are not whole numbers although `whole` is set, or are not
     /// positive on a logarithmic scale.
     pub fn new(low: f64, high: f64, scale: Scale, whole: bool) -> Result<Self> {
         let range = format!("{low}..{high}");
@@ -52,14 +52,14 @@ impl Range {
         Ok(Self { low, high, scale, whole })
     }
 
-    /// The value at `share` of the way, 0 at the lower bound and (nearly) 1 at the upper.
-    pub fn at(&self, share: f64) -> f64 {
-        // Half a unit beyond either end, so that whole numbers are equally likely.
-        let room = if self.whole { 0.5 } else { 0.0 };
-        let (low, high) = (self.low - room, self.high + room);
+    /// The value at `fraction` of the range on its scale: 0 is the lower bound, 1 the upper.
+    pub fn at(&self, fraction: f64) -> f64 {
+        // Half a unit beyond both bounds, so that all whole numbers are equally likely.
+        let margin = if self.whole { 0.5 } else { 0.0 };
+        let (low, high) = (self.low - margin, self.high + margin);
         let value = match self.scale {
-            Scale::Uniform => low + share * (high - low),
-            Scale::Log => low * (high / low).powf(share),
+            Scale::Uniform => low + fraction * (high - low),
+            Scale::Log => low * (high / low).powf(fraction),
         };
         (if self.whole { value.round() } else { value }).clamp(self.low, self.high)
     }
@@ -69,12 +69,12 @@ impl Range {
         self.at(rng.random())
     }
 
-    /// `n` values at equal distances on the scale, in the middle of their parts: one axis of a grid.
+    /// The midpoints of `n` equal intervals on the scale: one axis of a grid.
     pub fn grid(&self, n: usize) -> Vec<f64> {
         (0..n).map(|i| self.at((i as f64 + 0.5) / n as f64)).collect()
     }
 
-    /// The same of whole numbers, or not.
+    /// The same range, restricted to whole numbers or not.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -97,7 +97,7 @@ impl FromStr for Range {
             None => (text, Scale::Uniform),
             Some((range, "log")) => (range, Scale::Log),
             Some((_, other)) => {
-                return Err(Error::config(format!("{text}: a scale of '{other}': write :log, or nothing")));
+                return Err(Error::config(format!("{text}: unknown scale '{other}': write :log, or nothing")));
             }
         };
         let bounds = range.split_once("..").and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
@@ -107,67 +107,67 @@ impl FromStr for Range {
     }
 }
 
-/// Whether to stop a trial that scores `value` at a point of its training where other trials scored `others`: it is not among the
-/// best 1/`keep` (higher is better). Successive halving (Jamieson and Talwalkar 2016) as
-/// Li et al. 2020 have it for trials that don't wait for each other. The first `keep` − 1 trials are never stopped.
-pub fn hopeless(value: f64, others: &[f64], keep: usize) -> bool {
+/// Whether to stop a trial that scores `value` after a number of steps at which other trials scored `others`: whether it is not
+/// among the best 1/`keep` (higher is better). Asynchronous successive halving (Li et al. 2020, after Jamieson and Talwalkar
+/// 2016). The first `keep` − 1 trials at a rung are never stopped.
+pub fn should_stop(value: f64, others: &[f64], keep: usize) -> bool {
     let places = (others.len() + 1) / keep;
-    // Everything is better than training that diverged.
+    // Every score is better than that of a diverged trial.
     let better = others.iter().filter(|other| **other > value || value.is_nan()).count();
     places > 0 && better >= places
 }
 
-/// Which way a setting moves a model's capacity.
+/// The effect of a setting on the capacity of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advice {
     /// The setting.
     pub setting: &'static str,
-    /// What raises capacity.
+    /// The change that increases capacity.
     pub raises_capacity: &'static str,
-    /// Why.
+    /// Why it does.
     pub reason: &'static str,
-    /// What to mind.
-    pub mind: &'static str,
+    /// Costs, recommendations, and the key in a configuration.
+    pub note: &'static str,
 }
 
-/// What to turn when a model learns too little (raise its capacity) or learns its data by heart (lower it): the content of table 11.1
-/// of Goodfellow, Bengio and Courville 2016, *Deep Learning*, in other words, with what it means for an agent here.
+/// Settings to change if a model underfits (increase its capacity) or overfits (decrease it): table 11.1 of Goodfellow, Bengio and
+/// Courville 2016, *Deep Learning*, paraphrased, with the corresponding configuration keys.
 pub const ADVICE: &[Advice] = &[
     Advice {
         setting: "learning rate",
-        raises_capacity: "neither more nor less: the right one",
-        reason: "too high or too low, training stops short of what the network could do",
-        mind: "the first to search, on a log scale; `learning_rate`",
+        raises_capacity: "the optimal value",
+        reason: "too high or too low, optimization fails and effective capacity drops",
+        note: "search this first, on a log scale; `learning_rate`",
     },
     Advice {
         setting: "width of layers",
         raises_capacity: "more",
-        reason: "more units represent more",
-        mind: "time and memory of every step grow, too; `network.hidden`, `network.torso`",
+        reason: "more units represent more functions",
+        note: "increases time and memory of every step; `network.hidden`, `network.torso`",
     },
     Advice {
         setting: "width of convolution kernels",
         raises_capacity: "more",
-        reason: "more parameters a layer",
-        mind: "the image shrinks more, unless it is padded, which costs time",
+        reason: "more parameters per layer",
+        note: "decreases the output size unless the input is padded, which costs time",
     },
     Advice {
         setting: "zero padding of convolutions",
         raises_capacity: "more",
-        reason: "the image stays large",
-        mind: "time and memory of most operations grow",
+        reason: "keeps the size of the image",
+        note: "increases time and memory of most operations",
     },
     Advice {
         setting: "weight decay",
         raises_capacity: "less",
-        reason: "weights are free to grow",
-        mind: "`optimizer.weight_decay`",
+        reason: "weights can become larger",
+        note: "`optimizer.weight_decay`",
     },
     Advice {
         setting: "dropout",
         raises_capacity: "less",
-        reason: "units may rely on each other",
-        mind: "rarely of use in reinforcement learning: targets move as it is",
+        reason: "units can co-adapt",
+        note: "rarely useful in reinforcement learning, whose targets are nonstationary already",
     },
 ];
 
@@ -176,22 +176,23 @@ mod tests {
     use super::*;
     use playfield_core::rng::stream;
 
-    /// The largest distance of the sample's distribution from the `law`'s, times √n (Kolmogorov; 1.95 is passed once in 1,000).
-    fn kolmogorov(mut sample: Vec<f64>, law: impl Fn(f64) -> f64) -> f64 {
+    /// The Kolmogorov–Smirnov statistic of `sample` against the distribution function `cdf`, times √n; it exceeds 1.95 with
+    /// probability .001.
+    fn kolmogorov(mut sample: Vec<f64>, cdf: impl Fn(f64) -> f64) -> f64 {
         sample.sort_by(f64::total_cmp);
         let n = sample.len() as f64;
-        let distance = |(i, x): (usize, &f64)| (law(*x) - i as f64 / n).abs().max((law(*x) - (i + 1) as f64 / n).abs());
+        let distance = |(i, x): (usize, &f64)| (cdf(*x) - i as f64 / n).abs().max((cdf(*x) - (i + 1) as f64 / n).abs());
         sample.iter().enumerate().map(distance).fold(0.0, f64::max) * n.sqrt()
     }
 
     #[test]
-    fn draws_follow_their_law() {
+    fn samples_follow_their_distribution() {
         let mut rng = stream(1, "search");
         let log: Range = "1e-5..1e-1:log".parse().unwrap();
-        let draws: Vec<f64> = (0..5000).map(|_| log.sample(&mut rng)).collect();
-        assert!(kolmogorov(draws.clone(), |x| (x.log10() + 5.0) / 4.0) < 1.95);
-        // And the test can fail.
-        assert!(kolmogorov(draws, |x| (x - 1e-5) / (1e-1 - 1e-5)) > 10.0);
+        let samples: Vec<f64> = (0..5000).map(|_| log.sample(&mut rng)).collect();
+        assert!(kolmogorov(samples.clone(), |x| (x.log10() + 5.0) / 4.0) < 1.95);
+        // The statistic detects a wrong distribution.
+        assert!(kolmogorov(samples, |x| (x - 1e-5) / (1e-1 - 1e-5)) > 10.0);
         let uniform: Range = "0.9..0.999".parse().unwrap();
         assert!(kolmogorov((0..5000).map(|_| uniform.sample(&mut rng)).collect(), |x| (x - 0.9) / 0.099) < 1.95);
     }
@@ -213,10 +214,10 @@ mod tests {
 
     #[test]
     fn the_worse_half_is_stopped() {
-        assert!(!hopeless(1.0, &[], 2), "the first has no comparison");
-        assert!(hopeless(1.0, &[2.0], 2) && !hopeless(3.0, &[2.0], 2));
-        assert!(!hopeless(3.0, &[1.0, 2.0, 4.0], 2) && hopeless(2.0, &[1.0, 3.0, 4.0], 2));
-        assert!(hopeless(f64::NAN, &[1.0], 2) && !hopeless(3.0, &[4.0], 3));
+        assert!(!should_stop(1.0, &[], 2), "the first trial has no comparison");
+        assert!(should_stop(1.0, &[2.0], 2) && !should_stop(3.0, &[2.0], 2));
+        assert!(!should_stop(3.0, &[1.0, 2.0, 4.0], 2) && should_stop(2.0, &[1.0, 3.0, 4.0], 2));
+        assert!(should_stop(f64::NAN, &[1.0], 2) && !should_stop(3.0, &[4.0], 3));
     }
 
     #[test]
@@ -227,7 +228,7 @@ mod tests {
             ("0..1:log", "greater than 0"),
             ("-1..1:log", "greater than 0"),
             ("0..inf", "must be less"),
-            ("0..1:exp", "scale of 'exp'"),
+            ("0..1:exp", "unknown scale 'exp'"),
             ("0-1", "LOW..HIGH"),
             ("a..b", "LOW..HIGH"),
         ] {

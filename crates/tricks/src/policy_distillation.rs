@@ -4,9 +4,9 @@
 //! loss = KL(softmax(teacher / τ) ‖ π) + ½ (v − v_teacher)²
 //! ```
 //!
-//! A policy teaches as it is (τ = 1). Q-values of the actions differ by little: the paper sharpens them by τ = .01, so that the student
-//! learns which action is best rather than how much they all are worth. The paper's student is a Q-network; here it is a policy with a
-//! value beside it, of whatever the teacher is, so that one kind of student serves all.
+//! For a teacher policy τ is 1. Q-values of different actions are similar, so the paper sharpens them with τ = .01: the student
+//! learns the best action instead of the values. The student in the paper is a Q-network; here it is an actor-critic for every kind
+//! of teacher.
 
 use crate::distill::kl;
 use playfield_core::rng::Rng;
@@ -19,7 +19,7 @@ use tch::{Kind, Tensor};
 /// τ for a teacher of action values, from the paper.
 pub const SHARP: f64 = 0.01;
 
-/// A network that learns from a teacher, and its optimizer (Adam).
+/// The student network and its optimizer (Adam).
 #[derive(Debug)]
 pub struct Student {
     net: ActorCritic,
@@ -31,7 +31,7 @@ impl Student {
     /// A new student for environments of `spec`, distilled at `temperature`.
     ///
     /// # Errors
-    /// [`Error::Config`] where the temperature is not above 0, or network, observation and device don't fit.
+    /// [`Error::Config`] if the temperature is not greater than 0, or network, observation space and device are incompatible.
     pub fn new(network: &NetworkConfig, spec: &EnvSpec, device: &str, temperature: f64, rng: &mut Rng) -> Result<Self> {
         if !(temperature > 0.0 && temperature.is_finite()) {
             return Err(Error::config(format!("`temperature` = {temperature} must be greater than 0")));
@@ -42,7 +42,7 @@ impl Student {
         Ok(Self { net, optimizer, temperature })
     }
 
-    /// How many parameters it has.
+    /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.net.params.count()
     }
@@ -51,7 +51,7 @@ impl Student {
     /// nats.
     ///
     /// # Errors
-    /// [`Error::Config`] where the actions are continuous.
+    /// [`Error::Config`] if the actions are continuous.
     pub fn learn(&mut self, obs: &Obs, n: usize, teacher: &Outputs, learning_rate: f64) -> Result<f64> {
         let (policy, value) = self.net.forward(obs.as_ref(), n, Pass::Train);
         let (Distribution::Categorical(logits), false) = (policy, teacher.preferences.is_empty()) else {
@@ -66,7 +66,7 @@ impl Student {
         Ok(divergence.double_value(&[]))
     }
 
-    /// Writes its parameters, as an actor-critic's.
+    /// Saves the parameters, named as those of an actor-critic.
     pub fn save(&self, snapshot: &mut Snapshot) {
         self.net.params.save(snapshot);
     }
@@ -82,9 +82,9 @@ mod tests {
         EnvSpec::new("t", &[2], Dtype::F32, actions)
     }
 
-    /// What is right is the sign of the first number; a teacher of values says so by a hundredth.
+    /// The sign of the first feature determines the best action; the teacher's Q-values differ by .01.
     #[test]
-    fn a_student_learns_what_the_teacher_does() {
+    fn a_student_learns_the_policy_of_the_teacher() {
         let spec = spec(ActionSpace::Discrete { n: 2 });
         let mut student = Student::new(&NetworkConfig::default(), &spec, "cpu", SHARP, &mut stream(1, "init")).unwrap();
         let obs = Obs::F32(vec![1.0, 0.3, -1.0, 0.2, 0.5, -0.9, -0.7, 0.1]);
@@ -109,8 +109,8 @@ mod tests {
         let error = new(ActionSpace::Discrete { n: 2 }, 0.0).unwrap_err().to_string();
         assert!(error.contains("`temperature` = 0") && error.contains("greater than 0"), "{error}");
         let mut student = new(ActionSpace::Discrete { n: 2 }, 1.0).unwrap();
-        let silent = Outputs { values: vec![0.0], ..Outputs::default() };
-        let error = student.learn(&Obs::F32(vec![0.0; 2]), 1, &silent, 0.1).unwrap_err().to_string();
+        let continuous = Outputs { values: vec![0.0], ..Outputs::default() };
+        let error = student.learn(&Obs::F32(vec![0.0; 2]), 1, &continuous, 0.1).unwrap_err().to_string();
         assert!(error.contains("discrete"), "{error}");
     }
 }

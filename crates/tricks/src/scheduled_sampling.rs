@@ -10,20 +10,21 @@
 //! inverse sigmoid     ε_i = k / (k + exp(i/k)),  k ≥ 1
 //! ```
 //!
-//! A coin is tossed for each *token*, not each sequence (the paper, section 2.4). The gradient does not flow through the model's
-//! choice, so this is no estimate of the free-running loss's gradient, and at ε = 0 it is inconsistent (Huszár 2015): stop
-//! above 0 where the decoder's distribution matters, and don't use it where teacher forcing already runs freely well.
+//! Sampling is independent for each *token*, not each sequence (the paper, section 2.4). The gradient does not flow through the
+//! model's samples, so it is not an estimate of the gradient of the free-running loss, and at ε = 0 training is inconsistent (Huszár
+//! 2015). Keep ε above 0 if the decoder's distribution matters. If a model trained by teacher forcing already decodes well, scheduled
+//! sampling is unnecessary.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-/// How ε, the probability of the true token, falls with the number of updates i.
+/// Schedule of ε, the probability of the true token, by the number of updates i.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decay {
-    /// ε_i = `epsilon`, always: 1 is teacher forcing, 0 runs freely.
+    /// ε_i = `epsilon`: 1 is teacher forcing, 0 is free running.
     Constant {
         /// In [0, 1].
         epsilon: f64,
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn they_only_fall() {
+    fn epsilon_never_increases() {
         let all = [
             Decay::TEACHER_FORCING,
             Decay::Linear { start: 0.9, slope: 1e-3, floor: 0.1 },
@@ -135,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn a_coin_is_tossed_for_each_token() {
+    fn each_token_is_sampled_independently() {
         let mut rng = stream(1, "coins");
         let heads = coins(0.3, 20_000, &mut rng).into_iter().filter(|&c| c).count();
         assert!((heads as f64 / 20_000.0 - 0.3).abs() < 0.01, "{heads}");
         let before = rng.clone();
         assert!(coins(1.0, 1000, &mut rng).into_iter().all(|c| c), "teacher forcing");
-        assert_eq!(rng, before, "which draws nothing");
+        assert_eq!(rng, before, "teacher forcing uses no random numbers");
         assert!(coins(0.0, 1000, &mut rng).into_iter().all(|c| !c), "free running");
     }
 

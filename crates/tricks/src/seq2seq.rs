@@ -7,15 +7,13 @@
 //!           P(y_t) = softmax(W tanh(V [g_t; c_t]))       c_t: attention's context vector for g_t over h_1 … h_S
 //! ```
 //!
-//! * Reading back to front ("reversed") brings the first words of source and target close together, which is what made training
-//!   work for Sutskever et al.; the target stays as it is. It helps where the two run in the same order, and no attention
-//!   or second direction does the job already.
-//! * The decoder has weights of its own unless `shared`, which halves the parameters and must make one network do both.
+//! * Reversing the source ("reversed") brings the first words of source and target close together, which improved training for
+//!   Sutskever et al.; the target is not reversed. It helps if both have the same order, without attention and with one direction.
+//! * Encoder and decoder have separate weights unless `shared`, which halves the parameters.
 //! * The attention query is the decoder's output of the same step (Luong, Pham and Manning 2015), with either score, so that with
 //!   teacher forcing all steps of a batch are one operation. Bahdanau's query is the previous state.
 //!
-//! Not for sequences of the same length and order as their input (tag each step instead), nor where a pre-trained Transformer can
-//! be had.
+//! For outputs of the same length and order as the input use a tagger instead; if a pre-trained Transformer is available, use that.
 
 use crate::beam::{self, BeamConfig, Hypothesis};
 use crate::scheduled_sampling::coins;
@@ -32,7 +30,7 @@ use playfield_nn::stack::{Stack, StackConfig};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// The token before the first of a target: never written, never read.
+/// The first input of the decoder. It is part of neither sources nor targets.
 pub const START: i64 = 0;
 /// The token that ends every target.
 pub const END: i64 = 1;
@@ -46,7 +44,7 @@ pub enum Reading {
     Forward,
     /// Last token first.
     Reversed,
-    /// Both, each by half of the width.
+    /// Both, each with half of the width.
     Bidirectional,
 }
 
@@ -54,7 +52,7 @@ pub enum Reading {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Seq2SeqConfig {
-    /// Tokens that sources and targets are made of, [`START`] and [`END`] included; words begin at 2.
+    /// Number of different tokens, including [`START`] and [`END`]; words begin at 2.
     pub vocabulary: i64,
     /// Dimensions of a token's embedding.
     pub embedding: i64,
@@ -93,10 +91,10 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// A batch of sources and targets, of which the targets lack their [`END`].
+    /// A batch of sources and targets, both without [`END`].
     ///
     /// # Errors
-    /// [`Error::Config`] where there are not as many of the one as of the other, or a source is empty.
+    /// [`Error::Config`] if the numbers of sources and targets differ or a source is empty.
     pub fn new(sources: &[Vec<i64>], targets: &[Vec<i64>]) -> Result<Self> {
         if sources.len() != targets.len() {
             return Err(Error::config(format!("{} sources and {} targets", sources.len(), targets.len())));
@@ -144,10 +142,10 @@ struct Read {
 }
 
 impl Seq2Seq {
-    /// Builds the network of `config`, its initial values drawn from `rng`.
+    /// Builds the network of `config`, its parameters initialized from `rng`.
     ///
     /// # Errors
-    /// [`Error::Config`] naming a setting that cannot work.
+    /// [`Error::Config`] naming an invalid setting.
     pub fn new(config: &Seq2SeqConfig, rng: &mut Rng) -> Result<Self> {
         let Seq2SeqConfig { vocabulary, embedding, reading, shared, .. } = *config;
         if vocabulary < 3 {
@@ -191,7 +189,7 @@ impl Seq2Seq {
         Ok(Self { params: b.finish(Device::Cpu, Kind::Float), layers, reading, vocabulary })
     }
 
-    /// Refuses tokens outside the vocabulary.
+    /// Rejects tokens outside the vocabulary.
     fn check(&self, tokens: &Tensor) -> Result<()> {
         let (least, most) = (tokens.min().int64_value(&[]), tokens.max().int64_value(&[]));
         if least < 0 || most >= self.vocabulary {
@@ -201,7 +199,7 @@ impl Seq2Seq {
         Ok(())
     }
 
-    /// Reads the sources `[S, n]`.
+    /// Encodes the sources `[S, n]`.
     fn read(&self, source: &Tensor, lengths: &Lengths, rng: Option<&mut Rng>) -> Result<Read> {
         self.check(source)?;
         let w = self.params.weights();
@@ -222,7 +220,7 @@ impl Seq2Seq {
         Ok(Read { state, keys })
     }
 
-    /// Writes after `tokens` `[t, n]`: the logits of the tokens to follow each, `[t, n, vocabulary]`, and the recurrent state after them.
+    /// Decodes `tokens` `[t, n]`: the logits of each next token, `[t, n, vocabulary]`, and the recurrent state after the last.
     fn write(
         &self,
         w: &Weights,
@@ -246,7 +244,7 @@ impl Seq2Seq {
     /// samples between the two and samples dropout masks; `None` (evaluation) means teacher forcing.
     ///
     /// # Errors
-    /// [`Error::Config`] where a token is not of the vocabulary.
+    /// [`Error::Config`] if a token is not in the vocabulary.
     pub fn loss(&self, pairs: &Pairs, epsilon: f64, mut rng: Option<&mut Rng>) -> Result<Tensor> {
         self.check(&pairs.target)?;
         let Pairs { source, source_lengths, target, target_lengths } = pairs;
@@ -281,7 +279,7 @@ impl Seq2Seq {
     /// Greedy decoding of each source without [`END`], at most `max_steps` tokens.
     ///
     /// # Errors
-    /// [`Error::Config`] where a source is empty or has a token that is not of the vocabulary.
+    /// [`Error::Config`] if a source is empty or has a token that is not in the vocabulary.
     pub fn greedy(&self, sources: &[Vec<i64>], max_steps: usize) -> Result<Vec<Vec<i64>>> {
         let (source, lengths) = pad(sources)?;
         no_grad(|| {
@@ -307,11 +305,11 @@ impl Seq2Seq {
         })
     }
 
-    /// The share of sources whose [`greedy`](Self::greedy) answer is the whole target, and the share of single tokens that are
-    /// right in their place (of the target's, its [`END`] not counted).
+    /// The fraction of sources whose [`greedy`](Self::greedy) output equals the target, and the fraction of target tokens without
+    /// [`END`] that are correct.
     ///
     /// # Errors
-    /// As there.
+    /// As [`greedy`](Self::greedy).
     pub fn accuracy(&self, sources: &[Vec<i64>], targets: &[Vec<i64>]) -> Result<(f64, f64)> {
         let longest = targets.iter().map(Vec::len).max().unwrap_or(0);
         let answers = self.greedy(sources, longest + 1)?;
@@ -322,10 +320,10 @@ impl Seq2Seq {
         Ok((whole as f64 / targets.len() as f64, right as f64 / tokens.max(1) as f64))
     }
 
-    /// The best answers to `source` that beam search finds, best first; their tokens end with [`END`].
+    /// The best outputs for `source` found by beam search, best first; their tokens end with [`END`].
     ///
     /// # Errors
-    /// As [`greedy`](Self::greedy), and where a setting of the search cannot work.
+    /// As [`greedy`](Self::greedy), and for invalid settings of the search.
     pub fn beam(&self, source: &[i64], config: &BeamConfig) -> Result<Vec<Hypothesis>> {
         let (source, lengths) = pad(&[source.to_vec()])?;
         no_grad(|| {
@@ -335,7 +333,7 @@ impl Seq2Seq {
     }
 }
 
-/// The decoder for one source, as beam search uses it.
+/// The decoder of one source, for beam search.
 struct Answer<'a> {
     network: &'a Seq2Seq,
     read: &'a Read,

@@ -1,21 +1,21 @@
-//! t-SNE: rows of many numbers as points of a map, neighbors beside neighbors (van der Maaten and Hinton 2008).
+//! t-SNE: a two-dimensional map of feature vectors that preserves neighborhoods (van der Maaten and Hinton 2008).
 //!
 //! ```text
-//! p_{j|i} ∝ exp(−‖x_i − x_j‖² / 2σ_i²)      σ_i so that row i has the asked-for perplexity, 2^entropy
+//! p_{j|i} ∝ exp(−‖x_i − x_j‖² / 2σ_i²)      σ_i gives row i the configured perplexity, 2^entropy
 //! p_ij = (p_{j|i} + p_{i|j}) / 2n
-//! q_ij ∝ 1 / (1 + ‖y_i − y_j‖²)             the map's own neighborhoods, with a heavier tail
+//! q_ij ∝ 1 / (1 + ‖y_i − y_j‖²)             neighborhoods in the map, heavy-tailed
 //! ∂KL(P‖Q)/∂y_i = 4 Σ_j (p_ij − q_ij)(y_i − y_j) / (1 + ‖y_i − y_j‖²)
 //! ```
 //!
-//! The perplexity is about how many neighbors a point has: 5 to 50, more for more data, and always less than there are points.
-//! Descent, exaggeration and gains are as scikit-learn has them, which the map's divergence is tested against.
+//! The perplexity is roughly the number of neighbors of a point: 5 to 50, larger for more data, and less than the number of points.
+//! Gradient descent, early exaggeration and gains are those of scikit-learn, and a test compares the divergence with it.
 //!
-//! **How to read a map.** Which points lie together means something. How large a cluster is, how far from another, and which way up,
-//! does not; and random data has clusters at a low perplexity. Look at several perplexities and seeds (Wattenberg, Viégas and
+//! **How to read a map.** Only local neighborhoods are meaningful. Sizes of clusters, distances between them and the orientation are
+//! not, and at a low perplexity even random data has clusters. Compare several perplexities and seeds (Wattenberg, Viégas and
 //! Johnson 2016, *How to Use t-SNE Effectively*).
 //!
-//! Exact, so time and memory grow with the square of the points: some thousands at most. Not for features to learn from: a new
-//! point has no place on an old map.
+//! This is the exact algorithm: time and memory grow quadratically, which limits it to a few thousand points. A map cannot be used as
+//! features: t-SNE does not map new points.
 
 use playfield_core::rng::Rng;
 use playfield_core::{Error, Result};
@@ -25,15 +25,15 @@ use rand_distr::StandardNormal;
 /// The settings of [`tsne`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TsneConfig {
-    /// About how many neighbors a point has.
+    /// Roughly the number of neighbors of a point.
     pub perplexity: f64,
     /// Steps of gradient descent.
     pub iterations: usize,
-    /// How many of the first steps exaggerate the affinities, so that clusters form before they are in each other's way …
+    /// Number of initial steps with exaggerated affinities, which form clusters early …
     pub exaggerated: usize,
-    /// … and by how much.
+    /// … and the factor of exaggeration.
     pub exaggeration: f64,
-    /// The size of a step; 0: max(n / exaggeration / 4, 50), as Belkina et al. 2019 advise.
+    /// The learning rate; 0: max(n / exaggeration / 4, 50), as recommended by Belkina et al. 2019.
     pub learning_rate: f64,
 }
 
@@ -48,26 +48,22 @@ impl Default for TsneConfig {
 pub struct Map {
     /// A point for each row.
     pub points: Vec<[f64; 2]>,
-    /// KL(P‖Q), in nats: what is left of the disagreement.
+    /// The final KL(P‖Q), in nats.
     pub divergence: f64,
     /// A warning about unusual settings.
     pub warning: Option<String>,
 }
 
-/// A map of `rows`, each of `features` numbers, one after the other.
+/// A map of `rows`, concatenated vectors with the given number of `features`.
 ///
 /// # Errors
-/// [`Error::Config`] where there are fewer than two rows, the numbers are no whole rows or not finite, or the perplexity is below
-/// 1 or not less than there are rows.
+/// [`Error::Config`] if there are fewer than two rows, a row is incomplete, a number is not finite, or the perplexity is less than 1
+/// or not less than the number of rows.
 pub fn tsne(rows: &[f32], features: usize, config: &TsneConfig, rng: &mut Rng) -> Result<Map> {
     let TsneConfig { perplexity, iterations, exaggerated, exaggeration, learning_rate } = *config;
     let (p, n) = affinities(rows, features, perplexity)?;
-    let warning = (!(5.0..=50.0).contains(&perplexity)).then(|| {
-        format!(
-            "a perplexity of {perplexity} lies outside 5 to 50: a map at {} may say more",
-            perplexity.clamp(5.0, 50.0)
-        )
-    });
+    let warning = (!(5.0..=50.0).contains(&perplexity))
+        .then(|| format!("a perplexity of {perplexity} is outside 5 to 50: consider {}", perplexity.clamp(5.0, 50.0)));
     let learning_rate = if learning_rate > 0.0 { learning_rate } else { (n as f64 / exaggeration / 4.0).max(50.0) };
     let mut y: Vec<[f64; 2]> = (0..n).map(|_| [0, 1].map(|_| 1e-4 * rng.sample::<f64, _>(StandardNormal))).collect();
     let (mut velocity, mut gains) = (vec![[0.0_f64; 2]; n], vec![[1.0_f64; 2]; n]);
@@ -146,7 +142,7 @@ fn affinities(rows: &[f32], features: usize, perplexity: f64) -> Result<(Vec<f64
 /// p_{j|i} by the squared `distances` from point `i`: the precision 1/2σ² is found by bisection.
 fn neighbors(distances: &[f64], i: usize, perplexity: f64, p: &mut [f64]) {
     let target = perplexity.ln();
-    // Of duplicates the nearest is at 0; what is subtracted cancels in the normalization.
+    // The subtracted minimum, 0 for duplicates, cancels in the normalization.
     let others = distances.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, d)| *d);
     let nearest = others.fold(f64::INFINITY, f64::min);
     let (mut low, mut high, mut precision) = (0.0, f64::INFINITY, 1.0);
@@ -179,7 +175,7 @@ mod tests {
         (0..n * features).map(|_| rng.sample::<f32, _>(StandardNormal)).collect()
     }
 
-    /// 2^entropy of each row is what was asked for.
+    /// 2^entropy of each row equals the configured perplexity.
     #[test]
     fn every_row_has_the_perplexity() {
         let (n, features) = (60, 5);
@@ -204,9 +200,9 @@ mod tests {
         assert!((0..n).all(|i| (0..n).all(|j| p[i * n + j] == p[j * n + i])));
     }
 
-    /// The gradient of the divergence by differences: two steps of plain descent from one place go where it says.
+    /// Optimization halves the divergence, and the nearest neighbor of each point is from its own cluster.
     #[test]
-    fn the_divergence_falls_and_clusters_part() {
+    fn the_divergence_decreases_and_clusters_separate() {
         let mut rows = random(90, 4);
         rows.chunks_exact_mut(4).enumerate().for_each(|(i, row)| row[i % 3] += 12.0);
         let config = TsneConfig { perplexity: 10.0, iterations: 500, ..TsneConfig::default() };
@@ -223,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_do_no_harm() {
+    fn duplicate_points_give_a_finite_map() {
         let map = tsne(&[1.0; 40], 2, &TsneConfig { perplexity: 5.0, ..TsneConfig::default() }, &mut stream(1, "map"));
         assert!(map.unwrap().points.iter().flatten().all(|x| x.is_finite()));
     }

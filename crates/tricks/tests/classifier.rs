@@ -1,4 +1,4 @@
-//! The classifier: it learns, repeats by its seed, acts the same when folded, and its presets change what they say.
+//! The classifier: training, determinism, folding of batch norm, presets.
 
 use playfield_core::rng::stream;
 use playfield_nn::config::{Activation, InitKind, NormKind};
@@ -11,9 +11,9 @@ fn parts() -> (Dataset, Dataset) {
     digits().split(0.2, &mut stream(1, "split")).unwrap()
 }
 
-/// Each with its trick's part of the machinery: all reach what a linear model reaches on digits, in 400 steps.
+/// Several architectures reach an accuracy of .92 on the digits in 400 steps.
 #[test]
-fn it_learns_digits() {
+fn a_classifier_learns_digits() {
     let (data, test) = parts();
     let relu = Config { activation: Activation::Relu, init: Start::Rule(InitKind::He), ..Config::default() };
     let conv = Config { channels: vec![4], local_response: true, distortion: 0.2, ..relu.clone() };
@@ -26,7 +26,7 @@ fn it_learns_digits() {
 }
 
 #[test]
-fn the_same_seed_the_same_network() {
+fn equal_seeds_give_equal_networks() {
     let (data, _) = parts();
     let config = Config { dropout: 0.3, distortion: 0.5, ..Config::default() }.bn_with(&[]);
     let params = |seed| {
@@ -37,9 +37,9 @@ fn the_same_seed_the_same_network() {
     assert_ne!(params(1), params(2));
 }
 
-/// Folded it says the same, up to 1e-5, on what it has never seen.
+/// Folding batch norm changes the logits of test data by at most 1e-5.
 #[test]
-fn folded_it_says_the_same() {
+fn a_folded_classifier_computes_the_same() {
     let (data, test) = parts();
     let config = Config { channels: vec![3], hidden: vec![20, 20], ..Config::default() }.bn();
     let mut net = train(&config, &data, 1, |p| p.steps == 60).unwrap();

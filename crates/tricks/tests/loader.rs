@@ -1,4 +1,4 @@
-//! The loader: who meets whom.
+//! The loader: composition of batches.
 
 use playfield_core::rng::stream;
 use playfield_tricks::loader::{Loader, Shuffle};
@@ -17,9 +17,9 @@ fn sets(epoch: &[Vec<usize>]) -> BTreeSet<BTreeSet<usize>> {
 }
 
 proptest! {
-    /// Whatever the mode, an epoch holds every row exactly once, and no batch is larger than asked for.
+    /// In every mode an epoch contains each row exactly once, and no batch exceeds the batch size.
     #[test]
-    fn every_row_once_an_epoch(rows in 1_usize..200, batch in 1_usize..40, mode in 0..3, shard in 1_usize..50, seed: u64) {
+    fn an_epoch_contains_every_row_once(rows in 1_usize..200, batch in 1_usize..40, mode in 0..3, shard in 1_usize..50, seed: u64) {
         let shuffle = [Shuffle::Thorough, Shuffle::WithinShards { shard }, Shuffle::Never][mode as usize];
         for epoch in epochs(rows, batch, shuffle, seed) {
             let mut all = epoch.concat();
@@ -29,8 +29,8 @@ proptest! {
         }
     }
 
-    /// Shuffled thoroughly, no two epochs share a batch. Not even of 15 rows in batches of 3, where chance alone repeats one
-    /// within six epochs more often than not.
+    /// With thorough shuffling no two epochs share a batch, even for 15 rows in batches of 3, where six independent shuffles
+    /// probably repeat one.
     #[test]
     fn no_two_epochs_share_a_batch(batches in 5_usize..12, batch in 3_usize..20, seed: u64) {
         let epochs = epochs(batches * batch, batch, Shuffle::Thorough, seed);
@@ -41,9 +41,9 @@ proptest! {
         }
     }
 
-    /// Within shards, nobody meets a row of another shard.
+    /// A batch contains rows of a single shard.
     #[test]
-    fn shards_never_mix(shards in 1_usize..8, shard in 2_usize..30, batch in 2_usize..16, seed: u64) {
+    fn batches_stay_within_shards(shards in 1_usize..8, shard in 2_usize..30, batch in 2_usize..16, seed: u64) {
         for epoch in epochs(shards * shard, batch, Shuffle::WithinShards { shard }, seed) {
             for batch in epoch {
                 let first = batch[0] / shard;
@@ -62,7 +62,7 @@ fn unshuffled_batches_repeat() {
 }
 
 #[test]
-fn the_same_seed_the_same_order() {
+fn equal_seeds_give_equal_orders() {
     assert_eq!(epochs(50, 7, Shuffle::Thorough, 3), epochs(50, 7, Shuffle::Thorough, 3));
     assert_ne!(epochs(50, 7, Shuffle::Thorough, 3), epochs(50, 7, Shuffle::Thorough, 4));
 }

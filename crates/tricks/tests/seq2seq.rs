@@ -1,4 +1,4 @@
-//! Sequence to sequence: what the options mean, held to each other exactly, and that it learns.
+//! Sequence to sequence: exact relations between the options, and training.
 
 use playfield_core::Snapshot;
 use playfield_core::rng::{Rng, stream};
@@ -30,10 +30,10 @@ fn value(network: &Seq2Seq, pairs: &Pairs, epsilon: f64, rng: Option<&mut Rng>) 
     no_grad(|| network.loss(pairs, epsilon, rng).unwrap().double_value(&[]))
 }
 
-/// Row 21: with ε = 1 scheduled sampling is teacher forcing, bit for bit. With ε = 0 a decoder sees what it wrote, so the loss
-/// of the answer that it gives by itself is that of teacher forcing, and another target's is another.
+/// Trick 21: with ε = 1 scheduled sampling equals teacher forcing bit for bit. With ε = 0 the decoder's inputs are its own
+/// predictions: for its greedy output as target the loss equals that of teacher forcing, for other targets it differs.
 #[test]
-fn epsilon_says_whose_tokens_are_seen() {
+fn epsilon_selects_true_or_predicted_tokens() {
     for attention in [None, Some(AttentionKind::Additive)] {
         let network = network(&Seq2SeqConfig { attention, ..config() });
         let from = sources(&mut stream(1, "sources"), 6, 5);
@@ -45,13 +45,13 @@ fn epsilon_says_whose_tokens_are_seen() {
         let own = network.greedy(&from, 4).unwrap();
         assert!((sampled(&own, 0.0, 3) - forced(&own)).abs() < 1e-5);
         assert!((sampled(&from, 0.0, 3) - forced(&from)).abs() > 1e-4);
-        assert_eq!(sampled(&from, 0.5, 3), sampled(&from, 0.5, 3), "the coins are the generator's");
+        assert_eq!(sampled(&from, 0.5, 3), sampled(&from, 0.5, 3), "equal seeds give equal samples");
         assert_ne!(sampled(&from, 0.5, 3), sampled(&from, 0.5, 4));
     }
 }
 
-/// Rows 16 and 19: a network that reads back to front says of a source what the same network reading forwards says of the
-/// reversed source, each within its own length; the target stays.
+/// Tricks 16 and 19: a network that reverses its sources equals one that reads the reversed sources forwards, each reversed within
+/// its own length; the target is unchanged.
 #[test]
 fn reversed_reads_from_the_end_of_each_source() {
     let forward = network(&config());
@@ -64,7 +64,7 @@ fn reversed_reads_from_the_end_of_each_source() {
     assert_eq!(reversed.greedy(&from, 5).unwrap(), forward.greedy(&back, 5).unwrap());
 }
 
-/// Row 20: shared weights are one embedding and one stack, counted once and given one gradient.
+/// Trick 20: with shared weights there is one embedding and one stack, which are counted once.
 #[test]
 fn shared_weights_are_counted_once() {
     let (separate, shared) = (network(&config()), network(&Seq2SeqConfig { shared: true, ..config() }));
@@ -74,10 +74,10 @@ fn shared_weights_are_counted_once() {
     assert_eq!(separate.params.count(), 2 * part + output);
 }
 
-/// Rows 13 to 17: every cell, depth, connection, reading and attention has a finite loss, a gradient in all its parameters, and
-/// answers of the asked length at most; padding beside a pair changes nothing about it.
+/// Tricks 13 to 17: every cell, depth, connection, reading and attention has a plausible loss, gradients for all parameters, and
+/// outputs of at most the maximum length that are independent of the other sequences of the batch.
 #[test]
-fn every_choice_works() {
+fn all_configurations_work() {
     let mut rng = stream(3, "choices");
     for reading in [Reading::Forward, Reading::Reversed, Reading::Bidirectional] {
         for attention in [None, Some(AttentionKind::Additive), Some(AttentionKind::Multiplicative)] {
@@ -96,8 +96,8 @@ fn every_choice_works() {
                 network.params.zero_gradient();
                 loss.backward();
                 for (name, gradient) in network.params.named(&network.params.gradient()) {
-                    let felt = gradient.values::<f32>().unwrap().iter().any(|&g| g != 0.0);
-                    assert!(felt, "{config:?}: no gradient in {name}");
+                    let has_gradient = gradient.values::<f32>().unwrap().iter().any(|&g| g != 0.0);
+                    assert!(has_gradient, "{config:?}: no gradient in {name}");
                 }
                 let answers = network.greedy(&from, 5).unwrap();
                 assert!(answers.iter().all(|a| a.len() <= 5 && !a.contains(&END)));
@@ -109,10 +109,10 @@ fn every_choice_works() {
     }
 }
 
-/// Row 18: what beam search says of an answer is what the network says; one row wide it is greedy; wider is never worse where
-/// nothing is cut.
+/// Trick 18: the log-probabilities of beam search equal those of the network, and the exhaustive beam scores at least as high as
+/// greedy decoding.
 #[test]
-fn beam_search_asks_the_network() {
+fn beam_search_scores_equal_those_of_the_network() {
     for attention in [None, Some(AttentionKind::Multiplicative)] {
         let network = network(&Seq2SeqConfig { vocabulary: 4, attention, ..config() });
         for source in [vec![2, 3, 3], vec![3]] {
@@ -130,9 +130,9 @@ fn beam_search_asks_the_network() {
     }
 }
 
-/// It learns to say a sequence of one to four words after it, and to end.
+/// The network learns to copy sequences of one to four words.
 #[test]
-fn it_learns_to_repeat() {
+fn a_network_learns_to_copy() {
     let stack = StackConfig { width: 48, ..StackConfig::default() };
     let config = Seq2SeqConfig { stack, embedding: 16, attention: Some(AttentionKind::Additive), ..config() };
     let mut network = network(&config);
@@ -151,9 +151,9 @@ fn it_learns_to_repeat() {
     assert!(before < 0.1 && after.0 > 0.9 && after.1 >= after.0, "{before}, then {after:?}");
 }
 
-/// The names that a checkpoint knows: encoder, decoder, attention and output, each under its own.
+/// Names in a checkpoint start with the part: encoder, decoder, attention or output.
 #[test]
-fn parameters_are_named() {
+fn parameter_names_follow_the_parts() {
     let network = network(&Seq2SeqConfig { attention: Some(AttentionKind::Additive), ..config() });
     let mut snapshot = Snapshot::default();
     network.params.save(&mut snapshot);

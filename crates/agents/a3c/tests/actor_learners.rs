@@ -1,4 +1,4 @@
-//! Actor-learners together: one alone is PAAC; several share what each learns; one that fails takes nobody with it.
+//! Actor-learners: a single one equals PAAC; several resume from checkpoints; a failing one stops training with a checkpoint.
 
 use playfield_a3c::{A3c, Config};
 use playfield_core::{
@@ -46,8 +46,8 @@ fn config(num_threads: usize) -> Config {
     Config { num_threads, network: network(), device: "cpu".into(), ..Config::default() }
 }
 
-/// PAAC trains for a while; then PAAC resumes, and, from the same checkpoint, one actor-learner with all of its environments. Both
-/// compute identical updates: the same episodes, gradients and steps, bit for bit.
+/// PAAC and a single actor-learner with all environments resume from the same checkpoint and compute identical updates, bit for
+/// bit.
 #[test]
 fn a_single_actor_learner_is_paac() {
     let learning_rate = Schedule::linear(3e-3, 0.0, 10_000);
@@ -72,7 +72,7 @@ fn a_single_actor_learner_is_paac() {
     Checkpoints::new(&a3c, 1).save(&start, None).unwrap();
 
     train::<Paac>(&paac_config, &factory(), &paac, 3_000).unwrap();
-    // PAAC's RMSProp starts at 1; by now the statistics are those of the checkpoint.
+    // The default of `initial_square` differs, but the optimizer state is restored from the checkpoint.
     let config = Config {
         rollout_steps: 8,
         gae_lambda: 0.9,
@@ -93,7 +93,7 @@ fn a_single_actor_learner_is_paac() {
     assert_eq!(expected.state["env.state"], own.state["env.state"]);
 }
 
-/// A schedule of the entropy coefficient changes what is learned; a constant one, written as a line, does not.
+/// A decaying entropy coefficient changes the parameters; a linear schedule with equal start and end does not.
 #[test]
 fn the_entropy_coefficient_may_decay() {
     let dir = tempfile::tempdir().unwrap();
@@ -107,10 +107,10 @@ fn the_entropy_coefficient_may_decay() {
     assert_ne!(constant, trained("decaying", Schedule::linear(0.1, 0.0, 0)));
 }
 
-/// Every actor-learner keeps its own random stream and environments in the checkpoint, and a run of several goes on from
-/// there: with statistics that all share or that each keeps, behind locks or lock-free.
+/// A checkpoint contains the random stream and environments of every actor-learner, and a run with several resumes from it: with
+/// shared or separate optimizer statistics, with locks or lock-free.
 #[test]
-fn several_are_saved_and_go_on() {
+fn several_actor_learners_resume_from_a_checkpoint() {
     for config in [config(4), Config { sharing: Sharing::Atomic, shared_statistics: false, ..config(2) }] {
         let threads = config.num_threads;
         let dir = tempfile::tempdir().unwrap();
@@ -118,7 +118,7 @@ fn several_are_saved_and_go_on() {
         let first = latest(dir.path());
         let streams: Vec<_> =
             (0..threads).map(|i| first.nested(&format!("actor_learner.{i}")).state["player.rng"].clone()).collect();
-        assert!((1..threads).all(|i| streams[i] != streams[0]), "each has a stream of its own");
+        assert!((1..threads).all(|i| streams[i] != streams[0]), "each has its own stream");
         assert!(!first.state.contains_key(&format!("actor_learner.{threads}.player.rng")));
         train::<A3c>(&config, &factory(), dir.path(), 4_000).unwrap();
         let second = latest(dir.path());
@@ -130,14 +130,14 @@ fn several_are_saved_and_go_on() {
     }
 }
 
-/// Environments of which the third actor-learner's fails after some steps: by an error, or by a panic.
+/// Environments of which that of the third actor-learner fails after 100 steps, by an error or a panic.
 struct Failing {
     inner: Factory,
     panics: bool,
     fails_for: u64,
 }
 
-struct Fuse {
+struct FailingEnv {
     inner: Box<dyn VecEnv>,
     left: Option<usize>,
     panics: bool,
@@ -154,11 +154,11 @@ impl EnvFactory for Failing {
 
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
         let left = (seeds[0] == self.fails_for).then_some(100);
-        Ok(Box::new(Fuse { inner: self.inner.vec(seeds)?, left, panics: self.panics }))
+        Ok(Box::new(FailingEnv { inner: self.inner.vec(seeds)?, left, panics: self.panics }))
     }
 }
 
-impl VecEnv for Fuse {
+impl VecEnv for FailingEnv {
     fn spec(&self) -> &EnvSpec {
         self.inner.spec()
     }
@@ -175,8 +175,8 @@ impl VecEnv for Fuse {
         if let Some(left) = &mut self.left {
             *left -= 1;
             match (*left, self.panics) {
-                (0, true) => panic!("burnt out"),
-                (0, false) => return Err(Error::env("Fuse", "burnt out")),
+                (0, true) => panic!("failed on purpose"),
+                (0, false) => return Err(Error::env("FailingEnv", "failed on purpose")),
                 _ => {}
             }
         }
@@ -185,19 +185,19 @@ impl VecEnv for Fuse {
 }
 
 #[test]
-fn one_that_fails_stops_the_others_and_is_named() {
+fn a_failing_actor_learner_stops_the_others_and_is_named() {
     for panics in [false, true] {
         let fails_for = playfield_core::rng::seeds(3, "env", ENVS)[2];
         let failing = Failing { inner: factory(), panics, fails_for };
         let (dir, start) = (tempfile::tempdir().unwrap(), Instant::now());
         let error = train::<A3c>(&config(4), &failing, dir.path(), u64::MAX / 2).unwrap_err();
         let said = error.to_string();
-        assert!(said.contains("actor-learner 2") && said.contains("burnt out"), "{said}");
+        assert!(said.contains("actor-learner 2") && said.contains("failed on purpose"), "{said}");
         assert!(start.elapsed() < Duration::from_secs(60), "the others stop");
         let saved = latest(dir.path());
         assert!(saved.step > 0 && saved.state.contains_key("actor_learner.0.player.rng"));
-        assert!(!saved.state.contains_key("actor_learner.2.player.rng"), "where it stood nobody knows");
-        // What was saved goes on with environments that hold.
+        assert!(!saved.state.contains_key("actor_learner.2.player.rng"), "the state of the failed one is not saved");
+        // With working environments the run resumes from this checkpoint.
         let target = saved.step + 1_000;
         train::<A3c>(&config(4), &factory(), dir.path(), target).unwrap();
         assert!(latest(dir.path()).step >= target);
@@ -205,7 +205,7 @@ fn one_that_fails_stops_the_others_and_is_named() {
 }
 
 #[test]
-fn what_cannot_work_is_refused() {
+fn invalid_settings_are_errors() {
     let said = A3c::resolve(&config(3), 100, &factory()).unwrap_err().to_string();
     assert!(said.contains("`num_threads` = 3 cannot share 4 environments evenly"), "{said}");
     let gpu = Config { device: "cuda".into(), ..config(1) };

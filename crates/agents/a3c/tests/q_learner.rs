@@ -1,4 +1,4 @@
-//! The three kinds of Q-learning against plain loops over a rollout, and the law by which threads explore.
+//! The three Q-learning methods against plain loops over a rollout, and the distribution of the exploration rates.
 
 use playfield_a3c::learner::Learner;
 use playfield_a3c::q_learner::{Explorer, QLearner, Target};
@@ -30,7 +30,7 @@ fn learner(method: Method, target: &Arc<Target>) -> QLearner {
 
 /// Q(s, ·) of the linear network whose parameters are `[weights 3 × 2, …, biases 3, …]` at the given offsets.
 fn values(params: &[f32], s: &[f32]) -> [f32; 3] {
-    // Segments start on 64 bytes, counted in bf16: the bias stands 32 numbers after the weight.
+    // Segments are aligned to 64 bytes of bf16: the bias begins 32 elements after the weight.
     [0, 1, 2].map(|a| params[2 * a] * s[0] + params[2 * a + 1] * s[1] + params[32 + a])
 }
 
@@ -38,7 +38,7 @@ fn max(values: [f32; 3]) -> (usize, f32) {
     values.into_iter().enumerate().fold((0, f32::MIN), |best, (a, v)| if v > best.1 { (a, v) } else { best })
 }
 
-/// One environment terminates at step 1, the other is cut at step 2.
+/// Environment 0 terminates at step 1, environment 1 is truncated at step 2.
 #[test]
 fn an_update_equals_plain_loops() {
     for method in [Method::NStepQ, Method::OneStepQ, Method::OneStepSarsa] {
@@ -79,7 +79,7 @@ fn an_update_equals_plain_loops() {
             for t in (0..STEPS).rev() {
                 let ended = (i == 0 && t == 1) || (i == 1 && t == 2);
                 let next = match method {
-                    // ε is 0: the last action of Sarsa is the best by the online network.
+                    // ε is 0: the last action of Sarsa is the greedy one of the online network.
                     Method::OneStepSarsa if t + 1 == STEPS => {
                         values(&old, &s(STEPS, i))[max(values(&online, &s(STEPS, i))).0]
                     }
@@ -112,7 +112,7 @@ fn an_update_equals_plain_loops() {
         for (actual, expected) in to_vec(&learner.params().gradient()).iter().zip(&gradient) {
             assert!((actual - expected).abs() < 1e-5, "{method:?}: {actual}, {expected}");
         }
-        // Sarsa does what its last target has counted on.
+        // The next action equals the one that the last Sarsa target used.
         let mut actions = Actions::Discrete(vec![9; ENVS]);
         learner.act(history.observations(), Mode::Sample, &mut actions).unwrap();
         let best: Vec<_> = (0..ENVS).map(|i| max(values(&online, &s(STEPS, i))).0 as i64).collect();
@@ -120,9 +120,9 @@ fn an_update_equals_plain_loops() {
     }
 }
 
-/// Final values over many threads are as frequent as their probabilities say: within 4 standard deviations.
+/// The frequencies of the final ε over 20,000 threads are within 4 standard deviations of their probabilities.
 #[test]
-fn threads_draw_their_epsilon_by_the_papers_law() {
+fn final_epsilons_have_the_published_probabilities() {
     let (law, n) = (Exploration::default(), 20_000);
     let mut counts = [0; 3];
     for i in 0..n {
@@ -140,22 +140,22 @@ fn threads_draw_their_epsilon_by_the_papers_law() {
     }
 }
 
-/// The other law: anywhere in the range, drawn anew when it is time and at no other.
+/// ε is uniform in the range and resampled every `resample_steps` steps.
 #[test]
-fn or_draw_it_again_and_again_from_a_range() {
+fn epsilon_is_resampled_from_a_range() {
     let law = Exploration { range: vec![0.2, 0.6], resample_steps: 100, ..Exploration::default() };
     let rng = &mut stream(3, "actions");
     let mut explorer = Explorer::new(law, rng);
-    let drawn: Vec<f64> = (0..40_000).step_by(50).map(|steps| explorer.at(steps, rng)).collect();
-    assert!(drawn.iter().all(|e| (0.2..=0.6).contains(e)));
-    for pair in drawn.chunks_exact(2) {
-        assert_eq!(pair[0], pair[1], "between two draws it stays");
+    let epsilons: Vec<f64> = (0..40_000).step_by(50).map(|steps| explorer.at(steps, rng)).collect();
+    assert!(epsilons.iter().all(|e| (0.2..=0.6).contains(e)));
+    for pair in epsilons.chunks_exact(2) {
+        assert_eq!(pair[0], pair[1], "constant between two samples");
     }
-    let means: f64 = drawn.iter().sum::<f64>() / drawn.len() as f64;
+    let means: f64 = epsilons.iter().sum::<f64>() / epsilons.len() as f64;
     assert!((means - 0.4).abs() < 0.03, "{means}");
-    let below = drawn.iter().filter(|&&e| e < 0.3).count() as f64 / drawn.len() as f64;
+    let below = epsilons.iter().filter(|&&e| e < 0.3).count() as f64 / epsilons.len() as f64;
     assert!((below - 0.25).abs() < 0.08, "{below}");
-    let mut distinct: Vec<_> = drawn.iter().map(|e| e.to_bits()).collect();
+    let mut distinct: Vec<_> = epsilons.iter().map(|e| e.to_bits()).collect();
     distinct.dedup();
     assert_eq!(distinct.len(), 400);
 }

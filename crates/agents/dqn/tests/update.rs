@@ -1,5 +1,5 @@
-//! One update against PyTorch's (`golden/update.py`), for each variant of DQN: loss, errors, gradient norm and parameters, with
-//! importance weights.
+//! One update against PyTorch (`golden/update.py`) for each variant of DQN with importance weights: loss, TD errors, gradient norm
+//! and parameters.
 
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Schedule, Snapshot};
@@ -27,7 +27,7 @@ struct Case {
     sum_over_batch: bool,
     gradient_clip: f64,
     rule: Rule,
-    /// Whether the torso has a layer below the streams.
+    /// Whether the torso has a layer before the streams.
     trunk: bool,
     kappa: f64,
     s_tm1: Vec<f32>,
@@ -191,7 +191,7 @@ fn a_sharded_batch_equals_an_unsharded_one() {
     }
 }
 
-/// The parts cover the batch: equal in lockstep; overlapped, the actor's is smaller.
+/// The parts cover the batch. Without overlap they have equal sizes; with overlap the actor's part is smaller.
 #[test]
 fn parts_cover_the_batch() {
     let parts = |overlap, threads, batch_size, actor_share| {
@@ -273,7 +273,7 @@ fn evaluation_has_its_own_epsilon() {
     }
 }
 
-/// A noisy network's actor samples new noise for each step, and its evaluation has no ε.
+/// The actor of a noisy network samples new noise at each step, and does not use ε in evaluation.
 #[test]
 fn a_noisy_actor_samples_new_noise_at_each_step() {
     let case = &cases()[6];
@@ -285,14 +285,14 @@ fn a_noisy_actor_samples_new_noise_at_each_step() {
         let mut actions = Actions::Discrete(vec![0; 50]);
         actor.act(&obs, Mode::Sample, &mut actions).unwrap();
         let Actions::Discrete(actions) = actions else { unreachable!() };
-        assert!(actions.iter().all(|a| *a == actions[0]), "one sample for the batch, and no ε");
+        assert!(actions.iter().all(|a| *a == actions[0]), "one noise sample for the batch, no ε");
         seen.insert(actions[0]);
     }
-    assert_eq!(seen.len(), 3, "40 samples choose every action");
+    assert_eq!(seen.len(), 3, "40 noise samples select every action");
 }
 
-/// All threads use one sample of the noise: the update is independent of their number, up to rounding. Each update takes a new
-/// sample: with a learning rate of 0 losses differ.
+/// All threads use the same noise sample: the update is independent of the number of threads up to rounding. Each update uses a new
+/// sample: losses differ even with a learning rate of 0.
 #[test]
 fn noise_is_independent_of_threads_and_new_for_each_update() {
     for case in &cases() {
@@ -309,14 +309,14 @@ fn noise_is_independent_of_threads_and_new_for_each_update() {
             close(&case.name, b.loss, a.loss);
             close(&case.name, b.grad_norm, a.grad_norm);
             a.errors.iter().zip(&b.errors).for_each(|(a, b)| close(&case.name, f64::from(*b), f64::from(*a)));
-            assert!((a.loss - last).abs() > 1e-6, "{}: the same noise again", case.name);
+            assert!((a.loss - last).abs() > 1e-6, "{}: repeated noise", case.name);
             last = a.loss;
         }
     }
 }
 
-/// Double, dueling and noisy, with a layer below the streams, against explicit formulas: each of the three networks has its own
-/// sample of the noise, in the order online, target, selection, layer by layer (value before advantage, hidden before last).
+/// A noisy dueling double DQN with a layer before the streams against explicit formulas: each of the three networks has its own noise
+/// sample, in the order online, target, selection, layer by layer (value before advantage, hidden before last).
 #[test]
 fn a_noisy_update_has_a_sample_for_each_network() {
     let case = &cases()[0];
@@ -383,7 +383,7 @@ fn a_noisy_update_has_a_sample_for_each_network() {
     for (actual, expected) in losses.errors.iter().zip(Vec::<f32>::try_from(&error.detach()).unwrap()) {
         close("error", f64::from(*actual), f64::from(expected));
     }
-    // Gradient descent with step .01 shows the gradient in the parameters. The torso's is scaled by 1/√2.
+    // Gradient descent with learning rate .01 reveals the gradient. That of the torso is scaled by 1/√2.
     let mut after = Snapshot::default();
     learner.save_all(&mut after);
     for (name, before) in &online {
@@ -396,7 +396,7 @@ fn a_noisy_update_has_a_sample_for_each_network() {
     }
 }
 
-/// A loss or gradient that is not finite changes nothing, even where the loss is clipped, whose gradient is finite at NaN.
+/// A loss or gradient that is not finite leaves all parameters unchanged, also for the clipped loss, whose gradient at NaN is finite.
 #[test]
 fn a_loss_that_is_not_finite_changes_nothing() {
     for case in &cases() {
@@ -419,7 +419,7 @@ fn a_loss_that_is_not_finite_changes_nothing() {
     }
 }
 
-/// Runs with one seed are equal bit for bit, and so is a resumed learner, noise included.
+/// Equal seeds give equal parameters bit for bit, and a resumed learner equals an uninterrupted one, including its noise.
 #[test]
 fn equal_seeds_and_resumed_learners_are_equal_bit_for_bit() {
     let case = &cases()[6];

@@ -1,5 +1,5 @@
-//! One update against PyTorch's (`golden/update.py`): losses, gradient norm and the parameters after it, for each form of
-//! the loss; through a rollout with a termination, a lost life and a truncation.
+//! One update against PyTorch (`golden/update.py`) for each form of the loss, on a rollout with a termination, a lost life and a
+//! truncation: losses, gradient norm and parameters.
 
 use playfield_core::{
     ActionSpace, Actions, Array, Dtype, EnvSpec, FrameStack, Mode, Obs, ObsRef, Persist as _, Policy, Rollout,
@@ -80,13 +80,13 @@ fn learner(case: &Case) -> Learner {
     learner
 }
 
-/// The episodes of the golden file: environment 0 terminates at step 1, environment 1 is truncated at step 2. `life_lost`:
-/// the first is a lost life instead.
+/// The episodes of the golden file: environment 0 terminates at step 1, environment 1 is truncated at step 2. With `life_lost`,
+/// environment 0 loses a life instead.
 fn rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> (Rollout, Obs) {
     rollout_of(case, learner, life_lost, false)
 }
 
-/// `forced`: a wrapper replaced every action by itself.
+/// With `forced`, every action is marked as replaced by a wrapper, with the same action.
 fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool) -> (Rollout, Obs) {
     let spec = spec(case.continuous);
     let mut rollout = Rollout::new(&spec, ENVS, STEPS, 0.9);
@@ -150,7 +150,7 @@ fn an_update_equals_pytorch() {
     }
 }
 
-/// An action that a wrapper replaced is not in the policy gradient; its reward is in the value's.
+/// A replaced action contributes to the value loss but not to the policy gradient.
 #[test]
 fn a_replaced_action_has_no_policy_gradient() {
     let cases = cases();
@@ -172,7 +172,7 @@ fn a_replaced_action_has_no_policy_gradient() {
     assert_eq!(forced["value.weight"], chosen["value.weight"]);
 }
 
-/// Learning rate and entropy coefficient are those of the step of the update.
+/// An update uses the learning rate and entropy coefficient at its step.
 #[test]
 fn schedules_are_read_at_the_step_of_the_update() {
     let case = &cases()[2];
@@ -196,10 +196,9 @@ fn a_lost_life_counts_as_a_termination() {
     }
 }
 
-/// The same seed: the same actions and the same parameters, bit for bit; and a learner that was saved and loaded goes on
-/// as the one that was not.
+/// Equal seeds give equal actions and parameters bit for bit, and a resumed learner equals an uninterrupted one.
 #[test]
-fn the_same_seed_and_a_resumed_learner_are_the_same_bit_for_bit() {
+fn equal_seeds_and_resumed_learners_are_equal_bit_for_bit() {
     let case = &cases()[2];
     let make = |seed| Learner::new(&config(case), &spec(false), ENVS, seed).unwrap();
     let advance = |learner: &mut Learner| {

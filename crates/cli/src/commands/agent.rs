@@ -1,4 +1,4 @@
-//! A trained agent, loaded from its run's folder: where every command that evaluates one begins.
+//! A trained agent, loaded from the folder of its run.
 
 use crate::experiment::Experiment;
 use crate::output::note;
@@ -16,10 +16,10 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// The agent of the run in `run`: its latest checkpoint or its best, on another device where one is named.
+    /// Loads the agent of the run in the folder `run` from its latest or best checkpoint, onto `device` (`None`: auto).
     pub fn open(registry: &Registry, run: &Path, device: Option<&str>, best: bool) -> Result<Self> {
         let mut table = folder::settings(run)?;
-        // The device of training may be another machine's.
+        // The device used in training may not exist on this machine.
         if table.contains_key("device") {
             table.insert("device".into(), device.unwrap_or("auto").into());
         }
@@ -33,27 +33,27 @@ impl Agent {
         Ok(Self { experiment, snapshot: loaded.snapshot, factory })
     }
 
-    /// Its policy, whose random stream is that of `seed` and `purpose`.
+    /// The policy of the agent. Its random stream is derived from `seed` and `purpose`.
     pub fn policy(&self, seed: u64, purpose: &str) -> Result<Box<dyn Policy>> {
-        // One thread for each operation: small batches gain nothing from more.
+        // One thread per operation: small batches do not benefit from more.
         tch::set_num_threads(1);
         let mut policy = self.experiment.configured.load(self.factory.spec(), &self.snapshot)?;
         policy.seed(rng::derive(seed, purpose, 0));
         Ok(policy)
     }
 
-    /// A collector of environments for it, as many as there are seeds.
+    /// A collector with one environment per seed.
     pub fn collector(&self, seeds: &[u64]) -> Result<Collector> {
-        self.prepared(self.factory.vec(seeds)?)
+        self.normalized(self.factory.vec(seeds)?)
     }
 
-    /// A collector of one environment that renders, where it can.
+    /// A collector with one environment that renders, if supported.
     pub fn rendering_collector(&self, seed: u64) -> Result<Collector> {
-        self.prepared(self.factory.render_env(seed)?)
+        self.normalized(self.factory.render_env(seed)?)
     }
 
-    /// The statistics of normalization belong to the policy: they are used and not updated.
-    fn prepared(&self, mut env: Box<dyn VecEnv>) -> Result<Collector> {
+    /// A collector with the normalization statistics of the checkpoint, which are not updated.
+    fn normalized(&self, mut env: Box<dyn VecEnv>) -> Result<Collector> {
         if let Some(statistics) = self.snapshot.state.get("env.statistics").filter(|s| !s.is_null()) {
             env.load_statistics(statistics, true)?;
         }

@@ -19,30 +19,30 @@ use std::process::ExitCode;
 use std::time::Instant;
 use toml::{Table, Value};
 
-/// Observations of one step of learning.
-const BATCH: usize = 64;
+/// Observations per update.
+const BATCH_SIZE: usize = 64;
 
-/// Agent steps between two of them.
-const EVERY: u64 = 4;
+/// Agent steps between two updates.
+const TRAIN_INTERVAL: u64 = 4;
 
-/// How many of the last observations it draws from.
-const MEMORY: usize = 4096;
+/// Capacity of the buffer of recent observations.
+const BUFFER_SIZE: usize = 4096;
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
-    teacher: Standing,
-    student: Standing,
-    /// The student's mean return as a share of the teacher's, where that is positive.
+    teacher: Performance,
+    student: Performance,
+    /// Mean return of the student divided by that of the teacher, if the latter is positive.
     kept: Option<f64>,
     run: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Standing {
+struct Performance {
     mean_return: f64,
     parameters: usize,
-    /// Microseconds to act on one observation.
+    /// Median time to select one action, in microseconds.
     microseconds: f64,
 }
 
@@ -71,23 +71,23 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
         )));
     }
     let folder = folder(args)?;
-    folder.note_command()?;
+    folder.append_command()?;
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(args.steps) };
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} steps, {per_sec}, {eta} left");
     bar.set_style(style.map_err(Error::other)?);
-    let mut memory = Memory::new(spec.obs_len(), rng::stream(args.seed, "distill/batches"));
+    let mut buffer = Buffer::new(spec.obs_len(), rng::stream(args.seed, "distill/batches"));
     let (mut updates, mut divergence) = (0, f64::NAN);
-    let mut teach = || -> Result<u64> {
+    let mut train = || -> Result<u64> {
         while collector.steps() < args.steps && stop.requested().is_none() {
             let outputs = policy.outputs(collector.observations(), n)?;
-            memory.push(collector.observations(), &outputs, n);
+            buffer.push(collector.observations(), &outputs, n);
             collector.step(&mut *policy, Mode::Sample)?;
             let step = collector.steps();
-            while memory.rows >= BATCH && updates * EVERY < step {
-                let (obs, said) = memory.draw();
+            while buffer.len >= BATCH_SIZE && updates * TRAIN_INTERVAL < step {
+                let (obs, outputs) = buffer.sample();
                 let rate = args.learning_rate * (1.0 - step as f64 / args.steps as f64).max(0.0);
-                divergence = student.learn(&obs, BATCH, &said, rate)?;
+                divergence = student.learn(&obs, BATCH_SIZE, &outputs, rate)?;
                 updates += 1;
             }
             bar.set_position(step.min(args.steps));
@@ -104,11 +104,11 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
             snapshot.state.insert("env.statistics".into(), statistics.clone());
         }
         folder.checkpoints(experiment.intervals.keep_checkpoints).save(&snapshot, None)?;
-        // Last: before, the folder holds nothing that `--resume` could take for a run.
+        // Written last, so that an incomplete folder is not mistaken for a run.
         folder.write_config(&experiment.to_table()?)?;
         Ok(step)
     };
-    let step = match teach() {
+    let step = match train() {
         Ok(step) => step,
         Err(error) => {
             folder.discard_if_untouched();
@@ -117,14 +117,14 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     };
     let path = folder.path().to_path_buf();
     if let Some(signal) = stop.requested() {
-        note!("stopped after {step} steps; the student so far is in {}", paths::shown(&path));
+        note!("stopped after {step} steps; the current student is saved in {}", paths::shown(&path));
         return Ok(ExitCode::from(128 + signal as u8));
     }
 
     let parameters = teacher.snapshot.params.values().map(|a| a.shape.iter().product::<usize>()).sum();
     let small = Agent::open(registry, &path, None, false)?;
-    let teacher = standing(&teacher, parameters, args)?;
-    let student = standing(&small, student.parameters(), args)?;
+    let teacher = performance(&teacher, parameters, args)?;
+    let student = performance(&small, student.parameters(), args)?;
     let kept = (teacher.mean_return > 0.0).then(|| student.mean_return / teacher.mean_return);
     let report = Report { teacher, student, kept, run: paths::shown(&path) };
     if args.json {
@@ -135,7 +135,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The student's settings: the teacher's environment, and an actor-critic with the smaller torso.
+/// The settings of the student: the teacher's environment and an actor-critic with the smaller torso.
 fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
     let mut table = teacher.experiment.to_table()?;
     let before = table.get("network").and_then(Value::as_table).cloned().unwrap_or_default();
@@ -155,7 +155,7 @@ fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
         torso => drop(network.insert("torso".into(), torso.into())),
     }
     table.remove(teacher.experiment.algorithm.name);
-    // An actor-critic, as PAAC loads it.
+    // PAAC loads the student, an actor-critic.
     table.insert("algorithm".into(), Paac::NAME.into());
     table.insert("steps".into(), Value::Integer(args.steps as i64));
     table.insert("seed".into(), Value::Integer(args.seed as i64));
@@ -163,74 +163,74 @@ fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
     Ok(table)
 }
 
-/// The student's folder: the one that was asked for, or one beside the teacher's.
+/// The folder of the student: `--run-dir`, or a new folder next to the teacher's.
 fn folder(args: &Args) -> Result<Folder> {
     let name = args.run.file_name().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "agent".into());
-    let beside = args.run.parent().unwrap_or(&args.run);
-    Folder::create(args.run_dir.as_deref(), beside, &format!("{name}-{}", args.torso))
+    let parent = args.run.parent().unwrap_or(&args.run);
+    Folder::create(args.run_dir.as_deref(), parent, &format!("{name}-{}", args.torso))
 }
 
-/// The last observations and what the teacher said of them.
-struct Memory {
+/// A circular buffer of recent observations and the teacher's outputs.
+struct Buffer {
     obs: Option<Obs>,
     preferences: Vec<f32>,
     values: Vec<f32>,
     are_values: bool,
     obs_len: usize,
-    rows: usize,
+    len: usize,
     next: usize,
     rng: Rng,
 }
 
-impl Memory {
+impl Buffer {
     fn new(obs_len: usize, rng: Rng) -> Self {
-        let (preferences, values) = (Vec::new(), vec![0.0; MEMORY]);
-        Self { obs: None, preferences, values, are_values: false, obs_len, rows: 0, next: 0, rng }
+        let (preferences, values) = (Vec::new(), vec![0.0; BUFFER_SIZE]);
+        Self { obs: None, preferences, values, are_values: false, obs_len, len: 0, next: 0, rng }
     }
 
-    fn push(&mut self, obs: &Obs, said: &Outputs, n: usize) {
-        let (len, actions) = (self.obs_len, said.preferences.len() / n);
-        let kept = self.obs.get_or_insert_with(|| Obs::zeros(obs.dtype(), MEMORY * len));
-        self.preferences.resize(MEMORY * actions, 0.0);
-        self.are_values = said.are_values;
+    fn push(&mut self, obs: &Obs, outputs: &Outputs, n: usize) {
+        let (len, actions) = (self.obs_len, outputs.preferences.len() / n);
+        let stored = self.obs.get_or_insert_with(|| Obs::zeros(obs.dtype(), BUFFER_SIZE * len));
+        self.preferences.resize(BUFFER_SIZE * actions, 0.0);
+        self.are_values = outputs.are_values;
         for i in 0..n {
             let at = self.next;
-            kept.slice_mut(at * len, len).copy_from(obs.slice(i * len, len));
+            stored.slice_mut(at * len, len).copy_from(obs.slice(i * len, len));
             self.preferences[at * actions..(at + 1) * actions]
-                .copy_from_slice(&said.preferences[i * actions..(i + 1) * actions]);
-            self.values[at] = said.values[i];
-            self.next = (at + 1) % MEMORY;
-            self.rows = (self.rows + 1).min(MEMORY);
+                .copy_from_slice(&outputs.preferences[i * actions..(i + 1) * actions]);
+            self.values[at] = outputs.values[i];
+            self.next = (at + 1) % BUFFER_SIZE;
+            self.len = (self.len + 1).min(BUFFER_SIZE);
         }
     }
 
-    fn draw(&mut self) -> (Obs, Outputs) {
-        let kept = self.obs.as_ref().expect("something was pushed");
-        let (len, actions) = (self.obs_len, self.preferences.len() / MEMORY);
-        let mut obs = Obs::zeros(kept.dtype(), BATCH * len);
-        let mut said = Outputs { are_values: self.are_values, ..Outputs::default() };
-        for i in 0..BATCH {
-            let at = self.rng.random_range(0..self.rows);
-            obs.slice_mut(i * len, len).copy_from(kept.slice(at * len, len));
-            said.preferences.extend_from_slice(&self.preferences[at * actions..(at + 1) * actions]);
-            said.values.push(self.values[at]);
+    fn sample(&mut self) -> (Obs, Outputs) {
+        let stored = self.obs.as_ref().expect("the buffer is not empty");
+        let (len, actions) = (self.obs_len, self.preferences.len() / BUFFER_SIZE);
+        let mut obs = Obs::zeros(stored.dtype(), BATCH_SIZE * len);
+        let mut outputs = Outputs { are_values: self.are_values, ..Outputs::default() };
+        for i in 0..BATCH_SIZE {
+            let at = self.rng.random_range(0..self.len);
+            obs.slice_mut(i * len, len).copy_from(stored.slice(at * len, len));
+            outputs.preferences.extend_from_slice(&self.preferences[at * actions..(at + 1) * actions]);
+            outputs.values.push(self.values[at]);
         }
-        (obs, said)
+        (obs, outputs)
     }
 }
 
-/// What an agent reaches greedily, and how fast it acts.
-fn standing(agent: &Agent, parameters: usize, args: &Args) -> Result<Standing> {
+/// The mean greedy return of an agent and its time per action.
+fn performance(agent: &Agent, parameters: usize, args: &Args) -> Result<Performance> {
     let n = agent.experiment.env.num_envs.min(args.episodes as usize);
     let mut collector = agent.collector(&rng::seeds(args.seed, "eval", n))?;
     let mut policy = agent.policy(args.seed, "eval/actions")?;
     let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, args.episodes as usize, || ())?;
     let mean_return = ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64;
-    Ok(Standing { mean_return, parameters, microseconds: pace(&mut *policy, agent)? })
+    Ok(Performance { mean_return, parameters, microseconds: action_time(&mut *policy, agent)? })
 }
 
-/// The median time to act on one observation, in microseconds.
-fn pace(policy: &mut dyn Policy, agent: &Agent) -> Result<f64> {
+/// The median time to select one action, in microseconds.
+fn action_time(policy: &mut dyn Policy, agent: &Agent) -> Result<f64> {
     let spec = agent.factory.spec();
     let (obs, mut actions) = (Obs::zeros(spec.dtype, spec.obs_len()), Actions::zeros(&spec.actions, 1));
     let mut times = Vec::new();
@@ -245,7 +245,7 @@ fn pace(policy: &mut dyn Policy, agent: &Agent) -> Result<f64> {
 
 fn print(report: &Report, args: &Args, temperature: f64) {
     let Report { teacher, student, kept, run } = report;
-    out!("{:<10} {:>12} {:>12} {:>16}", "", "return", "parameters", "µs an action");
+    out!("{:<10} {:>12} {:>12} {:>16}", "", "return", "parameters", "µs per action");
     for (name, s) in [("teacher", teacher), ("student", student)] {
         out!("{name:<10} {:>12.2} {:>12} {:>16.0}", s.mean_return, s.parameters, s.microseconds);
     }
@@ -257,5 +257,5 @@ fn print(report: &Report, args: &Args, temperature: f64) {
         args.episodes
     );
     out!("run        {run}");
-    out!("play       playfield eval {run} --episodes 30 --deterministic");
+    out!("evaluate   playfield eval {run} --episodes 30 --deterministic");
 }

@@ -14,8 +14,8 @@ pub fn doctor() -> Result<ExitCode> {
     ];
     report.extend(python());
     let mut healthy = true;
-    for (part, found) in &report {
-        match found {
+    for (part, result) in &report {
+        match result {
             Ok(found) => out!("ok       {part:<12} {found}"),
             Err(error) => {
                 healthy = false;
@@ -29,18 +29,18 @@ pub fn doctor() -> Result<ExitCode> {
 fn processor() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bf16 = match playfield_nn::config::native_bf16() {
-        true => "multiplies bf16: networks on frames compute in it",
-        false => "does not multiply bf16: networks compute in fp32",
+        true => "bf16 instructions: networks on frames compute in bf16",
+        false => "no bf16 instructions: networks compute in fp32",
     };
     format!("{cores} cores, {bf16}")
 }
 
-/// Whether libtorch computes: 1·3 + 2·4.
+/// Checks libtorch: 1·3 + 2·4 = 11.
 fn libtorch() -> Result<String> {
     let product = tch::Tensor::from_slice(&[1.0_f32, 2.0]).dot(&tch::Tensor::from_slice(&[3.0_f32, 4.0]));
     match product.double_value(&[]) {
-        11.0 => Ok(format!("computes, on {} threads", tch::get_num_threads())),
-        wrong => Err(Error::config(format!("computes wrongly (1·3 + 2·4 = {wrong}): run `make setup`"))),
+        11.0 => Ok(format!("works, {} threads", tch::get_num_threads())),
+        wrong => Err(Error::config(format!("wrong result (1·3 + 2·4 = {wrong}): run `make setup`"))),
     }
 }
 
@@ -55,7 +55,7 @@ fn writable() -> Result<String> {
     let name = paths::absolute(".playfield-doctor");
     std::fs::write(&name, "").map_err(Error::io("write", &name))?;
     std::fs::remove_file(&name).map_err(Error::io("remove", &name))?;
-    Ok("can be written: runs go to ./runs".into())
+    Ok("writable: runs are saved in ./runs".into())
 }
 
 #[cfg(feature = "python")]
@@ -65,5 +65,5 @@ fn python() -> Vec<(String, Result<String>)> {
 
 #[cfg(not(feature = "python"))]
 fn python() -> Vec<(String, Result<String>)> {
-    vec![("Python".into(), Ok("left out of this build: no Gymnasium, no Atari".into()))]
+    vec![("Python".into(), Ok("not included in this build: no Gymnasium, no Atari".into()))]
 }

@@ -9,7 +9,7 @@ use playfield_core::{EpisodeEnd, Error, Result, rng};
 use serde::Serialize;
 use std::process::ExitCode;
 
-/// What `--json` prints: one object. Standard deviation is that of the episodes (divided by their number).
+/// The JSON object of `--json`. `std_return` is the population standard deviation of the episode returns.
 #[derive(Debug, PartialEq, Serialize)]
 struct Report {
     mean_return: f64,
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_has_the_mean_and_deviation_of_all_episodes() {
+    fn a_report_has_the_mean_and_standard_deviation_of_all_episodes() {
         let r = report(&[1.0, 10.0, 1.0, 10.0].map(|reward| EpisodeEnd { reward, length: 2 }));
         assert_eq!(
             (r.mean_return, r.std_return, r.min_return, r.max_return, r.mean_length, r.episodes),

@@ -1,10 +1,10 @@
-//! Random search: many short-lived runs of the same program, side by side, the hopeless ones given up.
+//! Random search with successive halving: each trial is a training run in its own process, and the worst trials are stopped early.
 //!
 //! ```text
-//! sweeps/pong-1/sweep.toml      what was asked for; config.toml: the experiment
-//!               trials.csv      the state of every trial: what a resumed sweep reads
-//!               trial-000/      its run, as any other; trial-000.log: what it printed
-//!               sweep.svg, png  every setting against the return
+//! sweeps/pong-1/sweep.toml      the searched settings; config.toml: the experiment
+//!               trials.csv      the state of every trial, read when a sweep is resumed
+//!               trial-000/      the run of a trial; trial-000.log: its output
+//!               sweep.svg, png  return against each setting
 //! ```
 
 use crate::args::Sweep as Args;
@@ -17,7 +17,7 @@ use playfield_core::run::Stop;
 use playfield_core::{Error, Result, rng};
 use playfield_lab::chart::{self, number};
 use playfield_lab::trick::Panel;
-use playfield_tricks::lr_search::{ADVICE, Range, hopeless};
+use playfield_tricks::lr_search::{ADVICE, Range, should_stop};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 use toml::{Table, Value};
 
-/// What was asked for, as the sweep's folder keeps it.
+/// The options of a sweep, saved as `sweep.toml`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Plan {
     trials: usize,
@@ -34,10 +34,10 @@ struct Plan {
     params: Vec<Param>,
 }
 
-/// A setting that is searched.
+/// A searched setting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Param {
-    /// Its complete key.
+    /// The complete key.
     key: String,
     /// `LOW..HIGH` or `LOW..HIGH:log`.
     range: String,
@@ -48,13 +48,13 @@ struct Param {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
-    /// Not begun, or to go on.
+    /// Not started, running or interrupted.
     Open,
-    /// Trained to the end.
+    /// Trained for all steps.
     Done,
-    /// Given up at a rung.
+    /// Stopped early at a rung.
     Stopped,
-    /// Ended with an error: its log says which.
+    /// Ended with an error, which is in its log.
     Failed,
 }
 
@@ -62,19 +62,19 @@ struct Trial {
     name: String,
     values: Vec<f64>,
     status: Status,
-    /// Its return at each rung that it has reached.
+    /// The mean return at each reached rung.
     rungs: Vec<f64>,
     step: u64,
     score: Option<f64>,
 }
 
-/// The advice that help and report give.
+/// The text after the options in `playfield sweep --help`.
 pub fn advice() -> String {
     let mut text =
         String::from("What raises a model's capacity (Goodfellow, Bengio and Courville 2016, table 11.1):\n");
     for advice in ADVICE {
         text += &format!("  {:<30} {}: {}\n", advice.setting, advice.raises_capacity, advice.reason);
-        text += &format!("  {:<30} {}\n", "", advice.mind);
+        text += &format!("  {:<30} {}\n", "", advice.note);
     }
     text += "\nExamples:
   playfield sweep configs/dqn/cartpole.toml --param learning_rate=1e-4..1e-2:log --param gamma=0.9..0.999 --trials 20
@@ -109,7 +109,7 @@ pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let (rungs, cores) = (rungs(experiment.steps), process::allowed_cores());
     let jobs = args.jobs.unwrap_or(std::thread::available_parallelism().map_or(1, usize::from)).min(plan.trials);
     note!(
-        "{} trials of {} steps, {jobs} at a time, into {}; the worse {} are given up at {:?} steps",
+        "{} trials of {} steps, {jobs} in parallel, into {}; the worst {} are stopped at {:?} steps",
         plan.trials,
         experiment.steps,
         paths::shown(&path),
@@ -118,22 +118,22 @@ pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
     );
     Sweep { path: &path, plan: &plan, rungs: &rungs, experiment: &experiment, jobs, cores: &cores }
         .run(&mut trials, &stop)?;
-    let found = report(&path, &plan, &ranges, &mut trials)?;
+    let has_best = report(&path, &plan, &ranges, &mut trials)?;
     match stop.requested() {
         Some(signal) => {
             out!("resume     playfield sweep --resume {}", paths::shown(&path));
             Ok(ExitCode::from(128 + signal as u8))
         }
-        None if found => Ok(ExitCode::SUCCESS),
-        None => Err(nothing_found(&path, &trials)),
+        None if has_best => Ok(ExitCode::SUCCESS),
+        None => Err(no_best_trial(&path, &trials)),
     }
 }
 
-/// Why no trial is the best.
-fn nothing_found(path: &Path, trials: &[Trial]) -> Error {
+/// The error of a sweep without a best trial.
+fn no_best_trial(path: &Path, trials: &[Trial]) -> Error {
     let Some(failed) = trials.iter().find(|t| t.status == Status::Failed) else {
         return Error::config(format!(
-            "no episode ended in any of the {} trials, so none is the best: give them more --steps",
+            "no episode ended in any of the {} trials, so they cannot be compared: increase --steps",
             trials.len()
         ));
     };
@@ -143,16 +143,16 @@ fn nothing_found(path: &Path, trials: &[Trial]) -> Error {
     let reason =
         reason.map_or_else(|| format!("see {}", paths::shown(&log)), |reason| format!("{}: {reason}", failed.name));
     let count = trials.iter().filter(|t| t.status == Status::Failed).count();
-    Error::config(format!("{count} of {} trials failed, and no other one is the best; {reason}", trials.len()))
+    Error::config(format!("{count} of {} trials failed, and no other trial has a return; {reason}", trials.len()))
 }
 
-/// A new sweep's folder and plan, with everything checked before anything is made.
+/// The folder, plan and configuration of a new sweep. All settings are validated before the folder is created.
 fn fresh(registry: &Registry, args: &Args) -> Result<(PathBuf, Plan, Table)> {
-    let config = args.config.as_deref().expect("clap asks for it");
+    let config = args.config.as_deref().expect("clap requires it without --resume");
     let mut table = folder::read_toml(config)?;
-    let typed = [("env.id", args.env.clone()), ("steps", args.steps.map(|n| n.to_string()))];
-    let typed = typed.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
-    let sets: Vec<_> = args.set.iter().cloned().chain(typed).collect();
+    let overrides = [("env.id", args.env.clone()), ("steps", args.steps.map(|n| n.to_string()))];
+    let overrides = overrides.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+    let sets: Vec<_> = args.set.iter().cloned().chain(overrides).collect();
     table = Experiment::new(table, &sets, registry)?.to_table()?;
     let mut params: Vec<Param> = Vec::new();
     for text in &args.param {
@@ -163,15 +163,15 @@ fn fresh(registry: &Registry, args: &Args) -> Result<(PathBuf, Plan, Table)> {
         let whole = match value {
             Value::Integer(_) => true,
             Value::Float(_) => false,
-            other => return Err(Error::config(format!("--param {key}: {other} is no number, and has no range"))),
+            other => return Err(Error::config(format!("--param {key}: {other} is not a number, so it has no range"))),
         };
         if params.iter().any(|p| p.key == key) {
-            return Err(Error::config(format!("--param {key}: given twice")));
+            return Err(Error::config(format!("--param {key}: specified twice")));
         }
         let param = Param { key, range: range.into(), whole };
-        // Both ends must be values that the algorithm takes.
+        // Both bounds must be valid values of the setting.
         for share in [0.0, 1.0] {
-            let end = param.written(param.range()?.at(share));
+            let end = param.to_toml(param.range()?.at(share));
             Experiment::new(table.clone(), &[format!("{}={end}", param.key)], registry)?;
         }
         params.push(param);
@@ -180,7 +180,7 @@ fn fresh(registry: &Registry, args: &Args) -> Result<(PathBuf, Plan, Table)> {
         Some(path) if path.join("sweep.toml").exists() => {
             let path = paths::shown(path);
             return Err(Error::config(format!(
-                "{path} already holds a sweep: resume it (playfield sweep --resume {path}), or choose another --dir"
+                "{path} already contains a sweep: resume it (playfield sweep --resume {path}), or choose another --dir"
             )));
         }
         Some(path) => {
@@ -201,14 +201,14 @@ impl Param {
         range.map_err(|error| Error::config(format!("--param {}={error}", self.key)))
     }
 
-    /// A value as TOML has it.
-    fn written(&self, value: f64) -> String {
+    /// A value in TOML syntax.
+    fn to_toml(&self, value: f64) -> String {
         if self.whole { format!("{}", value as i64) } else { format!("{value:?}") }
     }
 }
 
 impl Trial {
-    /// Trial `i`: its values depend on the sweep's seed and `i` alone, so that a resumed sweep draws them again.
+    /// Trial `i`. Its values depend only on the seed of the sweep and on `i`, so a resumed sweep samples the same ones.
     fn new(i: usize, plan: &Plan, ranges: &[Range]) -> Self {
         let mut rng = rng::stream(rng::derive(plan.seed, "sweep", i as u64), "values");
         let values = ranges.iter().map(|range| range.sample(&mut rng)).collect();
@@ -216,8 +216,8 @@ impl Trial {
         Self { name: format!("trial-{i:03}"), values, status, rungs, step: 0, score: None }
     }
 
-    /// Reads how far its run is, and its returns at the rungs.
-    fn look(&mut self, folder: &Path, rungs: &[u64]) {
+    /// Reads the current step and return of the run, and its returns at the rungs.
+    fn read_progress(&mut self, folder: &Path, rungs: &[u64]) {
         self.rungs.clear();
         for (step, score) in returns(&folder.join(&self.name).join("progress.csv")) {
             (self.step, self.score) = (step, score.or(self.score));
@@ -230,12 +230,12 @@ impl Trial {
     }
 }
 
-/// Where trials are compared: an eighth, a quarter and a half of all steps.
+/// The steps at which trials are compared: 1/8, 1/4 and 1/2 of all steps.
 fn rungs(steps: u64) -> Vec<u64> {
     [8, 4, 2].iter().map(|part| steps / part).collect()
 }
 
-/// Step and mean return of every row of a `progress.csv`, by its header.
+/// Step and mean return in every row of a `progress.csv`, whose header names the columns.
 fn returns(path: &Path) -> Vec<(u64, Option<f64>)> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let mut lines = text.lines();
@@ -249,49 +249,49 @@ fn returns(path: &Path) -> Vec<(u64, Option<f64>)> {
     lines.filter_map(row).collect()
 }
 
-/// A sweep under way.
+/// A running sweep.
 struct Sweep<'a> {
     path: &'a Path,
     plan: &'a Plan,
     rungs: &'a [u64],
     experiment: &'a Experiment,
     jobs: usize,
-    /// The numbers of the cores that trials may use.
+    /// The numbers of the cores available to trials.
     cores: &'a [usize],
 }
 
 impl Sweep<'_> {
     fn run(&self, trials: &mut [Trial], stop: &Stop) -> Result<()> {
         let bar = ProgressBar::new(self.experiment.steps * trials.len() as u64);
-        let style = ProgressStyle::with_template("{msg} {bar:24} {percent}%, {elapsed} gone, {eta} left");
+        let style = ProgressStyle::with_template("{msg} {bar:24} {percent}%, {elapsed} elapsed, {eta} left");
         bar.set_style(style.map_err(Error::other)?);
-        // What runs: the place among the jobs, the trial, the process, and the rungs that it has passed.
+        // Running trials: job slot, index of the trial, process, number of rungs compared.
         let mut running: Vec<(usize, usize, Child, usize)> = Vec::new();
-        let mut asked = false;
+        let mut interrupted = false;
         loop {
             let stopping = stop.requested().is_some();
             while !stopping && running.len() < self.jobs {
                 let open = |i: &usize| trials[*i].status == Status::Open && running.iter().all(|r| r.1 != *i);
                 let Some(i) = (0..trials.len()).find(open) else { break };
-                let slot = (0..self.jobs).find(|s| running.iter().all(|r| r.0 != *s)).expect("a place is free");
+                let slot = (0..self.jobs).find(|s| running.iter().all(|r| r.0 != *s)).expect("a slot is free");
                 running.push((slot, i, self.start(&trials[i], slot)?, 0));
             }
             if running.is_empty() {
                 break;
             }
-            if stopping && !asked {
+            if stopping && !interrupted {
                 running.iter().for_each(|(_, _, child, _)| process::interrupt(child));
-                asked = true;
+                interrupted = true;
             }
             std::thread::sleep(Duration::from_millis(200));
             for (_, i, child, passed) in &mut running {
-                trials[*i].look(self.path, self.rungs);
+                trials[*i].read_progress(self.path, self.rungs);
                 while *passed < trials[*i].rungs.len() {
                     let value = trials[*i].rungs[*passed];
                     let others = trials.iter().enumerate().filter(|(j, _)| j != i);
                     let others: Vec<f64> = others.filter_map(|(_, t)| t.rungs.get(*passed).copied()).collect();
                     *passed += 1;
-                    if trials[*i].status == Status::Open && hopeless(value, &others, self.plan.keep) {
+                    if trials[*i].status == Status::Open && should_stop(value, &others, self.plan.keep) {
                         trials[*i].status = Status::Stopped;
                         process::interrupt(child);
                     }
@@ -301,10 +301,10 @@ impl Sweep<'_> {
             for (place, (_, i, child, _)) in running.iter_mut().enumerate() {
                 if let Some(status) = child.try_wait().map_err(Error::other)? {
                     ended.push(place);
-                    trials[*i].look(self.path, self.rungs);
+                    trials[*i].read_progress(self.path, self.rungs);
                     trials[*i].status = match trials[*i].status {
                         Status::Open if status.success() => Status::Done,
-                        // A trial that was interrupted has saved and goes on with the sweep.
+                        // An interrupted trial has saved a checkpoint and stays open: it resumes with the sweep.
                         Status::Open if !stopping => Status::Failed,
                         status => status,
                     };
@@ -317,13 +317,13 @@ impl Sweep<'_> {
             let count = |status| trials.iter().filter(|t| t.status == status).count();
             let best = trials.iter().filter_map(|t| t.score).fold(f64::NEG_INFINITY, f64::max);
             let best = if best.is_finite() { format!(", best {}", number(best)) } else { String::new() };
-            bar.set_message(format!("{} done, {} given up{best}", count(Status::Done), count(Status::Stopped)));
+            bar.set_message(format!("{} done, {} stopped{best}", count(Status::Done), count(Status::Stopped)));
         }
         bar.finish_and_clear();
         Ok(())
     }
 
-    /// Starts a trial, or goes on with it, on its share of the cores and deaf to the terminal's Ctrl-C, which is passed on.
+    /// Starts or resumes a trial on the cores of its slot. The trial does not receive Ctrl-C from the terminal; the sweep forwards it.
     fn start(&self, trial: &Trial, slot: usize) -> Result<Child> {
         let run = self.path.join(&trial.name);
         let log = self.path.join(format!("{}.log", trial.name));
@@ -332,12 +332,12 @@ impl Sweep<'_> {
         if run.join("checkpoints").is_dir() {
             command.arg("train").arg("--resume").arg(&run);
         } else {
-            // What is left of a trial that had saved nothing.
+            // Removes the files of an earlier session that saved no checkpoint.
             let _ = fs::remove_dir_all(&run);
             command.arg("train").arg(self.path.join("config.toml")).arg("--run-dir").arg(&run);
             command.args(["--set", &format!("log_seconds={:?}", self.experiment.intervals.log_seconds.min(1.0))]);
             for (param, value) in self.plan.params.iter().zip(&trial.values) {
-                command.args(["--set", &format!("{}={}", param.key, param.written(*value))]);
+                command.args(["--set", &format!("{}={}", param.key, param.to_toml(*value))]);
             }
         }
         let file = File::create(&log).map_err(Error::io("write", &log))?;
@@ -345,13 +345,13 @@ impl Sweep<'_> {
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
         let (n, cores) = (self.cores.len(), self.cores.iter().enumerate());
         let cores: Vec<_> = cores.filter(|(i, _)| i % self.jobs.min(n) == slot % n).map(|(_, core)| *core).collect();
-        // Where environments of this process may have changed it.
+        // An environment may have changed the working directory of this process.
         command.current_dir(paths::start());
         process::spawn_on(&mut command, &cores).map_err(Error::io("start", &log))
     }
 }
 
-/// Writes how every trial stands, whole or not at all.
+/// Writes the state of every trial to `trials.csv`, atomically.
 fn save(path: &Path, plan: &Plan, trials: &[Trial]) -> Result<()> {
     let keys: String = plan.params.iter().map(|p| format!(",{}", p.key)).collect();
     let mut text = format!("trial,status,step,return{keys}\n");
@@ -360,7 +360,7 @@ fn save(path: &Path, plan: &Plan, trials: &[Trial]) -> Result<()> {
         let (status, score) =
             (status.as_str().unwrap_or_default(), trial.score.map_or(String::new(), |s| s.to_string()));
         text += &format!("{},{status},{},{score}", trial.name, trial.step);
-        plan.params.iter().zip(&trial.values).for_each(|(p, v)| text += &format!(",{}", p.written(*v)));
+        plan.params.iter().zip(&trial.values).for_each(|(p, v)| text += &format!(",{}", p.to_toml(*v)));
         text.push('\n');
     }
     let (new, file) = (path.join(".trials.csv.new"), path.join("trials.csv"));
@@ -368,7 +368,7 @@ fn save(path: &Path, plan: &Plan, trials: &[Trial]) -> Result<()> {
     fs::rename(&new, &file).map_err(Error::io("write", &file))
 }
 
-/// Takes up how the trials of an earlier session stand.
+/// Reads the state of the trials of an earlier session.
 fn restore(path: &Path, trials: &mut [Trial]) -> Result<()> {
     let text = fs::read_to_string(path.join("trials.csv")).unwrap_or_default();
     for line in text.lines().skip(1) {
@@ -376,19 +376,19 @@ fn restore(path: &Path, trials: &mut [Trial]) -> Result<()> {
         let (name, status) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
         if let Some(trial) = trials.iter_mut().find(|t| t.name == name) {
             trial.status = Value::from(status).try_into().map_err(|_| {
-                Error::config(format!("{}: no status '{status}' is known", paths::shown(&path.join("trials.csv"))))
+                Error::config(format!("{}: unknown status '{status}'", paths::shown(&path.join("trials.csv"))))
             })?;
-            // What failed may have been the machine's fault: once more.
+            // The cause of a failure may have been temporary: the trial is repeated.
             if trial.status == Status::Failed {
                 trial.status = Status::Open;
             }
-            trial.look(path, &[]);
+            trial.read_progress(path, &[]);
         }
     }
     Ok(())
 }
 
-/// Draws and prints what the trials came to, sorts them, and returns whether one of them is the best.
+/// Plots and prints the results, sorts the trials, and returns whether there is a best one.
 fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> Result<bool> {
     let points = |k: usize| {
         let of = |t: &Trial| Some(([t.values[k], t.score?], u8::from(t.status == Status::Done)));
@@ -405,12 +405,12 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
         }
     });
     let panels = panels.collect::<Vec<_>>();
-    let title = "return (blue: trained to the end, gray: not)";
+    let title = "return (blue: trained for all steps, gray: not)";
     let (svg, png) = (path.join("sweep.svg"), path.join("sweep.png"));
     fs::write(&svg, chart::panels_svg(title, &panels)?).map_err(Error::io("write", &svg))?;
     fs::write(&png, chart::panels_png(title, &panels)?).map_err(Error::io("write", &png))?;
 
-    // What trained to the end first, the best of it on top; then what came furthest.
+    // Completed trials first, by return; then the others, by number of steps.
     trials.sort_by(|a, b| {
         let done = |t: &Trial| t.status == Status::Done;
         let reached = |t: &Trial| if done(t) { u64::MAX } else { t.step };
@@ -425,13 +425,13 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
         let status = match trial.status {
             Status::Open => "open",
             Status::Done => "done",
-            Status::Stopped => "given up",
+            Status::Stopped => "stopped",
             Status::Failed => "failed",
         };
         let score = trial.score.map_or("-".into(), number);
         let mut line = format!("{:<10} {status:<8} {:>10} {score:>9}", trial.name, trial.step);
         for ((param, value), width) in plan.params.iter().zip(&trial.values).zip(&widths) {
-            let value = if param.whole { param.written(*value) } else { format!("{value:.3e}") };
+            let value = if param.whole { param.to_toml(*value) } else { format!("{value:.3e}") };
             line += &format!("  {value:>width$}");
         }
         out!("{line}");
@@ -443,8 +443,8 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
     let best = trials.first().filter(|t| t.status == Status::Done && t.score.is_some());
     if let Some(best) = best {
         out!("best       {}", paths::shown(&path.join(&best.name)));
-        out!("next       the same settings from other seeds: the best of many is lucky, too");
-        out!("turn       what raises or lowers capacity: playfield sweep --help");
+        out!("next       repeat with other seeds: the best of many trials is biased upwards");
+        out!("advice     playfield sweep --help lists the effect of each setting on model capacity");
     }
     Ok(best.is_some())
 }

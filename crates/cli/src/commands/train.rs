@@ -13,7 +13,7 @@ use toml::{Table, Value};
 
 /// `playfield train`.
 pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
-    // Before Python starts: it leaves alone what it finds handled.
+    // Before Python starts, which keeps existing signal handlers.
     let stop = signals::listen()?;
     let (experiment, folder, snapshot) = match &args.resume {
         Some(path) => resume(registry, args, path)?,
@@ -31,12 +31,12 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
 
     let prepared = (|| {
         let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
-        // Before training, so that the folder holds every value that is used.
+        // Resolved before training, so that the saved settings contain every value that is used.
         experiment.configured.resolve(steps, &factory)?;
         if resumed_at.is_none() {
             folder.write_config(&experiment.to_table()?)?;
         }
-        folder.note_command()?;
+        folder.append_command()?;
         let mut run =
             Run::new(seed, steps).with_stop(stop.clone()).with_checkpoints(checkpoints.clone(), intervals.clone());
         run = run.with_evaluation(experiment.evaluation.clone());
@@ -68,7 +68,7 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
             run.hparams(&settings, &metrics).map(|()| policy)
         });
         let (summary, saved) = (run.summary(), run.last_checkpoint());
-        // The console shows its last line.
+        // Makes the console print its last line.
         drop(run);
         if let (Err(_), Some(step)) = (&trained, saved.filter(|_| summary.step > resumed_at.unwrap_or(0))) {
             note!("step {step} is saved; to resume from there: playfield train --resume {}", paths::shown(&path));
@@ -88,34 +88,34 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
     if args.gif && summary.step >= steps {
         let (run, device) = (path.clone(), args.device.clone());
         let playing = Playing { seed: 0, deterministic: true, best: false };
-        let film = Watch { run, gif: None, seconds: 60, playing, device };
-        // The training is done and saved: that there is no film of it is no failure.
-        if let Err(error) = watch(registry, &film) {
+        let recording = Watch { run, gif: None, seconds: 60, playing, device };
+        // Training is complete and saved, so a failed recording is not an error.
+        if let Err(error) = watch(registry, &recording) {
             note!("no video: {error}");
         }
     }
     Ok(stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8)))
 }
 
-/// A new experiment, from the file and what was typed after it.
+/// A new experiment: the configuration file, overridden by the arguments.
 fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
-    let path = args.config.as_deref().expect("clap asks for it");
+    let path = args.config.as_deref().expect("clap requires it without --resume");
     if !path.exists() {
-        return Err(Error::config(format!("there is no file {}{}", paths::shown(path), neighbor(path))));
+        return Err(Error::config(format!("file not found: {}{}", paths::shown(path), neighbor(path))));
     }
     let mut table = folder::read_toml(path)?;
-    let typed = [
+    let overrides = [
         ("env.id", args.env.clone().map(|id| Value::from(id).to_string())),
         ("seed", args.seed.map(|n| n.to_string())),
         ("steps", args.steps.map(|n| n.to_string())),
         ("device", args.device.clone()),
     ];
-    let typed = typed.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
-    let sets: Vec<_> = args.set.iter().cloned().chain(typed).collect();
+    let overrides = overrides.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+    let sets: Vec<_> = args.set.iter().cloned().chain(overrides).collect();
     Experiment::new(std::mem::take(&mut table), &sets, registry)
 }
 
-/// The run in `path`, its experiment, and the checkpoint to resume from; without one, it starts again at step 0.
+/// The experiment and the folder of the run in `path`, and its latest checkpoint. Without a checkpoint training restarts at step 0.
 fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment, Folder, Option<Snapshot>)> {
     let folder = Folder::open(path)?;
     let mut table: Table = folder::settings(path)?;
@@ -141,12 +141,12 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
         let (path, at, steps) = (paths::shown(path), loaded.snapshot.step, experiment.steps);
         if !Run::can_resume(&loaded.snapshot) {
             return Err(Error::config(format!(
-                "{path} holds a distilled student, which is no training run: playfield eval {path} plays it, and nothing resumes it"
+                "{path} contains a distilled student, not a training run, and cannot be resumed; evaluate it with playfield eval {path}"
             )));
         }
         if at >= steps {
             return Err(Error::config(format!(
-                "{path} has done its {steps} steps (it is at step {at}): train it further with --steps N"
+                "{path} has completed its {steps} steps (it is at step {at}): continue training with --steps N"
             )));
         }
     }
@@ -156,7 +156,7 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
     Ok((experiment, folder, loaded.map(|loaded| loaded.snapshot)))
 }
 
-/// Schedules that span the whole run span the longer run, too: those whose horizon is the earlier number of steps.
+/// Extends schedules whose horizon is the previous number of steps, `before`, to the new number of steps.
 fn extend_horizons(table: &mut Table, before: Option<i64>, steps: i64) {
     for (key, value) in table {
         match value {
@@ -174,12 +174,12 @@ fn progress(resumed_at: Option<u64>, steps: u64) -> String {
     }
 }
 
-/// The name of a file without its ending.
+/// The name of a file without its extension.
 fn stem(config: Option<&Path>) -> String {
     config.and_then(Path::file_stem).map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "run".into())
 }
 
-/// The file beside `path` whose name is closest.
+/// Suggests the TOML file in the same folder whose name is most similar to that of `path`.
 fn neighbor(path: &Path) -> String {
     let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let folder = path.parent().unwrap_or(path);
@@ -192,10 +192,10 @@ fn report(summary: &Summary, steps: u64, path: &Path, checkpoint: Option<&Path>)
     let minutes = summary.elapsed.as_secs_f64() / 60.0;
     let path = paths::shown(path);
     out!("steps      {} of {steps}", summary.step);
-    out!("speed      {:.0} steps/s, {minutes:.1} minutes in all", summary.steps_per_second);
+    out!("speed      {:.0} steps/s, {minutes:.1} minutes in total", summary.steps_per_second);
     match summary.mean_reward {
         Some(mean) => out!("return     {mean:.2}, mean of the last {} episodes", summary.episodes.min(100)),
-        None => out!("return     no episode has ended yet"),
+        None => out!("return     no finished episode"),
     }
     out!("run        {path}");
     if let Some(checkpoint) = checkpoint {
@@ -204,7 +204,7 @@ fn report(summary: &Summary, steps: u64, path: &Path, checkpoint: Option<&Path>)
     if summary.step < steps {
         out!("resume     playfield train --resume {path}");
     }
-    out!("play       playfield eval {path} --episodes 30 --deterministic");
+    out!("evaluate   playfield eval {path} --episodes 30 --deterministic");
     out!("watch      playfield watch {path}");
-    out!("look       tensorboard --logdir {path}");
+    out!("metrics    tensorboard --logdir {path}");
 }

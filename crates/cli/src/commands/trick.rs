@@ -56,12 +56,12 @@ fn show(trick: &Trick) {
 fn one(trick: &Trick, seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
     let stop = signals::listen()?;
     let Some(outcome) = measure(trick, seeds, json, &stop)? else { return Ok(stopped(&stop)) };
-    let pictures = write(&outcome, out)?;
+    let charts = write(&outcome, out)?;
     if json {
         out!("{}", serde_json::to_string(&outcome).map_err(Error::other)?);
     } else {
         report(trick, &outcome);
-        out!("plot       {pictures}");
+        out!("plot       {charts}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,11 +110,11 @@ fn measure(trick: &Trick, seeds: u64, json: bool, stop: &Stop) -> Result<Option<
     outcome
 }
 
-/// Writes the charts and the numbers, and returns the paths of the charts.
+/// Writes the charts and the values, and returns the paths of the charts.
 fn write(outcome: &Outcome, out: &Path) -> Result<String> {
-    fs::create_dir_all(out).map_err(Error::io("make", out))?;
-    let put = |ending: &str, bytes: &[u8]| {
-        let path = out.join(format!("{}.{ending}", outcome.name));
+    fs::create_dir_all(out).map_err(Error::io("create", out))?;
+    let put = |extension: &str, bytes: &[u8]| {
+        let path = out.join(format!("{}.{extension}", outcome.name));
         fs::write(&path, bytes).map_err(Error::io("write", &path)).map(|()| paths::shown(&path))
     };
     put("json", &serde_json::to_vec(outcome).map_err(Error::other)?)?;
@@ -141,7 +141,7 @@ fn report(trick: &Trick, outcome: &Outcome) {
     }
 }
 
-/// The date in UTC, as `2026-01-31` (the calendar of Howard Hinnant's `civil_from_days`).
+/// The date in UTC, formatted as `2026-01-31` (algorithm: Howard Hinnant's `civil_from_days`).
 fn today() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let days = (now.as_secs() / 86_400) as i64 + 719_468;

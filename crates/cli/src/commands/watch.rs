@@ -9,28 +9,28 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Hundredths of a second that one agent step is shown where nothing else is known: Atari's four frames at 60 a second.
+/// Duration of one agent step in hundredths of a second: four Atari frames at 60 frames per second.
 const DELAY: u16 = 7;
 
 /// `playfield watch`.
 pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
-    let (path, steps, reward, ended) = film(registry, args)?;
-    let how = if ended { "the whole episode" } else { "its beginning" };
+    let (path, steps, reward, ended) = record(registry, args)?;
+    let part = if ended { "a complete episode" } else { "the beginning of an episode" };
     out!("video      {}", paths::shown(&path));
-    out!("shows      {steps} steps, return {reward:.2}: {how}");
+    out!("content    {steps} steps, return {reward:.2}: {part}");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Plays one episode and films it. Returns the file, the number of steps, their return, and whether the episode ended.
-fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)> {
+/// Records one episode. Returns the file, the number of steps, their return, and whether the episode ended.
+fn record(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)> {
     let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.playing.best)?;
     let mut collector = agent.rendering_collector(rng::derive(args.playing.seed, "watch", 0))?;
     let spec = collector.spec().clone();
     let mut policy = agent.policy(args.playing.seed, "watch/actions")?;
     let mode = args.playing.mode();
 
-    let nothing = || Error::config(format!("{} shows no pictures of itself", spec.id));
-    let first = collector.render()?.ok_or_else(nothing)?;
+    let unsupported = || Error::config(format!("{} does not support rendering", spec.id));
+    let first = collector.render()?.ok_or_else(unsupported)?;
 
     let path = match &args.gif {
         Some(path) => path.clone(),
@@ -40,19 +40,19 @@ fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    // Under another name until it is whole.
+    // Renamed when complete.
     let temporary = path.with_extension("gif.part");
     let mut video = Video::new(&spec.id, &temporary, &first)?;
-    video.show(&first)?;
+    video.push(&first)?;
     let (mut steps, mut reward, mut ended) = (0, 0.0, false);
     while !ended && steps < args.seconds as usize * 100 / usize::from(DELAY) {
         collector.step(&mut *policy, mode)?;
         let batch = &collector.experience().batch;
         (steps, ended) = (steps + 1, batch.done(0));
         reward = batch.episode[0].map_or(reward + f64::from(batch.reward[0]), |end| end.reward);
-        // Where the episode ended, the next one is on the screen.
+        // After the end of an episode the environment renders the next one.
         if !ended {
-            video.show(&collector.render()?.ok_or_else(nothing)?)?;
+            video.push(&collector.render()?.ok_or_else(unsupported)?)?;
         }
     }
     video.finish()?;
@@ -60,20 +60,20 @@ fn film(registry: &Registry, args: &Watch) -> Result<(PathBuf, usize, f64, bool)
     Ok((path, steps, reward, ended))
 }
 
-/// Refuses a picture that no GIF can hold.
+/// Rejects frames of a size that GIF does not support.
 fn check_size(id: &str, image: &Image) -> Result<()> {
     let Image { width, height, rgb } = image;
     let sides = 1..=usize::from(u16::MAX);
     match sides.contains(width) && sides.contains(height) && rgb.len() == 3 * width * height {
         true => Ok(()),
         false => Err(Error::config(format!(
-            "{id} shows pictures of {width} × {height} pixels: a GIF has 1 to {} on each side",
+            "{id} renders frames of {width} × {height} pixels: a GIF supports 1 to {} per side",
             sides.end()
         ))),
     }
 }
 
-/// A GIF under way. Pictures are doubled in size where they are as small as an Atari's.
+/// A GIF being written. Small frames are enlarged, for example those of Atari by a factor of 2.
 struct Video {
     id: String,
     path: PathBuf,
@@ -83,7 +83,7 @@ struct Video {
 }
 
 impl Video {
-    /// A film of the environment `id`, in the file `path`, of pictures as large as `first`, which a GIF can hold.
+    /// Creates the file `path` for frames of the environment `id`, all of the size of `first`, which was checked.
     fn new(id: &str, path: &std::path::Path, first: &Image) -> Result<Self> {
         let zoom = (480 / first.width.max(first.height).max(1)).clamp(1, 8);
         let file = BufWriter::new(File::create(path).map_err(Error::io("create", path))?);
@@ -93,11 +93,12 @@ impl Video {
         Ok(Self { id: id.into(), path: path.to_path_buf(), encoder, size: (first.width, first.height), zoom })
     }
 
-    fn show(&mut self, image: &Image) -> Result<()> {
+    /// Appends a frame.
+    fn push(&mut self, image: &Image) -> Result<()> {
         let Self { id, encoder, size, zoom, .. } = self;
         if (image.width, image.height) != *size {
             return Err(Error::config(format!(
-                "{id} shows pictures of {} × {} pixels and then of {} × {}: a GIF has one size",
+                "{id} renders frames of {} × {} pixels and then of {} × {}: all frames of a GIF have the same size",
                 size.0, size.1, image.width, image.height
             )));
         }
@@ -105,8 +106,8 @@ impl Video {
         let (width, height) = (image.width * *zoom, image.height * *zoom);
         let mut rgb = Vec::with_capacity(3 * width * height);
         for row in image.rgb.chunks_exact(3 * image.width) {
-            let wide: Vec<u8> = row.as_chunks::<3>().0.iter().flat_map(|p| p.repeat(*zoom)).collect();
-            (0..*zoom).for_each(|_| rgb.extend_from_slice(&wide));
+            let scaled: Vec<u8> = row.as_chunks::<3>().0.iter().flat_map(|p| p.repeat(*zoom)).collect();
+            (0..*zoom).for_each(|_| rgb.extend_from_slice(&scaled));
         }
         let mut frame = Frame::from_rgb_speed(width as u16, height as u16, &rgb, 10);
         frame.delay = DELAY;

@@ -20,7 +20,7 @@ pub const TRICK: Trick = Trick {
     about: "features of a character model pre-trained on unlabeled text, for a linear probe",
     source: "Radford, Józefowicz and Sutskever 2017, Learning to Generate Reviews and Discovering Sentiment",
     data: "2455 sentences of product reviews, positive or negative (vaderSentiment 3.3.2's); pre-trained on all 3708 except the test set",
-    verified_by: "crates/tricks/tests/char_rnn.rs: the_loss_falls_and_features_stay",
+    verified_by: "crates/tricks/tests/char_rnn.rs: the_loss_decreases_and_features_are_deterministic",
     metric: "accuracy of the probe on 500 held-out sentences, %",
     better: Better::Higher,
     baseline: RANDOM,

@@ -15,7 +15,7 @@ pub const TRICK: Trick = Trick {
     about: "eight layers with dense residual (ResD), residual or no skip connections; and two layers without",
     source: "Britz et al. 2017, section 4.3; He et al. 2016",
     data: "toy: reversing a sequence of 4 random words from a vocabulary of 10",
-    verified_by: "crates/nn/tests/recurrent.rs: stacks_have_the_gradient_that_differences_say",
+    verified_by: "crates/nn/tests/recurrent.rs: stack_gradients_equal_finite_differences",
     metric: "test loss after 250 updates, nats per token",
     better: Better::Lower,
     baseline: "none",

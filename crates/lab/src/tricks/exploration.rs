@@ -16,7 +16,7 @@ pub const TRICK: Trick = Trick {
     about: "parallel agents, each with its own ε, sampled from a distribution",
     source: "Mnih et al. 2016, section 5.1, for three values; the list of tricks itself for a bounded distribution that is sampled repeatedly",
     data: "Catch (toy game in frames), n-step Q-learning by 4 threads, 25,000 steps",
-    verified_by: "crates/agents/a3c/tests/q_learner.rs: threads_draw_their_epsilon_by_the_papers_law; crates/agents/a3c/tests/q_learner.rs: or_draw_it_again_and_again_from_a_range",
+    verified_by: "crates/agents/a3c/tests/q_learner.rs: final_epsilons_have_the_published_probabilities; crates/agents/a3c/tests/q_learner.rs: epsilon_is_resampled_from_a_range",
     metric: "mean return of 50 greedy episodes",
     better: Better::Higher,
     baseline: ONE,

@@ -12,7 +12,7 @@ pub const TRICK: Trick = Trick {
     about: "t-SNE with a perplexity between 5 and 50, larger for more data, less than the number of points",
     source: "van der Maaten and Hinton 2008; Wattenberg, Viégas and Johnson 2016",
     data: "300 digits (toy). Cluster sizes and distances between clusters are not meaningful: compare the two initializations of each perplexity",
-    verified_by: "crates/tricks/src/tsne.rs: every_row_has_the_perplexity; crates/tricks/tests/tsne.rs: maps_are_as_faithful_as_scikit_learns",
+    verified_by: "crates/tricks/src/tsne.rs: every_row_has_the_perplexity; crates/tricks/tests/tsne.rs: maps_match_the_divergence_of_scikit_learn",
     metric: "share of points whose nearest neighbor on the map has the same class",
     better: Better::Higher,
     baseline: "2",

@@ -18,7 +18,7 @@ pub const TRICK: Trick = Trick {
     about: "learning rate and other hyperparameters are sampled on a log scale and compared after a few epochs",
     source: "Bergstra and Bengio 2012",
     data: "digits (toy): learning rate 1e-4 to 10 and weight decay 1e-7 to 1e-3, 16 trials of two epochs",
-    verified_by: "crates/tricks/src/lr_search.rs: draws_follow_their_law",
+    verified_by: "crates/tricks/src/lr_search.rs: samples_follow_their_distribution",
     metric: "test error of the trial with the best validation error, %",
     better: Better::Lower,
     baseline: GRID,

@@ -14,7 +14,7 @@ pub const TRICK: Trick = Trick {
     about: "teacher forcing compared with feeding the decoder its own tokens increasingly often, by three schedules; and always",
     source: "Bengio, Vinyals, Jaitly and Shazeer 2015, Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks",
     data: "toy: copying a sequence of 8 random words from a vocabulary of 10, without attention",
-    verified_by: "crates/tricks/tests/seq2seq.rs: epsilon_says_whose_tokens_are_seen",
+    verified_by: "crates/tricks/tests/seq2seq.rs: epsilon_selects_true_or_predicted_tokens",
     metric: "share of correct words in free-running decoding after 600 updates",
     better: Better::Higher,
     baseline: "teacher forcing",

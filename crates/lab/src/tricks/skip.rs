@@ -20,7 +20,7 @@ pub const TRICK: Trick = Trick {
     about: "connections from the input to every layer and from every layer to the output; or residual connections",
     source: "Graves 2013, Generating Sequences With Recurrent Neural Networks, section 2; He et al. 2016",
     data: "toy: predicting the mean of a series of 20 random numbers; stacked LSTM layers",
-    verified_by: "crates/nn/tests/recurrent.rs: stacks_have_the_gradient_that_differences_say",
+    verified_by: "crates/nn/tests/recurrent.rs: stack_gradients_equal_finite_differences",
     metric: "gradient norm of the lowest of 6 layers at initialization",
     better: Better::Higher,
     baseline: PLAIN,

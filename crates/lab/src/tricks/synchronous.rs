@@ -15,7 +15,7 @@ pub const TRICK: Trick = Trick {
     about: "PAAC: synchronous environments and one model instead of A3C's asynchronous threads",
     source: "Clemente, Castejón and Chandra 2017",
     data: "CartPole, 150,000 steps, each algorithm with its own configuration (configs/paac and configs/a3c); curves over time",
-    verified_by: "crates/agents/paac/tests/update.rs: an_update_equals_pytorch; crates/agents/a3c/tests/actor_learners.rs: a_lone_actor_learner_is_paac",
+    verified_by: "crates/agents/paac/tests/update.rs: an_update_equals_pytorch; crates/agents/a3c/tests/actor_learners.rs: a_single_actor_learner_is_paac",
     metric: "mean raw return of the last 100 episodes (500 at most), at equal steps",
     better: Better::Higher,
     baseline: ASYNCHRONOUS,
