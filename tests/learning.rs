@@ -75,7 +75,7 @@ fn identity_is_solved_in_2000_steps() {
 fn every_refinement_of_dqn_solves_identity() {
     for refinement in REFINEMENTS {
         let settings: Vec<_> =
-            DQN.lines().filter(|line| !refinement.contains("tau") || !line.starts_with("target_every")).collect();
+            DQN.lines().filter(|line| !refinement.contains("tau") || !line.starts_with("target_update")).collect();
         let settings = settings.join("\n").replace("optimizer =", &format!("{refinement}\noptimizer ="));
         let text = format!("algorithm = 'dqn'\nsteps = 2000\n[env]\nid = 'Identity'\nnum_envs = 4\n{settings}\n");
         let solve = |seed: &&str| {

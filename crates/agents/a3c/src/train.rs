@@ -184,7 +184,7 @@ fn supervise(
         let step = context.steps.load(Relaxed);
         let reported = (|| {
             run.progress(step, episodes)?;
-            if failure.is_none() && running > 0 && run.log_due() {
+            if failure.is_none() && run.should_continue(step) && run.log_due() {
                 metrics.report(run, step, context.updates.load(Relaxed))?;
                 if run.wants_histograms() {
                     checkpoint.load_shared();
