@@ -173,7 +173,7 @@ fn invalid_settings_are_errors() {
         (Seq2SeqConfig { vocabulary: 2, ..config() }, "`vocabulary` = 2 must be at least 3"),
         (Seq2SeqConfig { embedding: 0, ..config() }, "`embedding` = 0 must be at least 1"),
         (Seq2SeqConfig { shared, reading: bidirectional, ..config() }, "`shared` = true needs reading"),
-        (Seq2SeqConfig { stack, ..config() }, "say reading = \"bidirectional\""),
+        (Seq2SeqConfig { stack, ..config() }, "set reading = \"bidirectional\""),
     ] {
         let error = error(config);
         assert!(error.contains(expected), "{error}");
