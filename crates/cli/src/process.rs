@@ -17,7 +17,7 @@ pub fn prepare() {
     }
 }
 
-/// The numbers of the cores in this process's affinity mask, which `taskset`, for example, restricts.
+/// Indices of the cores in this process's affinity mask, which `taskset`, for example, restricts.
 pub fn allowed_cores() -> Vec<usize> {
     #[cfg(target_os = "linux")]
     {

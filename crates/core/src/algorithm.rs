@@ -15,7 +15,7 @@ pub trait Algorithm: Sized + 'static {
     /// One line for the list of algorithms.
     const ABOUT: &'static str;
 
-    /// Its hyperparameters. [`Default`] holds the published values. Fields named [`SHARED`] stand at the top level of a
+    /// Its hyperparameters. [`Default`] holds the published values. Fields named [`SHARED`] are at the top level of a
     /// configuration file, all others in the section [`NAME`](Self::NAME).
     type Config: Clone + Default + Serialize + DeserializeOwned + 'static;
 

@@ -9,7 +9,7 @@
 
 mod console;
 mod csv;
-mod gif;
+pub mod gif;
 mod tensorboard;
 
 pub use console::Console;

@@ -1,6 +1,6 @@
 //! TensorBoard's event file.
 
-use crate::gif;
+use crate::gif::Gif;
 use playfield_core::metrics::{Metric, Row, Sink, Tag};
 use playfield_core::{Error, Image, Result};
 use protobuf::Message;
@@ -128,7 +128,9 @@ impl Sink for TensorBoard {
         let Some(first) = frames.first() else { return Ok(()) };
         let mut image = Summary_Image::new();
         (image.width, image.height, image.colorspace) = (first.width as i32, first.height as i32, 3);
-        image.set_encoded_image_string(gif::encode(frames, fps)?);
+        let mut gif = Gif::new(Vec::new(), first, fps, 1)?;
+        frames.iter().try_for_each(|frame| gif.push(frame))?;
+        image.set_encoded_image_string(gif.finish()?);
         let mut value = tagged(tag);
         value.set_image(image);
         self.summary(step, [value])
@@ -366,7 +368,7 @@ print(first, second, third, none.shape, values('config'))";
         board.video(6, "eval/video", &[], 20.0).unwrap();
         let small = Image { width: 1, height: 1, rgb: vec![0; 3] };
         let error = board.video(7, "eval/video", &[frame([0; 3]), small], 20.0).unwrap_err().to_string();
-        assert_eq!(error, "a video of frames of 4 × 2 and of 1 × 1 pixels: a GIF has one size");
+        assert_eq!(error, "frames of 4 × 2 pixels and then of 1 × 1: all frames of a GIF have the same size");
         drop(board);
         let script = "from PIL import Image
 (step, (width, height, film)), = values('eval/video')

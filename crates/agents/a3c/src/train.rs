@@ -42,7 +42,7 @@ impl Algorithm for A3c {
 
     fn defaults(chosen: &Config) -> Config {
         let default = Config::default();
-        Config { optimizer: default.optimizer.clone().with_rule(&chosen.optimizer), ..default }
+        Config { optimizer: default.optimizer.with_rule(&chosen.optimizer), ..default }
     }
 
     fn check(config: &Config) -> Result<()> {

@@ -256,7 +256,7 @@ struct Sweep<'a> {
     rungs: &'a [u64],
     experiment: &'a Experiment,
     jobs: usize,
-    /// The numbers of the cores available to trials.
+    /// Indices of the cores available to trials.
     cores: &'a [usize],
 }
 
