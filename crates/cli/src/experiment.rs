@@ -159,7 +159,8 @@ fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
             (Value::Float(_), Value::Integer(_)) => {}
             // A number sets a constant schedule; a table is validated when it is parsed.
             (schedule, Value::Float(_) | Value::Integer(_)) if is_schedule(schedule) => {}
-            (Value::Float(_), schedule) if is_schedule(schedule) => {}
+            (Value::Float(_), Value::Table(table))
+                if table.keys().all(|key| Schedule::KEYS.contains(&key.as_str())) => {}
             (expected, value) if expected.same_type(value) => {}
             (expected, value) => {
                 let wanted = match expected {
@@ -367,6 +368,38 @@ mod tests {
     fn strings_need_no_quotes_and_kwargs_take_any_key() {
         let e = experiment(FILE, &["id=Catch", "env.kwargs.rows=7", "torso=mlp"]).unwrap();
         assert_eq!((e.env.id.as_str(), e.env.kwargs["rows"].as_integer()), ("Catch", Some(7)));
+    }
+
+    /// Every configuration of the repository, and of its examples in Rust, is a complete experiment with the keys of today. Its
+    /// environment stands in for those that need Python.
+    #[test]
+    fn every_configuration_of_the_repository_is_valid() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let files = |path: &std::path::Path| std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let mut count = 0;
+        for path in files(&folder).flat_map(|section| files(&section).collect::<Vec<_>>()) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            experiment(&text, &["env.id=Catch"]).map_err(|e| format!("{}: {e}", path.display())).unwrap();
+            count += 1;
+        }
+        assert!(count >= 28, "{count}");
+    }
+
+    /// A schedule whose default is constant may be a line, with or without a horizon; other tables are errors.
+    #[test]
+    fn a_constant_schedule_may_become_a_line() {
+        let file = |value: &str| format!("{FILE}[paac]\nentropy_coefficient = {value}\n");
+        let end = |value: &str| {
+            let table = experiment(&file(value), &[]).unwrap().to_table().unwrap();
+            table["paac"]["entropy_coefficient"]["end"].as_float().unwrap()
+        };
+        assert_eq!(end("{ start = 0.01, end = 0.0 }"), 0.0);
+        assert_eq!(end("{ start = 0.01, end = 0.002, steps = 7 }"), 0.002);
+        for value in ["{ begin = 0.01, end = 0.0 }", "{ end = 0.0 }"] {
+            assert!(refusal(&file(value), &[]).contains("number"), "{}", refusal(&file(value), &[]));
+        }
+        // A number that is no schedule.
+        assert!(refusal(&format!("{FILE}[paac]\ngamma = {{ start = 1.0, end = 0.0 }}\n"), &[]).contains("[paac]"));
     }
 
     /// Setting a key to its default changes nothing, in every section.
