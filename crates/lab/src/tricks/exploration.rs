@@ -31,8 +31,8 @@ fn run(trial: &mut Trial) -> Result<()> {
     trial.axes("agent steps of all threads", "return while exploring, mean of 100 episodes");
     let list = |values: &[f64]| Value::from(values.to_vec());
     for (variant, key, value) in [
-        (ONE, "ends", list(&[0.1, 0.1, 0.1])),
-        (THREE, "ends", list(&[0.1, 0.01, 0.5])),
+        (ONE, "final_epsilons", list(&[0.1, 0.1, 0.1])),
+        (THREE, "final_epsilons", list(&[0.1, 0.01, 0.5])),
         (RANGE, "range", list(&[0.01, 0.5])),
     ] {
         let changes = [

@@ -67,7 +67,9 @@ pub const ALL: &[Trick] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::ALL;
+    use super::{ALL, exploration, frame_skip, history, replay, synchronous};
+    use crate::Trial;
+    use playfield_core::run::Stop;
     use std::path::Path;
 
     #[test]
@@ -81,7 +83,7 @@ mod tests {
 
     /// The tests that each trick names exist.
     #[test]
-    fn what_holds_each_trick_exists() {
+    fn the_tests_that_verify_each_trick_exist() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         for trick in ALL {
             for test in trick.verified_by.split("; ") {
@@ -89,6 +91,17 @@ mod tests {
                 let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
                 assert!(text.contains(&format!("fn {name}(")), "{}: no {name} in {file}", trick.name);
             }
+        }
+    }
+
+    /// The experiments that train agents accept their own configurations: with a stop request each trains for no step.
+    #[test]
+    fn experiments_with_agents_have_valid_configurations() {
+        for trick in [exploration::TRICK, frame_skip::TRICK, history::TRICK, replay::TRICK, synchronous::TRICK] {
+            let stop = Stop::default();
+            stop.request(2);
+            let run = (trick.run)(&mut Trial::new(1, trick.better, stop));
+            run.unwrap_or_else(|error| panic!("{}: {error}", trick.name));
         }
     }
 }
