@@ -17,6 +17,7 @@ pub use playfield_log as log;
 pub use playfield_losses as losses;
 pub use playfield_nn as nn;
 pub use playfield_paac as paac;
+pub use playfield_ppo as ppo;
 pub use playfield_replay as replay;
 pub use playfield_tricks as tricks;
 pub use playfield_wrappers as wrappers;

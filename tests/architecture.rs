@@ -60,7 +60,7 @@ fn crates_depend_downward() {
         let is_allowed = ["playfield", "playfield-cli", "playfield-gymnasium"].contains(&package.as_str());
         assert!(!python || is_allowed, "{package} depends on Python, which only envs/gymnasium may");
     }
-    let agents = ["playfield-a3c", "playfield-dqn", "playfield-paac"];
+    let agents = ["playfield-a3c", "playfield-dqn", "playfield-paac", "playfield-ppo"];
     for agent in agents.into_iter().chain(["playfield-actor-critic"]) {
         for forbidden in
             ["playfield-classic", "playfield-gymnasium", "playfield-wrappers", "playfield-cli", "playfield-log"]

@@ -47,6 +47,13 @@ pub const METRICS: &[Metric] = &[
         "",
         "1 − Var(G − V)/Var(G): near 1 the critic predicts returns well; a constant 0 usually means a constant V",
     ),
+    metric(
+        "train/approx_kl",
+        "nats",
+        "estimate of the KL divergence from the policy that acted, mean over minibatches (PPO)",
+    ),
+    metric("train/clip_fraction", "", "fraction of the probability ratios outside 1 ± ε, mean over minibatches (PPO)"),
+    metric("train/clip_range", "", "ε: the ratios of probabilities contribute within 1 ± ε (PPO)"),
     metric("train/learning_rate", "", "learning rate of the last update"),
     metric("train/grad_norm", "", "global L2 norm of the gradient before clipping"),
     metric("train/n_updates", "updates", "optimizer steps so far (DQN: those of the acting weights)"),

@@ -12,7 +12,6 @@ use playfield_core::{
     Algorithm, Array, EnvFactory, EnvSpec, Error, Persist, Policy, Result, Run, Snapshot, State, rng,
 };
 use playfield_hogwild::Shared;
-use playfield_nn::ActorCritic;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
 use std::any::Any;
@@ -135,13 +134,10 @@ impl Algorithm for A3c {
     }
 
     fn load(config: &Config, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
-        let (init, rng) = (&mut rng::stream(0, "a3c/init"), rng::stream(0, "a3c/actions"));
         if config.method == Method::ActorCritic {
-            let mut net = ActorCritic::new(&config.network, spec, "cpu", init)?;
-            net.params.load(snapshot)?;
-            net.fold();
-            return Ok(Box::new(Actor::new(net, 1, rng)));
+            return Ok(Box::new(Actor::for_evaluation(&config.network, spec, "cpu", snapshot)?));
         }
+        let (init, rng) = (&mut rng::stream(0, "a3c/init"), rng::stream(0, "a3c/actions"));
         let mut learner = QLearner::new(config, spec, init, rng, Arc::default())?;
         learner.params().load(snapshot)?;
         Ok(Box::new(learner.into_evaluation_policy()))

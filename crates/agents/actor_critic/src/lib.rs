@@ -1,16 +1,19 @@
 //! An actor with a critic: what the policy gradient algorithms (A3C, PAAC, PPO) share.
 //!
 //! All sample actions from a policy, store a [`Rollout`], and follow the gradient of a loss on it. [`Actor`] is the policy with its
-//! recurrent state and random stream; [`Objective`] the advantages and the loss of A3C and PAAC. How environments, threads and
-//! parameters are arranged is each algorithm's own.
+//! recurrent state and random stream; [`Targets`] are advantages and returns; [`Objective`] is the loss of A3C and PAAC. How
+//! environments, threads and parameters are arranged is each algorithm's own.
 
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot};
+use playfield_core::{
+    Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot, rng,
+};
 use playfield_losses::{policy_gradient as pg, returns};
+use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Distribution, Pass, RecurrentState};
+use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Pass, RecurrentState};
 use rand::SeedableRng;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// How the parts of the loss are computed and weighted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,29 +67,35 @@ impl Losses {
     }
 }
 
-impl Objective {
-    /// Advantages and returns of `rollout`: n-step returns or generalized advantage estimation, from `values` `[steps, envs]` and
-    /// the value of the last observations, `bootstrap` `[envs]`.
-    pub fn targets(&self, rollout: &Rollout, values: &Tensor, bootstrap: &Tensor) -> Targets {
+impl Targets {
+    /// Advantages and returns of `rollout`: generalized advantage estimation with `gae_lambda` (1: n-step returns), from `values`
+    /// `[steps, envs]` and the value of the last observations, `bootstrap` `[envs]`.
+    pub fn new(rollout: &Rollout, values: &Tensor, bootstrap: &Tensor, gae_lambda: f64) -> Self {
         let by_time = |v: &[f32]| Tensor::from_slice(v).view([-1, rollout.envs() as i64]).to_device(values.device());
         let (rewards, discounts) = (by_time(&rollout.bootstrapped_rewards()), by_time(rollout.discounts()));
-        let advantages = match self.gae_lambda {
+        let advantages = match gae_lambda {
             1.0 => returns::n_step(&rewards, &discounts, bootstrap) - values,
             lambda => returns::gae(&rewards, &discounts, values, bootstrap, lambda),
         };
-        Targets { returns: &advantages + values, advantages }
+        Self { returns: &advantages + values, advantages }
     }
+}
 
+/// 1 for each action that was sampled from the policy, 0 where a wrapper executed another in its place, which must not
+/// contribute to the policy gradient, `[steps · envs]`.
+pub fn sampled(rollout: &Rollout) -> Vec<f32> {
+    rollout.forced().iter().map(|&forced| if forced { 0.0 } else { 1.0 }).collect()
+}
+
+impl Objective {
     /// The loss of `policy` and `values` (`[steps · envs]`) on `rollout`.
     pub fn loss(&self, rollout: &Rollout, policy: &Distribution, values: &Tensor, targets: &Targets) -> Losses {
         let (returns, mut advantages) = (targets.returns.flatten(0, 1), targets.advantages.flatten(0, 1));
         if self.normalize_advantage {
-            advantages = (&advantages - advantages.mean(Kind::Float)) / (advantages.std(false) + 1e-8);
+            advantages = pg::normalize(&advantages);
         }
         if rollout.forced().contains(&true) {
-            // An action that a wrapper executed in the policy's place is no sample of the policy.
-            let sampled: Vec<f32> = rollout.forced().iter().map(|&forced| if forced { 0.0 } else { 1.0 }).collect();
-            advantages *= Tensor::from_slice(&sampled).to_device(advantages.device());
+            advantages *= Tensor::from_slice(&sampled(rollout)).to_device(advantages.device());
         }
         let entropy = policy.entropy();
         let policy_loss = pg::policy_loss(&policy.log_prob(rollout.actions()), &advantages);
@@ -133,15 +142,76 @@ impl Actor {
         (policy, values)
     }
 
+    /// The same at the transitions `indices` of a full rollout. For a recurrent network they are all steps of some environments, time
+    /// first ([`Rollout::sequence_minibatches`]).
+    pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: &[usize]) -> (Distribution, Tensor) {
+        let obs = rollout.gather_observations(indices);
+        if !self.net.is_recurrent() {
+            return self.net.forward(obs.as_ref(), indices.len(), Pass::Train);
+        }
+        let envs: Vec<i64> = indices[..indices.len() / rollout.steps()].iter().map(|&i| i as i64).collect();
+        let start = self.start.rows(&Tensor::from_slice(&envs).to_device(self.start.h().device()));
+        let starts: Vec<bool> = indices.iter().map(|&i| rollout.episode_starts()[i]).collect();
+        let (policy, values, _) = self.net.forward_from(&start, &starts, obs.as_ref(), indices.len(), Pass::Train);
+        (policy, values)
+    }
+
+    /// Ends the updates from a rollout: the next one begins with the current recurrent state.
+    pub fn next_rollout(&mut self) {
+        self.start = self.state.shallow_clone();
+    }
+
     /// Sets the network's gradient to that of `objective` on a full rollout, after which the next rollout begins.
     pub fn compute_gradients(&mut self, rollout: &Rollout, objective: &Objective) -> Losses {
         let bootstrap = self.bootstrap(rollout);
         let (policy, values) = self.evaluate(rollout);
-        let targets = objective.targets(rollout, &values.detach().view([-1, rollout.envs() as i64]), &bootstrap);
+        let old_values = values.detach().view([-1, rollout.envs() as i64]);
+        let targets = Targets::new(rollout, &old_values, &bootstrap, objective.gae_lambda);
         let losses = objective.loss(rollout, &policy, &values, &targets);
         self.net.backward(&losses.loss);
-        self.start = self.state.shallow_clone();
+        self.next_rollout();
         losses
+    }
+
+    /// Steps `optimizer` by the network's gradient, and returns the gradient's global norm before it was clipped to
+    /// `gradient_clip` (0: not clipped).
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where the gradient is not finite; the parameters stay as they were.
+    pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, gradient_clip: f64) -> Result<f64> {
+        match self.net.step(optimizer, learning_rate, gradient_clip) {
+            norm if norm.is_finite() => Ok(norm),
+            norm => Err(Error::Diverged(format!("the gradient's norm is {norm} at update {}", optimizer.updates()))),
+        }
+    }
+
+    /// Loads the policy of a checkpoint, for evaluation: of any algorithm whose network is an actor-critic with the settings
+    /// `config`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where the checkpoint is of another network, [`Error::Config`] where the device is missing.
+    pub fn for_evaluation(config: &NetworkConfig, spec: &EnvSpec, device: &str, snapshot: &Snapshot) -> Result<Self> {
+        let mut net = ActorCritic::new(config, spec, device, &mut rng::stream(0, "init"))?;
+        net.params.load(snapshot)?;
+        net.fold();
+        Ok(Self::new(net, 1, rng::stream(0, "actions")))
+    }
+
+    /// Writes everything that an exact resume needs, between two rollouts: [`save`](Self::save), parameters, `optimizer`.
+    pub fn save_all(&self, optimizer: &Optimizer, snapshot: &mut Snapshot) {
+        self.net.params.save(snapshot);
+        optimizer.save(&self.net.params, snapshot);
+        self.save(snapshot);
+    }
+
+    /// Restores what [`save_all`](Self::save_all) wrote. `with_state`: see [`load`](Self::load).
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it is missing or of another network.
+    pub fn load_all(&mut self, optimizer: &mut Optimizer, snapshot: &Snapshot, with_state: bool) -> Result<()> {
+        self.net.params.load(snapshot)?;
+        optimizer.load(&self.net.params, snapshot)?;
+        self.load(snapshot, with_state)
     }
 
     /// Writes what a resume needs beside the parameters, between two rollouts: recurrent state, random stream, choice of kernels.
@@ -155,7 +225,7 @@ impl Actor {
     /// does the recurrent state: `with_state` is false then.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is missing or of another network.
+    /// [`Error::Checkpoint`] where it is missing or of another network.
     pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
         self.rng = snapshot.get("player.rng")?;
         self.net.dispatch().load(snapshot)?;

@@ -2,7 +2,7 @@
 
 use crate::Config;
 use playfield_actor_critic::{Actor, Losses};
-use playfield_core::{EnvSpec, Error, Persist, Result, Rollout, Snapshot, rng};
+use playfield_core::{EnvSpec, Persist, Result, Rollout, Snapshot, rng};
 use playfield_nn::ActorCritic;
 use playfield_nn::optim::Optimizer;
 
@@ -45,7 +45,7 @@ impl Learner {
     /// A learner with a new network, for `n` environments of `spec`. `config` is resolved.
     ///
     /// # Errors
-    /// [`Error::Config`] where network, observation and device don't fit.
+    /// [`Error::Config`](playfield_core::Error::Config) where network, observation and device don't fit.
     pub fn new(config: &Config, spec: &EnvSpec, n: usize, seed: u64) -> Result<Self> {
         let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(seed, "paac/init"))?;
         net.set_num_threads(config.num_threads);
@@ -57,16 +57,12 @@ impl Learner {
     /// Updates the parameters from a full rollout; schedules are read at agent step `step`.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where the gradient is not finite; the parameters stay as they were.
+    /// [`Error::Diverged`](playfield_core::Error::Diverged) where the gradient is not finite; the parameters stay as they were.
     pub fn update(&mut self, rollout: &Rollout, step: u64) -> Result<Update> {
         let losses = self.actor.compute_gradients(rollout, &self.config.objective(step));
         let learning_rate = self.config.learning_rate.at(step);
-        let gradient_norm = self.actor.net.step(&mut self.optimizer, learning_rate, self.config.gradient_clip);
-        let updates = self.updates();
-        match gradient_norm.is_finite() {
-            true => Ok(Update { losses, gradient_norm, learning_rate, updates }),
-            false => Err(Error::Diverged(format!("the gradient's norm is {gradient_norm} at update {updates}"))),
-        }
+        let gradient_norm = self.actor.step(&mut self.optimizer, learning_rate, self.config.gradient_clip)?;
+        Ok(Update { losses, gradient_norm, learning_rate, updates: self.updates() })
     }
 
     /// Updates so far.
@@ -77,20 +73,16 @@ impl Learner {
     /// Restores what [`save`](Persist::save) wrote. `with_state`: see [`Actor::load`].
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where it is of another network.
+    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is of another network.
     pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
-        self.actor.net.params.load(snapshot)?;
-        self.optimizer.load(&self.actor.net.params, snapshot)?;
-        self.actor.load(snapshot, with_state)
+        self.actor.load_all(&mut self.optimizer, snapshot, with_state)
     }
 }
 
 /// Everything that an exact resume needs: parameters, optimizer, recurrent state, random stream.
 impl Persist for Learner {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        self.actor.net.params.save(snapshot);
-        self.optimizer.save(&self.actor.net.params, snapshot);
-        self.actor.save(snapshot);
+        self.actor.save_all(&self.optimizer, snapshot);
         Ok(())
     }
 }

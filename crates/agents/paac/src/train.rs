@@ -3,8 +3,7 @@ use crate::learner::Learner;
 use playfield_actor_critic::Actor;
 use playfield_collect::{Collector, Evaluator};
 use playfield_core::resume::environment_seeds;
-use playfield_core::{Algorithm, EnvFactory, EnvSpec, Policy, Result, Rollout, Run, Snapshot, rng};
-use playfield_nn::ActorCritic;
+use playfield_core::{Algorithm, EnvFactory, EnvSpec, Policy, Result, Rollout, Run, Snapshot};
 
 /// PAAC.
 pub struct Paac;
@@ -83,9 +82,6 @@ impl Algorithm for Paac {
     }
 
     fn load(config: &Config, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
-        let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(0, "paac/init"))?;
-        net.params.load(snapshot)?;
-        net.fold();
-        Ok(Box::new(Actor::new(net, 1, rng::stream(0, "paac/actions"))))
+        Ok(Box::new(Actor::for_evaluation(&config.network, spec, &config.device, snapshot)?))
     }
 }

@@ -1,0 +1,244 @@
+//! The update of PPO, testable without an environment.
+
+use crate::Config;
+use playfield_actor_critic::{Actor, Targets, sampled};
+use playfield_core::rng::Rng;
+use playfield_core::{Actions, EnvSpec, Persist, Result, Rollout, Snapshot, rng};
+use playfield_losses::policy_gradient as pg;
+use playfield_nn::optim::Optimizer;
+use playfield_nn::{ActorCritic, Distribution};
+use tch::{Device, Kind, Tensor};
+
+/// The actor-critic and its optimizer.
+#[derive(Debug)]
+pub struct Learner {
+    /// The policy in training.
+    pub actor: Actor,
+    config: Config,
+    optimizer: Optimizer,
+    /// The learning rate, where it adapts to the KL divergence.
+    adaptive_rate: f64,
+    /// The order of the minibatches.
+    rng: Rng,
+}
+
+/// What the loss needs beside the network's outputs, `[n]` each.
+struct Batch {
+    advantages: Tensor,
+    returns: Tensor,
+    /// Log-probabilities of the actions under the policy that acted.
+    log_probs: Tensor,
+    /// Values at the time of acting.
+    values: Tensor,
+    /// 0 where a wrapper replaced the action, else 1.
+    sampled: Tensor,
+}
+
+/// The updates from one rollout.
+#[derive(Debug)]
+pub struct Update {
+    /// One row of [`TERMS`] for each minibatch, `[minibatches, 6]`.
+    terms: Tensor,
+    gradient_norms: Vec<f64>,
+    values: Tensor,
+    returns: Tensor,
+    learning_rate: f64,
+    clip_range: f64,
+    updates: u64,
+}
+
+/// The columns of [`Update::terms`].
+const TERMS: [&str; 6] = [
+    "train/loss",
+    "train/policy_loss",
+    "train/value_loss",
+    "train/entropy_loss",
+    "train/approx_kl",
+    "train/clip_fraction",
+];
+
+/// The column of the KL divergence.
+const KL: usize = 4;
+
+impl Update {
+    /// As metrics: means over the minibatches.
+    pub fn report(&self) -> Vec<(&'static str, f64)> {
+        let means = self.terms.mean_dim(0, false, Kind::Float);
+        let mut row: Vec<_> = (0..).zip(TERMS).map(|(i, tag)| (tag, means.double_value(&[i]))).collect();
+        row.extend([
+            ("train/grad_norm", self.gradient_norms.iter().sum::<f64>() / self.gradient_norms.len() as f64),
+            ("train/explained_variance", pg::explained_variance(&self.values, &self.returns)),
+            ("train/learning_rate", self.learning_rate),
+            ("train/clip_range", self.clip_range),
+            ("train/n_updates", self.updates as f64),
+        ]);
+        row
+    }
+}
+
+impl Batch {
+    /// The transitions of `rollout` with their `targets`.
+    fn new(rollout: &Rollout, targets: &Targets, device: Device) -> Self {
+        let column = |v: &[f32]| Tensor::from_slice(v).to_device(device);
+        Self {
+            advantages: targets.advantages.flatten(0, 1),
+            returns: targets.returns.flatten(0, 1),
+            log_probs: column(rollout.log_probs()),
+            values: column(rollout.values()),
+            sampled: column(&sampled(rollout)),
+        }
+    }
+
+    /// The transitions `indices`.
+    fn rows(&self, indices: &[usize]) -> Self {
+        let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+        let indices = Tensor::from_slice(&indices).to_device(self.values.device());
+        let rows = |t: &Tensor| t.index_select(0, &indices);
+        Self {
+            advantages: rows(&self.advantages),
+            returns: rows(&self.returns),
+            log_probs: rows(&self.log_probs),
+            values: rows(&self.values),
+            sampled: rows(&self.sampled),
+        }
+    }
+
+    /// The [`TERMS`] of an update.
+    fn loss(
+        &self,
+        config: &Config,
+        step: u64,
+        policy: &Distribution,
+        values: &Tensor,
+        actions: &Actions,
+    ) -> [Tensor; 6] {
+        let clip_range = config.clip_range.at(step);
+        let log_ratio = (policy.log_prob(actions) - &self.log_probs) * &self.sampled;
+        let advantages = if config.normalize_advantage { &pg::normalize(&self.advantages) } else { &self.advantages };
+        let policy_loss = pg::clipped_policy_loss(&log_ratio, &(advantages * &self.sampled), clip_range);
+        let value_loss = match config.value_clip_range {
+            0.0 => pg::value_loss(values, &self.returns),
+            range => pg::clipped_value_loss(values, &self.values, &self.returns, range),
+        };
+        let entropy_loss = -policy.entropy();
+        let loss =
+            &policy_loss + &entropy_loss * config.entropy_coefficient.at(step) + &value_loss * config.value_coefficient;
+        let (kl, clipped) = (pg::approximate_kl(&log_ratio), pg::clip_fraction(&log_ratio, clip_range));
+        [loss, policy_loss, value_loss, entropy_loss, kl, clipped]
+    }
+}
+
+impl Learner {
+    /// A learner with a new network, for `n` environments of `spec`. `config` is resolved.
+    ///
+    /// # Errors
+    /// [`Error::Config`](playfield_core::Error::Config) where network, observation and device don't fit.
+    pub fn new(config: &Config, spec: &EnvSpec, n: usize, seed: u64) -> Result<Self> {
+        let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(seed, "ppo/init"))?;
+        net.set_num_threads(config.num_threads);
+        let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
+        let actor = Actor::new(net, n, rng::stream(seed, "ppo/actions"));
+        let (adaptive_rate, rng) = (config.learning_rate.start, rng::stream(seed, "ppo/minibatches"));
+        Ok(Self { actor, config: config.clone(), optimizer, adaptive_rate, rng })
+    }
+
+    /// Updates the parameters from a full rollout, a minibatch at a time; schedules are read at agent step `step`.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`](playfield_core::Error::Diverged) where a gradient is not finite; the parameters stay as they were before
+    /// that minibatch.
+    pub fn update(&mut self, rollout: &Rollout, step: u64) -> Result<Update> {
+        let config = &self.config;
+        let learning_rate = if config.adaptive_kl > 0.0 { self.adaptive_rate } else { config.learning_rate.at(step) };
+        let bootstrap = self.actor.bootstrap(rollout);
+        let values =
+            Tensor::from_slice(rollout.values()).view([-1, rollout.envs() as i64]).to_device(bootstrap.device());
+        let targets = Targets::new(rollout, &values, &bootstrap, config.gae_lambda);
+        let batch = Batch::new(rollout, &targets, bootstrap.device());
+
+        let (mut terms, mut gradient_norms, mut epoch) = (Vec::new(), Vec::new(), 0);
+        'epochs: for _ in 0..config.epochs {
+            epoch = terms.len();
+            let minibatches = match self.actor.net.is_recurrent() {
+                true => rollout.sequence_minibatches(config.minibatch_size, &mut self.rng),
+                false => rollout.minibatches(config.minibatch_size, &mut self.rng),
+            };
+            for indices in minibatches {
+                let (policy, values) = self.actor.evaluate_minibatch(rollout, &indices);
+                let actions = rollout.gather_actions(&indices);
+                let losses = batch.rows(&indices).loss(config, step, &policy, &values, &actions);
+                terms.push(Tensor::stack(&losses, 0).detach());
+                if config.target_kl > 0.0 && losses[KL].double_value(&[]) > 1.5 * config.target_kl {
+                    break 'epochs;
+                }
+                self.actor.net.backward(&losses[0]);
+                gradient_norms.push(self.actor.step(&mut self.optimizer, learning_rate, config.gradient_clip)?);
+            }
+        }
+        self.actor.next_rollout();
+        if config.adaptive_kl > 0.0 {
+            let kl = Tensor::stack(&terms[epoch..], 0).mean_dim(0, false, Kind::Float).double_value(&[KL as i64]);
+            self.adaptive_rate = adapted(learning_rate, kl, config.adaptive_kl);
+        }
+        Ok(Update {
+            terms: Tensor::stack(&terms, 0),
+            gradient_norms,
+            values: batch.values,
+            returns: batch.returns,
+            learning_rate,
+            clip_range: config.clip_range.at(step),
+            updates: self.updates(),
+        })
+    }
+
+    /// Gradient steps so far.
+    pub fn updates(&self) -> u64 {
+        self.optimizer.updates()
+    }
+
+    /// Restores what [`save`](Persist::save) wrote. `with_state`: see [`Actor::load`].
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is of another network.
+    pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
+        self.actor.load_all(&mut self.optimizer, snapshot, with_state)?;
+        self.adaptive_rate = snapshot.get("ppo.learning_rate")?;
+        self.rng = snapshot.get("ppo.rng")?;
+        Ok(())
+    }
+}
+
+/// The learning rate after an update with the KL divergence `kl`, where `target` is wanted.
+fn adapted(learning_rate: f64, kl: f64, target: f64) -> f64 {
+    if kl > 2.0 * target {
+        (learning_rate / 1.5).max(1e-6)
+    } else if kl < target / 2.0 {
+        (learning_rate * 1.5).min(1e-2)
+    } else {
+        learning_rate
+    }
+}
+
+/// Everything that an exact resume needs: parameters, optimizer, recurrent state, random streams, learning rate.
+impl Persist for Learner {
+    fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        self.actor.save_all(&self.optimizer, snapshot);
+        snapshot.put("ppo.learning_rate", &self.adaptive_rate);
+        snapshot.put("ppo.rng", &self.rng);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_follows_the_kl_divergence() {
+        assert_eq!(adapted(3.0, 0.021, 0.01), 2.0);
+        assert_eq!(adapted(2.0e-3, 0.004, 0.01), 3.0e-3);
+        assert_eq!(adapted(2e-4, 0.02, 0.01), 2e-4);
+        assert_eq!(adapted(2e-4, 0.005, 0.01), 2e-4);
+        assert_eq!([adapted(1e-6, 1.0, 0.01), adapted(9e-3, 0.0, 0.01)], [1e-6, 1e-2]);
+    }
+}
