@@ -153,7 +153,7 @@ fn bytes_and_floats_give_the_same_run() {
 #[test]
 fn an_invalid_reward_is_named_with_its_environment() {
     let dir = folder("own:Broken-v0", 20_000);
-    for algorithm in ["paac", "a3c", "dqn"] {
+    for algorithm in ["ppo", "paac", "a3c", "dqn"] {
         let text = format!("algorithm = '{algorithm}'\nsteps = 20_000\n[env]\nid = 'own:Broken-v0'\nnum_envs = 4\n");
         let name = format!("{algorithm}-plain.toml");
         file(dir.path(), &name, &text);

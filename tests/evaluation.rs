@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 /// Sections of each algorithm under which a seed determines the run.
-const ALGORITHMS: [(&str, &str); 3] = [
+const ALGORITHMS: [(&str, &str); 4] = [
+    ("ppo", "num_threads = 1\nrollout_steps = 16\nminibatch_size = 10"),
     ("paac", "num_threads = 1\nlearning_rate.start = 1e-3"),
     ("a3c", "num_threads = 1\nlearning_rate.start = 1e-3"),
     ("dqn", "num_threads = 1\noverlap = false\nlearning_starts = 200\nbuffer_size = 1000\nbatch_size = 16"),

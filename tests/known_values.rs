@@ -18,6 +18,7 @@ use playfield::core::{
 };
 use playfield::dqn::Dqn;
 use playfield::paac::Paac;
+use playfield::ppo::Ppo;
 use playfield::wrappers::Factory;
 use rand::{RngExt as _, SeedableRng as _};
 use std::sync::Arc;
@@ -211,11 +212,16 @@ fn asynchronous_methods_find_the_values_of_a_chain() {
 /// V of the learned policy, which is the optimal one: .9⁴⁻ˢ, and π(right) above .95 in every state.
 #[test]
 fn actor_critics_find_policy_and_values_of_a_chain() {
-    for algorithm in [Entry::of::<Paac>(), Entry::of::<A3c>()] {
+    const ONE_UPDATE: &str = "rollout_steps = 5\nsum_over_time = false\nlearning_rate.start = 5e-3";
+    const EPOCHS: &str =
+        "rollout_steps = 32\nminibatch_size = 64\nepochs = 4\nclip_range = 0.2\nvalue_clip_range = 0.5";
+    for (algorithm, own) in
+        [(Entry::of::<Paac>(), ONE_UPDATE), (Entry::of::<A3c>(), ONE_UPDATE), (Entry::of::<Ppo>(), EPOCHS)]
+    {
         for (gae_lambda, seed) in [(1.0, 1), (1.0, 2), (0.9, 3)] {
             let section = format!(
-                "rollout_steps = 5\ngae_lambda = {gae_lambda}\nlearning_rate.start = 5e-3\nentropy_coefficient = 0.0\n\
-                 value_coefficient = 0.5\nsum_over_time = false\ngradient_clip = 0.5\noptimizer = {{ rule = 'adam' }}"
+                "{own}\ngae_lambda = {gae_lambda}\nentropy_coefficient = 0.0\nvalue_coefficient = 0.5\n\
+                 gradient_clip = 0.5\noptimizer = {{ rule = 'adam' }}"
             );
             let (logits, values) = learned(algorithm, 40_000, &[&section], seed);
             for (s, (logits, found)) in logits.as_chunks::<2>().0.iter().zip(values).enumerate() {

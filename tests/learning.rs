@@ -9,6 +9,11 @@ use std::path::Path;
 /// thread where several would make runs irreproducible.
 const ALGORITHMS: &[(&str, &[&str], &str)] = &[
     (
+        "ppo",
+        &["Identity", "IdentityBox"],
+        "[network]\ninit = 'orthogonal'\nhidden = [32]\n[ppo]\nnum_threads = 1\nrollout_steps = 16\nminibatch_size = 16\ngamma = 0.0\nlearning_rate.start = 0.01\nclip_range = 0.2\nentropy_coefficient = 0.0\n",
+    ),
+    (
         "paac",
         &["Identity", "IdentityBox"],
         "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate.start = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\neps = 1e-5\n",
@@ -131,6 +136,14 @@ fn actor_learners_solve_catch_and_recall() {
     mostly_solves("a3c/catch.toml", &[], &FIVE, 0.95);
     mostly_solves("a3c/recall.toml", &[], &SEEDS, 0.95);
     let guessed = recipe("a3c/recall.toml", &["lstm=0"], &SEEDS);
+    assert!(guessed.iter().all(|&mean| mean.abs() <= 0.6), "Recall without an LSTM: {guessed:?}");
+}
+
+/// PPO solves Recall with an LSTM; without one it cannot be solved.
+#[test]
+fn ppo_with_an_lstm_solves_recall() {
+    solves("ppo/recall.toml", &[], &SEEDS, 0.95);
+    let guessed = recipe("ppo/recall.toml", &["lstm=0"], &SEEDS);
     assert!(guessed.iter().all(|&mean| mean.abs() <= 0.6), "Recall without an LSTM: {guessed:?}");
 }
 

@@ -8,7 +8,8 @@ use playfield::core::checkpoint::read;
 const TORSOS: [&str; 6] = ["nature", "nips", "small", "impala", "mlp", "lstm"];
 const NORMS: [&str; 3] = ["none", "batch", "layer"];
 
-const AGENTS: [(&str, &str); 4] = [
+const AGENTS: [(&str, &str); 5] = [
+    ("ppo", "rollout_steps = 4\nminibatch_size = 4"),
     ("paac", "rollout_steps = 4"),
     ("a3c", "rollout_steps = 4"),
     ("a3c", "method = 'n_step_q'\nrollout_steps = 4\ntarget_update_interval = 40"),

@@ -122,6 +122,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one_with_batch_norm() {
     for (algorithm, settings) in [
+        ("ppo", "learning_rate.steps = 4000\nclip_range.steps = 4000\nrollout_steps = 32\nminibatch_size = 20"),
         ("paac", "learning_rate.steps = 4000"),
         ("a3c", "learning_rate.steps = 4000"),
         ("a3c", "learning_rate.steps = 4000\nmethod = 'n_step_q'\ntarget_update_interval = 300"),

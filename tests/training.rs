@@ -12,6 +12,7 @@ use playfield::core::{
 };
 use playfield::dqn::Dqn;
 use playfield::paac::Paac;
+use playfield::ppo::Ppo;
 use playfield::wrappers::Factory;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -83,6 +84,7 @@ fn latest(dir: &Path) -> Snapshot {
 }
 
 const PAAC: Entry = Entry::of::<Paac>();
+const PPO: Entry = Entry::of::<Ppo>();
 const A3C: Entry = Entry::of::<A3c>();
 const DQN: Entry = Entry::of::<Dqn>();
 
@@ -191,7 +193,10 @@ fn updates_and_schedules_follow_the_step_count() {
     let a3c = "num_threads = 1\nrollout_steps = 5\nlearning_rate = { start = 0.001, end = 0.0, steps = 4000 }";
     let paac = "num_threads = 1\nrollout_steps = 5\nlearning_rate = { start = 0.001, end = 0.0, steps = 4000 }";
     type Case<'a> = (Entry, String, &'a [(&'a str, f64)]);
-    let cases: [Case<'_>; 4] = [
+    // Ten rollouts of 100 transitions, each with two epochs of minibatches of 30, 30, 30 and 10.
+    let ppo = "num_threads = 1\nrollout_steps = 50\nminibatch_size = 30\nepochs = 2\n\
+               learning_rate = { start = 0.001, end = 0.0, steps = 4000 }\nclip_range = { start = 0.2, end = 0.1, steps = 2000 }";
+    let cases: [Case<'_>; 5] = [
         // 3 updates at 104, 112, … 1000; ε = 1 − 900/1800; β at the end.
         (
             DQN,
@@ -204,6 +209,7 @@ fn updates_and_schedules_follow_the_step_count() {
             format!("{dqn}num_threads = 2"),
             &[("train/n_updates", 336.0), ("rollout/exploration_rate", 0.5), ("train/per_beta", 1.0)],
         ),
+        (PPO, ppo.into(), &[("train/n_updates", 80.0), ("train/learning_rate", 0.00075), ("train/clip_range", 0.15)]),
         (PAAC, paac.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
         (A3C, a3c.into(), &[("train/n_updates", 100.0), ("train/learning_rate", 0.00075)]),
     ];

@@ -405,7 +405,7 @@ mod tests {
     /// Setting a key to its default changes nothing, in every section.
     #[test]
     fn any_key_set_to_its_default_changes_nothing() {
-        for algorithm in ["paac", "a3c", "dqn"] {
+        for algorithm in ["ppo", "paac", "a3c", "dqn"] {
             let choose = format!("algorithm={algorithm}");
             let complete = experiment(FILE, &[&choose]).unwrap().to_table().unwrap();
             let mut keys = Vec::new();

@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InitKind {
-    /// U(±1/√fan_in), biases too: Torch's default, and so DQN's, A3C's and PAAC's.
+    /// U(±1/√fan_in), biases too: Torch's default, and so DQN's, A3C's and PAAC's; PPO's default is `orthogonal`.
     #[default]
     FanIn,
     /// Orthogonal with gain √2 (policy .01, value 1), biases 0: as OpenAI's baselines.

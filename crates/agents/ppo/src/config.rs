@@ -1,5 +1,6 @@
 use playfield_core::algorithm::{check_counts, check_shares, check_size_schedules, check_sizes};
 use playfield_core::{Error, Result, Schedule};
+use playfield_nn::config::InitKind;
 use playfield_nn::NetworkConfig;
 use playfield_nn::optim::{Adam, OptimizerConfig};
 use serde::{Deserialize, Serialize};
@@ -68,7 +69,7 @@ impl Default for Config {
             target_kl: 0.0,
             num_threads: 0,
             optimizer: Adam { eps: 1e-5, ..Adam::default() }.into(),
-            network: NetworkConfig::default(),
+            network: NetworkConfig { init: InitKind::Orthogonal, ..NetworkConfig::default() },
             device: "auto".into(),
         }
     }

@@ -1,4 +1,4 @@
-//! A policy and a value function on observations: the network of A3C and PAAC.
+//! A policy and a value function on observations: the network of A3C, PAAC and PPO.
 
 use super::config::NetworkConfig;
 use super::dispatch::Dispatch;

@@ -79,7 +79,7 @@ impl QNetwork {
         };
         if config.lstm_width() > 0 {
             return Err(Error::config(
-                "[network]: Q-networks have no LSTM (`lstm`, or torso = \"lstm\"): use an agent with a policy (paac, a3c)",
+                "[network]: Q-networks have no LSTM (`lstm`, or torso = \"lstm\"): use an agent with a policy (ppo, paac, a3c)",
             ));
         }
         let (device, actions) = (device::parse(device)?, *n as i64);
