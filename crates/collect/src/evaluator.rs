@@ -1,9 +1,13 @@
 use crate::Collector;
 use playfield_core::run::EvalConfig;
-use playfield_core::{EnvFactory, EpisodeEnd, Mode, Policy, Result, Run, State, VecEnv, rng};
+use playfield_core::{EnvFactory, EpisodeEnd, Error, Evaluation, Image, Mode, Policy, Result, Run, State, VecEnv, rng};
 
-/// Plays `episodes` whole episodes in newly reset environments, with a policy whose recurrent states are reset. Environment `i` plays episodes `i`, `i + n`, …, fixed
-/// beforehand: counting the first to end would favor short episodes. `ended` is called after each episode that counts.
+/// The size of a video's frames in memory, in bytes: 660 frames of an Atari game.
+const VIDEO_BYTES: usize = 64 << 20;
+
+/// Plays `episodes` whole episodes in newly reset environments, with a policy whose recurrent states are reset. Environment `i`
+/// plays episodes `i`, `i + n`, …, fixed beforehand: counting the first to end would favor short episodes. `ended` is called after
+/// each episode that counts.
 ///
 /// # Errors
 /// Where an environment or the policy fails.
@@ -39,6 +43,8 @@ pub fn evaluate(
 pub struct Evaluator {
     config: EvalConfig,
     collector: Option<Collector>,
+    /// One environment that renders, where a video is wanted.
+    rendering: Option<Collector>,
     /// The step from which the next evaluation is due.
     next: u64,
 }
@@ -50,12 +56,19 @@ impl Evaluator {
     /// Where an environment cannot be made.
     pub fn new(envs: &dyn EnvFactory, run: &Run, step: u64) -> Result<Self> {
         let config = run.evaluation().clone();
-        let collector = match config.every_steps {
-            0 => None,
-            _ => Some(Collector::new(environments(envs, &config)?, None)?),
+        let enabled = config.every_steps > 0;
+        let collector = match enabled {
+            true => Some(Collector::new(environments(envs, &config)?, None)?),
+            false => None,
+        };
+        let rendering = match enabled && config.video {
+            true => {
+                Some(Collector::new(envs.rendering(rng::derive(config.seed, "eval/video", 0), &config.env)?, None)?)
+            }
+            false => None,
         };
         let next = (step / config.every_steps.max(1) + 1) * config.every_steps;
-        Ok(Self { config, collector, next })
+        Ok(Self { config, collector, rendering, next })
     }
 
     /// Whether an evaluation is due after `step` steps.
@@ -67,23 +80,36 @@ impl Evaluator {
     ///
     /// # Errors
     /// Where an environment or the policy fails.
-    pub fn evaluate(
-        &mut self,
-        step: u64,
-        policy: &mut dyn Policy,
-        statistics: Option<State>,
-    ) -> Result<Vec<EpisodeEnd>> {
+    pub fn evaluate(&mut self, step: u64, policy: &mut dyn Policy, statistics: Option<State>) -> Result<Evaluation> {
         let EvalConfig { every_steps, episodes, deterministic, seed, .. } = self.config;
-        let Some(collector) = &mut self.collector else { return Ok(Vec::new()) };
+        let Some(collector) = &mut self.collector else { return Ok(Evaluation::default()) };
         self.next = (step / every_steps + 1) * every_steps;
-        if let Some(statistics) = statistics {
-            collector.set_statistics(&statistics)?;
+        for collector in [Some(&mut *collector), self.rendering.as_mut()].into_iter().flatten() {
+            statistics.as_ref().map_or(Ok(()), |statistics| collector.set_statistics(statistics))?;
+            collector.reset()?;
         }
-        collector.reset()?;
         policy.seed(rng::derive(seed, "eval/actions", 0));
         let mode = if deterministic { Mode::Greedy } else { Mode::Sample };
-        evaluate(collector, policy, mode, episodes, || ())
+        let episodes = evaluate(collector, policy, mode, episodes, || ())?;
+        let video = self.rendering.as_mut().map_or(Ok(Vec::new()), |collector| film(collector, policy, mode))?;
+        Ok(Evaluation { episodes, video })
     }
+}
+
+/// Renders the beginning of an episode in a newly reset environment.
+fn film(collector: &mut Collector, policy: &mut dyn Policy, mode: Mode) -> Result<Vec<Image>> {
+    policy.begin(1);
+    let mut frames = Vec::new();
+    while frames.len() * frames.first().map_or(0, |frame: &Image| frame.rgb.len()) < VIDEO_BYTES {
+        let id = &collector.spec().id;
+        let unsupported = Error::config(format!("[eval]: {id} does not support rendering; set video = false"));
+        frames.push(collector.render()?.ok_or(unsupported)?);
+        collector.step(policy, mode)?;
+        if collector.experience().batch.done(0) {
+            break;
+        }
+    }
+    Ok(frames)
 }
 
 fn environments(envs: &dyn EnvFactory, config: &EvalConfig) -> Result<Box<dyn VecEnv>> {
@@ -126,6 +152,9 @@ mod tests {
         fn send(&mut self, _actions: &Actions) -> Result<()> {
             self.age += 1;
             Ok(())
+        }
+        fn render(&mut self) -> Result<Option<Image>> {
+            Ok(Some(Image { width: 1, height: 1, rgb: vec![self.age as u8; 3] }))
         }
         fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
             batch.clear();
@@ -177,6 +206,19 @@ mod tests {
         assert_eq!(collector.steps(), 12);
     }
 
+    /// A video is of the first environment's episode, which ends at its first step: the frame after it is of the next episode.
+    #[test]
+    fn a_video_is_of_one_episode() {
+        let factory = Factory(Uneven::new().spec);
+        let config = EvalConfig { every_steps: 10, episodes: 1, video: true, ..EvalConfig::default() };
+        let run = Run::new(1, 100).with_evaluation(config);
+        let mut evaluator = Evaluator::new(&factory, &run, 0).unwrap();
+        for step in [10, 20] {
+            let video = evaluator.evaluate(step, &mut Idle::default(), None).unwrap().video;
+            assert_eq!(video.iter().map(|frame| frame.rgb[0]).collect::<Vec<_>>(), [0]);
+        }
+    }
+
     /// Evaluations are due at multiples of the interval, once each, and resume there; each starts from the same seed.
     #[test]
     fn evaluations_are_due_at_multiples_of_the_interval() {
@@ -188,7 +230,8 @@ mod tests {
         for step in (4..40).step_by(4) {
             if evaluator.is_due(step) {
                 due.push(step);
-                assert_eq!(evaluator.evaluate(step, &mut policy, None).unwrap().len(), 3);
+                let evaluation = evaluator.evaluate(step, &mut policy, None).unwrap();
+                assert_eq!((evaluation.episodes.len(), evaluation.video.len()), (3, 0));
             }
         }
         assert_eq!(due, [12, 20, 32]);

@@ -177,6 +177,14 @@ pub trait EnvFactory: Send + Sync {
     fn evaluation(&self, seeds: &[u64], _overrides: &toml::Table) -> Result<Box<dyn VecEnv>> {
         self.vec(seeds)
     }
+
+    /// The same with one environment that [renders](VecEnv::render), where it can.
+    ///
+    /// # Errors
+    /// As [`evaluation`](Self::evaluation).
+    fn rendering(&self, seed: u64, overrides: &toml::Table) -> Result<Box<dyn VecEnv>> {
+        self.evaluation(&[seed], overrides)
+    }
 }
 
 /// Creates unwrapped environments of one id: an entry of a registry.

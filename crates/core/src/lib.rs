@@ -46,7 +46,7 @@ pub use metrics::Sink;
 pub use normalize::Normalizer;
 pub use policy::{Mode, Outputs, Policy, RolloutPolicy};
 pub use rollout::Rollout;
-pub use run::{Persist, Run};
+pub use run::{Evaluation, Persist, Run};
 pub use schedule::Schedule;
 pub use space::{Action, ActionSpace, Actions, Dtype, Obs, ObsMut, ObsRef};
 pub use spec::EnvSpec;

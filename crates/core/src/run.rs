@@ -30,6 +30,18 @@ pub trait Persist {
     }
 }
 
+/// What an evaluation in training saw.
+#[derive(Clone, Debug, Default)]
+pub struct Evaluation {
+    /// The episodes, with raw returns.
+    pub episodes: Vec<EpisodeEnd>,
+    /// Frames of the beginning of another episode, where [`EvalConfig::video`] asks for them.
+    pub video: Vec<Image>,
+}
+
+/// Frames per second of the video of an evaluation: the pace of Atari games, where a step is four frames of 1/60 s.
+const VIDEO_FPS: f64 = 15.0;
+
 /// One training run.
 pub struct Run {
     seed: u64,
@@ -305,7 +317,8 @@ impl Run {
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn evaluated(&mut self, step: u64, episodes: &[EpisodeEnd]) -> Result<()> {
+    pub fn evaluated(&mut self, step: u64, evaluation: &Evaluation) -> Result<()> {
+        let Evaluation { episodes, video } = evaluation;
         let n = episodes.len() as f64;
         let mean = |of: fn(&EpisodeEnd) -> f64| episodes.iter().map(of).sum::<f64>() / n;
         let (mean_return, mean_length) = (mean(|e| e.reward), mean(|e| e.length as f64));
@@ -317,7 +330,11 @@ impl Run {
             ("eval/mean_ep_length", mean_length),
         ];
         let row = Row::new(step, self.elapsed(), values.map(|(tag, value)| (tag.into(), value)));
-        self.sinks.iter_mut().try_for_each(|s| s.evaluation(&row))
+        self.sinks.iter_mut().try_for_each(|s| s.evaluation(&row))?;
+        match video.is_empty() {
+            true => Ok(()),
+            false => self.video(step, "eval/video", video, VIDEO_FPS),
+        }
     }
 
     /// Whether a checkpoint is due: after the checkpoint interval, or after an evaluation.
@@ -536,10 +553,12 @@ mod tests {
         run.describe("toy/a", "a toy");
         run.log(8, &[("toy/a", 0.5)]).unwrap();
         run.log(9, &[(Tag::from(format!("async/return/{}", 3)), 0.25)]).unwrap();
-        run.evaluated(10, &[end, EpisodeEnd { reward: 4.0, length: 6 }]).unwrap();
+        let image = Image { width: 1, height: 1, rgb: vec![0; 3] };
+        let episodes = vec![end, EpisodeEnd { reward: 4.0, length: 6 }];
+        run.evaluated(10, &Evaluation { episodes, video: vec![image.clone(); 2] }).unwrap();
         run.histogram(10, "weights/a", &[1.0]).unwrap();
         run.text(10, "config", "**seed**").unwrap();
-        run.video(10, "eval/video", &[Image { width: 1, height: 1, rgb: vec![0; 3] }], 15.0).unwrap();
+        run.video(10, "toy/video", &[image], 20.0).unwrap();
         run.hparams(&toml::Table::new(), &[("toy/a", 0.5)]).unwrap();
         run.notify("done");
         let expected = [
@@ -548,9 +567,10 @@ mod tests {
             "scalars 8: time/total_timesteps=8 rollout/ep_rew_mean=2 rollout/ep_len_mean=4 toy/a=0.5",
             "scalars 9: time/total_timesteps=9 rollout/ep_rew_mean=2 rollout/ep_len_mean=4 async/return/3=0.25",
             "evaluation 10: time/total_timesteps=10 eval/mean_reward=3 eval/std_reward=1 eval/mean_ep_length=5",
+            "video 10 eval/video 2 15",
             "histogram 10 weights/a [1.0]",
             "text 10 config **seed**",
-            "video 10 eval/video 1 15",
+            "video 10 toy/video 1 20",
             "hparams 8: toy/a=0.5 {}",
             "notify done",
         ];

@@ -36,17 +36,6 @@ impl Factory {
         check_fire(source.as_ref(), &config, &spec)?;
         Ok(Self { source, config, spec })
     }
-
-    /// Creates a batch of one environment that renders, where the environment can. It uses wrappers instead of the source's own
-    /// batch; both produce the same frames.
-    ///
-    /// # Errors
-    /// [`Error::Env`] where it cannot be created.
-    pub fn render_env(&self, seed: u64) -> Result<Box<dyn VecEnv>> {
-        let mut config = self.config.clone();
-        self.source.enable_rendering(&mut config);
-        wrap_batch(pool(&self.source, &config, &[seed])?, &config, false)
-    }
 }
 
 impl EnvFactory for Factory {
@@ -68,6 +57,13 @@ impl EnvFactory for Factory {
 
     fn evaluation(&self, seeds: &[u64], overrides: &toml::Table) -> Result<Box<dyn VecEnv>> {
         batch(&self.source, &self.config.evaluation(overrides)?, seeds, false)
+    }
+
+    /// Uses wrappers instead of the source's own batch; both produce the same frames.
+    fn rendering(&self, seed: u64, overrides: &toml::Table) -> Result<Box<dyn VecEnv>> {
+        let mut config = self.config.evaluation(overrides)?;
+        self.source.enable_rendering(&mut config);
+        wrap_batch(pool(&self.source, &config, &[seed])?, &config, false)
     }
 }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{WAYS, config, python, sample_actions, try_wrapped, wrapped};
+use playfield_core::EnvFactory as _;
 use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, EnvSpec, Obs, Step, StepBatch, rng};
 use playfield_gymnasium::{GymSource, python_seed};
 use playfield_wrappers::Factory;
@@ -306,7 +307,7 @@ fn actions_are_numpy_scalars() {
     }
     let source = Arc::new(GymSource::new("tiny:Numpy-v0"));
     let factory = Factory::new(source.clone(), config(&*source, "tiny:Numpy-v0", "")).unwrap();
-    let mut rendered = factory.render_env(1).unwrap();
+    let mut rendered = factory.rendering(1, &toml::Table::new()).unwrap();
     let mut batch = StepBatch::new(rendered.spec(), 1);
     rendered.reset(&mut batch).unwrap();
     rendered.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
@@ -321,7 +322,7 @@ fn an_environment_that_does_not_render_returns_none() {
     for (id, way) in ["tiny:Same-v0", "tiny:Function-v0"].into_iter().zip(["", "vectorization = 'async'"]) {
         let source = Arc::new(GymSource::new(id));
         let factory = Factory::new(source.clone(), config(&*source, id, way)).unwrap();
-        let mut env = factory.render_env(1).unwrap();
+        let mut env = factory.rendering(1, &toml::Table::new()).unwrap();
         env.reset(&mut StepBatch::new(env.spec(), 1)).unwrap();
         assert_eq!(env.render().unwrap(), None);
     }

@@ -1,7 +1,7 @@
 use playfield_core::algorithm::{check_counts, check_shares, check_size_schedules, check_sizes};
 use playfield_core::{Error, Result, Schedule};
-use playfield_nn::config::InitKind;
 use playfield_nn::NetworkConfig;
+use playfield_nn::config::InitKind;
 use playfield_nn::optim::{Adam, OptimizerConfig};
 use serde::{Deserialize, Serialize};
 

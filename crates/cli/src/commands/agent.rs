@@ -49,7 +49,7 @@ impl Agent {
 
     /// A collector with one environment that renders, if supported.
     pub fn rendering_collector(&self, seed: u64) -> Result<Collector> {
-        self.normalized(self.factory.render_env(seed)?)
+        self.normalized(self.factory.rendering(seed, &toml::Table::new())?)
     }
 
     /// A collector with the normalization statistics of the checkpoint, which are not updated.

@@ -62,10 +62,12 @@ pub struct EvalConfig {
     /// Keys of `[env]` to override in evaluation, for example `{ repeat_action_probability = 0.25 }`. Rewards are always raw, and
     /// a lost life never ends an episode.
     pub env: toml::Table,
+    /// Whether TensorBoard gets a video of the beginning of an episode, with each evaluation.
+    pub video: bool,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { every_steps: 0, episodes: 10, deterministic: true, seed: 0, env: toml::Table::new() }
+        Self { every_steps: 0, episodes: 10, deterministic: true, seed: 0, env: toml::Table::new(), video: false }
     }
 }
