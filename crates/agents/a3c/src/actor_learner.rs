@@ -145,7 +145,7 @@ pub fn run(
         }
         learner.begin_rollout(steps.load(Relaxed));
         let start = collector.steps();
-        collector.collect(&mut *learner, &mut rollout)?;
+        collector.collect(learner.policy(), &mut rollout)?;
         let before = steps.fetch_add(rollout.len() as u64, Relaxed);
         let step = before + rollout.len() as u64;
         let episodes: Vec<_> =

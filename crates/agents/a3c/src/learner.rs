@@ -5,9 +5,7 @@ use crate::config::Method;
 use crate::q_learner::{QLearner, Target};
 use playfield_actor_critic::Actor;
 use playfield_core::rng::Rng;
-use playfield_core::{
-    Actions, EnvSpec, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot, rng,
-};
+use playfield_core::{EnvSpec, Policy, Result, Rollout, RolloutPolicy, Snapshot, rng};
 use playfield_nn::{ActorCritic, Params};
 use std::sync::Arc;
 
@@ -15,7 +13,10 @@ use std::sync::Arc;
 pub type Report = Box<dyn FnOnce() -> Vec<(&'static str, f64)> + Send>;
 
 /// A method, with one thread's copy of the network.
-pub trait Learner: RolloutPolicy + Send {
+pub trait Learner: Send {
+    /// The policy that acts.
+    fn policy(&mut self) -> &mut dyn RolloutPolicy;
+
     /// Prepares a rollout that begins after `steps` agent steps of all threads: target network and ε.
     fn begin_rollout(&mut self, _steps: u64) {}
 
@@ -72,39 +73,11 @@ struct ActorCriticLearner {
     config: Config,
 }
 
-impl Policy for ActorCriticLearner {
-    fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
-        self.actor.act(obs, mode, actions)
-    }
-
-    fn begin(&mut self, n: usize) {
-        self.actor.begin(n);
-    }
-
-    fn reset_states(&mut self, ended: &[bool]) {
-        self.actor.reset_states(ended);
-    }
-
-    fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
-        self.actor.outputs(obs, n)
-    }
-
-    fn seed(&mut self, seed: u64) {
-        self.actor.seed(seed);
-    }
-}
-
-impl RolloutPolicy for ActorCriticLearner {
-    fn sample(&mut self, obs: &Obs, actions: &mut Actions, log_probs: &mut [f32], values: &mut [f32]) -> Result<()> {
-        self.actor.sample(obs, actions, log_probs, values)
-    }
-
-    fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
-        self.actor.final_value(obs, i)
-    }
-}
-
 impl Learner for ActorCriticLearner {
+    fn policy(&mut self) -> &mut dyn RolloutPolicy {
+        &mut self.actor
+    }
+
     fn compute_gradients(&mut self, rollout: &Rollout, step: u64) -> Report {
         let losses = self.actor.compute_gradients(rollout, &self.config.objective(step));
         Box::new(move || losses.report())

@@ -177,6 +177,10 @@ impl RolloutPolicy for QLearner {
 }
 
 impl Learner for QLearner {
+    fn policy(&mut self) -> &mut dyn RolloutPolicy {
+        self
+    }
+
     fn begin_rollout(&mut self, steps: u64) {
         let version = self.shared_target.version.load(Relaxed);
         if version != self.version {
