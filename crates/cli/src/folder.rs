@@ -113,10 +113,12 @@ impl Folder {
     /// # Errors
     /// [`Error::Io`] if writing fails.
     pub fn append_command(&self) -> Result<()> {
-        let line: Vec<_> = std::env::args_os().map(|a| quote(&a.to_string_lossy())).collect();
+        let line: Vec<_> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+        // No argument of a process contains a NUL, the only thing that cannot be quoted.
+        let line = shlex::Quoter::new().allow_nul(true).join(line.iter().map(String::as_str)).unwrap_or_default();
         let name = self.path.join("command.txt");
         let file = OpenOptions::new().create(true).append(true).open(&name);
-        file.and_then(|mut f| writeln!(f, "{}", line.join(" "))).map_err(Error::io("write", &name))
+        file.and_then(|mut f| writeln!(f, "{line}")).map_err(Error::io("write", &name))
     }
 
     /// Removes the files of a run that failed before its first report or checkpoint, and the folders created for it. A folder that
@@ -183,10 +185,4 @@ pub fn next_free(parent: &Path, name: &str) -> Result<PathBuf> {
         }
     }
     unreachable!("some number is unused")
-}
-
-/// Quotes an argument for a POSIX shell.
-fn quote(arg: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !arg.is_empty() && arg.chars().all(plain) { arg.into() } else { format!("'{}'", arg.replace('\'', r"'\''")) }
 }

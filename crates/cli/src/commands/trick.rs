@@ -141,18 +141,9 @@ fn report(trick: &Trick, outcome: &Outcome) {
     }
 }
 
-/// The date in UTC, formatted as `2026-01-31` (algorithm: Howard Hinnant's `civil_from_days`).
+/// The date in UTC, formatted as `2026-01-31`.
 fn today() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let days = (now.as_secs() / 86_400) as i64 + 719_468;
-    let era_day = days.rem_euclid(146_097);
-    let year_of_era = (era_day - era_day / 1460 + era_day / 36_524 - era_day / 146_096) / 365;
-    let day_of_year = era_day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + days.div_euclid(146_097) * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    time::UtcDateTime::now().date().to_string()
 }
 
 fn machine() -> String {
