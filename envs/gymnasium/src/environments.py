@@ -69,19 +69,29 @@ def short(value):
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-class Observations:
-    """Converts observations of `space` (a batch of `rows`, if given) to `uint8` (images) or `float32` (vectors).
+def observations_of(space, rows=None):
+    """The converter of observations of `space`, or of batches of `rows`: its `copy` returns new arrays of `shape`."""
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Box):
+        return BoxObservations(space, rows)
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+        return OneHotObservations(space, rows)
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return JoinedObservations(space, rows)
+    raise refuse(
+        f"its observation space is {space}, and only Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple are supported: "
+        "wrap it where it is registered (gymnasium.wrappers.FilterObservation drops a part, TransformObservation converts it)"
+    )
+
+
+class BoxObservations:
+    """Converts observations of a Box to `uint8` (images) or `float32` (vectors).
 
     A `uint8` space with two or three axes is an image: its values are scaled from their bounds to 0..255, and its channels are
     moved to the last axis. Any other `uint8` space is a vector, scaled from its bounds to 0..1.
     """
 
     def __init__(self, space, rows=None):
-        if not isinstance(space, gymnasium.spaces.Box):
-            raise refuse(
-                f"its observation space is {space}, and only Box is supported: "
-                "wrap it where it is registered (gymnasium.wrappers.FlattenObservation makes a Box of most spaces)"
-            )
         if 0 in space.shape:
             raise refuse(f"its observation space is {space}, which has no elements: there is nothing to learn from")
         self.is_image = space.dtype == np.uint8 and len(space.shape) in IMAGE_AXES
@@ -118,6 +128,94 @@ class Observations:
             with np.errstate(over="ignore"):  # an overflow is infinite, which CheckFinite refuses
                 return np.array(array, self.target_dtype, order="C")
         return np.array(array, self.target_dtype, order="C")
+
+
+class OneHotObservations:
+    """Converts Discrete, MultiDiscrete and MultiBinary to a `float32` vector: a one-hot vector of each number, one after the other;
+    a bit remains one element.
+    """
+
+    is_image = False
+
+    def __init__(self, space, rows=None):
+        if isinstance(space, gymnasium.spaces.Discrete):
+            self.counts, self.start = np.array([space.n]), np.array([space.start])
+        elif isinstance(space, gymnasium.spaces.MultiDiscrete):
+            self.counts, self.start = space.nvec.ravel(), space.start.ravel()
+        else:
+            self.counts, self.start = None, None
+        self.space, self.rows = space, 1 if rows is None else rows
+        self.expected_shape = space.shape if rows is None else (rows, *space.shape)
+        width = math.prod(space.shape) if self.counts is None else int(self.counts.sum())
+        if width == 0:
+            raise refuse(f"its observation space is {space}, which has no elements: there is nothing to learn from")
+        self.shape = (width,)
+        self.target_shape = self.shape if rows is None else (rows, width)
+        if self.counts is not None:
+            self.offsets = np.cumsum(self.counts) - self.counts
+
+    def copy(self, observation):
+        array = np.asarray(observation)
+        if array.shape != self.expected_shape:
+            raise refuse(f"its observation has the shape {array.shape}, where its space says {self.expected_shape}")
+        if array.dtype.kind not in "biu":
+            raise refuse(f"its observation is {array.dtype}, where its space says {self.space.dtype}")
+        numbers = array.reshape(self.rows, -1)
+        outside = (numbers < 0) | (numbers > 1) if self.counts is None else numbers - self.start >= self.counts
+        outside = outside if self.counts is None else outside | (numbers < self.start)
+        if outside.any():
+            raise refuse(f"its observation holds {numbers[outside].flat[0]}, which is outside its space, {self.space}")
+        if self.counts is None:
+            return numbers.astype(np.float32).reshape(self.target_shape)
+        vector = np.zeros((self.rows, *self.shape), np.float32)
+        np.put_along_axis(vector, numbers.astype(np.int64) - self.start + self.offsets, 1.0, axis=1)
+        return vector.reshape(self.target_shape)
+
+
+class JoinedObservations:
+    """Converts Dict and Tuple to one `float32` vector: their parts one after the other, in the order of the space (Gymnasium sorts
+    the keys of a plain dictionary). Small images are flattened, with values from 0 to 1.
+    """
+
+    is_image = False
+    LARGEST_IMAGE = 1024
+
+    def __init__(self, space, rows=None):
+        is_dict = isinstance(space, gymnasium.spaces.Dict)
+        parts = space.spaces.items() if is_dict else enumerate(space.spaces)
+        self.type, self.rows, self.parts = dict if is_dict else (tuple, list), rows, []
+        for key, part in parts:
+            try:
+                converter = observations_of(part, rows)
+            except Exception as exception:
+                raise refuse(f"part {key!r} of its observation: {exception}") from None
+            if converter.is_image and math.prod(converter.shape) > self.LARGEST_IMAGE:
+                raise refuse(
+                    f"part {key!r} of its observation is an image of {math.prod(converter.shape)} values, and an image that large "
+                    "must be the only part: wrap it where it is registered (gymnasium.wrappers.FilterObservation, or "
+                    "TransformObservation to return the image alone)"
+                )
+            self.parts.append((key, converter))
+        if not self.parts:
+            raise refuse(f"its observation space is {space}, which has no parts: there is nothing to learn from")
+        self.shape = (sum(math.prod(converter.shape) for _, converter in self.parts),)
+
+    def copy(self, observation):
+        if not isinstance(observation, self.type):
+            raise refuse(f"its observation is {short(observation)}, where its space has parts")
+        if len(observation) != len(self.parts):
+            raise refuse(f"its observation has {len(observation)} parts, where its space has {len(self.parts)}")
+        vectors = []
+        for key, converter in self.parts:
+            if isinstance(observation, dict) and key not in observation:
+                raise refuse(f"its observation lacks the part {key!r}")
+            try:
+                part = converter.copy(observation[key])
+            except Exception as exception:
+                raise refuse(f"part {key!r} of its observation: {exception}") from None
+            part = part / np.float32(255) if converter.is_image else part
+            vectors.append(part.reshape(-1) if self.rows is None else part.reshape(self.rows, -1))
+        return np.concatenate(vectors, axis=-1)
 
 
 class Actions:
@@ -199,7 +297,7 @@ class Local(Member):
         self.env = make(name, arguments)
         self.requested_render = arguments.get("render_mode") == "rgb_array"
         try:
-            self.observations = Observations(self.env.observation_space)
+            self.observations = observations_of(self.env.observation_space)
             self.actions = Actions(self.env.action_space)
         except BaseException:
             self.env.close()
@@ -466,8 +564,8 @@ class Vector:
                     f"its vector environment has the autoreset mode {found}, and only AutoresetMode.SAME_STEP is supported: "
                     "use that mode, or register an `entry_point` for a single environment"
                 )
-            self.observations = Observations(self.env.single_observation_space, size)
-            self.row = Observations(self.env.single_observation_space)
+            self.observations = observations_of(self.env.single_observation_space, size)
+            self.row = observations_of(self.env.single_observation_space)
             self.actions = Actions(self.env.single_action_space, size)
         except BaseException:
             self.env.close()

@@ -65,7 +65,10 @@ fn packages_that_an_environment_needs_are_named_with_the_command() {
 
 #[test]
 fn spaces_that_are_not_supported_are_named() {
-    assert!(make("tiny:Odd-v0", "kwargs = { which = 'observation' }").0.contains("Dict('a': Discrete(2))"));
+    let (line, _) = make("tiny:Odd-v0", "kwargs = { which = 'observation' }");
+    assert!(line.contains("part 'mission' of its observation") && line.contains("only Box, Discrete"), "{line}");
+    let (line, _) = make("tiny:Odd-v0", "kwargs = { which = 'camera' }");
+    assert!(line.contains("part 'camera' of its observation is an image of 7056 values"), "{line}");
     assert!(make("tiny:Odd-v0", "kwargs = { which = 'action' }").0.contains("MultiDiscrete([2 3])"));
     let (line, detail) = make("tiny:Odd-v0", "kwargs = { which = 'refuses' }");
     assert_eq!(line, "tiny:Odd-v0: RuntimeError: no such level: 'nowhere'");

@@ -295,6 +295,71 @@ fn bytes_are_images_or_vectors() {
     }
 }
 
+/// Dict and Tuple become one vector: their parts in the order of the space, numbers one-hot. The same in all ways of stepping, and
+/// for a registered vector environment.
+#[test]
+fn observations_with_parts_become_one_vector() {
+    // bits, cell, digits (2 and 3 values), pair: a float, and two bytes divided by their bound of 5.
+    let expected = |t: usize| {
+        let one_hot = |n: usize, i: usize| (0..n).map(move |k| f32::from(u8::from(k == i)));
+        let mut row = vec![(t % 2) as f32, 1.0];
+        row.extend(one_hot(3, t % 3).chain(one_hot(2, t % 2)).chain(one_hot(3, t % 3)));
+        row.extend([t as f32 / 4.0, (t % 3) as f32 / 5.0, 1.0]);
+        row
+    };
+    for (id, way) in WAYS.iter().map(|way| ("tiny:Parts-v0", *way)).chain([("tiny:PartsVector-v0", "")]) {
+        let mut env = wrapped(id, way, 2);
+        assert_eq!((&env.spec().shape[..], env.spec().dtype), (&[13][..], Dtype::F32), "{id} {way}");
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        for t in 1..=7 {
+            assert_eq!(batch.obs, Obs::F32([expected((t - 1) % 3), expected((t - 1) % 3)].concat()), "{id} {way} {t}");
+            env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap();
+            if t % 3 == 0 {
+                assert_eq!(batch.final_obs, Obs::F32([expected(3), expected(3)].concat()), "{id} {way} {t}");
+            }
+        }
+        for (wrong, message) in [
+            (
+                "cell",
+                "part 'cell' of its observation: its observation holds 8, which is outside its space, Discrete(3, start=5)",
+            ),
+            ("bits", "part 'bits' of its observation: its observation holds 2"),
+            ("digits", "part 'digits' of its observation: its observation is float64"),
+            ("pair", "part 'pair' of its observation: its observation has 1 parts, where its space has 2"),
+            ("missing", "its observation lacks the part 'cell'"),
+        ] {
+            // Gymnasium's own vector class refuses these, or converts them.
+            if id.contains("Vector") {
+                continue;
+            }
+            let mut env = wrapped(id, &format!("kwargs = {{ wrong = '{wrong}' }}\n{way}"), 2);
+            let mut batch = StepBatch::new(env.spec(), 2);
+            env.reset(&mut batch).unwrap();
+            let actions = Actions::Discrete(vec![0; 2]);
+            env.step(&actions, &mut batch).unwrap();
+            let error = env.step(&actions, &mut batch).unwrap_err().to_string();
+            assert!(error.contains(message), "{way}: {error}");
+        }
+    }
+}
+
+/// Gymnasium's text environments have one-hot observations.
+#[test]
+fn a_numbered_state_is_a_one_hot_vector() {
+    for (id, width) in [("FrozenLake-v1", 16), ("Taxi-v4", 500), ("CliffWalking-v1", 48), ("Blackjack-v1", 32 + 11 + 2)]
+    {
+        let mut env = wrapped(id, "", 2);
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        assert_eq!(env.spec().shape, [width], "{id}");
+        let Obs::F32(values) = batch.obs_row(0).to_obs() else { panic!("{id} observes bytes") };
+        let ones = if id.starts_with("Blackjack") { 3.0 } else { 1.0 };
+        assert_eq!(values.iter().sum::<f32>(), ones, "{id}");
+        assert!(values.iter().all(|v| [0.0, 1.0].contains(v)), "{id}");
+    }
+}
+
 /// Actions are NumPy scalars and arrays in all ways of stepping.
 #[test]
 fn actions_are_numpy_scalars() {

@@ -2,7 +2,7 @@
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 from gymnasium.vector import AutoresetMode
 
 
@@ -262,13 +262,62 @@ class Raises(Count):
         return super().step(action)
 
 
+class Parts(gymnasium.Env):
+    """Observations with parts of every kind. Episodes end after three steps; `wrong` is what the second step gets wrong."""
+
+    action_space = Discrete(2)
+
+    def __init__(self, wrong=""):
+        self.wrong = wrong
+        self.observation_space = Dict(
+            {
+                "cell": Discrete(3, start=5),
+                "bits": MultiBinary(2),
+                "digits": MultiDiscrete([2, 3]),
+                "pair": Tuple((Box(-1, 1, (), np.float32), Box(0, 5, (1, 2), np.uint8))),
+            }
+        )
+
+    def _answer(self):
+        t = self.t
+        answer = {
+            "pair": (np.float32(t / 4), np.array([[t % 3, 5]], np.uint8)),
+            "cell": np.int64(5 + t % 3),
+            "bits": np.array([t % 2, 1], np.int8),
+            "digits": np.array([t % 2, t % 3]),
+        }
+        wrong = {"cell": 8, "bits": np.array([0, 2]), "digits": np.array([0.0, 1.0]), "pair": (0.0,)}
+        if t == 2 and self.wrong in wrong:
+            answer[self.wrong] = wrong[self.wrong]
+        if t == 2 and self.wrong == "missing":
+            answer["other"] = answer.pop("cell")
+        return answer
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return self._answer(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._answer(), 0.0, self.t == 3, False, {}
+
+
+def parts_vector(num_envs, max_episode_steps=None, **kwargs):
+    """The same as a registered vector environment."""
+    from gymnasium.vector import SyncVectorEnv
+
+    return SyncVectorEnv([lambda: Parts(**kwargs)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
 class Odd(Count):
     """Spaces that playfield does not support."""
 
     def __init__(self, which):
         super().__init__()
         if which == "observation":
-            self.observation_space = Dict(a=Discrete(2))
+            self.observation_space = Dict(a=Discrete(2), mission=Text(10))
+        elif which == "camera":
+            self.observation_space = Dict(a=Discrete(2), camera=Box(0, 255, (84, 84), np.uint8))
         elif which == "action":
             self.action_space = MultiDiscrete([2, 3])
         elif which == "empty":
@@ -298,8 +347,9 @@ def vector(num_envs, max_episode_steps=None, **kwargs):
 
 for made, limit in ((Count, 8), (Flicker, 8), (Same, 3), (Raises, None), (Odd, None)):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made, max_episode_steps=limit)
-for made in (Bounds, Info, Bytes, Frames, Numpy, Ends, Breaks, Simulator, Torch):
+for made in (Parts, Bounds, Info, Bytes, Frames, Numpy, Ends, Breaks, Simulator, Torch):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
 gymnasium.register("Function-v0", entry_point=function, max_episode_steps=3)
 gymnasium.register("Late-v0", vector_entry_point=Late)
 gymnasium.register("Vector-v0", vector_entry_point=vector)
+gymnasium.register("PartsVector-v0", vector_entry_point=parts_vector)
