@@ -89,9 +89,8 @@ fn the_configuration_of_a_run_is_resolved() {
         // A run that is extended extends the horizons that were the run's.
         succeeds(dir.path(), &["train", "--resume", "run", "--steps", "2500"]);
         let run: toml::Table = fs::read_to_string(dir.path().join("run/config.toml")).unwrap().parse().unwrap();
-        if algorithm != "dqn" {
-            assert_eq!(run[algorithm]["learning_rate"]["steps"].as_integer(), Some(2500));
-        }
+        let horizon = run[algorithm][schedule]["steps"].as_integer();
+        assert_eq!(horizon, Some(if algorithm == "dqn" { 2300 } else { 2500 }));
     }
 }
 

@@ -176,7 +176,7 @@ pub enum TrickCommand {
     /// Train with and without a trick over several seeds and compare the results
     #[command(after_help = "Examples:
   playfield trick run attention
-  playfield trick run all --seeds 5      # the page docs/tricks.md: most of an hour on 2 cores")]
+  playfield trick run all --seeds 5      # the page docs/tricks.md: a quarter of an hour to an hour on 2 cores")]
     Run {
         /// The trick's name, or `all` for every trick and a page of all results
         name: String,

@@ -179,7 +179,7 @@ impl Collector {
         rollout.clear();
         while !rollout.is_full() {
             let Self { frames, experience, timer, .. } = self;
-            rollout.observe(frames);
+            rollout.store_observations(frames);
             timer.time("time/phase_act_ms", || {
                 let decisions = rollout.decisions();
                 policy.sample(frames.observations(), &mut experience.actions, decisions.log_probs, decisions.values)
@@ -189,7 +189,7 @@ impl Collector {
             rollout.record(actions, batch, |i| policy.final_value(self.frames.final_observation(i), i));
             policy.reset_states(&batch.ended());
         }
-        rollout.observe(&self.frames);
+        rollout.store_observations(&self.frames);
         Ok(())
     }
 

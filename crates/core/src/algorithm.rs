@@ -38,6 +38,12 @@ pub trait Algorithm: Sized + 'static {
     /// [`Error::Config`] naming a value that cannot work, and its bounds.
     fn resolve(config: &Self::Config, steps: u64, envs: &dyn EnvFactory) -> Result<Self::Config>;
 
+    /// The resolved configuration of a run of `from` steps, changed for a run that is extended to `to`: schedules that span the
+    /// whole run span the longer one.
+    fn extend(config: &Self::Config, _from: u64, _to: u64) -> Self::Config {
+        config.clone()
+    }
+
     /// Trains until the run ends and returns the policy.
     ///
     /// # Errors
@@ -94,6 +100,9 @@ pub trait Configured {
     /// As that.
     fn resolve(&mut self, steps: u64, envs: &dyn EnvFactory) -> Result<()>;
 
+    /// [`Algorithm::extend`].
+    fn extend(&mut self, from: u64, to: u64);
+
     /// [`Algorithm::train`].
     ///
     /// # Errors
@@ -143,6 +152,10 @@ impl<A: Algorithm> Configured for Typed<A> {
     fn resolve(&mut self, steps: u64, envs: &dyn EnvFactory) -> Result<()> {
         self.0 = A::resolve(&self.0, steps, envs)?;
         Ok(())
+    }
+
+    fn extend(&mut self, from: u64, to: u64) {
+        self.0 = A::extend(&self.0, from, to);
     }
 
     fn train(&self, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {

@@ -36,6 +36,7 @@ pub const METRICS: &[Metric] = &[
     metric("rollout/exploration_rate", "", "ε: the probability of a random action; 0 with noisy networks"),
     metric("train/loss", "", "total loss of the last update: the weighted sum of its terms"),
     metric("train/policy_loss", "", "mean of −log π(a\\|s)·A; its magnitude says little about progress"),
+    metric("train/policy_gradient_loss", "", "the clipped objective, mean of −min(r·A, clip(r, 1 − ε, 1 + ε)·A) (PPO)"),
     metric("train/value_loss", "return²", "mean of (G − V)², G: the return that V is trained on"),
     metric(
         "train/entropy_loss",
@@ -53,7 +54,8 @@ pub const METRICS: &[Metric] = &[
         "estimate of the KL divergence from the policy that acted, mean over minibatches (PPO)",
     ),
     metric("train/clip_fraction", "", "fraction of the probability ratios outside 1 ± ε, mean over minibatches (PPO)"),
-    metric("train/clip_range", "", "ε: the ratios of probabilities contribute within 1 ± ε (PPO)"),
+    metric("train/clip_range", "", "ε: the clipping range of the probability ratio (PPO)"),
+    metric("train/std", "", "mean standard deviation of a Gaussian policy, where actions are scaled to [−1, 1] (PPO)"),
     metric("train/learning_rate", "", "learning rate of the last update"),
     metric("train/grad_norm", "", "global L2 norm of the gradient before clipping"),
     metric("train/n_updates", "updates", "optimizer steps so far (DQN: those of the acting weights)"),
@@ -70,7 +72,7 @@ pub const METRICS: &[Metric] = &[
     metric("eval/mean_ep_length", "steps", "mean length of the episodes of an evaluation"),
     metric("time/phase_act_ms", "ms", "time per call to select the actions of all environments of a thread"),
     metric("time/phase_env_ms", "ms", "time per call to step all environments of a thread"),
-    metric("time/phase_learn_ms", "ms", "time per update"),
+    metric("time/phase_learn_ms", "ms", "time per update; PPO: per rollout, all its epochs"),
     metric(
         "async/policy_lag",
         "updates",

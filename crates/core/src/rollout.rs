@@ -93,7 +93,7 @@ impl Rollout {
     }
 
     /// Stores the observations of the next actions; in a full rollout, those after the last step.
-    pub fn observe(&mut self, frames: &FrameStack) {
+    pub fn store_observations(&mut self, frames: &FrameStack) {
         let len = self.envs * self.obs_len;
         self.obs.slice_mut(self.t * len, len).copy_from(frames.observations().as_ref());
     }
@@ -267,7 +267,7 @@ mod tests {
             batch.terminated = vec![t == 1, false, t == 1];
             batch.truncated = vec![false, t == 1, t == 1];
             frames.push(&batch);
-            rollout.observe(&frames);
+            rollout.store_observations(&frames);
             rollout.record(&actions, &batch, |i| {
                 bootstrapped.push(i);
                 5.0
@@ -275,7 +275,7 @@ mod tests {
         }
         batch.obs = Obs::F32(vec![20.0, 21.0, 22.0]);
         frames.push(&batch);
-        rollout.observe(&frames);
+        rollout.store_observations(&frames);
         assert_eq!(rollout.bootstrapped_rewards(), [1.0, 1.0, 1.0, 2.0, 6.5, 2.0]);
         assert_eq!(rollout.discounts(), [0.9, 0.9, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(rollout.rewards(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);

@@ -55,6 +55,12 @@ impl Schedule {
         Self { steps: if self.steps == 0 && !self.is_constant() { steps } else { self.steps }, ..self }
     }
 
+    /// The same schedule with the horizon `to` where it was `from`.
+    #[must_use]
+    pub fn extended(self, from: u64, to: u64) -> Self {
+        Self { steps: if self.steps == from && !self.is_constant() { to } else { self.steps }, ..self }
+    }
+
     /// The value at agent step `step`. An unresolved horizon of 0 yields `end`.
     pub fn at(&self, step: u64) -> f64 {
         if step >= self.steps {
@@ -112,6 +118,9 @@ mod tests {
         assert_eq!(Schedule::linear(1.0, 0.0, 0).over(10).at(5), 0.5);
         assert_eq!(Schedule::linear(1.0, 0.0, 20).over(10).at(5), 0.75);
         assert_eq!(Schedule::constant(3.0).over(10), Schedule::constant(3.0));
+        assert_eq!(Schedule::linear(1.0, 0.0, 10).extended(10, 30).steps, 30);
+        assert_eq!(Schedule::linear(1.0, 0.0, 20).extended(10, 30).steps, 20);
+        assert_eq!(Schedule::constant(3.0).extended(0, 30), Schedule::constant(3.0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Rescaling of continuous actions from [−1, 1] to the bounds of the action space.
 //!
-//! A Gaussian policy is unbounded and, with initial weights, has mean 0 and standard deviation 1. Where the range of an action
+//! A Gaussian policy is unbounded and, with initial weights, has mean 0 and standard deviation .5. Where the range of an action
 //! is different (`[5, 35]`, `[0, 1]`), clipping alone leaves it at a bound, without a gradient. So the policy's [−1, 1] is mapped
 //! onto the environment's [low, high]. Stable-Baselines3 recommends that each environment does this; here a wrapper does it for
 //! all.

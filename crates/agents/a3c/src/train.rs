@@ -61,6 +61,14 @@ impl Algorithm for A3c {
         })
     }
 
+    fn extend(config: &Config, from: u64, to: u64) -> Config {
+        Config {
+            learning_rate: config.learning_rate.extended(from, to),
+            entropy_coefficient: config.entropy_coefficient.extended(from, to),
+            ..config.clone()
+        }
+    }
+
     /// # Errors
     /// An environment that fails or panics ends training with an error that names the actor-learner, after the other threads have
     /// stopped and what they learned is saved.

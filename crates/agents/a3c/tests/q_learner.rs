@@ -59,7 +59,7 @@ fn an_update_equals_plain_loops() {
         batch.obs = observed(0);
         history.reset(&batch);
         for t in 0..STEPS {
-            rollout.observe(&history);
+            rollout.store_observations(&history);
             batch.clear();
             batch.obs = observed(t + 1);
             batch.reward = (0..ENVS).map(|i| reward(t, i)).collect();
@@ -70,7 +70,7 @@ fn an_update_equals_plain_loops() {
             let actions = Actions::Discrete((0..ENVS).map(|i| action(t, i) as i64).collect());
             rollout.record(&actions, &batch, |i| learner.final_value(history.final_observation(i), i));
         }
-        rollout.observe(&history);
+        rollout.store_observations(&history);
         let report = learner.compute_gradients(&rollout, 0)();
 
         let (mut loss, mut gradient) = (0.0, vec![0.0; online.len()]);

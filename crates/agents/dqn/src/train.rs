@@ -42,6 +42,16 @@ impl Algorithm for Dqn {
         })
     }
 
+    fn extend(config: &Config, from: u64, to: u64) -> Config {
+        let annealed = |steps: u64| steps.saturating_sub(config.anneal_from());
+        Config {
+            learning_rate: config.learning_rate.extended(from, to),
+            beta: config.beta.extended(annealed(from), annealed(to)),
+            exploration_epsilon: config.exploration_epsilon.extended(annealed(from), annealed(to)),
+            ..config.clone()
+        }
+    }
+
     /// # Errors
     /// Also where the machine has too little memory for the replay buffer.
     fn train(config: &Config, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {

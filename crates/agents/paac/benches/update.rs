@@ -37,7 +37,7 @@ fn main() {
     for _ in 0..40 {
         rollout.clear();
         while !rollout.is_full() {
-            rollout.observe(&history);
+            rollout.store_observations(&history);
             let start = Instant::now();
             learner.actor.act(history.observations(), Mode::Sample, &mut actions).expect("a forward pass");
             act.push(start.elapsed());
@@ -46,7 +46,7 @@ fn main() {
             shift.push(start.elapsed());
             rollout.record(&actions, &batch, |_| 0.0);
         }
-        rollout.observe(&history);
+        rollout.store_observations(&history);
         let start = Instant::now();
         learner.update(&rollout, 0).expect("a finite gradient");
         learn.push(start.elapsed());

@@ -96,7 +96,7 @@ fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool)
     batch.obs = Obs::F32(rows(0).to_vec());
     history.reset(&batch);
     for t in 0..STEPS {
-        rollout.observe(&history);
+        rollout.store_observations(&history);
         batch.clear();
         batch.obs = Obs::F32(rows(t + 1).to_vec());
         batch.reward.copy_from_slice(&case.reward[t * ENVS..(t + 1) * ENVS]);
@@ -117,7 +117,7 @@ fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool)
         history.push(&batch);
         rollout.record(&actions, &batch, |i| learner.actor.final_value(history.final_observation(i), i));
     }
-    rollout.observe(&history);
+    rollout.store_observations(&history);
     (rollout, history.observations().clone())
 }
 

@@ -1,7 +1,7 @@
 use playfield_core::algorithm::{check_counts, check_shares, check_size_schedules, check_sizes};
 use playfield_core::{Error, Result, Schedule};
 use playfield_nn::NetworkConfig;
-use playfield_nn::config::InitKind;
+use playfield_nn::config::{InitKind, NormKind};
 use playfield_nn::optim::{Adam, OptimizerConfig};
 use serde::{Deserialize, Serialize};
 
@@ -22,13 +22,14 @@ pub struct Config {
     pub gae_lambda: f64,
     /// Learning rate: linear to 0 over the run.
     pub learning_rate: Schedule,
-    /// Where not 0, the learning rate adapts to this KL divergence between the policies before and after an update, and
-    /// `learning_rate` is only its initial value: after an update with more than twice this KL it is divided by 1.5, after one with
-    /// less than half multiplied by 1.5, within 1e-6 to 1e-2 (rl_games; not in the paper).
-    pub adaptive_kl: f64,
-    /// ε: ratios of probabilities contribute within 1 ± ε. Linear to 0 over the run.
+    /// Where not 0, the learning rate follows the KL divergence, and `learning_rate` is only its initial value: where the mean KL over
+    /// the last epoch of a rollout exceeds twice this, the next rollout's learning rate is divided by 1.5; below half of it,
+    /// multiplied by 1.5; within 1e-6 to 1e-2. Thresholds and bounds are rl_games' (not in the paper).
+    pub learning_rate_target_kl: f64,
+    /// The clipping range ε of the probability ratio. Linear to 0 over the run.
     pub clip_range: Schedule,
-    /// Where not 0, values are clipped to this distance from those of the rollout (not in the paper).
+    /// Where not 0, the loss of a value is the larger of two errors: its own, and that of the value clipped to this distance from the
+    /// rollout's (not in the paper).
     pub value_clip_range: f64,
     /// Weight of the policy's entropy.
     pub entropy_coefficient: Schedule,
@@ -59,7 +60,7 @@ impl Default for Config {
             gamma: 0.99,
             gae_lambda: 0.95,
             learning_rate: Schedule::linear(2.5e-4, 0.0, 0),
-            adaptive_kl: 0.0,
+            learning_rate_target_kl: 0.0,
             clip_range: Schedule::linear(0.1, 0.0, 0),
             value_clip_range: 0.0,
             entropy_coefficient: Schedule::constant(0.01),
@@ -92,13 +93,23 @@ impl Config {
         ];
         check_size_schedules("ppo", &schedules)?;
         let sizes = [
-            ("adaptive_kl", self.adaptive_kl),
+            ("learning_rate_target_kl", self.learning_rate_target_kl),
             ("value_clip_range", self.value_clip_range),
             ("value_coefficient", self.value_coefficient),
             ("gradient_clip", self.gradient_clip),
             ("target_kl", self.target_kl),
         ];
         check_sizes("ppo", &sizes)?;
+        if self.clip_range.start == 0.0 {
+            return Err(Error::config("[ppo]: `clip_range` must start above 0: within 1 ± 0 nothing is learned"));
+        }
+        if self.target_kl > 0.0 && self.network.norm == NormKind::Batch {
+            return Err(Error::config(
+                "[ppo]: with norm = \"batch\" the acting and the learning policy differ from the first minibatch on: set target_kl = 0, \
+                 or norm = \"layer\"",
+            ));
+        }
+        // A remainder of one transition has the normalized advantage 0: it contributes its value and its entropy.
         if self.normalize_advantage && self.minibatch_size == 1 {
             return Err(Error::config(
                 "[ppo]: one advantage cannot be normalized: set minibatch_size to at least 2, or normalize_advantage = false",

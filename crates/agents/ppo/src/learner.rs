@@ -17,13 +17,13 @@ pub struct Learner {
     config: Config,
     optimizer: Optimizer,
     /// The learning rate, where it adapts to the KL divergence.
-    adaptive_rate: f64,
+    adapted_rate: f64,
     /// The order of the minibatches.
     rng: Rng,
 }
 
 /// What the loss needs beside the network's outputs, `[n]` each.
-struct Batch {
+struct Transitions {
     advantages: Tensor,
     returns: Tensor,
     /// Log-probabilities of the actions under the policy that acted.
@@ -40,6 +40,8 @@ pub struct Update {
     /// One row of [`TERMS`] for each minibatch, `[minibatches, 6]`.
     terms: Tensor,
     gradient_norms: Vec<f64>,
+    /// The mean standard deviation of a Gaussian policy.
+    std: Option<Tensor>,
     values: Tensor,
     returns: Tensor,
     learning_rate: f64,
@@ -50,7 +52,7 @@ pub struct Update {
 /// The columns of [`Update::terms`].
 const TERMS: [&str; 6] = [
     "train/loss",
-    "train/policy_loss",
+    "train/policy_gradient_loss",
     "train/value_loss",
     "train/entropy_loss",
     "train/approx_kl",
@@ -61,12 +63,15 @@ const TERMS: [&str; 6] = [
 const KL: usize = 4;
 
 impl Update {
-    /// As metrics: means over the minibatches.
+    /// As metrics. The losses, the KL divergence, the clip fraction and the gradient's norm are means over the minibatches.
     pub fn report(&self) -> Vec<(&'static str, f64)> {
         let means = self.terms.mean_dim(0, false, Kind::Float);
         let mut row: Vec<_> = (0..).zip(TERMS).map(|(i, tag)| (tag, means.double_value(&[i]))).collect();
+        if !self.gradient_norms.is_empty() {
+            row.push(("train/grad_norm", self.gradient_norms.iter().sum::<f64>() / self.gradient_norms.len() as f64));
+        }
+        row.extend(self.std.as_ref().map(|std| ("train/std", std.double_value(&[]))));
         row.extend([
-            ("train/grad_norm", self.gradient_norms.iter().sum::<f64>() / self.gradient_norms.len() as f64),
             ("train/explained_variance", pg::explained_variance(&self.values, &self.returns)),
             ("train/learning_rate", self.learning_rate),
             ("train/clip_range", self.clip_range),
@@ -76,7 +81,7 @@ impl Update {
     }
 }
 
-impl Batch {
+impl Transitions {
     /// The transitions of `rollout` with their `targets`.
     fn new(rollout: &Rollout, targets: &Targets, device: Device) -> Self {
         let column = |v: &[f32]| Tensor::from_slice(v).to_device(device);
@@ -90,7 +95,7 @@ impl Batch {
     }
 
     /// The transitions `indices`.
-    fn rows(&self, indices: &[usize]) -> Self {
+    fn select(&self, indices: &[usize]) -> Self {
         let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
         let indices = Tensor::from_slice(&indices).to_device(self.values.device());
         let rows = |t: &Tensor| t.index_select(0, &indices);
@@ -123,7 +128,10 @@ impl Batch {
         let entropy_loss = -policy.entropy();
         let loss =
             &policy_loss + &entropy_loss * config.entropy_coefficient.at(step) + &value_loss * config.value_coefficient;
-        let (kl, clipped) = (pg::approximate_kl(&log_ratio), pg::clip_fraction(&log_ratio, clip_range));
+        // Replaced actions have the ratio 1, and do not count.
+        let share = self.sampled.mean(Kind::Float).clamp_min(f64::from(f32::EPSILON));
+        let (kl, clipped) =
+            (pg::approximate_kl(&log_ratio) / &share, pg::clip_fraction(&log_ratio, clip_range) / &share);
         [loss, policy_loss, value_loss, entropy_loss, kl, clipped]
     }
 }
@@ -138,8 +146,8 @@ impl Learner {
         net.set_num_threads(config.num_threads);
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
         let actor = Actor::new(net, n, rng::stream(seed, "ppo/actions"));
-        let (adaptive_rate, rng) = (config.learning_rate.start, rng::stream(seed, "ppo/minibatches"));
-        Ok(Self { actor, config: config.clone(), optimizer, adaptive_rate, rng })
+        let (adapted_rate, rng) = (config.learning_rate.start, rng::stream(seed, "ppo/minibatches"));
+        Ok(Self { actor, config: config.clone(), optimizer, adapted_rate, rng })
     }
 
     /// Updates the parameters from a full rollout, a minibatch at a time; schedules are read at agent step `step`.
@@ -149,14 +157,15 @@ impl Learner {
     /// that minibatch.
     pub fn update(&mut self, rollout: &Rollout, step: u64) -> Result<Update> {
         let config = &self.config;
-        let learning_rate = if config.adaptive_kl > 0.0 { self.adaptive_rate } else { config.learning_rate.at(step) };
+        let learning_rate =
+            if config.learning_rate_target_kl > 0.0 { self.adapted_rate } else { config.learning_rate.at(step) };
         let bootstrap = self.actor.bootstrap(rollout);
         let values =
             Tensor::from_slice(rollout.values()).view([-1, rollout.envs() as i64]).to_device(bootstrap.device());
         let targets = Targets::new(rollout, &values, &bootstrap, config.gae_lambda);
-        let batch = Batch::new(rollout, &targets, bootstrap.device());
+        let transitions = Transitions::new(rollout, &targets, bootstrap.device());
 
-        let (mut terms, mut gradient_norms, mut epoch) = (Vec::new(), Vec::new(), 0);
+        let (mut terms, mut gradient_norms, mut std, mut epoch) = (Vec::new(), Vec::new(), None, 0);
         'epochs: for _ in 0..config.epochs {
             epoch = terms.len();
             let minibatches = match self.actor.net.is_recurrent() {
@@ -166,8 +175,9 @@ impl Learner {
             for indices in minibatches {
                 let (policy, values) = self.actor.evaluate_minibatch(rollout, &indices);
                 let actions = rollout.gather_actions(&indices);
-                let losses = batch.rows(&indices).loss(config, step, &policy, &values, &actions);
+                let losses = transitions.select(&indices).loss(config, step, &policy, &values, &actions);
                 terms.push(Tensor::stack(&losses, 0).detach());
+                std = policy.mean_std();
                 if config.target_kl > 0.0 && losses[KL].double_value(&[]) > 1.5 * config.target_kl {
                     break 'epochs;
                 }
@@ -176,15 +186,16 @@ impl Learner {
             }
         }
         self.actor.next_rollout();
-        if config.adaptive_kl > 0.0 {
+        if config.learning_rate_target_kl > 0.0 {
             let kl = Tensor::stack(&terms[epoch..], 0).mean_dim(0, false, Kind::Float).double_value(&[KL as i64]);
-            self.adaptive_rate = adapted(learning_rate, kl, config.adaptive_kl);
+            self.adapted_rate = adapt_learning_rate(learning_rate, kl, config.learning_rate_target_kl);
         }
         Ok(Update {
             terms: Tensor::stack(&terms, 0),
             gradient_norms,
-            values: batch.values,
-            returns: batch.returns,
+            std,
+            values: transitions.values,
+            returns: transitions.returns,
             learning_rate,
             clip_range: config.clip_range.at(step),
             updates: self.updates(),
@@ -202,14 +213,14 @@ impl Learner {
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is of another network.
     pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
         self.actor.load_all(&mut self.optimizer, snapshot, with_state)?;
-        self.adaptive_rate = snapshot.get("ppo.learning_rate")?;
+        self.adapted_rate = snapshot.get("ppo.learning_rate")?;
         self.rng = snapshot.get("ppo.rng")?;
         Ok(())
     }
 }
 
 /// The learning rate after an update with the KL divergence `kl`, where `target` is wanted.
-fn adapted(learning_rate: f64, kl: f64, target: f64) -> f64 {
+fn adapt_learning_rate(learning_rate: f64, kl: f64, target: f64) -> f64 {
     if kl > 2.0 * target {
         (learning_rate / 1.5).max(1e-6)
     } else if kl < target / 2.0 {
@@ -223,7 +234,7 @@ fn adapted(learning_rate: f64, kl: f64, target: f64) -> f64 {
 impl Persist for Learner {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         self.actor.save_all(&self.optimizer, snapshot);
-        snapshot.put("ppo.learning_rate", &self.adaptive_rate);
+        snapshot.put("ppo.learning_rate", &self.adapted_rate);
         snapshot.put("ppo.rng", &self.rng);
         Ok(())
     }
@@ -235,10 +246,10 @@ mod tests {
 
     #[test]
     fn the_learning_rate_follows_the_kl_divergence() {
-        assert_eq!(adapted(3.0, 0.021, 0.01), 2.0);
-        assert_eq!(adapted(2.0e-3, 0.004, 0.01), 3.0e-3);
-        assert_eq!(adapted(2e-4, 0.02, 0.01), 2e-4);
-        assert_eq!(adapted(2e-4, 0.005, 0.01), 2e-4);
-        assert_eq!([adapted(1e-6, 1.0, 0.01), adapted(9e-3, 0.0, 0.01)], [1e-6, 1e-2]);
+        assert_eq!(adapt_learning_rate(3.0, 0.021, 0.01), 2.0);
+        assert_eq!(adapt_learning_rate(2.0e-3, 0.004, 0.01), 3.0e-3);
+        assert_eq!(adapt_learning_rate(2e-4, 0.02, 0.01), 2e-4);
+        assert_eq!(adapt_learning_rate(2e-4, 0.005, 0.01), 2e-4);
+        assert_eq!([adapt_learning_rate(1e-6, 1.0, 0.01), adapt_learning_rate(9e-3, 0.0, 0.01)], [1e-6, 1e-2]);
     }
 }

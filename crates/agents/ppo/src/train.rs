@@ -38,6 +38,15 @@ impl Algorithm for Ppo {
         })
     }
 
+    fn extend(config: &Config, from: u64, to: u64) -> Config {
+        Config {
+            learning_rate: config.learning_rate.extended(from, to),
+            clip_range: config.clip_range.extended(from, to),
+            entropy_coefficient: config.entropy_coefficient.extended(from, to),
+            ..config.clone()
+        }
+    }
+
     fn train(config: &Config, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
         let config = Self::resolve(config, run.steps(), envs)?;
         let (spec, n) = (envs.spec(), envs.num_envs());

@@ -7,7 +7,7 @@ use playfield_core::{
     ActionSpace, Actions, Array, Dtype, EnvSpec, Error, FrameStack, Obs, ObsRef, Persist as _, Rollout,
     RolloutPolicy as _, Schedule, Snapshot, StepBatch, rng,
 };
-use playfield_nn::config::Precision;
+use playfield_nn::config::{NormKind, Precision};
 use playfield_nn::{Distribution, NetworkConfig};
 use playfield_ppo::learner::Learner;
 use playfield_ppo::{Config, Ppo};
@@ -92,7 +92,7 @@ fn golden_rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> Rollou
     frames.reset(&batch);
     for t in 0..STEPS {
         let now = t * ENVS..(t + 1) * ENVS;
-        rollout.observe(&frames);
+        rollout.store_observations(&frames);
         rollout.decisions().log_probs.copy_from_slice(&case.log_probs[now.clone()]);
         rollout.decisions().values.copy_from_slice(&case.values[now.clone()]);
         batch.clear();
@@ -111,7 +111,7 @@ fn golden_rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> Rollou
         frames.push(&batch);
         rollout.record(&actions, &batch, |i| learner.actor.final_value(frames.final_observation(i), i));
     }
-    rollout.observe(&frames);
+    rollout.store_observations(&frames);
     rollout
 }
 
@@ -138,7 +138,8 @@ fn an_update_equals_pytorch() {
         for ((tag, actual), expected) in report.iter().zip(case.losses) {
             close(&format!("{}, {tag}", case.name), *actual, expected);
         }
-        assert_eq!(report[6].0, "train/grad_norm");
+        assert_eq!((report[1].0, report[6].0), ("train/policy_gradient_loss", "train/grad_norm"));
+        assert_eq!(report.iter().any(|(tag, _)| *tag == "train/std"), case.continuous);
         assert_eq!(learner.updates(), 6);
         for (name, values) in params(&mut learner) {
             for (actual, expected) in values.iter().zip(&case.after[&name]) {
@@ -162,7 +163,7 @@ fn own_rollout(learner: &mut Learner, spec: &EnvSpec, steps: usize) -> Rollout {
     observe(&mut batch.obs, 0);
     frames.reset(&batch);
     for t in 0..steps {
-        rollout.observe(&frames);
+        rollout.store_observations(&frames);
         let decisions = rollout.decisions();
         learner.actor.sample(frames.observations(), &mut actions, decisions.log_probs, decisions.values).unwrap();
         batch.clear();
@@ -173,7 +174,7 @@ fn own_rollout(learner: &mut Learner, spec: &EnvSpec, steps: usize) -> Rollout {
         rollout.record(&actions, &batch, |_| unreachable!("nothing is truncated"));
         playfield_core::Policy::reset_states(&mut learner.actor, &batch.ended());
     }
-    rollout.observe(&frames);
+    rollout.store_observations(&frames);
     rollout
 }
 
@@ -250,7 +251,7 @@ fn a_replaced_action_has_no_policy_gradient() {
     let mut batch = StepBatch::new(&spec, ENVS);
     frames.reset(&batch);
     for _ in 0..STEPS {
-        rollout.observe(&frames);
+        rollout.store_observations(&frames);
         rollout.decisions().log_probs.fill(-3.0);
         batch.clear();
         batch.reward.copy_from_slice(&[1.0, 2.0, -1.0]);
@@ -258,7 +259,7 @@ fn a_replaced_action_has_no_policy_gradient() {
         frames.push(&batch);
         rollout.record(&Actions::Discrete(vec![0; ENVS]), &batch, |_| 0.0);
     }
-    rollout.observe(&frames);
+    rollout.store_observations(&frames);
     let before = params(&mut learner);
     let report = learner.update(&rollout, 0).unwrap().report();
     let after = params(&mut learner);
@@ -287,12 +288,13 @@ fn updates_stop_at_the_target_kl() {
     assert!(updates(kl).0 < 7, "{kl}");
 }
 
-/// With `adaptive_kl` the learning rate of the next update follows the KL divergence of this one, and a resumed learner has it.
+/// With `learning_rate_target_kl` the learning rate of the next update follows the KL divergence of this one, and a resumed learner has it.
 #[test]
 fn the_learning_rate_adapts_and_is_saved() {
     let case = &cases()[0];
-    for (adaptive_kl, expected) in [(100.0, 0.0015), (1e-6, 0.001 / 1.5)] {
-        let config = Config { adaptive_kl, learning_rate: Schedule::constant(0.001), ..golden_config(case) };
+    for (learning_rate_target_kl, expected) in [(100.0, 0.0015), (1e-6, 0.001 / 1.5)] {
+        let config =
+            Config { learning_rate_target_kl, learning_rate: Schedule::constant(0.001), ..golden_config(case) };
         let mut learner = golden_learner(&config, case);
         let rollout = golden_rollout(case, &mut learner, false);
         assert_eq!(value(&learner.update(&rollout, 0).unwrap().report(), "train/learning_rate"), 0.001);
@@ -345,14 +347,20 @@ fn values_that_cannot_work_are_refused_with_their_bounds() {
         checked.map_or_else(|error| error.to_string(), |()| String::new())
     };
     let recurrent = NetworkConfig { lstm: 4, ..NetworkConfig::default() };
+    let batch_norm = NetworkConfig { norm: NormKind::Batch, ..NetworkConfig::default() };
     for (config, message) in [
         (Config { minibatch_size: 13, ..config() }, "`minibatch_size` = 13 must be at most the 12 transitions"),
         (Config { epochs: 0, ..config() }, "`epochs` must be at least 1"),
         (Config { clip_range: Schedule::constant(-0.1), ..config() }, "`clip_range` = -0.1 must not be negative"),
         (Config { target_kl: -1.0, ..config() }, "`target_kl` = -1 must not be negative"),
-        (Config { adaptive_kl: f64::NAN, ..config() }, "`adaptive_kl` = NaN must not be negative"),
+        (
+            Config { learning_rate_target_kl: f64::NAN, ..config() },
+            "`learning_rate_target_kl` = NaN must not be negative",
+        ),
         (Config { minibatch_size: 6, network: recurrent.clone(), ..config() }, "a multiple of rollout_steps = 4"),
         (Config { minibatch_size: 1, ..config() }, "set minibatch_size to at least 2"),
+        (Config { clip_range: Schedule::constant(0.0), ..config() }, "`clip_range` must start above 0"),
+        (Config { target_kl: 0.01, network: batch_norm, ..config() }, "set target_kl = 0, or norm = \"layer\""),
         (Config { gae_lambda: 1.1, ..config() }, "`gae_lambda` = 1.1 must lie between 0 and 1"),
     ] {
         let said = refused(&config, ENVS);

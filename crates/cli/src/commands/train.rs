@@ -120,15 +120,19 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
     let folder = Folder::open(path)?;
     let mut table: Table = folder::settings(path)?;
     let before = table.clone();
+    let mut extension = None;
     if let Some(steps) = args.steps {
         let before = table.insert("steps".into(), Value::Integer(steps as i64));
-        extend_horizons(&mut table, before.as_ref().and_then(Value::as_integer), steps as i64);
+        extension = before.and_then(|steps| steps.as_integer()).map(|before| (before as u64, steps));
     }
     if let Some(device) = &args.device {
         table.insert("device".into(), device.clone().into());
     }
     let changed = table != before;
-    let experiment = Experiment::new(table, &[], registry)?;
+    let mut experiment = Experiment::new(table, &[], registry)?;
+    if let Some((before, steps)) = extension {
+        experiment.configured.extend(before, steps);
+    }
     let checkpoints = folder.checkpoints(experiment.intervals.keep_checkpoints);
     let loaded = match checkpoints.list()?.is_empty() {
         true => None,
@@ -154,17 +158,6 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
         folder.write_config(&experiment.to_table()?)?;
     }
     Ok((experiment, folder, loaded.map(|loaded| loaded.snapshot)))
-}
-
-/// Extends schedules whose horizon is the previous number of steps, `before`, to the new number of steps.
-fn extend_horizons(table: &mut Table, before: Option<i64>, steps: i64) {
-    for (key, value) in table {
-        match value {
-            Value::Table(nested) => extend_horizons(nested, before, steps),
-            Value::Integer(horizon) if key == "steps" && Some(*horizon) == before => *horizon = steps,
-            _ => {}
-        }
-    }
 }
 
 fn progress(resumed_at: Option<u64>, steps: u64) -> String {

@@ -57,6 +57,14 @@ impl Distribution {
         }
     }
 
+    /// The mean of a Gaussian policy's standard deviations, a scalar without gradient; `None` for a categorical one.
+    pub fn mean_std(&self) -> Option<Tensor> {
+        match self {
+            Self::Categorical(_) => None,
+            Self::Gaussian { log_std, .. } => Some(log_std.detach().exp().mean(Kind::Float)),
+        }
+    }
+
     /// Selects one action per batch element, sampled or the most probable, and returns the log-probability (or log-density) of
     /// each.
     ///

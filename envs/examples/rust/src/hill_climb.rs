@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Episodes that a candidate plays.
+    /// Evaluation episodes per candidate.
     pub episodes: usize,
     /// The largest change of a weight from the best candidate so far to the next.
     pub noise: f32,
@@ -59,7 +59,7 @@ impl Algorithm for HillClimb {
         let trained = (|| {
             while run.should_continue(collector.steps()) {
                 policy.weights = search.propose(config.noise);
-                collector.reset()?; // every candidate plays the same episodes
+                collector.reset()?; // every candidate is evaluated on the same episodes
                 let ends = evaluate(&mut collector, &mut policy, Mode::Greedy, config.episodes, || ())?;
                 let step = collector.steps();
                 run.progress(step, ends.iter().map(|end| (step, *end)))?;
