@@ -213,13 +213,15 @@ impl Rollout {
         envs.chunks(envs_per_minibatch).map(indices).collect()
     }
 
-    /// The observations of the transitions `indices`.
-    pub fn gather_observations(&self, indices: &[usize]) -> Obs {
-        let mut obs = Obs::zeros(self.obs.dtype(), indices.len() * self.obs_len);
+    /// Copies the observations of the transitions `indices` into `obs`, a buffer that is kept: fresh memory costs as much as the copy.
+    pub fn gather_observations(&self, indices: &[usize], obs: &mut Obs) {
+        let len = indices.len() * self.obs_len;
+        if obs.len() != len || obs.dtype() != self.obs.dtype() {
+            *obs = Obs::zeros(self.obs.dtype(), len);
+        }
         for (k, &i) in indices.iter().enumerate() {
             obs.slice_mut(k * self.obs_len, self.obs_len).copy_from(self.obs.slice(i * self.obs_len, self.obs_len));
         }
-        obs
     }
 
     /// The actions of the transitions `indices`.
@@ -366,7 +368,13 @@ mod tests {
         let mut rollout = Rollout::new(&spec(), ENVS, 2, 0.99);
         rollout.obs = Obs::F32((0..9).map(|i| i as f32).collect());
         rollout.actions = Actions::Discrete(vec![0, 1, 2, 0, 1, 2]);
-        assert_eq!(rollout.gather_observations(&[4, 0, 5]), Obs::F32(vec![4.0, 0.0, 5.0]));
+        let mut obs = Obs::zeros(Dtype::F32, 0);
+        for (indices, expected) in
+            [(&[4, 0, 5][..], vec![4.0, 0.0, 5.0]), (&[1, 1, 2], vec![1.0, 1.0, 2.0]), (&[3], vec![3.0])]
+        {
+            rollout.gather_observations(indices, &mut obs);
+            assert_eq!(obs, Obs::F32(expected));
+        }
         assert_eq!(rollout.gather_actions(&[4, 0, 5]), Actions::Discrete(vec![1, 0, 2]));
         rollout.actions = Actions::Continuous { values: (0..12).map(|i| i as f32).collect(), dim: 2 };
         let expected = Actions::Continuous { values: vec![8.0, 9.0, 0.0, 1.0], dim: 2 };

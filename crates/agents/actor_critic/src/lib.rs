@@ -115,13 +115,15 @@ pub struct Actor {
     state: RecurrentState,
     /// The recurrent state at the start of the current rollout.
     start: RecurrentState,
+    /// The observations of the last minibatch.
+    minibatch: Obs,
     rng: Rng,
 }
 
 impl Actor {
     /// An actor for `n` environments, each at the start of an episode.
     pub fn new(net: ActorCritic, n: usize, rng: Rng) -> Self {
-        Self { state: net.initial_state(n), start: net.initial_state(n), net, rng }
+        Self { state: net.initial_state(n), start: net.initial_state(n), minibatch: Obs::F32(Vec::new()), net, rng }
     }
 
     /// A copy of the policy with parameters and a random stream of its own, for evaluation.
@@ -145,7 +147,8 @@ impl Actor {
     /// The same at the transitions `indices` of a full rollout. For a recurrent network they are all steps of some environments, time
     /// first ([`Rollout::sequence_minibatches`]).
     pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: &[usize]) -> (Distribution, Tensor) {
-        let obs = rollout.gather_observations(indices);
+        rollout.gather_observations(indices, &mut self.minibatch);
+        let obs = &self.minibatch;
         if !self.net.is_recurrent() {
             return self.net.forward(obs.as_ref(), indices.len(), Pass::Train);
         }

@@ -7,7 +7,7 @@ use playfield_core::{
     ActionSpace, Actions, Array, Dtype, EnvSpec, Error, FrameStack, Obs, ObsRef, Persist as _, Rollout,
     RolloutPolicy as _, Schedule, Snapshot, StepBatch, rng,
 };
-use playfield_nn::config::{NormKind, Precision};
+use playfield_nn::config::{Kernels, NormKind, Precision};
 use playfield_nn::{Distribution, NetworkConfig};
 use playfield_ppo::learner::Learner;
 use playfield_ppo::{Config, Ppo};
@@ -182,18 +182,20 @@ fn value(report: &[(&'static str, f64)], tag: &str) -> f64 {
     report.iter().find(|(t, _)| *t == tag).unwrap().1
 }
 
-/// Before the first gradient step the ratio is 1: the policy that learns is the one that acted. In f32 up to rounding; a policy of
-/// frames in its default precision, too, whose batch of acting differs from that of learning. With an LSTM, whatever ended.
+/// Before the first gradient step the ratio is 1 up to rounding: the policy that learns is the one that acted. A policy of frames in
+/// its default precision, too, whose batch of acting differs from that of learning (with the same kernels). With an LSTM, whatever
+/// ended.
 #[test]
 fn the_ratio_is_1_on_the_first_minibatch() {
     let frames = EnvSpec::new("test", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 3 }).with_frame_stack(4);
     let network = NetworkConfig { hidden: vec![5], lstm: 4, ..NetworkConfig::default() };
     let lstm = Config { network, ..config() };
+    let own = NetworkConfig { kernels: Kernels::Own, ..NetworkConfig::default() };
     for (name, spec, config) in [
         ("discrete", &spec(false), config()),
         ("continuous", &spec(true), config()),
         ("an LSTM", &spec(false), lstm),
-        ("frames", &frames, Config { network: NetworkConfig::default(), ..config() }),
+        ("frames", &frames, Config { network: own, ..config() }),
     ] {
         let config = Config { epochs: 1, minibatch_size: ENVS * STEPS, ..config };
         let mut learner = Learner::new(&config, spec, ENVS, 1).unwrap();
