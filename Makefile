@@ -1,6 +1,6 @@
 # All that a fresh machine needs: `make train`, `make test`.
 DEVICE ?= cpu
-CONFIG ?= configs/dqn/pong-fast.toml
+CONFIG ?= configs/ppo/pong-fast.toml
 ARGS   ?=
 DENY   := 0.20.2
 MUTANTS := 27.1.0
@@ -8,7 +8,7 @@ PACKAGE ?= playfield-losses
 
 .PHONY: help setup build train test lint example model bench mutants audit clean
 help:
-	@echo "make train [CONFIG=configs/dqn/pong-fast.toml] [ARGS='--seed 2']   build, train, record a video"
+	@echo "make train [CONFIG=configs/ppo/pong-fast.toml] [ARGS='--seed 2']   build, train, record a video"
 	@echo "make test                                                     everything that CI runs"
 	@echo "make setup [DEVICE=cuda]                                      libtorch and Python, pinned, into this folder"
 	@echo "make bench                                                    benchmarks on this machine"

@@ -45,8 +45,8 @@ pub enum Command {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  playfield distill runs/dqn-pong-fast-1 --torso small
-  playfield eval runs/dqn-pong-fast-1-small-1 --deterministic")]
+  playfield distill runs/ppo-pong-fast-1 --torso small
+  playfield eval runs/ppo-pong-fast-1-small-1 --deterministic")]
 pub struct Distill {
     /// The folder of the teacher's run
     #[arg(value_parser = path())]
@@ -194,9 +194,9 @@ pub enum TrickCommand {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  playfield train configs/dqn/pong-fast.toml
+  playfield train configs/ppo/pong-fast.toml
   playfield train configs/paac/pong.toml --env ALE/Breakout-v5 --seed 3 --set learning_rate=1e-3
-  playfield train --resume runs/dqn-pong-fast-1")]
+  playfield train --resume runs/ppo-pong-fast-1")]
 pub struct Train {
     /// Configuration file (TOML)
     #[arg(value_parser = path(), required_unless_present = "resume")]

@@ -167,7 +167,6 @@ const COLUMNS: &[Column] = &[
     Column { tag: "rollout/ep_rew_mean", title: "return", format: |v| format!("{v:.2}") },
     Column { tag: "rollout/ep_len_mean", title: "length", format: whole },
     Column { tag: "train/loss", title: "loss", format: short },
-    Column { tag: "train/policy_loss", title: "policy", format: short },
     Column { tag: "train/value_loss", title: "value", format: short },
     Column { tag: "train/entropy_loss", title: "entropy", format: |v| short(-v) },
     Column { tag: "train/explained_variance", title: "explained", format: |v| format!("{v:.2}") },
