@@ -57,16 +57,11 @@ impl Evaluator {
     pub fn new(envs: &dyn EnvFactory, run: &Run, step: u64) -> Result<Self> {
         let config = run.evaluation().clone();
         let enabled = config.every_steps > 0;
-        let collector = match enabled {
-            true => Some(Collector::new(environments(envs, &config)?, None)?),
-            false => None,
-        };
-        let rendering = match enabled && config.video {
-            true => {
-                Some(Collector::new(envs.rendering(rng::derive(config.seed, "eval/video", 0), &config.env)?, None)?)
-            }
-            false => None,
-        };
+        let collector = || Collector::new(environments(envs, &config)?, None);
+        let collector = enabled.then(collector).transpose()?;
+        let seed = rng::derive(config.seed, "eval/video", 0);
+        let rendering = || Collector::new(envs.rendering(seed, &config.env)?, None);
+        let rendering = (enabled && config.video).then(rendering).transpose()?;
         let next = (step / config.every_steps.max(1) + 1) * config.every_steps;
         Ok(Self { config, collector, rendering, next })
     }

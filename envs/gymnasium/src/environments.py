@@ -138,21 +138,21 @@ class OneHotObservations:
     is_image = False
 
     def __init__(self, space, rows=None):
-        if isinstance(space, gymnasium.spaces.Discrete):
-            self.counts, self.start = np.array([space.n]), np.array([space.start])
-        elif isinstance(space, gymnasium.spaces.MultiDiscrete):
-            self.counts, self.start = space.nvec.ravel(), space.start.ravel()
+        self.is_binary = isinstance(space, gymnasium.spaces.MultiBinary)
+        if self.is_binary:
+            counts, low = np.full(math.prod(space.shape), 2), np.array(0)
+        elif isinstance(space, gymnasium.spaces.Discrete):
+            counts, low = np.array([space.n]), np.array([space.start])
         else:
-            self.counts, self.start = None, None
+            counts, low = space.nvec.ravel(), space.start.ravel()
+        self.low, self.high, self.offsets = low, low + counts - 1, np.cumsum(counts) - counts
         self.space, self.rows = space, 1 if rows is None else rows
         self.expected_shape = space.shape if rows is None else (rows, *space.shape)
-        width = math.prod(space.shape) if self.counts is None else int(self.counts.sum())
+        width = len(counts) if self.is_binary else int(counts.sum())
         if width == 0:
             raise refuse(f"its observation space is {space}, which has no elements: there is nothing to learn from")
         self.shape = (width,)
         self.target_shape = self.shape if rows is None else (rows, width)
-        if self.counts is not None:
-            self.offsets = np.cumsum(self.counts) - self.counts
 
     def copy(self, observation):
         array = np.asarray(observation)
@@ -161,14 +161,13 @@ class OneHotObservations:
         if array.dtype.kind not in "biu":
             raise refuse(f"its observation is {array.dtype}, where its space says {self.space.dtype}")
         numbers = array.reshape(self.rows, -1)
-        outside = (numbers < 0) | (numbers > 1) if self.counts is None else numbers - self.start >= self.counts
-        outside = outside if self.counts is None else outside | (numbers < self.start)
+        outside = (numbers < self.low) | (numbers > self.high)
         if outside.any():
             raise refuse(f"its observation holds {numbers[outside].flat[0]}, which is outside its space, {self.space}")
-        if self.counts is None:
+        if self.is_binary:
             return numbers.astype(np.float32).reshape(self.target_shape)
         vector = np.zeros((self.rows, *self.shape), np.float32)
-        np.put_along_axis(vector, numbers.astype(np.int64) - self.start + self.offsets, 1.0, axis=1)
+        np.put_along_axis(vector, numbers.astype(np.int64) - self.low + self.offsets, 1.0, axis=1)
         return vector.reshape(self.target_shape)
 
 

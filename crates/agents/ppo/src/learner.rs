@@ -22,7 +22,7 @@ pub struct Learner {
     rng: Rng,
 }
 
-/// What the loss needs beside the network's outputs, `[n]` each.
+/// The inputs of the loss that do not depend on the network in training, `[n]` each.
 struct Transitions {
     advantages: Tensor,
     returns: Tensor,
@@ -108,7 +108,8 @@ impl Transitions {
         }
     }
 
-    /// The [`TERMS`] of an update.
+    /// The [`TERMS`] of an update, a scalar each, at agent step `step`: `policy` (`n` distributions) and `values` (`[n]`) are the
+    /// network's outputs at these transitions, `actions` those that were executed (Schulman et al. 2017, equation 9).
     fn loss(
         &self,
         config: &Config,
@@ -219,7 +220,8 @@ impl Learner {
     }
 }
 
-/// The learning rate after an update with the KL divergence `kl`, where `target` is wanted.
+/// The learning rate of the next rollout, where the KL divergence of this one was `kl` nats and `target` is wanted (thresholds, factor
+/// and bounds: rl_games' adaptive scheduler).
 fn adapt_learning_rate(learning_rate: f64, kl: f64, target: f64) -> f64 {
     if kl > 2.0 * target {
         (learning_rate / 1.5).max(1e-6)
