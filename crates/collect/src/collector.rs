@@ -164,7 +164,7 @@ impl Collector {
         let Self { env, frames, experience, normalized, raw, timer, .. } = self;
         timer.time("time/phase_act_ms", || {
             let obs = observations(frames, env.normalizer().filter(|_| *raw), normalized);
-            policy.act(obs, mode, &mut experience.actions)
+            policy.act(obs, frames.action_mask(), mode, &mut experience.actions)
         })?;
         self.advance()?;
         policy.reset_states(&self.experience.batch.ended());
@@ -181,12 +181,14 @@ impl Collector {
             let Self { frames, experience, timer, .. } = self;
             rollout.store_observations(frames);
             timer.time("time/phase_act_ms", || {
-                let decisions = rollout.decisions();
-                policy.sample(frames.observations(), &mut experience.actions, decisions.log_probs, decisions.values)
+                let Experience { actions, .. } = experience;
+                policy.sample(frames.observations(), frames.action_mask(), actions, rollout.decisions())
             })?;
             self.advance()?;
             let Experience { actions, batch } = &self.experience;
-            rollout.record(actions, batch, |i| policy.final_value(self.frames.final_observation(i), i));
+            rollout.record(actions, batch, |i| {
+                policy.final_value(self.frames.final_observation(i), batch.final_mask_row(i), i)
+            });
             policy.reset_states(&batch.ended());
         }
         rollout.store_observations(&self.frames);

@@ -125,9 +125,8 @@ mod tests {
 
     impl Uneven {
         fn new() -> Self {
-            let (shape, actions) = (vec![1], ActionSpace::Discrete { n: 2 });
-            let spec =
-                EnvSpec { id: "u".into(), shape, dtype: Dtype::F32, frame_stack: 1, actions, action_names: vec![] };
+            let actions = ActionSpace::Discrete { n: 2 };
+            let spec = EnvSpec::new("u", &[1], Dtype::F32, actions);
             Self { spec, age: 0 }
         }
     }
@@ -182,7 +181,7 @@ mod tests {
     struct Idle(Vec<u64>);
 
     impl Policy for Idle {
-        fn act(&mut self, _obs: &Obs, _mode: Mode, _actions: &mut Actions) -> Result<()> {
+        fn act(&mut self, _obs: &Obs, _action_mask: &[bool], _mode: Mode, _actions: &mut Actions) -> Result<()> {
             Ok(())
         }
         fn seed(&mut self, seed: u64) {

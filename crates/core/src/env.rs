@@ -52,6 +52,11 @@ pub trait Env {
         Err(Error::env(&self.spec().id, "this environment cannot restore a saved state"))
     }
 
+    /// Writes whether each discrete action is valid in the current state, for an environment whose spec says so
+    /// ([`EnvSpec::action_mask`]). `mask` has an element for each choice of each component of an action, one component after the
+    /// other, and is true everywhere before the call. Called after each [`reset`](Self::reset) and [`step`](Self::step).
+    fn action_mask(&self, _mask: &mut [bool]) {}
+
     /// Renders the current state as an RGB frame; `None` where the environment does not render.
     ///
     /// # Errors

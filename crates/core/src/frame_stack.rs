@@ -18,18 +18,25 @@ pub struct FrameStack {
     obs_len: usize,
     stacked: Obs,
     last: Obs,
+    action_mask: Vec<bool>,
 }
 
 impl FrameStack {
     /// For `n` environments of `spec`.
     pub fn new(spec: &EnvSpec, n: usize) -> Self {
         let empty = Obs::zeros(spec.dtype, n * spec.obs_len());
-        Self { depth: spec.frame_stack, obs_len: spec.obs_len(), last: empty.clone(), stacked: empty }
+        let action_mask = vec![true; n * spec.mask_len()];
+        Self { depth: spec.frame_stack, obs_len: spec.obs_len(), last: empty.clone(), stacked: empty, action_mask }
     }
 
     /// The current observations: `[n, shape…, frame_stack]`.
     pub fn observations(&self) -> &Obs {
         &self.stacked
+    }
+
+    /// Whether each action is valid at the current observations, `[n, choices]`: see [`StepBatch::action_mask`].
+    pub fn action_mask(&self) -> &[bool] {
+        &self.action_mask
     }
 
     /// The last observation of the episode of environment `i` that ended in the last [`push`](Self::push). Other rows are not
@@ -53,15 +60,17 @@ impl FrameStack {
         self.depth
     }
 
-    /// Replaces the current observations by those of a checkpoint.
+    /// Replaces the current observations and action masks by those of a checkpoint.
     ///
     /// # Panics
     /// If type or length differ: the caller must check them.
-    pub fn restore(&mut self, stacked: ObsRef<'_>) {
+    pub fn restore(&mut self, stacked: ObsRef<'_>, action_mask: &[bool]) {
         self.stacked.as_mut().copy_from(stacked);
+        self.action_mask.copy_from_slice(action_mask);
     }
 
     fn each(&mut self, batch: &StepBatch, first: impl Fn(usize) -> bool) {
+        self.action_mask.copy_from_slice(&batch.action_mask);
         let sizes = (self.obs_len / self.depth, self.depth);
         match (&mut self.stacked, &mut self.last, &batch.obs, &batch.final_obs) {
             (Obs::U8(s), Obs::U8(l), Obs::U8(obs), Obs::U8(end)) => each((s, l), (obs, end), sizes, first),

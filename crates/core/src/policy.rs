@@ -1,5 +1,6 @@
 //! Policies: what evaluation and the collection of experience need of an agent.
 
+use crate::rollout::Decisions;
 use crate::{Actions, Error, Obs, ObsRef, Result};
 
 /// How an action is selected.
@@ -14,7 +15,8 @@ pub enum Mode {
 /// The outputs of a network for `n` observations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outputs {
-    /// Logits or values of the actions, `[n, actions]`; empty where actions are continuous.
+    /// Logits or values of the actions, `[n, actions]`, or of the choices of all components of an action, one after the other; empty
+    /// where actions are continuous. Action masks are not applied.
     pub preferences: Vec<f32>,
     /// Whether those are values of actions, rather than logits of a policy.
     pub are_values: bool,
@@ -37,11 +39,12 @@ impl Outputs {
 pub trait Policy {
     /// Selects one action per observation.
     ///
-    /// `obs` holds `actions.len()` observations with stacked frames (see [`FrameStack`](crate::FrameStack)).
+    /// `obs` holds `actions.len()` observations with stacked frames (see [`FrameStack`](crate::FrameStack)). `action_mask` states which
+    /// actions are valid ([`StepBatch::action_mask`](crate::StepBatch::action_mask)); it is empty where all are.
     ///
     /// # Errors
     /// Where the network fails.
-    fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()>;
+    fn act(&mut self, obs: &Obs, action_mask: &[bool], mode: Mode, actions: &mut Actions) -> Result<()>;
 
     /// Prepares for `n` environments, each at the start of an episode. A recurrent policy needs the call before it acts in another
     /// number of environments than before.
@@ -65,14 +68,20 @@ pub trait Policy {
 
 /// A policy that on-policy algorithms collect rollouts with.
 pub trait RolloutPolicy: Policy {
-    /// Samples one action per observation. Writes the log-probability of each action and the estimated value of each
-    /// observation; a policy without one of them leaves zeros.
+    /// Samples one action per observation, as [`act`](Policy::act) does. Writes the log-probability of each action and the estimated
+    /// value of each observation into `decisions`; a policy without one of them leaves zeros.
     ///
     /// # Errors
     /// Where the network fails.
-    fn sample(&mut self, obs: &Obs, actions: &mut Actions, log_probs: &mut [f32], values: &mut [f32]) -> Result<()>;
+    fn sample(
+        &mut self,
+        obs: &Obs,
+        action_mask: &[bool],
+        actions: &mut Actions,
+        decisions: Decisions<'_>,
+    ) -> Result<()>;
 
-    /// The estimated value of `obs`, the final observation of environment `i`'s truncated episode. The caller asks before
-    /// [`reset_states`](Policy::reset_states).
-    fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32;
+    /// The estimated value of `obs`, the final observation of environment `i`'s truncated episode, where the actions of `action_mask`
+    /// are valid (empty: all). Called before [`reset_states`](Policy::reset_states).
+    fn final_value(&mut self, obs: ObsRef<'_>, action_mask: &[bool], i: usize) -> f32;
 }

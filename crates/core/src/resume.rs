@@ -16,6 +16,9 @@ pub fn save_environments(env: &mut dyn VecEnv, history: &FrameStack, snapshot: &
     if let Ok(Some(state)) = env.save_state() {
         snapshot.put("env.state", &state);
         snapshot.arrays.insert("observations".into(), Array::from_obs(history.observations()));
+        if !history.action_mask().is_empty() {
+            snapshot.put("env.action_mask", &history.action_mask());
+        }
     }
 }
 
@@ -32,7 +35,16 @@ pub fn restore_environments(env: &mut dyn VecEnv, history: &mut FrameStack, snap
     env.load_state(state)?;
     let observations = snapshot.array("observations")?.to_obs(history.dtype(), history.observations().len());
     let observations = observations.ok_or_else(|| Error::checkpoint("observations", "of another shape"))?;
-    history.restore(observations.as_ref());
+    let action_mask: Vec<bool> = match history.action_mask() {
+        [] => Vec::new(),
+        current => {
+            let saved: Vec<bool> = snapshot.get("env.action_mask")?;
+            Some(saved)
+                .filter(|saved| saved.len() == current.len())
+                .ok_or_else(|| Error::checkpoint("env.action_mask", "of another action space"))?
+        }
+    };
+    history.restore(observations.as_ref(), &action_mask);
     Ok(true)
 }
 

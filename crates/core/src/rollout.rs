@@ -25,6 +25,9 @@ pub struct Rollout {
     episode_starts: Vec<bool>,
     /// One per transition.
     forced: Vec<bool>,
+    /// One row per observation; empty where every action is valid.
+    action_masks: Vec<bool>,
+    mask_len: usize,
     envs: usize,
     obs_len: usize,
     gamma: f32,
@@ -54,6 +57,8 @@ impl Rollout {
             final_values: zeros(),
             episode_starts: vec![false; transitions + envs],
             forced: vec![false; transitions],
+            action_masks: vec![true; (transitions + envs) * spec.mask_len()],
+            mask_len: spec.mask_len(),
             envs,
             obs_len: spec.obs_len(),
             gamma: gamma as f32,
@@ -92,10 +97,12 @@ impl Rollout {
         self.t == 0
     }
 
-    /// Stores the observations of the next actions; in a full rollout, those after the last step.
+    /// Stores the observations of the next actions, and which of these are valid; in a full rollout, those after the last step.
     pub fn store_observations(&mut self, frames: &FrameStack) {
         let len = self.envs * self.obs_len;
         self.obs.slice_mut(self.t * len, len).copy_from(frames.observations().as_ref());
+        let len = self.envs * self.mask_len;
+        self.action_masks[self.t * len..(self.t + 1) * len].copy_from_slice(frames.action_mask());
     }
 
     /// The storage for log-probabilities and values of the next actions.
@@ -111,16 +118,11 @@ impl Rollout {
     /// If the actions are from another space or the rollout is full.
     pub fn record(&mut self, actions: &Actions, batch: &StepBatch, mut final_value: impl FnMut(usize) -> f32) {
         let (n, first) = (self.envs, self.t * self.envs);
-        match (&mut self.actions, actions) {
-            (Actions::Discrete(stored), Actions::Discrete(new)) => {
-                for (i, (stored, new)) in stored[first..first + n].iter_mut().zip(new).enumerate() {
-                    *stored = batch.forced[i].unwrap_or(*new);
-                }
+        self.actions.copy_rows(first, actions, 0..n);
+        if let Actions::Discrete(stored) = &mut self.actions {
+            for (stored, forced) in stored[first..first + n].iter_mut().zip(&batch.forced) {
+                *stored = forced.unwrap_or(*stored);
             }
-            (Actions::Continuous { values: stored, dim }, Actions::Continuous { values: new, .. }) => {
-                stored[first * *dim..(first + n) * *dim].copy_from_slice(new);
-            }
-            _ => panic!("actions of another space"),
         }
         for i in 0..n {
             let truncated = batch.truncated[i] && !batch.terminated[i];
@@ -147,6 +149,21 @@ impl Rollout {
     /// The observations after the last step, `[envs]`.
     pub fn last_observations(&self) -> ObsRef<'_> {
         self.obs.slice(self.len() * self.obs_len, self.envs * self.obs_len)
+    }
+
+    /// Whether each action was valid at these observations, `[steps · envs, choices]`; empty where every action is.
+    pub fn action_masks(&self) -> &[bool] {
+        &self.action_masks[..self.len() * self.mask_len]
+    }
+
+    /// The same at the [next observations](Self::next_observations), `[steps · envs, choices]`.
+    pub fn next_action_masks(&self) -> &[bool] {
+        &self.action_masks[self.envs * self.mask_len..]
+    }
+
+    /// The same at the [last observations](Self::last_observations), `[envs, choices]`.
+    pub fn last_action_masks(&self) -> &[bool] {
+        &self.action_masks[self.len() * self.mask_len..]
     }
 
     /// The actions that were executed, `[steps · envs]`.
@@ -226,13 +243,13 @@ impl Rollout {
 
     /// The actions of the transitions `indices`.
     pub fn gather_actions(&self, indices: &[usize]) -> Actions {
-        match &self.actions {
-            Actions::Discrete(actions) => Actions::Discrete(indices.iter().map(|&i| actions[i]).collect()),
-            Actions::Continuous { values, dim } => {
-                let row = |&i: &usize| values[i * dim..(i + 1) * dim].iter().copied();
-                Actions::Continuous { values: indices.iter().flat_map(row).collect(), dim: *dim }
-            }
-        }
+        self.actions.select(indices)
+    }
+
+    /// The action masks of the transitions `indices`, `[indices, choices]`; empty where every action is valid.
+    pub fn gather_action_masks(&self, indices: &[usize]) -> Vec<bool> {
+        let row = |&i: &usize| &self.action_masks[i * self.mask_len..(i + 1) * self.mask_len];
+        indices.iter().flat_map(row).copied().collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Observations, actions and action spaces as plain buffers.
 
+use crate::rng::Rng;
 use crate::{Error, Result};
+use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
 /// The element type of an observation.
@@ -204,6 +206,11 @@ pub enum ActionSpace {
         /// The number of actions.
         n: usize,
     },
+    /// Several choices at once: component `i` is one of `sizes[i]`, 0 to `sizes[i] - 1`. A vector of bits is one of two each.
+    MultiDiscrete {
+        /// The number of choices of each component.
+        sizes: Vec<usize>,
+    },
     /// A vector with bounds for each dimension. An environment only receives vectors within the bounds.
     ///
     /// A policy acts in [−1, 1], independently of the bounds. Where both bounds of a dimension are finite, the action is clipped
@@ -219,6 +226,23 @@ pub enum ActionSpace {
 }
 
 impl ActionSpace {
+    /// The number of choices of each discrete component: one number for [`Discrete`](Self::Discrete), none for [`Box`](Self::Box).
+    pub fn sizes(&self) -> &[usize] {
+        match self {
+            Self::Discrete { n } => std::slice::from_ref(n),
+            Self::MultiDiscrete { sizes } => sizes,
+            Self::Box { .. } => &[],
+        }
+    }
+
+    /// Whether it has no dimension, or a component without a choice: there is nothing to decide.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Box { low, .. } => low.is_empty(),
+            _ => self.sizes().is_empty() || self.sizes().contains(&0),
+        }
+    }
+
     /// Converts a policy's actions, `n · dim` elements, into those that environments execute: see [`Box`](Self::Box). Elements
     /// that are not finite are unchanged, and refused by [`Actions::check`].
     pub fn to_bounds(&self, actions: &mut [f32]) {
@@ -238,11 +262,27 @@ impl ActionSpace {
     }
 }
 
+/// A random action of `n`, uniformly from those that are valid by `mask`; from all where `mask` is empty.
+///
+/// # Panics
+/// If none is valid: environments are checked for that.
+pub fn random_action(n: usize, mask: &[bool], rng: &mut Rng) -> usize {
+    if mask.is_empty() {
+        return rng.random_range(0..n);
+    }
+    let valid = mask.iter().filter(|&&valid| valid).count();
+    let chosen = rng.random_range(0..valid);
+    let mut indices = mask.iter().enumerate().filter(|&(_, &valid)| valid);
+    indices.nth(chosen).expect("fewer than the valid ones").0
+}
+
 /// One action.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action<'a> {
     /// The index of a discrete action.
     Discrete(usize),
+    /// The index of each component of a multi-discrete action.
+    MultiDiscrete(&'a [i64]),
     /// A continuous action, one element per dimension.
     Continuous(&'a [f32]),
 }
@@ -252,6 +292,13 @@ pub enum Action<'a> {
 pub enum Actions {
     /// The indices of discrete actions.
     Discrete(Vec<i64>),
+    /// Multi-discrete actions: `[n, dim]`, row-major.
+    MultiDiscrete {
+        /// The `n · dim` indices.
+        indices: Vec<i64>,
+        /// The number of components of an action.
+        dim: usize,
+    },
     /// Continuous actions: `[n, dim]`, row-major.
     Continuous {
         /// The `n · dim` elements.
@@ -269,6 +316,9 @@ impl Action<'_> {
     pub fn check(&self, space: &ActionSpace) -> Result<()> {
         let fits = match (self, space) {
             (Action::Discrete(a), ActionSpace::Discrete { n }) => a < n,
+            (Action::MultiDiscrete(indices), ActionSpace::MultiDiscrete { sizes }) => {
+                indices.len() == sizes.len() && not_a_choice(indices, sizes).is_none()
+            }
             (Action::Continuous(values), ActionSpace::Box { low, high }) => {
                 values.len() == low.len() && outside(values, low, high).is_none()
             }
@@ -284,11 +334,19 @@ fn outside(values: &[f32], low: &[f32], high: &[f32]) -> Option<usize> {
     values.iter().zip(low.iter().zip(high).cycle()).position(|pair| !inside(pair))
 }
 
+/// The position of the first index that is not one of its component's choices.
+fn not_a_choice(indices: &[i64], sizes: &[usize]) -> Option<usize> {
+    indices.iter().zip(sizes.iter().cycle()).position(|(&index, &size)| index < 0 || index as usize >= size)
+}
+
 impl Actions {
     /// `n` actions of `space`, all zero.
     pub fn zeros(space: &ActionSpace, n: usize) -> Self {
         match space {
             ActionSpace::Discrete { .. } => Self::Discrete(vec![0; n]),
+            ActionSpace::MultiDiscrete { sizes } => {
+                Self::MultiDiscrete { indices: vec![0; n * sizes.len()], dim: sizes.len() }
+            }
             ActionSpace::Box { low, .. } => Self::Continuous { values: vec![0.0; n * low.len()], dim: low.len() },
         }
     }
@@ -297,6 +355,7 @@ impl Actions {
     pub fn len(&self) -> usize {
         match self {
             Self::Discrete(a) => a.len(),
+            Self::MultiDiscrete { indices, dim } => indices.len() / dim,
             Self::Continuous { values, dim } => values.len() / dim,
         }
     }
@@ -310,7 +369,59 @@ impl Actions {
     pub fn row(&self, i: usize) -> Action<'_> {
         match self {
             Self::Discrete(a) => Action::Discrete(a[i] as usize),
+            Self::MultiDiscrete { indices, dim } => Action::MultiDiscrete(&indices[i * dim..(i + 1) * dim]),
             Self::Continuous { values, dim } => Action::Continuous(&values[i * dim..(i + 1) * dim]),
+        }
+    }
+
+    /// The indices of discrete and multi-discrete actions, `[n, components]`, and the number of components; `None` for continuous ones.
+    pub fn indices(&self) -> Option<(&[i64], usize)> {
+        match self {
+            Self::Discrete(indices) => Some((indices, 1)),
+            Self::MultiDiscrete { indices, dim } => Some((indices, *dim)),
+            Self::Continuous { .. } => None,
+        }
+    }
+
+    /// [`indices`](Self::indices), to be written.
+    pub fn indices_mut(&mut self) -> Option<(&mut [i64], usize)> {
+        match self {
+            Self::Discrete(indices) => Some((indices, 1)),
+            Self::MultiDiscrete { indices, dim } => Some((indices, *dim)),
+            Self::Continuous { .. } => None,
+        }
+    }
+
+    /// Copies `from`, actions of the same space, into the rows from `first` on.
+    ///
+    /// # Panics
+    /// If they are of another space, or too many: bugs of the caller.
+    pub fn copy_rows(&mut self, first: usize, from: &Self, rows: std::ops::Range<usize>) {
+        let n = rows.len();
+        match (self, from) {
+            (Self::Discrete(to), Self::Discrete(from)) => to[first..first + n].copy_from_slice(&from[rows]),
+            (Self::MultiDiscrete { indices: to, dim }, Self::MultiDiscrete { indices: from, .. }) => {
+                to[first * *dim..(first + n) * *dim].copy_from_slice(&from[rows.start * *dim..rows.end * *dim]);
+            }
+            (Self::Continuous { values: to, dim }, Self::Continuous { values: from, .. }) => {
+                to[first * *dim..(first + n) * *dim].copy_from_slice(&from[rows.start * *dim..rows.end * *dim]);
+            }
+            _ => panic!("actions of another space"),
+        }
+    }
+
+    /// The actions at `rows`, which may repeat.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        fn gather<T: Copy>(values: &[T], dim: usize, rows: &[usize]) -> Vec<T> {
+            rows.iter().flat_map(|&i| values[i * dim..(i + 1) * dim].iter().copied()).collect()
+        }
+        match self {
+            Self::Discrete(indices) => Self::Discrete(gather(indices, 1, rows)),
+            Self::MultiDiscrete { indices, dim } => {
+                Self::MultiDiscrete { indices: gather(indices, *dim, rows), dim: *dim }
+            }
+            Self::Continuous { values, dim } => Self::Continuous { values: gather(values, *dim, rows), dim: *dim },
         }
     }
 
@@ -331,6 +442,19 @@ impl Actions {
                         actions[i],
                         k - 1
                     ))),
+                }
+            }
+            (Self::MultiDiscrete { indices, dim }, ActionSpace::MultiDiscrete { sizes }) if *dim == sizes.len() => {
+                match not_a_choice(indices, sizes) {
+                    None => Ok(()),
+                    Some(i) => {
+                        let (row, component) = (i / dim, i % dim);
+                        Err(Error::config(format!(
+                            "index {} for component {component} of the action for environment {row}: it has choices 0 to {}",
+                            indices[i],
+                            sizes[component] - 1
+                        )))
+                    }
                 }
             }
             (Self::Continuous { values, dim }, ActionSpace::Box { low, high }) if *dim == low.len() => {
@@ -405,5 +529,47 @@ mod tests {
         assert!(Action::Discrete(0).check(&space).is_err());
         assert!(Action::Continuous(&[1.0]).check(&space).is_err());
         assert!(Action::Discrete(2).check(&ActionSpace::Discrete { n: 2 }).is_err());
+        let space = ActionSpace::MultiDiscrete { sizes: vec![2, 3] };
+        for (indices, fits) in
+            [([1, 2, 0, 0], true), ([1, 2, 2, 0], false), ([1, 2, 1, 3], false), ([1, 2, 0, -1], false)]
+        {
+            assert_eq!(Action::MultiDiscrete(&indices[2..]).check(&space).is_ok(), fits);
+            let checked = Actions::MultiDiscrete { indices: indices.to_vec(), dim: 2 }.check(&space, 2);
+            assert_eq!(checked.is_ok(), fits);
+            assert!(checked.err().is_none_or(|e| e.to_string().contains("environment 1")));
+        }
+        assert!(Action::MultiDiscrete(&[1]).check(&space).is_err());
+    }
+
+    #[test]
+    fn random_actions_are_valid_and_uniform() {
+        let mut rng = crate::rng::stream(1, "actions");
+        let mut counts = [0; 4];
+        for _ in 0..3000 {
+            counts[random_action(4, &[true, false, true, true], &mut rng)] += 1;
+        }
+        assert!(counts[1] == 0 && [0, 2, 3].iter().all(|&i| (900..1100).contains(&counts[i])), "{counts:?}");
+        assert!((0..100).map(|_| random_action(4, &[], &mut rng)).any(|action| action == 1));
+    }
+
+    #[test]
+    fn rows_are_copied_and_selected_in_every_space() {
+        let multi = |indices: &[i64]| Actions::MultiDiscrete { indices: indices.to_vec(), dim: 2 };
+        let continuous = |values: &[f32]| Actions::Continuous { values: values.to_vec(), dim: 2 };
+        let discrete = |indices: &[i64]| Actions::Discrete(indices.to_vec());
+        for (from, mut to, copied, selected) in [
+            (discrete(&[1, 2, 3]), discrete(&[0; 3]), discrete(&[0, 2, 3]), discrete(&[3, 1, 3])),
+            (multi(&[1, 2, 3, 4, 5, 6]), multi(&[0; 6]), multi(&[0, 0, 3, 4, 5, 6]), multi(&[5, 6, 1, 2, 5, 6])),
+            (
+                continuous(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+                continuous(&[0.0; 6]),
+                continuous(&[0.0, 0.0, 3.0, 4.0, 5.0, 6.0]),
+                continuous(&[5.0, 6.0, 1.0, 2.0, 5.0, 6.0]),
+            ),
+        ] {
+            to.copy_rows(1, &from, 1..3);
+            assert_eq!(to, copied);
+            assert_eq!(from.select(&[2, 0, 2]), selected);
+        }
     }
 }

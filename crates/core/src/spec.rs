@@ -19,12 +19,23 @@ pub struct EnvSpec {
     /// The names of discrete actions where they have any (`"NOOP"`, `"FIRE"`, …); else empty.
     #[serde(default)]
     pub action_names: Vec<String>,
+    /// Whether the environment states which discrete actions are valid ([`Env::action_mask`](crate::Env::action_mask)).
+    #[serde(default)]
+    pub action_mask: bool,
 }
 
 impl EnvSpec {
     /// An environment that observes one frame (or vector) of `shape` at a time, and whose actions have no names.
     pub fn new(id: impl Into<String>, shape: &[usize], dtype: Dtype, actions: ActionSpace) -> Self {
-        Self { id: id.into(), shape: shape.to_vec(), dtype, frame_stack: 1, actions, action_names: Vec::new() }
+        Self {
+            id: id.into(),
+            shape: shape.to_vec(),
+            dtype,
+            frame_stack: 1,
+            actions,
+            action_names: Vec::new(),
+            action_mask: false,
+        }
     }
 
     /// The same environment, whose last `frame_stack` frames make one observation.
@@ -37,6 +48,17 @@ impl EnvSpec {
     #[must_use]
     pub fn with_action_names<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
         Self { action_names: names.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// The same environment, which states which actions are valid.
+    #[must_use]
+    pub fn with_action_mask(self) -> Self {
+        Self { action_mask: true, ..self }
+    }
+
+    /// The number of elements of one action mask: the choices of all components of an action; 0 where every action is always valid.
+    pub fn mask_len(&self) -> usize {
+        if self.action_mask { self.actions.sizes().iter().sum() } else { 0 }
     }
 
     /// The number of elements of one frame or vector.

@@ -63,13 +63,19 @@ pub struct StepBatch {
     pub final_obs: Obs,
     /// The discrete action that a wrapper executed instead of the agent's (FIRE after a lost life).
     pub forced: Vec<Option<i64>>,
+    /// Whether each action is valid at [`obs`](Self::obs), `[n, choices]` with the choices of all components of an action one after
+    /// the other; empty where the environments state none ([`EnvSpec::action_mask`]).
+    pub action_mask: Vec<bool>,
+    /// The same at [`final_obs`](Self::final_obs), valid only in rows whose episode ended.
+    pub final_action_mask: Vec<bool>,
     frame_len: usize,
+    mask_len: usize,
 }
 
 impl StepBatch {
     /// An empty batch for `n` environments of `spec`.
     pub fn new(spec: &EnvSpec, n: usize) -> Self {
-        let frame_len = spec.frame_len();
+        let (frame_len, mask_len) = (spec.frame_len(), spec.mask_len());
         Self {
             obs: Obs::zeros(spec.dtype, n * frame_len),
             reward: vec![0.0; n],
@@ -79,7 +85,10 @@ impl StepBatch {
             episode: vec![None; n],
             final_obs: Obs::zeros(spec.dtype, n * frame_len),
             forced: vec![None; n],
+            action_mask: vec![true; n * mask_len],
+            final_action_mask: vec![true; n * mask_len],
             frame_len,
+            mask_len,
         }
     }
 
@@ -116,6 +125,26 @@ impl StepBatch {
     /// The buffer for the last observation of an ended episode of environment `i`.
     pub fn final_obs_row_mut(&mut self, i: usize) -> ObsMut<'_> {
         self.final_obs.slice_mut(i * self.frame_len, self.frame_len)
+    }
+
+    /// The action mask of environment `i`: empty where every action is valid.
+    pub fn mask_row(&self, i: usize) -> &[bool] {
+        &self.action_mask[i * self.mask_len..(i + 1) * self.mask_len]
+    }
+
+    /// The buffer for the action mask of environment `i`.
+    pub fn mask_row_mut(&mut self, i: usize) -> &mut [bool] {
+        &mut self.action_mask[i * self.mask_len..(i + 1) * self.mask_len]
+    }
+
+    /// The action mask at the last observation of the episode that ended in environment `i`.
+    pub fn final_mask_row(&self, i: usize) -> &[bool] {
+        &self.final_action_mask[i * self.mask_len..(i + 1) * self.mask_len]
+    }
+
+    /// The buffer for that mask.
+    pub fn final_mask_row_mut(&mut self, i: usize) -> &mut [bool] {
+        &mut self.final_action_mask[i * self.mask_len..(i + 1) * self.mask_len]
     }
 
     /// Writes `step`, [with exclusive flags](Step::with_exclusive_flags), into row `i`, without episode and forced action.

@@ -18,6 +18,17 @@ pub fn q_target(r_t: &Tensor, discount_t: &Tensor, q_t: &Tensor, q_t_selector: &
     (r_t + discount_t * chosen(q_t, &q_t_selector.argmax(1, false))).detach()
 }
 
+/// `values` with −∞ for each invalid action of `mask`, so that neither a maximum nor an argmax is one; `values` where `mask` is empty.
+/// `[n, actions]` → `[n, actions]`.
+pub fn masked(values: &Tensor, mask: &[bool]) -> Tensor {
+    if mask.is_empty() {
+        return values.shallow_clone();
+    }
+    let invalid: Vec<bool> = mask.iter().map(|valid| !valid).collect();
+    let invalid = Tensor::from_slice(&invalid).to_device(values.device()).view_as(values);
+    values.masked_fill(&invalid, f64::NEG_INFINITY)
+}
+
 /// ½δ² up to |δ| = `bound` and linear beyond, so that the gradient is δ clipped to ±`bound` (Huber 1964; the clipped error
 /// of Mnih et al. 2015). `[n]` → `[n]`.
 pub fn huber(error: &Tensor, bound: f64) -> Tensor {

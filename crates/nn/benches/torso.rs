@@ -22,7 +22,7 @@ fn main() {
                 let acting = median(|| _ = net.forward(obs.as_ref(), n, Pass::Infer));
                 let learning = median(|| {
                     let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
-                    let Distribution::Categorical(logits) = policy else { unreachable!() };
+                    let Distribution::Categorical { logits, .. } = policy else { unreachable!() };
                     net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
                 });
                 let name = |text: String| text.to_lowercase();

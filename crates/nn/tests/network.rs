@@ -36,7 +36,7 @@ fn frames(n: usize, spec: &EnvSpec) -> Obs {
 
 fn logits(policy: Distribution) -> Tensor {
     match policy {
-        Distribution::Categorical(logits) => logits,
+        Distribution::Categorical { logits, .. } => logits,
         Distribution::Gaussian { .. } => panic!("the space is discrete"),
     }
 }

@@ -233,7 +233,7 @@ fn random_frames(n: usize, spec: &EnvSpec) -> Obs {
 
 fn outputs(net: &mut ActorCritic, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
     let (policy, value) = net.forward(obs, n, pass);
-    let Distribution::Categorical(logits) = policy else { panic!("the space is discrete") };
+    let Distribution::Categorical { logits, .. } = policy else { panic!("the space is discrete") };
     Tensor::cat(&[logits, value.unsqueeze(1)], 1)
 }
 

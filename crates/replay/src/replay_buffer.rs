@@ -38,6 +38,9 @@ pub struct ReplayBuffer {
     actions: Vec<i32>,
     rewards: Vec<f32>,
     flags: Vec<u8>,
+    /// Whether each action is valid at the frame of a slot: a row per slot, empty where every action is.
+    action_masks: Vec<bool>,
+    mask_len: usize,
     rings: Vec<Ring>,
     /// Slots of one ring.
     ring_len: usize,
@@ -95,13 +98,16 @@ pub struct Transitions {
     pub discount_t: Vec<f32>,
     /// The observations n steps later (or the final one of the episode).
     pub s_t: Obs,
+    /// Whether each action is valid at `s_t`, `[n, actions]`; empty where every action is.
+    pub mask_t: Vec<bool>,
 }
 
 impl Transitions {
     /// Buffers for `n` transitions of `spec`.
     pub fn new(spec: &EnvSpec, n: usize) -> Self {
         let obs = Obs::zeros(spec.dtype, n * spec.obs_len());
-        Self { s_tm1: obs.clone(), a_tm1: vec![0; n], r_t: vec![0.0; n], discount_t: vec![0.0; n], s_t: obs }
+        let mask_t = vec![true; n * spec.mask_len()];
+        Self { s_tm1: obs.clone(), a_tm1: vec![0; n], r_t: vec![0.0; n], discount_t: vec![0.0; n], s_t: obs, mask_t }
     }
 
     /// The number of transitions.
@@ -147,6 +153,8 @@ impl ReplayBuffer {
             actions: vec![0; slots],
             rewards: vec![0.0; slots],
             flags: vec![0; slots],
+            action_masks: vec![true; slots * spec.mask_len()],
+            mask_len: spec.mask_len(),
             rings: vec![Ring::default(); envs],
             ring_len: len,
             frame_stack: spec.frame_stack,
@@ -162,12 +170,12 @@ impl ReplayBuffer {
     /// what Atari games need.
     pub fn bytes(spec: &EnvSpec, config: ReplayConfig) -> u64 {
         let frames = Frames::bytes(spec.dtype, spec.frame_len(), config.capacity);
-        (if config.compress { frames / 6 } else { frames }) + 9 * config.capacity as u64
+        (if config.compress { frames / 6 } else { frames }) + (9 + spec.mask_len() as u64) * config.capacity as u64
     }
 
     /// The memory of the stored transitions, in bytes (plain frames: that of all slots).
     pub fn resident_bytes(&self) -> u64 {
-        self.frames.resident_bytes() + 9 * self.capacity() as u64
+        self.frames.resident_bytes() + (9 + self.mask_len as u64) * self.capacity() as u64
     }
 
     /// The number of slots: the bound of an index.
@@ -197,7 +205,7 @@ impl ReplayBuffer {
         for env in 0..self.rings.len() {
             // Transitions that are not ready yet never will be.
             self.rings[env].marked = self.rings[env].written;
-            self.write(env, batch.obs_row(env), FIRST);
+            self.write(env, batch.obs_row(env), batch.mask_row(env), FIRST);
         }
         &self.changes
     }
@@ -218,11 +226,11 @@ impl ReplayBuffer {
             }
             if batch.done(env) {
                 self.flags[newest] |= END;
-                self.write(env, batch.final_obs_row(env), FINAL);
+                self.write(env, batch.final_obs_row(env), batch.final_mask_row(env), FINAL);
                 self.mark_ready(env, self.rings[env].written);
-                self.write(env, batch.obs_row(env), FIRST);
+                self.write(env, batch.obs_row(env), batch.mask_row(env), FIRST);
             } else {
-                self.write(env, batch.obs_row(env), 0);
+                self.write(env, batch.obs_row(env), batch.mask_row(env), 0);
                 self.mark_ready(env, self.rings[env].written.saturating_sub(self.n_step as u64));
             }
         }
@@ -264,6 +272,8 @@ impl ReplayBuffer {
             }
             (out.r_t[row], out.discount_t[row]) = (r_t, discount);
             out.a_tm1[row] = i64::from(self.actions[index]);
+            let (len, next) = (self.mask_len, self.slot(env, position + steps));
+            out.mask_t[row * len..(row + 1) * len].copy_from_slice(&self.action_masks[next * len..(next + 1) * len]);
             scratch.clear();
             self.stack(env, position, &mut scratch, out.s_tm1.slice_mut(row * obs_len, obs_len));
             self.stack(env, position + steps, &mut scratch, out.s_t.slice_mut(row * obs_len, obs_len));
@@ -283,6 +293,10 @@ impl ReplayBuffer {
         snapshot.arrays.insert("replay.actions".into(), Array::new(&n, &self.actions));
         snapshot.arrays.insert("replay.rewards".into(), Array::new(&n, &self.rewards));
         snapshot.arrays.insert("replay.flags".into(), Array::new(&n, &self.flags));
+        if self.mask_len > 0 {
+            let masks: Vec<u8> = self.action_masks.iter().map(|&valid| u8::from(valid)).collect();
+            snapshot.arrays.insert("replay.action_masks".into(), Array::new(&[n[0], self.mask_len], &masks));
+        }
     }
 
     /// Restores [`save`](Self::save). Frames are restored afterwards.
@@ -296,12 +310,20 @@ impl ReplayBuffer {
         let actions = snapshot.array("replay.actions")?.values().ok_or_else(wrong)?;
         let rewards = snapshot.array("replay.rewards")?.values().ok_or_else(wrong)?;
         let flags = snapshot.array("replay.flags")?.values().ok_or_else(wrong)?;
+        let masks: Vec<u8> = match self.mask_len {
+            0 => Vec::new(),
+            _ => snapshot.array("replay.action_masks")?.values().ok_or_else(wrong)?,
+        };
         let n = self.capacity();
+        if masks.len() != self.action_masks.len() {
+            return Err(wrong());
+        }
         let sizes = (actions.len(), rewards.len(), flags.len(), rings.len(), frame);
         if sizes != (n, n, n, self.rings.len(), (self.frame_len, self.ring_len)) {
             return Err(wrong());
         }
         (self.actions, self.rewards, self.flags, self.rings) = (actions, rewards, flags, rings);
+        self.action_masks = masks.into_iter().map(|valid| valid != 0).collect();
         self.ready = self.flags.iter().filter(|&&f| f & READY != 0).count();
         Ok(())
     }
@@ -348,7 +370,7 @@ impl ReplayBuffer {
     }
 
     /// Writes the next slot of a ring over its oldest one.
-    fn write(&mut self, env: usize, frame: ObsRef<'_>, flags: u8) {
+    fn write(&mut self, env: usize, frame: ObsRef<'_>, mask: &[bool], flags: u8) {
         let position = self.rings[env].written;
         if let Some(oldest) = position.checked_sub(self.ring_len as u64) {
             // The oldest frame is overwritten: no transition can be sampled whose observation contains it.
@@ -363,6 +385,7 @@ impl ReplayBuffer {
         }
         let slot = self.slot(env, position);
         self.frames.write(slot, frame);
+        self.action_masks[slot * self.mask_len..(slot + 1) * self.mask_len].copy_from_slice(mask);
         self.flags[slot] = flags;
         self.rings[env].written += 1;
     }

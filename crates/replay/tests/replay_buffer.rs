@@ -114,9 +114,23 @@ fn saved_and_restored(
     fresh
 }
 
+/// The valid actions at a frame: those of the set bits of its first byte.
+fn mask_of(frame: &[u8]) -> [bool; 9] {
+    std::array::from_fn(|action| frame[0] >> (action % 8) & 1 == 1)
+}
+
+/// Writes the masks of the frames in `batch`.
+fn write_masks(batch: &mut StepBatch) {
+    for env in 0..batch.num_envs() {
+        let masks = [batch.obs_row(env), batch.final_obs_row(env)].map(|frame| mask_of(frame.u8()));
+        batch.mask_row_mut(env).copy_from_slice(&masks[0]);
+        batch.final_mask_row_mut(env).copy_from_slice(&masks[1]);
+    }
+}
+
 /// Executes `steps` random steps in `envs` environments, saves and loads at random, and compares after every step.
 fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: usize, rng: &mut Rng) {
-    let (spec, config) = (spec(FRAME, frame_stack), config(envs * len, n_step, rng.random()));
+    let (spec, config) = (spec(FRAME, frame_stack).with_action_mask(), config(envs * len, n_step, rng.random()));
     let mut buffer = ReplayBuffer::new(&spec, envs, config).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut segments = Segments::new(dir.path());
@@ -132,6 +146,7 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
                 batch.obs_row_mut(env).u8().copy_from_slice(&f);
                 oracle.start(env, f);
             }
+            write_masks(&mut batch);
             buffer.reset(&batch)
         } else {
             let mut sent = Vec::new();
@@ -167,6 +182,7 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
                     }
                 }
             }
+            write_masks(&mut batch);
             buffer.push(&Actions::Discrete(sent), &batch)
         };
         for removed in &changes.removed {
@@ -193,6 +209,7 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
             assert_eq!(sampled.a_tm1[row], oracle.rings[env][p].action.unwrap().0);
             s_tm1.extend(oracle.stack(env, p));
             s_t.extend(oracle.stack(env, after));
+            assert_eq!(sampled.mask_t[row * 9..(row + 1) * 9], mask_of(&oracle.rings[env][after].frame), "step {t}");
         }
         assert_eq!((sampled.s_tm1, sampled.s_t), (Obs::U8(s_tm1), Obs::U8(s_t)), "step {t}");
     }

@@ -51,12 +51,15 @@ impl Student {
     /// nats.
     ///
     /// # Errors
-    /// [`Error::Config`] if the actions are continuous.
+    /// [`Error::Config`] if the actions are not discrete.
     pub fn learn(&mut self, obs: &Obs, n: usize, teacher: &Outputs, learning_rate: f64) -> Result<f64> {
         let (policy, value) = self.net.forward(obs.as_ref(), n, Pass::Train);
-        let (Distribution::Categorical(logits), false) = (policy, teacher.preferences.is_empty()) else {
+        let Distribution::Categorical { logits, sizes } = policy else {
             return Err(Error::config("policy distillation needs discrete actions"));
         };
+        if sizes.len() > 1 || teacher.preferences.is_empty() {
+            return Err(Error::config("policy distillation needs discrete actions"));
+        }
         let column = |v: &[f32]| Tensor::from_slice(v).to_device(logits.device());
         let preferences = column(&teacher.preferences).view_as(&logits) / self.temperature;
         let divergence = kl(&log_softmax(&preferences), &log_softmax(&logits)).mean(Kind::Float);
@@ -95,7 +98,7 @@ mod tests {
         let last = (0..300).map(|_| student.learn(&obs, 4, &teacher, 1e-2).unwrap()).last().unwrap();
         assert!(first > 0.05 && last < 1e-3, "{first}, {last}");
         let (policy, value) = student.net.forward(obs.as_ref(), 4, Pass::Infer);
-        let Distribution::Categorical(logits) = policy else { panic!("discrete") };
+        let Distribution::Categorical { logits, .. } = policy else { panic!("discrete") };
         // softmax(.51/.01, .50/.01) = (.731, .269).
         let p = f64::try_from(logits.softmax(-1, Kind::Float).get(0).get(0)).unwrap();
         assert!((p - 0.731).abs() < 0.02, "{p}");

@@ -90,4 +90,8 @@ impl<W: EnvWrapper> Env for WrappedEnv<W> {
     fn lives(&self) -> u32 {
         self.inner.lives()
     }
+
+    fn action_mask(&self, mask: &mut [bool]) {
+        self.inner.action_mask(mask);
+    }
 }

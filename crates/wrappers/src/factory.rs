@@ -1,9 +1,9 @@
 //! Creation of environments from the `[env]` section of a configuration.
 
 use crate::{
-    CheckFinite, ClipReward, EnvWrapper, EpisodicLife, FireOnLifeLoss, FireReset, FrameSkip, NoopReset, Normalize,
-    Pool, RecordEpisodeStatistics, Resize, ScaleActions, StickyAction, TimeLimit, VecEnvWrapper, WrappedEnv,
-    WrappedVecEnv,
+    CheckActionMask, CheckFinite, ClipReward, EnvWrapper, EpisodicLife, FireOnLifeLoss, FireReset, FrameSkip,
+    NoopReset, Normalize, Pool, RecordEpisodeStatistics, Resize, ScaleActions, StickyAction, TimeLimit, VecEnvWrapper,
+    WrappedEnv, WrappedVecEnv,
 };
 use playfield_core::config::ClipReward as Clip;
 use playfield_core::{ActionSpace, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, Result, VecEnv};
@@ -150,11 +150,14 @@ fn wrap_batch(bare: Box<dyn VecEnv>, config: &EnvConfig, track_only: bool) -> Re
         Box::new(WrappedVecEnv::new(batch, wrapper))
     }
     let (n, spec) = (bare.num_envs(), bare.spec().clone());
-    if spec.frame_len() == 0 || matches!(&spec.actions, ActionSpace::Box { low, .. } if low.is_empty()) {
+    if spec.frame_len() == 0 || spec.actions.is_empty() {
         return Err(Error::env(&spec.id, "its observations or actions have no elements: there is nothing to learn"));
     }
     let clips = config.clip_reward != Clip::None && !config.normalize_reward;
     let mut batch = wrap(bare, CheckFinite::new(&spec, clips));
+    if spec.action_mask {
+        batch = wrap(batch, CheckActionMask::new(&spec));
+    }
     if matches!(spec.actions, ActionSpace::Box { .. }) {
         batch = wrap(batch, ScaleActions::new(&spec.actions, n));
     }

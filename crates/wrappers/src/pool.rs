@@ -7,7 +7,7 @@
 //! When not to use it: environments that hold a lock while they step (Python's GIL) run one after the other on any number of
 //! threads.
 
-use crate::workers::{Buffer, Command, Group, Reply, Worker, copy_actions, copy_rows, differs};
+use crate::workers::{Buffer, Command, Group, Reply, Worker, copy_rows, differs};
 use playfield_core::{Actions, Env, EnvSpec, Error, Image, Result, State, StepBatch, VecEnv};
 use serde_json::json;
 use std::sync::Arc;
@@ -158,11 +158,11 @@ impl VecEnv for Pool {
         self.expect(|p| matches!(p, Phase::Ready), "`send` must follow `reset` or `recv`")?;
         actions.check(&self.spec.actions, self.seeds.len())?;
         match &mut self.backend {
-            Backend::Caller(_, sent) => copy_actions(actions, 0, sent),
+            Backend::Caller(_, sent) => sent.clone_from(actions),
             Backend::Threads(workers) => {
                 for worker in workers {
                     let mut buffer = worker.buffer.take().expect("no step is in progress");
-                    copy_actions(actions, worker.first, &mut buffer.actions);
+                    buffer.actions.copy_rows(0, actions, worker.first..worker.first + worker.n);
                     worker.send(Command::Step(buffer));
                 }
             }

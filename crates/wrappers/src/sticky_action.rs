@@ -28,6 +28,7 @@ pub struct StickyAction {
 enum Previous {
     None,
     Discrete(usize),
+    MultiDiscrete(Vec<i64>),
     Continuous(Vec<f32>),
 }
 
@@ -55,6 +56,7 @@ impl EnvWrapper for StickyAction {
         if !repeat || self.previous == Previous::None {
             match (action, &mut self.previous) {
                 (Action::Discrete(a), previous) => *previous = Previous::Discrete(a),
+                (Action::MultiDiscrete(a), previous) => *previous = Previous::MultiDiscrete(a.to_vec()),
                 (Action::Continuous(a), Previous::Continuous(kept)) => kept.copy_from_slice(a),
                 (Action::Continuous(a), previous) => *previous = Previous::Continuous(a.to_vec()),
             }
@@ -62,6 +64,7 @@ impl EnvWrapper for StickyAction {
         match &self.previous {
             Previous::None => env.step(action, obs),
             Previous::Discrete(a) => env.step(Action::Discrete(*a), obs),
+            Previous::MultiDiscrete(a) => env.step(Action::MultiDiscrete(a), obs),
             Previous::Continuous(a) => env.step(Action::Continuous(a), obs),
         }
     }

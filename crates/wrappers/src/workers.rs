@@ -57,7 +57,11 @@ impl Group {
     /// Starts an episode in each environment, from its seed.
     pub(crate) fn reset(&mut self, seeds: &[u64], batch: &mut StepBatch) -> Result<()> {
         batch.clear();
-        self.each(|row, env| env.reset(Some(seeds[row]), batch.obs_row_mut(row)).map(drop))
+        self.each(|row, env| {
+            env.reset(Some(seeds[row]), batch.obs_row_mut(row))?;
+            write_mask(env, batch.mask_row_mut(row));
+            Ok(())
+        })
     }
 
     /// Steps each environment. Where an episode ends, its last observation is kept and the environment is reset.
@@ -68,8 +72,10 @@ impl Group {
             if step.done() {
                 let StepBatch { obs, final_obs, .. } = batch;
                 final_obs.slice_mut(row * len, len).copy_from(obs.slice(row * len, len));
+                write_mask(env, batch.final_mask_row_mut(row));
                 env.reset(None, batch.obs_row_mut(row))?;
             }
+            write_mask(env, batch.mask_row_mut(row));
             batch.set(row, step);
             Ok(())
         })
@@ -96,6 +102,14 @@ impl Group {
     /// Continues from the states of [`save`](Self::save).
     pub(crate) fn load(&mut self, states: &[State]) -> Result<()> {
         self.each(|row, env| env.load_state(&states[row]))
+    }
+}
+
+/// Writes the action mask of `env`, if it has one.
+fn write_mask(env: &dyn Env, mask: &mut [bool]) {
+    if !mask.is_empty() {
+        mask.fill(true);
+        env.action_mask(mask);
     }
 }
 
@@ -228,20 +242,9 @@ pub(crate) fn copy_rows(from: &StepBatch, first: usize, to: &mut StepBatch, fram
     to.forced[first..first + n].fill(None);
     for i in (0..n).filter(|&i| from.done(i)) {
         to.final_obs_row_mut(first + i).copy_from(from.final_obs_row(i));
+        to.final_mask_row_mut(first + i).copy_from_slice(from.final_mask_row(i));
     }
-}
-
-/// Copies rows `first..first + to.len()` of `from`. Both are of the same space.
-pub(crate) fn copy_actions(from: &Actions, first: usize, to: &mut Actions) {
-    match (from, to) {
-        (Actions::Discrete(from), Actions::Discrete(to)) => {
-            let n = to.len();
-            to.copy_from_slice(&from[first..first + n]);
-        }
-        (Actions::Continuous { values: from, dim }, Actions::Continuous { values: to, .. }) => {
-            let n = to.len();
-            to.copy_from_slice(&from[first * dim..first * dim + n]);
-        }
-        _ => unreachable!("actions were checked against the space"),
+    for i in 0..n {
+        to.mask_row_mut(first + i).copy_from_slice(from.mask_row(i));
     }
 }

@@ -1,7 +1,7 @@
-//! The action must repeat the observation: Stable-Baselines3's `IdentityEnv` and `IdentityEnvBox`. Every algorithm must solve
+//! The action must repeat the observation: Stable-Baselines3's `IdentityEnv`, `IdentityEnvMultiDiscrete` and `IdentityEnvBox`. Every algorithm must solve
 //! them in 2,000 steps; one that does not has a bug.
 
-use crate::support::{continuous, discrete, reseed, restore, uniform};
+use crate::support::{continuous, discrete, indices, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
 use rand::RngExt;
@@ -29,6 +29,20 @@ impl Default for IdentityConfig {
     fn default() -> Self {
         Self { size: 4 }
     }
+}
+
+/// The sizes of the components of [`IdentityMulti`].
+const SIZES: [usize; 2] = [3, 2];
+
+/// Repeat a state of two components.
+///
+/// Observation, `f32[5]`: the two components of a state, sampled at each step, one-hot each. Actions: a component of 3 choices, and one
+/// of 2. Reward: 1 for the action that equals the state, else 0. An episode never terminates; by default it is truncated after 100
+/// steps.
+#[derive(Clone, Debug)]
+pub struct IdentityMulti {
+    spec: EnvSpec,
+    sim: Simulation<[usize; 2]>,
 }
 
 /// Repeat a continuous state.
@@ -93,6 +107,60 @@ impl Env for Identity {
     fn load_state(&mut self, state: &State) -> Result<()> {
         let sim: Simulation<usize> = restore(&self.spec, state)?;
         if sim.state >= self.spec.frame_len() {
+            return Err(Error::env(&self.spec.id, "the saved state is from an environment with more states"));
+        }
+        self.sim = sim;
+        Ok(())
+    }
+}
+
+impl IdentityMulti {
+    /// Creates the environment; call [`reset`](Env::reset) first.
+    pub fn new() -> Self {
+        let actions = ActionSpace::MultiDiscrete { sizes: SIZES.to_vec() };
+        let spec = EnvSpec::new("IdentityMulti", &[SIZES.iter().sum()], Dtype::F32, actions);
+        Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state: [0; 2] } }
+    }
+
+    fn next(&mut self, mut obs: ObsMut<'_>) {
+        self.sim.state = SIZES.map(|size| self.sim.rng.random_range(0..size));
+        let obs = obs.f32();
+        obs.fill(0.0);
+        let [first, second] = self.sim.state;
+        (obs[first], obs[SIZES[0] + second]) = (1.0, 1.0);
+    }
+}
+
+impl Default for IdentityMulti {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Env for IdentityMulti {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        reseed(&mut self.sim.rng, seed);
+        self.next(obs);
+        Ok(Step::default())
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        let is_correct = indices(&self.spec, action)?.iter().zip(self.sim.state).all(|(&a, s)| a == s as i64);
+        self.next(obs);
+        Ok(Step { reward: f32::from(is_correct), ..Step::default() })
+    }
+
+    fn save_state(&self) -> Option<State> {
+        serde_json::to_value(&self.sim).ok()
+    }
+
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        let sim: Simulation<[usize; 2]> = restore(&self.spec, state)?;
+        if sim.state.iter().zip(SIZES).any(|(&state, size)| state >= size) {
             return Err(Error::env(&self.spec.id, "the saved state is from an environment with more states"));
         }
         self.sim = sim;

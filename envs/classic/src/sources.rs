@@ -1,6 +1,6 @@
 //! The registry entries of this crate's environments.
 
-use crate::{Acrobot, CartPole, Catch, Identity, IdentityBox, MountainCar, Pendulum, Recall};
+use crate::{Acrobot, CartPole, Catch, Identity, IdentityBox, IdentityMulti, MountainCar, Pendulum, Recall, TicTacToe};
 use playfield_core::{Env, EnvConfig, EnvSource, Result};
 use std::sync::Arc;
 
@@ -19,7 +19,11 @@ pub fn sources() -> Vec<Row> {
         row("Pendulum", "swing a pendulum up; continuous actions", 200, |c| Ok(Pendulum::new(c.parse_kwargs()?))),
         row("Catch", "catch a falling ball; frames of 10 × 5", 0, |c| Catch::new(c.parse_kwargs()?)),
         row("Recall", "recall a cue after ten steps; for recurrent policies", 0, |c| Recall::new(&c.parse_kwargs()?)),
+        row("TicTacToe", "three in a row against a random opponent; action masks", 0, |c| {
+            without_kwargs(c, TicTacToe::new)
+        }),
         row("Identity", "repeat the observed state; a test of algorithms", 100, |c| Identity::new(&c.parse_kwargs()?)),
+        row("IdentityMulti", "the same with several components", 100, |c| without_kwargs(c, IdentityMulti::new)),
         row("IdentityBox", "the same with continuous actions", 100, |c| without_kwargs(c, IdentityBox::new)),
     ]
 }

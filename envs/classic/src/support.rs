@@ -25,6 +25,14 @@ pub(crate) fn discrete(spec: &EnvSpec, action: Action<'_>) -> Result<usize> {
     }
 }
 
+/// The indices of a multi-discrete action, checked against the action space.
+pub(crate) fn indices<'a>(spec: &EnvSpec, action: Action<'a>) -> Result<&'a [i64]> {
+    match (action, action.check(&spec.actions)) {
+        (Action::MultiDiscrete(indices), Ok(())) => Ok(indices),
+        _ => Err(wrong(spec, action)),
+    }
+}
+
 /// A continuous action of one dimension, checked against the action space.
 pub(crate) fn continuous(spec: &EnvSpec, action: Action<'_>) -> Result<f32> {
     match (action, action.check(&spec.actions)) {

@@ -1,6 +1,8 @@
 //! Properties of every environment of this crate, and the rules of those without physics.
 
-use playfield_classic::{Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, Recall, RecallConfig, sources};
+use playfield_classic::{
+    Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, IdentityMulti, Recall, RecallConfig, TicTacToe, sources,
+};
 use playfield_core::{Action, ActionSpace, Env, EnvConfig, EnvSpec, Error, Obs, ObsRef, Step};
 
 fn config(id: &str) -> EnvConfig {
@@ -16,8 +18,15 @@ fn record(env: &mut dyn Env, obs: &mut Obs, from: usize, to: usize) -> Vec<(Step
     let mut seen = Vec::new();
     for t in from..to {
         let x = [((t * 7) % 11) as f32 / 5.0 - 1.0];
+        let i = [(t * 7 / 3 % 3) as i64, (t * 5 / 3 % 2) as i64];
+        let mut valid = vec![true; env.spec().mask_len()];
+        env.action_mask(&mut valid);
         let action = match &env.spec().actions {
-            ActionSpace::Discrete { n } => Action::Discrete((t * 7 / 3) % n),
+            ActionSpace::Discrete { n } => {
+                let chosen = (t * 7 / 3) % n;
+                Action::Discrete((chosen..chosen + n).map(|a| a % n).find(|&a| valid.get(a) != Some(&false)).unwrap())
+            }
+            ActionSpace::MultiDiscrete { .. } => Action::MultiDiscrete(&i),
             ActionSpace::Box { .. } => Action::Continuous(&x),
         };
         let step = env.step(action, obs.as_mut()).unwrap();
@@ -96,7 +105,9 @@ fn ids_and_limits() {
         ("Pendulum", 200),
         ("Catch", 0),
         ("Recall", 0),
+        ("TicTacToe", 0),
         ("Identity", 100),
+        ("IdentityMulti", 100),
         ("IdentityBox", 100),
     ];
     assert_eq!(limits, expected);
@@ -183,6 +194,66 @@ fn catch_has_boards_of_valid_sizes() {
     let mut state = large.save_state().unwrap();
     state["ball"] = serde_json::json!([8, 4]);
     assert!(small.load_state(&state).is_err(), "a state of a larger board");
+}
+
+/// Random games with a board of the test's own: marks, mask, winner and reward.
+#[test]
+fn tic_tac_toe_has_the_rules_of_the_game() {
+    let lines = ["012", "345", "678", "036", "147", "258", "048", "246"];
+    let won = |marks: &[f32]| lines.iter().any(|line| line.bytes().all(|cell| marks[(cell - b'0') as usize] == 1.0));
+    let mut env = TicTacToe::new();
+    let (mut obs, mut mask, mut returns, mut began) = (empty(env.spec()), [true; 9], [0; 3], 0);
+    for seed in 0..600 {
+        env.reset(Some(seed), obs.as_mut()).unwrap();
+        let ours = |obs: &Obs| obs.as_ref().f32()[..9].to_vec();
+        let theirs = |obs: &Obs| obs.as_ref().f32()[9..].to_vec();
+        began += usize::from(!theirs(&obs).contains(&1.0));
+        loop {
+            let before = [ours(&obs), theirs(&obs)];
+            env.action_mask(&mut mask);
+            let free: Vec<usize> = (0..9).filter(|&i| before[0][i] + before[1][i] == 0.0).collect();
+            assert_eq!(free, (0..9).filter(|&i| mask[i]).collect::<Vec<_>>());
+            if let Some(taken) = (0..9).find(|&i| !mask[i]) {
+                let error = env.step(Action::Discrete(taken), obs.as_mut()).unwrap_err().to_string();
+                assert!(error.contains(&format!("cell {taken} is not empty")), "{error}");
+            }
+            let cell = free[seed as usize * 7 % free.len()];
+            let step = env.step(Action::Discrete(cell), obs.as_mut()).unwrap();
+            let [mine, other] = [ours(&obs), theirs(&obs)];
+            assert!(mine[cell] == 1.0 && mine.iter().sum::<f32>() == before[0].iter().sum::<f32>() + 1.0);
+            let moved = other.iter().sum::<f32>() - before[1].iter().sum::<f32>();
+            let full = (0..9).all(|i| mine[i] + other[i] == 1.0);
+            let ended = won(&mine) || won(&other) || full;
+            assert_eq!(moved, if won(&mine) || (full && moved == 0.0) { 0.0 } else { 1.0 });
+            let reward = if won(&mine) { 1.0 } else { -f32::from(won(&other)) };
+            assert_eq!((step.reward, step.terminated), (reward, ended));
+            if ended {
+                returns[(reward + 1.0) as usize] += 1;
+                assert!(env.step(Action::Discrete(cell), obs.as_mut()).is_err());
+                break;
+            }
+        }
+    }
+    assert!(returns.iter().all(|&n| n > 20) && (250..350).contains(&began), "{returns:?}, {began}");
+}
+
+#[test]
+fn identity_multi_rewards_the_state_in_both_components() {
+    let mut env = IdentityMulti::new();
+    let mut obs = empty(env.spec());
+    env.reset(Some(3), obs.as_mut()).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for t in 0..200 {
+        let values = obs.as_ref().f32();
+        let state = [&values[..3], &values[3..]].map(|part| part.iter().position(|&x| x == 1.0).unwrap() as i64);
+        assert_eq!(values.iter().sum::<f32>(), 2.0);
+        seen.insert(state);
+        let action = [state[0], if t % 2 == 0 { state[1] } else { 1 - state[1] }];
+        let step = env.step(Action::MultiDiscrete(&action), obs.as_mut()).unwrap();
+        assert_eq!(step.reward, f32::from(t % 2 == 0));
+    }
+    assert_eq!(seen.len(), 6);
+    assert!(env.step(Action::MultiDiscrete(&[3, 0]), obs.as_mut()).is_err());
 }
 
 #[test]

@@ -218,32 +218,53 @@ class JoinedObservations:
 
 
 class Actions:
-    """Converts playfield's actions (an index from 0, or `float32`) to elements of `space`: NumPy scalars and arrays."""
+    """Converts playfield's actions (indices from 0, or `float32`) to elements of `space`: NumPy scalars and arrays."""
 
     def __init__(self, space, rows=None):
-        self.is_discrete = isinstance(space, gymnasium.spaces.Discrete)
+        spaces = gymnasium.spaces
+        self.is_discrete, self.sizes, self.start = isinstance(space, spaces.Discrete), [], 0
+        self.dtype, self.shape = space.dtype, space.shape if rows is None else (rows, *(space.shape or ()))
         if self.is_discrete:
-            self.start, self.dtype = space.start, space.dtype.type
-            self.description = int(space.n), int(space.start)
-        elif isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
-            if 0 in space.shape:
-                raise refuse(f"its action space is {space}, which has no elements: there is nothing to decide")
-            self.dtype, self.low, self.high = space.dtype, space.low, space.high
-            self.shape = space.shape if rows is None else (rows, *space.shape)
-            bounds = (bound.astype(np.float32).ravel().tolist() for bound in (space.low, space.high))
-            self.description = tuple(bounds)
+            self.sizes, self.start = [int(space.n)], space.start
+            self.description = "discrete", self.sizes
+        elif isinstance(space, spaces.MultiDiscrete):
+            self.sizes, self.start = space.nvec.ravel().tolist(), space.start
+            self.description = "multi_discrete", self.sizes
+        elif isinstance(space, spaces.MultiBinary):
+            self.sizes = [2] * math.prod(space.shape)
+            self.description = "multi_discrete", self.sizes
+        elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+            self.low, self.high = space.low, space.high
+            self.description = "box", *(bound.astype(np.float32).ravel().tolist() for bound in (space.low, space.high))
         else:
             raise refuse(
-                f"its action space is {space}, and only Discrete and Box of floats are supported: "
+                f"its action space is {space}, and only Discrete, MultiDiscrete, MultiBinary and Box of floats are supported: "
                 "wrap it where it is registered"
             )
+        if math.prod(space.shape) == 0:
+            raise refuse(f"its action space is {space}, which has no elements: there is nothing to decide")
 
     def convert(self, action):
         """The action in the space's dtype. A bound of a float64 space may not be a float32, so the action is clipped again."""
         if self.is_discrete:
-            return self.dtype(self.start + action)
+            return self.dtype.type(self.start + action)
+        if self.sizes:
+            return (action.reshape(self.shape) + self.start).astype(self.dtype)
         action = action.reshape(self.shape).astype(self.dtype)
         return action if self.dtype == np.float32 else np.minimum(np.maximum(action, self.low), self.high)
+
+    def mask(self, value):
+        """An action mask as bytes: 1 for each valid choice of each component, one component after the other. None: all are valid.
+
+        Gymnasium's masks of a MultiDiscrete space are tuples of arrays, sb3-contrib's are one array.
+        """
+        if value is None:
+            return b"\1" * sum(self.sizes)
+        with contextlib.suppress(ValueError):
+            array = np.concatenate([np.ravel(part) for part in value]) if isinstance(value, tuple) else np.ravel(value)
+            if array.size == sum(self.sizes) and array.dtype.kind in "biu" and np.isin(array, (0, 1)).all():
+                return array.astype(np.uint8).tobytes()
+        raise refuse(f"its action mask is {short(value)}, and must have a 0 or a 1 for each of {sum(self.sizes)} choices")
 
 
 def reward_of(reward):
@@ -271,6 +292,11 @@ def flag_of(name, flag):
     return bool(array.item())
 
 
+def mask_of(info):
+    """`info["action_mask"]`, or None."""
+    return info.get("action_mask") if isinstance(info, dict) else None
+
+
 def lives_of(info):
     """`info["lives"]` where that is an integer, else 0. Everything else in `info` is ignored."""
     lives = info.get("lives") if isinstance(info, dict) else None
@@ -295,6 +321,7 @@ class Local(Member):
     def __init__(self, name, arguments):
         self.env = make(name, arguments)
         self.requested_render = arguments.get("render_mode") == "rgb_array"
+        self.mask_source = None
         try:
             self.observations = observations_of(self.env.observation_space)
             self.actions = Actions(self.env.action_space)
@@ -310,39 +337,60 @@ class Local(Member):
         return getattr(self, method)(*arguments)
 
     def describe(self):
-        """`(shape, is an image, action space, action names)`: names (Atari, MiniGrid) only where every action has one."""
-        names = []
+        """`(shape, is an image, action space, action names, has a mask)`: names (Atari, MiniGrid) only where every action has one."""
+        self.mask_source, names = self.find_mask(), []
         if self.actions.is_discrete:
             with contextlib.suppress(Exception):  # names are optional
                 names = list(self.env.unwrapped.get_action_meanings())
-            complete = len(names) == self.actions.description[0] and all(isinstance(name, str) for name in names)
+            complete = [len(names)] == self.actions.sizes and all(isinstance(name, str) for name in names)
             names = names if complete else []
-        return list(self.observations.shape), self.observations.is_image, self.actions.description, names
+        observations, has_mask = self.observations, self.mask_source is not None
+        return list(observations.shape), observations.is_image, self.actions.description, names, has_mask
+
+    def find_mask(self):
+        """Where the environment states which actions are valid: in its method `action_masks` (as for sb3-contrib), in
+        `info["action_mask"]`, or nowhere (None). Only a reset shows what `info` holds."""
+        if not self.actions.sizes:
+            return None
+        if self.env.has_wrapper_attr("action_masks"):
+            return "method"
+        answer = self.env.reset()
+        info = answer[1] if isinstance(answer, (tuple, list)) and len(answer) == 2 else None
+        return "info" if mask_of(info) is not None else None
+
+    def mask(self, info, terminated=False):
+        """The mask of the valid actions as bytes; None where the environment has none. A terminal state needs no action."""
+        if self.mask_source is None:
+            return None
+        if terminated:
+            return self.actions.mask(None)
+        return self.actions.mask(mask_of(info) if self.mask_source == "info" else self.env.get_wrapper_attr("action_masks")())
 
     def reset(self, seed):
-        """The first observation and the number of lives."""
+        """The first observation, the number of lives, and the action mask."""
         answer = self.env.reset(seed=seed)
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
             raise refuse("its `reset` did not return (observation, info)")
-        return self.observations.copy(answer[0]), lives_of(answer[1])
+        return self.observations.copy(answer[0]), lives_of(answer[1]), self.mask(answer[1])
 
     def step(self, action):
-        """Observation, reward, terminated, truncated, lives."""
+        """Observation, reward, terminated, truncated, lives, action mask."""
         answer = self.env.step(self.actions.convert(action))
         if not isinstance(answer, (tuple, list)) or len(answer) != 5:
             raise refuse("its `step` did not return (observation, reward, terminated, truncated, info)")
         observation, reward, terminated, truncated, info = answer
         terminated, truncated = flag_of("terminated", terminated), flag_of("truncated", truncated)
-        return self.observations.copy(observation), reward_of(reward), terminated, truncated, lives_of(info)
+        observation, mask = self.observations.copy(observation), self.mask(info, terminated)
+        return observation, reward_of(reward), terminated, truncated, lives_of(info), mask
 
     def advance(self, action):
-        """`step` with same-step autoreset. The last element is the final observation of an ended episode, else None."""
-        observation, reward, terminated, truncated, lives = self.step(action)
+        """`step` with same-step autoreset. The last element is the final observation and mask of an ended episode, else None."""
+        observation, reward, terminated, truncated, lives, mask = self.step(action)
         final = None
         if terminated or truncated:
-            final = observation
-            observation, lives = self.reset(None)
-        return observation, reward, terminated, truncated, lives, final
+            final = observation, mask
+            observation, lives, mask = self.reset(None)
+        return observation, reward, terminated, truncated, lives, mask, final
 
     def render(self):
         """`(height, width, pixels)` of an RGB frame, or None where it does not render."""
@@ -478,6 +526,11 @@ def one(name, mode, arguments):
     return remote
 
 
+def joined(masks):
+    """The masks of all environments as bytes; None where they have none."""
+    return None if masks[0] is None else b"".join(masks)
+
+
 class Batch:
     """A batch of environments, each in this process or in its own. An exception names its environment."""
 
@@ -504,18 +557,19 @@ class Batch:
         self.waiting = True
 
     def recv(self):
-        """Observations, rewards, terminated, truncated, lives, and `(row, final observation)` of ended episodes."""
+        """Observations, rewards, terminated, truncated, lives, action masks, and `(row, final observation, final mask)` of ended
+        episodes."""
         results = self.recv_all()
-        observations, rewards, terminated, truncated, lives, last = zip(*results, strict=True)
-        finals = [(row, final) for row, final in enumerate(last) if final is not None]
-        return np.stack(observations), rewards, terminated, truncated, lives, finals
+        observations, rewards, terminated, truncated, lives, masks, last = zip(*results, strict=True)
+        finals = [(row, *final) for row, final in enumerate(last) if final is not None]
+        return np.stack(observations), rewards, terminated, truncated, lives, joined(masks), finals
 
     def reset(self, seeds):
-        """Observations and lives of new episodes. The results of a step in progress are discarded."""
+        """Observations, lives and action masks of new episodes. The results of a step in progress are discarded."""
         if self.waiting:
             self.recv_all()
-        observations, lives = zip(*self.call("reset", [(seed,) for seed in seeds]), strict=True)
-        return np.stack(observations), lives
+        observations, lives, masks = zip(*self.call("reset", [(seed,) for seed in seeds]), strict=True)
+        return np.stack(observations), lives, joined(masks)
 
     def call(self, method, rows):
         self.send_all(method, rows)
@@ -566,10 +620,11 @@ class Vector:
             self.observations = observations_of(self.env.single_observation_space, size)
             self.row = observations_of(self.env.single_observation_space)
             self.actions = Actions(self.env.single_action_space, size)
+            self.has_mask = bool(self.actions.sizes) and mask_of(self.env.reset()[1]) is not None
         except BaseException:
             self.env.close()
             raise
-        self.description = list(self.row.shape), self.row.is_image, self.actions.description, []
+        self.description = list(self.row.shape), self.row.is_image, self.actions.description, [], self.has_mask
 
     def send(self, actions):
         self.actions_sent = self.actions.convert(actions)
@@ -586,9 +641,10 @@ class Vector:
             final = info.get("final_obs") if isinstance(info, dict) else None
             if final is None or final[row] is None:
                 raise refuse('an episode ended and `info` has no "final_obs"')
-            finals.append((int(row), self.row.copy(final[row])))
-        observations, lives = self.observations.copy(observations), self.lives(info)
-        return observations, rewards.tolist(), terminated.tolist(), truncated.tolist(), lives, finals
+            mask = self.mask_row(info.get("final_info"), row) if self.has_mask and not terminated[row] else None
+            finals.append((int(row), self.row.copy(final[row]), self.actions.mask(mask) if self.has_mask else None))
+        observations, lives, masks = self.observations.copy(observations), self.lives(info), self.masks(info)
+        return observations, rewards.tolist(), terminated.tolist(), truncated.tolist(), lives, masks, finals
 
     def each(self, name, values, kinds):
         """Checks that there is one value for each environment."""
@@ -596,6 +652,17 @@ class Vector:
         if array.shape != (self.size,) or array.dtype.kind not in kinds:
             raise refuse(f"its `{name}` is {short(values)}, and must have one value for each of {self.size} environments")
         return array
+
+    @staticmethod
+    def mask_row(info, row):
+        """`info["action_mask"][row]`, or None where `info["_action_mask"]` says that it is not valid."""
+        masks = mask_of(info)
+        valid = info.get("_action_mask") if masks is not None else None
+        return None if masks is None or (valid is not None and not valid[row]) else masks[row]
+
+    def masks(self, info):
+        """The action masks of all environments as bytes; None where they have none."""
+        return b"".join(self.actions.mask(self.mask_row(info, row)) for row in range(self.size)) if self.has_mask else None
 
     def lives(self, info):
         """Integers in `info["lives"]`, of the environments where `info["_lives"]` is set."""
@@ -608,7 +675,7 @@ class Vector:
 
     def reset(self, seeds):
         observations, info = self.env.reset(seed=seeds)
-        return self.observations.copy(observations), self.lives(info)
+        return self.observations.copy(observations), self.lives(info), self.masks(info)
 
     def close(self):
         self.env.close()

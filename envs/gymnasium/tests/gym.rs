@@ -71,6 +71,7 @@ fn rows<'py>(py: Python<'py>, actions: &Actions) -> Vec<Bound<'py, PyAny>> {
     (0..actions.len())
         .map(|i| match actions.row(i) {
             Action::Discrete(a) => a.into_pyobject(py).unwrap().into_any(),
+            Action::MultiDiscrete(a) => a.to_vec().into_pyobject(py).unwrap().into_any(),
             Action::Continuous(a) => a.to_vec().into_pyobject(py).unwrap().into_any(),
         })
         .collect()
@@ -358,6 +359,86 @@ fn a_numbered_state_is_a_one_hot_vector() {
         assert_eq!(values.iter().sum::<f32>(), ones, "{id}");
         assert!(values.iter().all(|v| [0.0, 1.0].contains(v)), "{id}");
     }
+}
+
+/// The mask of `tiny:Masked-v0` after `t` steps.
+fn mask_at(t: usize, sizes: &[usize]) -> Vec<bool> {
+    sizes.iter().flat_map(|&size| (0..size).map(move |choice| choice != t % size)).collect()
+}
+
+/// Masks from `info` and from `action_masks` in all ways of stepping, at first, later and final observations; and actions of several
+/// components, which the environment checks.
+#[test]
+fn action_masks_are_read_and_actions_of_several_components_are_sent() {
+    for way in WAYS {
+        for (source, actions, sizes) in [
+            ("info", "discrete", vec![4]),
+            ("info", "multi", vec![3, 4]),
+            ("method", "multi", vec![3, 4]),
+            ("method", "binary", vec![2, 2]),
+            ("nowhere", "binary", vec![2, 2]),
+        ] {
+            let settings = format!("kwargs = {{ actions = '{actions}', source = '{source}' }}\n{way}");
+            check_masks("tiny:Masked-v0", &settings, source != "nowhere", &sizes);
+        }
+    }
+    check_masks("tiny:MaskedVector-v0", "kwargs = { actions = 'discrete', source = 'info' }", true, &[4]);
+}
+
+fn check_masks(id: &str, settings: &str, has_mask: bool, sizes: &[usize]) {
+    let mut env = wrapped(id, settings, 2);
+    let (dim, mut batch) = (sizes.len(), StepBatch::new(env.spec(), 2));
+    assert_eq!((env.spec().actions.sizes(), env.spec().action_mask), (sizes, has_mask), "{settings}");
+    assert_eq!(env.spec().mask_len(), if has_mask { sizes.iter().sum() } else { 0 });
+    env.reset(&mut batch).unwrap();
+    for t in 0..10 {
+        let t = t % 4;
+        if has_mask {
+            assert_eq!(batch.action_mask, [mask_at(t, sizes), mask_at(t, sizes)].concat(), "{settings}, step {t}");
+        }
+        // Environment 0 has a valid action, environment 1 an invalid one.
+        let valid: Vec<i64> = sizes.iter().map(|&size| ((t + 1) % size) as i64).collect();
+        let invalid: Vec<i64> = sizes.iter().map(|&size| (t % size) as i64).collect();
+        let indices = [valid.clone(), invalid].concat();
+        let actions = if dim == 1 { Actions::Discrete(indices) } else { Actions::MultiDiscrete { indices, dim } };
+        env.step(&actions, &mut batch).unwrap();
+        let expected: i64 = valid.iter().zip([10, 1]).map(|(index, factor)| index * factor).sum();
+        assert_eq!(batch.reward, [expected as f32, -100.0], "{settings}, step {t}");
+        assert_eq!(batch.truncated, [t == 3; 2]);
+        if has_mask && t == 3 {
+            assert_eq!(batch.final_mask_row(1), mask_at(4, sizes), "{settings}");
+        }
+    }
+}
+
+#[test]
+fn wrong_action_masks_are_refused() {
+    for way in WAYS {
+        for (wrong, message) in [
+            ("none", "environment 0: its action mask allows none of 4 actions for component 1"),
+            ("shape", "must have a 0 or a 1 for each of 7 choices"),
+            ("values", "must have a 0 or a 1 for each of 7 choices"),
+        ] {
+            let kwargs = format!("kwargs = {{ actions = 'multi', source = 'info', wrong = '{wrong}' }}\n{way}");
+            let mut env = wrapped("tiny:Masked-v0", &kwargs, 2);
+            let mut batch = StepBatch::new(env.spec(), 2);
+            env.reset(&mut batch).unwrap();
+            let actions = Actions::zeros(&env.spec().actions, 2);
+            env.step(&actions, &mut batch).unwrap();
+            let error = env.step(&actions, &mut batch).unwrap_err().to_string();
+            assert!(error.contains(message) && error.contains("environment 0"), "{way}: {error}");
+        }
+    }
+}
+
+/// Taxi's `info` states which actions change its state.
+#[test]
+fn taxi_has_action_masks() {
+    let mut env = wrapped("Taxi-v4", "", 2);
+    let mut batch = StepBatch::new(env.spec(), 2);
+    env.reset(&mut batch).unwrap();
+    assert!(env.spec().action_mask && batch.action_mask.len() == 12);
+    assert!(batch.action_mask.contains(&false) && batch.action_mask.contains(&true));
 }
 
 /// Actions are NumPy scalars and arrays in all ways of stepping.

@@ -14,6 +14,8 @@ use crate::Config;
 use crate::config::{Exploration, Method};
 use crate::learner::{Learner, Report};
 use playfield_core::rng::Rng;
+use playfield_core::rollout::Decisions;
+use playfield_core::space::random_action;
 use playfield_core::{
     Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot,
 };
@@ -122,33 +124,34 @@ impl QLearner {
         Self { explorer: Explorer { epsilon, ..self.explorer }, next: None, ..self }
     }
 
-    /// ε-greedy actions.
-    fn select(&mut self, obs: ObsRef<'_>, n: usize, epsilon: f64) -> Vec<i64> {
+    /// ε-greedy valid actions.
+    fn select(&mut self, obs: ObsRef<'_>, mask: &[bool], n: usize, epsilon: f64) -> Vec<i64> {
         let q = self.online.forward(obs, n, Pass::Infer).squeeze_dim(2);
-        let (best, k) = (Vec::<i64>::try_from(q.argmax(1, false)).expect("one a row"), self.online.actions());
-        let rng = &mut self.rng;
-        best.into_iter()
-            .map(|best| if rng.random::<f64>() < epsilon { rng.random_range(0..k) as i64 } else { best })
+        let best = ql::masked(&q, mask).argmax(1, false);
+        let (best, k, rng) = (Vec::<i64>::try_from(best).expect("one a row"), self.online.actions(), &mut self.rng);
+        let row = |i: usize| if mask.is_empty() { mask } else { &mask[i * k..(i + 1) * k] };
+        let best = best.into_iter().enumerate();
+        best.map(|(i, best)| if rng.random::<f64>() < epsilon { random_action(k, row(i), rng) as i64 } else { best })
             .collect()
     }
 
-    /// max Q(s, ·; θ⁻), or, in Sarsa, Q(s, `actions`; θ⁻). `[n]`.
-    fn target_values(&mut self, obs: ObsRef<'_>, n: usize, actions: Option<&[i64]>) -> Tensor {
+    /// max Q(s, ·; θ⁻) over the valid actions, or, in Sarsa, Q(s, `actions`; θ⁻). `[n]`.
+    fn target_values(&mut self, obs: ObsRef<'_>, mask: &[bool], n: usize, actions: Option<&[i64]>) -> Tensor {
         let q = self.target.forward(obs, n, Pass::Infer).squeeze_dim(2);
         match actions {
             Some(actions) => ql::chosen(&q, &Tensor::from_slice(actions)),
-            None => q.amax([1_i64].as_slice(), false),
+            None => ql::masked(&q, mask).amax([1_i64].as_slice(), false),
         }
     }
 }
 
 impl Policy for QLearner {
-    fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
+    fn act(&mut self, obs: &Obs, action_mask: &[bool], mode: Mode, actions: &mut Actions) -> Result<()> {
         let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
         let epsilon = if mode == Mode::Greedy { 0.0 } else { self.explorer.epsilon };
         let chosen = match self.next.take() {
             Some(next) if mode == Mode::Sample && next.len() == actions.len() => next,
-            _ => self.select(obs.as_ref(), actions.len(), epsilon),
+            _ => self.select(obs.as_ref(), action_mask, actions.len(), epsilon),
         };
         actions.copy_from_slice(&chosen);
         Ok(())
@@ -166,13 +169,20 @@ impl Policy for QLearner {
 }
 
 impl RolloutPolicy for QLearner {
-    fn sample(&mut self, obs: &Obs, actions: &mut Actions, _log_probs: &mut [f32], _values: &mut [f32]) -> Result<()> {
-        self.act(obs, Mode::Sample, actions)
+    fn sample(
+        &mut self,
+        obs: &Obs,
+        action_mask: &[bool],
+        actions: &mut Actions,
+        _decisions: Decisions<'_>,
+    ) -> Result<()> {
+        self.act(obs, action_mask, Mode::Sample, actions)
     }
 
-    fn final_value(&mut self, obs: ObsRef<'_>, _i: usize) -> f32 {
-        let next = (self.method == Method::OneStepSarsa).then(|| self.select(obs, 1, self.explorer.epsilon));
-        to_vec(&self.target_values(obs, 1, next.as_deref()))[0]
+    fn final_value(&mut self, obs: ObsRef<'_>, action_mask: &[bool], _i: usize) -> f32 {
+        let next =
+            (self.method == Method::OneStepSarsa).then(|| self.select(obs, action_mask, 1, self.explorer.epsilon));
+        to_vec(&self.target_values(obs, action_mask, 1, next.as_deref()))[0]
     }
 }
 
@@ -201,17 +211,21 @@ impl Learner for QLearner {
         let (rewards, discounts) = (Tensor::from_slice(&rewards), Tensor::from_slice(discounts));
         let target = match self.method {
             Method::NStepQ => {
-                let bootstrap = self.target_values(rollout.last_observations(), n, None);
+                let bootstrap = self.target_values(rollout.last_observations(), rollout.last_action_masks(), n, None);
                 let by_time = |t: &Tensor| t.view([-1, n as i64]);
                 returns::n_step(&by_time(&rewards), &by_time(&discounts), &bootstrap).flatten(0, 1)
             }
             Method::OneStepSarsa => {
-                let next = self.select(rollout.last_observations(), n, self.explorer.epsilon);
+                let (last, mask) = (rollout.last_observations(), rollout.last_action_masks());
+                let next = self.select(last, mask, n, self.explorer.epsilon);
                 let following = [&actions[n..], &next[..]].concat();
                 self.next = Some(next);
-                rewards + discounts * self.target_values(rollout.next_observations(), all, Some(&following))
+                rewards + discounts * self.target_values(rollout.next_observations(), &[], all, Some(&following))
             }
-            _ => rewards + discounts * self.target_values(rollout.next_observations(), all, None),
+            _ => {
+                let (next, masks) = (rollout.next_observations(), rollout.next_action_masks());
+                rewards + discounts * self.target_values(next, masks, all, None)
+            }
         };
         let q = self.online.forward(rollout.observations(), all, Pass::Train).squeeze_dim(2);
         let q = ql::chosen(&q, &Tensor::from_slice(actions));

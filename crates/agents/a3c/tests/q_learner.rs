@@ -68,7 +68,7 @@ fn an_update_equals_plain_loops() {
             batch.final_obs_row_mut(1).copy_from(Obs::F32(last.to_vec()).as_ref());
             history.push(&batch);
             let actions = Actions::Discrete((0..ENVS).map(|i| action(t, i) as i64).collect());
-            rollout.record(&actions, &batch, |i| learner.final_value(history.final_observation(i), i));
+            rollout.record(&actions, &batch, |i| learner.final_value(history.final_observation(i), &[], i));
         }
         rollout.store_observations(&history);
         let report = learner.compute_gradients(&rollout, 0)();
@@ -114,7 +114,7 @@ fn an_update_equals_plain_loops() {
         }
         // The next action equals the one that the last Sarsa target used.
         let mut actions = Actions::Discrete(vec![9; ENVS]);
-        learner.act(history.observations(), Mode::Sample, &mut actions).unwrap();
+        learner.act(history.observations(), &[], Mode::Sample, &mut actions).unwrap();
         let best: Vec<_> = (0..ENVS).map(|i| max(values(&online, &s(STEPS, i))).0 as i64).collect();
         assert_eq!(actions, Actions::Discrete(best));
     }

@@ -5,6 +5,7 @@
 //! environments, threads and parameters are arranged is each algorithm's own.
 
 use playfield_core::rng::Rng;
+use playfield_core::rollout::Decisions;
 use playfield_core::{
     Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot, rng,
 };
@@ -141,22 +142,23 @@ impl Actor {
     pub fn evaluate(&mut self, rollout: &Rollout) -> (Distribution, Tensor) {
         let (obs, starts) = (rollout.observations(), rollout.episode_starts());
         let (policy, values, _) = self.net.forward_from(&self.start, starts, obs, rollout.len(), Pass::Train);
-        (policy, values)
+        (policy.masked(rollout.action_masks()), values)
     }
 
     /// The same at the transitions `indices` of a full rollout. For a recurrent network they are all steps of some environments, time
     /// first ([`Rollout::sequence_minibatches`]).
     pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: &[usize]) -> (Distribution, Tensor) {
         rollout.gather_observations(indices, &mut self.minibatch);
-        let obs = &self.minibatch;
+        let (obs, mask) = (&self.minibatch, rollout.gather_action_masks(indices));
         if !self.net.is_recurrent() {
-            return self.net.forward(obs.as_ref(), indices.len(), Pass::Train);
+            let (policy, values) = self.net.forward(obs.as_ref(), indices.len(), Pass::Train);
+            return (policy.masked(&mask), values);
         }
         let envs: Vec<i64> = indices[..indices.len() / rollout.steps()].iter().map(|&i| i as i64).collect();
         let start = self.start.rows(&Tensor::from_slice(&envs).to_device(self.start.h().device()));
         let starts: Vec<bool> = indices.iter().map(|&i| rollout.episode_starts()[i]).collect();
         let (policy, values, _) = self.net.forward_from(&start, &starts, obs.as_ref(), indices.len(), Pass::Train);
-        (policy, values)
+        (policy.masked(&mask), values)
     }
 
     /// Ends the updates from a rollout: the next one begins with the current recurrent state.
@@ -254,17 +256,17 @@ impl Actor {
     }
 
     /// Policy and values at the observations that follow the last ones; the recurrent state advances.
-    fn forward(&mut self, obs: &Obs, n: usize) -> Result<(Distribution, Tensor)> {
+    fn forward(&mut self, obs: &Obs, action_mask: &[bool], n: usize) -> Result<(Distribution, Tensor)> {
         self.check_states(n)?;
         let (policy, values, state) = self.net.forward_from(&self.state, &[], obs.as_ref(), n, Pass::Infer);
         self.state = state;
-        Ok((policy, values))
+        Ok((policy.masked(action_mask), values))
     }
 }
 
 impl Policy for Actor {
-    fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
-        let (policy, _) = self.forward(obs, actions.len())?;
+    fn act(&mut self, obs: &Obs, action_mask: &[bool], mode: Mode, actions: &mut Actions) -> Result<()> {
+        let (policy, _) = self.forward(obs, action_mask, actions.len())?;
         policy.select(mode, &mut self.rng, actions);
         Ok(())
     }
@@ -282,10 +284,7 @@ impl Policy for Actor {
         self.check_states(n)?;
         let (policy, value, _, features) =
             self.net.forward_with_features(&self.state, &[], obs.as_ref(), n, Pass::Infer);
-        let preferences = match &policy {
-            Distribution::Categorical(logits) => to_vec(logits),
-            Distribution::Gaussian { .. } => Vec::new(),
-        };
+        let preferences = policy.logits().map(to_vec).unwrap_or_default();
         Ok(Outputs { preferences, are_values: false, values: to_vec(&value), features: to_vec(&features) })
     }
 
@@ -295,14 +294,20 @@ impl Policy for Actor {
 }
 
 impl RolloutPolicy for Actor {
-    fn sample(&mut self, obs: &Obs, actions: &mut Actions, log_probs: &mut [f32], values: &mut [f32]) -> Result<()> {
-        let (policy, value) = self.forward(obs, actions.len())?;
-        log_probs.copy_from_slice(&policy.select(Mode::Sample, &mut self.rng, actions));
-        values.copy_from_slice(&to_vec(&value));
+    fn sample(
+        &mut self,
+        obs: &Obs,
+        action_mask: &[bool],
+        actions: &mut Actions,
+        decisions: Decisions<'_>,
+    ) -> Result<()> {
+        let (policy, value) = self.forward(obs, action_mask, actions.len())?;
+        decisions.log_probs.copy_from_slice(&policy.select(Mode::Sample, &mut self.rng, actions));
+        decisions.values.copy_from_slice(&to_vec(&value));
         Ok(())
     }
 
-    fn final_value(&mut self, obs: ObsRef<'_>, i: usize) -> f32 {
+    fn final_value(&mut self, obs: ObsRef<'_>, _action_mask: &[bool], i: usize) -> f32 {
         let state = self.state.row(i);
         to_vec(&self.net.forward_from(&state, &[], obs, 1, Pass::Infer).1)[0]
     }

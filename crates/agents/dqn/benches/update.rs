@@ -50,7 +50,7 @@ fn main() {
         let learner = Learner::new(config.clone(), &spec, 1).expect("a network for frames");
         let mut actor = Actor::new(&config, learner.online().deep_clone(), stream(1, "actor"));
         let (obs, mut chosen) = (Obs::zeros(Dtype::U8, spec.obs_len()), Actions::zeros(&actions, 1));
-        let act = median(500, || actor.act(&obs, Mode::Greedy, &mut chosen).expect("a forward pass"));
+        let act = median(500, || actor.act(&obs, &[], Mode::Greedy, &mut chosen).expect("a forward pass"));
         println!("  act, batch of 1             median {:7.3} ms", act.as_secs_f64() * 1e3);
     }
 }

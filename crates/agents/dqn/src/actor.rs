@@ -3,7 +3,9 @@
 use crate::config::Config;
 use crate::learner::Values;
 use playfield_core::rng::Rng;
+use playfield_core::space::random_action;
 use playfield_core::{Actions, Mode, Obs, Outputs, Persist, Policy, Result, Snapshot};
+use playfield_losses::q_learning as ql;
 use playfield_nn::params::to_vec;
 use playfield_nn::{Pass, QNetwork};
 use rand::{RngExt as _, SeedableRng};
@@ -44,26 +46,28 @@ impl Actor {
         Self { epsilon: self.evaluation, ..self }
     }
 
-    /// Selects ε-greedily: each action at random with probability ε, else the best.
-    fn explore(&mut self, obs: &Obs, actions: &mut [i64]) {
+    /// Selects ε-greedily: each action at random from the valid ones with probability ε, else the best of them.
+    fn explore(&mut self, obs: &Obs, mask: &[bool], actions: &mut [i64]) {
         if self.noisy {
             self.network.set_noise(self.network.sample_noise(&mut self.rng));
         }
         let random: Vec<bool> = actions.iter().map(|_| self.rng.random::<f64>() < self.epsilon).collect();
         // A batch of random actions needs no network.
         if !random.iter().all(|&r| r) {
-            self.select_greedy(obs, actions);
+            self.select_greedy(obs, mask, actions);
         }
-        for (action, _) in actions.iter_mut().zip(random).filter(|(_, random)| *random) {
-            *action = self.rng.random_range(0..self.network.actions()) as i64;
+        let k = self.network.actions();
+        for (i, action) in actions.iter_mut().enumerate().filter(|(i, _)| random[*i]) {
+            let valid = if mask.is_empty() { mask } else { &mask[i * k..(i + 1) * k] };
+            *action = random_action(k, valid, &mut self.rng) as i64;
         }
     }
 
-    /// The best action for each observation, with the current noise of the network.
-    fn select_greedy(&mut self, obs: &Obs, actions: &mut [i64]) {
+    /// The best valid action for each observation, with the current noise of the network.
+    fn select_greedy(&mut self, obs: &Obs, mask: &[bool], actions: &mut [i64]) {
         let n = actions.len();
         let z = self.network.forward(obs.as_ref(), n, Pass::Infer);
-        let best = self.values.mean(&z).argmax(1, false);
+        let best = ql::masked(&self.values.mean(&z), mask).argmax(1, false);
         best.to_device(Device::Cpu).copy_data(actions, n);
     }
 
@@ -87,13 +91,13 @@ impl Persist for Actor {
 
 impl Policy for Actor {
     /// [`Mode::Greedy`] also disables the noise of noisy layers.
-    fn act(&mut self, obs: &Obs, mode: Mode, actions: &mut Actions) -> Result<()> {
+    fn act(&mut self, obs: &Obs, action_mask: &[bool], mode: Mode, actions: &mut Actions) -> Result<()> {
         let Actions::Discrete(actions) = actions else { panic!("actions of another space than the network's") };
         match mode {
-            Mode::Sample => self.explore(obs, actions),
+            Mode::Sample => self.explore(obs, action_mask, actions),
             Mode::Greedy => {
                 self.network.disable_noise();
-                self.select_greedy(obs, actions);
+                self.select_greedy(obs, action_mask, actions);
             }
         }
         Ok(())

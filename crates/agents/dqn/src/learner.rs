@@ -295,6 +295,7 @@ impl Shard {
             true => values.mean(&online.forward(s_t, n, Pass::Infer)),
             false => values.mean(&z_t),
         };
+        let selector = ql::masked(&selector, &batch.mask_t);
         online.set_noise(noise.online);
         let z_tm1 = online.forward(s_tm1, n, Pass::Train);
         let q_tm1 = ql::chosen(&values.mean(&z_tm1), &a_tm1);

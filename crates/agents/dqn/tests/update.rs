@@ -112,6 +112,7 @@ fn batch(case: &Case) -> Transitions {
         r_t: case.r_t.clone(),
         discount_t: case.discount_t.clone(),
         s_t: Obs::F32(case.s_t.clone()),
+        mask_t: vec![],
     }
 }
 
@@ -233,6 +234,53 @@ fn the_target_network_changes_only_by_its_updates() {
 }
 
 /// ε = 1: uniform actions; ε = .3: the greedy one with probability 1 − ε + ε/3; greedy mode: always.
+/// Neither a greedy nor a random action is invalid, and the target takes the best of the *valid* next actions, which double Q-learning
+/// selects, too.
+#[test]
+fn invalid_actions_are_neither_chosen_nor_bootstrapped_from() {
+    for double in [false, true] {
+        let case = &cases()[0];
+        let config = Config { double, ..config(case) };
+        let masked = spec().with_action_mask();
+        let mut learner = Learner::new(Config { network: network(false), ..config }, &masked, 1).unwrap();
+        let mut actor = actor(&learner);
+        let n = case.r_t.len();
+        let obs = Obs::F32(case.s_t.clone());
+        let q = actor.outputs(&obs, n).unwrap().preferences;
+        let k = q.len() / n;
+        let argmax = |row: usize, valid: &dyn Fn(usize) -> bool| {
+            let of_row = |a: &usize| q[row * k + a];
+            (0..k).filter(|&a| valid(a)).max_by(|a, b| of_row(a).total_cmp(&of_row(b))).unwrap()
+        };
+        // The best action of each row is invalid.
+        let best: Vec<_> = (0..n).map(|row| argmax(row, &|_| true)).collect();
+        let second: Vec<_> = (0..n).map(|row| argmax(row, &|a| a != best[row])).collect();
+        let mask: Vec<bool> = (0..n * k).map(|i| i % k != best[i / k]).collect();
+        let mut actions = Actions::Discrete(vec![0; n]);
+        actor.act(&obs, &mask, Mode::Greedy, &mut actions).unwrap();
+        assert_eq!(actions, Actions::Discrete(second.iter().map(|&a| a as i64).collect()));
+        actor.epsilon = 1.0;
+        for _ in 0..200 {
+            actor.act(&obs, &mask, Mode::Sample, &mut actions).unwrap();
+            let Actions::Discrete(random) = &actions else { unreachable!() };
+            assert!(random.iter().zip(&best).all(|(&a, &best)| a as usize != best));
+        }
+
+        let before = actor.outputs(&Obs::F32(case.s_tm1.clone()), n).unwrap().preferences;
+        let all = batch(case);
+        let losses = learner.update(0.01, |rows, part, weights| {
+            assert_eq!(rows, 0..n);
+            *part = Transitions { mask_t: mask.clone(), ..all.clone() };
+            weights.fill(1.0);
+        });
+        for row in 0..n {
+            let target = case.r_t[row] + case.discount_t[row] * q[row * k + second[row]];
+            let error = target - before[row * k + case.a_tm1[row] as usize];
+            assert!((losses.errors[row] - error).abs() < 1e-5, "{error}, {}", losses.errors[row]);
+        }
+    }
+}
+
 #[test]
 fn exploration_has_the_stated_probability() {
     let case = &cases()[0];
@@ -240,12 +288,12 @@ fn exploration_has_the_stated_probability() {
     let n = 30_000;
     let obs = Obs::F32([0.4, -0.9].repeat(n));
     let mut actions = Actions::Discrete(vec![0; n]);
-    actor.act(&obs, Mode::Greedy, &mut actions).unwrap();
+    actor.act(&obs, &[], Mode::Greedy, &mut actions).unwrap();
     let Actions::Discrete(greedy) = actions.clone() else { unreachable!() };
     assert!(greedy.iter().all(|a| *a == greedy[0]));
     for (epsilon, expected) in [(1.0, 1.0 / 3.0), (0.3, 0.8), (0.0, 1.0)] {
         actor.epsilon = epsilon;
-        actor.act(&obs, Mode::Sample, &mut actions).unwrap();
+        actor.act(&obs, &[], Mode::Sample, &mut actions).unwrap();
         let Actions::Discrete(chosen) = &actions else { unreachable!() };
         let share = chosen.iter().filter(|a| **a == greedy[0]).count() as f64 / n as f64;
         assert!((share - expected).abs() < 0.012, "ε = {epsilon}: {share}");
@@ -263,7 +311,7 @@ fn evaluation_has_its_own_epsilon() {
         let mut actor = actor(&learner(config, 1));
         let choose = |actor: &mut Actor, mode| {
             let mut actions = Actions::Discrete(vec![0; n]);
-            actor.act(&obs, mode, &mut actions).unwrap();
+            actor.act(&obs, &[], mode, &mut actions).unwrap();
             let Actions::Discrete(actions) = actions else { unreachable!() };
             actions
         };
@@ -283,7 +331,7 @@ fn a_noisy_actor_samples_new_noise_at_each_step() {
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..40 {
         let mut actions = Actions::Discrete(vec![0; 50]);
-        actor.act(&obs, Mode::Sample, &mut actions).unwrap();
+        actor.act(&obs, &[], Mode::Sample, &mut actions).unwrap();
         let Actions::Discrete(actions) = actions else { unreachable!() };
         assert!(actions.iter().all(|a| *a == actions[0]), "one noise sample for the batch, no ε");
         seen.insert(actions[0]);

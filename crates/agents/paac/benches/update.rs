@@ -39,7 +39,7 @@ fn main() {
         while !rollout.is_full() {
             rollout.store_observations(&history);
             let start = Instant::now();
-            learner.actor.act(history.observations(), Mode::Sample, &mut actions).expect("a forward pass");
+            learner.actor.act(history.observations(), &[], Mode::Sample, &mut actions).expect("a forward pass");
             act.push(start.elapsed());
             let start = Instant::now();
             history.push(&batch);

@@ -115,7 +115,7 @@ fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool)
             batch.forced = actions.iter().map(|&a| Some(a)).collect();
         }
         history.push(&batch);
-        rollout.record(&actions, &batch, |i| learner.actor.final_value(history.final_observation(i), i));
+        rollout.record(&actions, &batch, |i| learner.actor.final_value(history.final_observation(i), &[], i));
     }
     rollout.store_observations(&history);
     (rollout, history.observations().clone())
@@ -205,7 +205,7 @@ fn equal_seeds_and_resumed_learners_are_equal_bit_for_bit() {
         let (rollout, last) = rollout(case, learner, false);
         learner.update(&rollout, 0).unwrap();
         let mut actions = Actions::Discrete(vec![0; ENVS]);
-        learner.actor.act(&last, Mode::Sample, &mut actions).unwrap();
+        learner.actor.act(&last, &[], Mode::Sample, &mut actions).unwrap();
         let mut snapshot = Snapshot::default();
         learner.save(&mut snapshot).unwrap();
         (actions, snapshot)

@@ -109,7 +109,7 @@ fn golden_rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> Rollou
             false => Actions::Discrete(case.actions[now].iter().map(|&a| a as i64).collect()),
         };
         frames.push(&batch);
-        rollout.record(&actions, &batch, |i| learner.actor.final_value(frames.final_observation(i), i));
+        rollout.record(&actions, &batch, |i| learner.actor.final_value(frames.final_observation(i), &[], i));
     }
     rollout.store_observations(&frames);
     rollout
@@ -164,10 +164,26 @@ fn own_rollout(learner: &mut Learner, spec: &EnvSpec, steps: usize) -> Rollout {
     frames.reset(&batch);
     for t in 0..steps {
         rollout.store_observations(&frames);
-        let decisions = rollout.decisions();
-        learner.actor.sample(frames.observations(), &mut actions, decisions.log_probs, decisions.values).unwrap();
+        let mask = frames.action_mask().to_vec();
+        learner.actor.sample(frames.observations(), &mask, &mut actions, rollout.decisions()).unwrap();
+        if let (Some((indices, dim)), false) = (actions.indices(), mask.is_empty()) {
+            for (i, row) in indices.chunks(dim).enumerate() {
+                let mut valid = &mask[i * spec.mask_len()..];
+                for (&index, &size) in row.iter().zip(spec.actions.sizes()) {
+                    assert!(valid[index as usize], "an invalid action was sampled");
+                    valid = &valid[size..];
+                }
+            }
+        }
         batch.clear();
         observe(&mut batch.obs, t + 1);
+        // Some choices are invalid, others at each step; the first of each component is always valid.
+        for i in 0..ENVS {
+            let mut valid = batch.mask_row_mut(i).iter_mut();
+            for &size in spec.actions.sizes() {
+                valid.by_ref().take(size).enumerate().for_each(|(c, valid)| *valid = c == 0 || (c + i + t) % 2 == 0);
+            }
+        }
         batch.reward.iter_mut().enumerate().for_each(|(i, r)| *r = (i as f32 - 1.0) * (t as f32 + 1.0) / 4.0);
         batch.terminated[1] = t == 2;
         frames.push(&batch);
@@ -190,10 +206,15 @@ fn the_ratio_is_1_on_the_first_minibatch() {
     let frames = EnvSpec::new("test", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 3 }).with_frame_stack(4);
     let network = NetworkConfig { hidden: vec![5], lstm: 4, ..NetworkConfig::default() };
     let lstm = Config { network, ..config() };
+    let several = ActionSpace::MultiDiscrete { sizes: vec![3, 2, 4] };
+    let several = EnvSpec { actions: several, ..spec(false) };
     let own = NetworkConfig { kernels: Kernels::Own, ..NetworkConfig::default() };
     for (name, spec, config) in [
         ("discrete", &spec(false), config()),
         ("continuous", &spec(true), config()),
+        ("masks", &spec(false).with_action_mask(), config()),
+        ("several components", &several, config()),
+        ("several components with masks and an LSTM", &several.clone().with_action_mask(), lstm.clone()),
         ("an LSTM", &spec(false), lstm),
         ("frames", &frames, Config { network: own, ..config() }),
     ] {

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use playfield_collect::evaluate;
 use playfield_core::rng::Rng;
 use playfield_core::{
-    Actions, Algorithm as _, EnvFactory as _, Error, Mode, Obs, Outputs, Policy, Result, Snapshot, rng,
+    ActionSpace, Actions, Algorithm as _, EnvFactory as _, Error, Mode, Obs, Outputs, Policy, Result, Snapshot, rng,
 };
 use playfield_nn::NetworkConfig;
 use playfield_paac::Paac;
@@ -64,9 +64,9 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let temperature = args.temperature.unwrap_or(if first.are_values { SHARP } else { 1.0 });
     let mut init = rng::stream(args.seed, "distill/init");
     let mut student = Student::new(&network, &spec, "auto", temperature, &mut init)?;
-    if first.preferences.is_empty() {
+    if !matches!(spec.actions, ActionSpace::Discrete { .. }) {
         return Err(Error::config(format!(
-            "{} has continuous actions: policy distillation needs discrete ones",
+            "{} has continuous actions or actions of several components: policy distillation needs discrete ones",
             spec.id
         )));
     }
@@ -236,7 +236,7 @@ fn action_time(policy: &mut dyn Policy, agent: &Agent) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..201 {
         let start = Instant::now();
-        policy.act(&obs, Mode::Greedy, &mut actions)?;
+        policy.act(&obs, &[], Mode::Greedy, &mut actions)?;
         times.push(start.elapsed().as_secs_f64() * 1e6);
     }
     times.sort_by(f64::total_cmp);

@@ -30,7 +30,7 @@ pub struct ActorCritic {
 }
 
 /// The layers after the torso.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Layers {
     lstm: Option<Lstm>,
     policy: PolicyHead,
@@ -90,7 +90,7 @@ impl ActorCritic {
     pub fn deep_clone(&self) -> Self {
         let params = self.params.deep_clone();
         let value_torso = self.value_torso.as_ref().map(|torso| torso.over(&params));
-        Self { torso: self.torso.over(&params), value_torso, params, layers: self.layers }
+        Self { torso: self.torso.over(&params), value_torso, params, layers: self.layers.clone() }
     }
 
     /// Whether the network has a recurrent state.

@@ -1,4 +1,5 @@
-//! Policies as distributions over actions: categorical for discrete ones, a diagonal Gaussian for continuous ones.
+//! Policies as distributions over actions: categorical for discrete ones (independent for each component of a multi-discrete
+//! one), a diagonal Gaussian for continuous ones.
 //!
 //! Softmax and logarithm are one operation: log(softmax(x) + ε) would lose what it is meant to save.
 
@@ -13,8 +14,13 @@ use tch::{Kind, Tensor};
 /// The distribution of a batch of policies, in `f32`.
 #[derive(Debug)]
 pub enum Distribution {
-    /// Logits `[n, actions]`.
-    Categorical(Tensor),
+    /// A categorical distribution for each component of an action.
+    Categorical {
+        /// Logits `[n, choices]`: those of all components, one after the other.
+        logits: Tensor,
+        /// The number of choices of each component; one number for a discrete action.
+        sizes: Vec<i64>,
+    },
     /// Means `[n, dim]` and log standard deviations `[dim]`.
     Gaussian {
         /// Means.
@@ -24,34 +30,69 @@ pub enum Distribution {
     },
 }
 
+/// The logit of an invalid action: its probability and its gradient are exactly 0, and the log-probability stays finite (Huang and
+/// Ontañón 2020, *A Closer Look at Invalid Action Masking in Policy Gradient Algorithms*, section 3).
+const INVALID: f64 = -1e8;
+
+const ANOTHER_SPACE: &str = "actions of another space than the policy's";
+
 impl Distribution {
+    /// The distribution over the valid actions of `mask`, `[n, choices]`; the same where `mask` is empty.
+    #[must_use]
+    pub fn masked(self, mask: &[bool]) -> Self {
+        match self {
+            Self::Categorical { logits, sizes } if !mask.is_empty() => {
+                let invalid: Vec<bool> = mask.iter().map(|valid| !valid).collect();
+                let invalid = Tensor::from_slice(&invalid).to_device(logits.device()).view_as(&logits);
+                Self::Categorical { logits: logits.masked_fill(&invalid, INVALID), sizes }
+            }
+            unmasked => unmasked,
+        }
+    }
+
+    /// The logits, where the distribution is categorical.
+    pub fn logits(&self) -> Option<&Tensor> {
+        match self {
+            Self::Categorical { logits, .. } => Some(logits),
+            Self::Gaussian { .. } => None,
+        }
+    }
+
     /// The log-probability (or log-density) of one action per row, `[n]`.
     ///
     /// # Panics
     /// If `actions` are of another space than the head's.
     pub fn log_prob(&self, actions: &Actions) -> Tensor {
-        match (self, actions) {
-            (Self::Categorical(logits), Actions::Discrete(actions)) => {
-                let actions = Tensor::from_slice(actions).to_device(logits.device()).unsqueeze(1);
-                logits.log_softmax(-1, Kind::Float).gather(1, &actions, false).squeeze_dim(1)
+        match self {
+            Self::Categorical { logits, sizes } => {
+                let (indices, dim) = actions.indices().filter(|(_, dim)| *dim == sizes.len()).expect(ANOTHER_SPACE);
+                let indices = Tensor::from_slice(indices).to_device(logits.device()).view([-1, dim as i64]);
+                let parts = logits.split_sizes(sizes, -1).into_iter().zip(indices.split(1, 1));
+                let log_probs = parts.map(|(logits, indices)| {
+                    logits.log_softmax(-1, Kind::Float).gather(1, &indices, false).squeeze_dim(1)
+                });
+                log_probs.reduce(|sum, next| sum + next).expect("one component at least")
             }
-            (Self::Gaussian { mean, log_std }, Actions::Continuous { values, .. }) => {
+            Self::Gaussian { mean, log_std } => {
+                let Actions::Continuous { values, .. } = actions else { panic!("{ANOTHER_SPACE}") };
                 let actions = Tensor::from_slice(values).to_device(mean.device()).view_as(mean);
                 let z = (actions - mean) / log_std.exp();
                 (z.square() * -0.5 - log_std - 0.5 * (2.0 * PI).ln()).sum_dim_intlist(-1, false, Kind::Float)
             }
-            _ => panic!("actions of another space than the policy's"),
         }
     }
 
-    /// The mean entropy over the batch, in nats: a scalar. −Σ π log π, or ½ log(2πe) + log σ summed over dimensions.
+    /// The mean entropy over the batch, in nats: a scalar. −Σ π log π summed over components, or ½ log(2πe) + log σ summed over dimensions.
     pub fn entropy(&self) -> Tensor {
         match self {
-            Self::Categorical(logits) => {
-                let log_pi = logits.log_softmax(-1, Kind::Float);
-                // An impossible action (log π = −∞) adds nothing: 0 · −∞ would be NaN.
-                let terms = log_pi.exp() * log_pi.clamp_min(f64::from(f32::MIN));
-                -terms.sum_dim_intlist(-1, false, Kind::Float).mean(Kind::Float)
+            Self::Categorical { logits, sizes } => {
+                let entropies = logits.split_sizes(sizes, -1).into_iter().map(|logits| {
+                    let log_pi = logits.log_softmax(-1, Kind::Float);
+                    // An impossible action (log π = −∞) adds nothing: 0 · −∞ would be NaN.
+                    let terms = log_pi.exp() * log_pi.clamp_min(f64::from(f32::MIN));
+                    -terms.sum_dim_intlist(-1, false, Kind::Float).mean(Kind::Float)
+                });
+                entropies.reduce(|sum, next| sum + next).expect("one component at least")
             }
             Self::Gaussian { log_std, .. } => (log_std + 0.5 * (1.0 + (2.0 * PI).ln())).sum(Kind::Float),
         }
@@ -60,7 +101,7 @@ impl Distribution {
     /// The mean of a Gaussian policy's standard deviations, a scalar without gradient; `None` for a categorical one.
     pub fn mean_std(&self) -> Option<Tensor> {
         match self {
-            Self::Categorical(_) => None,
+            Self::Categorical { .. } => None,
             Self::Gaussian { log_std, .. } => Some(log_std.detach().exp().mean(Kind::Float)),
         }
     }
@@ -71,10 +112,10 @@ impl Distribution {
     /// # Panics
     /// If `actions` are of another space than the head's.
     pub fn select(&self, mode: Mode, rng: &mut Rng, actions: &mut Actions) -> Vec<f32> {
-        match (self, actions) {
-            (Self::Categorical(logits), Actions::Discrete(actions)) => {
-                let k = logits.size()[1] as usize;
-                let select = |(logits, action): (&[f32], &mut i64)| {
+        match self {
+            Self::Categorical { logits, sizes } => {
+                let (indices, dim) = actions.indices_mut().filter(|(_, dim)| *dim == sizes.len()).expect(ANOTHER_SPACE);
+                let mut select = |logits: &[f32], action: &mut i64| {
                     let top = logits[argmax(logits)];
                     let sum: f32 = logits.iter().map(|l| (l - top).exp()).sum();
                     let index = match mode {
@@ -84,9 +125,21 @@ impl Distribution {
                     *action = index as i64;
                     logits[index] - top - sum.ln()
                 };
-                to_vec(logits).chunks_exact(k).zip(actions).map(select).collect()
+                let choices = sizes.iter().sum::<i64>() as usize;
+                let rows = to_vec(logits);
+                let rows = rows.chunks_exact(choices).zip(indices.chunks_exact_mut(dim));
+                rows.map(|(mut logits, action)| {
+                    let parts = sizes.iter().zip(action).map(|(&size, index)| {
+                        let (part, rest) = logits.split_at(size as usize);
+                        logits = rest;
+                        select(part, index)
+                    });
+                    parts.sum()
+                })
+                .collect()
             }
-            (Self::Gaussian { mean, log_std }, Actions::Continuous { values, dim }) => {
+            Self::Gaussian { mean, log_std } => {
+                let Actions::Continuous { values, dim } = actions else { panic!("{ANOTHER_SPACE}") };
                 let log_std = to_vec(log_std);
                 let constant = 0.5 * (2.0 * PI as f32).ln();
                 let mut select = |i: usize, mean: f32, value: &mut f32| {
@@ -101,7 +154,6 @@ impl Distribution {
                 })
                 .collect()
             }
-            _ => panic!("actions of another space than the policy's"),
         }
     }
 }
@@ -141,8 +193,12 @@ mod tests {
         assert!(difference < tolerance, "{actual:?}: off by {difference}");
     }
 
+    fn discrete(logits: Tensor) -> Distribution {
+        Distribution::Categorical { sizes: vec![logits.size()[1]], logits }
+    }
+
     fn categorical(logits: [[f32; 2]; 2], actions: [i64; 2]) -> (Tensor, Tensor) {
-        let policy = Distribution::Categorical(Tensor::from_slice2(&logits));
+        let policy = discrete(Tensor::from_slice2(&logits));
         (policy.log_prob(&Actions::Discrete(actions.to_vec())), policy.entropy())
     }
 
@@ -176,6 +232,36 @@ mod tests {
         assert_close(&policy.entropy(), &[3.531_024_247], 1e-5);
     }
 
+    /// Two components are independent: π₁ = (¼, ¾), π₂ = (½, ½, 0 by the mask). Log-probabilities and entropies add.
+    #[test]
+    fn components_add_and_masked_choices_have_no_probability() {
+        let logits = Tensor::from_slice2(&[[0.0_f32, 3.0_f32.ln(), 7.0, 7.0, 50.0]]).set_requires_grad(true);
+        let policy = || Distribution::Categorical { logits: logits.shallow_clone(), sizes: vec![2, 3] };
+        let masked = policy().masked(&[true, true, true, true, false]);
+        let mut actions = Actions::MultiDiscrete { indices: vec![0, 1], dim: 2 };
+        let (log_prob, entropy) = (masked.log_prob(&actions), masked.entropy());
+        assert_close(&log_prob, &[-1.386_294_361 - LN_2], 1e-6);
+        assert_close(&entropy, &[0.562_335_145 + LN_2], 1e-6);
+        (log_prob.sum(Kind::Float) + entropy).backward();
+        let gradient = logits.grad();
+        assert!(gradient.isfinite().all().int64_value(&[]) == 1);
+        assert_eq!(gradient.double_value(&[0, 4]), 0.0);
+        assert!(gradient.double_value(&[0, 2]) != 0.0);
+
+        let mut rng = Rng::seed_from_u64(5);
+        for mode in [Mode::Greedy, Mode::Sample] {
+            for _ in 0..200 {
+                let log_prob = masked.select(mode, &mut rng, &mut actions);
+                let Actions::MultiDiscrete { indices, .. } = &actions else { unreachable!() };
+                assert!(indices[1] < 2 && (mode == Mode::Sample || indices[0] == 1), "{indices:?}");
+                assert_close(&masked.log_prob(&actions), &[f64::from(log_prob[0])], 1e-5);
+            }
+        }
+        // Without a mask the last choice wins; an empty mask changes nothing.
+        policy().masked(&[]).select(Mode::Greedy, &mut rng, &mut actions);
+        assert_eq!(actions, Actions::MultiDiscrete { indices: vec![1, 2], dim: 2 });
+    }
+
     #[test]
     fn samples_follow_the_softmax() {
         let (mut rng, logits) = (Rng::seed_from_u64(1), [0.0_f32, 1.0, -2.0, f32::NEG_INFINITY]);
@@ -199,7 +285,7 @@ mod tests {
         let mut rng = Rng::seed_from_u64(1);
         let mut actions = Actions::Discrete(vec![0; 2]);
         let logits = Tensor::from_slice2(&[[0.0_f32, 3.0], [1.0, -1.0]]);
-        Distribution::Categorical(logits).select(Mode::Greedy, &mut rng, &mut actions);
+        discrete(logits).select(Mode::Greedy, &mut rng, &mut actions);
         assert_eq!(actions, Actions::Discrete(vec![1, 0]));
         let mut actions = Actions::Continuous { values: vec![0.0; 2], dim: 1 };
         let mean = Tensor::from_slice2(&[[0.5_f32], [-1.0]]);
@@ -217,7 +303,7 @@ mod tests {
         let log_std = Tensor::from_slice(&[-0.5_f32, 0.25]);
         for mode in [Mode::Sample, Mode::Greedy] {
             let mut actions = Actions::Discrete(vec![0; 2]);
-            let policy = Distribution::Categorical(logits.shallow_clone());
+            let policy = discrete(logits.shallow_clone());
             let log_probs = policy.select(mode, &mut rng, &mut actions);
             assert_close(
                 &policy.log_prob(&actions),

@@ -8,10 +8,15 @@ use playfield_core::ActionSpace;
 use tch::Tensor;
 
 /// The last layer of a policy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum PolicyHead {
-    /// One logit per discrete action.
-    Categorical(Linear),
+    /// One logit per discrete action, or per choice of each component of an action.
+    Categorical {
+        /// The logits.
+        logits: Linear,
+        /// The number of choices of each component.
+        sizes: Vec<i64>,
+    },
     /// A mean per dimension, and a standard deviation independent of the observation.
     Gaussian {
         /// The means.
@@ -30,7 +35,11 @@ impl PolicyHead {
     pub fn new(b: &mut Builder<'_>, space: &ActionSpace, width: i64, init: InitKind) -> Self {
         let (weight, bias) = hidden_init(init, width, 0.01);
         match space {
-            ActionSpace::Discrete { n } => Self::Categorical(Linear::new(b, "policy", width, *n as i64, weight, bias)),
+            ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => {
+                let sizes: Vec<i64> = space.sizes().iter().map(|&n| n as i64).collect();
+                let logits = Linear::new(b, "policy", width, sizes.iter().sum(), weight, bias);
+                Self::Categorical { logits, sizes }
+            }
             ActionSpace::Box { low, .. } => {
                 let dim = low.len() as i64;
                 Self::Gaussian {
@@ -44,7 +53,9 @@ impl PolicyHead {
     /// The distribution at `features` `[n, width]`.
     pub fn forward(&self, w: &Weights, features: &Tensor) -> Distribution {
         match self {
-            Self::Categorical(layer) => Distribution::Categorical(layer.forward(w, features)),
+            Self::Categorical { logits, sizes } => {
+                Distribution::Categorical { logits: logits.forward(w, features), sizes: sizes.clone() }
+            }
             Self::Gaussian { mean, log_std } => {
                 Distribution::Gaussian { mean: mean.forward(w, features), log_std: w[*log_std].shallow_clone() }
             }

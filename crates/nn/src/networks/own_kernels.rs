@@ -96,8 +96,7 @@ mod tests {
     fn supported_torsos() {
         let actions = ActionSpace::Discrete { n: 6 };
         let shape = vec![84, 84];
-        let spec =
-            EnvSpec { id: "frames".into(), shape, dtype: Dtype::U8, frame_stack: 4, actions, action_names: vec![] };
+        let spec = EnvSpec::new("frames", &shape, Dtype::U8, actions).with_frame_stack(4);
         let supported = |torso, precision, norm| {
             let config = NetworkConfig { torso, precision, norm, ..NetworkConfig::default() };
             let mut rng = rng::stream(1, "init");

@@ -71,11 +71,18 @@ impl QNetwork {
     /// Builds the network for `spec` on the device called `device`, with initial values sampled from `rng`.
     ///
     /// # Errors
-    /// [`Error::Config`] where torso and observation, or device and machine, don't fit, or actions are continuous.
+    /// [`Error::Config`] where torso and observation, or device and machine, don't fit, or actions are not [`Discrete`](ActionSpace::Discrete).
     pub fn new(config: &NetworkConfig, q: QConfig, spec: &EnvSpec, device: &str, rng: &mut Rng) -> Result<Self> {
         config.check()?;
         let ActionSpace::Discrete { n } = &spec.actions else {
-            return Err(Error::config(format!("{} has continuous actions: Q-learning needs discrete ones", spec.id)));
+            let kind = match spec.actions {
+                ActionSpace::Box { .. } => "continuous actions",
+                _ => "actions of several components (MultiDiscrete, MultiBinary)",
+            };
+            return Err(Error::config(format!(
+                "{} has {kind}, and Q-learning (dqn, the Q methods of a3c) needs discrete ones: use ppo, paac or a3c",
+                spec.id
+            )));
         };
         if config.lstm_width() > 0 {
             return Err(Error::config(

@@ -133,7 +133,7 @@ impl Linear {
 }
 
 impl Policy for Linear {
-    fn act(&mut self, obs: &Obs, _mode: Mode, actions: &mut Actions) -> Result<()> {
+    fn act(&mut self, obs: &Obs, _action_mask: &[bool], _mode: Mode, actions: &mut Actions) -> Result<()> {
         let (Obs::F32(obs), Actions::Discrete(actions)) = (obs, actions) else {
             return Err(Error::other("hill_climb observes vectors of f32"));
         };

@@ -42,9 +42,10 @@ impl GymVec {
     }
 
     fn read(&mut self, answer: &Bound<'_, PyAny>, batch: &mut StepBatch) -> std::result::Result<(), Failure> {
-        type Answer<'py> =
-            (Bound<'py, PyAny>, Vec<f64>, Vec<bool>, Vec<bool>, Vec<u32>, Vec<(usize, Bound<'py, PyAny>)>);
-        let (obs, rewards, terminated, truncated, lives, finals) = answer.extract::<Answer<'_>>()?;
+        type Mask = Option<Vec<u8>>;
+        type Final<'py> = (usize, Bound<'py, PyAny>, Mask);
+        type Answer<'py> = (Bound<'py, PyAny>, Vec<f64>, Vec<bool>, Vec<bool>, Vec<u32>, Mask, Vec<Final<'py>>);
+        let (obs, rewards, terminated, truncated, lives, masks, finals) = answer.extract::<Answer<'_>>()?;
         copy_observation(&self.spec.id, &obs, batch.obs.as_mut())?;
         for i in 0..self.seeds.len() {
             // After the end of an episode these are the lives of the next one; `set` clears the flag there.
@@ -52,8 +53,10 @@ impl GymVec {
             let (terminated, truncated) = (terminated[i], truncated[i]);
             batch.set(i, Step { reward: rewards[i] as f32, terminated, truncated, life_lost });
         }
-        for (i, last) in finals {
+        spaces::copy_mask(masks.as_deref(), &mut batch.action_mask);
+        for (i, last, mask) in finals {
             copy_observation(&self.spec.id, &last, batch.final_obs_row_mut(i))?;
+            spaces::copy_mask(mask.as_deref(), batch.final_mask_row_mut(i));
         }
         self.lives = lives;
         Ok(())
@@ -75,8 +78,9 @@ impl VecEnv for GymVec {
         batch.clear();
         python::with(&id, |py| {
             let answer = self.env(py).call_method1(intern!(py, "reset"), (&self.seeds,))?;
-            let (obs, lives) = answer.extract::<(Bound<'_, PyAny>, Vec<u32>)>()?;
+            let (obs, lives, masks) = answer.extract::<(Bound<'_, PyAny>, Vec<u32>, Option<Vec<u8>>)>()?;
             copy_observation(&id, &obs, batch.obs.as_mut())?;
+            spaces::copy_mask(masks.as_deref(), &mut batch.action_mask);
             self.lives = lives;
             Ok(())
         })

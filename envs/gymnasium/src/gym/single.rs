@@ -13,6 +13,7 @@ pub struct GymEnv {
     spec: EnvSpec,
     env: Option<Py<PyAny>>,
     lives: u32,
+    action_mask: Vec<bool>,
 }
 
 impl GymEnv {
@@ -20,7 +21,7 @@ impl GymEnv {
     ///
     /// # Errors
     /// [`Error::Env`](playfield_core::Error::Env) where Python or a package is missing, the id is unknown, the constructor
-    /// fails, or a space is neither a Box nor (for actions) Discrete.
+    /// fails, or a space is not supported.
     pub fn new(id: &str, config: &EnvConfig) -> Result<Self> {
         let (spec, env) = python::with(id, |py| {
             let limit = (config.max_episode_steps != 0).then_some(-1);
@@ -29,12 +30,13 @@ impl GymEnv {
             let spec = spaces::spec(id, config, &env.call_method1("call", ("describe",))?)?;
             Ok((spec, Some(env.unbind())))
         })?;
-        Ok(Self { spec, env, lives: 0 })
+        let action_mask = vec![true; spec.mask_len()];
+        Ok(Self { spec, env, lives: 0, action_mask })
     }
+}
 
-    fn env<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.env.as_ref().expect("only drop takes it").bind(py)
-    }
+fn bound<'a, 'py>(env: &'a Option<Py<PyAny>>, py: Python<'py>) -> &'a Bound<'py, PyAny> {
+    env.as_ref().expect("only drop takes it").bind(py)
 }
 
 impl Env for GymEnv {
@@ -43,11 +45,13 @@ impl Env for GymEnv {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        self.lives = python::with(&self.spec.id, |py| {
+        let Self { spec, env, action_mask, .. } = self;
+        self.lives = python::with(&spec.id, |py| {
             let call = (intern!(py, "reset"), seed.map(python_seed));
-            let answer = self.env(py).call_method1(intern!(py, "call"), call)?;
-            let (first, lives) = answer.extract::<(Bound<'_, PyAny>, u32)>()?;
-            copy_observation(&self.spec.id, &first, obs)?;
+            let answer = bound(env, py).call_method1(intern!(py, "call"), call)?;
+            let (first, lives, mask) = answer.extract::<(Bound<'_, PyAny>, u32, Option<Vec<u8>>)>()?;
+            copy_observation(&spec.id, &first, obs)?;
+            spaces::copy_mask(mask.as_deref(), action_mask);
             Ok(lives)
         })?;
         Ok(Step::default())
@@ -55,12 +59,14 @@ impl Env for GymEnv {
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         action.check(&self.spec.actions)?;
-        let (mut step, lives) = python::with(&self.spec.id, |py| {
+        let Self { spec, env, action_mask, .. } = self;
+        let (mut step, lives) = python::with(&spec.id, |py| {
             let call = (intern!(py, "step"), spaces::one(py, action)?);
-            let answer = self.env(py).call_method1(intern!(py, "call"), call)?;
-            let (next, reward, terminated, truncated, lives) =
-                answer.extract::<(Bound<'_, PyAny>, f64, bool, bool, u32)>()?;
-            copy_observation(&self.spec.id, &next, obs)?;
+            let answer = bound(env, py).call_method1(intern!(py, "call"), call)?;
+            let (next, reward, terminated, truncated, lives, mask) =
+                answer.extract::<(Bound<'_, PyAny>, f64, bool, bool, u32, Option<Vec<u8>>)>()?;
+            copy_observation(&spec.id, &next, obs)?;
+            spaces::copy_mask(mask.as_deref(), action_mask);
             Ok((Step { reward: reward as f32, terminated, truncated, life_lost: false }, lives))
         })?;
         step.life_lost = 0 < lives && lives < self.lives;
@@ -71,7 +77,7 @@ impl Env for GymEnv {
     /// Renders where the environment was created with `render_mode = "rgb_array"`.
     fn render(&mut self) -> Result<Option<Image>> {
         python::with(&self.spec.id, |py| {
-            let answer = self.env(py).call_method1("call", ("render",))?;
+            let answer = bound(&self.env, py).call_method1("call", ("render",))?;
             let frame = answer.extract::<Option<(usize, usize, Vec<u8>)>>()?;
             Ok(frame.map(|(height, width, rgb)| Image { width, height, rgb }))
         })
@@ -79,6 +85,10 @@ impl Env for GymEnv {
 
     fn lives(&self) -> u32 {
         self.lives
+    }
+
+    fn action_mask(&self, mask: &mut [bool]) {
+        mask.copy_from_slice(&self.action_mask);
     }
 }
 

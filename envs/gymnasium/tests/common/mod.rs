@@ -55,6 +55,10 @@ pub fn sample_actions(spec: &EnvSpec, n: usize, random: &mut rng::Rng) -> Action
         ActionSpace::Discrete { n: k } => {
             Actions::Discrete((0..n).map(|_| (random.next_u64() % *k as u64) as i64).collect())
         }
+        ActionSpace::MultiDiscrete { sizes } => Actions::MultiDiscrete {
+            indices: (0..n).flat_map(|_| sizes).map(|&k| (random.next_u64() % k as u64) as i64).collect(),
+            dim: sizes.len(),
+        },
         ActionSpace::Box { low, .. } => Actions::Continuous {
             values: (0..n * low.len()).map(|_| random.next_u32() as f32 / u32::MAX as f32 * 4.0 - 2.0).collect(),
             dim: low.len(),

@@ -302,6 +302,61 @@ class Parts(gymnasium.Env):
         return self._answer(), 0.0, self.t == 3, False, {}
 
 
+class Masked(gymnasium.Env):
+    """One choice of each component is invalid, another at each step; the reward holds the action. Truncated after 4 steps.
+
+    `actions`: discrete, multi or binary. `source`: the mask is in `info`, or returned by `action_masks`.
+    """
+
+    observation_space = Dict(t=Box(0, 10, (1,), np.float32), parity=Discrete(2))
+
+    def __init__(self, actions, source, wrong=None):
+        spaces = {"discrete": Discrete(4, start=-1), "multi": MultiDiscrete([3, 4], start=[1, 2]), "binary": MultiBinary((1, 2))}
+        self.action_space = spaces[actions]
+        self.sizes = {"discrete": [4], "multi": [3, 4], "binary": [2, 2]}[actions]
+        self.start = {"discrete": [-1], "multi": [1, 2], "binary": [0, 0]}[actions]
+        self.kind, self.source, self.wrong = actions, source, wrong
+        if source == "method":
+            self.action_masks = lambda: np.concatenate(self._masks())
+
+    def _masks(self):
+        # Of two choices, the first is invalid at odd steps only.
+        masks = [np.ones(size, np.int8) for size in self.sizes]
+        for mask in masks:
+            mask[self.t % len(mask)] = 0
+        if self.wrong is not None and self.t == 2:
+            masks[-1] = {"none": np.zeros_like(masks[-1]), "shape": masks[-1][1:], "values": masks[-1] + 5}[self.wrong]
+        return masks
+
+    def _answer(self):
+        return {"t": np.array([self.t], np.float32), "parity": self.t % 2}
+
+    def _info(self):
+        if self.source != "info":
+            return {}
+        masks = self._masks()
+        return {"action_mask": masks[0] if self.kind == "discrete" else tuple(masks)}
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return self._answer(), self._info()
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        indices = np.ravel(action) - self.start
+        valid = all(mask[index] for mask, index in zip(self._masks(), indices, strict=True))
+        self.t += 1
+        reward = float(indices @ [10, 1][: len(indices)]) if valid else -100.0
+        return self._answer(), reward, False, self.t == 4, self._info()
+
+
+def masked_vector(num_envs, max_episode_steps=None, **kwargs):
+    """The same as a registered vector environment."""
+    from gymnasium.vector import SyncVectorEnv
+
+    return SyncVectorEnv([lambda: Masked(**kwargs)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
 def parts_vector(num_envs, max_episode_steps=None, **kwargs):
     """The same as a registered vector environment."""
     from gymnasium.vector import SyncVectorEnv
@@ -319,7 +374,7 @@ class Odd(Count):
         elif which == "camera":
             self.observation_space = Dict(a=Discrete(2), camera=Box(0, 255, (84, 84), np.uint8))
         elif which == "action":
-            self.action_space = MultiDiscrete([2, 3])
+            self.action_space = Box(0, 5, (2,), np.int32)
         elif which == "empty":
             self.observation_space = Box(0, 1, (3, 0), np.float32)
         elif which == "inert":
@@ -347,9 +402,10 @@ def vector(num_envs, max_episode_steps=None, **kwargs):
 
 for made, limit in ((Count, 8), (Flicker, 8), (Same, 3), (Raises, None), (Odd, None)):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made, max_episode_steps=limit)
-for made in (Parts, Bounds, Info, Bytes, Frames, Numpy, Ends, Breaks, Simulator, Torch):
+for made in (Masked, Parts, Bounds, Info, Bytes, Frames, Numpy, Ends, Breaks, Simulator, Torch):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
 gymnasium.register("Function-v0", entry_point=function, max_episode_steps=3)
 gymnasium.register("Late-v0", vector_entry_point=Late)
 gymnasium.register("Vector-v0", vector_entry_point=vector)
 gymnasium.register("PartsVector-v0", vector_entry_point=parts_vector)
+gymnasium.register("MaskedVector-v0", vector_entry_point=masked_vector)
