@@ -11,7 +11,7 @@ use std::path::Path;
 const MODULE: &str = r#"
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 
 class Target(gymnasium.Env):
@@ -81,7 +81,35 @@ class Picture(gymnasium.Env):
         return np.zeros((3, 40, 40), np.uint8), 1.0, True, False, {}
 
 
-for made in (Target, Cue, Broken, Picture):
+class Cards(gymnasium.Env):
+    """Plays each of `cards` once, in any order: the valid actions are the cards that are left. Another action raises."""
+
+    def __init__(self, cards=4, hands=0, blocked=False):
+        self.cards, self.hands, self.blocked = cards, hands, blocked
+        self.observation_space = Dict(left=MultiBinary(cards), played=Box(0, np.inf, (), np.float32), last=Discrete(cards + 1))
+        self.action_space = MultiDiscrete([cards] * hands) if hands else Discrete(cards)
+
+    def _answer(self):
+        left = np.isin(np.arange(self.cards), self.played, invert=True).astype(np.int8)
+        mask = np.zeros_like(left) if self.blocked and len(self.played) == 2 else left
+        last = self.played[-1] if self.played else self.cards
+        observation = {"left": left, "played": np.float32(len(self.played)), "last": last}
+        return observation, {"action_mask": np.tile(mask, max(self.hands, 1))}
+
+    def reset(self, *, seed=None, options=None):
+        self.played = []
+        return self._answer()
+
+    def step(self, action):
+        card = int(np.ravel(action)[0])
+        if card in self.played:
+            raise ValueError(f"card {card} is not left")
+        self.played.append(card)
+        observation, info = self._answer()
+        return observation, 1.0, len(self.played) == self.cards, False, info
+
+
+for made in (Target, Cue, Broken, Picture, Cards):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
 "#;
 
@@ -127,6 +155,53 @@ fn continuous_actions_are_learned_in_any_range() {
             assert!(off < 0.05, "[{low}, {high}] of {dtype}, goal {goal}, seed {seed}: off by {off} of the range");
         }
     }
+}
+
+/// Every algorithm, in training and in evaluation, sampled and greedy, selects valid actions only, in an environment in Python with a
+/// Dict observation, which raises at others.
+#[test]
+fn every_algorithm_selects_valid_actions_only() {
+    let short = "learning_starts = 200\nbuffer_size = 1000\nbatch_size = 16\ntarget_update_interval = 100\n";
+    for (name, settings) in [
+        ("ppo", "rollout_steps = 16\nminibatch_size = 32\n"),
+        ("paac", ""),
+        ("a3c", ""),
+        ("a3c", "method = 'one_step_q'\n"),
+        ("a3c", "method = 'one_step_sarsa'\n"),
+        ("a3c", "method = 'n_step_q'\n"),
+        ("dqn", short),
+        ("dqn", &format!("double = true\ndueling = true\nn_step = 3\nprioritized = true\n{short}")),
+        ("dqn", &format!("distribution = 'quantile'\natoms = 11\nnoisy_sigma = 0.5\n{short}")),
+    ] {
+        let dir = folder("own:Cards-v0", 0);
+        let text = format!(
+            "algorithm = '{name}'\nsteps = 1000\n[env]\nid = 'own:Cards-v0'\nnum_envs = 4\n[network]\nhidden = [16]\n[{name}]\nnum_threads = 1\n{settings}"
+        );
+        file(dir.path(), "a.toml", &text);
+        succeeds(dir.path(), &["train", "a.toml", "--run-dir", "run"]);
+        for mode in [&["--deterministic"][..], &[]] {
+            let args = [&["eval", "run", "--episodes", "4", "--json"], mode].concat();
+            let json: serde_json::Value = serde_json::from_str(&succeeds(dir.path(), &args)).unwrap();
+            assert_eq!(json["mean_return"].as_f64(), Some(4.0), "{name} {settings}");
+        }
+    }
+}
+
+/// Actions of several components are for algorithms with a policy, and a mask that allows nothing is named.
+#[test]
+fn actions_that_an_algorithm_cannot_select_are_refused() {
+    let dir = folder("own:Cards-v0", 400);
+    let hands = ["--set", "env.kwargs.hands=2"];
+    succeeds(dir.path(), &[&["train", "paac.toml", "--run-dir", "run"], &hands[..]].concat());
+    for (algorithm, method) in [("dqn", ""), ("a3c", "method = 'n_step_q'")] {
+        let text =
+            format!("algorithm = '{algorithm}'\nsteps = 400\n[env]\nid = 'own:Cards-v0'\n[{algorithm}]\n{method}\n");
+        file(dir.path(), "q.toml", &text);
+        let said = refuses(dir.path(), &[&["train", "q.toml"], &hands[..]].concat());
+        assert!(said.contains("actions of several components") && said.contains("use ppo, paac or a3c"), "{said}");
+    }
+    let said = refuses(dir.path(), &["train", "paac.toml", "--set", "env.kwargs.blocked=true"]);
+    assert!(said.contains("environment 0: its action mask allows none of 4 actions"), "{said}");
 }
 
 /// One-hot bytes and one-hot floats have the same values: both algorithms learn the same from them, bit for bit.

@@ -90,6 +90,8 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         "id = 'CartPole'",
         "id = 'Pendulum'\nnormalize_obs = true\nnormalize_reward = true",
         "id = 'Catch'\nframe_stack = 3",
+        "id = 'TicTacToe'\nnormalize_obs = true",
+        "id = 'IdentityMulti'",
     ] {
         // The schedule must not depend on where a session ends.
         resumed_equals_whole(&(CARTPOLE.replace("id = 'CartPole'", env) + "learning_rate.steps = 4000\n"));
@@ -106,6 +108,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     }
     for (env, settings) in [
         ("id = 'CartPole'", "prioritized = true\nbeta.steps = 4000\n"),
+        ("id = 'TicTacToe'", "n_step = 2\n"),
         (
             "id = 'Catch'\nframe_stack = 3",
             "buffer_compression = true\nn_step = 3\nnoisy_sigma = 0.5\nprioritized = true\nbeta.steps = 4000\npriority.by = 'rank'\n",
