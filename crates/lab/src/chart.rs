@@ -139,8 +139,7 @@ fn curves<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> 
 
 fn scatter<B: DrawingBackend>(area: &Area<'_, B>, panel: &Panel) -> Drawn<B> {
     let x = panel.points.iter().map(|p| p[0]);
-    let x =
-        if panel.log { Scale { log: true, ..Scale::linear(x.map(f64::log10), 0.05) } } else { Scale::linear(x, 0.05) };
+    let x = if panel.log { Scale::logarithmic(x, 0.05) } else { Scale::linear(x, 0.05) };
     let y = Scale::linear(panel.points.iter().map(|p| p[1]), 0.05);
     let (width, height) = if panel.axes.is_some() { (56, 36) } else { (0, 0) };
     let mut chart = ChartBuilder::on(area)

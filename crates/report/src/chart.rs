@@ -125,7 +125,7 @@ pub fn heading<B: DrawingBackend>(area: &Area<'_, B>, text: &str) -> Drawn<B> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
     /// Whether positions are decimal logarithms of values.
-    pub log: bool,
+    log: bool,
     low: f64,
     high: f64,
 }
@@ -142,11 +142,16 @@ impl Scale {
         Self { log: false, low: low - room, high: high + room }
     }
 
+    /// As [`linear`](Self::linear), on a logarithmic axis: all values must be positive.
+    pub fn logarithmic(values: impl Iterator<Item = f64>, room: f64) -> Self {
+        Self { log: true, ..Self::linear(values.map(f64::log10), room) }
+    }
+
     /// A linear or logarithmic axis, depending on `values`.
     pub fn new(values: impl Iterator<Item = f64> + Clone) -> Self {
         let Self { low, high, .. } = Self::linear(values.clone(), 0.0);
         match low > 0.0 && high > 100.0 * low {
-            true => Self { log: true, ..Self::linear(values.map(f64::log10), 0.06) },
+            true => Self::logarithmic(values, 0.06),
             false => Self::linear(values, 0.06),
         }
     }
