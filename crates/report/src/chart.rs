@@ -223,7 +223,7 @@ impl Lines<'_> {
         let mut chart = ChartBuilder::on(area)
             .margin(text * 2 / 3)
             .margin_right(text * 5 / 3)
-            .x_label_area_size(2 * text + described(self.axes.0))
+            .x_label_area_size(3 * text / 2 + described(self.axes.0))
             .y_label_area_size(7 * text / 2 + described(self.axes.1))
             .build_cartesian_2d(x.range(), y.range())?;
         chart
@@ -239,7 +239,7 @@ impl Lines<'_> {
             .y_label_formatter(&|v| y.label(*v))
             .label_style(font.clone())
             .draw()?;
-        let stroke = text.div_ceil(6);
+        let stroke = (text / 7).max(2);
         for level in self.levels {
             let ends = [x.range().start, x.range().end].map(|x| (x, y.place(*level)));
             chart.draw_series(DashedLineSeries::new(ends, text / 2, text / 3, INK.stroke_width(1)))?;

@@ -63,7 +63,7 @@ pub fn group(runs: Vec<RunFolder>) -> Vec<Group> {
 }
 
 fn names(groups: &[Group]) -> Vec<String> {
-    let differences = differences(groups);
+    let differences = differences(&groups.iter().collect::<Vec<_>>());
     let is_one_algorithm = !differences.iter().any(|(key, _)| key == "algorithm" || key == "env.id");
     if groups.len() > 1 && is_one_algorithm && (1..=2).contains(&differences.len()) {
         let algorithm = format!("{}.", groups[0].runs[0].algorithm);
@@ -93,8 +93,8 @@ fn stem(folder: &str, runs: usize) -> String {
 }
 
 /// The settings in which the groups differ. A setting of one algorithm is compared between the groups of this algorithm only.
-pub fn differences(groups: &[Group]) -> Vec<Difference> {
-    let settings: Vec<_> = groups.iter().map(Group::settings).collect();
+pub fn differences(groups: &[&Group]) -> Vec<Difference> {
+    let settings: Vec<_> = groups.iter().map(|group| group.settings()).collect();
     let keys: std::collections::BTreeSet<&String> = settings.iter().flat_map(|settings| settings.keys()).collect();
     let algorithms: Vec<&str> = groups.iter().map(|group| &*group.runs[0].algorithm).collect();
     let values = |key: &String| -> Vec<Option<String>> { settings.iter().map(|s| s.get(key).cloned()).collect() };
@@ -157,7 +157,7 @@ mod tests {
     fn settings_of_an_algorithm_are_compared_between_its_groups() {
         let of = |algorithm, rate| settings(algorithm, "Toy", 1, rate);
         let groups = runs(&[("a", of("ppo", 0.1)), ("b", of("dqn", 0.1)), ("c", of("dqn", 0.2))]);
-        let differences = differences(&groups);
+        let differences = differences(&groups.iter().collect::<Vec<_>>());
         let keys: Vec<_> = differences.iter().map(|(key, _)| &**key).collect();
         assert_eq!(keys, ["algorithm", "dqn.rate"]);
         assert_eq!(differences[1].1, [None, Some("0.1".into()), Some("0.2".into())]);

@@ -19,8 +19,8 @@ const LARGEST_FILM: u64 = 4_000_000;
 const ALL_FILMS: u64 = 16_000_000;
 
 /// Charts are drawn at twice the size of the page, because SVG coordinates are whole pixels.
-const SIZE: (u32, u32) = (1000, 600);
-const TEXT: u32 = 26;
+const SIZE: (u32, u32) = (1000, 580);
+const TEXT: u32 = 30;
 
 /// What a report contains besides its runs.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ pub fn html(groups: &[Group], options: &Options) -> Result<(String, Vec<PathBuf>
     let plural = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     let (n, of) = (plural(runs(groups).count(), "run"), plural(groups.len(), "configuration"));
     let _ = write!(body, "<header><h1>{}</h1><p>{n} of {of} · {}</p></header>", escape(&title), escape(&options.date));
+    body += &legend(groups, options);
     for env in envs {
         body += &section(env, groups, options)?;
     }
@@ -87,18 +88,16 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// The learning curves and results on one environment. A color stands for the same group in every section.
+/// The learning curves, results and settings of the groups of one environment.
 fn section(env: &str, groups: &[Group], options: &Options) -> Result<String> {
-    let of_env = |group: &&(usize, &Group)| group.1.runs.iter().any(|run| run.env == env);
-    let groups: Vec<_> = groups.iter().enumerate().collect();
-    let groups: Vec<_> = groups.iter().filter(of_env).copied().collect();
+    let groups: Vec<&Group> = groups.iter().filter(|group| group.runs[0].env == env).collect();
     let chosen: Vec<f64> = match options.levels.is_empty() {
         true => level(&groups).into_iter().collect(),
         false => options.levels.clone(),
     };
     let mut text = format!("<section><h2>{}</h2><ul class=\"legend\">", escape(env));
-    for (i, group) in &groups {
-        let color = line_color(*i);
+    for (i, group) in groups.iter().enumerate() {
+        let color = line_color(i);
         let _ = write!(
             text,
             "<li><span class=\"swatch\" style=\"background:rgb({},{},{})\"></span>{}</li>",
@@ -118,30 +117,20 @@ fn section(env: &str, groups: &[Group], options: &Options) -> Result<String> {
         }
     }
     text += "</div>";
-    if groups.iter().any(|(_, group)| group.runs.len() > 1) {
-        text += "<p class=\"note\">A line is the mean over the seeds, its band the range between their quartiles.</p>";
-    }
-    text += &results(&groups, &chosen, options.levels.is_empty());
-    Ok(text + "</section>")
+    text += &results(&groups, &chosen);
+    Ok(text + &compared(&groups) + "</section>")
 }
 
 /// A chart with its caption; empty if no run has a value.
-fn figure(
-    env: &str,
-    groups: &[(usize, &Group)],
-    quantity: &Quantity,
-    axis: Axis,
-    what: &str,
-    levels: &[f64],
-) -> Result<String> {
-    let lines: Vec<Line> = groups.iter().filter_map(|(i, group)| line(*i, group, quantity, axis)).collect();
+fn figure(env: &str, groups: &[&Group], quantity: &Quantity, axis: Axis, what: &str, levels: &[f64]) -> Result<String> {
+    let lines: Vec<Line> = groups.iter().enumerate().filter_map(|(i, group)| line(i, group, quantity, axis)).collect();
     if lines.is_empty() {
         return Ok(String::new());
     }
     let x = axis.describe();
     let chart = Lines {
         lines: &lines,
-        axes: (x, ""),
+        axes: ("", ""),
         from_zero: true,
         x_label: axis.format(),
         log: false,
@@ -161,8 +150,8 @@ fn figure(
 }
 
 /// A return that separates slow from fast learning: 90 % of the way from the lowest first mean of 100 episodes to the best one.
-fn level(groups: &[(usize, &Group)]) -> Option<f64> {
-    let runs = || groups.iter().flat_map(|(_, group)| &group.runs);
+fn level(groups: &[&Group]) -> Option<f64> {
+    let runs = || groups.iter().flat_map(|group| &group.runs);
     let low = runs().filter_map(|run| run.windows().next()).map(|(_, value)| value).reduce(f64::min)?;
     let high = runs().filter_map(best_window).reduce(f64::max)?;
     // Rounded as it is shown.
@@ -181,13 +170,14 @@ fn spread(values: &[f64], format: fn(f64) -> String) -> String {
         [value] => format(*value),
         values => {
             let [low, high] = [0.25, 0.75].map(|share| format(quantile(values, share)));
-            format!("{} <small>{low} to {high}</small>", format(mean(values)))
+            let mean = format(mean(values));
+            if low == mean && high == mean { mean } else { format!("{mean} <small>{low} to {high}</small>") }
         }
     }
 }
 
-fn results(groups: &[(usize, &Group)], levels: &[f64], is_default: bool) -> String {
-    let runs = || groups.iter().flat_map(|(_, group)| &group.runs);
+fn results(groups: &[&Group], levels: &[f64]) -> String {
+    let runs = || groups.iter().flat_map(|group| &group.runs);
     let evaluated = runs().any(|run| run.best_evaluation().is_some());
     let mut text = "<div class=\"scroll\"><table><thead><tr><th>configuration</th><th>seeds</th><th>steps</th>\
                     <th>final return</th><th>best return</th>"
@@ -199,7 +189,7 @@ fn results(groups: &[(usize, &Group)], levels: &[f64], is_default: bool) -> Stri
         let _ = write!(text, "<th>steps to {}</th>", number(*level));
     }
     text += "<th>minutes</th><th>steps/s</th></tr></thead><tbody>";
-    for (_, group) in groups {
+    for group in groups {
         let values = |of: &dyn Fn(&RunFolder) -> Option<f64>| group.runs.iter().filter_map(of).collect::<Vec<f64>>();
         let seeds: Vec<String> = group.runs.iter().map(|run| run.seed.to_string()).collect();
         let mut seeds = seeds.join(", ");
@@ -230,40 +220,44 @@ fn results(groups: &[(usize, &Group)], levels: &[f64], is_default: bool) -> Stri
         cell(spread(&values(&RunFolder::steps_per_second), number));
         text += "</tr>";
     }
-    text += "</tbody></table></div><p class=\"note\">Final return: mean of the last 100 training episodes. Best return: the highest mean of \
-             100. ";
-    if groups.iter().any(|(_, group)| group.runs.len() > 1) {
-        text += "Of several seeds, the mean and the quartiles. ";
-    }
-    for level in levels {
-        let _ = write!(
-            text,
-            "Steps to {}: until the mean of 100 training episodes first reaches it, median",
-            number(*level)
-        );
-        text += match is_default {
-            true => "; it is 90 % of the way from the lowest first mean to the best. ",
-            false => ". ",
-        };
-    }
-    text + "</p>"
+    text + "</tbody></table></div>"
 }
 
-/// The settings in which the groups differ, and all settings of each.
+/// What the numbers mean.
+fn legend(groups: &[Group], options: &Options) -> String {
+    let mut text = "<p class=\"note\">Final return: the mean of the last 100 training episodes. Best return: the highest mean of 100 \
+                    consecutive ones. Steps to a return: until that mean first reaches it"
+        .to_string();
+    if options.levels.is_empty() {
+        text += "; the return is 90 % of the way from the lowest first mean to the best";
+    }
+    if groups.iter().any(|group| group.runs.len() > 1) {
+        text += ". Lines and numbers of several seeds are means, bands and small numbers range from the lower to the upper quartile; \
+                 steps to a return are the median of the seeds that reach it";
+    }
+    text + ".</p>"
+}
+
+/// The settings in which the groups differ; empty if there are none.
+fn compared(groups: &[&Group]) -> String {
+    let differences = differences(groups);
+    if differences.is_empty() {
+        return String::new();
+    }
+    let mut text = "<div class=\"scroll\"><table><thead><tr><th>setting</th>".to_string();
+    groups.iter().for_each(|group| _ = write!(text, "<th>{}</th>", escape(&group.name)));
+    text += "</tr></thead><tbody>";
+    for (key, values) in differences {
+        let _ = write!(text, "<tr><th>{}</th>", escape(&key));
+        values.iter().for_each(|value| _ = write!(text, "<td>{}</td>", escape(value.as_deref().unwrap_or("–"))));
+        text += "</tr>";
+    }
+    text + "</tbody></table></div>"
+}
+
+/// All settings of each group.
 fn settings(groups: &[Group]) -> String {
     let mut text = "<section><h2>Settings</h2>".to_string();
-    let differences = differences(groups);
-    if groups.len() > 1 && !differences.is_empty() {
-        text += "<div class=\"scroll\"><table><thead><tr><th>setting</th>";
-        groups.iter().for_each(|group| _ = write!(text, "<th>{}</th>", escape(&group.name)));
-        text += "</tr></thead><tbody>";
-        for (key, values) in differences {
-            let _ = write!(text, "<tr><th>{}</th>", escape(&key));
-            values.iter().for_each(|value| _ = write!(text, "<td>{}</td>", escape(value.as_deref().unwrap_or("–"))));
-            text += "</tr>";
-        }
-        text += "</tbody></table></div>";
-    }
     for group in groups {
         let settings = escape(&group.runs[0].config.to_string());
         let _ = write!(
@@ -370,7 +364,7 @@ figure { margin: 0; padding: .6rem; background: var(--panel); border: 1px solid 
 figure svg { display: block; width: 100%; height: auto; color: var(--soft); }
 figure img { display: block; max-width: 100%; margin: 0 auto; }
 figcaption { margin-top: .3rem; text-align: center; }
-.scroll { overflow-x: auto; }
+.scroll { margin-top: 1rem; overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); vertical-align: top; }
 th:first-child { text-align: left; padding-left: 0; }

@@ -28,7 +28,13 @@ pub enum SortKey {
     Size,
 }
 
-/// A run in the JSON object of `--json`.
+/// The JSON object of `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    runs: Vec<Entry>,
+}
+
+/// A run folder.
 #[derive(Debug, Serialize)]
 struct Entry {
     /// The path below the searched folder.
@@ -79,8 +85,7 @@ pub fn runs(args: &Runs) -> Result<ExitCode> {
     // Stable: equal runs stay sorted by name.
     entries.sort_by(|a, b| compare(a, b, args.sort));
     if args.json {
-        let object = serde_json::json!({ "runs": entries });
-        out!("{object}");
+        out!("{}", serde_json::to_string(&Report { runs: entries }).map_err(Error::other)?);
     } else if entries.is_empty() {
         out!("no runs in {}", folder.display());
     } else {
@@ -156,7 +161,7 @@ fn compare(a: &Entry, b: &Entry, key: SortKey) -> Ordering {
 
 /// The lines of the table, at most [`WIDTH`] characters each. The columns are as wide as their cells; names and environments are cut.
 fn table(entries: &[Entry]) -> Vec<String> {
-    let header = ["run", "algorithm", "environment", "seed", "steps", "score", "state", "size"].map(String::from);
+    let header = ["run", "algo", "env", "seed", "steps", "score", "state", "size"].map(String::from);
     let cells = |entry: &Entry| match &entry.content {
         Content::Damaged { .. } => None,
         Content::Run { algorithm, env, seed, steps, total_steps, score, state, .. } => {
@@ -174,14 +179,20 @@ fn table(entries: &[Entry]) -> Vec<String> {
             )
         }
     };
-    let rows: Vec<_> = entries.iter().map(cells).collect();
+    let mut rows: Vec<_> = entries.iter().map(cells).collect();
     let all = || rows.iter().flatten().chain([&header]);
     let mut widths: [usize; 8] = std::array::from_fn(|i| all().map(|row| row[i].chars().count()).max().unwrap_or(0));
-    // Where the table is too wide, the environment gives way to the name down to 12 characters, then the name.
+    // Where the table is too wide, the environment gives way to the name down to 12 characters, then the name gives way.
     let others = widths.iter().sum::<usize>() - widths[0] - widths[2] + 7 * GAP;
     let rest = WIDTH - others;
     widths[2] = widths[2].min(rest.saturating_sub(widths[0]).max(12));
     widths[0] = widths[0].min(rest - widths[2]);
+    // `ALE/Breakout-v5` without its namespace where it would be cut.
+    for row in rows.iter_mut().flatten() {
+        if let (true, Some((_, id))) = (row[2].chars().count() > widths[2], row[2].rsplit_once('/')) {
+            row[2] = id.to_string();
+        }
+    }
     let line = |row: &[String; 8]| {
         let cells = row.iter().zip(widths).enumerate().map(|(i, (cell, width))| {
             let cell = cut(cell, width);

@@ -10,7 +10,8 @@ use std::path::Path;
 /// `RUN,RUN` are groups as they stand. A run that is named twice counts once.
 ///
 /// # Errors
-/// [`Error::Config`] if a folder does not exist or contains no run, with the most similar name beside it.
+/// [`Error::Config`] if a folder does not exist or contains no run, with the most similar name beside it, or if a group has several
+/// environments.
 pub fn groups(arguments: &[String]) -> Result<Vec<Group>> {
     let (mut explicit, mut plain, mut order, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for argument in arguments {
@@ -26,6 +27,12 @@ pub fn groups(arguments: &[String]) -> Result<Vec<Group>> {
         }
         let (name, paths) = argument.split_once('=').unwrap_or(("", argument));
         let runs = paths.split(',').map(read).collect::<Result<Vec<_>>>()?;
+        if let Some(other) = runs.iter().find(|run| run.env != runs[0].env) {
+            let (first, second) = (&runs[0].env, &other.env);
+            return Err(Error::config(format!(
+                "{argument}: a group has one environment, not both {first} and {second}"
+            )));
+        }
         order.push(runs[0].path.clone());
         explicit.push(if name.is_empty() { Group::of(runs) } else { Group::new(name, runs) });
     }
