@@ -48,7 +48,8 @@ fn read(path: &str) -> Result<RunFolder> {
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let beside = fs::read_dir(parent).into_iter().flatten().flatten();
-    let names: Vec<_> = beside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = beside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let hint = suggest::hint(&name, names.iter().map(String::as_str));
     Err(Error::config(format!("the run {} does not exist{hint} (`playfield runs` lists all runs)", path.display())))
