@@ -184,7 +184,7 @@ fn a_report_is_one_file_with_curves_results_and_settings() {
         "All settings of a<",
         " cores of ",
         "libtorch 2.",
-        "<td><code>",
+        "<code>",
     ];
     for expected in expected {
         assert!(page.contains(expected), "{expected}: {page}");

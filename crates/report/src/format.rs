@@ -3,8 +3,11 @@
 /// Formats a number with three significant digits.
 pub fn number(value: f64) -> String {
     let size = value.abs();
-    if !value.is_finite() {
-        return if value > 0.0 { "∞".into() } else { "−∞".into() };
+    match value {
+        f64::INFINITY => return "∞".into(),
+        f64::NEG_INFINITY => return "−∞".into(),
+        value if value.is_nan() => return "NaN".into(),
+        _ => {}
     }
     if size != 0.0 && !(1e-3..1e6).contains(&size) {
         return format!("{value:.1e}");
@@ -42,8 +45,8 @@ mod tests {
 
     #[test]
     fn numbers_have_three_significant_digits() {
-        let written = [0.0, 1234.5, 12.34, 0.98765, 0.01234, 1e-5, 2.5e7, f64::INFINITY].map(number);
-        assert_eq!(written, ["0", "1234", "12.3", "0.988", "0.0123", "1.0e-5", "2.5e7", "∞"]);
+        let written = [0.0, 1234.5, 12.34, 0.98765, 0.01234, 1e-5, 2.5e7, f64::INFINITY, f64::NAN].map(number);
+        assert_eq!(written, ["0", "1234", "12.3", "0.988", "0.0123", "1.0e-5", "2.5e7", "∞", "NaN"]);
     }
 
     #[test]

@@ -309,7 +309,7 @@ fn machines(groups: &[Group]) -> String {
     let mut machines: Vec<(String, usize)> = Vec::new();
     for run in runs(groups) {
         let recorded = Some(run.machines()).filter(|lines| !lines.is_empty());
-        for machine in recorded.unwrap_or_else(|| vec!["not recorded: the runs of an earlier version".into()]) {
+        for machine in recorded.unwrap_or_else(|| vec!["not recorded (runs of an earlier version)".into()]) {
             match machines.iter_mut().find(|(known, _)| *known == machine) {
                 Some((_, runs)) => *runs += 1,
                 None => machines.push((machine, 1)),
@@ -326,7 +326,7 @@ fn machines(groups: &[Group]) -> String {
 
 fn all_runs(groups: &[Group]) -> String {
     let mut text = "<section><h2>Runs</h2><div class=\"scroll\"><table><thead><tr><th>run</th><th>algorithm</th><th>environment</th>\
-                    <th>seed</th><th>state</th><th>steps</th><th>final return</th><th>minutes</th><th>command</th></tr></thead><tbody>"
+                    <th>seed</th><th>state</th><th>steps</th><th>final return</th><th>minutes</th><th class=\"text\">command</th></tr></thead><tbody>"
         .to_string();
     for run in runs(groups) {
         let score = run.mean_return().map_or("–".into(), number);
@@ -337,7 +337,7 @@ fn all_runs(groups: &[Group]) -> String {
         let _ = write!(
             text,
             "<tr><th>{name}</th><td>{algorithm}</td><td>{env}</td><td>{seed}</td><td>{state}</td><td>{steps}</td><td>{score}</td>\
-             <td>{minutes}</td><td><code>{commands}</code></td></tr>"
+             <td>{minutes}</td><td class=\"text\"><code>{commands}</code></td></tr>"
         );
     }
     text + "</tbody></table></div></section>"
@@ -367,7 +367,8 @@ figcaption { margin-top: .3rem; text-align: center; }
 .scroll { margin-top: 1rem; overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child { text-align: left; padding-left: 0; }
+th:first-child { padding-left: 0; }
+th:first-child, .text { text-align: left; }
 tbody th { font-weight: 600; }
 td code { white-space: pre; }
 summary { cursor: pointer; }
@@ -416,7 +417,7 @@ mod tests {
         assert_eq!(a[..4], ["1, 2", "2k", "15 <small>12.5 to 17.5</small>", "15 <small>12.5 to 17.5</small>"]);
         // 100 episodes of 10 steps, then the mean of a-2 rises by 0.2 · (100 − i)/100 per episode.
         assert!(a[4].ends_with(" <small>1 of 2</small>"), "{a:?}");
-        assert_eq!(a[5..], ["1.67 <small>1.67 to 1.67</small>", "20 <small>20 to 20</small>"]);
+        assert_eq!(a[5..], ["1.67", "20"]);
         let b = &rows(&page, "rate = 0.2")[0];
         assert_eq!((&*b[0], &*b[1], &*b[4]), ("1 <small>1 stopped</small>", "1.5k", "–"));
         assert_eq!(rows(&page, "ppo.rate"), [["0.1", "0.2"]]);

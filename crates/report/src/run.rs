@@ -227,7 +227,8 @@ impl RunFolder {
     }
 }
 
-/// The run folders in `path` and its subfolders, up to three levels deep, sorted by name. Run folders are not searched.
+/// The run folders in `path` and its subfolders, up to three levels deep, sorted by name and the number at its end. Run folders
+/// are not searched.
 ///
 /// # Errors
 /// [`Error::Io`] if `path` cannot be read. Subfolders that cannot be read are skipped.
@@ -235,14 +236,12 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     fn descend(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            // Links are not followed: they may lead in circles.
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
             let path = entry.path();
+            // A link may lead to a run, but is not followed further: it may lead in circles.
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             match is_run(&path) {
                 true => found.push(path),
-                false if depth > 1 => _ = descend(&path, depth - 1, found),
+                false if is_folder && depth > 1 => _ = descend(&path, depth - 1, found),
                 false => {}
             }
         }
@@ -250,7 +249,12 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let mut found = Vec::new();
     descend(path, 3, &mut found).map_err(Error::io("read", path))?;
-    found.sort();
+    // `pong-2` before `pong-10`.
+    found.sort_by_cached_key(|path| {
+        let name = path.to_string_lossy().into_owned();
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        (stem.to_string(), name[stem.len()..].parse::<u64>().unwrap_or(0), name.clone())
+    });
     Ok(found)
 }
 
@@ -419,8 +423,15 @@ pub(crate) mod tests {
     fn runs_are_found_below_sweeps_and_other_folders() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        for path in ["b-1/checkpoints", "b-1/videos", "sweep/trial-000/checkpoints", "other/deep/run", "a/b/c/too-deep"]
-        {
+        for path in [
+            "b-1/checkpoints",
+            "b-1/videos",
+            "b-10/checkpoints",
+            "b-2/checkpoints",
+            "sweep/trial-000/checkpoints",
+            "other/deep/run",
+            "a/b/c/too-deep",
+        ] {
             fs::create_dir_all(dir.join(path)).unwrap();
         }
         for file in [
@@ -433,9 +444,11 @@ pub(crate) mod tests {
         ] {
             fs::write(dir.join(file), "").unwrap();
         }
-        std::os::unix::fs::symlink(dir, dir.join("circle")).unwrap();
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
+        link(dir, "circle");
+        link(&dir.join("b-1"), "link");
         let found: Vec<_> = find(dir).unwrap().iter().map(|p| p.strip_prefix(dir).unwrap().to_path_buf()).collect();
-        assert_eq!(found, ["b-1", "other/deep/run", "sweep/trial-000"].map(PathBuf::from));
+        assert_eq!(found, ["b-1", "b-2", "b-10", "link", "other/deep/run", "sweep/trial-000"].map(PathBuf::from));
         assert!(find(&dir.join("missing")).is_err());
         fs::write(dir.join("b-1/videos/x"), [0; 10_000]).unwrap();
         assert!((10_000..30_000).contains(&disk_usage(&dir.join("b-1"))), "{}", disk_usage(&dir.join("b-1")));
