@@ -46,7 +46,7 @@ pub enum Command {
     Runs(Runs),
     /// Plot learning curves, as SVG or PNG
     Plot(Plot),
-    /// Compare runs in a report: curves, results, settings and films in one HTML file
+    /// Compare runs in a report: curves, results, settings and videos in one HTML file
     Report(Report),
 }
 

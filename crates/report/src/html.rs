@@ -1,4 +1,4 @@
-//! A report of several runs as one HTML file: no external resource, no script. Charts are inline SVG, films are data URIs.
+//! A report of several runs as one HTML file: no external resource, no script. Charts are inline SVG, videos are data URIs.
 
 use crate::chart::{Line, Lines, line_color, svg};
 use crate::curve::{Axis, Quantity};
@@ -13,10 +13,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-/// The largest film that is embedded, in bytes.
-const LARGEST_FILM: u64 = 4_000_000;
-/// The size of all embedded films together.
-const ALL_FILMS: u64 = 16_000_000;
+/// The largest video that is embedded, in bytes.
+const LARGEST_VIDEO: u64 = 4_000_000;
+/// The size of all embedded videos together.
+const ALL_VIDEOS: u64 = 16_000_000;
 
 /// Charts are drawn at twice the size of the page, because SVG coordinates are whole pixels.
 const SIZE: (u32, u32) = (1000, 580);
@@ -33,10 +33,10 @@ pub struct Options {
     pub levels: Vec<f64>,
 }
 
-/// The report of `groups`, and the films that it leaves out because of their size.
+/// The report of `groups`, and the videos that it leaves out because of their size.
 ///
 /// # Errors
-/// [`Error::Io`] if a film cannot be read, [`Error::Other`] if a chart cannot be drawn.
+/// [`Error::Io`] if a video cannot be read, [`Error::Other`] if a chart cannot be drawn.
 pub fn html(groups: &[Group], options: &Options) -> Result<(String, Vec<PathBuf>)> {
     let mut envs: Vec<&str> = Vec::new();
     for run in runs(groups) {
@@ -49,13 +49,13 @@ pub fn html(groups: &[Group], options: &Options) -> Result<(String, Vec<PathBuf>
     let plural = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     let (n, of) = (plural(runs(groups).count(), "run"), plural(groups.len(), "configuration"));
     let _ = write!(body, "<header><h1>{}</h1><p>{n} of {of} · {}</p></header>", escape(&title), escape(&options.date));
-    body += &legend(groups, options);
+    body += &explanation(groups, options);
     for env in envs {
         body += &section(env, groups, options)?;
     }
     body += &settings(groups);
-    let (films, left_out) = films(groups)?;
-    body += &films;
+    let (videos, left_out) = videos(groups)?;
+    body += &videos;
     body += &machines(groups);
     body += &all_runs(groups);
     let title = escape(&title);
@@ -107,16 +107,20 @@ fn section(env: &str, groups: &[Group], options: &Options) -> Result<String> {
             escape(&group.label())
         );
     }
-    text += "</ul><div class=\"charts\">";
+    text += "</ul>";
     let returns = Quantity::Return { window: options.window };
     let evaluations = Quantity::Column { tag: "eval/mean_reward".into(), window: 1 };
-    for (quantity, what) in [(&returns, &*returns.describe()), (&evaluations, "mean return of evaluations in training")]
-    {
+    let described = returns.describe();
+    let mut figures = String::new();
+    for (quantity, what) in [(&returns, &*described), (&evaluations, "mean return of evaluations in training")] {
         for axis in [Axis::Steps, Axis::Minutes] {
-            text += &figure(env, &groups, quantity, axis, what, &options.levels)?;
+            figures += &figure(env, &groups, quantity, axis, what, &options.levels)?;
         }
     }
-    text += "</div>";
+    text += &match figures.is_empty() {
+        true => "<p class=\"note\">No episode has finished yet.</p>".into(),
+        false => format!("<div class=\"charts\">{figures}</div>"),
+    };
     text += &results(&groups, &chosen);
     Ok(text + &compared(&groups) + "</section>")
 }
@@ -224,7 +228,7 @@ fn results(groups: &[&Group], levels: &[f64]) -> String {
 }
 
 /// What the numbers mean.
-fn legend(groups: &[Group], options: &Options) -> String {
+fn explanation(groups: &[Group], options: &Options) -> String {
     let mut text = "<p class=\"note\">Final return: the mean of the last 100 training episodes. Best return: the highest mean of 100 \
                     consecutive ones. Steps to a return: until that mean first reaches it"
         .to_string();
@@ -269,13 +273,13 @@ fn settings(groups: &[Group]) -> String {
     text + "</section>"
 }
 
-/// The newest film of each run, and the films that are left out.
-fn films(groups: &[Group]) -> Result<(String, Vec<PathBuf>)> {
+/// The newest video of each run, and the videos that are left out.
+fn videos(groups: &[Group]) -> Result<(String, Vec<PathBuf>)> {
     let (mut figures, mut left_out, mut total) = (String::new(), Vec::new(), 0);
     for run in runs(groups) {
         let Some(path) = run.videos().pop() else { continue };
         let size = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
-        if size > LARGEST_FILM || total + size > ALL_FILMS {
+        if size > LARGEST_VIDEO || total + size > ALL_VIDEOS {
             left_out.push(path);
             continue;
         }
@@ -292,16 +296,16 @@ fn films(groups: &[Group]) -> Result<(String, Vec<PathBuf>)> {
         return Ok((figures, left_out));
     }
     let mut note = format!(
-        "The newest film of each run; none above {}, all together at most {}.",
-        bytes(LARGEST_FILM),
-        bytes(ALL_FILMS)
+        "The newest video of each run; none above {}, all together at most {}.",
+        bytes(LARGEST_VIDEO),
+        bytes(ALL_VIDEOS)
     );
     if !left_out.is_empty() {
         let paths: Vec<_> = left_out.iter().map(|path| escape(&path.display().to_string())).collect();
         let _ = write!(note, " Left out: {}.", paths.join(", "));
     }
     let text =
-        format!("<section><h2>Films</h2><p class=\"note\">{note}</p><div class=\"films\">{figures}</div></section>");
+        format!("<section><h2>Videos</h2><p class=\"note\">{note}</p><div class=\"videos\">{figures}</div></section>");
     Ok((text, left_out))
 }
 
@@ -358,8 +362,8 @@ header p { margin: .3rem 0; }
 .note, figcaption { font-size: .85rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: 0 0 .6rem; padding: 0; list-style: none; }
 .swatch { display: inline-block; width: 1.1rem; height: .25rem; margin-right: .45rem; vertical-align: middle; border-radius: 2px; }
-.charts, .films { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
-.films { grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); }
+.charts, .videos { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
+.videos { grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); }
 figure { margin: 0; padding: .6rem; background: var(--panel); border: 1px solid var(--line); border-radius: 8px; }
 figure svg { display: block; width: 100%; height: auto; color: var(--soft); }
 figure img { display: block; max-width: 100%; margin: 0 auto; }
@@ -424,7 +428,7 @@ mod tests {
         assert!(page.contains("not recorded"));
         // Returns over steps and minutes; no evaluation.
         assert_eq!(page.matches("<svg ").count(), 2);
-        assert!(!page.contains("best evaluation") && !page.contains("<h2>Films"));
+        assert!(!page.contains("best evaluation") && !page.contains("<h2>Videos"));
         assert!(!page.contains("<script") && !page.contains("http://www.w3.org/1999/xlink"));
     }
 
@@ -447,22 +451,23 @@ mod tests {
     }
 
     #[test]
-    fn films_are_embedded_up_to_a_size() {
+    fn videos_are_embedded_up_to_a_size() {
         let dir = tempfile::tempdir().unwrap();
-        let film = |name: &str, size: u64| {
+        let video = |name: &str, size: u64| {
             let run = read(dir.path(), name, &settings("ppo", "Toy", 1, 0.1), &[]);
             fs::create_dir_all(run.path.join("videos")).unwrap();
             fs::write(run.path.join("videos/000000000100.gif"), "old").unwrap();
             fs::write(run.path.join("videos/000000000900.gif"), vec![b'G'; size as usize]).unwrap();
             run
         };
-        let mut runs: Vec<_> = (0..4).map(|i| film(&format!("a-{i}"), LARGEST_FILM)).collect();
-        runs.push(film("large", LARGEST_FILM + 1));
-        runs.push(film("beyond", 1));
+        let mut runs: Vec<_> = (0..4).map(|i| video(&format!("a-{i}"), LARGEST_VIDEO)).collect();
+        runs.push(video("large", LARGEST_VIDEO + 1));
+        runs.push(video("beyond", 1));
         let (page, left_out) = html(&[Group::new("a", runs)], &options()).unwrap();
         assert_eq!(page.matches("src=\"data:image/gif;base64,R0dH").count(), 4);
         let names: Vec<_> = left_out.iter().map(|p| p.iter().rev().nth(2).unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["large", "beyond"]);
         assert!(page.contains("none above 4 MB, all together at most 16 MB. Left out: "), "{}", page.len());
+        assert!(page.contains("No episode has finished yet.") && !page.contains("class=\"charts\""));
     }
 }

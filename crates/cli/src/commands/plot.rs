@@ -36,7 +36,9 @@ pub fn plot(args: &Args) -> Result<ExitCode> {
     let empty: Vec<_> = groups.iter().flat_map(|g| &g.runs).filter(is_empty).map(|run| run.path.display()).collect();
     if plot.is_empty() {
         let all = empty.iter().map(|path| path.to_string()).collect::<Vec<_>>().join(", ");
-        return Err(Error::config(format!("nothing to plot yet: {what} in {all}")));
+        return Err(Error::config(format!(
+            "nothing to plot yet: {what} in {all}; train longer, or choose another --column"
+        )));
     }
     empty.iter().for_each(|path| note!("warning: {path} is left out: {what}"));
     let bytes = if is_png { plot.png()? } else { plot.svg()?.into_bytes() };
@@ -63,7 +65,7 @@ fn check_column(tag: &str, groups: &[Group]) -> Result<()> {
         }
     }
     if columns.is_empty() {
-        return Err(Error::config("nothing to plot yet: progress.csv is empty"));
+        return Err(Error::config("nothing to plot yet: progress.csv is empty; train longer"));
     }
     let name = |column: &str| column.rsplit('/').next().unwrap_or(column).to_lowercase();
     let closest = suggest::closest(tag, columns.iter().copied());

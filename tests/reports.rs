@@ -1,4 +1,4 @@
-//! Looking at results: the list of runs, plots and reports.
+//! The list of runs, plots and reports.
 
 mod common;
 
@@ -153,7 +153,7 @@ fn learning_curves_are_plotted() {
     }
 }
 
-/// Two groups, one of them with a film and a name that is markup, and an evaluation.
+/// Two groups, one of them with a video and a name that is markup, and an evaluation.
 fn report(dir: &Path) -> String {
     train(dir, "a-1", &["seed=1", "eval.every_steps=400", "eval.episodes=2"]);
     train(dir, "a-2", &["seed=2", "eval.every_steps=400", "eval.episodes=2"]);
@@ -189,7 +189,7 @@ fn a_report_is_one_file_with_curves_results_and_settings() {
     for expected in expected {
         assert!(page.contains(expected), "{expected}: {page}");
     }
-    // Returns and evaluations, each over steps and minutes; one film, the newest of each run.
+    // Returns and evaluations, each over steps and minutes; one video, the newest of each run.
     assert_eq!((page.matches("<svg ").count(), page.matches("<img ").count()), (4, 2));
     assert!(!page.contains("<script") && !page.contains("<link rel=\"stylesheet\"") && !page.contains("@import"));
     let addresses = page.split("http").skip(1).filter(|rest| !rest.starts_with("://www.w3.org/2000/svg\""));
@@ -214,7 +214,7 @@ fn browser() -> Option<&'static str> {
     ["chromium", "chromium-browser", "google-chrome"].into_iter().find(runs)
 }
 
-/// In a browser, on a screen and on a phone: no console error, every chart and film drawn, nothing wider than the page.
+/// In a browser, on a screen and on a phone: no console error, every chart and video drawn, nothing wider than the page.
 #[test]
 #[expect(clippy::print_stderr, reason = "says why the test is skipped")]
 fn a_report_is_drawn_by_a_browser() {
