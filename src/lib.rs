@@ -19,5 +19,6 @@ pub use playfield_nn as nn;
 pub use playfield_paac as paac;
 pub use playfield_ppo as ppo;
 pub use playfield_replay as replay;
+pub use playfield_report as report;
 pub use playfield_tricks as tricks;
 pub use playfield_wrappers as wrappers;

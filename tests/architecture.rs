@@ -47,7 +47,7 @@ fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 fn crates_depend_downward() {
     let graph = dependencies(&[]);
     let depends = |package: &str, on: &str| graph[package].contains(on);
-    let plain = ["core", "collect", "wrappers", "replay", "kernels", "classic", "log"];
+    let plain = ["core", "collect", "wrappers", "replay", "kernels", "classic", "log", "report"];
     for plain in plain.map(|name| format!("playfield-{name}")) {
         assert!(!depends(&plain, "tch") && !depends(&plain, "pyo3"), "{plain} depends on libtorch or Python");
     }

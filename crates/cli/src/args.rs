@@ -1,5 +1,6 @@
 //! Command-line arguments.
 
+use crate::commands::SortKey;
 use crate::paths;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -41,6 +42,85 @@ pub enum Command {
     Sweep(Sweep),
     /// List the tricks of supervised learning, describe one, or measure its effect
     Trick(Trick),
+    /// List runs: what they trained, how far they are, and their score
+    Runs(Runs),
+    /// Plot learning curves, as SVG or PNG
+    Plot(Plot),
+    /// Compare runs in a report: curves, results, settings and videos in one HTML file
+    Report(Report),
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The score is the mean return of the best evaluation or, without evaluations, of the last 100 training episodes.
+
+Examples:
+  playfield runs
+  playfield runs sweeps/pong-1 --sort score"
+)]
+pub struct Runs {
+    /// The folder to search, with its subfolders
+    #[arg(value_name = "DIR", default_value = "runs")]
+    pub folder: PathBuf,
+    /// The column to sort by; steps, score and size in descending order
+    #[arg(long, value_name = "KEY", default_value = "name")]
+    pub sort: SortKey,
+    /// Print only one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The runs to compare.
+#[derive(Args, Debug)]
+pub struct Selection {
+    /// Run folders. Runs that differ only in their seed are one group; NAME=RUN,RUN defines a group
+    #[arg(value_name = "[NAME=]RUN[,RUN…]", required = true)]
+    pub runs: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  playfield plot runs/ppo-pong-fast-*
+  playfield plot fast=runs/a-1,runs/a-2 slow=runs/b-1,runs/b-2 --minutes --level 18 --out speed.png
+  playfield plot runs/dqn-pong-1 --column train/q_mean")]
+pub struct Plot {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Output file; its name ends in .svg or .png
+    #[arg(value_parser = path(), long, value_name = "FILE", default_value = "plot.svg")]
+    pub out: PathBuf,
+    /// Column of progress.csv (docs/metrics.md lists them) [default: the return of training episodes]
+    #[arg(long, value_name = "TAG")]
+    pub column: Option<String>,
+    /// Plot over minutes of training instead of agent steps
+    #[arg(long)]
+    pub minutes: bool,
+    /// Mark a value with a dashed line; repeatable
+    #[arg(long, value_name = "Y", allow_negative_numbers = true)]
+    pub level: Vec<f64>,
+    /// Smoothing: number of episodes, or of values of the column, in the trailing mean [default: 100 episodes or 1 value]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub window: Option<usize>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "The newest GIF of each run is part of the report, up to 4 MB each and 16 MB together.
+
+Examples:
+  playfield report runs/ppo-pong-fast-* runs/dqn-pong-fast-*
+  playfield report small=runs/a-1,runs/a-2 large=runs/b-1,runs/b-2 --level 18 --out sizes.html")]
+pub struct Report {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Output file
+    #[arg(value_parser = path(), long, value_name = "FILE", default_value = "report.html")]
+    pub out: PathBuf,
+    /// Return to mark and to count the steps to; repeatable [default: 90 % of the way to the best return]
+    #[arg(long, value_name = "Y", allow_negative_numbers = true)]
+    pub level: Vec<f64>,
+    /// Smoothing: number of episodes in the trailing mean
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub window: usize,
 }
 
 #[derive(Args, Debug)]

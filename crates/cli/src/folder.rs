@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! runs/paac-pong-1/config.toml     every setting, defaults included: what --resume and eval read
-//!                  command.txt     the command line of each session
+//!                  command.txt     the command line of each session; machine.txt: its machine
 //!                  progress.csv    metrics over time; episodes.csv: every episode
 //!                  events.out.…    the metrics for TensorBoard
 //!                  checkpoints/
 //!                  .lock           held while a process trains here
 //! ```
 
-use crate::paths;
+use crate::{machine, paths};
 use playfield_core::{Checkpoints, Error, Result};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -108,17 +108,20 @@ impl Folder {
         fs::rename(&new, &name).map_err(Error::io("write", &name))
     }
 
-    /// Appends the command line of this process to `command.txt`.
+    /// Appends the command line of this process to `command.txt`, and its machine to `machine.txt`.
     ///
     /// # Errors
     /// [`Error::Io`] if writing fails.
-    pub fn append_command(&self) -> Result<()> {
+    pub fn append_session(&self) -> Result<()> {
         let line: Vec<_> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
         // No argument of a process contains a NUL, the only thing that cannot be quoted.
         let line = shlex::Quoter::new().allow_nul(true).join(line.iter().map(String::as_str)).unwrap_or_default();
-        let name = self.path.join("command.txt");
-        let file = OpenOptions::new().create(true).append(true).open(&name);
-        file.and_then(|mut f| writeln!(f, "{line}")).map_err(Error::io("write", &name))
+        for (name, line) in [("command.txt", line), ("machine.txt", machine::describe())] {
+            let name = self.path.join(name);
+            let file = OpenOptions::new().create(true).append(true).open(&name);
+            file.and_then(|mut f| writeln!(f, "{line}")).map_err(Error::io("write", &name))?;
+        }
+        Ok(())
     }
 
     /// Removes the files of a run that failed before its first report or checkpoint, and the folders created for it. A folder that

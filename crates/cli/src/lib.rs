@@ -9,6 +9,7 @@ mod args;
 mod commands;
 mod experiment;
 mod folder;
+mod machine;
 mod output;
 mod paths;
 mod process;

@@ -102,6 +102,9 @@ impl Registry {
             Command::Embed(args) => commands::embed(self, args),
             Command::Sweep(args) => commands::sweep(self, args),
             Command::Trick(args) => commands::trick(args),
+            Command::Runs(args) => commands::runs(args),
+            Command::Plot(args) => commands::plot(args),
+            Command::Report(args) => commands::report(args),
         }
     }
 

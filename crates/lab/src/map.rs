@@ -1,7 +1,7 @@
 //! A map of points colored by a value, with the RGB frames of some points, like figure 4 of Mnih et al. 2015.
 
-use crate::chart::{self, INK, number};
 use playfield_core::{Error, Image, Result};
+use playfield_report::chart::{self, INK, number};
 use plotters::prelude::*;
 
 /// Images on each side.

@@ -1,7 +1,7 @@
 //! The results of the experiments as a Markdown page: one section per trick, with its chart.
 
-use crate::chart::number;
 use crate::{Better, Outcome, Trick};
+use playfield_report::format::number;
 use std::fmt::Write as _;
 
 /// How the outcomes of a page were measured.

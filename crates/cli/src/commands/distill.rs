@@ -71,7 +71,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
         )));
     }
     let folder = folder(args)?;
-    folder.append_command()?;
+    folder.append_session()?;
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(args.steps) };
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} steps, {per_sec}, {eta} left");

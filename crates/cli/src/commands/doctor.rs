@@ -1,5 +1,5 @@
 use crate::output::out;
-use crate::paths;
+use crate::{machine, paths};
 use playfield_core::{Error, Result};
 use std::process::ExitCode;
 
@@ -39,7 +39,7 @@ fn processor() -> String {
 fn libtorch() -> Result<String> {
     let product = tch::Tensor::from_slice(&[1.0_f32, 2.0]).dot(&tch::Tensor::from_slice(&[3.0_f32, 4.0]));
     match product.double_value(&[]) {
-        11.0 => Ok(format!("works, {} threads", tch::get_num_threads())),
+        11.0 => Ok(format!("{} works, {} threads", machine::libtorch(), tch::get_num_threads())),
         wrong => Err(Error::config(format!("wrong result (1·3 + 2·4 = {wrong}): run `make setup`"))),
     }
 }

@@ -36,7 +36,7 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         if resumed_at.is_none() {
             folder.write_config(&experiment.to_table()?)?;
         }
-        folder.append_command()?;
+        folder.append_session()?;
         let mut run =
             Run::new(seed, steps).with_stop(stop.clone()).with_checkpoints(checkpoints.clone(), intervals.clone());
         run = run.with_evaluation(experiment.evaluation.clone());

@@ -1,13 +1,14 @@
 use crate::args::{Trick as Args, TrickCommand};
 use crate::output::out;
-use crate::{paths, signals, suggest};
+use crate::{machine, paths, signals, suggest};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result};
-use playfield_lab::chart::{self, number};
+use playfield_lab::chart;
 use playfield_lab::page::{Circumstances, page};
 use playfield_lab::tricks::ALL;
 use playfield_lab::{Better, Outcome, Trick};
+use playfield_report::format::number;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -86,7 +87,7 @@ fn all(seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
     let path = out.join("tricks.md");
     if !outcomes.is_empty() {
         let command = format!("playfield trick run all --seeds {seeds}");
-        let at = Circumstances { command: &command, date: &today(), machine: &machine() };
+        let at = Circumstances { command: &command, date: &today(), machine: &machine::processor() };
         fs::write(&path, page(&outcomes, "tricks", &at)).map_err(Error::io("write", &path))?;
         if !json {
             out!("page       {}, {} of {} tricks", paths::shown(&path), outcomes.len(), ALL.len());
@@ -142,15 +143,8 @@ fn report(trick: &Trick, outcome: &Outcome) {
 }
 
 /// The date in UTC, formatted as `2026-01-31`.
-fn today() -> String {
+pub fn today() -> String {
     time::UtcDateTime::now().date().to_string()
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|l| l.strip_prefix("model name")).and_then(|l| l.split_once(": "));
-    format!("{cores} cores of {}", model.map_or("an unnamed processor", |(_, name)| name))
 }
 
 #[cfg(test)]
