@@ -159,6 +159,41 @@ fn resumed_equals_whole(text: &str) {
     assert_eq!(commands.lines().count(), 3);
 }
 
+/// A run with a damaged frame file or damaged CSV rows resumes without what they held, and says so.
+#[test]
+fn a_run_with_damaged_frames_and_rows_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let text = "algorithm = 'dqn'\nsteps = 1000\n[env]\nid = 'Catch'\nnum_envs = 2\nframe_stack = 3\n[network]\nhidden = [16]\n[dqn]\nnum_threads = 1\noverlap = false\nlearning_starts = 200\nbuffer_size = 5000\nprioritized = true\n";
+    file(dir, "a.toml", text);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
+    succeeds(dir, &["train", "--resume", "run", "--steps", "1500"]);
+    let folder = dir.join("run/checkpoints/replay");
+    let mut segments: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.sort();
+    assert!(segments.len() >= 2, "{segments:?}");
+    for (number, segment) in [&segments[0], segments.last().unwrap()].into_iter().enumerate() {
+        let mut bytes = fs::read(segment).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(segment, bytes).unwrap();
+        let episodes = dir.join("run/episodes.csv");
+        let mut rows = fs::read(&episodes).unwrap();
+        let last = rows.len() - 4;
+        rows[last] = 0xff;
+        fs::write(&episodes, rows).unwrap();
+        let steps = (1600 + 100 * number).to_string();
+        let output = playfield(dir, &["train", "--resume", "run", "--steps", &steps]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let (said, name) = (stderr(&output), segment.file_name().unwrap().to_string_lossy().into_owned());
+        assert!(said.contains(&name) && said.contains("its transitions are dropped"), "{said}");
+        assert!(dir.join("run/episodes.csv.damaged").exists());
+        let text = fs::read_to_string(&episodes).unwrap();
+        let last: u64 = text.lines().last().unwrap().split(',').next().unwrap().parse().unwrap();
+        assert!(last > 1500 + 100 * number as u64, "{text}");
+    }
+}
+
 /// A killed run resumes from its checkpoint; its files are truncated to that step first.
 #[test]
 fn the_files_of_a_killed_run_are_truncated_to_its_checkpoint() {

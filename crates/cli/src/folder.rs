@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{machine, paths};
-use playfield_core::{Checkpoints, Error, Result};
+use playfield_core::{Checkpoints, Error, Result, files};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -164,7 +164,9 @@ pub fn checkpoints(path: &Path, keep: usize) -> Checkpoints {
 /// # Errors
 /// [`Error::Io`] if it cannot be read, [`Error::Config`] with the line if it is not valid TOML.
 pub fn read_toml(path: &Path) -> Result<toml::Table> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let bytes = files::read(path).map_err(Error::io("read", path))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::config(format!("{}: it is not text (UTF-8)", paths::shown(path))))?;
     text.parse()
         .map_err(|e: toml::de::Error| Error::config(format!("{}: {}", paths::shown(path), e.to_string().trim_end())))
 }

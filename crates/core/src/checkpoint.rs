@@ -10,7 +10,7 @@
 //! A checkpoint is written [atomically](crate::files), so a run that is killed at any instruction keeps its last complete one.
 //! Reading safetensors and JSON executes no code.
 
-use crate::files::{REPLACED, TEMPORARY, atomic_write_folder, remove_folder};
+use crate::files::{self, REPLACED, TEMPORARY, atomic_write_folder, remove_folder};
 use crate::{Dtype, Error, Obs, Result};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -364,7 +364,7 @@ pub fn read(path: &Path) -> Result<Snapshot> {
         return Err(damaged(format!("written in format {}; this playfield reads {FORMAT}", manifest.format)));
     }
     let file = |name: &str| -> Result<Vec<u8>> {
-        let bytes = fs::read(path.join(name)).map_err(|e| damaged(format!("{name}: {e}")))?;
+        let bytes = files::read(&path.join(name)).map_err(|e| damaged(format!("{name}: {e}")))?;
         if manifest.files.get(name) != Some(&entry(&bytes)) {
             return Err(damaged(format!("{name} is damaged (truncated or changed)")));
         }
@@ -394,7 +394,7 @@ pub fn read(path: &Path) -> Result<Snapshot> {
 
 fn manifest(path: &Path) -> Result<Manifest> {
     let name = path.join(MANIFEST);
-    let bytes = fs::read(&name).map_err(|e| Error::checkpoint(path, format!("{MANIFEST}: {e}")))?;
+    let bytes = files::read(&name).map_err(|e| Error::checkpoint(path, format!("{MANIFEST}: {e}")))?;
     serde_json::from_slice(&bytes).map_err(|e| Error::checkpoint(path, format!("{MANIFEST}: {e}")))
 }
 

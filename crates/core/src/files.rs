@@ -1,11 +1,11 @@
-//! Atomic replacement of files and folders: a process killed at any instruction leaves the old version or the new one.
+//! Reading regular files only, and atomic replacement of files and folders: a process killed at any instruction leaves the old version or the new one.
 //!
 //! The new version is written under a temporary name in the same folder, flushed to disk and renamed; then the folder itself
 //! is flushed, so that the rename survives a power failure, too. A temporary name begins with [`TEMPORARY`].
 
 use crate::{Error, Result};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// The first characters of a temporary name. What is left under such a name was not finished and can be removed.
@@ -13,6 +13,33 @@ pub const TEMPORARY: &str = ".writing-";
 
 /// The last characters of a folder's name while [`atomic_write_folder`] replaces it.
 pub const REPLACED: &str = ".replaced";
+
+/// Opens a file of a run folder for reading. Such a folder may come from somebody else, so a FIFO (which would block), a device (which
+/// may be endless) and a symbolic link (which may lead anywhere) are errors.
+///
+/// # Errors
+/// Those of the operating system, and one that names what is not a regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let check = |kind: fs::FileType| match kind.is_file() {
+        true => Ok(()),
+        false if kind.is_symlink() => Err(io::Error::other("it is a symbolic link, and must be a file")),
+        false => Err(io::Error::other("it is not a regular file")),
+    };
+    check(fs::symlink_metadata(path)?.file_type())?;
+    let file = File::open(path)?;
+    check(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+/// The bytes of a file of a run folder: see [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let (mut file, mut bytes) = (open(path)?, Vec::new());
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// Creates the file `path`, or replaces it, with what `write` writes.
 ///
@@ -100,6 +127,22 @@ mod tests {
             fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "text").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap();
+        assert!(fifo.success());
+        assert_eq!(read(&path("file")).unwrap(), b"text");
+        assert!(read(&path("link")).unwrap_err().to_string().contains("symbolic link"));
+        for other in [path("fifo"), dir.path().to_path_buf(), "/dev/zero".into()] {
+            assert!(read(&other).unwrap_err().to_string().contains("not a regular file"), "{other:?}");
+        }
+        assert_eq!(read(&path("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

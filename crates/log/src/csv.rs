@@ -4,7 +4,7 @@
 
 use csv::{ReaderBuilder, StringRecord, Writer};
 use playfield_core::metrics::{EpisodeRow, Row, Sink, position};
-use playfield_core::{Error, Result};
+use playfield_core::{Error, Result, files};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -81,6 +81,11 @@ impl Sink for Episodes {
     }
 }
 
+/// The first cell of a row.
+fn step(row: &StringRecord) -> Option<u64> {
+    row.get(0)?.parse().ok()
+}
+
 /// A CSV file whose first column is the step.
 #[derive(Debug)]
 struct Table {
@@ -98,7 +103,6 @@ impl Table {
             true => columns.iter().map(|column| column.to_string()).collect(),
             false => header.iter().map(String::from).collect(),
         };
-        let step = |row: &StringRecord| row.get(0)?.parse::<u64>().ok();
         Self::replace(path, header, |row| step(row).is_some_and(|step| Some(step) <= resumed_at))
     }
 
@@ -110,21 +114,29 @@ impl Table {
     }
 
     /// Replaces the file at `path` by one with `columns(header)`, which holds the rows that `keep` accepts, or by an empty one
-    /// where there is none. Atomic: whenever the process ends, the file is the old one or the new one.
+    /// where there is none. A row that is damaged (a cell that is not a number, or another number of cells) is left out, and the file as
+    /// it was is kept beside the new one, as `<name>.damaged`. Atomic: whenever the process ends, the file is the old one or the new one.
     fn replace(
         path: &Path,
         columns: impl FnOnce(&StringRecord) -> Vec<String>,
         keep: impl Fn(&StringRecord) -> bool,
     ) -> Result<Self> {
-        let text = match fs::read_to_string(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            text => text.map_err(Error::io("read", path))?,
+        let bytes = match files::read(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            bytes => bytes.map_err(Error::io("read", path))?,
         };
+        let text = String::from_utf8_lossy(&bytes);
         // A process that was killed may have left part of a row.
         let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
         let mut reader = ReaderBuilder::new().flexible(true).from_reader(complete.as_bytes());
         let unreadable = |error: csv::Error| Error::io("read", path)(error.into());
-        let header = reader.headers().map_err(unreadable)?.clone();
+        let mut header = reader.headers().map_err(unreadable)?.clone();
+        let is_number = |cell: &str| cell.is_empty() || cell.parse::<f64>().is_ok();
+        let is_tag = |cell: &str| !cell.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
+        let mut is_damaged = !header.iter().all(is_tag);
+        if is_damaged {
+            header.clear();
+        }
         let columns = columns(&header);
         let sources: Vec<_> = columns.iter().map(|column| header.iter().position(|old| old == column)).collect();
 
@@ -134,11 +146,17 @@ impl Table {
         table.write(table.columns.clone())?;
         let mut row = StringRecord::new();
         while reader.read_record(&mut row).map_err(unreadable)? {
-            if keep(&row) {
+            let is_whole = row.len() == header.len() && row.iter().all(is_number) && step(&row).is_some();
+            is_damaged |= !is_whole;
+            if is_whole && keep(&row) {
                 table.write(sources.iter().map(|i| i.and_then(|i| row.get(i)).unwrap_or("")))?;
             }
         }
         table.sync()?;
+        if is_damaged {
+            let kept = path.with_extension("csv.damaged");
+            fs::copy(path, &kept).map_err(Error::io("write", &kept))?;
+        }
         fs::rename(&table.path, path).map_err(Error::io("write", path))?;
         Ok(Self { path: path.to_path_buf(), ..table })
     }
@@ -254,6 +272,39 @@ mod tests {
         fs::remove_file(&path).unwrap();
         Episodes::open(&path, Some(20)).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "step,time,return,length\n", "a lost file starts anew");
+    }
+
+    /// Bytes that are no text, cells that are no numbers, rows of another length: the other rows stay, and the damaged file does, too.
+    #[test]
+    fn damaged_rows_are_left_out_and_the_file_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("episodes.csv");
+        let whole = b"step,time,return,length\n10,1.5,1,7\n20,1.6,2,7\n30,1.7,inf,7\n";
+        let rows = ["10,1.5,1,7\n", "20,1.6,2,7\n", "30,1.7,inf,7\n"];
+        let at = |text: &str| whole.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+        for (place, byte, left) in [
+            (at("1.6") + 1, 0xff, [rows[0], rows[2]].concat()),
+            (at("1.6") + 1, b'x', [rows[0], rows[2]].concat()),
+            (at("1.6") + 1, b',', [rows[0], rows[2]].concat()),
+            (at("20,"), b'-', [rows[0], rows[2]].concat()),
+            (at("time"), 0xff, String::new()),
+        ] {
+            let mut damaged = whole.to_vec();
+            damaged[place] = byte;
+            fs::write(&path, &damaged).unwrap();
+            drop(Episodes::open(&path, Some(40)).unwrap());
+            assert_eq!(
+                fs::read_to_string(&path).unwrap(),
+                format!("step,time,return,length\n{left}"),
+                "{place} {byte}"
+            );
+            let kept = dir.path().join("episodes.csv.damaged");
+            assert_eq!(fs::read(&kept).unwrap(), damaged);
+            fs::remove_file(kept).unwrap();
+        }
+        fs::write(&path, whole).unwrap();
+        drop(Episodes::open(&path, Some(40)).unwrap());
+        assert_eq!((fs::read(&path).unwrap(), fs::read_dir(dir.path()).unwrap().count()), (whole.to_vec(), 1));
     }
 
     #[test]

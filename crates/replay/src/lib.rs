@@ -8,7 +8,7 @@
 //! - Sampling: [`uniform::sample`], or [`Prioritized`] with probabilities `pᵢ^α / Σ p^α`, where pᵢ is the TD error of the last
 //!   update (or 1/rank), and importance weights `(N · P(i))^−β`. A [`ReplayBuffer`] reports the [`Changes`] of its transitions,
 //!   which [`Prioritized::apply`] processes.
-//! - Checkpoints: [`Segments`] append the frames to files, each frame once.
+//! - Checkpoints: [`Lost, Segments`] append the frames to files, each frame once.
 
 mod frames;
 pub mod memory;
@@ -21,5 +21,5 @@ pub mod uniform;
 
 pub use prioritized::{Prioritized, PriorityConfig};
 pub use replay_buffer::{Changes, ReplayBuffer, ReplayConfig, Transitions};
-pub use segments::Segments;
+pub use segments::{Lost, Segments};
 pub use sum_tree::SumTree;

@@ -345,6 +345,27 @@ impl ReplayBuffer {
         Frames::bytes(self.frames.dtype(), self.frame_len, 1) as usize
     }
 
+    /// Removes the transitions whose observations contain a frame at the positions `from..to` of `env`, which are lost. Returns whether
+    /// later observations would contain one, too.
+    pub(crate) fn forget(&mut self, env: usize, from: u64, to: u64) -> bool {
+        if from >= to {
+            return false;
+        }
+        let Ring { written, marked } = self.rings[env];
+        let (first, end) = (from.saturating_sub(self.n_step as u64), to + self.frame_stack as u64 - 1);
+        let oldest = written.saturating_sub(self.ring_len as u64);
+        for position in first.max(oldest)..end.min(written) {
+            self.remove(self.slot(env, position));
+        }
+        self.rings[env].marked = marked.max(end.min(written));
+        end > written
+    }
+
+    /// What the last call changed.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     /// Writes the frame at a position from its bytes.
     pub(crate) fn restore_frame(&mut self, env: usize, position: u64, bytes: &[u8]) {
         let slot = self.slot(env, position);
@@ -411,7 +432,7 @@ impl ReplayBuffer {
         }
     }
 
-    fn start_changes(&mut self) {
+    pub(crate) fn start_changes(&mut self) {
         self.changes.added.clear();
         self.changes.removed.clear();
     }

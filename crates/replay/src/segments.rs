@@ -13,7 +13,7 @@
 
 use crate::ReplayBuffer;
 use lz4_flex::frame::{FrameDecoder, FrameEncoder, FrameInfo};
-use playfield_core::files::atomic_write;
+use playfield_core::files::{self, atomic_write};
 use playfield_core::{Error, ObsRef, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -38,6 +38,15 @@ pub struct Segment {
     pub from: Vec<u64>,
     /// The position after the last of each environment.
     pub to: Vec<u64>,
+}
+
+/// A segment that could not be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lost {
+    /// Its file, and the reason.
+    pub message: String,
+    /// Whether frames that the next observations stack are lost, so that new episodes must start.
+    pub has_newest: bool,
 }
 
 impl Segments {
@@ -88,12 +97,15 @@ impl Segments {
         Ok(())
     }
 
-    /// Restores the frames of `buffer` from the segments in `list`. Everything else in `buffer` must be restored before.
+    /// Restores the frames of `buffer` from the segments in `list`. Everything else in `buffer` must be restored before. Transitions whose
+    /// frames a segment has lost (it is missing, truncated or changed) can no longer be sampled ([`ReplayBuffer::changes`]).
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] naming the file that is missing, truncated, changed or of another buffer.
-    pub fn restore(&mut self, buffer: &mut ReplayBuffer, list: Vec<Segment>) -> Result<()> {
+    /// [`Error::Checkpoint`] naming the file that is of another buffer.
+    pub fn restore(&mut self, buffer: &mut ReplayBuffer, list: Vec<Segment>) -> Result<Vec<Lost>> {
         let (oldest, newest) = buffer.extent();
+        let mut lost = Vec::new();
+        buffer.start_changes();
         let mut reached = oldest.clone();
         for segment in &list {
             let path = self.dir.join(&segment.file);
@@ -106,7 +118,13 @@ impl Segments {
                 if gap || segment.to.iter().zip(&newest).any(|(to, newest)| to > newest) {
                     return Err(wrong("does not follow the segment before it".into()));
                 }
-                read(&path, buffer, segment, &oldest).map_err(|e| wrong(format!("is damaged: {e}")))?;
+                if let Err(error) = read(&path, buffer, segment, &oldest) {
+                    let mut has_newest = false;
+                    for (env, (&from, &to)) in segment.from.iter().zip(&segment.to).enumerate() {
+                        has_newest |= buffer.forget(env, from.max(oldest[env]), to);
+                    }
+                    lost.push(Lost { message: wrong(format!("is damaged: {error}")).to_string(), has_newest });
+                }
                 // Where all frames of this segment are overwritten, `reached` stays at the oldest frame.
                 reached.iter_mut().zip(&segment.to).for_each(|(reached, &to)| *reached = to.max(*reached));
             }
@@ -115,7 +133,7 @@ impl Segments {
             return Err(Error::checkpoint(&self.dir, "the newest frames of the replay buffer are missing"));
         }
         (self.list, self.before) = (list, oldest);
-        Ok(())
+        Ok(lost)
     }
 }
 
@@ -134,7 +152,7 @@ fn write(file: &mut File, buffer: &ReplayBuffer, segment: &Segment) -> std::io::
 }
 
 fn read(path: &Path, buffer: &mut ReplayBuffer, segment: &Segment, oldest: &[u64]) -> std::io::Result<()> {
-    let mut decoder = FrameDecoder::new(BufReader::new(File::open(path)?));
+    let mut decoder = FrameDecoder::new(BufReader::new(files::open(path)?));
     let mut bytes = vec![0; buffer.frame_byte_len()];
     for (env, (&from, &to)) in segment.from.iter().zip(&segment.to).enumerate() {
         for position in from..to {

@@ -285,44 +285,83 @@ fn vectors_are_saved_bit_for_bit() {
     assert_eq!(a, b);
 }
 
-/// Truncated, changed, of another buffer, or missing: an error that names the file.
+/// Truncated, changed or missing: the file is named, and exactly the transitions whose observations contain one of its frames are
+/// dropped; the others are as they were.
 #[test]
-fn damaged_segments_are_refused() {
-    let spec = spec(50, 1);
-    let fresh = |envs| ReplayBuffer::new(&spec, envs, config(40, 1, false)).unwrap();
-    let (mut buffer, mut batch, mut rng) = (fresh(1), StepBatch::new(&spec, 1), stream(1, "frames"));
-    let dir = tempfile::tempdir().unwrap();
-    let mut segments = Segments::new(dir.path());
-    buffer.reset(&batch);
-    for t in 0..30 {
-        batch.obs = Obs::U8((0..50).map(|_| rng.random()).collect());
-        buffer.push(&Actions::Discrete(vec![1]), &batch);
-        if t == 10 || t == 29 {
-            segments.append(&buffer).unwrap();
+fn transitions_of_damaged_segments_are_dropped() {
+    for (frame_stack, n_step) in [(1, 1), (3, 2), (4, 1)] {
+        let spec = spec(50, frame_stack);
+        let fresh = |envs| ReplayBuffer::new(&spec, envs, config(40, n_step, false)).unwrap();
+        let (mut buffer, mut batch, mut rng) = (fresh(1), StepBatch::new(&spec, 1), stream(1, "frames"));
+        let dir = tempfile::tempdir().unwrap();
+        let mut segments = Segments::new(dir.path());
+        buffer.reset(&batch);
+        for t in 0..30 {
+            batch.obs = Obs::U8((0..50).map(|_| rng.random()).collect());
+            buffer.push(&Actions::Discrete(vec![1]), &batch);
+            if [10, 20, 29].contains(&t) {
+                segments.append(&buffer).unwrap();
+            }
         }
+        let mut snapshot = Snapshot::default();
+        buffer.save(&mut snapshot);
+        let list = segments.list().to_vec();
+        let restore = || {
+            let mut buffer = fresh(1);
+            buffer.load(&snapshot).unwrap();
+            let lost = Segments::new(dir.path()).restore(&mut buffer, list.clone()).unwrap();
+            (buffer, lost)
+        };
+        let sampled = |buffer: &ReplayBuffer| {
+            let indices: Vec<usize> = (0..40).filter(|&i| buffer.contains(i)).collect();
+            let mut transitions = Transitions::new(&spec, indices.len());
+            buffer.gather(&indices, &mut transitions);
+            (indices, transitions.s_tm1, transitions.s_t)
+        };
+        let intact = sampled(&buffer);
+        assert_eq!((list.len(), restore().1, sampled(&restore().0)), (3, vec![], intact.clone()));
+        for damaged_one in 0..3 {
+            let path = dir.path().join(&list[damaged_one].file);
+            let whole = fs::read(&path).unwrap();
+            let mut flipped = whole.clone();
+            flipped[whole.len() / 2] ^= 1;
+            let frames = list[damaged_one].from[0] as usize..list[damaged_one].to[0] as usize;
+            // The transition at p stacks the frames from p − frame_stack + 1 to p + n_step.
+            let needs = |p: usize| (p + 1).saturating_sub(frame_stack)..p + n_step + 1;
+            let expected: Vec<usize> =
+                intact.0.iter().copied().filter(|&p| !needs(p).any(|frame| frames.contains(&frame))).collect();
+            let contents = [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &whole[..3], &[], &flipped[..]];
+            for damaged in contents.map(Some).into_iter().chain([None]) {
+                match damaged {
+                    Some(bytes) => fs::write(&path, bytes).unwrap(),
+                    None => fs::remove_file(&path).unwrap(),
+                }
+                let (mut restored, lost) = restore();
+                assert_eq!((lost.len(), lost[0].has_newest), (1, damaged_one == 2 && frame_stack > 1));
+                assert!(lost[0].message.contains(&list[damaged_one].file) && lost[0].message.contains("is damaged"));
+                let mut removed = restored.changes().removed.clone();
+                removed.extend(&expected);
+                removed.sort_unstable();
+                assert_eq!(removed, intact.0, "segment {damaged_one}");
+                let (indices, s_tm1, s_t) = sampled(&restored);
+                assert_eq!(indices, expected, "segment {damaged_one}");
+                let row = |obs: &Obs, row: usize| obs.slice(row * spec.obs_len(), spec.obs_len()).to_obs();
+                for (i, p) in indices.iter().enumerate() {
+                    let before = intact.0.iter().position(|q| q == p).unwrap();
+                    assert_eq!((row(&s_tm1, i), row(&s_t, i)), (row(&intact.1, before), row(&intact.2, before)));
+                }
+                // New episodes can be stored and sampled.
+                restored.reset(&batch);
+                for _ in 0..9 {
+                    restored.push(&Actions::Discrete(vec![1]), &batch);
+                }
+                assert!(restored.len() > expected.len().saturating_sub(9));
+            }
+            fs::write(&path, &whole).unwrap();
+        }
+        let message = fresh(2).load(&snapshot).unwrap_err().to_string();
+        assert!(message.contains("of another buffer size or environment"), "{message}");
     }
-    let mut snapshot = Snapshot::default();
-    buffer.save(&mut snapshot);
-    let list = segments.list().to_vec();
-    let restore = || {
-        let mut buffer = fresh(1);
-        buffer.load(&snapshot).unwrap();
-        Segments::new(dir.path()).restore(&mut buffer, list.clone()).map_err(|e| e.to_string())
-    };
-    assert_eq!((list.len(), restore()), (2, Ok(())));
-    let path = dir.path().join(&list[1].file);
-    let whole = fs::read(&path).unwrap();
-    let mut flipped = whole.clone();
-    flipped[whole.len() / 2] ^= 1;
-    for damaged in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &whole[..3], &[], &flipped] {
-        fs::write(&path, damaged).unwrap();
-        let message = restore().unwrap_err();
-        assert!(message.contains(&list[1].file) && message.contains("is damaged"), "{message}");
-    }
-    fs::remove_file(&path).unwrap();
-    assert!(restore().unwrap_err().contains(&list[1].file));
-    let message = fresh(2).load(&snapshot).unwrap_err().to_string();
-    assert!(message.contains("of another buffer size or environment"), "{message}");
 }
 
 /// The buffer stores raw values. Each sample is normalized by the current statistics: every reward is normalized and clipped

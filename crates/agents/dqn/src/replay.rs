@@ -5,7 +5,7 @@ use crate::learner::{Learner, Losses};
 use playfield_collect::Experience;
 use playfield_core::rng::Rng;
 use playfield_core::{EnvSpec, Normalizer, Persist, Result, Snapshot, StepBatch, rng};
-use playfield_replay::{Changes, Prioritized, ReplayBuffer, ReplayConfig, Segments, uniform};
+use playfield_replay::{Changes, Lost, Prioritized, ReplayBuffer, ReplayConfig, Segments, uniform};
 use std::path::Path;
 
 /// A replay buffer with its sampler.
@@ -93,20 +93,22 @@ impl Replay {
         Ok(losses)
     }
 
-    /// Restores what [`save`](Persist::save) wrote, into a new buffer.
+    /// Restores what [`save`](Persist::save) wrote, into a new buffer. Returns the files of frames that were lost, with their transitions.
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) naming what is missing, damaged or of another buffer.
-    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
+    pub fn load(&mut self, snapshot: &Snapshot) -> Result<Vec<Lost>> {
         self.buffer.load(snapshot)?;
-        if let Some(segments) = &mut self.segments {
-            segments.restore(&mut self.buffer, snapshot.get("replay.segments")?)?;
-        }
+        let lost = match &mut self.segments {
+            Some(segments) => segments.restore(&mut self.buffer, snapshot.get("replay.segments")?)?,
+            None => Vec::new(),
+        };
         if let Some(priorities) = &mut self.priorities {
             priorities.load(snapshot)?;
+            priorities.apply(self.buffer.changes());
         }
         self.rng = snapshot.get("replay.rng")?;
-        Ok(())
+        Ok(lost)
     }
 }
 

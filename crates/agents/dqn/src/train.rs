@@ -71,13 +71,21 @@ impl Algorithm for Dqn {
         let snapshot = run.take_resume();
         let mut learner = Learner::new(config.clone(), spec, seed)?;
         let mut replay = Replay::new(&config, spec, n, seed, run.checkpoint_dir())?;
+        let mut lost = Vec::new();
         if let Some(snapshot) = &snapshot {
             learner.load_all(snapshot)?;
-            replay.load(snapshot)?;
+            lost = replay.load(snapshot)?;
+        }
+        for file in &lost {
+            run.notify(&format!("warning: {}: its transitions are dropped", file.message));
         }
         let environments = envs.unnormalized(&environment_seeds(seed, n, snapshot.as_ref()))?;
         let mut collector = Collector::unnormalized(environments, snapshot.as_ref())?;
-        if !collector.is_restored() {
+        let lost_newest = lost.iter().any(|file| file.has_newest);
+        if collector.is_restored() && lost_newest {
+            collector.reset()?;
+        }
+        if !collector.is_restored() || lost_newest {
             replay.reset(&collector.experience().batch);
         }
         let mut actor = Actor::new(&config, learner.online().deep_clone(), rng::stream(seed, "dqn/actions"));
