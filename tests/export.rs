@@ -30,7 +30,7 @@ fn experiment(algorithm: &str, env: &str, network: &str, section: &str) -> Strin
         _ => "num_threads = 1",
     };
     format!(
-        "algorithm = '{algorithm}'\nsteps = 96\n[env]\nnum_envs = 2\n{env}\n[network]\nprecision = 'fp32'\n{network}\n\
+        "algorithm = '{algorithm}'\nsteps = 64\n[env]\nnum_envs = 2\n{env}\n[network]\nprecision = 'fp32'\n{network}\n\
          [{algorithm}]\n{defaults}\n{section}\n"
     )
 }

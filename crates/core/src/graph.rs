@@ -250,3 +250,33 @@ impl Graph {
         Value(self.nodes.len() - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_constants_and_shapes_add_nothing() {
+        let mut graph = Graph::default();
+        let obs = graph.input("obs", Dtype::U8, &[2, 3]);
+        let x = graph.float(obs);
+        assert_eq!(graph.reshape(x, &[2, 3]), x);
+        assert_eq!(graph.float(x), x);
+        let w = graph.constant("w", || Array::new(&[2], &[1.0_f32, 2.0]));
+        assert_eq!(graph.constant("w", || unreachable!()), w);
+        let flat = graph.reshape(x, &[6]);
+        assert_eq!(graph.nodes()[flat.index()], Node::Result { op: Op::Reshape(vec![-1, 6]), operands: vec![x] });
+        graph.output("flat", flat, &[6]);
+        assert_eq!((graph.nodes().len(), graph.inputs().count(), graph.constants().count()), (4, 1, 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "`again` must be a new result")]
+    fn a_value_is_one_output() {
+        let mut graph = Graph::default();
+        let obs = graph.input("obs", Dtype::F32, &[1]);
+        let x = graph.op(Op::Relu, &[obs]);
+        graph.output("once", x, &[1]);
+        graph.output("again", x, &[1]);
+    }
+}

@@ -143,8 +143,8 @@ impl Model<'_> {
             "Inside the model: observations are normalized by the running statistics of the run and clipped at ±10."
                 .into(),
         );
-        add(spec.dtype == Dtype::U8, "Inside the model: bytes become floats and are scaled or standardized.".into());
-        add(true, "Inside the model: everything else from `obs` to the outputs.".into());
+        add(spec.dtype == Dtype::U8, "Inside the model: bytes become floats; images are divided by 255, or standardized (`network.standardize`).".into());
+        add(true, "Nothing else: `obs` is what the environment returns.".into());
         parts
     }
 }
