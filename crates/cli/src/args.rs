@@ -37,6 +37,8 @@ pub enum Command {
     Distill(Distill),
     /// Plot a t-SNE embedding of the last hidden layer of a trained agent
     Embed(Embed),
+    /// Export a trained policy for other programs: ONNX, TorchScript or safetensors, with a model card
+    Export(Export),
     /// Search hyperparameters: random search with early stopping of the worst trials (successive halving)
     #[command(after_help = crate::commands::advice())]
     Sweep(Sweep),
@@ -236,6 +238,38 @@ pub struct Sweep {
     /// The folder of the sweep [default: the first unused sweeps/<file>-<n>]
     #[arg(value_parser = path(), long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  playfield export runs/ppo-pong-fast-1
+  playfield export runs/ppo-pong-fast-1 --best --out pong.onnx
+  playfield export runs/ppo-pong-fast-1 --format safetensors")]
+pub struct Export {
+    /// The folder of the run
+    #[arg(value_parser = path())]
+    pub run: PathBuf,
+    /// File format
+    #[arg(long, value_enum, default_value_t = ExportFormat::Onnx)]
+    pub format: ExportFormat,
+    /// Use the best checkpoint instead of the latest
+    #[arg(long)]
+    pub best: bool,
+    /// Output file [default: policy-<step>.<format> in the folder of the run]
+    #[arg(value_parser = path(), long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub enum ExportFormat {
+    /// For onnxruntime and most other inference engines
+    Onnx,
+    /// For PyTorch and libtorch
+    #[value(name = "torchscript")]
+    TorchScript,
+    /// Weights with PyTorch's names, and code for them
+    #[value(name = "safetensors")]
+    SafeTensors,
 }
 
 #[derive(Args, Debug)]

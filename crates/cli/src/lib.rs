@@ -3,7 +3,7 @@
 //! The [`Registry`] maps names to algorithms and environments. The program `playfield` runs the standard registry; another
 //! program can add its own entries and gets the same command line. A configuration file and the arguments form an
 //! [`Experiment`](experiment::Experiment), validated key by key before any file is written. A run is stored in a
-//! [`Folder`](folder::Folder). All messages are printed by `output`.
+//! [`Folder`](folder::Folder). A [`TrainedPolicy`] acts for a run in a user's program. All messages are printed by `output`.
 
 mod args;
 mod commands;
@@ -12,10 +12,12 @@ mod folder;
 mod machine;
 mod output;
 mod paths;
+mod policy;
 mod process;
 mod registry;
 mod renames;
 mod signals;
 mod suggest;
 
+pub use policy::TrainedPolicy;
 pub use registry::Registry;

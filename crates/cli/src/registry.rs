@@ -2,10 +2,11 @@
 
 use crate::args::{Cli, Command};
 use crate::output::{self, note};
-use crate::{commands, paths, process, suggest};
+use crate::{TrainedPolicy, commands, paths, process, suggest};
 use clap::Parser;
 use playfield_core::algorithm::Entry;
 use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -91,6 +92,23 @@ impl Registry {
         })
     }
 
+    /// The policy of the run in the folder `run`, from its latest checkpoint. The registry must have the run's environment and
+    /// algorithm.
+    ///
+    /// # Errors
+    /// Where the folder has no run or no undamaged checkpoint, or its environment cannot be created.
+    pub fn load_policy(&self, run: impl AsRef<Path>) -> Result<TrainedPolicy> {
+        TrainedPolicy::load(self, run.as_ref(), false)
+    }
+
+    /// The same from the best checkpoint.
+    ///
+    /// # Errors
+    /// As [`load_policy`](Self::load_policy).
+    pub fn load_best_policy(&self, run: impl AsRef<Path>) -> Result<TrainedPolicy> {
+        TrainedPolicy::load(self, run.as_ref(), true)
+    }
+
     fn dispatch(&self, cli: &Cli) -> Result<ExitCode> {
         match &cli.command {
             Command::Train(args) => commands::train(self, args),
@@ -100,6 +118,7 @@ impl Registry {
             Command::Doctor => commands::doctor(),
             Command::Distill(args) => commands::distill(self, args),
             Command::Embed(args) => commands::embed(self, args),
+            Command::Export(args) => commands::export(self, args),
             Command::Sweep(args) => commands::sweep(self, args),
             Command::Trick(args) => commands::trick(args),
             Command::Runs(args) => commands::runs(args),

@@ -226,6 +226,8 @@ pub struct Loaded {
     pub snapshot: Snapshot,
     /// Its folder.
     pub path: PathBuf,
+    /// The score that it was saved with.
+    pub score: Option<f64>,
     /// The damaged checkpoints that were skipped, with the reason: report them to the user.
     pub skipped: Vec<(PathBuf, String)>,
 }
@@ -319,7 +321,7 @@ impl Checkpoints {
         let mut skipped = Vec::new();
         for path in paths {
             match read(&path) {
-                Ok(snapshot) => return Ok(Loaded { snapshot, path, skipped }),
+                Ok(snapshot) => return Ok(Loaded { snapshot, score: score(&path), path, skipped }),
                 Err(e) => skipped.push((path, e.to_string())),
             }
         }

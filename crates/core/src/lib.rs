@@ -12,6 +12,7 @@
 //! | [`config`] | the `[env]` section of a configuration |
 //! | [`frame_stack`], [`rollout`] | frame stacking, storage of on-policy experience |
 //! | [`policy`], [`algorithm`] | action selection, training |
+//! | [`graph`] | networks as graphs of operators, for export |
 //! | [`run`], [`metrics`], [`checkpoint`], [`files`] | the training run and its files |
 //! | [`schedule`], [`rng`] | schedules of coefficients, random streams |
 //! | [`json`] | infinity and NaN in JSON |
@@ -23,6 +24,7 @@ pub mod env;
 mod error;
 pub mod files;
 pub mod frame_stack;
+pub mod graph;
 pub mod json;
 pub mod metrics;
 pub mod normalize;
@@ -42,6 +44,7 @@ pub use config::EnvConfig;
 pub use env::{Env, EnvFactory, EnvSource, Image, State, VecEnv};
 pub use error::{Error, Result};
 pub use frame_stack::FrameStack;
+pub use graph::Graph;
 pub use metrics::Sink;
 pub use normalize::Normalizer;
 pub use policy::{Mode, Outputs, Policy, RolloutPolicy};

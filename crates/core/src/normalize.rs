@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Added to a variance before its square root.
 const EPSILON: f64 = 1e-8;
 /// The bound to which normalized values are clipped.
-const LIMIT: f64 = 10.0;
+pub const LIMIT: f64 = 10.0;
 
 /// The running statistics of observations, rewards or both.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,6 +61,16 @@ impl Moments {
     /// The number of elements of a row.
     pub fn len(&self) -> usize {
         self.mean.len()
+    }
+
+    /// The mean of each element.
+    pub fn means(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// The standard deviation that each element is divided by.
+    pub fn deviations(&self) -> Vec<f64> {
+        (0..self.len()).map(|j| self.scale(j)).collect()
     }
 
     /// Whether rows have no elements.

@@ -1,5 +1,6 @@
 //! Policies: what evaluation and the collection of experience need of an agent.
 
+use crate::graph::{Graph, Value};
 use crate::rollout::Decisions;
 use crate::{Actions, Error, Obs, ObsRef, Result};
 
@@ -60,6 +61,16 @@ pub trait Policy {
     /// Where the network fails, or the policy does not expose it.
     fn outputs(&mut self, _obs: &Obs, _n: usize) -> Result<Outputs> {
         Err(Error::other("this policy does not expose the outputs of its network"))
+    }
+
+    /// Adds the network to `graph`: from `obs`, the observations `[n, shape…, frame_stack]` (without the last axis where frames are not
+    /// stacked), to the outputs that an action is selected by. Their names: `logits`, or `mean` and `std`, or `q_values`; `value`;
+    /// `next_hidden` and `next_cell`, with the inputs `hidden` and `cell`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming a layer that has no operators; every policy that does not implement this.
+    fn export(&self, _graph: &mut Graph, _obs: Value) -> Result<()> {
+        Err(Error::config("the policy of this algorithm cannot be exported: it does not implement `Policy::export`"))
     }
 
     /// Restarts the policy's random stream from `seed`.

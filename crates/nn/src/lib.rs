@@ -4,6 +4,7 @@
 //!   compute with the [`Weights`](params::Weights) they are given: an online network's, a target network's, an actor's
 //!   copy. An optimizer step, a norm, a copy, a checkpoint are each one operation on one buffer.
 //! * Frames arrive as `u8` and become floats in one place, [`input`].
+//! * Each layer of a network also describes itself as operators, for other programs: [`export`].
 //! * [`Pass`] tells a forward pass whether a backward pass follows.
 //! * Random numbers come from playfield's own generators, whose state can be saved; libtorch's cannot.
 //!
@@ -11,6 +12,7 @@
 //! configuration can get wrong is checked when a network is built, and returned as an error.
 
 pub mod device;
+pub mod export;
 pub mod init;
 pub mod layers;
 pub mod networks;

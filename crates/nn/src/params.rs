@@ -256,6 +256,26 @@ impl Params {
         self.layout.params[slot.0].shape.iter().map(|&d| d as usize).collect()
     }
 
+    /// A parameter's canonical name.
+    pub(crate) fn name(&self, slot: Slot) -> &str {
+        &self.layout.params[slot.0].name
+    }
+
+    /// A parameter in its canonical shape, as [`named`](Self::named) has it.
+    pub(crate) fn array(&self, slot: Slot) -> Array {
+        array(&self.layout.params[slot.0], &self.master)
+    }
+
+    /// The name of a running statistic.
+    pub(crate) fn running_name(&self, running: Running) -> &str {
+        &self.layout.running[running.0].name
+    }
+
+    /// A running statistic.
+    pub(crate) fn running_array(&self, running: Running) -> Array {
+        array(&self.layout.running[running.0], &self.running)
+    }
+
     /// A parameter's elements in the flat buffers.
     pub(crate) fn range(&self, slot: Slot) -> Range<usize> {
         let segment = &self.layout.params[slot.0];
@@ -480,11 +500,12 @@ fn next_version() -> u64 {
 
 fn named(segments: &[Segment], flat: &Tensor) -> BTreeMap<String, Array> {
     let flat = flat.to_device(Device::Cpu);
-    let array = |s: &Segment| {
-        let values = to_vec(&s.view(&flat).contiguous());
-        Array::new(&s.shape.iter().map(|&d| d as usize).collect::<Vec<_>>(), &values)
-    };
-    segments.iter().map(|s| (s.name.clone(), array(s))).collect()
+    segments.iter().map(|s| (s.name.clone(), array(s, &flat))).collect()
+}
+
+fn array(s: &Segment, flat: &Tensor) -> Array {
+    let values = to_vec(&s.view(flat).contiguous());
+    Array::new(&s.shape.iter().map(|&d| d as usize).collect::<Vec<_>>(), &values)
 }
 
 fn fill(segments: &[Segment], arrays: &BTreeMap<String, Array>, flat: &Tensor) -> Result<()> {

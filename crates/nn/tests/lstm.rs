@@ -1,9 +1,10 @@
 //! The LSTM against PyTorch's (`golden/lstm.py`), and the recurrent state of an actor-critic.
 
 use playfield_core::rng::stream;
-use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, ObsRef, Snapshot};
+use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Graph, ObsRef, Snapshot};
 use playfield_nn::config::InitKind;
-use playfield_nn::lstm::Lstm;
+use playfield_nn::export::Exporter;
+use playfield_nn::lstm::{Lstm, LstmConfig};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, Builder, NetworkConfig, Pass, RecurrentState};
 use serde::Deserialize;
@@ -133,4 +134,16 @@ fn an_empty_state_saves_nothing() {
     assert_eq!(snapshot, Snapshot::default());
     state.load(&snapshot).unwrap();
     assert_eq!(state.sequences(), 4);
+}
+
+#[test]
+fn an_lstm_with_peepholes_is_not_exported() {
+    let mut rng = stream(1, "init");
+    let mut b = Builder::new(&mut rng);
+    let config = LstmConfig { peephole: true, ..LstmConfig::default() };
+    let lstm = Lstm::with(&mut b, "lstm", (INPUTS, WIDTH), InitKind::FanIn, &config).unwrap();
+    let (params, mut graph) = (b.finish(Device::Cpu, Kind::Float), Graph::default());
+    let [x, h, c] = ["x", "hidden", "cell"].map(|name| graph.input(name, Dtype::F32, &[WIDTH as usize]));
+    let error = lstm.export(&mut Exporter::new(&mut graph, &params), x, (h, c)).unwrap_err().to_string();
+    assert!(error.contains("peepholes cannot be exported"), "{error}");
 }

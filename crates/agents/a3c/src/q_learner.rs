@@ -13,6 +13,7 @@
 use crate::Config;
 use crate::config::{Exploration, Method};
 use crate::learner::{Learner, Report};
+use playfield_core::graph::{Graph, Value};
 use playfield_core::rng::Rng;
 use playfield_core::rollout::Decisions;
 use playfield_core::space::random_action;
@@ -161,6 +162,11 @@ impl Policy for QLearner {
         let q = self.online.forward(obs.as_ref(), n, Pass::Infer).squeeze_dim(2);
         let features = self.online.features(obs.as_ref(), n);
         Ok(Outputs::of_values(to_vec(&q), n, to_vec(&features)))
+    }
+
+    fn export(&self, graph: &mut Graph, obs: Value) -> Result<()> {
+        self.online.export(graph, obs, None);
+        Ok(())
     }
 
     fn seed(&mut self, seed: u64) {

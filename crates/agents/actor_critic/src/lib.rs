@@ -4,6 +4,7 @@
 //! recurrent state and random stream; [`Targets`] are advantages and returns; [`Objective`] is the loss of A3C and PAAC. How
 //! environments, threads and parameters are arranged is each algorithm's own.
 
+use playfield_core::graph::{Graph, Value};
 use playfield_core::rng::Rng;
 use playfield_core::rollout::Decisions;
 use playfield_core::{
@@ -286,6 +287,10 @@ impl Policy for Actor {
             self.net.forward_with_features(&self.state, &[], obs.as_ref(), n, Pass::Infer);
         let preferences = policy.logits().map(to_vec).unwrap_or_default();
         Ok(Outputs { preferences, are_values: false, values: to_vec(&value), features: to_vec(&features) })
+    }
+
+    fn export(&self, graph: &mut Graph, obs: Value) -> Result<()> {
+        self.net.export(graph, obs)
     }
 
     fn seed(&mut self, seed: u64) {

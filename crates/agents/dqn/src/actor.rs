@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::learner::Values;
+use playfield_core::graph::{Graph, Value};
 use playfield_core::rng::Rng;
 use playfield_core::space::random_action;
 use playfield_core::{Actions, Mode, Obs, Outputs, Persist, Policy, Result, Snapshot};
@@ -108,6 +109,11 @@ impl Policy for Actor {
         let z = self.network.forward(obs.as_ref(), n, Pass::Infer);
         let features = self.network.features(obs.as_ref(), n);
         Ok(Outputs::of_values(to_vec(&self.values.mean(&z)), n, to_vec(&features)))
+    }
+
+    fn export(&self, graph: &mut Graph, obs: Value) -> Result<()> {
+        self.network.export(graph, obs, self.values.support().as_deref());
+        Ok(())
     }
 
     fn seed(&mut self, seed: u64) {

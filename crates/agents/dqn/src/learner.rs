@@ -102,6 +102,11 @@ impl Values {
         Self { support: (config.distribution == Distribution::Categorical).then(atoms) }
     }
 
+    /// The values of a categorical distribution's atoms.
+    pub fn support(&self) -> Option<Vec<f32>> {
+        self.support.as_ref().map(to_vec)
+    }
+
     /// The mean of each action's distribution. `[n, actions, atoms]` → `[n, actions]`.
     pub fn mean(&self, z: &Tensor) -> Tensor {
         match &self.support {

@@ -4,7 +4,7 @@ use crate::experiment::Experiment;
 use crate::output::note;
 use crate::{Registry, folder, paths};
 use playfield_collect::Collector;
-use playfield_core::{EnvFactory as _, Policy, Result, Snapshot, VecEnv, rng};
+use playfield_core::{EnvFactory as _, Normalizer, Policy, Result, Snapshot, VecEnv, rng};
 use playfield_wrappers::Factory;
 use std::path::Path;
 
@@ -12,6 +12,8 @@ use std::path::Path;
 pub struct Agent {
     pub experiment: Experiment,
     pub snapshot: Snapshot,
+    /// The score of the checkpoint.
+    pub score: Option<f64>,
     pub factory: Factory,
 }
 
@@ -30,7 +32,7 @@ impl Agent {
             note!("warning: skipped the checkpoint {}: {reason}", paths::shown(path));
         }
         let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
-        Ok(Self { experiment, snapshot: loaded.snapshot, factory })
+        Ok(Self { experiment, snapshot: loaded.snapshot, score: loaded.score, factory })
     }
 
     /// The policy of the agent. Its random stream is derived from `seed` and `purpose`.
@@ -44,19 +46,28 @@ impl Agent {
 
     /// A collector with one environment per seed.
     pub fn collector(&self, seeds: &[u64]) -> Result<Collector> {
-        self.normalized(self.factory.vec(seeds)?)
+        Collector::new(self.normalized(self.factory.vec(seeds)?)?, None)
     }
 
     /// A collector with one environment that renders, if supported.
     pub fn rendering_collector(&self, seed: u64) -> Result<Collector> {
-        self.normalized(self.factory.rendering(seed, &toml::Table::new())?)
+        Collector::new(self.normalized(self.factory.rendering(seed, &toml::Table::new())?)?, None)
     }
 
-    /// A collector with the normalization statistics of the checkpoint, which are not updated.
-    fn normalized(&self, mut env: Box<dyn VecEnv>) -> Result<Collector> {
+    /// The normalization statistics of the checkpoint, if the run normalizes observations or rewards.
+    pub fn normalizer(&self) -> Result<Option<Normalizer>> {
+        let env = &self.experiment.env;
+        match env.normalize_obs || env.normalize_reward {
+            true => Ok(self.normalized(self.factory.vec(&[0])?)?.normalizer().cloned()),
+            false => Ok(None),
+        }
+    }
+
+    /// `env` with the normalization statistics of the checkpoint, which are not updated.
+    fn normalized(&self, mut env: Box<dyn VecEnv>) -> Result<Box<dyn VecEnv>> {
         if let Some(statistics) = self.snapshot.state.get("env.statistics").filter(|s| !s.is_null()) {
             env.load_statistics(statistics, true)?;
         }
-        Collector::new(env, None)
+        Ok(env)
     }
 }

@@ -1,11 +1,12 @@
 //! The commands, one file each.
 
-mod agent;
+pub mod agent;
 mod distill;
 mod doctor;
 mod embed;
 mod envs;
 mod eval;
+mod export;
 mod plot;
 mod report;
 mod runs;
@@ -20,6 +21,7 @@ pub use doctor::doctor;
 pub use embed::embed;
 pub use envs::envs;
 pub use eval::eval;
+pub use export::export;
 pub use plot::plot;
 pub use report::report;
 pub use runs::{SortKey, runs};

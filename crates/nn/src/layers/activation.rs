@@ -1,5 +1,7 @@
 //! Nonlinearities.
 
+use crate::export::Exporter;
+use playfield_core::graph::{Op, Value};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -24,5 +26,15 @@ impl Activation {
             Self::Relu => x.relu_(),
             Self::Sigmoid => x.sigmoid_(),
         }
+    }
+
+    /// Adds it to a graph.
+    pub fn export(self, e: &mut Exporter<'_>, x: Value) -> Value {
+        let op = match self {
+            Self::Tanh => Op::Tanh,
+            Self::Relu => Op::Relu,
+            Self::Sigmoid => Op::Sigmoid,
+        };
+        e.graph.op(op, &[x])
     }
 }

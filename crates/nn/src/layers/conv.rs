@@ -1,7 +1,9 @@
 //! A two-dimensional convolution: without padding, as in DQN's and A3C's networks, or [padded](Conv::padded).
 
+use crate::export::Exporter;
 use crate::init::Init;
 use crate::params::{Builder, Slot, Weights};
+use playfield_core::graph::{Op, Value};
 use tch::Tensor;
 
 /// `[n, inputs, h, w] → [n, outputs, (h + 2·padding − size)/stride + 1, …]`, channels-last in memory.
@@ -56,5 +58,11 @@ impl Conv {
         let (weight, bias) = (&w[self.weight], &w[self.bias]);
         let scaled = if scale == 1.0 { weight.shallow_clone() } else { weight * scale };
         x.conv2d(&scaled, Some(bias), self.stride, self.padding, 1, 1)
+    }
+
+    /// Adds the layer to a graph.
+    pub fn export(&self, e: &mut Exporter<'_>, x: Value) -> Value {
+        let (weight, bias) = (e.param(self.weight), e.param(self.bias));
+        e.graph.op(Op::Conv { stride: self.stride, padding: self.padding }, &[x, weight, bias])
     }
 }

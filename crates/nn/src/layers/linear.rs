@@ -1,7 +1,9 @@
 //! A fully connected layer: `y = x Wᵀ + b`.
 
+use crate::export::Exporter;
 use crate::init::Init;
 use crate::params::{Builder, Slot, Weights};
+use playfield_core::graph::{Op, Value};
 use tch::Tensor;
 
 /// `[n, inputs] → [n, outputs]`.
@@ -34,5 +36,17 @@ impl Linear {
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
         let weight = &w[self.weight];
         x.to_kind(weight.kind()).linear(weight, Some(&w[self.bias]))
+    }
+
+    /// Adds the layer to a graph.
+    pub fn export(&self, e: &mut Exporter<'_>, x: Value) -> Value {
+        let (weight, bias) = (e.param(self.weight), e.param(self.bias));
+        e.graph.op(Op::Linear, &[x, weight, bias])
+    }
+
+    /// The numbers of outputs and inputs.
+    pub fn sizes(&self, e: &Exporter<'_>) -> (usize, usize) {
+        let shape = e.shape(self.weight);
+        (shape[0], shape[1])
     }
 }

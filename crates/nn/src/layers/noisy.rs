@@ -4,9 +4,11 @@
 //! `y = (μ + σ ⊙ ε_out ε_inᵀ) x + μ_b + σ_b ⊙ ε_out`, computed as two products without materializing the noisy weight. A greedy
 //! evaluation omits the noise.
 
+use crate::export::Exporter;
 use crate::init::Init;
 use crate::layers::linear::Linear;
 use crate::params::{Builder, Slot, Weights};
+use playfield_core::graph::Value;
 use playfield_core::rng::Rng;
 use rand::RngExt as _;
 use rand_distr::StandardNormal;
@@ -74,6 +76,11 @@ impl NoisyLinear {
                 y + ((x * input).linear(&w[self.weight_sigma], None::<Tensor>) + &w[self.bias_sigma]) * output
             }
         }
+    }
+
+    /// Adds the layer without noise to a graph.
+    pub fn export(&self, e: &mut Exporter<'_>, x: Value) -> Value {
+        self.mean.export(e, x)
     }
 }
 

@@ -17,8 +17,10 @@
 //! policy collected in a few steps are biased, too, and the acting policy differs from the trained one. Reinforcement
 //! learning mostly uses no norm, or layer norm, which has none of these problems.
 
+use crate::export::Exporter;
 use crate::params::{Builder, Params, Running, Slot, Weights};
 use crate::pass::Pass;
+use playfield_core::graph::{Op, Value};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
@@ -73,6 +75,15 @@ impl BatchNorm {
         let [weight, bias] = [self.weight, self.bias].map(|slot| w[slot].to_kind(w[self.mean].kind()));
         let (mean, variance) = (&w[self.mean], &w[self.variance]);
         x.batch_norm(Some(&weight), Some(&bias), Some(mean), Some(variance), batch, self.momentum, self.eps, false)
+    }
+
+    /// Adds its inference form to a graph; `image`: on `[n, channels, h, w]`.
+    pub fn export(&self, e: &mut Exporter<'_>, x: Value, image: bool) -> Value {
+        let (mean, variance) = (e.running(self.mean), e.running(self.variance));
+        let [mean, variance] = [mean, variance].map(|v| per_feature(e, v, image));
+        let variance = e.graph.op_scalar(Op::Add, variance, self.eps as f32);
+        let x = e.standardize(x, mean, variance);
+        export_affine(e, x, (self.weight, self.bias), image)
     }
 
     /// Merges this layer's inference form into the layer before it, whose parameters are given: see [`fold()`].
@@ -132,6 +143,27 @@ impl LayerNorm {
             _ => x.group_norm(1, weight, bias, self.eps, false),
         }
     }
+
+    /// Adds the layer to a graph; `image`: on `[n, channels, h, w]`.
+    pub fn export(&self, e: &mut Exporter<'_>, x: Value, image: bool) -> Value {
+        let (mean, variance) = e.moments(x, if image { &[1, 2, 3] } else { &[1] });
+        let variance = e.graph.op_scalar(Op::Add, variance, self.eps as f32);
+        let x = e.standardize(x, mean, variance);
+        export_affine(e, x, (self.weight, self.bias), image)
+    }
+}
+
+/// `[features]`, so that it is broadcast to `[n, features]`, or to `[n, features, h, w]`.
+fn per_feature(e: &mut Exporter<'_>, v: Value, image: bool) -> Value {
+    if image { e.graph.reshape(v, &[1, 1]) } else { v }
+}
+
+/// Adds x · γ + β.
+fn export_affine(e: &mut Exporter<'_>, x: Value, (weight, bias): (Slot, Slot), image: bool) -> Value {
+    let (weight, bias) = (e.param(weight), e.param(bias));
+    let [weight, bias] = [weight, bias].map(|v| per_feature(e, v, image));
+    let x = e.graph.op(Op::Mul, &[x, weight]);
+    e.graph.op(Op::Add, &[x, bias])
 }
 
 fn affine(b: &mut Builder<'_>, name: &str, features: i64) -> (Slot, Slot) {
@@ -205,6 +237,15 @@ impl Norm {
             Self::None => x,
             Self::Batch(norm) => norm.forward(w, &x, pass),
             Self::Layer(norm) => norm.forward(w, &x),
+        }
+    }
+
+    /// Adds the layer to a graph; `image`: on `[n, channels, h, w]`.
+    pub fn export(&self, e: &mut Exporter<'_>, x: Value, image: bool) -> Value {
+        match self {
+            Self::None => x,
+            Self::Batch(norm) => norm.export(e, x, image),
+            Self::Layer(norm) => norm.export(e, x, image),
         }
     }
 

@@ -8,6 +8,7 @@ use super::heads::PolicyHead;
 use super::input::Input;
 use super::torso::Torso;
 use crate::device;
+use crate::export::Exporter;
 use crate::init::hidden_init;
 use crate::layers::linear::Linear;
 use crate::layers::recurrent::lstm::Lstm;
@@ -15,8 +16,9 @@ use crate::layers::recurrent::state::RecurrentState;
 use crate::optim::Optimizer;
 use crate::params::{Builder, Params};
 use crate::pass::Pass;
+use playfield_core::graph::{Graph, Value};
 use playfield_core::rng::Rng;
-use playfield_core::{EnvSpec, Error, ObsRef, Result};
+use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
 use tch::Tensor;
 
 /// The network: one torso (or one each for policy and value), an LSTM if configured, a policy head and a value head.
@@ -146,6 +148,30 @@ impl ActorCritic {
             let value = layers.value.forward(w, value_features.as_ref().unwrap_or(&features)).squeeze_dim(1);
             (policy, value, state, features)
         })
+    }
+
+    /// Adds the network to `graph`, from observations to the outputs of [`Policy::export`](playfield_core::Policy::export).
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming a layer that has no operators.
+    pub fn export(&self, graph: &mut Graph, obs: Value) -> Result<()> {
+        let e = &mut Exporter::new(graph, &self.params);
+        let mut features = self.torso.export(e, obs);
+        let value_features = self.value_torso.as_ref().map(|torso| torso.export(e, obs));
+        let mut state = None;
+        if let Some(lstm) = &self.layers.lstm {
+            let width = [lstm.width() as usize];
+            let [h, c] = ["hidden", "cell"].map(|name| e.graph.input(name, Dtype::F32, &width));
+            let (h, c) = lstm.export(e, features, (h, c))?;
+            (features, state) = (h, Some([("next_hidden", h), ("next_cell", c)]));
+        }
+        self.layers.policy.export(e, features);
+        let value = self.layers.value.export(e, value_features.unwrap_or(features));
+        let value = e.graph.reshape(value, &[]);
+        e.graph.output("value", value, &[]);
+        let width = self.layers.lstm.map_or(0, |lstm| lstm.width() as usize);
+        state.into_iter().flatten().for_each(|(name, value)| e.graph.output(name, value, &[width]));
+        Ok(())
     }
 
     /// Sets the gradient to that of `loss` (a scalar), which depends on the last training pass.

@@ -16,10 +16,12 @@ use super::dispatch::{Dispatch, Path};
 use super::input::Input;
 use super::own_kernels::OwnKernels;
 use super::torso::Torso;
+use crate::export::Exporter;
 use crate::params::Params;
 use crate::pass::Pass;
 use crate::sharding::{Shards, split};
 use playfield_core::ObsRef;
+use playfield_core::graph::Value;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -168,6 +170,12 @@ impl FeatureExtractor {
     /// What holds the other threads' gradients of the last backward pass.
     pub fn shards_with_gradient(&self) -> Vec<&Params> {
         self.shards.as_slice()[..self.with_gradient].iter().map(|shard| &shard.params).collect()
+    }
+
+    /// Adds input and torso to a graph.
+    pub fn export(&self, e: &mut Exporter<'_>, obs: Value) -> Value {
+        let x = self.local.input.export(e, obs);
+        self.torso().export(e, x)
     }
 
     /// Folds every batch norm into the layer before it: see [`norm::fold`](crate::norm::fold()).

@@ -1,10 +1,12 @@
 //! Policy heads: features to a [`Distribution`] over actions.
 
 use super::distribution::Distribution;
+use crate::export::Exporter;
 use crate::init::{Init, InitKind, hidden_init};
 use crate::layers::linear::Linear;
 use crate::params::{Builder, Slot, Weights};
 use playfield_core::ActionSpace;
+use playfield_core::graph::{Op, Value};
 use tch::Tensor;
 
 /// The last layer of a policy.
@@ -58,6 +60,24 @@ impl PolicyHead {
             }
             Self::Gaussian { mean, log_std } => {
                 Distribution::Gaussian { mean: mean.forward(w, features), log_std: w[*log_std].shallow_clone() }
+            }
+        }
+    }
+
+    /// Adds the head to a graph, with its outputs: `logits`, or `mean` and `std`.
+    pub fn export(&self, e: &mut Exporter<'_>, features: Value) {
+        match self {
+            Self::Categorical { logits, sizes } => {
+                let logits = logits.export(e, features);
+                e.graph.output("logits", logits, &[sizes.iter().sum::<i64>() as usize]);
+            }
+            Self::Gaussian { mean, log_std } => {
+                let ((dim, _), mean) = (mean.sizes(e), mean.export(e, features));
+                let log_std = e.param(*log_std);
+                let std = e.graph.op(Op::Exp, &[log_std]);
+                let std = e.graph.op(Op::ExpandAs, &[std, mean]);
+                e.graph.output("mean", mean, &[dim]);
+                e.graph.output("std", std, &[dim]);
             }
         }
     }

@@ -10,11 +10,13 @@
 //! million). Not for tasks that a smaller network learns.
 
 use super::config::NetworkConfig;
+use crate::export::Exporter;
 use crate::init::{RECTIFIER_GAIN, hidden_init};
 use crate::layers::conv::Conv;
 use crate::layers::norm::Norm;
 use crate::params::{Builder, Params, Weights};
 use crate::pass::Pass;
+use playfield_core::graph::{Op, Value};
 use tch::Tensor;
 
 /// Channels of the three stages.
@@ -75,6 +77,23 @@ impl Impala {
         x.relu_()
     }
 
+    /// Adds the stages to a graph, on scaled images.
+    pub fn export(&self, e: &mut Exporter<'_>, mut x: Value) -> Value {
+        for stage in &self.stages {
+            let entry = stage.entry.export(e, x);
+            x = e.graph.op(Op::MaxPool { size: 3, stride: 2, padding: 1 }, &[entry]);
+            for [first, second] in &stage.blocks {
+                let mut y = x;
+                for layer in [first, second] {
+                    y = e.graph.op(Op::Relu, &[y]);
+                    y = layer.export(e, y);
+                }
+                x = e.graph.op(Op::Add, &[x, y]);
+            }
+        }
+        e.graph.op(Op::Relu, &[x])
+    }
+
     /// Folds every batch norm into the convolution before it.
     pub fn fold(&mut self, params: &mut Params) {
         for stage in &mut self.stages {
@@ -94,5 +113,10 @@ impl Normed {
 
     fn forward(&self, w: &Weights, x: &Tensor, scale: f64, pass: Pass) -> Tensor {
         self.norm.forward(w, self.conv.forward_scaled(w, x, scale), pass)
+    }
+
+    fn export(&self, e: &mut Exporter<'_>, x: Value) -> Value {
+        let x = self.conv.export(e, x);
+        self.norm.export(e, x, true)
     }
 }

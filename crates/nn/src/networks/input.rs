@@ -8,7 +8,9 @@
 //! standard deviation: there are no running statistics, and acting and training compute alike.
 
 use super::config::NetworkConfig;
+use crate::export::Exporter;
 use crate::pass::Pass;
+use playfield_core::graph::{Op, Value};
 use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
 use playfield_kernels::bf16;
 use playfield_kernels::frames::{Scaling, WHITE, mean_and_inverse_deviation, scale};
@@ -112,6 +114,28 @@ impl Input {
         match self.shape.len() {
             3 => kept.permute([0, 3, 1, 2]),
             _ => kept.shallow_clone(),
+        }
+    }
+}
+
+/// Where an observation's variance is below, it is uniform: see [`mean_and_inverse_deviation`].
+const LEAST_VARIANCE: f32 = 1e-6;
+
+impl Input {
+    /// Adds the conversion of observations `[n, …]` to a graph: `[n, c, h, w]` or `[n, features]`.
+    pub fn export(&self, e: &mut Exporter<'_>, obs: Value) -> Value {
+        let shape: Vec<usize> = self.shape.iter().map(|&d| d as usize).collect();
+        let x = e.graph.float(obs);
+        let mut x = e.graph.reshape(x, &shape);
+        if self.standardize {
+            let axes: Vec<i64> = (1..=shape.len() as i64).collect();
+            let (mean, variance) = e.moments(x, &axes);
+            let variance = e.graph.op(Op::Clip { min: LEAST_VARIANCE, max: WHITE * WHITE }, &[variance]);
+            x = e.standardize(x, mean, variance);
+        }
+        match shape.len() {
+            3 => e.graph.op(Op::Transpose(vec![0, 3, 1, 2]), &[x]),
+            _ => x,
         }
     }
 }

@@ -12,14 +12,16 @@ use super::feature_extractor::{FeatureExtractor, backward};
 use super::input::Input;
 use super::torso::Torso;
 use crate::device;
+use crate::export::Exporter;
 use crate::init::{RECTIFIER_GAIN, hidden_init};
 use crate::layers::linear::Linear;
 use crate::layers::noisy::{Noise, NoisyLinear};
 use crate::layers::norm::Norm;
 use crate::params::{Builder, Params, Weights};
 use crate::pass::Pass;
+use playfield_core::graph::{Graph, Op, Reduction, Value};
 use playfield_core::rng::Rng;
-use playfield_core::{ActionSpace, EnvSpec, Error, ObsRef, Result};
+use playfield_core::{ActionSpace, Array, EnvSpec, Error, ObsRef, Result};
 use tch::{Kind, Tensor};
 
 /// The settings of a Q-network beyond its torso.
@@ -192,6 +194,26 @@ impl QNetwork {
         pass.run(|| self.layers.forward(self.params.weights(), &features, &self.noise, pass))
     }
 
+    /// Adds the network without noise to `graph`, from observations to `q_values` `[n, actions]` and `value` `[n]`, their maximum.
+    /// `support`: the values of the atoms of a categorical distribution; without it a value is the mean of its atoms.
+    pub fn export(&self, graph: &mut Graph, obs: Value, support: Option<&[f32]>) {
+        let e = &mut Exporter::new(graph, &self.params);
+        let features = self.torso.export(e, obs);
+        let mut q = self.layers.export(e, features);
+        if let Some(support) = support {
+            let support = e.graph.constant("support", || Array::new(&[support.len()], support));
+            let probabilities = e.graph.op(Op::Softmax, &[q]);
+            q = e.graph.op(Op::Mul, &[probabilities, support]);
+        }
+        if self.layers.atoms > 1 {
+            let by = if support.is_some() { Reduction::Sum } else { Reduction::Mean };
+            q = e.graph.op(Op::Reduce { by, axes: vec![2], keep: false }, &[q]);
+        }
+        e.graph.output("q_values", q, &[self.actions()]);
+        let value = e.graph.op(Op::Reduce { by: Reduction::Max, axes: vec![1], keep: false }, &[q]);
+        e.graph.output("value", value, &[]);
+    }
+
     /// Sets the gradient to that of `loss` (a scalar), which depends on the last training pass.
     pub fn backward(&mut self, loss: &Tensor) {
         backward([&mut self.torso], &mut self.params, loss);
@@ -230,6 +252,19 @@ impl Layers {
         let advantage = advantage.forward(w, &features, &mut noise, pass).view(shape);
         value + &advantage - advantage.mean_dim([1_i64].as_slice(), true, Kind::Float)
     }
+
+    /// Adds the layers to a graph: `[n, actions, atoms]`; for one atom `[n, actions]`.
+    fn export(&self, e: &mut Exporter<'_>, features: Value) -> Value {
+        let mut stream = |stream: &Stream, outputs: i64| {
+            let z = stream.export(e, features);
+            if self.atoms == 1 { z } else { e.graph.reshape(z, &[outputs as usize, self.atoms as usize]) }
+        };
+        let Some(advantage) = &self.advantage else { return stream(&self.first, self.actions) };
+        let (value, advantage) = (stream(&self.first, 1), stream(advantage, self.actions));
+        let mean = e.graph.reduce(Reduction::Mean, advantage, &[1]);
+        let advantage = e.graph.op(Op::Sub, &[advantage, mean]);
+        e.graph.op(Op::Add, &[value, advantage])
+    }
 }
 
 /// A stream's hidden layer and its normalization.
@@ -254,6 +289,15 @@ impl Stream {
         let hidden = self.hidden(w, x, noise, pass);
         self.out.forward(w, hidden.as_ref().unwrap_or(x), noise)
     }
+
+    fn export(&self, e: &mut Exporter<'_>, mut x: Value) -> Value {
+        if let Some((layer, norm)) = &self.hidden {
+            let y = layer.export(e, x);
+            let y = norm.export(e, y, false);
+            x = self.activation.export(e, y);
+        }
+        self.out.export(e, x)
+    }
 }
 
 impl Dense {
@@ -277,6 +321,13 @@ impl Dense {
         match self {
             Self::Plain(layer) => layer.forward(w, x),
             Self::Noisy(layer) => layer.forward(w, x, noise.next()),
+        }
+    }
+
+    fn export(&self, e: &mut Exporter<'_>, x: Value) -> Value {
+        match self {
+            Self::Plain(layer) => layer.export(e, x),
+            Self::Noisy(layer) => layer.export(e, x),
         }
     }
 }

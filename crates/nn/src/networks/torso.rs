@@ -4,12 +4,14 @@
 use super::config::{Activation, InitKind, NetworkConfig, NormKind, TorsoKind};
 use super::impala::Impala;
 use super::input::Input;
+use crate::export::Exporter;
 use crate::init::{RECTIFIER_GAIN, hidden_init};
 use crate::layers::conv::Conv;
 use crate::layers::linear::Linear;
 use crate::layers::norm::Norm;
 use crate::params::{Builder, Params, Slot, Weights};
 use crate::pass::Pass;
+use playfield_core::graph::{Op, Value};
 use playfield_core::{Dtype, EnvSpec, Error, Result};
 use playfield_kernels::Layer;
 use tch::Tensor;
@@ -208,6 +210,35 @@ impl Torso {
         }
         for (layer, norm) in &self.layers {
             x = self.activation.apply(norm.forward(w, layer.forward(w, &x), pass));
+        }
+        x
+    }
+
+    /// Adds the torso to a graph, on the result of [`Input::export`].
+    pub fn export(&self, e: &mut Exporter<'_>, mut x: Value) -> Value {
+        if self.scale != 1.0 {
+            x = e.graph.op_scalar(Op::Mul, x, self.scale as f32);
+        }
+        match &self.images {
+            Images::Flat => {}
+            Images::Stack(convs) => {
+                for (conv, norm) in convs {
+                    let y = conv.export(e, x);
+                    let y = norm.export(e, y, true);
+                    x = e.graph.op(Op::Relu, &[y]);
+                }
+            }
+            Images::Residual(impala) => x = impala.export(e, x),
+        }
+        if self.is_convolutional() {
+            let features = self.layers.first().map_or(self.width as usize, |(layer, _)| layer.sizes(e).1);
+            x = e.graph.op(Op::Transpose(vec![0, 2, 3, 1]), &[x]);
+            x = e.graph.reshape(x, &[features]);
+        }
+        for (layer, norm) in &self.layers {
+            let y = layer.export(e, x);
+            let y = norm.export(e, y, false);
+            x = self.activation.export(e, y);
         }
         x
     }

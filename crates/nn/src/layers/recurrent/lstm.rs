@@ -24,11 +24,13 @@
 use super::sequence::Lengths;
 use super::state::keep;
 use super::unroll::{recurrent_init, unroll};
+use crate::export::Exporter;
 use crate::init::{Init, InitKind};
 use crate::layers::dropout::Dropout;
 use crate::params::{Builder, Slot, Weights};
-use playfield_core::Result;
+use playfield_core::graph::{Op, Value};
 use playfield_core::rng::Rng;
+use playfield_core::{Error, Result};
 use tch::{Kind, Tensor};
 
 pub use super::state::RecurrentState;
@@ -123,6 +125,30 @@ impl Lstm {
             outputs.push(h.shallow_clone());
         }
         (Tensor::cat(&outputs, 0), RecurrentState { h, c })
+    }
+
+    /// Adds one step to a graph: from `x` `[n, inputs]` and the state before it to the state after it, hidden and cell.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an LSTM with peepholes.
+    pub fn export(&self, e: &mut Exporter<'_>, x: Value, (h, c): (Value, Value)) -> Result<(Value, Value)> {
+        if self.peephole.is_some() {
+            return Err(Error::config("an LSTM with peepholes cannot be exported: train without `peephole`"));
+        }
+        let (input, recurrent, bias) = (e.param(self.input), e.param(self.recurrent), e.param(self.bias));
+        let below = e.graph.op(Op::Linear, &[x, input, bias]);
+        let state = e.graph.op(Op::Linear, &[h, recurrent]);
+        let gates = e.graph.op(Op::Add, &[below, state]);
+        let mut gate = |k: i64, activation: Op| {
+            let gate = e.graph.op(Op::Columns { start: k * self.width, len: self.width }, &[gates]);
+            e.graph.op(activation, &[gate])
+        };
+        let [i, f, g, o] =
+            [(0, Op::Sigmoid), (1, Op::Sigmoid), (2, Op::Tanh), (3, Op::Sigmoid)].map(|(k, a)| gate(k, a));
+        let (kept, added) = (e.graph.op(Op::Mul, &[f, c]), e.graph.op(Op::Mul, &[i, g]));
+        let c = e.graph.op(Op::Add, &[kept, added]);
+        let output = e.graph.op(Op::Tanh, &[c]);
+        Ok((e.graph.op(Op::Mul, &[o, output]), c))
     }
 
     /// One step from the input projection `below`, `[n, 4·width]`, and the transposed matrix `recurrent`. `mask`: dropout of the
