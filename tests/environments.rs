@@ -5,6 +5,7 @@
 mod common;
 
 use common::{file, playfield, refuses, stderr, succeeds};
+use std::fs;
 use std::path::Path;
 
 /// Environments of one step each but for `Broken`, whose episodes last ten.
@@ -202,6 +203,64 @@ fn actions_that_an_algorithm_cannot_select_are_refused() {
     }
     let said = refuses(dir.path(), &["train", "paac.toml", "--set", "env.kwargs.blocked=true"]);
     assert!(said.contains("environment 0: its action mask allows none of 4 actions"), "{said}");
+}
+
+/// A module that leaves a file when it is imported.
+const LEAVES_A_TRACE: &str = "import pathlib, gymnasium\n\
+    pathlib.Path('executed').touch()\n\
+    gymnasium.register('Game-v0', entry_point='gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=20)\n";
+
+/// A run of somebody else names Python code as its environment: no command imports it without `--trust`, and none from the folder of
+/// the run.
+#[test]
+fn the_code_of_a_stranger_s_run_is_not_executed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "game.py", LEAVES_A_TRACE);
+    file(dir, "a.toml", &common::experiment("game:Game-v0"));
+    let trace = dir.join("executed");
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
+    // The one who trained it evaluates it.
+    succeeds(dir, &["eval", "run", "--episodes", "1"]);
+    for command in ["eval", "watch", "embed", "distill", "export"] {
+        fs::remove_file(&trace).unwrap_or_default();
+        let output = playfield(dir, &[command, "run"]).env("XDG_STATE_HOME", dir.join("other")).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(said.contains("game:Game-v0") && said.contains("--trust") && !trace.exists(), "{command}: {said}");
+    }
+    let resume = |args: &[&str]| {
+        let args = [&["train", "--resume", "run", "--steps", "500"], args].concat();
+        playfield(dir, &args).env("XDG_STATE_HOME", dir.join("other")).output().unwrap()
+    };
+    assert!(stderr(&resume(&[])).contains("--trust") && !trace.exists());
+    assert!(resume(&["--trust"]).status.success() && trace.exists());
+
+    fs::remove_file(&trace).unwrap();
+    fs::rename(dir.join("game.py"), dir.join("run/game.py")).unwrap();
+    let output = playfield(&dir.join("run"), &["eval", ".", "--trust"]).output().unwrap();
+    let said = stderr(&output);
+    assert!(said.contains("game.py: the environment of a run is not imported from the run's own folder"), "{said}");
+    assert!(!trace.exists() && !dir.join("run/executed").exists());
+}
+
+/// Files in the working directory named like modules of the standard library do not replace them, in any process.
+#[test]
+fn files_named_like_python_s_modules_are_not_imported() {
+    for vectorization in ["sync", "async"] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        for name in ["random", "numpy", "selectors", "struct", "game"] {
+            let text = if name == "game" { LEAVES_A_TRACE } else { "raise SystemExit('the wrong module')" };
+            file(dir, &format!("{name}.py"), text);
+        }
+        let text =
+            common::experiment("game:Game-v0").replace("[env]", &format!("[env]\nvectorization = '{vectorization}'"));
+        file(dir, "a.toml", &text);
+        let output =
+            playfield(dir, &["train", "a.toml", "--run-dir", "run"]).env_remove("PYTHONPATH").output().unwrap();
+        assert!(output.status.success() && dir.join("executed").exists(), "{vectorization}: {}", stderr(&output));
+    }
 }
 
 /// One-hot bytes and one-hot floats have the same values: both algorithms learn the same from them, bit for bit.

@@ -13,6 +13,8 @@ pub fn playfield(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_playfield"));
     // A test's environments are in the folder of its configurations.
     command.args(args).current_dir(folder).env("PYTHONPATH", folder);
+    // The list of environments that a user has trained in.
+    command.env("XDG_STATE_HOME", folder.join(".state"));
     command
 }
 

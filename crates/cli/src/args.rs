@@ -16,6 +16,9 @@ pub struct Cli {
     /// Print details of errors (Python tracebacks, for example)
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Execute the Python environment of a run that you have not trained in on this machine
+    #[arg(long, global = true)]
+    pub trust: bool,
 }
 
 #[derive(Debug, Subcommand)]

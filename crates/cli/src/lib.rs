@@ -18,6 +18,7 @@ mod registry;
 mod renames;
 mod signals;
 mod suggest;
+mod trust;
 
 pub use policy::TrainedPolicy;
 pub use registry::Registry;

@@ -2,7 +2,7 @@
 
 use crate::args::{Cli, Command};
 use crate::output::{self, note};
-use crate::{TrainedPolicy, commands, paths, process, suggest};
+use crate::{TrainedPolicy, commands, folder, paths, process, suggest, trust};
 use clap::Parser;
 use playfield_core::algorithm::Entry;
 use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result};
@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub struct Registry {
     algorithms: Vec<Entry>,
     envs: Vec<Row>,
+    /// Whether the environments of all runs may be created.
+    trusts_runs: bool,
 }
 
 /// An environment in the registry.
@@ -41,7 +43,15 @@ impl Registry {
                 .into_iter()
                 .map(|(id, about, source)| Row { id: id.into(), about: about.into(), source })
                 .collect(),
+            trusts_runs: false,
         }
+    }
+
+    /// Creates the environments of all runs, as `--trust` does: also of runs whose environment is Python code that this user has not
+    /// trained in on this machine.
+    #[must_use]
+    pub fn trusting_runs(self) -> Self {
+        Self { trusts_runs: true, ..self }
     }
 
     /// Adds an environment. `make` creates it from the `[env]` section (for example from its `kwargs`) on the thread that steps it.
@@ -74,11 +84,12 @@ impl Registry {
     ///
     /// Call this first in `main`. Afterwards stdout is reserved for results: other output of the process and its children is
     /// redirected to stderr.
-    pub fn run(self) -> ExitCode {
+    pub fn run(mut self) -> ExitCode {
         process::prepare();
         let mut verbose = false;
         let result = arguments().and_then(|cli| {
             verbose = cli.verbose;
+            self.trusts_runs |= cli.trust;
             output::claim_stdout()?;
             let code = self.dispatch(&cli)?;
             output::finish().map(|()| code)
@@ -125,6 +136,19 @@ impl Registry {
             Command::Plot(args) => commands::plot(args),
             Command::Report(args) => commands::report(args),
         }
+    }
+
+    /// The complete settings of the run in the folder `run`, whose environment may be created.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the folder contains no run, its settings cannot be read, or its environment is a stranger's code.
+    pub(crate) fn run_settings(&self, run: &Path) -> Result<toml::Table> {
+        let table = folder::settings(run)?;
+        let id = table.get("env").and_then(|env| env.get("id")).and_then(toml::Value::as_str).unwrap_or_default();
+        if !self.envs.iter().any(|row| row.id == id) {
+            trust::check(id, run, self.trusts_runs)?;
+        }
+        Ok(table)
     }
 
     pub(crate) fn rows(&self) -> &[Row] {

@@ -456,11 +456,20 @@ def forkserver():
         cloudpickle.register_pickle_by_value(module)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["numpy", "gymnasium"])
+    # Without a safe path the server would import the standard library's modules from the working directory, if it has such files.
+    # Children get this process's `sys.path`.
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
     # The semaphore tracker outlives a killed program and cleans up without a warning. It unblocks SIGINT when it starts, so
     # it must run before any child starts.
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     resource_tracker.ensure_running()
+    multiprocessing.forkserver.ensure_running()
     sys.warnoptions.pop()
+    if before is None:
+        del os.environ["PYTHONSAFEPATH"]
+    else:
+        os.environ["PYTHONSAFEPATH"] = before
     return context
 
 

@@ -20,7 +20,7 @@ pub struct Agent {
 impl Agent {
     /// Loads the agent of the run in the folder `run` from its latest or best checkpoint, onto `device` (`None`: auto).
     pub fn open(registry: &Registry, run: &Path, device: Option<&str>, best: bool) -> Result<Self> {
-        let mut table = folder::settings(run)?;
+        let mut table = registry.run_settings(run)?;
         // The device used in training may not exist on this machine.
         if table.contains_key("device") {
             table.insert("device".into(), device.unwrap_or("auto").into());

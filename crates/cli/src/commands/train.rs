@@ -3,7 +3,7 @@ use crate::commands::watch;
 use crate::experiment::Experiment;
 use crate::folder::{self, Folder};
 use crate::output::{note, out};
-use crate::{Registry, paths, signals, suggest};
+use crate::{Registry, paths, signals, suggest, trust};
 use playfield_core::run::Summary;
 use playfield_core::{Error, Result, Run, Snapshot};
 use playfield_wrappers::Factory;
@@ -112,13 +112,15 @@ fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
     ];
     let overrides = overrides.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
     let sets: Vec<_> = args.set.iter().cloned().chain(overrides).collect();
-    Experiment::new(std::mem::take(&mut table), &sets, registry)
+    let experiment = Experiment::new(std::mem::take(&mut table), &sets, registry)?;
+    trust::remember(&experiment.env.id);
+    Ok(experiment)
 }
 
 /// The experiment and the folder of the run in `path`, and its latest checkpoint. Without a checkpoint training restarts at step 0.
 fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment, Folder, Option<Snapshot>)> {
     let folder = Folder::open(path)?;
-    let mut table: Table = folder::settings(path)?;
+    let mut table: Table = registry.run_settings(path)?;
     let before = table.clone();
     let mut extension = None;
     if let Some(steps) = args.steps {
