@@ -320,12 +320,12 @@ fn transitions_of_damaged_segments_are_dropped() {
         };
         let intact = sampled(&buffer);
         assert_eq!((list.len(), restore().1, sampled(&restore().0)), (3, vec![], intact.clone()));
-        for damaged_one in 0..3 {
-            let path = dir.path().join(&list[damaged_one].file);
+        for (damaged_one, segment) in list.iter().enumerate() {
+            let path = dir.path().join(&segment.file);
             let whole = fs::read(&path).unwrap();
             let mut flipped = whole.clone();
             flipped[whole.len() / 2] ^= 1;
-            let frames = list[damaged_one].from[0] as usize..list[damaged_one].to[0] as usize;
+            let frames = segment.from[0] as usize..segment.to[0] as usize;
             // The transition at p stacks the frames from p − frame_stack + 1 to p + n_step.
             let needs = |p: usize| (p + 1).saturating_sub(frame_stack)..p + n_step + 1;
             let expected: Vec<usize> =
@@ -338,7 +338,7 @@ fn transitions_of_damaged_segments_are_dropped() {
                 }
                 let (mut restored, lost) = restore();
                 assert_eq!((lost.len(), lost[0].has_newest), (1, damaged_one == 2 && frame_stack > 1));
-                assert!(lost[0].message.contains(&list[damaged_one].file) && lost[0].message.contains("is damaged"));
+                assert!(lost[0].message.contains(&segment.file) && lost[0].message.contains("is damaged"));
                 let mut removed = restored.changes().removed.clone();
                 removed.extend(&expected);
                 removed.sort_unstable();
