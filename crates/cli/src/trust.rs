@@ -59,7 +59,11 @@ fn list() -> Option<PathBuf> {
 }
 
 fn is_listed(list: &Path, id: &str) -> bool {
-    fs::read_to_string(list).is_ok_and(|text| text.lines().any(|line| line == id))
+    fs::read_to_string(list).is_ok_and(|text| has_line(&text, id))
+}
+
+fn has_line(text: &str, id: &str) -> bool {
+    text.lines().any(|line| line == id)
 }
 
 /// The file in the folder `run` that an import for `id` would execute, if there is one.
@@ -78,11 +82,8 @@ mod tests {
 
     #[test]
     fn listed_environments_are_whole_lines() {
-        let dir = tempfile::tempdir().unwrap();
-        let list = dir.path().join("environments");
-        assert!(!is_listed(&list, "own:Game-v0"));
-        fs::write(&list, "own:Game-v0\n/home/a/b.py:Class\n").unwrap();
-        assert!(is_listed(&list, "own:Game-v0") && is_listed(&list, "/home/a/b.py:Class"));
-        assert!(!is_listed(&list, "own:Game") && !is_listed(&list, ""));
+        let text = "own:Game-v0\n/home/a/b.py:Class\n";
+        assert!(has_line(text, "own:Game-v0") && has_line(text, "/home/a/b.py:Class"));
+        assert!(!has_line(text, "own:Game") && !has_line(text, "") && !has_line("", "own:Game-v0"));
     }
 }
