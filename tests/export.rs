@@ -426,6 +426,12 @@ fn an_export_prints_code_and_writes_a_card() {
         for expected in stated.iter().chain(&["agent steps | ", "ONNX, operator set 18", &here]) {
             assert!(card.contains(expected), "{expected}\n{card}");
         }
+        // The card's code that samples an action.
+        let mut blocks = card.split("```python\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let sampling = blocks.nth(1).unwrap();
+        let shapes =
+            python(dir, &format!("{code}\nshape = action.shape\n{sampling}\nprint(shape == action.shape)"), &[]);
+        assert!(shapes.trim().ends_with("True"), "{shapes}\n{sampling}");
     }
 }
 
