@@ -104,7 +104,10 @@ impl Model<'_> {
         let mut add = |condition: bool, text: String| parts.extend(condition.then_some(text));
         let p = env.repeat_action_probability;
         add(p > 0.0, format!("Sticky actions: each emulator frame repeats the previous action with probability {p}."));
-        add(env.noop_max > 0, format!("An episode begins with up to {} no-op frames.", env.noop_max));
+        add(
+            env.noop_max > 0,
+            format!("An episode begins with a random number of no-op frames, fewer than {}.", env.noop_max),
+        );
         add(env.fire_reset, "FIRE is pressed when an episode begins, where the game has it.".into());
         add(env.fire_on_life_loss, "FIRE is pressed after a lost life.".into());
         add(env.frame_skip > 1, format!("Each action is repeated for {} frames.", env.frame_skip));
@@ -143,7 +146,11 @@ impl Model<'_> {
             "Inside the model: observations are normalized by the running statistics of the run and clipped at ±10."
                 .into(),
         );
-        add(spec.dtype == Dtype::U8, "Inside the model: bytes become floats; images are divided by 255, or standardized (`network.standardize`).".into());
+        add(
+            spec.dtype == Dtype::U8,
+            "Inside the model: bytes become floats; images are divided by 255, or standardized (`network.standardize`)."
+                .into(),
+        );
         add(true, "Nothing else: `obs` is what the environment returns.".into());
         parts
     }

@@ -232,6 +232,21 @@ mod tests {
         });
     }
 
+    /// As [`ActionSpace::to_bounds`] maps them: scaled between finite bounds, else clipped.
+    #[test]
+    fn infinite_bounds_are_not_scaled() {
+        with_origin(|origin| {
+            let actions = ActionSpace::Box { low: vec![-2.0, f32::NEG_INFINITY], high: vec![4.0, 3.0] };
+            let spec = EnvSpec { actions, ..origin.spec.clone() };
+            let code = Model::new(&Twice, Origin { spec: &spec, ..origin }).unwrap().to_bounds("np");
+            let expected = "low, high = np.array([-2.0, float(\"-inf\")]), np.array([4.0, 3.0])\n\
+                            finite = np.isfinite(low) & np.isfinite(high)\n\
+                            action = np.where(finite, low + (np.clip(action, -1, 1) + 1) / 2 * (high - low), \
+                            np.clip(action, low, high))  # mapped to the bounds";
+            assert_eq!(code, expected);
+        });
+    }
+
     #[test]
     fn a_policy_without_a_graph_is_refused() {
         with_origin(|origin| {

@@ -1,6 +1,6 @@
 //! The commands, one file each.
 
-pub mod agent;
+pub(crate) mod agent;
 mod distill;
 mod doctor;
 mod embed;
