@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 static START: OnceLock<PathBuf> = OnceLock::new();
 
-/// Stores the working directory. Call this before any environment code runs.
+/// Stores the working directory of the first call. Call this before any environment code runs.
 ///
 /// # Errors
 /// [`Error::Io`] if the working directory no longer exists.

@@ -1,7 +1,7 @@
 //! The trained policy of a run, for a user's program.
 
-use crate::Registry;
 use crate::commands::agent::Agent;
+use crate::{Registry, paths};
 use playfield_core::frame_stack::stack;
 use playfield_core::{
     Action, Actions, EnvFactory as _, EnvSpec, Error, Mode, Normalizer, Obs, ObsRef, Policy, Result, rng,
@@ -25,7 +25,8 @@ pub struct TrainedPolicy {
 
 impl TrainedPolicy {
     pub(crate) fn load(registry: &Registry, run: &Path, best: bool) -> Result<Self> {
-        let agent = Agent::open(registry, run, None, best)?;
+        paths::store_start()?;
+        let agent = Agent::open(registry, &paths::absolute(run), None, best)?;
         let spec = agent.factory.spec().clone();
         let mut policy = agent.policy(0, "actions")?;
         policy.begin(1);
