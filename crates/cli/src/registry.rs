@@ -195,7 +195,12 @@ pub(crate) use playfield_gymnasium as external;
 #[cfg(not(feature = "python"))]
 pub(crate) mod external {
     use playfield_core::{EnvSource, Result};
+    use std::path::Path;
     use std::sync::Arc;
+
+    pub fn absolute(id: &str, _folder: &Path) -> String {
+        id.into()
+    }
 
     pub fn lookup(_id: &str) -> Option<Arc<dyn EnvSource>> {
         None

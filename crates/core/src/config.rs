@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnvConfig {
-    /// The environment: a name listed by `playfield envs`, any Gymnasium id, or `module:Id` for your own in Python.
+    /// The environment: a name listed by `playfield envs`, any Gymnasium id, or your own in Python: `path/to/file.py:Class`, or
+    /// `module:Id` where it is registered.
     pub id: String,
     /// The number of environments that step together.
     pub num_envs: usize,

@@ -35,7 +35,7 @@ def has_own_vector(spec):
 
 def make(name, arguments):
     """Creates one environment, without Gymnasium's passive checker: `Local` checks what it returns."""
-    name, spec = find(name)
+    target, spec = find(name)
     if spec is not None and is_atari(spec):
         known = {game: full for full, game in games().items()}
         full = known.get(spec.kwargs.get("game"), "ALE/Pong-v5")
@@ -48,7 +48,7 @@ def make(name, arguments):
             "only a vector environment is registered: it supports `vectorization = \"sync\"` and no wrapper inside one "
             "environment (frame_skip, max_pool, resize, noop_max, repeat_action_probability, fire_reset)"
         )
-    return gymnasium.make(name, **({"disable_env_checker": True} | arguments))
+    return gymnasium.make(target, **({"disable_env_checker": True} | arguments))
 
 
 def renders(name):
@@ -616,9 +616,9 @@ class Batch:
 class Vector:
     """A registered vector environment, which must have same-step autoreset."""
 
-    def __init__(self, name, size, arguments):
+    def __init__(self, target, size, arguments):
         self.size, self.actions_sent = size, None
-        self.env = gymnasium.make_vec(name, size, vectorization_mode="vector_entry_point", **arguments)
+        self.env = gymnasium.make_vec(target, size, vectorization_mode="vector_entry_point", **arguments)
         try:
             found = self.env.metadata.get("autoreset_mode")
             if found != AutoresetMode.SAME_STEP:
@@ -693,7 +693,7 @@ class Vector:
 def batch(name, size, mode, arguments):
     """A batch of `size` environments."""
     if mode == "sync":
-        found, spec = find(name)
+        target, spec = find(name)
         if has_own_vector(spec):
-            return Vector(found, size, arguments)
+            return Vector(target, size, arguments)
     return Batch(name, size, mode, arguments)

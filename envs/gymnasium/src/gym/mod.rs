@@ -1,4 +1,4 @@
-//! Every other Gymnasium environment, including a user's own (`module:Id`).
+//! Every other Gymnasium environment, including a user's own (`module:Id`, `file.py:Class`).
 
 mod batch;
 mod single;
@@ -13,7 +13,8 @@ use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-/// The source of a Gymnasium id: `CartPole-v1`, or `module:Id`, which imports `module` first, so that it registers `Id`.
+/// The source of a Gymnasium id: `CartPole-v1`; `module:Id`, which imports `module` first, so that it registers `Id`; or
+/// `path/to/file.py:Class`, a subclass of `gymnasium.Env` that need not be registered.
 /// `[env.kwargs]` are the keyword arguments of the environment's constructor.
 #[derive(Clone, Debug)]
 pub struct GymSource {
@@ -74,7 +75,7 @@ pub fn registered() -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Whether the id is registered, or `module:Id`, which is imported only when an environment is created.
+/// Whether the id is registered, or `module:Id` or `file.py:Class`, which are imported only when an environment is created.
 pub(crate) fn is_registered(id: &str) -> Result<bool> {
     python::with(id, |py| Ok(python::helper(py)?.call_method1("is_registered", (id,))?.extract()?))
 }
