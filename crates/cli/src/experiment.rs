@@ -94,6 +94,20 @@ pub fn environment(mut section: Table, registry: &Registry) -> Result<(EnvConfig
     Ok((EnvConfig::resolve(&section, source.defaults())?, source))
 }
 
+/// The environment `id` with the settings `sets` of `[env]` (`key=value` each).
+///
+/// # Errors
+/// As [`environment`].
+pub fn checked_environment(id: &str, sets: &[String], registry: &Registry) -> Result<(EnvConfig, Arc<dyn EnvSource>)> {
+    let known: Table = [("env".to_string(), write_section("env", &EnvConfig::default())?.into())].into_iter().collect();
+    let mut table: Table =
+        [("env".to_string(), Table::from_iter([("id".to_string(), id.into())]).into())].into_iter().collect();
+    sets.iter().try_for_each(|set| apply(&mut table, &known, set))?;
+    check("", &table, &known)?;
+    let section = table.remove("env").and_then(|env| env.try_into().ok()).unwrap_or_default();
+    environment(section, registry)
+}
+
 /// The complete path of the setting `key` in a complete experiment, and its value; for a schedule, its start value.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import faulthandler
 import importlib
 import importlib.util
 import io
@@ -19,6 +20,10 @@ def prepare(here, python):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the import of `signal` installed its handler
     # What an environment prints is not part of this program's output.
     sys.stdout = sys.stderr
+    # A crash in native code, and `os._exit`, end this program: say where.
+    with contextlib.suppress(Exception):
+        faulthandler.enable(all_threads=False)
+    os._exit = explained_exit(os._exit, os.getpid())
     # A warning from pygame's import, which only its authors can fix.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     if str(here) not in sys.path:
@@ -27,6 +32,21 @@ def prepare(here, python):
         sys.argv = [""]
     if python is not None:
         multiprocessing.set_executable(str(python))
+
+
+def explained_exit(exit, process):
+    """`os._exit`, with a message where it ends this program rather than a child of it."""
+
+    def explained(status):
+        if os.getpid() == process:
+            os.write(
+                2,
+                f"error: an environment called os._exit({status}), which ends this program: with env.vectorization = \"async\" "
+                "it ends only the environment\n".encode(),
+            )
+        exit(status)
+
+    return explained
 
 
 class Described(Exception):

@@ -158,7 +158,7 @@ fn results_of_another_shape_are_refused() {
 #[test]
 fn a_process_that_dies_is_an_error() {
     for (line, _) in third_step("exit") {
-        assert_eq!(line, "tiny:Raises-v0: environment 0: its process died");
+        assert_eq!(line, "tiny:Raises-v0: environment 0: its process died (exit code 3)");
     }
 }
 
