@@ -9,11 +9,11 @@ use crate::workers::guard;
 use playfield_core::check::{Finding, Level};
 use playfield_core::config::ClipReward;
 use playfield_core::rng::{self, Rng};
+use playfield_core::space::random_action;
 use playfield_core::{
     ActionSpace, Actions, Dtype, EnvConfig, EnvFactory, EnvSource, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result,
     StepBatch, VecEnv,
 };
-use playfield_core::space::random_action;
 use rand::RngExt as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -60,17 +60,19 @@ fn check_all(
     findings: &mut Vec<Finding>,
 ) -> std::result::Result<(), (&'static str, Error)> {
     let named = |check: &'static str| move |error: Error| (check, error);
-    let factory = Factory::new(source.clone(), config.clone()).map_err(named("create"))?;
-    findings.push(spaces(factory.spec()));
-
     let inspection = source.inspect(config, steps).map_err(named("create"))?;
-    match &inspection {
-        Some(inspection) => findings.extend(inspection.findings.iter().cloned()),
-        None => findings.extend(guard(&config.id, || flags(source, config, steps)).map_err(named("step"))?),
+    if let Some(inspection) = &inspection {
+        findings.extend(inspection.findings.iter().cloned());
     }
-    let has_failed = |findings: &[Finding], check| findings.iter().any(|f| f.level == Level::Error && f.check == check);
-    if ["reset", "step", "observation", "reward", "episodes"].into_iter().any(|check| has_failed(findings, check)) {
+    // Other checks would fail for the same reason.
+    let prevents = |f: &Finding| f.level == Level::Error && f.check != "rendering";
+    if findings.iter().any(prevents) {
         return Ok(());
+    }
+    let factory = Factory::new(source.clone(), config.clone()).map_err(named("create"))?;
+    findings.insert(0, spaces(factory.spec()));
+    if inspection.is_none() {
+        findings.extend(guard(&config.id, || flags(source, config, steps)).map_err(named("step"))?);
     }
 
     let sample = Sample::new(&factory, steps).map_err(named("step"))?;

@@ -3,13 +3,22 @@
 A finding is `(check, level, found, advice)`; `level` is "ok", "warning" (it works) or "error" (training fails).
 """
 
-import contextlib
 import math
 import time
 
 import gymnasium
 import numpy as np
-from playfield_environments import flag_of, has_own_vector, make, observations_of, renders, reward_of, short
+from playfield_environments import (
+    Actions,
+    flag_of,
+    has_own_vector,
+    make,
+    mask_of,
+    observations_of,
+    renders,
+    reward_of,
+    short,
+)
 from playfield_helper import describe, find
 
 # The keys of `info` that playfield reads.
@@ -62,6 +71,7 @@ class Inspection:
 
     def __init__(self, env):
         self.env, self.findings, self.step, self.info = env, {}, 0, {}
+        self.actions, self.random = Actions(env.action_space), np.random.default_rng(1)
         self.keys, self.ends = set(), {"terminated": 0, "truncated": 0, "both": 0}
 
     def add(self, kind, check, level, found, advice=None):
@@ -108,6 +118,8 @@ class Inspection:
     def advance(self, durations):
         """Takes a random action. Whether the episode ended."""
         action, start = self.sample(), time.perf_counter()
+        if action is None:
+            return True
         self.step += 1
         try:
             answer = self.env.step(action)
@@ -137,11 +149,19 @@ class Inspection:
         return terminated or truncated
 
     def sample(self):
-        """A random action, of the valid ones where `info` has Gymnasium's mask."""
-        mask = self.info.get("action_mask") if isinstance(self.info, dict) else None
-        with contextlib.suppress(Exception):
-            return self.env.action_space.sample(mask)
-        return self.env.action_space.sample()
+        """A random action, of the valid ones where the environment states them; None where none is."""
+        if not self.actions.sizes:
+            return self.env.action_space.sample()
+        has_method = self.env.has_wrapper_attr("action_masks")
+        try:
+            mask = self.actions.mask(self.env.get_wrapper_attr("action_masks")() if has_method else mask_of(self.info))
+            choices = np.split(np.frombuffer(mask, np.uint8), np.cumsum(self.actions.sizes)[:-1])
+            indices = np.array([self.random.choice(np.flatnonzero(valid)) for valid in choices])
+        except Exception as exception:
+            advice = "return a 1 for each valid action and a 0 for the others, at least one 1"
+            self.add("mask", "info", "error", f"{message(exception)} ({self.where()})", advice)
+            return None
+        return self.actions.convert(indices[0] if self.actions.is_discrete else indices)
 
     def check_observation(self, observation):
         """The observation must be convertible, and should be in its space."""

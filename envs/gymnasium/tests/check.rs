@@ -32,8 +32,10 @@ fn found<'a>(findings: &'a [Finding], check: &str) -> &'a str {
 #[test]
 fn right_environments_have_no_findings() {
     let cart_pole = || playfield_classic::sources().into_iter().find(|(id, ..)| *id == "CartPole").unwrap().2;
+    let tic_tac_toe = playfield_classic::sources().into_iter().find(|(id, ..)| *id == "TicTacToe").unwrap().2;
     for (source, id) in [
         (cart_pole(), "CartPole"),
+        (tic_tac_toe, "TicTacToe"),
         (Arc::new(GymSource::new("CartPole-v1")) as Arc<dyn EnvSource>, "CartPole-v1"),
         (Arc::new(GymSource::new("LunarLander-v3")), "LunarLander-v3"),
         (Arc::new(GymSource::new("Blackjack-v1")), "Blackjack-v1"),
@@ -109,6 +111,7 @@ fn each_wrong_environment_is_named() {
         ("Poor", "reward", Level::Warning, "from -0.0000", "multiply it"),
         ("NoInfo", "info", Level::Warning, "info is None", "return a dictionary"),
         ("Lives", "info", Level::Warning, "info[\"lives\"] is 2.5, and is ignored", "make it an int"),
+        ("NothingValid", "info", Level::Error, "(step 1)", "at least one 1"),
         ("NoRenderMode", "rendering", Level::Error, "render_mode", "accept render_mode in __init__"),
         ("Lists", "rendering", Level::Error, "render() returned uint8[1, 30, 40, 3]", "(height, width, 3)"),
         ("Unbounded", "spaces", Level::Warning, "a bound is infinite", "finite bounds"),

@@ -225,3 +225,13 @@ class Frames(Right):
 class NoConstructor(Right):
     def __init__(self, level):
         pass
+
+
+class NothingValid(Right):
+    """Its mask is a list of zeros after the first step."""
+
+    def step(self, action):
+        return *super().step(action)[:4], {"action_mask": np.zeros(2, np.int8)}
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], {"action_mask": np.ones(2, np.int8)}
