@@ -26,7 +26,7 @@ from gymnasium.vector import AutoresetMode
 from playfield_helper import Described, Failed, describe, find, games, is_atari, refuse
 
 IMAGE_AXES = (2, 3)
-SMALLEST_FLOAT_IMAGE = 24
+SMALLEST_FLOAT_IMAGE = 36  # the smallest image of a convolutional network
 INT32_MAX = 2**31 - 1
 SECONDS_TO_CLOSE = 10.0
 MAX_RESTARTS = 10
@@ -101,7 +101,7 @@ def observations_of(space, rows=None):
 
 
 def is_float_image(space):
-    """Whether a Box of floats holds images: two or three axes, at least 24 × 24 pixels, and bounds of 0..1 or 0..255."""
+    """Whether a Box of floats holds images: two or three axes, at least 36 × 36 pixels, and bounds of 0..1 or 0..255."""
     sides = sorted(space.shape)[-2:]
     is_large = len(space.shape) in IMAGE_AXES and min(sides) >= SMALLEST_FLOAT_IMAGE
     is_bounded = is_large and not space.low.any() and any((space.high == high).all() for high in (1, 255))

@@ -23,6 +23,8 @@ from playfield_helper import describe, find
 
 # The keys of `info` that playfield reads.
 INFO_KEYS = ("lives", "action_mask")
+# Seconds after which an examination ends, however slow the steps are.
+LONGEST_PASS = 20.0
 RESET = "declare it as def reset(self, *, seed=None, options=None)"
 
 
@@ -31,11 +33,12 @@ def inspect_env(name, arguments, steps):
     _, spec = find(name)
     if has_own_vector(spec):
         return [], None
-    inspection = Inspection(make(name, arguments))
+    env = make(name, arguments)
     try:
+        inspection = Inspection(env)
         seconds = inspection.run(steps)
     finally:
-        inspection.env.close()
+        env.close()
     findings = list(inspection.findings.values())
     if seconds is not None and renders(name):
         findings.append(rendering(name, arguments))
@@ -43,8 +46,8 @@ def inspect_env(name, arguments, steps):
 
 
 def rendering(name, arguments):
-    """Whether `render` returns an RGB frame."""
-    advice = "accept render_mode in __init__, and return a uint8 array of shape (height, width, 3) from render()"
+    """Whether `render` returns an RGB frame. Training needs none."""
+    advice = "for `playfield watch`: accept render_mode in __init__, and return a uint8 array of shape (height, width, 3) from render()"
     env = None
     try:
         env = make(name, arguments | {"render_mode": "rgb_array"})
@@ -52,9 +55,9 @@ def rendering(name, arguments):
         frame = np.asarray(env.render())
         if frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8:
             return "rendering", "ok", f"frames of {frame.shape[1]} × {frame.shape[0]} pixels", None
-        return "rendering", "error", f"render() returned {frame.dtype}{list(frame.shape)}", advice
+        return "rendering", "warning", f"render() returned {frame.dtype}{list(frame.shape)}", advice
     except Exception as exception:
-        return "rendering", "error", message(exception), advice
+        return "rendering", "warning", message(exception), advice
     finally:
         if env is not None:
             env.close()
@@ -85,7 +88,8 @@ class Inspection:
         """Takes random actions. Returns the median duration of a step, or None after an error."""
         durations, has_ended = [], True
         self.env.action_space.seed(1)
-        while self.step < steps and not self.has_error():
+        end = time.monotonic() + LONGEST_PASS
+        while self.step < steps and time.monotonic() < end and not self.has_error():
             if has_ended:
                 has_ended = not self.reset()
             else:

@@ -135,10 +135,7 @@ fn a_failed_process_restarts() {
     for restarts in 1..=10 {
         env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap();
         let said = notices::take().join("\n");
-        assert!(
-            said.contains(&format!("environment 1 failed")) && said.contains(&format!("restart {restarts} of")),
-            "{said}"
-        );
+        assert!(said.contains("environment 1 failed") && said.contains(&format!("restart {restarts} of")), "{said}");
     }
     let error = env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap_err().to_string();
     assert!(error.contains("environment 1: ValueError: the simulator is gone"), "{error}");

@@ -521,9 +521,9 @@ fn a_registered_vector_environment_is_used() {
 #[test]
 fn float_images_are_frames() {
     for (kwargs, shape, row) in [
-        ("{}", vec![24, 25, 3], [64, 128, 191]),
-        ("{ high = 255.0, channels = 2 }", vec![24, 25, 2], [64, 128, 64]),
-        ("{ first = true }", vec![24, 25, 3], [64, 128, 191]),
+        ("{}", vec![36, 37, 3], [64, 128, 191]),
+        ("{ high = 255.0, channels = 2 }", vec![36, 37, 2], [64, 128, 64]),
+        ("{ first = true }", vec![36, 37, 3], [64, 128, 191]),
         ("{ channels = 0, side = 40 }", vec![40, 41], [64, 64, 64]),
     ] {
         for way in WAYS {
@@ -543,7 +543,7 @@ fn float_images_are_frames() {
             }
         }
     }
-    for (kwargs, len) in [("{ side = 23 }", 23 * 24 * 3), ("{ high = 2.0 }", 24 * 25 * 3)] {
+    for (kwargs, len) in [("{ side = 35 }", 35 * 36 * 3), ("{ high = 2.0 }", 36 * 37 * 3)] {
         let env = wrapped("tiny:Pixels-v0", &format!("kwargs = {kwargs}"), 1);
         assert_eq!((env.spec().dtype, env.spec().frame_len()), (Dtype::F32, len), "{kwargs}");
     }

@@ -134,7 +134,7 @@ class Bytes(Steps):
 class Pixels(Steps):
     """Floats from 0 to `high`: the pixel of channel c is (c + 1) / 4 of it. `first`: channels are the first axis."""
 
-    def __init__(self, side=24, channels=3, high=1.0, first=False):
+    def __init__(self, side=36, channels=3, high=1.0, first=False):
         pixels = np.full((side, side + 1), high / 4, np.float32)
         stacked = pixels[..., None] * np.arange(1, channels + 1) if channels else pixels
         self.array = (np.moveaxis(stacked, -1, 0) if first else stacked).astype(np.float32)
