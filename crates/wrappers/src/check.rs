@@ -62,6 +62,11 @@ fn check_all(
     findings: &mut Vec<Finding>,
 ) -> std::result::Result<(), (&'static str, Error)> {
     let named = |check: &'static str| move |error: Error| (check, error);
+    if config.step_timeout().is_some() {
+        // The limit is that of a batch: a source that examines an environment which hangs would wait for it.
+        let factory = Factory::new(source.clone(), config.clone()).map_err(named("create"))?;
+        Sample::new(&factory, steps).map_err(named("step"))?;
+    }
     let inspection = source.inspect(config, steps).map_err(named("create"))?;
     if let Some(inspection) = &inspection {
         findings.extend(inspection.findings.iter().cloned());

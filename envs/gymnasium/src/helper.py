@@ -34,8 +34,8 @@ def prepare(here, python):
         multiprocessing.set_executable(str(python))
 
 
-def explained_exit(exit, process):
-    """`os._exit`, with a message where it ends this program rather than a child of it."""
+def explained_exit(leave, process):
+    """`os._exit` (`leave`), with a message where it ends this program rather than a child of it."""
 
     def explained(status):
         if os.getpid() == process:
@@ -44,7 +44,7 @@ def explained_exit(exit, process):
                 f"error: an environment called os._exit({status}), which ends this program: with env.vectorization = \"async\" "
                 "it ends only the environment\n".encode(),
             )
-        exit(status)
+        leave(status)
 
     return explained
 

@@ -7,7 +7,7 @@
 //!
 //! The Python interpreter is embedded. It is started at the first call that needs it, with the packages of the repository's
 //! `.venv`. A Python exception becomes a one-line error ([`Error::Env`](playfield_core::Error::Env)) with its traceback as
-//! detail. Nothing here installs a signal handler: Ctrl-C belongs to the program.
+//! detail. Ctrl-C belongs to the program: signal handlers are installed only for crashes, and print where Python was.
 //!
 //! When not to use it: Python's GIL lets only one of these environments step at a time, except Atari batches and environments
 //! in processes of their own. A pool of environments in Rust has no such limit.

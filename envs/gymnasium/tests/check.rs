@@ -132,6 +132,26 @@ fn each_wrong_environment_is_named() {
     assert_eq!(bad(&hidden).len(), 1, "rewards are examined as they are: {hidden:?}");
 }
 
+/// An environment that hangs is found with a time limit, also where it would crash this program.
+#[test]
+fn a_time_limit_is_part_of_the_check() {
+    let id = format!("{}/tests/python/failing.py:Fails", env!("CARGO_MANIFEST_DIR"));
+    for (settings, expected) in [
+        ("kwargs = { how = 'sleep' }", "environment 0: its step or reset took longer than 0.5 s"),
+        (
+            "kwargs = { how = 'sleep' }\nvectorization = 'async'",
+            "environment 0: its step or reset took longer than 0.5 s",
+        ),
+        ("kwargs = { how = 'crash' }\nvectorization = 'async'", "environment 0: its process died (SIGSEGV)"),
+    ] {
+        let settings = format!("step_timeout_seconds = 0.5\n{settings}");
+        let findings = check(Arc::new(GymSource::new(id.clone())), &id, &settings, 100);
+        let [finding] = bad(&findings)[..] else { panic!("{findings:?}") };
+        assert_eq!((finding.check.as_str(), finding.level), ("step", Level::Error));
+        assert!(finding.found.contains(expected), "{finding:?}");
+    }
+}
+
 /// An environment in Rust with one property that is wrong.
 struct Wrong {
     spec: EnvSpec,
