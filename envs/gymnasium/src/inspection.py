@@ -109,7 +109,7 @@ class Inspection:
         except Exception as exception:
             text = message(exception)
             is_signature = isinstance(exception, TypeError) and ("seed" in text or "options" in text)
-            advice = RESET if is_signature else "mend the exception (--verbose in `playfield train` prints the traceback)"
+            advice = RESET if is_signature else "fix the exception; `playfield train --verbose` prints its traceback"
             self.add("reset", "reset", "error", text, advice)
             return False
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
@@ -128,7 +128,7 @@ class Inspection:
         try:
             answer = self.env.step(action)
         except Exception as exception:
-            advice = "mend the exception (--verbose in `playfield train` prints the traceback)"
+            advice = "fix the exception; `playfield train --verbose` prints its traceback"
             self.add("step", "step", "error", f"{message(exception)} ({self.where()}, action {short(action)})", advice)
             return True
         durations.append(time.perf_counter() - start)

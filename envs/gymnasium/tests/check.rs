@@ -116,7 +116,7 @@ fn each_wrong_environment_is_named() {
         ("Lists", "rendering", Level::Warning, "render() returned uint8[1, 30, 40, 3]", "(height, width, 3)"),
         ("Unbounded", "spaces", Level::Warning, "a bound is infinite", "finite bounds"),
         ("Frames", "spaces", Level::Warning, "a vector of 12288 elements", "convolutional"),
-        ("NoConstructor", "create", Level::Error, "missing 1 required positional argument: 'level'", "mend"),
+        ("NoConstructor", "create", Level::Error, "missing 1 required positional argument: 'level'", "fix"),
     ] {
         let findings = python_class(class, "");
         let bad = bad(&findings);
