@@ -231,7 +231,7 @@ pub struct Sweep {
     /// Random seed of the sampled settings (the trials use the seed of the configuration)
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Override the environment of the configuration
+    /// Override the environment of the configuration: an id, or path/to/file.py:Class
     #[arg(long, value_name = "ID")]
     pub env: Option<String>,
     /// Agent steps of each trial
@@ -323,7 +323,7 @@ pub struct Train {
     /// Resume the run in this folder with its saved settings
     #[arg(value_parser = path(), long, value_name = "RUN", conflicts_with_all = ["config", "env", "seed", "run_dir", "set"])]
     pub resume: Option<PathBuf>,
-    /// Override the environment of the configuration
+    /// Override the environment of the configuration: an id, or path/to/file.py:Class
     #[arg(long, value_name = "ID")]
     pub env: Option<String>,
     /// Random seed of the run
