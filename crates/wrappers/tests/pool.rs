@@ -187,13 +187,13 @@ fn a_failing_or_panicking_environment_is_an_error_that_names_it_and_never_a_hang
 }
 
 /// An environment whose third step, or the reset after it, takes a minute.
-struct Slow {
+struct Hanging {
     inner: Random,
     steps: u32,
     in_reset: bool,
 }
 
-impl Slow {
+impl Hanging {
     fn wait(&self, in_reset: bool) {
         if self.steps == 3 && self.in_reset == in_reset {
             std::thread::sleep(Duration::from_secs(60));
@@ -201,7 +201,7 @@ impl Slow {
     }
 }
 
-impl Env for Slow {
+impl Env for Hanging {
     fn spec(&self) -> &EnvSpec {
         self.inner.spec()
     }
@@ -224,7 +224,7 @@ fn an_environment_over_the_limit_is_an_error_that_names_it() {
         let error = within_seconds(20, move || {
             let make = move |i| -> Result<Box<dyn Env>> {
                 let steps = if i == 3 { 0 } else { 100 };
-                Ok(Box::new(Slow { inner: Random::new(Dtype::U8), steps, in_reset }))
+                Ok(Box::new(Hanging { inner: Random::new(Dtype::U8), steps, in_reset }))
             };
             let mut pool = Pool::with_limit(&[1, 2, 3, 4, 5], threads, Some(limit), make).unwrap();
             let mut batch = StepBatch::new(pool.spec(), 5);
