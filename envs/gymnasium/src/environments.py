@@ -381,7 +381,7 @@ class Local(Member):
             return None
         if self.env.has_wrapper_attr("action_masks"):
             return "method"
-        answer = self.env.reset()
+        answer = self.env.reset(seed=0)
         info = answer[1] if isinstance(answer, (tuple, list)) and len(answer) == 2 else None
         return "info" if mask_of(info) is not None else None
 
@@ -764,7 +764,7 @@ class Vector:
             self.observations = observations_of(self.env.single_observation_space, size)
             self.row = observations_of(self.env.single_observation_space)
             self.actions = Actions(self.env.single_action_space, size)
-            self.has_mask = bool(self.actions.sizes) and mask_of(self.env.reset()[1]) is not None
+            self.has_mask = bool(self.actions.sizes) and mask_of(self.env.reset(seed=0)[1]) is not None
         except BaseException:
             self.env.close()
             raise
