@@ -310,8 +310,7 @@ fn an_invalid_reward_is_named_with_its_environment() {
     succeeds(dir.path(), &clipped);
 }
 
-/// Neither environment has a `render_mode`: `embed` needs no frames, `watch` is an error, and an environment's output is not
-/// part of the program's.
+/// Without a `render_mode`, `embed` needs no frames, and `watch` is an error; an environment's output is not part of the program's.
 #[test]
 fn environments_without_frames_can_be_embedded_and_evaluated() {
     let dir = folder("own:Picture-v0", 200);
@@ -329,7 +328,7 @@ fn environments_without_frames_can_be_embedded_and_evaluated() {
     }
     succeeds(dir.path(), &["train", "config.toml", "--steps", "800", "--run-dir", "example"]);
     succeeds(dir.path(), &["embed", "example", "--points", "30", "--perplexity", "5"]);
-    assert!(refuses(dir.path(), &["watch", "example"]).contains("does not support rendering"));
+    succeeds(dir.path(), &["watch", "example"]);
 }
 
 #[test]
@@ -347,5 +346,109 @@ fn ids_of_atari_games_without_preprocessing_name_the_id_with_it() {
     let saved = std::fs::read_to_string(dir.path().join("pong/config.toml")).unwrap();
     for line in ["frame_skip = 4", "frame_stack = 4", "max_pool = true"] {
         assert!(saved.contains(line), "{saved}");
+    }
+}
+
+/// A class in a file, with a module beside it, that renders and is not registered.
+const CORRIDOR: &str = "
+import gymnasium, numpy as np
+from walls import CELLS
+
+class Corridor(gymnasium.Env):
+    metadata = {'render_modes': ['rgb_array'], 'render_fps': 10}
+    observation_space = gymnasium.spaces.Box(0, 1, (CELLS,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, start=0, render_mode=None):
+        if start > 7:
+            raise ValueError(f'there is no cell {start}')
+        self.start, self.render_mode = start, render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cell = self.start
+        return np.eye(CELLS, dtype=np.float32)[self.cell], {}
+
+    def step(self, action):
+        self.cell = max(self.cell + 2 * int(action) - 1, 0)
+        return np.eye(CELLS, dtype=np.float32)[self.cell], -0.1, self.cell == CELLS - 1, False, {}
+
+    def render(self):
+        return np.full((20, 20, 3), 25 * self.cell, np.uint8)
+
+class Table:
+    pass
+";
+
+/// `env.id = "file.py:Class"` trains, resumes, evaluates and renders, also when a later command starts in another folder.
+#[test]
+fn a_class_in_a_file_needs_no_registration() {
+    let dir = tempfile::tempdir().unwrap();
+    let [work, other] = ["work", "other"].map(|name| dir.path().join(name));
+    for folder in [&work.join("envs"), &other] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    file(&work, "envs/own.py", CORRIDOR);
+    file(&work, "envs/walls.py", "CELLS = 8");
+    let settings = "num_envs = 4\nmax_episode_steps = 50\nkwargs = { start = 5 }";
+    let text =
+        format!("algorithm = 'paac'\nsteps = 400\n[env]\nid = 'envs/own.py:Corridor'\n{settings}\n{ACTOR_CRITIC}");
+    file(&work, "own.toml", &text);
+    for (mode, run) in [("sync", "one"), ("async", "two")] {
+        let set = format!("vectorization={mode}");
+        succeeds(&work, &["train", "own.toml", "--run-dir", run, "--set", &set]);
+        let saved = std::fs::read_to_string(work.join(run).join("config.toml")).unwrap();
+        let absolute = format!("id = \"{}\"", work.join("envs/own.py:Corridor").display());
+        assert!(saved.contains(&absolute), "{saved}");
+        let run = work.join(run);
+        let run = run.to_str().unwrap();
+        succeeds(&other, &["train", "--resume", run, "--steps", "800"]);
+        // Two cells to the right at the least, at most the limit of 50 steps.
+        let mean = greedy(&other, run, "2");
+        assert!((-5.0..=-0.2).contains(&mean), "{mean}");
+        succeeds(&other, &["watch", run]);
+    }
+    let in_arguments = ["train", "own.toml", "--env", "own.py:Corridor", "--run-dir", "../three"];
+    succeeds(&work.join("envs"), &[&in_arguments[..1], &["../own.toml"], &in_arguments[2..]].concat());
+}
+
+/// What is wrong with the file, the class, its import or its constructor is one sentence.
+#[test]
+fn a_wrong_file_or_class_is_named() {
+    let dir = folder("own.py:Corridor", 100);
+    file(dir.path(), "corridor.py", CORRIDOR);
+    file(dir.path(), "walls.py", "CELLS = 8");
+    file(dir.path(), "syntax.py", "def f(:\n  pass\n");
+    file(dir.path(), "lacks.py", "import no_such_package\n");
+    file(dir.path(), "plain.py", "import gymnasium\nclass Plain(gymnasium.Env):\n  pass\n");
+    let path = |name: &str| dir.path().canonicalize().unwrap().join(name).display().to_string();
+    for (id, expected) in [
+        ("corider.py:Corridor", format!("there is no such file; did you mean {}?", path("corridor.py"))),
+        (
+            "corridor.py:Coridor",
+            format!("the file has no class `Coridor`; did you mean {}?", path("corridor.py:Corridor")),
+        ),
+        ("corridor.py", format!("the id names a file and no class; did you mean {}?", path("corridor.py:Corridor"))),
+        ("corridor.py:Table", "`Table` is no environment: derive the class from gymnasium.Env".into()),
+        ("walls.py:Corridor", "the file has no class `Corridor`, and no subclass of gymnasium.Env".into()),
+        ("syntax.py:A", "SyntaxError: invalid syntax (syntax.py, line 1)".into()),
+        ("lacks.py:A", "the Python module `no_such_package` cannot be found".into()),
+        ("plain.py:Plain", "AttributeError".into()),
+        (
+            "plain:Plain",
+            format!("registers no `Plain`: register it (gymnasium.register), or write {}", path("plain.py:Plain")),
+        ),
+        ("own:Targit", "the module `own` registers no `Targit`; did you mean `own:Target-v0`?".into()),
+    ] {
+        let said = refuses(dir.path(), &["train", "paac.toml", "--env", id]);
+        assert!(said.contains(&expected) && said.lines().count() == 1, "{id}: {said}");
+        assert!(!said.contains("Alien"), "{id}: {said}");
+    }
+    for (set, expected) in [
+        ("env.kwargs.start=8", "ValueError: there is no cell 8"),
+        ("env.kwargs.stat=1", "unexpected keyword argument 'stat'"),
+    ] {
+        let said = refuses(dir.path(), &["train", "paac.toml", "--env", "corridor.py:Corridor", "--set", set]);
+        assert!(said.contains(expected), "{set}: {said}");
     }
 }

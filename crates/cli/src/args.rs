@@ -34,6 +34,8 @@ pub enum Command {
         /// Part of an id
         filter: Option<String>,
     },
+    /// Check whether an environment keeps the contract: spaces, seeds, ends of episodes, rewards, speed
+    Check(Check),
     /// Check the installation: libtorch, devices, Python, Atari
     Doctor,
     /// Distill a trained agent into a smaller network
@@ -229,7 +231,7 @@ pub struct Sweep {
     /// Random seed of the sampled settings (the trials use the seed of the configuration)
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Override the environment of the configuration
+    /// Override the environment of the configuration: an id, or path/to/file.py:Class
     #[arg(long, value_name = "ID")]
     pub env: Option<String>,
     /// Agent steps of each trial
@@ -321,7 +323,7 @@ pub struct Train {
     /// Resume the run in this folder with its saved settings
     #[arg(value_parser = path(), long, value_name = "RUN", conflicts_with_all = ["config", "env", "seed", "run_dir", "set"])]
     pub resume: Option<PathBuf>,
-    /// Override the environment of the configuration
+    /// Override the environment of the configuration: an id, or path/to/file.py:Class
     #[arg(long, value_name = "ID")]
     pub env: Option<String>,
     /// Random seed of the run
@@ -342,6 +344,27 @@ pub struct Train {
     /// Record an episode of the trained agent at the end, as `playfield watch` does
     #[arg(long)]
     pub gif: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  playfield check envs/corridor.py:Corridor
+  playfield check CartPole-v1 --steps 10k
+  playfield check corridor.py:Corridor --set env.kwargs.length=20 --set env.max_episode_steps=100
+
+The exit code is 2 if there is an error, else 0.")]
+pub struct Check {
+    /// The environment: an id that `playfield envs` lists, path/to/file.py:Class, or module:Id
+    pub env: String,
+    /// Override a setting of [env]; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Number of random actions
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = count)]
+    pub steps: u64,
+    /// Print only one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -3,8 +3,9 @@
 //! The known keys are those of the complete table of defaults. The algorithm provides this table, so a new setting needs no
 //! change here.
 
+use crate::registry::external;
 use crate::renames::renamed;
-use crate::{Registry, args, suggest};
+use crate::{Registry, args, paths, suggest};
 use playfield_core::algorithm::{Entry, parse_section, write_section};
 use playfield_core::run::{EvalConfig, Intervals};
 use playfield_core::{Configured, EnvConfig, EnvSource, Error, Result, Schedule};
@@ -39,10 +40,7 @@ impl Experiment {
         check("", &table, &known)?;
 
         let section = |name: &str| table.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
-        let id = section("env").get("id").and_then(Value::as_str).map(str::to_string);
-        let id = id.ok_or_else(|| Error::config("no environment: give `id` in [env], or --env ID"))?;
-        let source = registry.find_env(&id)?;
-        let env = EnvConfig::resolve(&section("env"), source.defaults())?;
+        let (env, source) = environment(section("env"), registry)?;
         let configured = algorithm.parse(&table)?;
         let number = |key: &str, default: Option<i64>| {
             let value = table.get(key).and_then(Value::as_integer).or(default);
@@ -81,6 +79,33 @@ impl Experiment {
         table.insert("env".into(), write_section("env", &self.env)?.into());
         Ok(table)
     }
+}
+
+/// The environment of the section `[env]`. The path of a Python file in its id becomes absolute.
+///
+/// # Errors
+/// [`Error::Config`] for an unknown environment or an invalid setting.
+pub fn environment(mut section: Table, registry: &Registry) -> Result<(EnvConfig, Arc<dyn EnvSource>)> {
+    let id = section.get("id").and_then(Value::as_str);
+    let id = id.ok_or_else(|| Error::config("no environment: give `id` in [env], or --env ID"))?;
+    let id = external::absolute(id, paths::start());
+    let source = registry.find_env(&id)?;
+    section.insert("id".into(), id.into());
+    Ok((EnvConfig::resolve(&section, source.defaults())?, source))
+}
+
+/// The environment `id` with the settings `sets` of `[env]` (`key=value` each).
+///
+/// # Errors
+/// As [`environment`].
+pub fn checked_environment(id: &str, sets: &[String], registry: &Registry) -> Result<(EnvConfig, Arc<dyn EnvSource>)> {
+    let known: Table = [("env".to_string(), write_section("env", &EnvConfig::default())?.into())].into_iter().collect();
+    let mut table: Table =
+        [("env".to_string(), Table::from_iter([("id".to_string(), id.into())]).into())].into_iter().collect();
+    sets.iter().try_for_each(|set| apply(&mut table, &known, set))?;
+    check("", &table, &known)?;
+    let section = table.remove("env").and_then(|env| env.try_into().ok()).unwrap_or_default();
+    environment(section, registry)
 }
 
 /// The complete path of the setting `key` in a complete experiment, and its value; for a schedule, its start value.

@@ -5,7 +5,7 @@ use crate::output::{self, note};
 use crate::{TrainedPolicy, commands, folder, paths, process, suggest, trust};
 use clap::Parser;
 use playfield_core::algorithm::Entry;
-use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result};
+use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result, notices};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -94,6 +94,7 @@ impl Registry {
             let code = self.dispatch(&cli)?;
             output::finish().map(|()| code)
         });
+        notices::take().iter().for_each(|notice| note!("{notice}"));
         result.unwrap_or_else(|error| {
             note!("error: {error}");
             if let (true, Error::Env { detail: Some(detail), .. }) = (verbose, &error) {
@@ -126,6 +127,7 @@ impl Registry {
             Command::Eval(args) => commands::eval(self, args),
             Command::Watch(args) => commands::watch(self, args),
             Command::Envs { filter } => commands::envs(self, filter.as_deref()),
+            Command::Check(args) => commands::check(self, args, cli.verbose),
             Command::Doctor => commands::doctor(),
             Command::Distill(args) => commands::distill(self, args),
             Command::Embed(args) => commands::embed(self, args),
@@ -195,7 +197,12 @@ pub(crate) use playfield_gymnasium as external;
 #[cfg(not(feature = "python"))]
 pub(crate) mod external {
     use playfield_core::{EnvSource, Result};
+    use std::path::Path;
     use std::sync::Arc;
+
+    pub fn absolute(id: &str, _folder: &Path) -> String {
+        id.into()
+    }
 
     pub fn lookup(_id: &str) -> Option<Arc<dyn EnvSource>> {
         None

@@ -3,12 +3,13 @@
 
 use crate::output::note;
 use playfield_core::run::Stop;
-use playfield_core::{Error, Result};
+use playfield_core::{Error, Result, calls};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// The signal to a trial when the process of its sweep ends, possibly repeated (once per ending thread). The first one acts like
 /// SIGTERM; further ones are ignored.
@@ -41,7 +42,36 @@ pub fn listen() -> Result<Stop> {
             note!("\nstopping: finishing the update and saving (a second signal exits immediately, without saving)");
         }
     });
+    let requested = stop.clone();
+    std::thread::spawn(move || watch_environments(&requested));
     Ok(stop)
+}
+
+/// A call of an environment that takes longer than this is reported.
+const SLOW: Duration = Duration::from_secs(60);
+/// After a signal, a call of an environment that takes longer than this ends the process.
+const HANGING: Duration = Duration::from_secs(10);
+
+/// Warns once about an environment that hangs. After a signal, ends the process if the environment still hangs: the thread that
+/// would save the run waits for it.
+fn watch_environments(stop: &Stop) {
+    let mut warned = false;
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let longest = calls::longest().unwrap_or_default();
+        if longest > SLOW && !warned {
+            warned = true;
+            let seconds = longest.as_secs();
+            note!("warning: an environment has not returned for {seconds} s; env.step_timeout_seconds limits a step");
+        }
+        if let Some(signal) = stop.requested().filter(|_| longest > HANGING) {
+            let seconds = longest.as_secs();
+            note!(
+                "an environment has not returned for {seconds} s: stopping without saving (env.step_timeout_seconds limits a step)"
+            );
+            signal_hook::low_level::exit(128 + signal);
+        }
+    }
 }
 
 fn is_ignored(signal: i32) -> bool {

@@ -3,7 +3,7 @@ use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::run::Persist;
 use playfield_core::{
     Actions, EnvSpec, EpisodeEnd, FrameStack, Image, Mode, Normalizer, Obs, Policy, Result, Rollout, Snapshot,
-    StepBatch, VecEnv,
+    StepBatch, VecEnv, calls,
 };
 use playfield_core::{RolloutPolicy, State};
 use std::mem::take;
@@ -84,7 +84,9 @@ impl Collector {
     /// # Errors
     /// Where an environment fails.
     pub fn reset(&mut self) -> Result<()> {
+        let call = calls::begin();
         self.env.reset(&mut self.experience.batch)?;
+        drop(call);
         self.frames.reset(&self.experience.batch);
         Ok(())
     }
@@ -198,7 +200,10 @@ impl Collector {
     /// Sends the actions and takes in what followed.
     fn advance(&mut self) -> Result<()> {
         let Self { env, frames, experience: Experience { actions, batch }, timer, .. } = self;
-        timer.time("time/phase_env_ms", || env.step(actions, batch))?;
+        timer.time("time/phase_env_ms", || {
+            let _call = calls::begin();
+            env.step(actions, batch)
+        })?;
         frames.push(batch);
         self.steps += batch.num_envs() as u64;
         self.episodes.extend(batch.episode.iter().flatten().map(|end| (self.steps, *end)));

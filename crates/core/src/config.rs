@@ -3,13 +3,15 @@
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The `[env]` section. A key that is left out takes the default of the kind of environment (Atari games have the usual
 /// preprocessing), else the default below.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnvConfig {
-    /// The environment: a name listed by `playfield envs`, any Gymnasium id, or `module:Id` for your own in Python.
+    /// The environment: a name listed by `playfield envs`, any Gymnasium id, or your own in Python: `path/to/file.py:Class`, or
+    /// `module:Id` where it is registered.
     pub id: String,
     /// The number of environments that step together.
     pub num_envs: usize,
@@ -18,6 +20,12 @@ pub struct EnvConfig {
     pub num_threads: usize,
     /// For Gymnasium environments other than Atari, wrapped or not: `sync` (in this process) or `async` (a process each).
     pub vectorization: Vectorization,
+    /// The longest time that a step of one environment may take, with the reset after the end of an episode; 0: no limit. A longer
+    /// step is a failure.
+    pub step_timeout_seconds: f64,
+    /// What follows the failure of an environment with a process of its own: `stop` ends the run with an error, `restart` starts
+    /// the process anew (at most ten times for each environment), and its episode is truncated.
+    pub on_failure: OnFailure,
     /// How many of the last frames are stacked into one observation. Atari: 4.
     pub frame_stack: usize,
     /// How many emulator frames an action is repeated for. Atari: 4.
@@ -78,6 +86,17 @@ pub enum Vectorization {
     Async,
 }
 
+/// What follows the failure of an environment: an exception, a process that ended, or a step over its time limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The run ends with an error.
+    #[default]
+    Stop,
+    /// The environment starts anew.
+    Restart,
+}
+
 impl Default for EnvConfig {
     fn default() -> Self {
         Self {
@@ -85,6 +104,8 @@ impl Default for EnvConfig {
             num_envs: 16,
             num_threads: 0,
             vectorization: Vectorization::Sync,
+            step_timeout_seconds: 0.0,
+            on_failure: OnFailure::Stop,
             frame_stack: 1,
             frame_skip: 1,
             max_pool: false,
@@ -118,6 +139,12 @@ impl EnvConfig {
         match &config {
             c if c.id.is_empty() => wrong("`id` is missing: name an environment (playfield envs lists them)"),
             c if c.num_envs == 0 => wrong("`num_envs` must be at least 1"),
+            c if !(0.0..=1e9).contains(&c.step_timeout_seconds) => {
+                wrong("`step_timeout_seconds` is a number of seconds, or 0 for no limit")
+            }
+            c if c.on_failure == OnFailure::Restart && c.vectorization != Vectorization::Async => wrong(
+                "`on_failure` = \"restart\" needs `vectorization` = \"async\": only a process can be started anew",
+            ),
             c if c.frame_stack == 0 => wrong("`frame_stack` must be at least 1"),
             c if c.frame_skip == 0 => wrong("`frame_skip` must be at least 1"),
             c if ![0, 2].contains(&c.resize.len()) || c.resize.contains(&0) => {
@@ -147,10 +174,17 @@ impl EnvConfig {
         thread_count(self.num_threads).min(self.num_envs)
     }
 
+    /// [`step_timeout_seconds`](Self::step_timeout_seconds), or `None` for no limit.
+    pub fn step_timeout(&self) -> Option<Duration> {
+        (self.step_timeout_seconds > 0.0).then(|| Duration::from_secs_f64(self.step_timeout_seconds))
+    }
+
     /// The keys set here that an environment or a wrapper inside the batch must implement. All other keys are implemented
     /// once, over every batch. [`EnvSource`](crate::EnvSource) says which it implements.
     pub fn inner_settings(&self) -> Vec<&'static str> {
         let keys = [
+            ("on_failure", self.on_failure != OnFailure::Stop),
+            ("step_timeout_seconds", self.step_timeout_seconds > 0.0),
             ("vectorization", self.vectorization != Vectorization::Sync),
             ("frame_skip", self.frame_skip > 1),
             ("max_pool", self.max_pool),

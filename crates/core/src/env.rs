@@ -4,6 +4,7 @@
 //! All are object-safe, and every call may fail. Saving state is optional, and wrappers and thread pool pass it on. Where every
 //! part saves its state, a resumed run equals an uninterrupted one bit for bit; elsewhere a resume starts new episodes.
 
+use crate::check::Inspection;
 use crate::{Action, Actions, EnvConfig, EnvSpec, Error, Normalizer, ObsMut, Result, Step, StepBatch};
 
 /// A saved state. It is JSON, so that loading it executes no code.
@@ -218,6 +219,15 @@ pub trait EnvSource: Send + Sync {
     /// # Errors
     /// [`Error::Env`] where it cannot be created.
     fn env(&self, config: &EnvConfig) -> Result<Box<dyn Env>>;
+
+    /// Examines one environment over `steps` random actions, for properties that its converted results no longer show; `None` where
+    /// there are none.
+    ///
+    /// # Errors
+    /// [`Error::Env`] where it cannot be created.
+    fn inspect(&self, _config: &EnvConfig, _steps: u64) -> Result<Option<Inspection>> {
+        Ok(None)
+    }
 
     /// The keys of [`EnvConfig::inner_settings`] that [`batch`](Self::batch) implements. Where a configuration sets another
     /// key, single environments and wrappers are used instead.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`space`], [`spec`] | observation and action spaces |
 //! | [`step`], [`env`] | environments, single and batched |
+//! | [`check`], [`calls`], [`notices`] | findings about an environment, its calls in progress, its warnings |
 //! | [`config`] | the `[env]` section of a configuration |
 //! | [`frame_stack`], [`rollout`] | frame stacking, storage of on-policy experience |
 //! | [`policy`], [`algorithm`] | action selection, training |
@@ -18,6 +19,8 @@
 //! | [`json`] | infinity and NaN in JSON |
 
 pub mod algorithm;
+pub mod calls;
+pub mod check;
 pub mod checkpoint;
 pub mod config;
 pub mod env;
@@ -28,6 +31,7 @@ pub mod graph;
 pub mod json;
 pub mod metrics;
 pub mod normalize;
+pub mod notices;
 pub mod policy;
 pub mod resume;
 pub mod rng;

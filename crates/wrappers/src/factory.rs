@@ -5,13 +5,21 @@ use crate::{
     NoopReset, Normalize, Pool, RecordEpisodeStatistics, Resize, ScaleActions, StickyAction, TimeLimit, VecEnvWrapper,
     WrappedEnv, WrappedVecEnv,
 };
-use playfield_core::config::ClipReward as Clip;
-use playfield_core::{ActionSpace, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, Result, VecEnv};
+use playfield_core::config::{ClipReward as Clip, Vectorization};
+use playfield_core::{ActionSpace, Env, EnvConfig, EnvFactory, EnvSource, EnvSpec, Error, Result, VecEnv, calls};
 use std::sync::Arc;
 
 /// The keys of [`EnvConfig::inner_settings`] that a wrapper inside one environment implements.
-const WRAPPER_SETTINGS: [&str; 7] =
-    ["repeat_action_probability", "fire_reset", "noop_max", "frame_skip", "max_pool", "max_episode_steps", "resize"];
+const WRAPPER_SETTINGS: [&str; 8] = [
+    "repeat_action_probability",
+    "fire_reset",
+    "noop_max",
+    "frame_skip",
+    "max_pool",
+    "max_episode_steps",
+    "resize",
+    "step_timeout_seconds", // of the pool
+];
 
 /// Creates batches of environments from a source and the `[env]` section.
 ///
@@ -62,6 +70,8 @@ impl EnvFactory for Factory {
     /// Uses wrappers instead of the source's own batch; both produce the same frames.
     fn rendering(&self, seed: u64, overrides: &toml::Table) -> Result<Box<dyn VecEnv>> {
         let mut config = self.config.evaluation(overrides)?;
+        // A pool with a time limit has threads, and does not render.
+        config.step_timeout_seconds = 0.0;
         self.source.enable_rendering(&mut config);
         wrap_batch(pool(&self.source, &config, &[seed])?, &config, false)
     }
@@ -69,6 +79,7 @@ impl EnvFactory for Factory {
 
 /// The source's own batch or a pool, and the wrappers over it. `track_only`: running statistics are tracked and not applied.
 fn batch(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64], track_only: bool) -> Result<Box<dyn VecEnv>> {
+    let _call = calls::begin();
     let supported = source.batch_settings();
     let own = match config.inner_settings().iter().all(|key| supported.contains(key)) {
         true => source.batch(config, seeds)?,
@@ -88,13 +99,16 @@ fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Resul
         return Err(unsupported(&config.id, key));
     }
     let (source, config, threads) = (source.clone(), config.clone(), config.thread_count());
-    Ok(Box::new(Pool::new(seeds, threads, move |_| wrap_env(source.env(&config)?, &config))?))
+    // A process has its own limit, so that it can be ended.
+    let limit = config.step_timeout().filter(|_| config.vectorization == Vectorization::Sync);
+    Ok(Box::new(Pool::with_limit(seeds, threads, limit, move |_| wrap_env(source.env(&config)?, &config))?))
 }
 
 /// The error for a setting that neither the environment nor a wrapper implements.
 fn unsupported(id: &str, key: &str) -> Error {
     let advice = match key {
         "full_action_space" => "is for Atari games (ALE/…); pass settings of other environments in [env.kwargs]",
+        "on_failure" => "is for Gymnasium environments other than Atari, with `vectorization` = \"async\": remove it",
         "vectorization" => "is for Gymnasium environments other than Atari: remove it, and set `num_threads`",
         _ => "is not supported: remove it",
     };

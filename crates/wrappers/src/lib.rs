@@ -21,6 +21,7 @@
 //! Every wrapper saves its state. Where the environment saves its own, too, a resumed run equals an uninterrupted one bit for
 //! bit.
 
+mod check;
 mod check_action_mask;
 mod check_finite;
 mod clip_reward;
@@ -42,6 +43,7 @@ mod time_limit;
 mod vec_env_wrapper;
 mod workers;
 
+pub use check::check_env;
 pub use check_action_mask::CheckActionMask;
 pub use check_finite::CheckFinite;
 pub use clip_reward::ClipReward;

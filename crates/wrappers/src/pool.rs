@@ -11,6 +11,7 @@ use crate::workers::{Buffer, Command, Group, Reply, Worker, copy_rows, differs};
 use playfield_core::{Actions, Env, EnvSpec, Error, Image, Result, State, StepBatch, VecEnv};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Creates environment `i`, on the thread that steps it.
 pub(crate) type Make = Arc<dyn Fn(usize) -> Result<Box<dyn Env>> + Send + Sync>;
@@ -57,17 +58,29 @@ impl Pool {
     where
         F: Fn(usize) -> Result<Box<dyn Env>> + Send + Sync + 'static,
     {
+        Self::with_limit(seeds, threads, None, make)
+    }
+
+    /// The same with a `limit` on the duration of an environment's step (with the reset after the end of an episode) or reset. The
+    /// environments are never stepped in the caller's thread then. A thread whose environment exceeds the limit is abandoned.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_limit<F>(seeds: &[u64], threads: usize, limit: Option<Duration>, make: F) -> Result<Self>
+    where
+        F: Fn(usize) -> Result<Box<dyn Env>> + Send + Sync + 'static,
+    {
         if seeds.is_empty() {
             return Err(Error::config("a pool of environments needs at least one"));
         }
         let make: Make = Arc::new(make);
-        let (spec, backend) = if threads.min(seeds.len()) <= 1 {
+        let (spec, backend) = if threads.min(seeds.len()) <= 1 && limit.is_none() {
             let group = Group::build(&make, 0, seeds.len())?;
             let spec = group.spec().clone();
             let actions = Actions::zeros(&spec.actions, seeds.len());
             (spec, Backend::Caller(group, actions))
         } else {
-            let workers = start(&make, seeds, threads)?;
+            let workers = start(&make, seeds, threads, limit)?;
             (workers.0, Backend::Threads(workers.1))
         };
         Ok(Self { spec, seeds: seeds.to_vec(), backend, phase: Phase::New })
@@ -93,11 +106,11 @@ impl Pool {
 }
 
 /// Starts the threads, splits the environments among them and waits until all are built.
-fn start(make: &Make, seeds: &[u64], threads: usize) -> Result<(EnvSpec, Vec<Worker>)> {
-    let threads = threads.min(seeds.len());
+fn start(make: &Make, seeds: &[u64], threads: usize, limit: Option<Duration>) -> Result<(EnvSpec, Vec<Worker>)> {
+    let threads = threads.clamp(1, seeds.len());
     let bound = |t: usize| t * seeds.len() / threads;
     let mut workers = (0..threads)
-        .map(|t| Worker::start(make.clone(), bound(t), seeds[bound(t)..bound(t + 1)].to_vec()))
+        .map(|t| Worker::start(make.clone(), bound(t), seeds[bound(t)..bound(t + 1)].to_vec(), limit))
         .collect::<Result<Vec<_>>>()?;
     let mut spec: Option<EnvSpec> = None;
     for worker in &mut workers {
@@ -106,6 +119,7 @@ fn start(make: &Make, seeds: &[u64], threads: usize) -> Result<(EnvSpec, Vec<Wor
             actions: Actions::zeros(&theirs.actions, worker.n),
             batch: StepBatch::new(&theirs, worker.n),
         }));
+        worker.id.clone_from(&theirs.id);
         match &spec {
             Some(spec) if *spec != theirs => return Err(differs(spec, worker.first, 0)),
             _ => spec = Some(theirs),

@@ -10,16 +10,20 @@
 //! so the caller never blocks on it.
 
 use crate::pool::Make;
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use playfield_core::{Actions, Env, EnvSpec, Error, Image, Result, State, StepBatch};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Environments `first..first + n` of a pool, on the thread that built them.
 pub(crate) struct Group {
     first: usize,
     spec: EnvSpec,
     envs: Vec<Box<dyn Env>>,
+    deadline: Option<Arc<Deadline>>,
 }
 
 impl Group {
@@ -33,7 +37,7 @@ impl Group {
                 _ => envs.push(env),
             }
         }
-        Ok(Self { first, spec: envs[0].spec().clone(), envs })
+        Ok(Self { first, spec: envs[0].spec().clone(), envs, deadline: None })
     }
 
     /// The spaces of the environments.
@@ -43,14 +47,20 @@ impl Group {
 
     /// Calls `work` with each environment and its row. An error or panic is returned with the environment's index.
     fn each(&mut self, mut work: impl FnMut(usize, &mut dyn Env) -> Result<()>) -> Result<()> {
-        let (spec, envs, mut row) = (&self.spec, &mut self.envs, 0);
+        let (spec, envs, deadline, mut row) = (&self.spec, &mut self.envs, self.deadline.as_deref(), 0);
         let done = guard(&spec.id, || {
             for env in envs.iter_mut() {
+                if let Some(deadline) = deadline {
+                    deadline.begin(row);
+                }
                 work(row, env.as_mut())?;
                 row += 1;
             }
             Ok(())
         });
+        if let Some(deadline) = deadline {
+            deadline.end();
+        }
         done.map_err(|e| at(&spec.id, self.first + row, e, false))
     }
 
@@ -113,6 +123,43 @@ fn write_mask(env: &dyn Env, mask: &mut [bool]) {
     }
 }
 
+/// The time limit of one environment's step or reset: written by the worker, read by the caller that waits for it.
+pub(crate) struct Deadline {
+    limit: Duration,
+    epoch: Instant,
+    /// The row whose call is in progress.
+    row: AtomicUsize,
+    /// When that call began, in nanoseconds since `epoch`; 0: no call is in progress.
+    since: AtomicU64,
+}
+
+impl Deadline {
+    fn new(limit: Duration) -> Self {
+        Self { limit, epoch: Instant::now(), row: AtomicUsize::new(0), since: AtomicU64::new(0) }
+    }
+
+    fn begin(&self, row: usize) {
+        self.row.store(row, Ordering::Relaxed);
+        self.since.store((self.epoch.elapsed().as_nanos() as u64).max(1), Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.since.store(0, Ordering::Release);
+    }
+
+    /// The time until the limit of the call in progress; `Err(row)` where it is exceeded.
+    fn left(&self) -> std::result::Result<Duration, usize> {
+        match self.since.load(Ordering::Acquire) {
+            0 => Ok(self.limit),
+            since => {
+                let elapsed = self.epoch.elapsed().saturating_sub(Duration::from_nanos(since));
+                let left = self.limit.checked_sub(elapsed).filter(|left| !left.is_zero());
+                left.ok_or_else(|| self.row.load(Ordering::Relaxed))
+            }
+        }
+    }
+}
+
 /// The actions for a group and the results of its step.
 pub(crate) struct Buffer {
     pub(crate) actions: Actions,
@@ -140,21 +187,38 @@ pub(crate) struct Worker {
     commands: Option<Sender<Command>>,
     replies: Receiver<Result<Reply>>,
     thread: Option<JoinHandle<()>>,
+    deadline: Option<Arc<Deadline>>,
+    /// The environments' id, once they are built.
+    pub(crate) id: String,
     /// `None` during a step, when the worker has it.
     pub(crate) buffer: Option<Box<Buffer>>,
 }
 
+/// How long a pool with a time limit waits for its threads to close their environments.
+const TIME_TO_CLOSE: Duration = Duration::from_secs(10);
+
 impl Worker {
     /// Starts the thread, which builds its environments at once. Its first reply reports the build.
-    pub(crate) fn start(make: Make, first: usize, seeds: Vec<u64>) -> Result<Self> {
+    pub(crate) fn start(make: Make, first: usize, seeds: Vec<u64>, limit: Option<Duration>) -> Result<Self> {
         let n = seeds.len();
+        let deadline = limit.map(|limit| Arc::new(Deadline::new(limit)));
+        let theirs = deadline.clone();
         let (commands, todo) = bounded(1);
         let (done, replies) = bounded(1);
         let thread = std::thread::Builder::new()
             .name(format!("environments {first} to {}", first + n - 1))
-            .spawn(move || work(&make, first, &seeds, &todo, &done))
+            .spawn(move || work(&make, first, &seeds, theirs, &todo, &done))
             .map_err(Error::other)?;
-        Ok(Self { first, n, commands: Some(commands), replies, thread: Some(thread), buffer: None })
+        Ok(Self {
+            first,
+            n,
+            commands: Some(commands),
+            replies,
+            thread: Some(thread),
+            deadline,
+            id: "environment".into(),
+            buffer: None,
+        })
     }
 
     /// Sends a command. That the worker has ended is an error of [`reply`](Self::reply).
@@ -164,16 +228,39 @@ impl Worker {
         }
     }
 
-    /// Waits for the reply to the last command.
+    /// Waits for the reply to the last command. An environment over the time limit is an error.
     pub(crate) fn reply(&self) -> Result<Reply> {
-        let gone = |_| Error::env("environment", format!("the thread of environment {} has ended", self.first));
-        self.replies.recv().map_err(gone)?
+        let gone = || Error::env(&self.id, format!("the thread of environment {} has ended", self.first));
+        let Some(deadline) = &self.deadline else { return self.replies.recv().map_err(|_| gone())? };
+        loop {
+            let left = deadline.left().map_err(|row| self.over_limit(row, deadline.limit))?;
+            match self.replies.recv_timeout(left) {
+                Ok(reply) => return reply,
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn over_limit(&self, row: usize, limit: Duration) -> Error {
+        let (i, seconds) = (self.first + row, limit.as_secs_f64());
+        let message =
+            format!("environment {i}: its step or reset took longer than {seconds} s (env.step_timeout_seconds)");
+        Error::env(&self.id, message)
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         self.commands = None;
+        if let Some(deadline) = &self.deadline {
+            // The channel is disconnected when the thread ends. A thread that hangs is abandoned: it ends with the process.
+            let until = Instant::now() + TIME_TO_CLOSE;
+            while deadline.left().is_ok() && self.replies.recv_deadline(until).is_ok() {}
+            if deadline.left().is_err() || Instant::now() >= until {
+                return;
+            }
+        }
         if let Some(thread) = self.thread.take() {
             // A panic was already returned as a reply.
             let _ = thread.join();
@@ -182,9 +269,16 @@ impl Drop for Worker {
 }
 
 /// The thread's main function: builds the environments, then executes commands until the channel closes or one fails.
-fn work(make: &Make, first: usize, seeds: &[u64], todo: &Receiver<Command>, done: &Sender<Result<Reply>>) {
+fn work(
+    make: &Make,
+    first: usize,
+    seeds: &[u64],
+    deadline: Option<Arc<Deadline>>,
+    todo: &Receiver<Command>,
+    done: &Sender<Result<Reply>>,
+) {
     let mut group = match Group::build(make, first, seeds.len()) {
-        Ok(group) => group,
+        Ok(group) => Group { deadline, ..group },
         Err(error) => return drop(done.send(Err(error))),
     };
     let mut reply = Ok(Reply::Built(group.spec.clone()));
@@ -212,7 +306,7 @@ pub(crate) fn differs(spec: &EnvSpec, i: usize, other: usize) -> Error {
 }
 
 /// Runs `work` and turns a panic into an error.
-fn guard<T>(id: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guard<T>(id: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

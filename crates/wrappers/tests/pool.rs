@@ -186,6 +186,60 @@ fn a_failing_or_panicking_environment_is_an_error_that_names_it_and_never_a_hang
     }
 }
 
+/// An environment whose third step, or the reset after it, takes a minute.
+struct Hanging {
+    inner: Random,
+    steps: u32,
+    in_reset: bool,
+}
+
+impl Hanging {
+    fn wait(&self, in_reset: bool) {
+        if self.steps == 3 && self.in_reset == in_reset {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    }
+}
+
+impl Env for Hanging {
+    fn spec(&self) -> &EnvSpec {
+        self.inner.spec()
+    }
+    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+        self.wait(true);
+        self.inner.reset(seed, obs)
+    }
+    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+        self.steps += 1;
+        self.wait(false);
+        let step = self.inner.step(action, obs)?;
+        Ok(Step { terminated: self.steps == 3, ..step })
+    }
+}
+
+#[test]
+fn an_environment_over_the_limit_is_an_error_that_names_it() {
+    for (threads, in_reset) in [(0, false), (1, true), (2, false), (3, true)] {
+        let limit = Duration::from_millis(300);
+        let error = within_seconds(20, move || {
+            let make = move |i| -> Result<Box<dyn Env>> {
+                let steps = if i == 3 { 0 } else { 100 };
+                Ok(Box::new(Hanging { inner: Random::new(Dtype::U8), steps, in_reset }))
+            };
+            let mut pool = Pool::with_limit(&[1, 2, 3, 4, 5], threads, Some(limit), make).unwrap();
+            let mut batch = StepBatch::new(pool.spec(), 5);
+            pool.reset(&mut batch).unwrap();
+            let mut plain = random_pool(&[1, 2, 3, 4, 5], 1, Dtype::U8);
+            let mut expected = StepBatch::new(pool.spec(), 5);
+            plain.reset(&mut expected).unwrap();
+            assert_eq!(batch.obs, expected.obs);
+            (0..3).find_map(|t| pool.step(&actions(5, t), &mut batch).err()).expect("its third step is slow")
+        });
+        let expected = "Random: environment 3: its step or reset took longer than 0.3 s (env.step_timeout_seconds)";
+        assert_eq!(error.to_string(), expected, "{threads} threads");
+    }
+}
+
 #[test]
 fn an_environment_that_cannot_be_built_is_an_error() {
     for threads in 0..4 {

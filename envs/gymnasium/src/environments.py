@@ -11,8 +11,10 @@ import math
 import multiprocessing
 import numbers
 import os
+import select
 import signal
 import sys
+import threading
 import time
 from multiprocessing import resource_tracker
 
@@ -24,8 +26,22 @@ from gymnasium.vector import AutoresetMode
 from playfield_helper import Described, Failed, describe, find, games, is_atari, refuse
 
 IMAGE_AXES = (2, 3)
+SMALLEST_FLOAT_IMAGE = 36  # the smallest image of a convolutional network
 INT32_MAX = 2**31 - 1
 SECONDS_TO_CLOSE = 10.0
+MAX_RESTARTS = 10
+# The first pause before a restart, in seconds; it doubles up to the second.
+PAUSE, LONGEST_PAUSE = 0.1, 2.0
+
+# Messages about restarted environments, until `take_notices`.
+notices = []
+
+
+def take_notices():
+    """Removes and returns the messages about restarted environments."""
+    taken = notices[:]
+    notices.clear()
+    return taken
 
 
 def has_own_vector(spec):
@@ -35,7 +51,7 @@ def has_own_vector(spec):
 
 def make(name, arguments):
     """Creates one environment, without Gymnasium's passive checker: `Local` checks what it returns."""
-    name, spec = find(name)
+    target, spec = find(name)
     if spec is not None and is_atari(spec):
         known = {game: full for full, game in games().items()}
         full = known.get(spec.kwargs.get("game"), "ALE/Pong-v5")
@@ -45,10 +61,10 @@ def make(name, arguments):
         )
     if has_own_vector(spec):
         raise refuse(
-            "only a vector environment is registered: it supports `vectorization = \"sync\"` and no wrapper inside one "
-            "environment (frame_skip, max_pool, resize, noop_max, repeat_action_probability, fire_reset)"
+            "only a vector environment is registered: it supports `vectorization = \"sync\"`, no time limit of a step and no "
+            "wrapper inside one environment (frame_skip, max_pool, resize, noop_max, repeat_action_probability, fire_reset)"
         )
-    return gymnasium.make(name, **({"disable_env_checker": True} | arguments))
+    return gymnasium.make(target, **({"disable_env_checker": True} | arguments))
 
 
 def renders(name):
@@ -84,27 +100,37 @@ def observations_of(space, rows=None):
     )
 
 
+def is_float_image(space):
+    """Whether a Box of floats holds images: two or three axes, at least 36 × 36 pixels, and bounds of 0..1 or 0..255."""
+    sides = sorted(space.shape)[-2:]
+    is_large = len(space.shape) in IMAGE_AXES and min(sides) >= SMALLEST_FLOAT_IMAGE
+    is_bounded = is_large and not space.low.any() and any((space.high == high).all() for high in (1, 255))
+    return is_bounded and np.issubdtype(space.dtype, np.floating)
+
+
 class BoxObservations:
     """Converts observations of a Box to `uint8` (images) or `float32` (vectors).
 
-    A `uint8` space with two or three axes is an image: its values are scaled from their bounds to 0..255, and its channels are
-    moved to the last axis. Any other `uint8` space is a vector, scaled from its bounds to 0..1.
+    A `uint8` space with two or three axes is an image, and so is `is_float_image`: its values are scaled from their bounds to
+    0..255 and rounded, and its channels are moved to the last axis. Any other `uint8` space is a vector, scaled from its bounds to
+    0..1.
     """
 
     def __init__(self, space, rows=None):
         if 0 in space.shape:
             raise refuse(f"its observation space is {space}, which has no elements: there is nothing to learn from")
-        self.is_image = space.dtype == np.uint8 and len(space.shape) in IMAGE_AXES
+        is_bytes = space.dtype == np.uint8
+        self.is_image = len(space.shape) in IMAGE_AXES and is_bytes or is_float_image(space)
         self.channels_first = self.is_image and len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
         shape = space.shape[1:] + space.shape[:1] if self.channels_first else space.shape
         self.shape = shape or (1,)
         self.expected_shape = space.shape if rows is None else (rows, *space.shape)
         self.dtype, self.target_dtype = space.dtype, np.uint8 if self.is_image else np.float32
         self.scale = None
-        if space.dtype == np.uint8:
+        if is_bytes or self.is_image:
             low, high = space.low.astype(np.float64), space.high.astype(np.float64)
             factor = (255 if self.is_image else 1) / np.maximum(high - low, 1)
-            if low.any() or (factor != 1).any():
+            if low.any() or (factor != 1).any() or not is_bytes:
                 self.scale = low, high, factor
 
     def copy(self, observation):
@@ -114,10 +140,11 @@ class BoxObservations:
             raise refuse(f"its observation has the shape {array.shape}, where its space says {self.expected_shape}")
         if array.dtype.kind not in ("biu" if self.dtype.kind in "biu" else "biuf"):
             raise refuse(f"its observation is {array.dtype}, where its space says {self.dtype}")
-        if self.dtype == np.uint8:
+        if self.dtype == np.uint8 or self.is_image:
             low, high = (0, 255) if self.scale is None else self.scale[:2]
-            outside = (array < low) | (array > high) if self.scale is not None or array.dtype != np.uint8 else None
-            if outside is not None and outside.any():
+            inside = (low <= array) & (array <= high) if self.scale is not None or array.dtype != np.uint8 else None
+            if inside is not None and not inside.all():
+                outside = ~inside  # NaN, too
                 raise refuse(f"its observation holds {array[outside].flat[0]}, which is outside the bounds of its space")
             if self.scale is not None:
                 array = (array - low) * self.scale[2]
@@ -354,7 +381,7 @@ class Local(Member):
             return None
         if self.env.has_wrapper_attr("action_masks"):
             return "method"
-        answer = self.env.reset()
+        answer = self.env.reset(seed=0)
         info = answer[1] if isinstance(answer, (tuple, list)) and len(answer) == 2 else None
         return "info" if mask_of(info) is not None else None
 
@@ -406,10 +433,14 @@ class Local(Member):
 
 
 class Remote(Member):
-    """One environment in its own Python process, as a `Local` there. The process ends when the pipe is closed."""
+    """One environment in its own Python process, as a `Local` there. The process ends when the pipe is closed.
 
-    def __init__(self, name, arguments):
+    `limit` is the longest time in seconds that a step (with the reset after the end of an episode) or a reset may take, or None.
+    """
+
+    def __init__(self, name, arguments, limit=None):
         context = forkserver()
+        self.limit, self.deadline = limit, None
         self.pipe, theirs = context.Pipe()
         # A terminal sends Ctrl-C to every process. Only the main program handles it: children start with it blocked.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -421,14 +452,20 @@ class Remote(Member):
         theirs.close()
 
     def send(self, method, *arguments):
+        is_limited = self.limit is not None and method in ("reset", "step", "advance")
+        self.deadline = time.monotonic() + self.limit if is_limited else None
         with contextlib.suppress(OSError):  # `recv` reports a process that died
             self.pipe.send((method, arguments))
 
     def recv(self):
         try:
+            if self.deadline is not None and not self.pipe.poll(max(self.deadline - time.monotonic(), 0.0)):
+                self.process.kill()
+                raise refuse(f"its step or reset took longer than {self.limit:g} s (env.step_timeout_seconds)")
             worked, answer = self.pipe.recv()
         except (EOFError, OSError):
-            raise refuse("its process died") from None
+            self.process.join(1.0)
+            raise refuse(f"its process died ({ending(self.process.exitcode)})") from None
         if not worked:
             raise Described(answer)
         return answer
@@ -436,6 +473,85 @@ class Remote(Member):
     def close(self):
         self.pipe.close()
         end([self])
+
+
+def ending(code):
+    """How a process ended, from its exit code."""
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-code).name
+    return "no exit code" if code is None else f"exit code {code}"
+
+
+class Restarting(Member):
+    """A `Remote` that is replaced where it fails, at most `MAX_RESTARTS` times. Its episode is truncated: the reward of the failed
+    step is 0, and its final observation is the last one before.
+    """
+
+    def __init__(self, index, name, arguments, limit):
+        self.start = lambda: Remote(name, arguments, limit)
+        self.index, self.remote, self.restarts = index, self.start(), 0
+        self.method, self.seed, self.last = None, 0, None
+
+    @property
+    def process(self):
+        return self.remote.process
+
+    @property
+    def pipe(self):
+        return self.remote.pipe
+
+    def send(self, method, *arguments):
+        self.method = method
+        if method == "reset" and arguments[0] is not None:
+            self.seed = arguments[0]
+        self.remote.send(method, *arguments)
+
+    def recv(self):
+        try:
+            answer = self.remote.recv()
+        except Exception as exception:
+            if self.method not in ("reset", "step", "advance"):
+                raise
+            first, (observation, lives, mask) = self.restart(exception), self.last or (None, 0, None)
+            cut = (0.0, False, True)
+            answer = {
+                "reset": first,
+                "step": (observation, *cut, lives, mask),
+                "advance": (first[0], *cut, *first[1:], (observation, mask)),
+            }[self.method]
+        if self.method == "reset":
+            self.last = answer
+        elif self.method in ("step", "advance"):
+            self.last = answer[0], answer[4], answer[5]
+        return answer
+
+    def restart(self, exception):
+        """Starts a new process, until one works. Returns the result of its first reset."""
+        while True:
+            kind, message, *_ = describe(exception)
+            message = " ".join(f"{kind}: {message}".removeprefix(": ").split())
+            if self.restarts == MAX_RESTARTS:
+                raise exception
+            pause = min(PAUSE * 2**self.restarts, LONGEST_PAUSE)
+            self.restarts += 1
+            where = "an environment" if self.index is None else f"environment {self.index}"
+            restart = f"restart {self.restarts} of at most {MAX_RESTARTS}, its episode is truncated"
+            notices.append(f"{where} failed ({message}): {restart}")
+            self.remote.close()
+            time.sleep(pause)
+            self.remote = self.start()
+            try:
+                self.remote.recv()
+                self.remote.call("describe")
+                # The seed of its first episode could lead to the same failure.
+                seed = np.random.SeedSequence([self.seed, self.restarts]).generate_state(1)[0]
+                return self.remote.call("reset", int(seed >> 1))
+            except Exception as again:
+                exception = again
+
+    def close(self):
+        self.remote.close()
 
 
 def end(remotes):
@@ -488,6 +604,15 @@ class ByValue:
         return cloudpickle.loads, (cloudpickle.dumps(self.function),)
 
 
+def end_after_parent(pipe):
+    """Ends this process some time after the pipe is closed: the environment may hang, and not be closed."""
+    poll = select.poll()
+    poll.register(pipe.fileno(), 0)  # reports only that the other end is closed
+    poll.poll()
+    time.sleep(SECONDS_TO_CLOSE)
+    os._exit(1)
+
+
 def serve(pipe, name, arguments):
     """The main function of a child: creates an environment, executes requests until the pipe is closed, and closes it."""
     # The end of the program closes the pipes, so each environment can close what it has started. A handler, unlike SIG_IGN,
@@ -495,6 +620,7 @@ def serve(pipe, name, arguments):
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     sys.stdout = sys.stderr
+    threading.Thread(target=end_after_parent, args=(pipe,), daemon=True).start()
     local = None
 
     def reply_to(call, *arguments):
@@ -522,17 +648,24 @@ def serve(pipe, name, arguments):
         os._exit(0)
 
 
-def one(name, mode, arguments):
-    """One environment, used through `call`: in this process (`sync`) or in its own (`async`)."""
+def create_member(index, name, arguments, process):
+    """An environment in this process (`sync`) or in its own (`async`); `recv` waits until the latter is created."""
+    mode, limit, restarts = process
     if mode == "sync":
         return Local(name, arguments)
-    remote = Remote(name, arguments)
+    return Restarting(index, name, arguments, limit) if restarts else Remote(name, arguments, limit)
+
+
+def one(name, arguments, process):
+    """One environment, used through `call`. `process` is its mode, the time limit of a step, and whether it restarts."""
+    made = create_member(None, name, arguments, process)
     try:
-        remote.recv()
+        if not isinstance(made, Local):
+            made.recv()
     except BaseException:
-        remote.close()
+        made.close()
         raise
-    return remote
+    return made
 
 
 def joined(masks):
@@ -543,14 +676,14 @@ def joined(masks):
 class Batch:
     """A batch of environments, each in this process or in its own. An exception names its environment."""
 
-    def __init__(self, name, size, mode, arguments):
+    def __init__(self, name, size, arguments, process):
         self.members, self.waiting, self.failed = [], False, False
         try:
-            for _ in range(size):
-                self.members.append(Local(name, arguments) if mode == "sync" else Remote(name, arguments))
-            if mode != "sync":
-                for member in self.members:
-                    member.recv()
+            for index in range(size):
+                self.members.append(create_member(index, name, arguments, process))
+            for made in self.members:
+                if not isinstance(made, Local):
+                    made.recv()
             descriptions = self.call("describe", [()] * size)
             for index, description in enumerate(descriptions):
                 if description != descriptions[0]:
@@ -603,7 +736,7 @@ class Batch:
 
     def close(self):
         """Closes every environment, also during a step; the processes close in parallel."""
-        remotes = [member for member in self.members if isinstance(member, Remote)]
+        remotes = [member for member in self.members if not isinstance(member, Local)]
         for remote in remotes:
             remote.pipe.close()
         end(remotes)
@@ -614,22 +747,24 @@ class Batch:
 
 
 class Vector:
-    """A registered vector environment, which must have same-step autoreset."""
+    """A registered vector environment, with same-step autoreset or without any (then this class resets it)."""
 
-    def __init__(self, name, size, arguments):
+    def __init__(self, target, size, arguments):
         self.size, self.actions_sent = size, None
-        self.env = gymnasium.make_vec(name, size, vectorization_mode="vector_entry_point", **arguments)
+        self.env = gymnasium.make_vec(target, size, vectorization_mode="vector_entry_point", **arguments)
         try:
             found = self.env.metadata.get("autoreset_mode")
-            if found != AutoresetMode.SAME_STEP:
+            if found not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
                 raise refuse(
-                    f"its vector environment has the autoreset mode {found}, and only AutoresetMode.SAME_STEP is supported: "
-                    "use that mode, or register an `entry_point` for a single environment"
+                    f"its vector environment has the autoreset mode {found}, and only AutoresetMode.SAME_STEP and DISABLED are "
+                    "supported (the step after an episode's end would ignore the action): use one of them, or register an "
+                    "`entry_point` for a single environment"
                 )
+            self.resets_itself = found == AutoresetMode.SAME_STEP
             self.observations = observations_of(self.env.single_observation_space, size)
             self.row = observations_of(self.env.single_observation_space)
             self.actions = Actions(self.env.single_action_space, size)
-            self.has_mask = bool(self.actions.sizes) and mask_of(self.env.reset()[1]) is not None
+            self.has_mask = bool(self.actions.sizes) and mask_of(self.env.reset(seed=0)[1]) is not None
         except BaseException:
             self.env.close()
             raise
@@ -645,6 +780,9 @@ class Vector:
         observations, rewards, terminated, truncated, info = answer
         rewards = self.each("reward", rewards, "biuf").astype(np.float64)
         terminated, truncated = self.each("terminated", terminated, "b"), self.each("truncated", truncated, "b")
+        if not self.resets_itself:
+            rows = self.restart(observations, info, terminated, truncated)
+            return rows[0], rewards.tolist(), terminated.tolist(), truncated.tolist(), *rows[1:]
         finals = []
         for row in np.flatnonzero(terminated | truncated):
             final = info.get("final_obs") if isinstance(info, dict) else None
@@ -654,6 +792,21 @@ class Vector:
             finals.append((int(row), self.row.copy(final[row]), self.actions.mask(mask) if self.has_mask else None))
         observations, lives, masks = self.observations.copy(observations), self.lives(info), self.masks(info)
         return observations, rewards.tolist(), terminated.tolist(), truncated.tolist(), lives, masks, finals
+
+    def restart(self, observations, info, terminated, truncated):
+        """Starts the next episode where one ended. Returns observations, lives, masks, and the rows of ended episodes."""
+        observations, lives, masks = self.observations.copy(observations), self.lives(info), self.row_masks(info)
+        ended = terminated | truncated
+        finals = [
+            (int(row), observations[row].copy(), self.actions.mask(None) if masks[row] and terminated[row] else masks[row])
+            for row in np.flatnonzero(ended)
+        ]
+        if finals:
+            first, info = self.env.reset(options={"reset_mask": ended})
+            first, first_lives, first_masks = self.observations.copy(first), self.lives(info), self.row_masks(info)
+            for row, *_ in finals:
+                observations[row], lives[row], masks[row] = first[row], first_lives[row], first_masks[row]
+        return observations, lives, b"".join(masks) if self.has_mask else None, finals
 
     def each(self, name, values, kinds):
         """Checks that there is one value for each environment."""
@@ -669,9 +822,13 @@ class Vector:
         valid = info.get("_action_mask") if masks is not None else None
         return None if masks is None or (valid is not None and not valid[row]) else masks[row]
 
+    def row_masks(self, info):
+        """The action mask of each environment as bytes, or None."""
+        return [self.actions.mask(self.mask_row(info, row)) if self.has_mask else None for row in range(self.size)]
+
     def masks(self, info):
         """The action masks of all environments as bytes; None where they have none."""
-        return b"".join(self.actions.mask(self.mask_row(info, row)) for row in range(self.size)) if self.has_mask else None
+        return b"".join(self.row_masks(info)) if self.has_mask else None
 
     def lives(self, info):
         """Integers in `info["lives"]`, of the environments where `info["_lives"]` is set."""
@@ -690,10 +847,10 @@ class Vector:
         self.env.close()
 
 
-def batch(name, size, mode, arguments):
-    """A batch of `size` environments."""
-    if mode == "sync":
-        found, spec = find(name)
+def batch(name, size, arguments, process):
+    """A batch of `size` environments: see `one`."""
+    if process[0] == "sync":
+        target, spec = find(name)
         if has_own_vector(spec):
-            return Vector(found, size, arguments)
-    return Batch(name, size, mode, arguments)
+            return Vector(target, size, arguments)
+    return Batch(name, size, arguments, process)

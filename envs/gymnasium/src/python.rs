@@ -66,6 +66,15 @@ pub(crate) fn environments(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     Ok(MODULE.get_or_try_init(py, make)?.bind(py).clone())
 }
 
+/// The Python module that examines environments (`inspection.py`).
+pub(crate) fn inspection(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    const CODE: &CStr = code(concat!(include_str!("inspection.py"), "\0"));
+    let (file, name) = (c"playfield/inspection.py", c"playfield_inspection");
+    let make = || environments(py).and_then(|_| PyModule::from_code(py, CODE, file, name)).map(Bound::unbind);
+    Ok(MODULE.get_or_try_init(py, make)?.bind(py).clone())
+}
+
 const fn code(text: &'static str) -> &'static CStr {
     match CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(code) => code,

@@ -34,7 +34,8 @@ fn unknown_ids() {
     python();
     assert!(make("CartPoll-v1", "").0.starts_with("CartPoll-v1: Environment `CartPoll` doesn't exist"));
     assert!(make("no_such_module:Thing-v0", "").0.contains("`no_such_module` cannot be found: install it into .venv"));
-    assert!(make("tiny:Nothing-v0", "").0.contains("doesn't exist"));
+    let (line, _) = make("tiny:Nothing-v0", "");
+    assert_eq!(line, "tiny:Nothing-v0: the module `tiny` registers no `Nothing-v0`; did you mean `tiny:Function-v0`?");
     let atari = AtariSource::new("ALE/Pogn-v5");
     let unknown = "ALE/Pogn-v5: there is no such Atari game: `playfield envs` lists them";
     assert_eq!(error_of(atari.env(&config(&atari, "ALE/Pogn-v5", ""))).0, unknown);
@@ -157,7 +158,7 @@ fn results_of_another_shape_are_refused() {
 #[test]
 fn a_process_that_dies_is_an_error() {
     for (line, _) in third_step("exit") {
-        assert_eq!(line, "tiny:Raises-v0: environment 0: its process died");
+        assert_eq!(line, "tiny:Raises-v0: environment 0: its process died (exit code 3)");
     }
 }
 

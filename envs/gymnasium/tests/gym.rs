@@ -516,3 +516,66 @@ fn a_registered_vector_environment_is_used() {
         assert!(message.contains("only a vector environment is registered"), "{way}: {message}");
     }
 }
+
+/// Floats with the bounds of pixels and the size of an image are frames; other floats are vectors.
+#[test]
+fn float_images_are_frames() {
+    for (kwargs, shape, row) in [
+        ("{}", vec![36, 37, 3], [64, 128, 191]),
+        ("{ high = 255.0, channels = 2 }", vec![36, 37, 2], [64, 128, 64]),
+        ("{ first = true }", vec![36, 37, 3], [64, 128, 191]),
+        ("{ channels = 0, side = 40 }", vec![40, 41], [64, 64, 64]),
+    ] {
+        for way in WAYS {
+            let mut env = wrapped("tiny:Pixels-v0", &format!("kwargs = {kwargs}\n{way}"), 2);
+            assert_eq!((env.spec().dtype, &env.spec().shape), (Dtype::U8, &shape), "{kwargs}");
+            let mut batch = StepBatch::new(env.spec(), 2);
+            env.reset(&mut batch).unwrap();
+            assert_eq!(batch.obs_row(1).u8()[..3], row, "{kwargs}, {way}");
+            // Twice as bright: a quarter becomes a half, three quarters exceed the bounds.
+            let result = env.step(&Actions::Discrete(vec![1, 0]), &mut batch);
+            match kwargs.contains("channels") {
+                true => assert_eq!(batch.obs_row(0).u8()[0], 128, "{kwargs}, {way}"),
+                false => {
+                    let error = result.unwrap_err().to_string();
+                    assert!(error.contains("environment 0: its observation holds 1.5, which is outside"), "{error}");
+                }
+            }
+        }
+    }
+    for (kwargs, len) in [("{ side = 35 }", 35 * 36 * 3), ("{ high = 2.0 }", 36 * 37 * 3)] {
+        let env = wrapped("tiny:Pixels-v0", &format!("kwargs = {kwargs}"), 1);
+        assert_eq!((env.spec().dtype, env.spec().frame_len()), (Dtype::F32, len), "{kwargs}");
+    }
+}
+
+#[test]
+fn scalars_are_observations_and_actions() {
+    for way in WAYS {
+        let mut env = wrapped("tiny:Scalar-v0", way, 2);
+        assert_eq!(env.spec().shape, [1]);
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        assert_eq!(batch.obs, Obs::F32(vec![3.0; 2]));
+        env.step(&Actions::Continuous { values: vec![0.25, -0.5], dim: 1 }, &mut batch).unwrap();
+        assert_eq!((batch.obs, batch.reward), (Obs::F32(vec![0.25, -0.5]), vec![0.25, -0.5]), "{way}");
+    }
+}
+
+/// A vector environment without autoreset is reset row by row: it equals one with same-step autoreset.
+#[test]
+fn a_vector_environment_without_autoreset_is_reset() {
+    let [mut manual, mut same] = ["tiny:ManualVector-v0", "tiny:Vector-v0"].map(|id| wrapped(id, "", ENVS));
+    let mut batches = [StepBatch::new(same.spec(), ENVS), StepBatch::new(same.spec(), ENVS)];
+    manual.reset(&mut batches[0]).unwrap();
+    same.reset(&mut batches[1]).unwrap();
+    let (mut random, mut ends) = (rng::stream(1, "actions"), 0);
+    for step in 0..40 {
+        let actions = sample_actions(same.spec(), ENVS, &mut random);
+        manual.step(&actions, &mut batches[0]).unwrap();
+        same.step(&actions, &mut batches[1]).unwrap();
+        assert_eq!(batches[0], batches[1], "step {step}");
+        ends += batches[0].ended().iter().filter(|ended| **ended).count();
+    }
+    assert!(ends >= 3 * ENVS, "{ends}");
+}

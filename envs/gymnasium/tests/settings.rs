@@ -69,11 +69,18 @@ fn kind(name: &str) -> (Arc<dyn EnvSource>, &'static str, &'static str) {
 
 /// Each key with a value (`false` where the source's default is `true`), and the expectation for each of [`KINDS`]: `+` the
 /// setting changes the environment, `!` it is an error that names the key, `=` it has no effect, for the reason given.
-const KEYS: [(&str, &str, &str, &str); 20] = [
+const KEYS: [(&str, &str, &str, &str); 22] = [
     ("id", "", "=======", "selects the source"),
     ("num_envs", "", "=======", "the number of seeds: the caller's"),
     ("num_threads", "2", "=======", "the largest number of threads; results do not depend on it"),
     ("vectorization", "'async'", "!!!++!!", ""),
+    (
+        "step_timeout_seconds",
+        "100.0",
+        "=====+=",
+        "no step takes that long; without ALE's own batch, Atari games draw other no-ops",
+    ),
+    ("on_failure", "'restart'\nvectorization = 'async'", "!!!==!!", "nothing fails"),
     ("frame_stack", "3", "+++++++", ""),
     ("frame_skip", "3", "+++++++", ""),
     // With a frame skip: the maximum of a single frame is that frame.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod agent;
+mod check;
 mod distill;
 mod doctor;
 mod embed;
@@ -16,6 +17,7 @@ mod train;
 mod trick;
 mod watch;
 
+pub use check::check;
 pub use distill::distill;
 pub use doctor::doctor;
 pub use embed::embed;

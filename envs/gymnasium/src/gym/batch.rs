@@ -1,9 +1,10 @@
 //! A batch of Gymnasium environments, in this process or in one process each.
 
 use super::single::close;
-use super::{arguments, mode, spaces};
+use super::{arguments, process, report_restarts, spaces};
 use crate::array::copy_observation;
 use crate::python::{self, Failure, python_seed};
+use playfield_core::config::OnFailure;
 use playfield_core::{Actions, EnvConfig, EnvSpec, Error, Result, Step, StepBatch, VecEnv};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,6 +19,7 @@ pub struct GymVec {
     lives: Vec<u32>,
     env: Option<Py<PyAny>>,
     sent: bool,
+    on_failure: OnFailure,
 }
 
 impl GymVec {
@@ -29,12 +31,12 @@ impl GymVec {
         let n = seeds.len();
         let (spec, env) = python::with(id, |py| {
             let limit = i64::try_from(config.max_episode_steps).ok().filter(|&limit| limit > 0);
-            let made = (id, n, mode(config), arguments(py, config, limit)?);
+            let made = (id, n, arguments(py, config, limit)?, process(config));
             let env = python::environments(py)?.call_method1("batch", made)?;
             Ok((spaces::spec(id, config, &env.getattr("description")?)?, Some(env.unbind())))
         })?;
         let seeds = seeds.iter().map(|&seed| python_seed(seed)).collect();
-        Ok(Self { spec, seeds, lives: vec![0; n], env, sent: false })
+        Ok(Self { spec, seeds, lives: vec![0; n], env, sent: false, on_failure: config.on_failure })
     }
 
     fn env<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
@@ -77,8 +79,9 @@ impl VecEnv for GymVec {
         self.sent = false;
         batch.clear();
         python::with(&id, |py| {
-            let answer = self.env(py).call_method1(intern!(py, "reset"), (&self.seeds,))?;
-            let (obs, lives, masks) = answer.extract::<(Bound<'_, PyAny>, Vec<u32>, Option<Vec<u8>>)>()?;
+            let answer = self.env(py).call_method1(intern!(py, "reset"), (&self.seeds,));
+            report_restarts(py, &id, self.on_failure)?;
+            let (obs, lives, masks) = answer?.extract::<(Bound<'_, PyAny>, Vec<u32>, Option<Vec<u8>>)>()?;
             copy_observation(&id, &obs, batch.obs.as_mut())?;
             spaces::copy_mask(masks.as_deref(), &mut batch.action_mask);
             self.lives = lives;
@@ -105,8 +108,9 @@ impl VecEnv for GymVec {
         }
         let id = self.spec.id.clone();
         python::with(&id, |py| {
-            let answer = self.env(py).call_method0(intern!(py, "recv"))?;
-            self.read(&answer, batch)
+            let answer = self.env(py).call_method0(intern!(py, "recv"));
+            report_restarts(py, &id, self.on_failure)?;
+            self.read(&answer?, batch)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Every other Gymnasium environment, including a user's own (`module:Id`).
+//! Every other Gymnasium environment, including a user's own (`module:Id`, `file.py:Class`).
 
 mod batch;
 mod single;
@@ -7,13 +7,15 @@ mod spaces;
 pub use batch::GymVec;
 pub use single::GymEnv;
 
-use crate::python;
-use playfield_core::config::Vectorization;
-use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv};
+use crate::python::{self, Failure};
+use playfield_core::check::{Finding, Inspection, Level};
+use playfield_core::config::{OnFailure, Vectorization};
+use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv, notices};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-/// The source of a Gymnasium id: `CartPole-v1`, or `module:Id`, which imports `module` first, so that it registers `Id`.
+/// The source of a Gymnasium id: `CartPole-v1`; `module:Id`, which imports `module` first, so that it registers `Id`; or
+/// `path/to/file.py:Class`, a subclass of `gymnasium.Env` that need not be registered.
 /// `[env.kwargs]` are the keyword arguments of the environment's constructor.
 #[derive(Clone, Debug)]
 pub struct GymSource {
@@ -29,7 +31,7 @@ impl GymSource {
 
 impl EnvSource for GymSource {
     fn env_settings(&self) -> &'static [&'static str] {
-        &["vectorization", "kwargs"]
+        &["vectorization", "step_timeout_seconds", "on_failure", "kwargs"]
     }
 
     /// With `max_episode_steps` Gymnasium's own limit is disabled: playfield's wrapper replaces it.
@@ -47,20 +49,52 @@ impl EnvSource for GymSource {
     }
 
     fn batch_settings(&self) -> &'static [&'static str] {
-        &["vectorization", "max_episode_steps", "kwargs"]
+        &["vectorization", "step_timeout_seconds", "on_failure", "max_episode_steps", "kwargs"]
     }
 
+    /// In this process, a time limit needs threads, which a pool has.
     fn batch(&self, config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
+        if config.vectorization == Vectorization::Sync && config.step_timeout().is_some() {
+            return Ok(None);
+        }
         Ok(Some(Box::new(GymVec::new(&self.id, config, seeds)?)))
+    }
+
+    fn inspect(&self, config: &EnvConfig, steps: u64) -> Result<Option<Inspection>> {
+        type Found = (Vec<(String, String, String, Option<String>)>, Option<f64>);
+        let limit = i64::try_from(config.max_episode_steps).ok().filter(|&limit| limit > 0);
+        let (findings, step_seconds) = python::with(&self.id, |py| {
+            let inspected = (&self.id, arguments(py, config, limit)?, steps);
+            Ok(python::inspection(py)?.call_method1("inspect_env", inspected)?.extract::<Found>()?)
+        })?;
+        let finding = |(check, level, found, advice): (String, String, String, Option<String>)| {
+            let level = match level.as_str() {
+                "ok" => Level::Ok,
+                "warning" => Level::Warning,
+                _ => Level::Error,
+            };
+            Finding { level, advice, ..Finding::ok(&check, found) }
+        };
+        Ok(Some(Inspection { findings: findings.into_iter().map(finding).collect(), step_seconds }))
     }
 }
 
-/// The `mode` argument of `environments.py`.
-fn mode(config: &EnvConfig) -> &'static str {
-    match config.vectorization {
+/// How `environments.py` runs an environment: the mode, the time limit of a step in seconds, and whether it restarts.
+fn process(config: &EnvConfig) -> (&'static str, Option<f64>, bool) {
+    let mode = match config.vectorization {
         Vectorization::Sync => "sync",
         Vectorization::Async => "async",
+    };
+    (mode, config.step_timeout().map(|limit| limit.as_secs_f64()), config.on_failure == OnFailure::Restart)
+}
+
+/// Reports what `environments.py` has to say about restarted environments.
+fn report_restarts(py: Python<'_>, id: &str, config: OnFailure) -> std::result::Result<(), Failure> {
+    if config == OnFailure::Restart {
+        let notices: Vec<String> = python::environments(py)?.call_method0("take_notices")?.extract()?;
+        notices.into_iter().for_each(|notice| notices::push(format!("warning: {id}: {notice}")));
     }
+    Ok(())
 }
 
 /// The ids in Gymnasium's registry, sorted, without Atari's (see [`games`](crate::games)).
@@ -74,7 +108,7 @@ pub fn registered() -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Whether the id is registered, or `module:Id`, which is imported only when an environment is created.
+/// Whether the id is registered, or `module:Id` or `file.py:Class`, which are imported only when an environment is created.
 pub(crate) fn is_registered(id: &str) -> Result<bool> {
     python::with(id, |py| Ok(python::helper(py)?.call_method1("is_registered", (id,))?.extract()?))
 }

@@ -1,8 +1,9 @@
 //! One Gymnasium environment, for playfield's wrappers and thread pool.
 
-use super::{arguments, mode, spaces};
+use super::{arguments, process, report_restarts, spaces};
 use crate::array::copy_observation;
 use crate::python::{self, python_seed};
+use playfield_core::config::OnFailure;
 use playfield_core::{Action, Env, EnvConfig, EnvSpec, Image, ObsMut, Result, Step};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,6 +15,7 @@ pub struct GymEnv {
     env: Option<Py<PyAny>>,
     lives: u32,
     action_mask: Vec<bool>,
+    on_failure: OnFailure,
 }
 
 impl GymEnv {
@@ -25,13 +27,13 @@ impl GymEnv {
     pub fn new(id: &str, config: &EnvConfig) -> Result<Self> {
         let (spec, env) = python::with(id, |py| {
             let limit = (config.max_episode_steps != 0).then_some(-1);
-            let made = (id, mode(config), arguments(py, config, limit)?);
+            let made = (id, arguments(py, config, limit)?, process(config));
             let env = python::environments(py)?.call_method1("one", made)?;
             let spec = spaces::spec(id, config, &env.call_method1("call", ("describe",))?)?;
             Ok((spec, Some(env.unbind())))
         })?;
         let action_mask = vec![true; spec.mask_len()];
-        Ok(Self { spec, env, lives: 0, action_mask })
+        Ok(Self { spec, env, lives: 0, action_mask, on_failure: config.on_failure })
     }
 }
 
@@ -45,11 +47,12 @@ impl Env for GymEnv {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        let Self { spec, env, action_mask, .. } = self;
+        let Self { spec, env, action_mask, on_failure, .. } = self;
         self.lives = python::with(&spec.id, |py| {
             let call = (intern!(py, "reset"), seed.map(python_seed));
-            let answer = bound(env, py).call_method1(intern!(py, "call"), call)?;
-            let (first, lives, mask) = answer.extract::<(Bound<'_, PyAny>, u32, Option<Vec<u8>>)>()?;
+            let answer = bound(env, py).call_method1(intern!(py, "call"), call);
+            report_restarts(py, &spec.id, *on_failure)?;
+            let (first, lives, mask) = answer?.extract::<(Bound<'_, PyAny>, u32, Option<Vec<u8>>)>()?;
             copy_observation(&spec.id, &first, obs)?;
             spaces::copy_mask(mask.as_deref(), action_mask);
             Ok(lives)
@@ -59,12 +62,13 @@ impl Env for GymEnv {
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         action.check(&self.spec.actions)?;
-        let Self { spec, env, action_mask, .. } = self;
+        let Self { spec, env, action_mask, on_failure, .. } = self;
         let (mut step, lives) = python::with(&spec.id, |py| {
             let call = (intern!(py, "step"), spaces::one(py, action)?);
-            let answer = bound(env, py).call_method1(intern!(py, "call"), call)?;
+            let answer = bound(env, py).call_method1(intern!(py, "call"), call);
+            report_restarts(py, &spec.id, *on_failure)?;
             let (next, reward, terminated, truncated, lives, mask) =
-                answer.extract::<(Bound<'_, PyAny>, f64, bool, bool, u32, Option<Vec<u8>>)>()?;
+                answer?.extract::<(Bound<'_, PyAny>, f64, bool, bool, u32, Option<Vec<u8>>)>()?;
             copy_observation(&spec.id, &next, obs)?;
             spaces::copy_mask(mask.as_deref(), action_mask);
             Ok((Step { reward: reward as f32, terminated, truncated, life_lost: false }, lives))

@@ -131,6 +131,34 @@ class Bytes(Steps):
         return self.array, 0.0, False, False, {}
 
 
+class Pixels(Steps):
+    """Floats from 0 to `high`: the pixel of channel c is (c + 1) / 4 of it. `first`: channels are the first axis."""
+
+    def __init__(self, side=36, channels=3, high=1.0, first=False):
+        pixels = np.full((side, side + 1), high / 4, np.float32)
+        stacked = pixels[..., None] * np.arange(1, channels + 1) if channels else pixels
+        self.array = (np.moveaxis(stacked, -1, 0) if first else stacked).astype(np.float32)
+        self.observation_space = Box(0, high, self.array.shape, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        return self.array, {}
+
+    def step(self, action):
+        return self.array * (2 if action else 1), 0.0, False, False, {}
+
+
+class Scalar(Steps):
+    """Observes one number and returns its action, one number."""
+
+    observation_space, action_space = Box(-9, 9, (), np.float32), Box(-1, 1, (), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        return np.float32(3), {}
+
+    def step(self, action):
+        return action, float(action), False, False, {}
+
+
 class Frames(Bytes):
     """RGB frames of 24 × 16 pixels."""
 
@@ -400,12 +428,21 @@ def vector(num_envs, max_episode_steps=None, **kwargs):
     return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
+def manual_vector(num_envs, max_episode_steps=None, **kwargs):
+    """A registered vector environment without autoreset."""
+    from gymnasium.vector import SyncVectorEnv
+
+    make = lambda: gymnasium.make("Count-v0", **kwargs)
+    return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+
+
 for made, limit in ((Count, 8), (Flicker, 8), (Same, 3), (Raises, None), (Odd, None)):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made, max_episode_steps=limit)
-for made in (Masked, Parts, Bounds, Info, Bytes, Frames, Numpy, Ends, Breaks, Simulator, Torch):
+for made in (Masked, Parts, Bounds, Info, Bytes, Frames, Pixels, Scalar, Numpy, Ends, Breaks, Simulator, Torch):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
 gymnasium.register("Function-v0", entry_point=function, max_episode_steps=3)
 gymnasium.register("Late-v0", vector_entry_point=Late)
 gymnasium.register("Vector-v0", vector_entry_point=vector)
+gymnasium.register("ManualVector-v0", vector_entry_point=manual_vector)
 gymnasium.register("PartsVector-v0", vector_entry_point=parts_vector)
 gymnasium.register("MaskedVector-v0", vector_entry_point=masked_vector)
