@@ -40,6 +40,38 @@ fn a_typo_gets_the_closest_match() {
     assert!(left.is_empty(), "a run that did not start leaves no folder: {left:?}");
 }
 
+/// Sizes that no machine has: an error that names the key, never a panic or an abort.
+#[test]
+fn impossible_sizes_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let large = ["-1", "1000000000", "9223372036854775807"];
+    for (algorithm, key, values) in [
+        ("ppo", "num_envs", &large[..]),
+        ("ppo", "frame_stack", &large),
+        ("ppo", "lstm", &large),
+        ("ppo", "hidden", &["[-1]", "[1000000000]", "[100000,100000]", "[64,9223372036854775807]"]),
+        ("ppo", "rollout_steps", &large),
+        ("ppo", "minibatch_size", &large),
+        ("ppo", "epochs", &large),
+        ("paac", "num_envs", &large),
+        ("paac", "rollout_steps", &large),
+        ("a3c", "num_envs", &large),
+        ("a3c", "rollout_steps", &large),
+        ("dqn", "num_envs", &large),
+        ("dqn", "buffer_size", &large),
+        ("dqn", "batch_size", &large),
+        ("dqn", "n_step", &large),
+    ] {
+        file(dir, "a.toml", &format!("algorithm = '{algorithm}'\nsteps = 20\n[env]\nid = 'CartPole'\n"));
+        for value in values {
+            let said = refuses(dir, &["train", "a.toml", "--set", &format!("{key}={value}")]);
+            let error = said.lines().last().unwrap_or_default();
+            assert!(error.starts_with("error") && error.contains(key), "{algorithm} {key}={value}: {said}");
+        }
+    }
+}
+
 #[test]
 fn a_folder_that_is_not_empty_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();

@@ -170,16 +170,21 @@ impl<A: Algorithm> Configured for Typed<A> {
 /// Reads a table without nested sections into its struct. Unknown keys are refused.
 ///
 /// # Errors
-/// [`Error::Config`] with serde's account of the key.
+/// [`Error::Config`] with serde's message and the key.
 pub fn parse_section<C: DeserializeOwned>(name: &str, table: &toml::Table) -> Result<C> {
-    table.clone().try_into().map_err(|e: toml::de::Error| Error::config(format!("[{name}]: {}", e.message())))
+    table.clone().try_into().map_err(|e: toml::de::Error| {
+        // The second line names the key.
+        let text = e.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = text.replace("expected usize", "expected 0 or more").replace("expected u64", "expected 0 or more");
+        Error::config(format!("[{name}]: {text}"))
+    })
 }
 
 /// Reads a section into its struct: `table` over `defaults`, key by key, inside nested tables too. A key that is not named
 /// keeps its default, whatever else is named beside it. Unknown keys are refused.
 ///
 /// # Errors
-/// [`Error::Config`] with serde's account of the key.
+/// [`Error::Config`] with serde's message and the key.
 pub fn parse_section_over<C>(name: &str, table: &toml::Table, defaults: &C) -> Result<C>
 where
     C: DeserializeOwned + Serialize,
@@ -248,13 +253,19 @@ pub fn check_size_schedules(section: &str, values: &[(&str, Schedule)]) -> Resul
     values.iter().try_for_each(|(key, schedule)| check_sizes(section, &schedule.range().map(|value| (*key, value))))
 }
 
-/// Refuses the first of `values` of a section that is 0.
+/// The largest count of a setting: larger ones are typing errors, and overflow where they are multiplied.
+const LARGEST_COUNT: u64 = 1_000_000_000;
+
+/// Refuses the first of `values` of a section that is 0 or larger than a billion.
 ///
 /// # Errors
 /// [`Error::Config`] naming it.
 pub fn check_counts(section: &str, values: &[(&str, u64)]) -> Result<()> {
-    let wrong = values.iter().find(|(_, value)| *value == 0);
-    wrong.map_or(Ok(()), |(key, _)| Err(Error::config(format!("[{section}]: `{key}` must be at least 1"))))
+    let wrong = values.iter().find(|(_, value)| !(1..=LARGEST_COUNT).contains(value));
+    wrong.map_or(Ok(()), |(key, value)| {
+        let bound = if *value == 0 { "at least 1".into() } else { format!("at most {LARGEST_COUNT}") };
+        Err(Error::config(format!("[{section}]: `{key}` must be {bound}")))
+    })
 }
 
 #[cfg(test)]

@@ -138,14 +138,14 @@ impl EnvConfig {
         let wrong = |what: &str| Err(Error::config(format!("[env]: {what}")));
         match &config {
             c if c.id.is_empty() => wrong("`id` is missing: name an environment (playfield envs lists them)"),
-            c if c.num_envs == 0 => wrong("`num_envs` must be at least 1"),
+            c if !(1..=100_000).contains(&c.num_envs) => wrong("`num_envs` must lie between 1 and 100000"),
             c if !(0.0..=1e9).contains(&c.step_timeout_seconds) => {
                 wrong("`step_timeout_seconds` is a number of seconds, or 0 for no limit")
             }
             c if c.on_failure == OnFailure::Restart && c.vectorization != Vectorization::Async => wrong(
                 "`on_failure` = \"restart\" needs `vectorization` = \"async\": only a process can be started anew",
             ),
-            c if c.frame_stack == 0 => wrong("`frame_stack` must be at least 1"),
+            c if !(1..=1000).contains(&c.frame_stack) => wrong("`frame_stack` must lie between 1 and 1000"),
             c if c.frame_skip == 0 => wrong("`frame_skip` must be at least 1"),
             c if ![0, 2].contains(&c.resize.len()) || c.resize.contains(&0) => {
                 wrong("`resize` is [height, width], or [] for none")

@@ -29,6 +29,7 @@ pub mod files;
 pub mod frame_stack;
 pub mod graph;
 pub mod json;
+pub mod memory;
 pub mod metrics;
 pub mod normalize;
 pub mod notices;

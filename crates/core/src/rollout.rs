@@ -8,7 +8,7 @@
 //! ```
 
 use crate::rng::Rng;
-use crate::{Actions, EnvSpec, FrameStack, Obs, ObsRef, StepBatch};
+use crate::{ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Obs, ObsRef, Result, StepBatch, memory};
 use rand::seq::SliceRandom as _;
 
 /// `steps × envs` transitions, time first, and the observations after them.
@@ -64,6 +64,26 @@ impl Rollout {
             gamma: gamma as f32,
             t: 0,
         }
+    }
+
+    /// Checks that the machine has the memory of such a rollout.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) naming the keys to lower.
+    pub fn check_memory(spec: &EnvSpec, envs: usize, steps: usize) -> Result<()> {
+        let element = match spec.dtype {
+            Dtype::U8 => 1,
+            Dtype::F32 => 4,
+        };
+        // Beside the observation: action, log-probability, two values, reward, discount, two flags, mask.
+        let action = match &spec.actions {
+            ActionSpace::Box { low, .. } => 4 * low.len(),
+            discrete => 8 * discrete.sizes().len(),
+        };
+        let transition = element * spec.obs_len() + action + 22 + spec.mask_len();
+        let bytes = (transition as u64).saturating_mul(envs as u64).saturating_mul(steps as u64 + 1);
+        let what = format!("a rollout of {steps} steps of {envs} environments");
+        memory::require(&what, bytes, "lower `rollout_steps` or `env.num_envs`")
     }
 
     /// Removes all transitions.
@@ -262,7 +282,7 @@ fn shuffled(n: usize, rng: &mut Rng) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ActionSpace, Dtype, Step, rng};
+    use crate::{Step, rng};
 
     const ENVS: usize = 3;
 

@@ -20,7 +20,7 @@
 use crate::init::Init;
 use crate::tensor::{TensorElement, slice};
 use playfield_core::rng::Rng;
-use playfield_core::{Array, Error, Result, Snapshot};
+use playfield_core::{Array, Error, Result, Snapshot, memory};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -115,8 +115,10 @@ impl<'a> Builder<'a> {
     /// Adds a parameter of canonical `shape` with initial values sampled by `init`.
     pub fn param(&mut self, name: &str, shape: &[i64], init: Init) -> Slot {
         let (name, offset) = (self.full(name), Segment::start_after(&self.layout.params));
-        self.values.push(init.sample(shape, self.rng));
         self.layout.params.push(Segment { name, shape: shape.to_vec(), offset });
+        // Too large a network is an error of `check_memory`.
+        let values = if self.check_memory().is_ok() { init.sample(shape, self.rng) } else { Vec::new() };
+        self.values.push(values);
         Slot(self.layout.params.len() - 1)
     }
 
@@ -135,6 +137,20 @@ impl<'a> Builder<'a> {
 
     fn full(&self, name: &str) -> String {
         self.scope.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".")
+    }
+
+    /// Checks that the machine has the memory of the parameters so far, of their gradients and of an optimizer's statistics.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the number of parameters.
+    pub fn check_memory(&self) -> Result<()> {
+        let parameters = Segment::start_after(&self.layout.params) as u64;
+        // Initial values, master, weights, gradient and two statistics, up to 4 bytes each. Small networks always fit.
+        if parameters < 10_000_000 {
+            return Ok(());
+        }
+        let what = format!("[network]: a network of {parameters} parameters");
+        memory::require(&what, 24 * parameters, "lower `hidden` or `lstm`, or choose a smaller torso")
     }
 
     /// The parameters, on `device`, computing in `precision` (`Float` or `BFloat16`).

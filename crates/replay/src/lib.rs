@@ -11,7 +11,6 @@
 //! - Checkpoints: [`Lost, Segments`] append the frames to files, each frame once.
 
 mod frames;
-pub mod memory;
 pub mod prioritized;
 mod ranks;
 pub mod replay_buffer;

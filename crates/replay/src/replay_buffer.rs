@@ -13,10 +13,10 @@
 //! a transition is sampled, from single frames and single steps.
 
 use crate::frames::{Frames, Scratch};
-use crate::memory;
 use crate::segments::put_bytes;
 use playfield_core::{
     Actions, Array, Dtype, EnvSpec, Error, Normalizer, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, frame_stack,
+    memory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -129,24 +129,20 @@ impl ReplayBuffer {
     pub fn new(spec: &EnvSpec, envs: usize, config: ReplayConfig) -> Result<Self> {
         let ReplayConfig { capacity, n_step, gamma, compress } = config;
         let len = capacity / envs.max(1);
-        let least = spec.frame_stack + n_step + 2;
+        let least = spec.frame_stack.saturating_add(n_step).saturating_add(2);
         if n_step == 0 || len < least {
             return Err(Error::config(format!(
-                "a replay buffer of {capacity} steps for {envs} environments is too small: a frame stack of {} and {n_step}-step returns need at least {}",
+                "a replay buffer of {capacity} steps for {envs} environments is too small: a frame stack of {} and {n_step}-step returns need at least {}: raise `buffer_size`, or lower `n_step`",
                 spec.frame_stack,
-                least * envs
+                least.saturating_mul(envs)
             )));
         }
-        let (needed, available) = (Self::bytes(spec, config), memory::available());
-        if let Some(available) = available.filter(|&a| a < needed) {
-            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-            return Err(Error::config(format!(
-                "a replay buffer of {capacity} steps takes {:.2} GB and this machine has {:.2} GB available: lower `buffer_size`{}",
-                gigabytes(needed),
-                gigabytes(available),
-                if spec.dtype == Dtype::U8 && !compress { ", or set `buffer_compression` = true" } else { "" }
-            )));
-        }
+        let what = format!("a replay buffer of {capacity} steps");
+        let advice = match spec.dtype == Dtype::U8 && !compress {
+            true => "lower `buffer_size`, or set `buffer_compression` = true",
+            false => "lower `buffer_size`",
+        };
+        memory::require(&what, Self::bytes(spec, config), advice)?;
         let slots = len * envs;
         Ok(Self {
             frames: Frames::new(spec.dtype, spec.frame_len(), slots, compress)?,

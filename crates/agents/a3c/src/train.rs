@@ -9,7 +9,7 @@ use playfield_collect::Evaluator;
 use playfield_core::metrics::Tag;
 use playfield_core::resume::environment_seeds;
 use playfield_core::{
-    Algorithm, Array, EnvFactory, EnvSpec, Error, Persist, Policy, Result, Run, Snapshot, State, rng,
+    Algorithm, Array, EnvFactory, EnvSpec, Error, Persist, Policy, Result, Rollout, Run, Snapshot, State, rng,
 };
 use playfield_hogwild::Shared;
 use playfield_nn::optim::Optimizer;
@@ -50,6 +50,7 @@ impl Algorithm for A3c {
 
     fn resolve(config: &Config, steps: u64, envs: &dyn EnvFactory) -> Result<Config> {
         config.check()?;
+        Rollout::check_memory(envs.spec(), envs.num_envs(), config.rollout_steps)?;
         let (network, device) = playfield_nn::resolve(&config.network, envs.spec(), "cpu")?;
         Ok(Config {
             num_threads: config.threads(envs.num_envs())?,

@@ -193,7 +193,9 @@ impl Config {
         check_counts(
             "dqn",
             &[
+                ("buffer_size", self.buffer_size as u64),
                 ("n_step", self.n_step as u64),
+                ("atoms", self.atoms.max(0) as u64),
                 ("batch_size", self.batch_size as u64),
                 ("train_interval", self.train_interval),
                 ("gradient_steps", self.gradient_steps),

@@ -24,6 +24,7 @@ impl Algorithm for Paac {
 
     fn resolve(config: &Config, steps: u64, envs: &dyn EnvFactory) -> Result<Config> {
         config.check()?;
+        Rollout::check_memory(envs.spec(), envs.num_envs(), config.rollout_steps)?;
         let (network, device) = playfield_nn::resolve(&config.network, envs.spec(), &config.device)?;
         Ok(Config {
             learning_rate: config.learning_rate.over(steps),

@@ -85,6 +85,9 @@ impl Config {
         let counts =
             [("rollout_steps", self.rollout_steps), ("minibatch_size", self.minibatch_size), ("epochs", self.epochs)];
         check_counts("ppo", &counts.map(|(key, count)| (key, count as u64)))?;
+        if self.epochs > 1000 {
+            return Err(Error::config(format!("[ppo]: `epochs` = {} must be at most 1000", self.epochs)));
+        }
         check_shares("ppo", &[("gamma", self.gamma), ("gae_lambda", self.gae_lambda)])?;
         let schedules = [
             ("learning_rate", self.learning_rate),
@@ -125,7 +128,7 @@ impl Config {
     /// [`Error::Config`] naming the key and its bounds.
     pub fn check_minibatch(&self, n: usize) -> Result<()> {
         let Self { rollout_steps, minibatch_size, .. } = self;
-        if *minibatch_size > n * rollout_steps {
+        if *minibatch_size > n.saturating_mul(*rollout_steps) {
             return Err(Error::config(format!(
                 "[ppo]: `minibatch_size` = {minibatch_size} must be at most the {} transitions of a rollout (rollout_steps · \
                  env.num_envs)",

@@ -26,6 +26,7 @@ impl Algorithm for Ppo {
     fn resolve(config: &Config, steps: u64, envs: &dyn EnvFactory) -> Result<Config> {
         config.check()?;
         config.check_minibatch(envs.num_envs())?;
+        Rollout::check_memory(envs.spec(), envs.num_envs(), config.rollout_steps)?;
         let (network, device) = playfield_nn::resolve(&config.network, envs.spec(), &config.device)?;
         Ok(Config {
             learning_rate: config.learning_rate.over(steps),

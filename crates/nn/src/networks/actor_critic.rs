@@ -66,6 +66,7 @@ impl ActorCritic {
         let value = Linear::new(&mut b, "value", width, 1, weight, bias);
         let kind = config.kind(device, torso.is_convolutional());
         let input = Input::new(config, spec, torso.is_convolutional(), device, kind)?;
+        b.check_memory()?;
         let params = b.finish(device, kind);
         let dispatch = Dispatch::new(config.kernels);
         let value_torso =

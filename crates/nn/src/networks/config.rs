@@ -107,17 +107,25 @@ impl Default for NetworkConfig {
     }
 }
 
+/// The largest width of a layer: a larger one is a typing error, and overflows where sizes are multiplied.
+const LARGEST_WIDTH: i64 = 100_000;
+
 impl NetworkConfig {
     /// Refuses values that cannot work.
     ///
     /// # Errors
     /// [`Error::Config`] naming the key.
     pub fn check(&self) -> Result<()> {
-        if self.hidden.iter().any(|&h| h < 1) {
-            return Err(Error::config("[network]: every width in `hidden` must be at least 1"));
+        if self.hidden.iter().any(|h| !(1..=LARGEST_WIDTH).contains(h)) {
+            return Err(Error::config(format!(
+                "[network]: every width in `hidden` must lie between 1 and {LARGEST_WIDTH}"
+            )));
         }
-        if self.lstm < 0 {
-            return Err(Error::config(format!("[network]: `lstm` = {} must not be negative (0: none)", self.lstm)));
+        if !(0..=LARGEST_WIDTH).contains(&self.lstm) {
+            let lstm = self.lstm;
+            return Err(Error::config(format!(
+                "[network]: `lstm` = {lstm} must lie between 0 (none) and {LARGEST_WIDTH}"
+            )));
         }
         Ok(())
     }

@@ -119,6 +119,7 @@ impl QNetwork {
         let first = outs.pop().expect("one stream at least");
         let kind = config.kind(device, torso.is_convolutional());
         let input = Input::new(config, spec, torso.is_convolutional(), device, kind)?;
+        b.check_memory()?;
         let params = b.finish(device, kind);
         let torso = FeatureExtractor::new(torso, input, &params, Dispatch::new(config.kernels));
         let layers = Layers { first, advantage, actions, atoms: q.atoms };
