@@ -428,7 +428,7 @@ fn a_wrong_file_or_class_is_named() {
             "corridor.py:Coridor",
             format!("the file has no class `Coridor`; did you mean {}?", path("corridor.py:Corridor")),
         ),
-        ("corridor.py", format!("the id names a file and no class; did you mean {}?", path("corridor.py:Corridor"))),
+        ("corridor.py", format!("the id names a file and no class: write {}", path("corridor.py:Class"))),
         ("corridor.py:Table", "`Table` is no environment: derive the class from gymnasium.Env".into()),
         ("walls.py:Corridor", "the file has no class `Corridor`, and no subclass of gymnasium.Env".into()),
         ("syntax.py:A", "SyntaxError: invalid syntax (syntax.py, line 1)".into()),
