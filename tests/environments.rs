@@ -402,11 +402,17 @@ fn a_class_in_a_file_needs_no_registration() {
         assert!(saved.contains(&absolute), "{saved}");
         let run = work.join(run);
         let run = run.to_str().unwrap();
-        succeeds(&other, &["train", "--resume", run, "--steps", "800"]);
+        let elsewhere = |args: &[&str]| {
+            let output = playfield(&other, args).env("XDG_STATE_HOME", work.join(".state")).output().unwrap();
+            assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        elsewhere(&["train", "--resume", run, "--steps", "800"]);
+        let json = elsewhere(&["eval", run, "--episodes", "2", "--deterministic", "--json"]);
         // Two cells to the right at the least, at most the limit of 50 steps.
-        let mean = greedy(&other, run, "2");
+        let mean = serde_json::from_str::<serde_json::Value>(&json).unwrap()["mean_return"].as_f64().unwrap();
         assert!((-5.0..=-0.2).contains(&mean), "{mean}");
-        succeeds(&other, &["watch", run]);
+        elsewhere(&["watch", run]);
     }
     let in_arguments = ["train", "own.toml", "--env", "own.py:Corridor", "--run-dir", "../three"];
     succeeds(&work.join("envs"), &[&in_arguments[..1], &["../own.toml"], &in_arguments[2..]].concat());
@@ -428,7 +434,7 @@ fn a_wrong_file_or_class_is_named() {
             "corridor.py:Coridor",
             format!("the file has no class `Coridor`; did you mean {}?", path("corridor.py:Corridor")),
         ),
-        ("corridor.py", format!("the id names a file and no class; did you mean {}?", path("corridor.py:Corridor"))),
+        ("corridor.py", format!("the id names a file and no class: write {}", path("corridor.py:Class"))),
         ("corridor.py:Table", "`Table` is no environment: derive the class from gymnasium.Env".into()),
         ("walls.py:Corridor", "the file has no class `Corridor`, and no subclass of gymnasium.Env".into()),
         ("syntax.py:A", "SyntaxError: invalid syntax (syntax.py, line 1)".into()),

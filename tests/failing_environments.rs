@@ -68,6 +68,7 @@ fn train(dir: &Path, sets: &[&str], signal: Option<&str>) -> (Output, Duration) 
     // A shell starts background processes with SIGINT ignored.
     let mut command = Command::new("env");
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.env("XDG_STATE_HOME", dir.join("state"));
     let child = command.args(args).current_dir(dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(90);
     while !dir.join("failing").exists() {

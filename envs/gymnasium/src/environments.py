@@ -442,13 +442,9 @@ class Remote(Member):
         context = forkserver()
         self.limit, self.deadline = limit, None
         self.pipe, theirs = context.Pipe()
-        # A terminal sends Ctrl-C to every process. Only the main program handles it: children start with it blocked.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with without_interrupts():
             self.process = context.Process(target=ByValue(serve), args=(theirs, name, arguments))
             self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def send(self, method, *arguments):
@@ -564,6 +560,18 @@ def end(remotes):
             remote.process.join()
 
 
+@contextlib.contextmanager
+def without_interrupts():
+    """A terminal sends Ctrl-C to every process. Only the main program handles it: processes that start here have it blocked, and so
+    have their children.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def forkserver():
     """The context of child processes: a fork of this process, with the threads of libtorch and ALE, could deadlock."""
     import cloudpickle
@@ -580,7 +588,8 @@ def forkserver():
     # it must run before any child starts.
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     resource_tracker.ensure_running()
-    multiprocessing.forkserver.ensure_running()
+    with without_interrupts():
+        multiprocessing.forkserver.ensure_running()
     sys.warnoptions.pop()
     if before is None:
         del os.environ["PYTHONSAFEPATH"]

@@ -160,14 +160,15 @@ def find_in_file(path, name):
     """The spec, twice, of the class (or function) `name` in the Python file `path`. It need not be registered."""
     import gymnasium
 
+    if not name:
+        raise refuse(f"the id names a file and no class: write {path}:Class")
     module = load(path)
-    classes = environments_in(module)
-    made = getattr(module, name, None) if name else None
+    made = getattr(module, name, None)
     if made is None:
+        classes = environments_in(module)
         found = closest(name, classes) or (classes[0] if len(classes) == 1 else None)
         hint = f"; did you mean {path}:{found}?" if found else f" (it has {', '.join(classes)})" if classes else ""
-        hint = hint or ", and no subclass of gymnasium.Env"
-        raise refuse(f"the file has no class `{name}`{hint}" if name else f"the id names a file and no class{hint}")
+        raise refuse(f"the file has no class `{name}`{hint or ', and no subclass of gymnasium.Env'}")
     if isinstance(made, type) and issubclass(made, gymnasium.vector.VectorEnv):
         return (gymnasium.envs.registration.EnvSpec(name, vector_entry_point=made),) * 2
     is_function = callable(made) and not isinstance(made, type)
