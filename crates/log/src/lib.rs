@@ -12,7 +12,7 @@ mod csv;
 pub mod gif;
 mod tensorboard;
 
-pub use console::Console;
+pub use console::{Console, duration};
 pub use csv::{Episodes, Progress};
 pub use tensorboard::TensorBoard;
 

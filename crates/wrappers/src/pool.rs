@@ -86,6 +86,15 @@ impl Pool {
         Ok(Self { spec, seeds: seeds.to_vec(), backend, phase: Phase::New })
     }
 
+    /// Keeps the last frame of each episode of the first environment from now on ([`VecEnv::final_frame`]), in a pool without threads.
+    #[must_use]
+    pub(crate) fn keep_final_frames(mut self) -> Self {
+        if let Backend::Caller(group, _) = &mut self.backend {
+            group.keep_final_frames();
+        }
+        self
+    }
+
     /// Refuses a call in the wrong phase, or after a failure.
     fn expect(&self, allowed: impl Fn(&Phase) -> bool, otherwise: &str) -> Result<()> {
         match &self.phase {
@@ -221,6 +230,13 @@ impl VecEnv for Pool {
     fn render(&mut self) -> Result<Option<Image>> {
         match &mut self.backend {
             Backend::Caller(group, _) => group.render(),
+            Backend::Threads(_) => Ok(None),
+        }
+    }
+
+    fn final_frame(&mut self) -> Result<Option<Image>> {
+        match &mut self.backend {
+            Backend::Caller(group, _) => Ok(group.final_frame()),
             Backend::Threads(_) => Ok(None),
         }
     }
