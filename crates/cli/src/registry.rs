@@ -126,6 +126,7 @@ impl Registry {
             Command::Train(args) => commands::train(self, args),
             Command::Eval(args) => commands::eval(self, args),
             Command::Watch(args) => commands::watch(self, args),
+            Command::Board(args) => commands::board(args, cli.verbose),
             Command::Envs { filter } => commands::envs(self, filter.as_deref()),
             Command::Check(args) => commands::check(self, args, cli.verbose),
             Command::Doctor => commands::doctor(),
@@ -137,6 +138,8 @@ impl Registry {
             Command::Runs(args) => commands::runs(args),
             Command::Plot(args) => commands::plot(args),
             Command::Report(args) => commands::report(args),
+            Command::Completions { shell } => commands::completions(*shell),
+            Command::Man { out } => commands::man(out.as_deref()),
         }
     }
 
@@ -176,7 +179,7 @@ impl Registry {
         let others = external::ids().unwrap_or_default();
         let ids = self.envs.iter().map(|r| r.id.as_str()).chain(others.iter().map(String::as_str));
         let hint = suggest::hint(id, ids);
-        Err(Error::config(format!("unknown environment '{id}'{hint} (`playfield envs` lists them all)")))
+        Err(Error::config(format!("unknown environment '{id}'{hint} (`{} envs` lists them all)", paths::program())))
     }
 }
 

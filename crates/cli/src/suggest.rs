@@ -20,8 +20,9 @@ pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> St
     closest(word, candidates).map(|c| format!("; did you mean '{c}'?")).unwrap_or_default()
 }
 
-fn stem(id: &str) -> &str {
-    let name = id.rsplit('/').next().unwrap_or(id);
+/// An environment's id without namespace or module, and version.
+pub fn stem(id: &str) -> &str {
+    let name = id.rsplit(['/', ':']).next().unwrap_or(id);
     match name.rsplit_once("-v") {
         Some((stem, version)) if version.bytes().all(|b| b.is_ascii_digit()) => stem,
         _ => name,
