@@ -56,6 +56,7 @@ fn several_seeds_are_trained_and_reported_together() {
     let said = succeeds(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1", "--steps", "5000"]);
     assert_eq!(said.matches(" 5000 ").count(), 3, "{said}");
     succeeds(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1/seed-7", "--steps", "5400"]);
+    assert!(refuses(dir, &["eval", "runs/paac-cartpole-seeds-1"]).contains("give the folder of one of them"));
     let again = ["train", "a.toml", "--seeds", "2", "--run-dir", "runs/paac-cartpole-seeds-1"];
     assert!(refuses(dir, &again).contains("already contains runs of several seeds: resume them"));
 }
@@ -214,14 +215,20 @@ fn completions_and_man_pages_cover_every_command() {
     assert!(train.contains("playfield train") || train.contains("playfield\\-train"), "{train}");
 }
 
-/// The closest name is suggested for commands, options and their values.
+/// The closest name is suggested for commands, options, their values, files and folders.
 #[test]
 fn misspelled_arguments_are_corrected() {
     let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "pole.toml", CARTPOLE);
+    succeeds(dir.path(), &["train", "pole.toml", "--steps", "400"]);
     for (args, expected) in [
         (&["trian", "a.toml"][..], "'train'"),
         (&["train", "a.toml", "--sed", "3"], "'--seed'"),
         (&["trick", "run", "atention"], "did you mean 'attention'?"),
+        (&["train", "poles.toml"], "did you mean 'pole.toml'?"),
+        (&["eval", "runs/paac-cartpole-2"], "did you mean 'paac-cartpole-1'?"),
+        (&["train", "pole.toml", "--env", "CartPol"], "did you mean 'CartPole'?"),
+        (&["completions", "bsh"], "'bash'"),
     ] {
         let said = refuses(dir.path(), args);
         assert!(said.contains(expected), "{args:?}: {said}");

@@ -9,7 +9,7 @@
 //!                  .lock           held while a process trains here
 //! ```
 
-use crate::{machine, paths};
+use crate::{machine, paths, suggest};
 use playfield_core::{Checkpoints, Error, Result, files};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -175,9 +175,22 @@ pub fn read_toml(path: &Path) -> Result<toml::Table> {
         .map_err(|e: toml::de::Error| Error::config(format!("{}: {}", paths::shown(path), e.to_string().trim_end())))
 }
 
+/// Whether `path` holds the runs of several seeds.
+pub fn is_group(path: &Path) -> bool {
+    path.join("seeds.toml").is_file()
+}
+
 fn check(path: &Path) -> Result<()> {
     match path.join("config.toml").is_file() {
         true => Ok(()),
+        false if !path.exists() => {
+            let hint = suggest::neighbor(path, |path| path.join("config.toml").is_file());
+            Err(Error::config(format!("{} contains no run: there is no such folder{hint}", paths::shown(path))))
+        }
+        false if is_group(path) => Err(Error::config(format!(
+            "{} contains runs of several seeds: give the folder of one of them",
+            paths::shown(path)
+        ))),
         false => Err(Error::config(format!("{} contains no run: config.toml is missing", paths::shown(path)))),
     }
 }

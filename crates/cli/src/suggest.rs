@@ -1,5 +1,7 @@
 //! Suggestions for misspelled names.
 
+use std::path::Path;
+
 /// The candidate most similar to `word`, if the similarity is at least 0.5. Ids of environments are also compared without their
 /// namespace and version, so `pong` matches `ALE/Pong-v5`.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -18,6 +20,15 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 /// `; did you mean 'x'?`, or an empty string.
 pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     closest(word, candidates).map(|c| format!("; did you mean '{c}'?")).unwrap_or_default()
+}
+
+/// The hint for a file or folder that does not exist: the most similar name in the same folder that `is_candidate`.
+pub fn neighbor(path: &Path, is_candidate: impl Fn(&Path) -> bool) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let entries = path.parent().map(std::fs::read_dir).into_iter().flatten().flatten().flatten();
+    let candidates = entries.map(|entry| entry.path()).filter(|path| is_candidate(path));
+    let names: Vec<String> = candidates.map(|path| name(&path)).collect();
+    hint(&name(path), names.iter().map(String::as_str))
 }
 
 /// An environment's id without namespace or module, and version.

@@ -1,7 +1,8 @@
-//! The console: a table with a new line every few seconds and, on a terminal, a progress bar below it.
+//! The console: on a terminal, a dashboard and a progress bar; elsewhere a table with a new line every few seconds.
 //!
 //! All output goes to stderr: stdout is for results.
 
+use crate::dashboard::Dashboard;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use playfield_core::Result;
 use playfield_core::metrics::{EpisodeRow, Row, Sink};
@@ -18,7 +19,7 @@ const SPEED_WINDOW: Duration = Duration::from_secs(60);
 /// The shortest time between two movements of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The table, and the progress bar if stderr is a terminal.
+/// The dashboard if stderr is a terminal, else the table.
 pub struct Console {
     out: Out,
     total: u64,
@@ -37,7 +38,7 @@ pub struct Console {
 }
 
 enum Out {
-    Bar(ProgressBar),
+    Bar(ProgressBar, Dashboard),
     Lines(Box<dyn Write>),
 }
 
@@ -48,10 +49,14 @@ impl Console {
             return Self::to(Box::new(std::io::stderr()), total, step);
         }
         let bar = ProgressBar::new(total).with_position(step);
-        let template = "{bar:30} {percent:>3} %  {human_pos}/{human_len} steps  {msg}";
+        let template = "{prefix}\n{bar:30} {percent:>3} %  {human_pos}/{human_len} steps  {msg}";
         // The template is a constant: it parses.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self::with(Out::Bar(bar), total, step)
+        let curves =
+            COLUMNS.iter().filter(|column| !["time/", "left"].iter().any(|group| column.tag.starts_with(group)));
+        let curves = curves.filter(|column| column.tag != "rollout/ep_len_mean");
+        let dashboard = Dashboard::new(curves.map(|column| (column.tag, column.title, column.format)));
+        Self::with(Out::Bar(bar, dashboard), total, step)
     }
 
     /// A console that writes plain lines to `out`.
@@ -80,7 +85,7 @@ impl Console {
     /// Ignores errors: a closed pipe does not end a run.
     fn print(&mut self, line: &str) {
         match &mut self.out {
-            Out::Bar(bar) => bar.println(line),
+            Out::Bar(bar, _) => bar.println(line),
             Out::Lines(out) => _ = writeln!(out, "{line}"),
         }
     }
@@ -133,17 +138,19 @@ impl Sink for Console {
         let new = |tag: &&'static str| !self.seen.contains(tag) && row.get(tag).is_some();
         let new: Vec<_> = COLUMNS.iter().map(|column| column.tag).filter(new).collect();
         self.seen.extend(new);
-        if self.shown.is_none_or(|s| s.elapsed() >= INTERVAL) {
+        let lines = matches!(self.out, Out::Lines(_));
+        if lines && self.shown.is_none_or(|s| s.elapsed() >= INTERVAL) {
             self.show(row);
             (self.shown, self.pending) = (Some(Instant::now()), None);
         } else {
             self.pending = Some(row.clone());
         }
-        if let Out::Bar(bar) = &self.out {
+        let left = self.left(row.step).map(|left| format!("{} left", duration(left)));
+        if let Out::Bar(bar, dashboard) = &mut self.out {
+            dashboard.push(row);
+            bar.set_prefix(dashboard.lines());
             let fps = row.get("time/fps").map(|v| format!("{} steps/s", whole(v)));
-            let left = self.left(row.step).map(|l| format!("{} left", duration(l)));
-            let mean = row.get("rollout/ep_rew_mean").map(|v| format!("return {v:.2}"));
-            bar.set_message([fps, left, mean].into_iter().flatten().collect::<Vec<_>>().join("  "));
+            bar.set_message([fps, left].into_iter().flatten().collect::<Vec<_>>().join("  "));
         }
         Ok(())
     }
@@ -172,7 +179,7 @@ impl Sink for Console {
     }
 
     fn progress(&mut self, step: u64) {
-        if let (Out::Bar(bar), true) = (&self.out, self.ticked.elapsed() >= TICK) {
+        if let (Out::Bar(bar, _), true) = (&self.out, self.ticked.elapsed() >= TICK) {
             bar.set_position(step);
             self.ticked = Instant::now();
         }
@@ -185,7 +192,7 @@ impl Drop for Console {
         if let Some(row) = self.pending.take() {
             self.show(&row);
         }
-        if let Out::Bar(bar) = &self.out {
+        if let Out::Bar(bar, _) = &self.out {
             bar.finish_and_clear();
         }
     }

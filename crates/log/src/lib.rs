@@ -9,6 +9,7 @@
 
 mod console;
 mod csv;
+mod dashboard;
 pub mod gif;
 mod tensorboard;
 

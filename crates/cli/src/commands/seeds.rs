@@ -7,7 +7,7 @@
 
 use crate::args::Train as Args;
 use crate::experiment::Experiment;
-use crate::folder::{self, next_free};
+use crate::folder::{self, is_group, next_free};
 use crate::jobs::{Jobs, Training};
 use crate::output::{note, out};
 use crate::{Registry, paths};
@@ -56,11 +56,6 @@ impl Seed {
     fn score(&self) -> Option<f64> {
         self.run.evaluated.or(self.run.score)
     }
-}
-
-/// Whether `path` holds the runs of several seeds.
-pub fn is_group(path: &Path) -> bool {
-    path.join("seeds.toml").is_file()
 }
 
 /// `playfield train CONFIG --seeds N`: `experiment` with `count` seeds, from its own on.

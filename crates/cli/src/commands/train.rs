@@ -15,7 +15,7 @@ use toml::{Table, Value};
 
 /// `playfield train`.
 pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
-    let group = args.resume.as_deref().filter(|path| seeds::is_group(path));
+    let group = args.resume.as_deref().filter(|path| folder::is_group(path));
     // Before Python starts, which keeps existing signal handlers.
     let several = args.seeds.is_some() || group.is_some();
     let stop = signals::listen(if several { "each run finishes its update and saves" } else { signals::SAVES })?;
@@ -120,7 +120,11 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
 fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
     let path = args.config.as_deref().expect("clap requires it without --resume");
     if !path.exists() {
-        return Err(Error::config(format!("file not found: {}{}", paths::shown(path), neighbor(path))));
+        return Err(Error::config(format!(
+            "file not found: {}{}",
+            paths::shown(path),
+            suggest::neighbor(path, |path| path.extension().is_some_and(|e| e == "toml"))
+        )));
     }
     let mut table = folder::read_toml(path)?;
     let overrides = [
@@ -187,15 +191,6 @@ fn progress(resumed_at: Option<u64>, steps: u64) -> String {
         Some(at) => format!("from step {at} to {steps}"),
         None => format!("{steps} steps"),
     }
-}
-
-/// Suggests the TOML file in the same folder whose name is most similar to that of `path`.
-fn neighbor(path: &Path) -> String {
-    let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = path.parent().unwrap_or(path);
-    let names: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| name(&e.path())).collect();
-    let tomls = names.iter().map(String::as_str).filter(|n| n.ends_with(".toml"));
-    suggest::hint(&name(path), tomls)
 }
 
 fn report(summary: &Summary, steps: u64, path: &Path, checkpoint: Option<&Path>, renders: bool) {
