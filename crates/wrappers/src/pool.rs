@@ -30,7 +30,7 @@ pub struct Pool {
 /// Where the environments are stepped.
 enum Backend {
     /// In the caller's thread, in `recv`, with the actions of the last `send`.
-    Caller(Group, Actions),
+    Caller(Box<Group>, Actions),
     /// In worker threads.
     Threads(Vec<Worker>),
 }
@@ -78,7 +78,7 @@ impl Pool {
             let group = Group::build(&make, 0, seeds.len())?;
             let spec = group.spec().clone();
             let actions = Actions::zeros(&spec.actions, seeds.len());
-            (spec, Backend::Caller(group, actions))
+            (spec, Backend::Caller(Box::new(group), actions))
         } else {
             let workers = start(&make, seeds, threads, limit)?;
             (workers.0, Backend::Threads(workers.1))

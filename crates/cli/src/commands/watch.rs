@@ -138,15 +138,17 @@ impl Numbers {
         self.outputs.as_ref().is_some_and(|outputs| !outputs.are_values)
     }
 
-    /// The probability of each action; of a network of action values, its value relative to the lowest and the highest.
+    /// The probability of each discrete action; of a network of action values, its value relative to the lowest and the highest.
+    /// Invalid actions have 0.
     fn shares(&self) -> Option<Vec<f64>> {
+        self.action.as_ref()?;
         let Outputs { preferences, are_values, .. } = self.outputs.as_ref()?;
         let preferences = preferences.iter().map(|p| f64::from(*p));
-        let (low, high) =
-            preferences.clone().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p), h.max(p)));
+        let finite = preferences.clone().filter(|p| p.is_finite());
+        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p), h.max(p)));
         if *are_values {
             let range = if high > low { high - low } else { 1.0 };
-            return Some(preferences.map(|p| (p - low) / range).collect());
+            return Some(preferences.map(|p| if p.is_finite() { (p - low) / range } else { 0.0 }).collect());
         }
         let weights: Vec<f64> = preferences.map(|p| (p - high).exp()).collect();
         let sum: f64 = weights.iter().sum();
@@ -191,8 +193,17 @@ fn play(
     Ok(episode)
 }
 
+/// The outputs of the network at the current observation. Those of invalid actions are −∞.
 fn outputs(policy: &mut dyn Policy, collector: &mut Collector) -> Result<Outputs> {
-    policy.outputs(collector.observations(), 1)
+    let mut outputs = policy.outputs(collector.observations(), 1)?;
+    let mask = collector.experience().batch.mask_row(0);
+    for (preference, _) in outputs.preferences.iter_mut().zip(mask).filter(|(_, valid)| !**valid) {
+        *preference = f32::NEG_INFINITY;
+    }
+    match outputs.are_values {
+        true => Ok(Outputs::of_values(outputs.preferences, 1, outputs.features)),
+        false => Ok(outputs),
+    }
 }
 
 #[cfg(test)]
@@ -209,11 +220,12 @@ mod tests {
         assert!(caption.bars.iter().zip([0.25, 0.5, 0.25]).all(|(a, b)| (a - b).abs() < 1e-6), "{caption:?}");
         assert_eq!(caption.chosen, Some(1));
         // Of action values: their position between the lowest and the highest.
-        numbers.outputs = Some(Outputs::of_values(vec![-1.0, 3.0, 1.0], 1, Vec::new()));
+        let values = vec![-1.0, 3.0, 1.0, f32::NEG_INFINITY];
+        numbers.outputs = Some(Outputs { preferences: values, are_values: true, values: vec![3.0], features: vec![] });
         let caption = numbers.caption();
         assert_eq!(
             (caption.text.as_str(), caption.bars),
-            ("step 12  return 3.00  value 3.00  LEFT", vec![0.0, 1.0, 0.5])
+            ("step 12  return 3.00  value 3.00  LEFT", vec![0.0, 1.0, 0.5, 0.0])
         );
         let last = Numbers { outputs: None, action: None, ..numbers };
         assert_eq!(last.caption(), Caption { text: "step 12  return 3.00".into(), ..Caption::default() });
