@@ -49,7 +49,7 @@ impl Console {
             return Self::to(Box::new(std::io::stderr()), total, step);
         }
         let bar = ProgressBar::new(total).with_position(step);
-        let template = "{prefix}\n{bar:30} {percent:>3} %  {human_pos}/{human_len} steps  {msg}";
+        let template = "{prefix}\n{bar:24} {percent:>3} %  {human_pos}/{human_len} steps  {msg}";
         // The template is a constant: it parses.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let curves =
@@ -138,19 +138,17 @@ impl Sink for Console {
         let new = |tag: &&'static str| !self.seen.contains(tag) && row.get(tag).is_some();
         let new: Vec<_> = COLUMNS.iter().map(|column| column.tag).filter(new).collect();
         self.seen.extend(new);
-        let lines = matches!(self.out, Out::Lines(_));
-        if lines && self.shown.is_none_or(|s| s.elapsed() >= INTERVAL) {
-            self.show(row);
-            (self.shown, self.pending) = (Some(Instant::now()), None);
-        } else {
-            self.pending = Some(row.clone());
-        }
         let left = self.left(row.step).map(|left| format!("{} left", duration(left)));
         if let Out::Bar(bar, dashboard) = &mut self.out {
             dashboard.push(row);
             bar.set_prefix(dashboard.lines());
             let fps = row.get("time/fps").map(|v| format!("{} steps/s", whole(v)));
             bar.set_message([fps, left].into_iter().flatten().collect::<Vec<_>>().join("  "));
+        } else if self.shown.is_none_or(|shown| shown.elapsed() >= INTERVAL) {
+            self.show(row);
+            (self.shown, self.pending) = (Some(Instant::now()), None);
+        } else {
+            self.pending = Some(row.clone());
         }
         Ok(())
     }
@@ -186,14 +184,14 @@ impl Sink for Console {
     }
 }
 
-/// Prints the last row of the run, even if the interval since the previous one is short.
+/// Prints the last row of the run, even if the interval since the previous one is short; on a terminal, leaves the dashboard.
 impl Drop for Console {
     fn drop(&mut self) {
-        if let Some(row) = self.pending.take() {
-            self.show(&row);
-        }
-        if let Out::Bar(bar, _) = &self.out {
+        if let Out::Bar(bar, dashboard) = &self.out {
+            bar.println(dashboard.lines());
             bar.finish_and_clear();
+        } else if let Some(row) = self.pending.take() {
+            self.show(&row);
         }
     }
 }
