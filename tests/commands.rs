@@ -55,6 +55,8 @@ fn several_seeds_are_trained_and_reported_together() {
     // The whole folder is extended, and then one of its runs.
     let said = succeeds(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1", "--steps", "5000"]);
     assert_eq!(said.matches(" 5000 ").count(), 3, "{said}");
+    succeeds(dir, &["report", "runs/paac-cartpole-seeds-1"]);
+    assert!(fs::read_to_string(dir.join("report.html")).unwrap().contains(", 3 seeds"), "one group of its runs");
     succeeds(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1/seed-7", "--steps", "5400"]);
     assert!(refuses(dir, &["eval", "runs/paac-cartpole-seeds-1"]).contains("give the folder of one of them"));
     let again = ["train", "a.toml", "--seeds", "2", "--run-dir", "runs/paac-cartpole-seeds-1"];

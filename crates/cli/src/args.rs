@@ -109,14 +109,14 @@ pub struct Runs {
 /// The runs to compare.
 #[derive(Args, Debug)]
 pub struct Selection {
-    /// Run folders. Runs that differ only in their seed are one group; NAME=RUN,RUN defines a group
+    /// Run folders, or folders of several seeds. Runs that differ only in their seed are one group; NAME=RUN,RUN defines a group
     #[arg(value_name = "[NAME=]RUN[,RUN…]", required = true)]
     pub runs: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  playfield plot runs/ppo-pong-fast-*
+  playfield plot runs/ppo-pong-*
   playfield plot fast=runs/a-1,runs/a-2 slow=runs/b-1,runs/b-2 --minutes --level 18 --out speed.png
   playfield plot runs/dqn-pong-1 --column train/q_mean")]
 pub struct Plot {
@@ -143,7 +143,7 @@ pub struct Plot {
 #[command(after_help = "The newest GIF of each run is part of the report, up to 4 MB each and 16 MB together.
 
 Examples:
-  playfield report runs/ppo-pong-fast-* runs/dqn-pong-fast-*
+  playfield report runs/ppo-pong-* runs/dqn-pong-*
   playfield report small=runs/a-1,runs/a-2 large=runs/b-1,runs/b-2 --level 18 --out sizes.html")]
 pub struct Report {
     #[command(flatten)]
@@ -289,9 +289,9 @@ pub struct Sweep {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  playfield export runs/ppo-pong-fast-1
-  playfield export runs/ppo-pong-fast-1 --best --out pong.onnx
-  playfield export runs/ppo-pong-fast-1 --format safetensors")]
+  playfield export runs/ppo-pong-1
+  playfield export runs/ppo-pong-1 --best --out pong.onnx
+  playfield export runs/ppo-pong-1 --format safetensors")]
 pub struct Export {
     /// The folder of the run
     #[arg(value_parser = path())]

@@ -1,7 +1,7 @@
 //! Captions of the frames of a film: a line of text and a bar for each action.
 
-use crate::chart::{self, INK};
 use playfield_core::{Error, Image, Result};
+use playfield_report::chart::{self, INK};
 use plotters::prelude::*;
 
 /// What a frame shows below the picture.

@@ -66,7 +66,7 @@ pub fn start(experiment: &Experiment, count: u64, args: &Args, stop: &Stop) -> R
     write(&path, "experiment.toml", experiment.to_table()?.to_string())?;
     let plan = Plan { seeds: (experiment.seed..=last).collect(), steps: experiment.steps };
     write(&path, "seeds.toml", toml::to_string(&plan).map_err(Error::other)?)?;
-    train(&path, &plan, args, stop)
+    train(&path, &plan, args, &[], stop)
 }
 
 /// `playfield train --resume FOLDER` of such a folder: resumes each run that is not complete.
@@ -76,15 +76,17 @@ pub fn resume(registry: &Registry, path: &Path, args: &Args, stop: &Stop) -> Res
     let mut plan: Plan = table
         .try_into()
         .map_err(|error: toml::de::Error| Error::config(format!("{}: {}", paths::shown(&name), error.message())))?;
+    let table = folder::read_toml(&path.join("experiment.toml"))?;
+    registry.check_trust(&table, path)?;
     if let Some(steps) = args.steps {
         // Also for runs that have not started.
-        let sets = [format!("steps={steps}")];
-        let experiment = Experiment::new(folder::read_toml(&path.join("experiment.toml"))?, &sets, registry)?;
+        let experiment = Experiment::new(table, &[format!("steps={steps}")], registry)?;
         write(path, "experiment.toml", experiment.to_table()?.to_string())?;
         plan.steps = steps;
         write(path, "seeds.toml", toml::to_string(&plan).map_err(Error::other)?)?;
     }
-    train(path, &plan, args, stop)
+    let trust: Vec<String> = registry.trust_option().into_iter().collect();
+    train(path, &plan, args, &trust, stop)
 }
 
 /// The folder of the runs: `--run-dir`, or the first unused `runs/<algorithm>-<environment>-seeds-<n>`.
@@ -113,8 +115,8 @@ fn write(folder: &Path, name: &str, text: String) -> Result<()> {
     fs::rename(&new, &path).map_err(Error::io("write", &path))
 }
 
-/// Trains every run that is not complete, and prints the results.
-fn train(path: &Path, plan: &Plan, args: &Args, stop: &Stop) -> Result<ExitCode> {
+/// Trains every run that is not complete, and prints the results. `resumed`: further arguments of a run that is resumed.
+fn train(path: &Path, plan: &Plan, args: &Args, resumed: &[String], stop: &Stop) -> Result<ExitCode> {
     let seeds = plan.seeds.iter().map(|&seed| {
         let mut run = Training::new(format!("seed-{seed}"));
         run.read_progress(path, |_, _| {});
@@ -133,7 +135,10 @@ fn train(path: &Path, plan: &Plan, args: &Args, stop: &Stop) -> Result<ExitCode>
     let mut jobs = Jobs::new(args.jobs, open);
     let shown = paths::shown(path);
     note!("{open} seeds, {} steps each, {} in parallel, into {shown}", plan.steps, jobs.slots());
-    run(path, plan, args, &mut seeds, &mut jobs, stop)?;
+    let device = args.device.iter().flat_map(|device| ["--device".into(), device.clone()]);
+    let steps = ["--steps".into(), plan.steps.to_string()];
+    let resumed: Vec<String> = steps.into_iter().chain(device).chain(resumed.iter().cloned()).collect();
+    run(path, plan, &resumed, &mut seeds, &mut jobs, stop)?;
 
     report(&seeds);
     let program = paths::program();
@@ -143,6 +148,7 @@ fn train(path: &Path, plan: &Plan, args: &Args, stop: &Stop) -> Result<ExitCode>
         out!("resume     {program} train --resume {shown}");
     }
     out!("metrics    {program} board {shown}");
+    out!("report     {program} report {shown}");
     match (stop.requested(), failed.first()) {
         (Some(signal), _) => Ok(ExitCode::from(128 + signal as u8)),
         (None, None) => Ok(ExitCode::SUCCESS),
@@ -154,10 +160,8 @@ fn train(path: &Path, plan: &Plan, args: &Args, stop: &Stop) -> Result<ExitCode>
 }
 
 /// Starts the runs, as many at a time as there are slots, until all have ended or `stop` is requested.
-fn run(path: &Path, plan: &Plan, args: &Args, seeds: &mut [Seed], jobs: &mut Jobs, stop: &Stop) -> Result<()> {
+fn run(path: &Path, plan: &Plan, resumed: &[String], seeds: &mut [Seed], jobs: &mut Jobs, stop: &Stop) -> Result<()> {
     let config = path.join("experiment.toml");
-    let device = args.device.iter().flat_map(|device| ["--device".into(), device.clone()]);
-    let resumed: Vec<String> = ["--steps".into(), plan.steps.to_string()].into_iter().chain(device).collect();
     let mut progress = Progress::new(seeds, plan.steps)?;
     loop {
         let stopping = stop.requested().is_some();
@@ -166,7 +170,7 @@ fn run(path: &Path, plan: &Plan, args: &Args, seeds: &mut [Seed], jobs: &mut Job
             let Some(i) = (0..seeds.len()).find(open) else { break };
             let Seed { seed, run, .. } = &seeds[i];
             let own = ["--seed".into(), seed.to_string()];
-            jobs.start(i, run.command(path, &config, &own, &resumed)?, &run.log(path))?;
+            jobs.start(i, run.command(path, &config, &own, resumed)?, &run.log(path))?;
         }
         if jobs.is_empty() {
             return Ok(());

@@ -92,7 +92,9 @@ pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
             let text = fs::read_to_string(&plan).map_err(Error::io("read", &plan))?;
             let plan: Plan =
                 toml::from_str(&text).map_err(|e| Error::config(format!("{}: {e}", paths::shown(&plan))))?;
-            (path.clone(), plan, folder::read_toml(&path.join("config.toml"))?)
+            let table = folder::read_toml(&path.join("config.toml"))?;
+            registry.check_trust(&table, path)?;
+            (path.clone(), plan, table)
         }
         None => fresh(registry, args)?,
     };
@@ -117,7 +119,12 @@ pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
         paths::shown(&path),
         if plan.keep == 2 { "half".into() } else { format!("{} of {}", plan.keep - 1, plan.keep) },
     );
-    Sweep { path: &path, plan: &plan, rungs: &rungs, experiment: &experiment }.run(&mut trials, &mut jobs, &stop)?;
+    let resumed: Vec<String> = registry.trust_option().into_iter().collect();
+    Sweep { path: &path, plan: &plan, rungs: &rungs, experiment: &experiment, resumed: &resumed }.run(
+        &mut trials,
+        &mut jobs,
+        &stop,
+    )?;
     let has_best = report(&path, &plan, &ranges, &mut trials)?;
     match stop.requested() {
         Some(signal) => {
@@ -246,6 +253,8 @@ struct Sweep<'a> {
     plan: &'a Plan,
     rungs: &'a [u64],
     experiment: &'a Experiment,
+    /// Further arguments of a trial that is resumed.
+    resumed: &'a [String],
 }
 
 impl Sweep<'_> {
@@ -316,7 +325,7 @@ impl Sweep<'_> {
         let values = self.plan.params.iter().zip(&trial.values);
         let values = values.map(|(param, value)| format!("{}={}", param.key, param.to_toml(*value)));
         let arguments: Vec<_> = [seconds].into_iter().chain(values).flat_map(|set| ["--set".into(), set]).collect();
-        trial.run.command(self.path, &self.path.join("config.toml"), &arguments, &[])
+        trial.run.command(self.path, &self.path.join("config.toml"), &arguments, self.resumed)
     }
 }
 
@@ -406,7 +415,7 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
         out!("{line}");
     }
     for trial in trials.iter().filter(|t| t.status == Status::Failed) {
-        out!("failed     see {}", paths::shown(&path.join(format!("{}.log", trial.run.name))));
+        out!("failed     see {}", paths::shown(&trial.run.log(path)));
     }
     out!("sweep      {} (trials.csv, sweep.svg, sweep.png)", paths::shown(path));
     let best = trials.first().filter(|t| t.status == Status::Done && t.run.score.is_some());
