@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{file, refuses, succeeds};
+use common::{file, playfield, refuses, stderr, succeeds};
 use serde_json::Value;
 use std::path::Path;
 
@@ -40,6 +40,43 @@ fn a_student_acts_like_its_teacher() {
         let said = succeeds(dir.path(), &["distill", "teacher", "--steps", "400", "--episodes", "2"]);
         assert!(said.contains("teacher-small-2") && said.contains("% of the parameters"), "{said}");
     }
+}
+
+/// The student of an MLP is a smaller MLP whatever the observations, its progress is written, and one that is no smaller is refused.
+#[test]
+fn a_student_is_smaller_than_its_teacher() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", "algorithm = 'ppo'\nsteps = 2000\n[env]\nid = 'Catch'\nnum_envs = 4\n");
+    succeeds(dir, &["train", "a.toml", "--run-dir", "teacher"]);
+    for arguments in [&["distill", "teacher"][..], &["distill", "teacher", "--torso", "mlp"]] {
+        let json = succeeds(dir, &[arguments, &["--steps", "400", "--episodes", "2", "--json"]].concat());
+        let report: Value = serde_json::from_str(&json).unwrap();
+        // 50·64 + 64, 64·64 + 64, 3·64 + 3, 64 + 1; and with layers of half the width.
+        assert_eq!(report["teacher"]["parameters"], 7684, "{json}");
+        assert_eq!(report["student"]["parameters"], 2820, "{json}");
+        let run = dir.join(report["run"].as_str().unwrap());
+        let progress = std::fs::read_to_string(run.join("progress.csv")).unwrap();
+        let header =
+            "time/total_timesteps,time/time_elapsed,train/learning_rate,train/n_updates,distill/kl_divergence\n";
+        assert!(progress.starts_with(header) && progress.lines().count() > 50, "{progress}");
+        assert!(std::fs::read_to_string(run.join("episodes.csv")).unwrap().lines().count() > 10);
+    }
+    let said = refuses(dir, &["distill", "teacher", "--torso", "impala"]);
+    assert!(said.contains("the teacher has 7684: choose a smaller torso"), "{said}");
+    assert!(!dir.join("teacher-impala-1").exists());
+}
+
+/// A recurrent teacher is imitated, with a warning: the student has no recurrent state.
+#[test]
+fn a_student_of_a_recurrent_teacher_is_trained_with_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    train(dir.path(), "paac", "[network]\nlstm = 8\n", 400);
+    let args = ["distill", "teacher", "--steps", "400", "--episodes", "2"];
+    let output = playfield(dir.path(), &args).output().unwrap();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("warning: the teacher has an LSTM and the student has none"), "{said}");
 }
 
 #[test]

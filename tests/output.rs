@@ -168,7 +168,7 @@ class Resetting(Base):
                 assert!(output.status.success(), "{args:?}: {}", stderr(&output));
                 String::from_utf8(output.stdout).unwrap()
             };
-            let run = format!("runs/paac-{name}-1");
+            let run = format!("runs/paac-{}-1", name.to_lowercase());
             let said = does(&["train", &format!("{name}.toml")]);
             assert!(said.contains(&format!("run        {run}\n")), "{said}");
             assert!(said.contains(&format!("checkpoint {run}/checkpoints/000000000400\n")), "{said}");

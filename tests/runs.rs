@@ -21,14 +21,58 @@ fn rows(run: &Path, name: &str) -> Vec<String> {
     text.lines().map(untimed).collect()
 }
 
+/// An environment without pictures: refused before anything is trained, and no hint that fails.
+#[test]
+fn a_video_of_an_environment_that_does_not_render_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", &CARTPOLE.replace("CartPole", "Recall"));
+    let eval = ["train", "a.toml", "--set", "eval.every_steps=1000", "--set", "eval.video=true"];
+    for args in [&["train", "a.toml", "--gif"][..], &eval] {
+        let said = refuses(dir, args);
+        assert!(said.contains("Recall does not support rendering"), "{said}");
+        assert_eq!(fs::read_dir(dir.join("runs")).unwrap().count(), 0, "nothing remains");
+    }
+    let said = succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
+    assert!(!said.contains("watch") && said.contains("playfield board run\n"), "{said}");
+    assert_eq!(refuses(dir, &["watch", "run"]), "error: Recall does not support rendering\n");
+    assert!(!dir.join("run/videos").exists());
+}
+
+/// Rows of runs with different seeds are at the same steps, and stderr shows the network and a table that fits a terminal.
+#[test]
+fn metrics_are_written_at_equal_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", &format!("{CARTPOLE}[run]\nlog_seconds = inf\n"));
+    let steps = |run: &str| -> Vec<String> {
+        let cells = rows(&dir.join(run), "progress.csv").into_iter().skip(1);
+        cells.map(|row| row.split(',').next().unwrap().to_string()).collect()
+    };
+    let args = ["train", "a.toml", "--run-dir", "one", "--seed", "1"];
+    let output = playfield(dir, &args).output().unwrap();
+    let said = stderr(&output);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "two", "--seed", "2"]);
+    // 4000 steps / 200: every rollout of 20 steps.
+    assert_eq!(steps("one"), (1..=200).map(|i| (20 * i).to_string()).collect::<Vec<_>>());
+    assert_eq!(steps("one"), steps("two"));
+    succeeds(dir, &["train", "a.toml", "--run-dir", "few", "--set", "log_steps=1500"]);
+    assert_eq!(steps("few"), ["1500", "3000", "4000"]);
+    assert!(said.contains("network    mlp [64, 64] on f32[4]\n           4,675 parameters, fp32 on cpu, "), "{said}");
+    assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    assert!(!said.contains(" -\n"), "no column without values: {said}");
+}
+
 #[test]
 fn a_run_writes_its_files() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "pole.toml", CARTPOLE);
     let said = succeeds(dir, &["train", "pole.toml"]);
-    let run = dir.join("runs/paac-pole-1");
-    for part in ["4000 of 4000", "steps/s", "mean of the last", "runs/paac-pole-1", "playfield eval runs/paac-pole-1"] {
+    let run = dir.join("runs/paac-cartpole-1");
+    for part in
+        ["4000 of 4000", "steps/s", "mean of the last", "runs/paac-cartpole-1", "playfield eval runs/paac-cartpole-1"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     let config: toml::Table = fs::read_to_string(run.join("config.toml")).unwrap().parse().unwrap();
@@ -54,16 +98,16 @@ fn a_run_writes_its_files() {
     assert!(progress.lines().last().unwrap().starts_with("4000"), "a row at the end: {progress}");
 
     succeeds(dir, &["train", "pole.toml"]);
-    assert!(dir.join("runs/paac-pole-2/config.toml").exists(), "a second run gets a folder of its own");
+    assert!(dir.join("runs/paac-cartpole-2/config.toml").exists(), "a second run gets a folder of its own");
 
-    let json = succeeds(dir, &["eval", "runs/paac-pole-1", "--episodes", "5", "--deterministic", "--json"]);
+    let json = succeeds(dir, &["eval", "runs/paac-cartpole-1", "--episodes", "5", "--deterministic", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     let mut keys: Vec<_> = report.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort();
     let expected = ["episodes", "max_return", "mean_length", "mean_return", "min_return", "returns", "std_return"];
     assert_eq!(keys, expected);
     assert_eq!(report["returns"].as_array().unwrap().len(), 5);
-    let again = succeeds(dir, &["eval", "runs/paac-pole-1", "--episodes", "5", "--deterministic", "--json"]);
+    let again = succeeds(dir, &["eval", "runs/paac-cartpole-1", "--episodes", "5", "--deterministic", "--json"]);
     assert_eq!(json, again, "the same seed gives the same episodes");
 }
 
@@ -357,7 +401,9 @@ fn a_run_that_diverges_keeps_its_last_good_checkpoint() {
     fs::write(dir.join("run/config.toml"), config.to_string()).unwrap();
     let said = fails(&["train", "--resume", "run", "--steps", "4000"]);
     assert!(said.contains("the last good checkpoint is that of step 400"), "{said}");
-    assert!(said.contains("step 400 is saved; to resume from there: playfield train --resume run"), "{said}");
+    assert!(
+        said.contains("step 400 is saved; to resume from there: ") && said.contains("playfield train --resume run\n")
+    );
     assert_eq!(read(checkpoints(&dir.join("run")).last().unwrap()).unwrap().step, 400);
     succeeds(dir, &["eval", "run", "--episodes", "1"]);
 }
@@ -436,28 +482,39 @@ class Early(Base):
         file(dir, "early.toml", &text("fail:Early-v0"));
         let said = refuses(dir, &["train", "late.toml", "--run-dir", "late"]);
         let saved = read(checkpoints(&dir.join("late")).last().unwrap()).unwrap().step;
-        let hint = format!("step {saved} is saved; to resume from there: playfield train --resume late\n");
+        let hint = format!(
+            "step {saved} is saved; to resume from there: {} train --resume late\n",
+            env!("CARGO_BIN_EXE_playfield")
+        );
         assert!(said.contains(&hint) && said.contains("the simulator has crashed"), "{said}");
         let said = refuses(dir, &["train", "early.toml", "--run-dir", "early"]);
         assert!(said.contains("there is no simulator") && !said.contains("--resume"), "{said}");
         assert!(!dir.join("early").exists());
     }
 
-    /// Only videos need frames: the Python example without its `render`.
+    /// The film of the Python example has the pace of its metadata, here in hundredths of a second. Only videos need frames: without
+    /// its `render` it is trained and embedded, and a video is refused at the start.
     #[test]
-    fn an_environment_that_does_not_render_is_trained_and_embedded() {
+    fn the_python_example_is_trained_watched_and_embedded() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("envs/examples/python");
-        fs::copy(example.join("config.toml"), dir.join("config.toml")).unwrap();
-        let module = fs::read_to_string(example.join("corridor.py")).unwrap();
+        for name in ["config.toml", "corridor.py"] {
+            fs::copy(example.join(name), dir.join(name)).unwrap();
+        }
+        let said = succeeds(dir, &["train", "config.toml", "--steps", "800", "--run-dir", "run", "--gif"]);
+        assert!(said.contains("playfield watch run\n") && said.contains("video      run/videos/"), "{said}");
+        succeeds(dir, &["watch", "run", "--video", "corridor.gif"]);
+        assert_eq!(delays(&dir.join("corridor.gif"))[0], 10);
+
+        let module = fs::read_to_string(dir.join("corridor.py")).unwrap();
         file(dir, "corridor.py", &module.replace("\"rgb_array\"", ""));
-        let args = ["train", "config.toml", "--steps", "800", "--run-dir", "run", "--gif"];
-        let output = playfield(dir, &args).output().unwrap();
-        let (said, reason) = (stderr(&output), "corridor.py:Corridor does not support rendering\n");
-        assert!(output.status.success() && said.contains("no video: ") && said.contains(reason), "{said}");
-        assert!(refuses(dir, &["watch", "run"]).ends_with(reason));
-        succeeds(dir, &["embed", "run", "--points", "20", "--perplexity", "5"]);
+        let reason = "corridor.py:Corridor does not support rendering\n";
+        let said = refuses(dir, &["train", "config.toml", "--steps", "800", "--run-dir", "blind", "--gif"]);
+        assert!(said.ends_with(reason) && !dir.join("blind").exists(), "{said}");
+        succeeds(dir, &["train", "config.toml", "--steps", "800", "--run-dir", "blind"]);
+        assert!(refuses(dir, &["watch", "blind"]).ends_with(reason));
+        succeeds(dir, &["embed", "blind", "--points", "20", "--perplexity", "5"]);
     }
 
     /// Training succeeds even if its video fails.
@@ -481,9 +538,7 @@ for made in Sized.__subclasses__():
     gym.register(f'{made.__name__}-v0', entry_point=made)
 ";
         python(dir, "size", size);
-        file(dir, "CartPole.toml", &CARTPOLE.replace("4000", "400"));
         let expected = [
-            ("CartPole", "CartPole does not support rendering"),
             ("size:Empty-v0", "0 × 0 pixels"),
             ("size:Huge-v0", "70000 × 2 pixels: a GIF supports 1 to 65535 per side"),
             ("size:Growing-v0", "10 × 10 pixels and then of 10 × 11"),
@@ -500,16 +555,33 @@ for made in Sized.__subclasses__():
     }
 }
 
-/// A video of an Atari agent, in color and at twice the size; an error for an environment that does not render.
+/// The delay after each frame of a GIF, in hundredths of a second.
+fn delays(path: &Path) -> Vec<u16> {
+    let bytes = fs::read(path).unwrap();
+    // Graphic control extensions: 21 F9, four bytes, of which the second and third are the delay, and 0.
+    let frames = bytes.windows(8).filter(|b| b[..3] == [0x21, 0xf9, 4] && b[7] == 0);
+    frames.map(|b| u16::from_le_bytes([b[4], b[5]])).collect()
+}
+
+/// A video at the resolution and the pace of the environment, the last frame included.
 #[test]
 fn an_agent_is_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    file(dir, "pole.toml", CARTPOLE);
+    file(dir, "pole.toml", &CARTPOLE.replace("num_envs", "max_episode_steps = 20\nnum_envs"));
     succeeds(dir, &["train", "pole.toml", "--run-dir", "pole"]);
-    let said = refuses(dir, &["watch", "pole"]);
-    assert!(said.contains("CartPole does not support rendering"), "{said}");
-    assert!(!dir.join("pole/videos").exists());
+    let said = succeeds(dir, &["watch", "pole"]);
+    assert!(said.contains("video      pole/videos/000000004000.gif"), "{said}");
+    let film = dir.join("pole/videos/000000004000.gif");
+    let steps: usize = said.split("content    ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(said.contains(&format!("{steps} steps, return {steps}.00: a complete episode")), "{said}");
+    assert_eq!(delays(&film), vec![2; steps + 1], "50 frames per second, those before each step and the last");
+    assert_eq!(fs::read(&film).unwrap()[..10], *b"GIF89a\x2c\x01\x64\x00", "300 × 100");
+    succeeds(dir, &["watch", "pole", "--video", "more.gif", "--overlay"]);
+    assert_eq!(fs::read(dir.join("more.gif")).unwrap()[..10], *b"GIF89a\x58\x02\x04\x01", "600 × 200 and the caption");
+    assert_eq!(delays(&dir.join("more.gif")).len(), steps + 1);
+    let said = refuses(dir, &["watch", "pole", "--video", "film.mp4"]);
+    assert!(said.contains("end its name in .gif"), "{said}");
     if cfg!(feature = "python") {
         let pong =
             "algorithm = 'paac'\nsteps = 60\n[env]\nid = 'ALE/Pong-v5'\nnum_envs = 2\n[network]\ntorso = 'nips'\n";
@@ -518,7 +590,8 @@ fn an_agent_is_recorded() {
         assert!(said.contains("pong/videos/000000000060.gif"), "{said}");
         succeeds(dir, &["watch", "pong", "--gif", "short.gif", "--seconds", "2"]);
         let film = fs::read(dir.join("short.gif")).unwrap();
-        assert_eq!(&film[..10], b"GIF89a\x40\x01\xa4\x01", "320 × 420");
+        assert_eq!(&film[..10], b"GIF89a\xa0\x00\xd2\x00", "160 × 210");
+        assert_eq!(delays(&dir.join("short.gif")), vec![7; 30], "15 steps of four frames per second");
         assert!(!dir.join("short.gif.part").exists());
     }
 }

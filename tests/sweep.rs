@@ -27,7 +27,7 @@ fn the_worst_trials_are_stopped_and_the_rest_trained() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "a.toml", CONFIG);
     let said = succeeds(dir.path(), &[&SWEEP[..], &["rollout_steps=1..8", "--trials", "6", "--steps", "60k"]].concat());
-    let sweep = dir.path().join("sweeps/a-1");
+    let sweep = dir.path().join("sweeps/paac-identity-1");
     let trials = trials(&sweep);
     assert_eq!(trials.len(), 6);
     let count = |status| trials.iter().filter(|t| t.1 == status).count();
@@ -41,7 +41,7 @@ fn the_worst_trials_are_stopped_and_the_rest_trained() {
             (run["paac"]["learning_rate"].as_float().unwrap(), run["paac"]["rollout_steps"].as_integer());
         assert!((1e-4..=1e-1).contains(&rate) && (1..=8).contains(&rollout_steps.unwrap()));
     }
-    assert!(said.contains("best       sweeps/a-1/trial-"), "{said}");
+    assert!(said.contains("best       sweeps/paac-identity-1/trial-"), "{said}");
     assert!(std::fs::read(sweep.join("sweep.png")).unwrap().starts_with(b"\x89PNG"));
     let best = said.lines().find_map(|l| l.strip_prefix("best       ")).unwrap();
     assert!(succeeds(dir.path(), &["eval", best, "--episodes", "2", "--json"]).contains("mean_return"));

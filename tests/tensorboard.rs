@@ -27,9 +27,9 @@ fn a_video_of_the_evaluation_is_in_tensorboard() {
     let images: Vec<_> = said.lines().collect();
     assert_eq!(images.len(), 2, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(images[0].starts_with("64 ") && images.iter().all(|image| image.ends_with("b'GIF89a'")), "{said}");
-    file(dir, "b.toml", &text.replace("ALE/Pong-v5", "Catch").replace("'small'", "'mlp'").replace("env = {", "# "));
+    file(dir, "b.toml", &text.replace("ALE/Pong-v5", "Recall").replace("'small'", "'mlp'").replace("env = {", "# "));
     let said = refuses(dir, &["train", "b.toml"]);
-    assert!(said.contains("Catch does not support rendering; set video = false"), "{said}");
+    assert!(said.contains("Recall does not support rendering; set video = false"), "{said}");
 }
 
 #[test]

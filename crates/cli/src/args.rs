@@ -9,7 +9,18 @@ use std::path::PathBuf;
 
 /// Reinforcement learning: train Atari-style agents, fast, on one machine.
 #[derive(Debug, Parser)]
-#[command(name = "playfield", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "playfield",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  playfield train configs/ppo/cartpole.toml
+  playfield eval runs/ppo-cartpole-1 --episodes 30 --deterministic
+  playfield watch runs/ppo-cartpole-1
+
+Exit codes: 0 success; 2 error, explained in one line; 130, 143 or 129 ended by Ctrl-C, SIGTERM or SIGHUP"
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -27,8 +38,10 @@ pub enum Command {
     Train(Train),
     /// Evaluate a trained agent and report episode returns
     Eval(Eval),
-    /// Record an episode of a trained agent as a GIF
+    /// Show an episode of a trained agent in the terminal, or record it as a GIF
     Watch(Watch),
+    /// Show the metrics of runs in the browser: starts TensorBoard and prints its address
+    Board(Board),
     /// List all environments, or those whose id contains FILTER
     Envs {
         /// Part of an id
@@ -49,6 +62,22 @@ pub enum Command {
     Sweep(Sweep),
     /// List the tricks of supervised learning, describe one, or measure its effect
     Trick(Trick),
+    /// Print the script that completes commands and options in a shell
+    #[command(after_help = "Example, for bash:
+  playfield completions bash > ~/.local/share/bash-completion/completions/playfield")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(after_help = "Examples:
+  playfield man | man -l -
+  playfield man --out ~/.local/share/man/man1")]
+    Man {
+        /// Folder of the pages of all commands
+        #[arg(value_parser = path(), long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// List runs: what they trained, how far they are, and their score
     Runs(Runs),
     /// Plot learning curves, as SVG or PNG
@@ -80,14 +109,14 @@ pub struct Runs {
 /// The runs to compare.
 #[derive(Args, Debug)]
 pub struct Selection {
-    /// Run folders. Runs that differ only in their seed are one group; NAME=RUN,RUN defines a group
+    /// Run folders, or folders of several seeds. Runs that differ only in their seed are one group; NAME=RUN,RUN defines a group
     #[arg(value_name = "[NAME=]RUN[,RUN…]", required = true)]
     pub runs: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  playfield plot runs/ppo-pong-fast-*
+  playfield plot runs/ppo-pong-*
   playfield plot fast=runs/a-1,runs/a-2 slow=runs/b-1,runs/b-2 --minutes --level 18 --out speed.png
   playfield plot runs/dqn-pong-1 --column train/q_mean")]
 pub struct Plot {
@@ -114,7 +143,7 @@ pub struct Plot {
 #[command(after_help = "The newest GIF of each run is part of the report, up to 4 MB each and 16 MB together.
 
 Examples:
-  playfield report runs/ppo-pong-fast-* runs/dqn-pong-fast-*
+  playfield report runs/ppo-pong-* runs/dqn-pong-*
   playfield report small=runs/a-1,runs/a-2 large=runs/b-1,runs/b-2 --level 18 --out sizes.html")]
 pub struct Report {
     #[command(flatten)]
@@ -131,14 +160,27 @@ pub struct Report {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  playfield board                                     # all runs
+  playfield board runs/ppo-pong-1 runs/dqn-pong-1     # two runs")]
+pub struct Board {
+    /// Folders of runs, or folders that contain them [default: runs]
+    #[arg(value_parser = path(), value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Port of the address [default: 6006, or the next that is free]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+}
+
+#[derive(Args, Debug)]
 #[command(after_help = "Example:
-  playfield distill runs/ppo-pong-fast-1 --torso small
-  playfield eval runs/ppo-pong-fast-1-small-1 --deterministic")]
+  playfield distill runs/ppo-pong-1 --torso small
+  playfield eval runs/ppo-pong-1-small-1 --deterministic")]
 pub struct Distill {
     /// The folder of the teacher's run
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// The torso of the student: small (for vectors: half the width of each hidden layer), nips, nature, impala
+    /// The torso of the student: small (of an mlp: half the width of each layer), nips, nature, impala, mlp
     #[arg(long, value_name = "TORSO", default_value = "small")]
     pub torso: String,
     /// Agent steps to collect with the teacher
@@ -240,16 +282,16 @@ pub struct Sweep {
     /// Override a setting in all trials; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// The folder of the sweep [default: the first unused sweeps/<file>-<n>]
+    /// The folder of the sweep [default: the first unused sweeps/<algorithm>-<environment>-<n>]
     #[arg(value_parser = path(), long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  playfield export runs/ppo-pong-fast-1
-  playfield export runs/ppo-pong-fast-1 --best --out pong.onnx
-  playfield export runs/ppo-pong-fast-1 --format safetensors")]
+  playfield export runs/ppo-pong-1
+  playfield export runs/ppo-pong-1 --best --out pong.onnx
+  playfield export runs/ppo-pong-1 --format safetensors")]
 pub struct Export {
     /// The folder of the run
     #[arg(value_parser = path())]
@@ -315,24 +357,31 @@ pub enum TrickCommand {
 #[command(after_help = "Examples:
   playfield train configs/ppo/pong-fast.toml
   playfield train configs/paac/pong.toml --env ALE/Breakout-v5 --seed 3 --set learning_rate=1e-3
-  playfield train --resume runs/ppo-pong-fast-1")]
+  playfield train configs/ppo/cartpole.toml --seeds 5
+  playfield train --resume runs/ppo-pong-1")]
 pub struct Train {
     /// Configuration file (TOML)
     #[arg(value_parser = path(), required_unless_present = "resume")]
     pub config: Option<PathBuf>,
-    /// Resume the run in this folder with its saved settings
-    #[arg(value_parser = path(), long, value_name = "RUN", conflicts_with_all = ["config", "env", "seed", "run_dir", "set"])]
+    /// Resume the run in this folder with its saved settings; of a folder of --seeds, every run that is not complete
+    #[arg(value_parser = path(), long, value_name = "RUN", conflicts_with_all = ["config", "env", "seed", "seeds", "run_dir", "set"])]
     pub resume: Option<PathBuf>,
     /// Override the environment of the configuration: an id, or path/to/file.py:Class
     #[arg(long, value_name = "ID")]
     pub env: Option<String>,
-    /// Random seed of the run
+    /// Random seed of the run [default: that of the configuration, or 1]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Train N runs, with consecutive seeds from --seed on, and report their results together
+    #[arg(long, value_name = "N", conflicts_with = "gif", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: Option<u64>,
+    /// With --seeds: number of concurrent runs; they divide the cores equally [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub jobs: Option<usize>,
     /// Total number of agent steps (accepts 10_000, 500k and 5M)
     #[arg(long, value_name = "N", value_parser = count)]
     pub steps: Option<u64>,
-    /// The folder of the run [default: the first unused runs/<algorithm>-<file>-<n>]
+    /// The folder of the run [default: the first unused runs/<algorithm>-<environment>-<n>; with --seeds runs/…-seeds-<n>]
     #[arg(value_parser = path(), long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// Override a setting by its dotted key, or by the last part if that is unambiguous; repeatable
@@ -341,7 +390,7 @@ pub struct Train {
     /// Device of the network: cpu, cuda, cuda:N or auto
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Record an episode of the trained agent at the end, as `playfield watch` does
+    /// Record an episode of the trained agent at the end, as `playfield watch --video` does
     #[arg(long)]
     pub gif: bool,
 }
@@ -368,14 +417,20 @@ pub struct Check {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  playfield watch runs/ppo-pong-1                              # in the terminal
+  playfield watch runs/ppo-pong-1 --video pong.gif --overlay")]
 pub struct Watch {
     /// The folder of the run
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// Output file [default: videos/<step>.gif in the folder of the run]
-    #[arg(value_parser = path(), long, value_name = "FILE")]
-    pub gif: Option<PathBuf>,
-    /// Maximum length of the recording, in seconds
+    /// Record a GIF instead of showing the episode [default without a terminal: videos/<step>.gif in the folder of the run]
+    #[arg(value_parser = path(), long, alias = "gif", value_name = "FILE")]
+    pub video: Option<PathBuf>,
+    /// Show the value of each observation and the probability (or value) of each action
+    #[arg(long)]
+    pub overlay: bool,
+    /// Maximum length, in seconds
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
     #[command(flatten)]

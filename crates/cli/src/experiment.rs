@@ -49,7 +49,7 @@ impl Experiment {
                 .map_err(|_| Error::config(format!("`{key}` must not be negative")))
         };
         let (steps, seed) = (number("steps", None)?, number("seed", Some(1))?);
-        let intervals: Intervals = parse_section("run", &section("run"))?;
+        let intervals = parse_section::<Intervals>("run", &section("run"))?.resolve(steps);
         let evaluation: EvalConfig = parse_section("eval", &section("eval"))?;
         env.evaluation(&evaluation.env)?;
         let positive = |seconds: f64| seconds > 0.0;
@@ -59,8 +59,18 @@ impl Experiment {
                 Err(Error::config("[run]: `log_seconds` and `checkpoint_seconds` must be greater than 0"))
             }
             () if evaluation.episodes == 0 => Err(Error::config("[eval]: `episodes` must be at least 1")),
+            () if evaluation.video && evaluation.every_steps == 0 => Err(Error::config(
+                "[eval]: `video` needs an evaluation: set `every_steps`, the agent steps between two",
+            )),
             () => Ok(Self { algorithm, steps, seed, intervals, evaluation, env, source, configured }),
         }
+    }
+
+    /// The name of a run: algorithm and environment, `ppo-pong` for example.
+    pub fn name(&self) -> String {
+        let part = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
+        let env: String = suggest::stem(&self.env.id).chars().map(part).collect();
+        format!("{}-{env}", self.algorithm.name)
     }
 
     /// Every setting, as saved in the folder of the run.
@@ -351,6 +361,7 @@ mod tests {
             (FILE, &["t_max=5"], "now called `paac.rollout_steps`"),
             ("algorithm = 'paac'\n[env]\nwarp = [84, 84]\n", &[], "`env.warp` is now called `env.resize`"),
             (FILE, &["checkpoint_seconds=0"], "greater than 0"),
+            (FILE, &["eval.video=true"], "set `every_steps`"),
         ] {
             let message = refusal(text, sets);
             assert!(message.contains(expected), "{sets:?}: {message}");
@@ -387,6 +398,20 @@ mod tests {
         // Values of `kwargs` are passed through unchanged.
         let e = experiment(FILE, &["env.kwargs.x=4M", "env.kwargs.y=.5"]).unwrap();
         assert_eq!((e.env.kwargs["x"].as_str(), e.env.kwargs["y"].as_str()), (Some("4M"), Some(".5")));
+    }
+
+    #[test]
+    fn a_run_is_named_after_algorithm_and_environment() {
+        for (id, expected) in [("CartPole", "paac-cartpole"), ("ALE/SpaceInvaders-v5", "paac-spaceinvaders")] {
+            let mut e = experiment(FILE, &[]).unwrap();
+            e.env.id = id.into();
+            assert_eq!(e.name(), expected);
+        }
+        for (id, expected) in [("corridor:Corridor-v0", "paac-corridor"), ("my/envs.py:Tall Maze", "paac-tall-maze")] {
+            let mut e = experiment(FILE, &[]).unwrap();
+            e.env.id = id.into();
+            assert_eq!(e.name(), expected);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!                  .lock           held while a process trains here
 //! ```
 
-use crate::{machine, paths};
+use crate::{machine, paths, suggest};
 use playfield_core::{Checkpoints, Error, Result, files};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -55,7 +55,8 @@ impl Folder {
         if path.join("config.toml").exists() {
             let path = paths::shown(path);
             return Err(Error::config(format!(
-                "{path} already contains a run: resume it (playfield train --resume {path}), or choose another --run-dir"
+                "{path} already contains a run: resume it ({} train --resume {path}), or choose another --run-dir",
+                paths::program()
             )));
         }
         if entries.any(|e| e.is_ok_and(|e| e.file_name() != ".lock")) {
@@ -124,16 +125,19 @@ impl Folder {
         Ok(())
     }
 
-    /// Removes the files of a run that failed before its first report or checkpoint, and the folders created for it. A folder that
-    /// existed before remains, empty.
+    /// [Discards](Self::discard) a run that failed before its first report or checkpoint.
     pub fn discard_if_untouched(self) {
         // Rows after step 0.
         let later = |text: String| text.lines().skip(1).any(|line| !line.starts_with("0,"));
         let reported = |name: &str| fs::read_to_string(self.path.join(name)).is_ok_and(later);
         let saved = self.checkpoints(1).list().is_ok_and(|all| !all.is_empty());
-        if saved || reported("progress.csv") || reported("episodes.csv") {
-            return;
+        if !(saved || reported("progress.csv") || reported("episodes.csv")) {
+            self.discard();
         }
+    }
+
+    /// Removes the files of the run and the folders created for it. A folder that existed before remains, empty.
+    pub fn discard(self) {
         // Best effort: the original error is the one to report.
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
@@ -171,9 +175,22 @@ pub fn read_toml(path: &Path) -> Result<toml::Table> {
         .map_err(|e: toml::de::Error| Error::config(format!("{}: {}", paths::shown(path), e.to_string().trim_end())))
 }
 
+/// Whether `path` holds the runs of several seeds.
+pub fn is_group(path: &Path) -> bool {
+    path.join("seeds.toml").is_file()
+}
+
 fn check(path: &Path) -> Result<()> {
     match path.join("config.toml").is_file() {
         true => Ok(()),
+        false if !path.exists() => {
+            let hint = suggest::neighbor(path, |path| path.join("config.toml").is_file());
+            Err(Error::config(format!("{} contains no run: there is no such folder{hint}", paths::shown(path))))
+        }
+        false if is_group(path) => Err(Error::config(format!(
+            "{} contains runs of several seeds: give the folder of one of them",
+            paths::shown(path)
+        ))),
         false => Err(Error::config(format!("{} contains no run: config.toml is missing", paths::shown(path)))),
     }
 }

@@ -9,6 +9,7 @@ mod args;
 mod commands;
 mod experiment;
 mod folder;
+mod jobs;
 mod machine;
 mod output;
 mod paths;
@@ -18,6 +19,7 @@ mod registry;
 mod renames;
 mod signals;
 mod suggest;
+mod terminal;
 mod trust;
 
 pub use policy::TrainedPolicy;

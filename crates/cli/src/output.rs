@@ -10,8 +10,8 @@
 use playfield_core::{Error, Result};
 use std::fmt::Arguments;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::os::fd::FromRawFd as _;
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _};
 use std::sync::{Mutex, PoisonError};
 
 /// The destination of results.
@@ -58,6 +58,21 @@ pub fn print(line: Arguments<'_>) {
     STDOUT.lock().unwrap_or_else(PoisonError::into_inner).print(&format!("{line}\n"));
 }
 
+/// Writes text to stdout, without a line break.
+pub fn write(text: &str) {
+    STDOUT.lock().unwrap_or_else(PoisonError::into_inner).print(text);
+}
+
+/// Whether results go to a terminal.
+pub fn is_terminal() -> bool {
+    STDOUT.lock().unwrap_or_else(PoisonError::into_inner).with(|stdout| stdout.is_terminal())
+}
+
+/// The size of that terminal, in characters.
+pub fn terminal_size() -> Option<(terminal_size::Width, terminal_size::Height)> {
+    STDOUT.lock().unwrap_or_else(PoisonError::into_inner).with(|stdout| terminal_size::terminal_size_of(stdout))
+}
+
 /// See [`note!`].
 pub fn print_message(line: Arguments<'_>) {
     // One write per line, so that lines of several threads do not mix. Errors cannot be reported anywhere, so they are ignored.
@@ -76,6 +91,14 @@ pub fn finish() -> Result<()> {
 }
 
 impl Stdout {
+    /// Calls `of` with the descriptor of stdout.
+    fn with<T>(&self, of: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        match &self.file {
+            Some(file) => of(file.as_fd()),
+            None => of(io::stdout().as_fd()),
+        }
+    }
+
     fn print(&mut self, text: &str) {
         if self.failure.is_none() {
             let written = match &mut self.file {

@@ -30,6 +30,17 @@ pub fn absolute(path: impl AsRef<Path>) -> PathBuf {
     start().join(path)
 }
 
+/// This program as the user started it, for messages that contain a command line.
+pub fn program() -> String {
+    let name = env::args_os().next().map(PathBuf::from).unwrap_or_else(|| "playfield".into());
+    let name = match name.strip_prefix(start()) {
+        Ok(inside) if name.is_absolute() => Path::new(".").join(inside),
+        _ => name,
+    };
+    let name = name.display().to_string();
+    shlex::try_quote(&name).map_or(name.clone(), |quoted| quoted.into_owned())
+}
+
 /// An absolute path for display: relative to the initial working directory if it lies inside.
 pub fn shown(path: &Path) -> String {
     let inside = path.strip_prefix(start()).ok().filter(|rest| !rest.as_os_str().is_empty());

@@ -126,6 +126,7 @@ impl Registry {
             Command::Train(args) => commands::train(self, args),
             Command::Eval(args) => commands::eval(self, args),
             Command::Watch(args) => commands::watch(self, args),
+            Command::Board(args) => commands::board(args, cli.verbose),
             Command::Envs { filter } => commands::envs(self, filter.as_deref()),
             Command::Check(args) => commands::check(self, args, cli.verbose),
             Command::Doctor => commands::doctor(),
@@ -137,6 +138,8 @@ impl Registry {
             Command::Runs(args) => commands::runs(args),
             Command::Plot(args) => commands::plot(args),
             Command::Report(args) => commands::report(args),
+            Command::Completions { shell } => commands::completions(*shell),
+            Command::Man { out } => commands::man(out.as_deref()),
         }
     }
 
@@ -146,11 +149,25 @@ impl Registry {
     /// [`Error::Config`] if the folder contains no run, its settings cannot be read, or its environment is a stranger's code.
     pub(crate) fn run_settings(&self, run: &Path) -> Result<toml::Table> {
         let table = folder::settings(run)?;
-        let id = table.get("env").and_then(|env| env.get("id")).and_then(toml::Value::as_str).unwrap_or_default();
-        if !self.envs.iter().any(|row| row.id == id) {
-            trust::check(id, run, self.trusts_runs)?;
-        }
+        self.check_trust(&table, run)?;
         Ok(table)
+    }
+
+    /// Checks that the environment of the settings `table` in the folder `run` may be created.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is a stranger's code.
+    pub(crate) fn check_trust(&self, table: &toml::Table, run: &Path) -> Result<()> {
+        let id = table.get("env").and_then(|env| env.get("id")).and_then(toml::Value::as_str).unwrap_or_default();
+        match self.envs.iter().any(|row| row.id == id) {
+            true => Ok(()),
+            false => trust::check(id, run, self.trusts_runs),
+        }
+    }
+
+    /// The option that passes the trust in runs on to a child process, if there is one.
+    pub(crate) fn trust_option(&self) -> Option<String> {
+        self.trusts_runs.then(|| "--trust".into())
     }
 
     pub(crate) fn rows(&self) -> &[Row] {
@@ -176,7 +193,7 @@ impl Registry {
         let others = external::ids().unwrap_or_default();
         let ids = self.envs.iter().map(|r| r.id.as_str()).chain(others.iter().map(String::as_str));
         let hint = suggest::hint(id, ids);
-        Err(Error::config(format!("unknown environment '{id}'{hint} (`playfield envs` lists them all)")))
+        Err(Error::config(format!("unknown environment '{id}'{hint} (`{} envs` lists them all)", paths::program())))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP (closed terminal). After the first signal the run finishes its update, saves a checkpoint and ends;
-//! a second signal ends the process immediately.
+//! Ctrl-C, SIGTERM and SIGHUP (closed terminal). After the first signal the command stops at its next opportunity; a run finishes its
+//! update and saves a checkpoint. A second signal ends the process immediately.
 
 use crate::output::note;
 use playfield_core::run::Stop;
@@ -15,18 +15,21 @@ use std::time::Duration;
 /// SIGTERM; further ones are ignored.
 pub const PARENT_ENDED: i32 = SIGUSR1;
 
-/// Starts a thread that handles signals. SIGHUP stays ignored if it already is, for example under `nohup`.
+/// What `train` does after a signal.
+pub const SAVES: &str = "finishing the update and saving";
+
+/// Starts a thread that handles signals. After the first it shows `stopping`, what the command does then. SIGHUP stays ignored if it already is, for example under `nohup`.
 ///
 /// # Errors
 /// If a handler cannot be registered.
-pub fn listen() -> Result<Stop> {
-    let (stop, stopping) = (Stop::default(), Arc::new(AtomicBool::new(false)));
+pub fn listen(stopping: &'static str) -> Result<Stop> {
+    let (stop, received) = (Stop::default(), Arc::new(AtomicBool::new(false)));
     let signals: Vec<_> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|s| *s != SIGHUP || !is_ignored(*s)).collect();
     for &signal in &signals {
         // The second signal exits inside the handler, even if all threads are blocked. This handler is registered before the one
         // that sets the flag, so the first signal does not exit.
-        flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone()).map_err(Error::other)?;
-        flag::register(signal, stopping.clone()).map_err(Error::other)?;
+        flag::register_conditional_shutdown(signal, 128 + signal, received.clone()).map_err(Error::other)?;
+        flag::register(signal, received.clone()).map_err(Error::other)?;
     }
     let mut signals = Signals::new(signals.into_iter().chain([PARENT_ENDED])).map_err(Error::other)?;
     let requested = stop.clone();
@@ -39,7 +42,7 @@ pub fn listen() -> Result<Stop> {
                 // Two simultaneous signals: neither handler found the flag set.
                 (signal, Some(_)) => signal_hook::low_level::exit(128 + signal),
             }
-            note!("\nstopping: finishing the update and saving (a second signal exits immediately, without saving)");
+            note!("\nstopping: {stopping} (a second signal exits immediately)");
         }
     });
     let requested = stop.clone();

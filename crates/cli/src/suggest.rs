@@ -1,5 +1,7 @@
 //! Suggestions for misspelled names.
 
+use std::path::Path;
+
 /// The candidate most similar to `word`, if the similarity is at least 0.5. Ids of environments are also compared without their
 /// namespace and version, so `pong` matches `ALE/Pong-v5`.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -20,8 +22,18 @@ pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> St
     closest(word, candidates).map(|c| format!("; did you mean '{c}'?")).unwrap_or_default()
 }
 
-fn stem(id: &str) -> &str {
-    let name = id.rsplit('/').next().unwrap_or(id);
+/// The hint for a file or folder that does not exist: the most similar name in the same folder that `is_candidate`.
+pub fn neighbor(path: &Path, is_candidate: impl Fn(&Path) -> bool) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let entries = path.parent().map(std::fs::read_dir).into_iter().flatten().flatten().flatten();
+    let candidates = entries.map(|entry| entry.path()).filter(|path| is_candidate(path));
+    let names: Vec<String> = candidates.map(|path| name(&path)).collect();
+    hint(&name(path), names.iter().map(String::as_str))
+}
+
+/// An environment's id without namespace or module, and version.
+pub fn stem(id: &str) -> &str {
+    let name = id.rsplit(['/', ':']).next().unwrap_or(id);
     match name.rsplit_once("-v") {
         Some((stem, version)) if version.bytes().all(|b| b.is_ascii_digit()) => stem,
         _ => name,

@@ -153,6 +153,14 @@ impl Collector {
         self.env.render()
     }
 
+    /// The last frame of the first environment's episode, after a step that ended it: see [`VecEnv::final_frame`].
+    ///
+    /// # Errors
+    /// Where the environment fails.
+    pub fn final_frame(&mut self) -> Result<Option<Image>> {
+        self.env.final_frame()
+    }
+
     /// The episodes that have finished since the last call, each with the step at which it did.
     pub fn take_episodes(&mut self) -> Vec<(u64, EpisodeEnd)> {
         take(&mut self.episodes)

@@ -45,6 +45,7 @@ pub struct Evaluator {
     collector: Option<Collector>,
     /// One environment that renders, where a video is wanted.
     rendering: Option<Collector>,
+    video_fps: f64,
     /// The step from which the next evaluation is due.
     next: u64,
 }
@@ -53,7 +54,7 @@ impl Evaluator {
     /// The evaluator that `run` asks for, which has trained for `step` steps. Without evaluation no environment is made.
     ///
     /// # Errors
-    /// Where an environment cannot be made.
+    /// Where an environment cannot be made; [`Error::Config`] where a video is wanted and it does not render.
     pub fn new(envs: &dyn EnvFactory, run: &Run, step: u64) -> Result<Self> {
         let config = run.evaluation().clone();
         let enabled = config.every_steps > 0;
@@ -61,9 +62,12 @@ impl Evaluator {
         let collector = enabled.then(collector).transpose()?;
         let seed = rng::derive(config.seed, "eval/video", 0);
         let rendering = || Collector::new(envs.rendering(seed, &config.env)?, None);
-        let rendering = (enabled && config.video).then(rendering).transpose()?;
+        let mut rendering = (enabled && config.video).then(rendering).transpose()?;
+        if let Some(collector) = &mut rendering {
+            render(collector)?;
+        }
         let next = (step / config.every_steps.max(1) + 1) * config.every_steps;
-        Ok(Self { config, collector, rendering, next })
+        Ok(Self { config, collector, rendering, video_fps: envs.render_fps(), next })
     }
 
     /// Whether an evaluation is due after `step` steps.
@@ -87,7 +91,7 @@ impl Evaluator {
         let mode = if deterministic { Mode::Greedy } else { Mode::Sample };
         let episodes = evaluate(collector, policy, mode, episodes, || ())?;
         let video = self.rendering.as_mut().map_or(Ok(Vec::new()), |collector| film(collector, policy, mode))?;
-        Ok(Evaluation { episodes, video })
+        Ok(Evaluation { episodes, video, video_fps: self.video_fps })
     }
 }
 
@@ -96,15 +100,21 @@ fn film(collector: &mut Collector, policy: &mut dyn Policy, mode: Mode) -> Resul
     policy.begin(1);
     let mut frames = Vec::new();
     while frames.len() * frames.first().map_or(0, |frame: &Image| frame.rgb.len()) < VIDEO_BYTES {
-        let id = &collector.spec().id;
-        let unsupported = Error::config(format!("[eval]: {id} does not support rendering; set video = false"));
-        frames.push(collector.render()?.ok_or(unsupported)?);
+        frames.push(render(collector)?);
         collector.step(policy, mode)?;
         if collector.experience().batch.done(0) {
+            frames.extend(collector.final_frame()?);
             break;
         }
     }
     Ok(frames)
+}
+
+fn render(collector: &mut Collector) -> Result<Image> {
+    let frame = collector.render()?;
+    frame.ok_or_else(|| {
+        Error::config(format!("[eval]: {} does not support rendering; set video = false", collector.spec().id))
+    })
 }
 
 fn environments(envs: &dyn EnvFactory, config: &EvalConfig) -> Result<Box<dyn VecEnv>> {
@@ -150,6 +160,9 @@ mod tests {
         fn render(&mut self) -> Result<Option<Image>> {
             Ok(Some(Image { width: 1, height: 1, rgb: vec![self.age as u8; 3] }))
         }
+        fn final_frame(&mut self) -> Result<Option<Image>> {
+            Ok(Some(Image { width: 1, height: 1, rgb: vec![99; 3] }))
+        }
         fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
             batch.clear();
             for (i, length) in [1, 3].into_iter().enumerate() {
@@ -173,6 +186,9 @@ mod tests {
         }
         fn vec(&self, _seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
             Ok(Box::new(Uneven::new()))
+        }
+        fn render_fps(&self) -> f64 {
+            12.0
         }
     }
 
@@ -200,7 +216,8 @@ mod tests {
         assert_eq!(collector.steps(), 12);
     }
 
-    /// A video is of the first environment's episode, which ends at its first step: the frame after it is of the next episode.
+    /// A video is of the first environment's episode, which ends at its first step, with its last frame. It has the frame rate of the
+    /// environments.
     #[test]
     fn a_video_is_of_one_episode() {
         let factory = Factory(Uneven::new().spec);
@@ -208,8 +225,9 @@ mod tests {
         let run = Run::new(1, 100).with_evaluation(config);
         let mut evaluator = Evaluator::new(&factory, &run, 0).unwrap();
         for step in [10, 20] {
-            let video = evaluator.evaluate(step, &mut Idle::default(), None).unwrap().video;
-            assert_eq!(video.iter().map(|frame| frame.rgb[0]).collect::<Vec<_>>(), [0]);
+            let evaluation = evaluator.evaluate(step, &mut Idle::default(), None).unwrap();
+            assert_eq!(evaluation.video.iter().map(|frame| frame.rgb[0]).collect::<Vec<_>>(), [0, 99]);
+            assert_eq!(evaluation.video_fps, 12.0);
         }
     }
 

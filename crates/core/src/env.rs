@@ -5,7 +5,7 @@
 //! part saves its state, a resumed run equals an uninterrupted one bit for bit; elsewhere a resume starts new episodes.
 
 use crate::check::Inspection;
-use crate::{Action, Actions, EnvConfig, EnvSpec, Error, Normalizer, ObsMut, Result, Step, StepBatch};
+use crate::{Action, Actions, EnvConfig, EnvSpec, Error, Normalizer, Obs, ObsMut, Result, Step, StepBatch};
 
 /// A saved state. It is JSON, so that loading it executes no code.
 pub type State = serde_json::Value;
@@ -20,6 +20,9 @@ pub struct Image {
     /// `u8[height, width, 3]`, row-major: red, green and blue of each pixel.
     pub rgb: Vec<u8>,
 }
+
+/// Frames per second of environments that do not say otherwise: Gymnasium's default.
+const RENDER_FPS: f64 = 30.0;
 
 /// One environment. It is built on the thread that steps it, so it need not be `Send`.
 pub trait Env {
@@ -133,6 +136,15 @@ pub trait VecEnv {
         Ok(None)
     }
 
+    /// The last frame of the first environment's episode, after a step that ended it: [`render`](Self::render) shows the next episode
+    /// then. `None` after any other step, and where the batch does not render.
+    ///
+    /// # Errors
+    /// [`Error::Env`] where the environment fails.
+    fn final_frame(&mut self) -> Result<Option<Image>> {
+        Ok(None)
+    }
+
     /// The running statistics of observations and rewards, where they are tracked.
     fn normalizer(&self) -> Option<&Normalizer> {
         None
@@ -191,6 +203,11 @@ pub trait EnvFactory: Send + Sync {
     fn rendering(&self, seed: u64, overrides: &toml::Table) -> Result<Box<dyn VecEnv>> {
         self.evaluation(&[seed], overrides)
     }
+
+    /// Agent steps per second at which a film shows the environment in real time.
+    fn render_fps(&self) -> f64 {
+        RENDER_FPS
+    }
 }
 
 /// Creates unwrapped environments of one id: an entry of a registry.
@@ -208,6 +225,24 @@ pub trait EnvSource: Send + Sync {
 
     /// Changes `config` so that an environment created from it [renders](Env::render), where that is a setting.
     fn enable_rendering(&self, _config: &mut EnvConfig) {}
+
+    /// Whether an environment created from `config` [renders](Env::render). The default creates one.
+    ///
+    /// # Errors
+    /// As [`env`](Self::env).
+    fn renders(&self, config: &EnvConfig) -> Result<bool> {
+        let mut config = config.clone();
+        self.enable_rendering(&mut config);
+        let mut env = self.env(&config)?;
+        let mut obs = Obs::zeros(env.spec().dtype, env.spec().frame_len());
+        env.reset(Some(0), obs.as_mut())?;
+        Ok(env.render()?.is_some())
+    }
+
+    /// Steps of an unwrapped environment per second at which a film shows it in real time (Gymnasium's `render_fps`).
+    fn render_fps(&self) -> f64 {
+        RENDER_FPS
+    }
 
     /// The keys of [`EnvConfig::inner_settings`] that [`env`](Self::env) implements.
     fn env_settings(&self) -> &'static [&'static str] {

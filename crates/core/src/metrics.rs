@@ -73,6 +73,13 @@ pub const METRICS: &[Metric] = &[
     metric("time/phase_act_ms", "ms", "time per call to select the actions of all environments of a thread"),
     metric("time/phase_env_ms", "ms", "time per call to step all environments of a thread"),
     metric("time/phase_learn_ms", "ms", "time per update; PPO: per rollout, all its epochs"),
+    metric("time/share_act", "", "fraction of the wall time that selecting actions takes (A3C: mean over threads)"),
+    metric("time/share_env", "", "fraction of the wall time that stepping environments takes"),
+    metric(
+        "time/share_learn",
+        "",
+        "fraction of the wall time that updates take (DQN with `overlap`: beside the others)",
+    ),
     metric(
         "async/policy_lag",
         "updates",
@@ -242,16 +249,26 @@ impl Window {
     }
 }
 
-/// Milliseconds per call of each phase of a training loop, averaged between two reports.
+/// The tag of each phase's time per call, and that of its fraction of the wall time.
+const PHASES: [(&str, &str); 3] = [
+    ("time/phase_act_ms", "time/share_act"),
+    ("time/phase_env_ms", "time/share_env"),
+    ("time/phase_learn_ms", "time/share_learn"),
+];
+
+/// The time of each phase of a training loop between two reports: milliseconds per call, and the fraction of the wall time.
 #[derive(Clone, Debug, Default)]
 pub struct PhaseTimer {
     phases: Vec<(&'static str, Duration, u32)>,
+    /// The last report, or the first phase.
+    since: Option<Instant>,
 }
 
 impl PhaseTimer {
     /// Calls `work` and adds its duration to the phase `tag`.
     pub fn time<T>(&mut self, tag: &'static str, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
+        self.since.get_or_insert(start);
         let result = work();
         self.add(tag, Some(start.elapsed()));
         result
@@ -260,16 +277,22 @@ impl PhaseTimer {
     /// Adds a duration measured elsewhere, if there is one.
     pub fn add(&mut self, tag: &'static str, elapsed: Option<Duration>) {
         let Some(elapsed) = elapsed else { return };
+        self.since.get_or_insert_with(Instant::now);
         match self.phases.iter_mut().find(|(t, ..)| *t == tag) {
             Some((_, sum, count)) => (*sum, *count) = (*sum + elapsed, *count + 1),
             None => self.phases.push((tag, elapsed, 1)),
         }
     }
 
-    /// Returns milliseconds per call since the previous report, and resets.
+    /// Returns milliseconds per call and fractions of the wall time since the previous report, and resets.
     pub fn take(&mut self) -> Vec<(&'static str, f64)> {
-        let mean = |(tag, sum, count): (_, Duration, u32)| (tag, sum.as_secs_f64() * 1e3 / f64::from(count));
-        self.phases.drain(..).map(mean).collect()
+        let now = Instant::now();
+        let wall = self.since.replace(now).map_or(0.0, |since| (now - since).as_secs_f64()).max(1e-9);
+        let phases = std::mem::take(&mut self.phases);
+        let means = phases.iter().map(|(tag, sum, count)| (*tag, sum.as_secs_f64() * 1e3 / f64::from(*count)));
+        let share = |tag: &str| PHASES.iter().find(|(phase, _)| *phase == tag).map(|(_, share)| *share);
+        let shares = phases.iter().filter_map(|(tag, sum, _)| Some((share(tag)?, sum.as_secs_f64() / wall)));
+        means.chain(shares).collect()
     }
 }
 
@@ -323,6 +346,23 @@ mod tests {
         for tag in tags {
             assert!(Metric::find(&tag.replace("{i}", "0")).is_some(), "{tag} is not in METRICS");
         }
+    }
+
+    #[test]
+    fn a_timer_reports_means_and_fractions_and_starts_over() {
+        let mut timer = PhaseTimer::default();
+        timer.time("time/phase_act_ms", || std::thread::sleep(Duration::from_millis(40)));
+        std::thread::sleep(Duration::from_millis(40));
+        let report = timer.take();
+        let [(_, milliseconds), (tag, share)] = report[..] else { panic!("{report:?}") };
+        assert!(milliseconds >= 40.0 && tag == "time/share_act" && 0.0 < share && share < 1.0, "{report:?}");
+        for (tag, milliseconds) in [("time/phase_env_ms", 10), ("time/phase_env_ms", 30), ("time/phase_learn_ms", 4)] {
+            timer.add(tag, Some(Duration::from_millis(milliseconds)));
+        }
+        let report = timer.take();
+        assert_eq!(report[..2], [("time/phase_env_ms", 20.0), ("time/phase_learn_ms", 4.0)]);
+        assert!((report[3].1 / report[2].1 - 0.1).abs() < 1e-9 && report[3].0 == "time/share_learn", "{report:?}");
+        assert!(timer.take().is_empty());
     }
 
     #[test]

@@ -37,10 +37,9 @@ pub struct Evaluation {
     pub episodes: Vec<EpisodeEnd>,
     /// Frames of the beginning of another episode, where [`EvalConfig::video`] asks for them.
     pub video: Vec<Image>,
+    /// Frames per second of the video.
+    pub video_fps: f64,
 }
-
-/// Frames per second of the video of an evaluation: the pace of Atari games, where a step is four frames of 1/60 s.
-const VIDEO_FPS: f64 = 15.0;
 
 /// One training run.
 pub struct Run {
@@ -126,7 +125,7 @@ impl Run {
     /// Saves checkpoints and logs metrics at the given `intervals`.
     pub fn with_checkpoints(mut self, checkpoints: Checkpoints, intervals: Intervals) -> Self {
         self.checkpoints = Some(checkpoints);
-        self.intervals = intervals;
+        self.intervals = intervals.resolve(self.steps);
         self
     }
 
@@ -183,6 +182,15 @@ impl Run {
         self.checkpoints.as_ref().map(Checkpoints::dir)
     }
 
+    /// Reports the network of the run: `summary` to the user and, in a new run, its `layers` as a text in Markdown.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn network(&mut self, summary: &str, layers: &str) -> Result<()> {
+        self.notify(summary);
+        if self.first_step == 0 { self.text(0, "network", layers) } else { Ok(()) }
+    }
+
     /// Shows a message to the user.
     pub fn notify(&mut self, message: &str) {
         self.sinks.iter_mut().for_each(|s| s.notify(message));
@@ -212,9 +220,11 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.episode(&row))
     }
 
-    /// Whether a row of metrics is due: after the log interval, or because training ends.
+    /// Whether a row of metrics is due: at a multiple of the interval in steps, after that in seconds, or because training ends.
     pub fn log_due(&self) -> bool {
-        let due = self.last_log.0.elapsed().as_secs_f64() >= self.intervals.log_seconds;
+        let (since, row) = self.last_log;
+        let count = |step: u64| step.checked_div(self.intervals.log_steps);
+        let due = count(self.step) > count(row) || since.elapsed().as_secs_f64() >= self.intervals.log_seconds;
         due || !self.should_continue(self.step)
     }
 
@@ -320,7 +330,7 @@ impl Run {
     /// # Errors
     /// If a file cannot be written.
     pub fn evaluated(&mut self, step: u64, evaluation: &Evaluation) -> Result<()> {
-        let Evaluation { episodes, video } = evaluation;
+        let Evaluation { episodes, video, video_fps } = evaluation;
         let n = episodes.len() as f64;
         let mean = |of: fn(&EpisodeEnd) -> f64| episodes.iter().map(of).sum::<f64>() / n;
         let (mean_return, mean_length) = (mean(|e| e.reward), mean(|e| e.length as f64));
@@ -335,7 +345,7 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.evaluation(&row))?;
         match video.is_empty() {
             true => Ok(()),
-            false => self.video(step, "eval/video", video, VIDEO_FPS),
+            false => self.video(step, "eval/video", video, *video_fps),
         }
     }
 
@@ -557,7 +567,7 @@ mod tests {
         run.log(9, &[(Tag::from(format!("async/return/{}", 3)), 0.25)]).unwrap();
         let image = Image { width: 1, height: 1, rgb: vec![0; 3] };
         let episodes = vec![end, EpisodeEnd { reward: 4.0, length: 6 }];
-        run.evaluated(10, &Evaluation { episodes, video: vec![image.clone(); 2] }).unwrap();
+        run.evaluated(10, &Evaluation { episodes, video: vec![image.clone(); 2], video_fps: 15.0 }).unwrap();
         run.histogram(10, "weights/a", &[1.0]).unwrap();
         run.text(10, "config", "**seed**").unwrap();
         run.video(10, "toy/video", &[image], 20.0).unwrap();
@@ -577,6 +587,33 @@ mod tests {
             "notify done",
         ];
         sinks.iter().for_each(|sink| assert_eq!(*sink.0.lock().unwrap(), expected));
+    }
+
+    /// Whatever the time, rows are due at the first steps at or after multiples of the interval, also of a resumed run.
+    #[test]
+    fn rows_are_due_at_multiples_of_the_interval_in_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let intervals = Intervals { log_seconds: f64::INFINITY, log_steps: 10, ..Intervals::default() };
+        let due = |mut run: Run, steps: &[u64]| {
+            let mut due = Vec::new();
+            for &step in steps {
+                run.progress(step, []).unwrap();
+                if run.log_due() {
+                    due.push(step);
+                    run.log::<Tag>(step, &[]).unwrap();
+                }
+            }
+            due
+        };
+        let run = || Run::new(1, 100).with_checkpoints(Checkpoints::new(dir.path(), 1), intervals.clone());
+        assert_eq!(due(run(), &[4, 8, 12, 16, 20, 24, 35, 39, 100]), [12, 20, 35, 100]);
+        let mut snapshot = snapshot(24, 0.0);
+        snapshot.put("run.elapsed_seconds", &1.0);
+        snapshot.put("run.episodes", &0);
+        snapshot.put("run.window", &Window::default());
+        assert_eq!(due(run().with_resume(snapshot).unwrap(), &[28, 32, 36]), [32]);
+        let resolved = [100, 1_000_000].map(|steps| Intervals::default().resolve(steps).log_steps);
+        assert_eq!(resolved, [1, 5000]);
     }
 
     /// The first checkpoint limits the loss if a run is killed early.

@@ -18,6 +18,7 @@
 //! Not for benchmarks of whole agents: `docs/` has those, on real games and with real budgets.
 
 pub mod chart;
+pub mod film;
 pub mod map;
 pub mod page;
 pub mod run;

@@ -1,7 +1,8 @@
-//! The console: a table with a new line every few seconds and, on a terminal, a progress bar below it.
+//! The console: on a terminal, a dashboard and a progress bar; elsewhere a table with a new line every few seconds.
 //!
 //! All output goes to stderr: stdout is for results.
 
+use crate::dashboard::Dashboard;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use playfield_core::Result;
 use playfield_core::metrics::{EpisodeRow, Row, Sink};
@@ -18,21 +19,26 @@ const SPEED_WINDOW: Duration = Duration::from_secs(60);
 /// The shortest time between two movements of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The table, and the progress bar if stderr is a terminal.
+/// The dashboard if stderr is a terminal, else the table.
 pub struct Console {
     out: Out,
     total: u64,
     /// Times and steps of the rows of the last [`SPEED_WINDOW`].
     reached: VecDeque<(Instant, u64)>,
     ticked: Instant,
+    /// Lines since the last header.
     lines: usize,
+    /// Tags of the rows so far, in [`COLUMNS`].
+    seen: Vec<&'static str>,
+    /// The columns of the last header.
+    columns: Vec<&'static Column>,
     shown: Option<Instant>,
     pending: Option<Row>,
     announced: bool,
 }
 
 enum Out {
-    Bar(ProgressBar),
+    Bar(ProgressBar, Dashboard),
     Lines(Box<dyn Write>),
 }
 
@@ -43,10 +49,14 @@ impl Console {
             return Self::to(Box::new(std::io::stderr()), total, step);
         }
         let bar = ProgressBar::new(total).with_position(step);
-        let template = "{bar:30} {percent:>3} %  {human_pos}/{human_len} steps  {msg}";
+        let template = "{prefix}\n{bar:24} {percent:>3} %  {human_pos}/{human_len} steps  {msg}";
         // The template is a constant: it parses.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self::with(Out::Bar(bar), total, step)
+        let curves =
+            COLUMNS.iter().filter(|column| !["time/", "left"].iter().any(|group| column.tag.starts_with(group)));
+        let curves = curves.filter(|column| column.tag != "rollout/ep_len_mean");
+        let dashboard = Dashboard::new(curves.map(|column| (column.tag, column.title, column.format)));
+        Self::with(Out::Bar(bar, dashboard), total, step)
     }
 
     /// A console that writes plain lines to `out`.
@@ -57,28 +67,57 @@ impl Console {
     fn with(out: Out, total: u64, step: u64) -> Self {
         let now = Instant::now();
         let reached = [(now, step)].into();
-        Self { out, total, reached, ticked: now, lines: 0, shown: None, pending: None, announced: step > 0 }
+        let (seen, columns) = (Vec::new(), Vec::new());
+        Self {
+            out,
+            total,
+            reached,
+            ticked: now,
+            lines: 0,
+            seen,
+            columns,
+            shown: None,
+            pending: None,
+            announced: step > 0,
+        }
     }
 
     /// Ignores errors: a closed pipe does not end a run.
     fn print(&mut self, line: &str) {
         match &mut self.out {
-            Out::Bar(bar) => bar.println(line),
+            Out::Bar(bar, _) => bar.println(line),
             Out::Lines(out) => _ = writeln!(out, "{line}"),
         }
     }
 
     fn show(&mut self, row: &Row) {
-        if self.lines.is_multiple_of(PAGE) {
-            self.print(&join(COLUMNS.iter().map(|c| c.title.to_string())));
+        let columns = self.columns();
+        if self.lines == PAGE || self.columns.iter().map(|c| c.tag).ne(columns.iter().map(|c| c.tag)) {
+            (self.lines, self.columns) = (0, columns);
+        }
+        if self.lines == 0 {
+            self.print(&join(self.columns.iter().map(|c| (c.width, c.title.to_string()))));
         }
         self.lines += 1;
         let left = self.left(row.step);
-        let cell = |c: &Column| match c.tag {
-            "left" => left.map_or("-".into(), duration),
-            tag => row.get(tag).filter(|v| v.is_finite()).map_or("-".into(), c.format),
+        let cell = |c: &&'static Column| match c.tag {
+            "left" => (c.width, left.map_or("-".into(), duration)),
+            tag => (c.width, row.get(tag).filter(|v| v.is_finite()).map_or("-".into(), c.format)),
         };
-        self.print(&join(COLUMNS.iter().map(cell)));
+        self.print(&join(self.columns.iter().map(cell)));
+    }
+
+    /// The columns of every run and the first others of which there are values, as many as fit [`WIDTH`].
+    fn columns(&self) -> Vec<&'static Column> {
+        let (common, others) = COLUMNS.split_at(COMMON);
+        let mut left = WIDTH - common.iter().map(|c| c.width).sum::<usize>();
+        let seen = others.iter().filter(|column| self.seen.contains(&column.tag));
+        let fits = |column: &&Column| {
+            let rest = left.checked_sub(column.width);
+            left = rest.unwrap_or(left);
+            rest.is_some()
+        };
+        common.iter().chain(seen.filter(fits)).collect()
     }
 
     /// The remaining time at the current speed.
@@ -96,17 +135,20 @@ impl Sink for Console {
         while self.reached.get(1).is_some_and(|(when, _)| when.elapsed() >= SPEED_WINDOW) {
             self.reached.pop_front();
         }
-        if self.shown.is_none_or(|s| s.elapsed() >= INTERVAL) {
+        let new = |tag: &&'static str| !self.seen.contains(tag) && row.get(tag).is_some();
+        let new: Vec<_> = COLUMNS.iter().map(|column| column.tag).filter(new).collect();
+        self.seen.extend(new);
+        let left = self.left(row.step).map(|left| format!("{} left", duration(left)));
+        if let Out::Bar(bar, dashboard) = &mut self.out {
+            dashboard.push(row);
+            bar.set_prefix(dashboard.lines());
+            let fps = row.get("time/fps").map(|v| format!("{} steps/s", whole(v)));
+            bar.set_message([fps, left].into_iter().flatten().collect::<Vec<_>>().join("  "));
+        } else if self.shown.is_none_or(|shown| shown.elapsed() >= INTERVAL) {
             self.show(row);
             (self.shown, self.pending) = (Some(Instant::now()), None);
         } else {
             self.pending = Some(row.clone());
-        }
-        if let Out::Bar(bar) = &self.out {
-            let fps = row.get("time/fps").map(|v| format!("{} steps/s", whole(v)));
-            let left = self.left(row.step).map(|l| format!("{} left", duration(l)));
-            let mean = row.get("rollout/ep_rew_mean").map(|v| format!("return {v:.2}"));
-            bar.set_message([fps, left, mean].into_iter().flatten().collect::<Vec<_>>().join("  "));
         }
         Ok(())
     }
@@ -135,21 +177,21 @@ impl Sink for Console {
     }
 
     fn progress(&mut self, step: u64) {
-        if let (Out::Bar(bar), true) = (&self.out, self.ticked.elapsed() >= TICK) {
+        if let (Out::Bar(bar, _), true) = (&self.out, self.ticked.elapsed() >= TICK) {
             bar.set_position(step);
             self.ticked = Instant::now();
         }
     }
 }
 
-/// Prints the last row of the run, even if the interval since the previous one is short.
+/// Prints the last row of the run, even if the interval since the previous one is short; on a terminal, leaves the dashboard.
 impl Drop for Console {
     fn drop(&mut self) {
-        if let Some(row) = self.pending.take() {
-            self.show(&row);
-        }
-        if let Out::Bar(bar) = &self.out {
+        if let Out::Bar(bar, dashboard) = &self.out {
+            bar.println(dashboard.lines());
             bar.finish_and_clear();
+        } else if let Some(row) = self.pending.take() {
+            self.show(&row);
         }
     }
 }
@@ -157,24 +199,37 @@ impl Drop for Console {
 struct Column {
     tag: &'static str,
     title: &'static str,
+    width: usize,
     format: fn(f64) -> String,
 }
 
+const fn column(tag: &'static str, title: &'static str, width: usize, format: fn(f64) -> String) -> Column {
+    Column { tag, title, width, format }
+}
+
+/// The number of [`COLUMNS`] of every run.
+const COMMON: usize = 5;
+/// Columns of the narrowest usual terminal.
+const WIDTH: usize = 80;
+
+/// The columns of every run, then those of algorithms, the most telling first.
 const COLUMNS: &[Column] = &[
-    Column { tag: "time/total_timesteps", title: "steps", format: whole },
-    Column { tag: "time/fps", title: "steps/s", format: whole },
-    Column { tag: "left", title: "time left", format: whole },
-    Column { tag: "rollout/ep_rew_mean", title: "return", format: |v| format!("{v:.2}") },
-    Column { tag: "rollout/ep_len_mean", title: "length", format: whole },
-    Column { tag: "train/loss", title: "loss", format: short },
-    Column { tag: "train/value_loss", title: "value", format: short },
-    Column { tag: "train/entropy_loss", title: "entropy", format: |v| short(-v) },
-    Column { tag: "train/explained_variance", title: "explained", format: |v| format!("{v:.2}") },
-    Column { tag: "train/grad_norm", title: "gradient", format: short },
+    column("time/total_timesteps", "steps", 11, whole),
+    column("time/fps", "steps/s", 9, whole),
+    column("left", "left", 9, whole),
+    column("rollout/ep_rew_mean", "return", 10, |v| format!("{v:.2}")),
+    column("rollout/ep_len_mean", "length", 8, whole),
+    column("train/loss", "loss", 8, short),
+    column("train/entropy_loss", "entropy", 8, |v| short(-v)),
+    column("train/explained_variance", "expl.var", 9, |v| format!("{v:.2}")),
+    column("train/q_mean", "Q", 8, short),
+    column("rollout/exploration_rate", "epsilon", 8, short),
+    column("train/grad_norm", "grad", 8, short),
+    column("train/value_loss", "value", 8, short),
 ];
 
-fn join(cells: impl Iterator<Item = String>) -> String {
-    cells.enumerate().map(|(i, cell)| format!("{cell:>width$}", width = if i == 0 { 12 } else { 10 })).collect()
+fn join(cells: impl Iterator<Item = (usize, String)>) -> String {
+    cells.map(|(width, cell)| format!("{cell:>width$}")).collect()
 }
 
 /// `1,234,567`.
@@ -194,10 +249,12 @@ fn short(value: f64) -> String {
     }
 }
 
-/// `41 s`, `12 min`, `3 h 05`.
-fn duration(time: Duration) -> String {
+/// A duration for people: `350 ms`, `1.2 s`, `41 s`, `12 min`, `3 h 05`.
+pub fn duration(time: Duration) -> String {
     match time.as_secs() {
-        s @ 0..=99 => format!("{s} s"),
+        0 => format!("{} ms", time.as_millis()),
+        1..=9 => format!("{:.1} s", time.as_secs_f64()),
+        s @ 10..=99 => format!("{s} s"),
         s @ 100..=5999 => format!("{} min", (s + 30) / 60),
         s => format!("{} h {:02}", s / 3600, s % 3600 / 60),
     }
@@ -268,6 +325,31 @@ mod tests {
         assert_eq!(lines.len(), 3, "{printed}");
     }
 
+    /// No column without values: those of DQN's updates appear with a new header once there are some.
+    #[test]
+    fn the_table_has_the_columns_of_the_algorithm() {
+        let table = |rows: &[&[&'static str]]| {
+            let page = Page::default();
+            let mut console = Console::to(Box::new(page.clone()), 50_000_000, 0);
+            for tags in rows {
+                let values = tags.iter().map(|tag| ((*tag).into(), -12_345.678));
+                console.shown = None;
+                console.scalars(&Row::new(12_345_678, Duration::ZERO, values)).unwrap();
+            }
+            drop(console);
+            String::from_utf8(page.0.borrow().clone()).unwrap()
+        };
+        let dqn = ["rollout/exploration_rate", "train/loss", "train/q_mean", "train/grad_norm"];
+        let printed = table(&[&dqn[..1], &dqn[..1], &dqn]);
+        let words: Vec<Vec<_>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[0], ["steps", "steps/s", "left", "return", "length", "epsilon"], "{printed}");
+        assert_eq!(words[3][5..], ["loss", "Q", "epsilon", "grad"], "{printed}");
+        assert_eq!(words.len(), 5, "{printed}");
+        let all: Vec<_> = COLUMNS.iter().map(|column| column.tag).filter(|tag| *tag != "left").collect();
+        let printed = table(&[&all]);
+        assert!(printed.lines().all(|line| line.chars().count() == WIDTH), "{printed}");
+    }
+
     #[test]
     fn every_column_shows_a_described_tag() {
         for Column { tag, .. } in COLUMNS.iter().filter(|column| column.tag != "left") {
@@ -280,8 +362,8 @@ mod tests {
         assert_eq!([0.0, 999.0, 1000.0, -1_234_567.4].map(whole), ["0", "999", "1,000", "-1,234,567"]);
         assert_eq!([0.0, 1.2e-5, 0.0325, 12.345, 1234.5].map(short), ["0", "1.2e-5", "0.0325", "12.35", "1234"]);
         assert_eq!(
-            [9, 100, 5999, 11_100].map(|s| duration(Duration::from_secs(s))),
-            ["9 s", "2 min", "100 min", "3 h 05"]
+            [350, 9_000, 99_000, 100_000, 5_999_000, 11_100_000].map(|ms| duration(Duration::from_millis(ms))),
+            ["350 ms", "9.0 s", "99 s", "2 min", "100 min", "3 h 05"]
         );
     }
 }

@@ -23,8 +23,10 @@ impl<W: Write> Gif<W> {
         check_size(first)?;
         let side = |side: usize| u16::try_from(side * zoom).map_err(|_| unsupported(first));
         let mut encoder = Encoder::new(writer, side(first.width)?, side(first.height)?, &[]).map_err(Error::other)?;
+        // Browsers replace a delay of less than two hundredths of a second.
+        let delay = (100.0 / fps).round().max(2.0) as u16;
         encoder.set_repeat(Repeat::Infinite).map_err(Error::other)?;
-        Ok(Self { encoder, size: (first.width, first.height), zoom, delay: (100.0 / fps).round() as u16 })
+        Ok(Self { encoder, size: (first.width, first.height), zoom, delay })
     }
 
     /// Appends a frame.

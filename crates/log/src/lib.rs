@@ -9,10 +9,11 @@
 
 mod console;
 mod csv;
+mod dashboard;
 pub mod gif;
 mod tensorboard;
 
-pub use console::Console;
+pub use console::{Console, duration};
 pub use csv::{Episodes, Progress};
 pub use tensorboard::TensorBoard;
 

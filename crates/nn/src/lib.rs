@@ -30,6 +30,7 @@ pub use networks::actor_critic::ActorCritic;
 pub use networks::config::NetworkConfig;
 pub use networks::distribution::Distribution;
 pub use networks::q_network::{QConfig, QNetwork};
+pub use networks::summary::Summary;
 pub use networks::{config, dispatch, distribution, heads, input, torso};
 pub use params::{Builder, Params, Weights};
 pub use pass::Pass;

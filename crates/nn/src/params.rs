@@ -393,6 +393,11 @@ impl Params {
         self.mark_changed();
     }
 
+    /// The canonical name and shape of each parameter.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[i64])> {
+        self.layout.params.iter().map(|segment| (segment.name.as_str(), segment.shape.as_slice()))
+    }
+
     /// How many parameters the network has, padding excluded.
     pub fn count(&self) -> usize {
         self.layout.params.iter().map(|s| s.len() as usize).sum()

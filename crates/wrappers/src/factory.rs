@@ -44,6 +44,14 @@ impl Factory {
         check_fire(source.as_ref(), &config, &spec)?;
         Ok(Self { source, config, spec })
     }
+
+    /// Whether the environments [render](VecEnv::render).
+    ///
+    /// # Errors
+    /// As [`EnvSource::renders`].
+    pub fn renders(&self) -> Result<bool> {
+        self.source.renders(&self.config)
+    }
 }
 
 impl EnvFactory for Factory {
@@ -73,7 +81,12 @@ impl EnvFactory for Factory {
         // A pool with a time limit has threads, and does not render.
         config.step_timeout_seconds = 0.0;
         self.source.enable_rendering(&mut config);
-        wrap_batch(pool(&self.source, &config, &[seed])?, &config, false)
+        let pool = pool(&self.source, &config, &[seed])?.keep_final_frames();
+        wrap_batch(Box::new(pool), &config, false)
+    }
+
+    fn render_fps(&self) -> f64 {
+        self.source.render_fps() / self.config.frame_skip.max(1) as f64
     }
 }
 
@@ -87,13 +100,13 @@ fn batch(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64], track_o
     };
     let bare = match own {
         Some(batch) => batch,
-        None => pool(source, config, seeds)?,
+        None => Box::new(pool(source, config, seeds)?),
     };
     wrap_batch(bare, config, track_only)
 }
 
 /// A thread pool of wrapped environments.
-fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Result<Pool> {
     let supported = |key: &&str| WRAPPER_SETTINGS.contains(key) || source.env_settings().contains(key);
     if let Some(key) = config.inner_settings().into_iter().find(|key| !supported(key)) {
         return Err(unsupported(&config.id, key));
@@ -101,7 +114,7 @@ fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Resul
     let (source, config, threads) = (source.clone(), config.clone(), config.thread_count());
     // A process has its own limit, so that it can be ended.
     let limit = config.step_timeout().filter(|_| config.vectorization == Vectorization::Sync);
-    Ok(Box::new(Pool::with_limit(seeds, threads, limit, move |_| wrap_env(source.env(&config)?, &config))?))
+    Pool::with_limit(seeds, threads, limit, move |_| wrap_env(source.env(&config)?, &config))
 }
 
 /// The error for a setting that neither the environment nor a wrapper implements.

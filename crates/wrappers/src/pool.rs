@@ -30,7 +30,7 @@ pub struct Pool {
 /// Where the environments are stepped.
 enum Backend {
     /// In the caller's thread, in `recv`, with the actions of the last `send`.
-    Caller(Group, Actions),
+    Caller(Box<Group>, Actions),
     /// In worker threads.
     Threads(Vec<Worker>),
 }
@@ -78,12 +78,21 @@ impl Pool {
             let group = Group::build(&make, 0, seeds.len())?;
             let spec = group.spec().clone();
             let actions = Actions::zeros(&spec.actions, seeds.len());
-            (spec, Backend::Caller(group, actions))
+            (spec, Backend::Caller(Box::new(group), actions))
         } else {
             let workers = start(&make, seeds, threads, limit)?;
             (workers.0, Backend::Threads(workers.1))
         };
         Ok(Self { spec, seeds: seeds.to_vec(), backend, phase: Phase::New })
+    }
+
+    /// Keeps the last frame of each episode of the first environment from now on ([`VecEnv::final_frame`]), in a pool without threads.
+    #[must_use]
+    pub(crate) fn keep_final_frames(mut self) -> Self {
+        if let Backend::Caller(group, _) = &mut self.backend {
+            group.keep_final_frames();
+        }
+        self
     }
 
     /// Refuses a call in the wrong phase, or after a failure.
@@ -221,6 +230,13 @@ impl VecEnv for Pool {
     fn render(&mut self) -> Result<Option<Image>> {
         match &mut self.backend {
             Backend::Caller(group, _) => group.render(),
+            Backend::Threads(_) => Ok(None),
+        }
+    }
+
+    fn final_frame(&mut self) -> Result<Option<Image>> {
+        match &mut self.backend {
+            Backend::Caller(group, _) => Ok(group.final_frame()),
             Backend::Threads(_) => Ok(None),
         }
     }

@@ -118,6 +118,10 @@ impl<W: VecEnvWrapper> VecEnv for WrappedVecEnv<W> {
         self.inner.render()
     }
 
+    fn final_frame(&mut self) -> Result<Option<Image>> {
+        self.inner.final_frame()
+    }
+
     fn normalizer(&self) -> Option<&Normalizer> {
         self.wrapper.normalizer().or_else(|| self.inner.normalizer())
     }

@@ -24,6 +24,9 @@ pub(crate) struct Group {
     spec: EnvSpec,
     envs: Vec<Box<dyn Env>>,
     deadline: Option<Arc<Deadline>>,
+    /// Whether the last frame of each episode of the first environment is kept.
+    keeps_final_frames: bool,
+    final_frame: Option<Image>,
 }
 
 impl Group {
@@ -37,7 +40,8 @@ impl Group {
                 _ => envs.push(env),
             }
         }
-        Ok(Self { first, spec: envs[0].spec().clone(), envs, deadline: None })
+        let spec = envs[0].spec().clone();
+        Ok(Self { first, spec, envs, deadline: None, keeps_final_frames: false, final_frame: None })
     }
 
     /// The spaces of the environments.
@@ -76,19 +80,35 @@ impl Group {
 
     /// Steps each environment. Where an episode ends, its last observation is kept and the environment is reset.
     pub(crate) fn step(&mut self, actions: &Actions, batch: &mut StepBatch) -> Result<()> {
-        let len = self.spec.frame_len();
+        let (len, keeps) = (self.spec.frame_len(), self.keeps_final_frames);
+        let mut final_frame = None;
         self.each(|row, env| {
             let step = env.step(actions.row(row), batch.obs_row_mut(row))?;
             if step.done() {
                 let StepBatch { obs, final_obs, .. } = batch;
                 final_obs.slice_mut(row * len, len).copy_from(obs.slice(row * len, len));
                 write_mask(env, batch.final_mask_row_mut(row));
+                if keeps && row == 0 {
+                    final_frame = env.render()?;
+                }
                 env.reset(None, batch.obs_row_mut(row))?;
             }
             write_mask(env, batch.mask_row_mut(row));
             batch.set(row, step);
             Ok(())
-        })
+        })?;
+        self.final_frame = final_frame;
+        Ok(())
+    }
+
+    /// Keeps the last frame of each episode of the first environment from now on.
+    pub(crate) fn keep_final_frames(&mut self) {
+        self.keeps_final_frames = true;
+    }
+
+    /// The frame at the end of the first environment's episode, if the last step ended it.
+    pub(crate) fn final_frame(&mut self) -> Option<Image> {
+        self.final_frame.take()
     }
 
     /// Renders the first environment.

@@ -1,8 +1,9 @@
 //! A two-link pendulum with a motor at the joint between the links (Sutton 1996): Gymnasium's `Acrobot-v1`.
 
+use crate::canvas::{BLUE, BROWN, Canvas, GRAY};
 use crate::support::{discrete, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -76,6 +77,19 @@ impl Env for Acrobot {
         self.observe(obs);
         let terminated = -first.cos() - (second + first).cos() > 1.0;
         Ok(Step { reward: if terminated { 0.0 } else { -1.0 }, terminated, ..Step::default() })
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        let [first, second, ..] = self.sim.state;
+        let middle = [first.sin(), -first.cos()];
+        let end = [middle[0] + (first + second).sin(), middle[1] - (first + second).cos()];
+        let mut canvas = Canvas::new(240, [-2.2, -2.2], [2.2, 2.2]);
+        canvas.line(GRAY, [-2.2, 1.0], [2.2, 1.0], 0.02);
+        canvas.line(BLUE, [0.0, 0.0], middle, 0.2);
+        canvas.line(BLUE, middle, end, 0.2);
+        canvas.disc(BROWN, [0.0, 0.0], 0.1);
+        canvas.disc(BROWN, middle, 0.1);
+        Ok(Some(canvas.into_image()))
     }
 
     fn save_state(&self) -> Option<State> {

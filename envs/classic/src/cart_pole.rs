@@ -1,8 +1,9 @@
 //! A pole on a cart (Barto, Sutton & Anderson 1983), as in Gymnasium's `CartPole-v1`.
 
+use crate::canvas::{BLACK, BLUE, BROWN, Canvas};
 use crate::support::{discrete, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, ObsMut, Result, State, Step};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Image, ObsMut, Result, State, Step};
 use serde::{Deserialize, Serialize};
 
 const GRAVITY: f64 = 9.8; // m/s²
@@ -81,6 +82,17 @@ impl Env for CartPole {
         self.observe(obs);
         let terminated = x.abs() > MAX_POSITION || theta.abs() > MAX_ANGLE;
         Ok(Step { reward: 1.0, terminated, ..Step::default() })
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        let [x, _, theta, _] = self.sim.state;
+        let mut canvas = Canvas::new(300, [-2.7, -0.5], [2.7, 1.3]);
+        canvas.line(BLACK, [-2.7, 0.0], [2.7, 0.0], 0.02);
+        canvas.rectangle(BLACK, [x - 0.25, -0.15], [x + 0.25, 0.15]);
+        let (sin, cos) = theta.sin_cos();
+        canvas.line(BROWN, [x, 0.0], [x + 2.0 * HALF_LENGTH * sin, 2.0 * HALF_LENGTH * cos], 0.1);
+        canvas.disc(BLUE, [x, 0.0], 0.05);
+        Ok(Some(canvas.into_image()))
     }
 
     fn save_state(&self) -> Option<State> {

@@ -1,8 +1,9 @@
 //! A paddle catches a falling ball: bsuite's `Catch` (Osband et al. 2020), the smallest game with frames as observations.
 
+use crate::canvas::{BLACK, BLUE, Canvas, RED};
 use crate::support::{discrete, reseed, restore};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,18 @@ impl Env for Catch {
             (true, false) => -1.0,
         };
         Ok(Step { reward, terminated, ..Step::default() })
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        let CatchConfig { rows, columns } = self.config;
+        let (width, height) = (columns as f64, rows as f64);
+        let mut canvas = Canvas::new(20 * columns, [0.0, 0.0], [width, height]);
+        canvas.rectangle(BLACK, [0.0, 0.0], [width, height]);
+        let [row, column] = self.sim.ball.map(|index| index as f64);
+        canvas.disc(RED, [column + 0.5, height - row - 0.5], 0.4);
+        let paddle = self.sim.paddle as f64;
+        canvas.rectangle(BLUE, [paddle, 0.0], [paddle + 1.0, 0.4]);
+        Ok(Some(canvas.into_image()))
     }
 
     fn save_state(&self) -> Option<State> {

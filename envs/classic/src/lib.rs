@@ -8,11 +8,12 @@
 //! | `TicTacToe` | three in a row, with action masks | a game of the crate's own |
 //! | `Identity`, `IdentityMulti`, `IdentityBox` | repeat the observation | Stable-Baselines3's tests |
 //!
-//! None of them limits the length of an episode: the usual limit is a default of `[env]` (`max_episode_steps`, see
+//! `Recall` and `Identity…` do not render. None of them limits the length of an episode: the usual limit is a default of `[env]` (`max_episode_steps`, see
 //! [`sources`]), implemented by a wrapper. All of them save their state exactly, so that a resumed run equals an uninterrupted
 //! one.
 
 mod acrobot;
+mod canvas;
 mod cart_pole;
 mod catch;
 mod identity;

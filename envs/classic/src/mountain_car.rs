@@ -1,8 +1,9 @@
 //! An underpowered car in a valley (Moore 1990), as in Gymnasium's `MountainCar-v0`.
 
+use crate::canvas::{BLACK, BLUE, Canvas, GRAY, RED};
 use crate::support::{discrete, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, ObsMut, Result, State, Step};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Image, ObsMut, Result, State, Step};
 use serde::{Deserialize, Serialize};
 
 const POSITIONS: [f64; 2] = [-1.2, 0.6];
@@ -76,6 +77,17 @@ impl Env for MountainCar {
         self.observe(obs);
         let terminated = position >= GOAL && velocity >= self.config.goal_velocity;
         Ok(Step { reward: -1.0, terminated, ..Step::default() })
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        let height = |x: f64| 0.45 * (3.0 * x).sin() + 0.55;
+        let x = self.sim.state[0];
+        let mut canvas = Canvas::new(300, [POSITIONS[0], 0.0], [POSITIONS[1], 1.2]);
+        canvas.fill(GRAY, |[x, y]| y < height(x));
+        canvas.line(BLACK, [GOAL, height(GOAL)], [GOAL, height(GOAL) + 0.12], 0.01);
+        canvas.rectangle(RED, [GOAL, height(GOAL) + 0.07], [GOAL + 0.06, height(GOAL) + 0.12]);
+        canvas.disc(BLUE, [x, height(x) + 0.03], 0.04);
+        Ok(Some(canvas.into_image()))
     }
 
     fn save_state(&self) -> Option<State> {

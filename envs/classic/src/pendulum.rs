@@ -1,8 +1,9 @@
 //! An underpowered pendulum, as in Gymnasium's `Pendulum-v1`: the smallest task of continuous control.
 
+use crate::canvas::{BLACK, Canvas, RED};
 use crate::support::{continuous, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, ObsMut, Result, State, Step};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Image, ObsMut, Result, State, Step};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -83,6 +84,14 @@ impl Env for Pendulum {
         self.sim.state = [angle + velocity * DT, velocity];
         self.observe(obs);
         Ok(Step { reward: -cost as f32, ..Step::default() })
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        let (sin, cos) = self.sim.state[0].sin_cos();
+        let mut canvas = Canvas::new(240, [-1.3, -1.3], [1.3, 1.3]);
+        canvas.line(RED, [0.0, 0.0], [-sin, cos], 0.2);
+        canvas.disc(BLACK, [0.0, 0.0], 0.05);
+        Ok(Some(canvas.into_image()))
     }
 
     fn save_state(&self) -> Option<State> {

@@ -1,9 +1,10 @@
 //! Tic-tac-toe against a random opponent: the smallest game in which some actions are invalid.
 
+use crate::canvas::{BLACK, BLUE, Canvas, RED};
 use crate::support::{discrete, reseed, restore};
 use playfield_core::rng::{self, Rng};
 use playfield_core::space::random_action;
-use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
+use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, Image, ObsMut, Result, State, Step};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,23 @@ impl Env for TicTacToe {
 
     fn action_mask(&self, mask: &mut [bool]) {
         mask.copy_from_slice(&self.empty());
+    }
+
+    fn render(&mut self) -> Result<Option<Image>> {
+        let mut canvas = Canvas::new(150, [0.0, 0.0], [3.0, 3.0]);
+        for edge in [1.0, 2.0] {
+            canvas.line(BLACK, [edge, 0.0], [edge, 3.0], 0.04);
+            canvas.line(BLACK, [0.0, edge], [3.0, edge], 0.04);
+        }
+        for cell in 0..9 {
+            let center = [(cell % 3) as f64 + 0.5, 2.5 - (cell / 3) as f64];
+            match self.sim.marks.map(|marks| marks[cell]) {
+                [true, _] => canvas.disc(BLUE, center, 0.35),
+                [_, true] => canvas.disc(RED, center, 0.35),
+                _ => {}
+            }
+        }
+        Ok(Some(canvas.into_image()))
     }
 
     fn save_state(&self) -> Option<State> {

@@ -3,7 +3,7 @@
 use playfield_classic::{
     Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, IdentityMulti, Recall, RecallConfig, TicTacToe, sources,
 };
-use playfield_core::{Action, ActionSpace, Env, EnvConfig, EnvSpec, Error, Obs, ObsRef, Step};
+use playfield_core::{Action, ActionSpace, Actions, Env, EnvConfig, EnvSpec, Error, Obs, ObsRef, Step};
 
 fn config(id: &str) -> EnvConfig {
     EnvConfig { id: id.into(), ..EnvConfig::default() }
@@ -111,6 +111,36 @@ fn ids_and_limits() {
         ("IdentityBox", 100),
     ];
     assert_eq!(limits, expected);
+}
+
+/// A picture of each environment that has one; it changes with the state, and drawing it changes nothing.
+#[test]
+fn environments_render() {
+    for (id, _, source) in sources() {
+        let renders = !["Recall", "Identity", "IdentityMulti", "IdentityBox"].contains(&id);
+        assert_eq!(source.renders(&config(id)).unwrap(), renders, "{id}");
+        let [mut env, mut other] = [(); 2].map(|()| source.env(&config(id)).unwrap());
+        let [mut obs, mut same] = [(); 2].map(|()| empty(env.spec()));
+        env.reset(Some(3), obs.as_mut()).unwrap();
+        other.reset(Some(3), same.as_mut()).unwrap();
+        let first = env.render().unwrap();
+        let (zeros, mut valid) = (Actions::zeros(&env.spec().actions, 1), [true; 9]);
+        for _ in 0..3 {
+            env.action_mask(&mut valid);
+            let action = match zeros.row(0) {
+                Action::Discrete(_) => Action::Discrete(valid.iter().position(|valid| *valid).unwrap()),
+                action => action,
+            };
+            let step = env.step(action, obs.as_mut()).unwrap();
+            env.render().unwrap();
+            other.step(action, same.as_mut()).unwrap();
+            if step.done() {
+                break;
+            }
+        }
+        assert_eq!(obs, same, "{id}");
+        assert_eq!(first != env.render().unwrap(), renders, "{id}");
+    }
 }
 
 /// The cue is observed once, the query after the wait, and only the action after the query is rewarded.

@@ -79,6 +79,13 @@ def renders(name):
     return "rgb_array" in metadata.get("render_modes", [])
 
 
+def render_fps(name):
+    """Steps per second at which a film shows an environment in real time, by its `metadata`."""
+    _, spec = find(name)
+    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+    return float((getattr(creator, "metadata", None) or {}).get("render_fps") or 30.0)
+
+
 def short(value):
     """`repr`, shortened to 80 characters."""
     text = " ".join(repr(value).split())

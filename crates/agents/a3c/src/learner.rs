@@ -6,7 +6,7 @@ use crate::q_learner::{QLearner, Target};
 use playfield_actor_critic::Actor;
 use playfield_core::rng::Rng;
 use playfield_core::{EnvSpec, Policy, Result, Rollout, RolloutPolicy, Snapshot, rng};
-use playfield_nn::{ActorCritic, Params};
+use playfield_nn::{ActorCritic, Params, Summary};
 use std::sync::Arc;
 
 /// The metrics of an update, computed when they are reported.
@@ -30,6 +30,9 @@ pub trait Learner: Send {
 
     /// The thread's copy of the parameters.
     fn params(&mut self) -> &mut Params;
+
+    /// Describes the network, which was built from `config` for `spec`.
+    fn summary(&self, config: &Config, spec: &EnvSpec) -> Summary;
 
     /// A copy of the policy for evaluation.
     fn evaluation_policy(&self) -> Box<dyn Policy>;
@@ -85,6 +88,10 @@ impl Learner for ActorCriticLearner {
 
     fn params(&mut self) -> &mut Params {
         &mut self.actor.net.params
+    }
+
+    fn summary(&self, config: &Config, spec: &EnvSpec) -> Summary {
+        self.actor.net.summary(&config.network, spec)
     }
 
     fn evaluation_policy(&self) -> Box<dyn Policy> {

@@ -22,7 +22,7 @@ use playfield_core::{
 };
 use playfield_losses::{q_learning as ql, returns};
 use playfield_nn::params::to_vec;
-use playfield_nn::{Params, Pass, QConfig, QNetwork};
+use playfield_nn::{Params, Pass, QConfig, QNetwork, Summary};
 use rand::{RngExt as _, SeedableRng};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -251,6 +251,10 @@ impl Learner for QLearner {
 
     fn epsilon(&self) -> Option<f64> {
         Some(self.explorer.epsilon)
+    }
+
+    fn summary(&self, config: &Config, spec: &EnvSpec) -> Summary {
+        self.online.summary(&config.network, spec)
     }
 
     fn evaluation_policy(&self) -> Box<dyn Policy> {

@@ -115,6 +115,8 @@ impl Algorithm for A3c {
             Ok((learner(&config, spec, n, seed, rng, &target)?, state))
         });
         let learners = learners.collect::<Result<Vec<_>>>()?;
+        let summary = template.summary(&config, spec);
+        run.network(&summary.text, &summary.layers)?;
         let mut evaluator = Evaluator::new(envs, run, step)?;
 
         let mut checkpoint = CheckpointBuilder { context: &context, template, optimizer, states: vec![None; threads] };

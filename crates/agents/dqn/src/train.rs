@@ -79,6 +79,8 @@ impl Algorithm for Dqn {
         for file in &lost {
             run.notify(&format!("warning: {}: its transitions are dropped", file.message));
         }
+        let summary = learner.online().summary(&config.network, spec);
+        run.network(&summary.text, &summary.layers)?;
         let environments = envs.unnormalized(&environment_seeds(seed, n, snapshot.as_ref()))?;
         let mut collector = Collector::unnormalized(environments, snapshot.as_ref())?;
         let lost_newest = lost.iter().any(|file| file.has_newest);

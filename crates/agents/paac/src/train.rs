@@ -57,6 +57,8 @@ impl Algorithm for Paac {
         if let Some(snapshot) = &snapshot {
             learner.load(snapshot, collector.is_restored())?;
         }
+        let summary = learner.actor.net.summary(&config.network, spec);
+        run.network(&summary.text, &summary.layers)?;
         let mut evaluator = Evaluator::new(envs, run, collector.steps())?;
         let mut rollout = Rollout::new(spec, n, config.rollout_steps, config.gamma);
 

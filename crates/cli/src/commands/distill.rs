@@ -6,6 +6,7 @@ use crate::output::{note, out};
 use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_collect::evaluate;
+use playfield_core::metrics::{EpisodeRow, Row};
 use playfield_core::rng::Rng;
 use playfield_core::{
     ActionSpace, Actions, Algorithm as _, EnvFactory as _, Error, Mode, Obs, Outputs, Policy, Result, Snapshot, rng,
@@ -24,6 +25,12 @@ const BATCH_SIZE: usize = 64;
 
 /// Agent steps between two updates.
 const TRAIN_INTERVAL: u64 = 4;
+
+/// The tag of the loss.
+const DIVERGENCE: &str = "distill/kl_divergence";
+
+/// Rows of `progress.csv`.
+const LOG_ROWS: u64 = 200;
 
 /// Capacity of the buffer of recent observations.
 const BUFFER_SIZE: usize = 4096;
@@ -48,12 +55,17 @@ struct Performance {
 
 /// `playfield distill`.
 pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
-    let stop = signals::listen()?;
+    let stop = signals::listen("saving the current student")?;
     if !(args.learning_rate > 0.0 && args.learning_rate.is_finite()) {
         return Err(Error::config(format!("--learning-rate {} must be greater than 0", args.learning_rate)));
     }
     let teacher = Agent::open(registry, &args.run, None, args.best)?;
     let table = student_table(&teacher, args)?;
+    if teacher.snapshot.params.keys().any(|name| name.starts_with("lstm.")) {
+        note!(
+            "warning: the teacher has an LSTM and the student has none: it only imitates what the last observation tells"
+        );
+    }
     let experiment = Experiment::new(table.clone(), &[], registry)?;
     let network: NetworkConfig = table["network"].clone().try_into().map_err(Error::other)?;
     let (spec, n) = (teacher.factory.spec().clone(), teacher.experiment.env.num_envs);
@@ -70,30 +82,53 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
             spec.id
         )));
     }
+    let parameters = teacher.snapshot.params.values().map(|a| a.shape.iter().product::<usize>()).sum();
+    if student.parameters() >= parameters {
+        return Err(Error::config(format!(
+            "--torso {}: the student would have {} parameters, and the teacher has {parameters}: choose a smaller torso",
+            args.torso,
+            student.parameters()
+        )));
+    }
     let folder = folder(args)?;
     folder.append_session()?;
+    let mut sinks = playfield_log::run_folder_sinks(folder.path(), None)?;
+    let meaning = "mean KL divergence of the student's policy from the teacher's before the last update [nats]";
+    sinks.iter_mut().for_each(|sink| sink.describe(DIVERGENCE, meaning));
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(args.steps) };
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} steps, {per_sec}, {eta} left");
     bar.set_style(style.map_err(Error::other)?);
     let mut buffer = Buffer::new(spec.obs_len(), rng::stream(args.seed, "distill/batches"));
     let (mut updates, mut divergence) = (0, f64::NAN);
+    let (start, log_steps) = (Instant::now(), (args.steps / LOG_ROWS).max(1));
     let mut train = || -> Result<u64> {
         while collector.steps() < args.steps && stop.requested().is_none() {
             let outputs = policy.outputs(collector.observations(), n)?;
             buffer.push(collector.observations(), &outputs, n);
             collector.step(&mut *policy, Mode::Sample)?;
-            let step = collector.steps();
+            let (before, step) = (collector.steps() - n as u64, collector.steps());
+            let rate = args.learning_rate * (1.0 - step as f64 / args.steps as f64).max(0.0);
+            for (step, end) in collector.take_episodes() {
+                let row = EpisodeRow { step, elapsed: start.elapsed(), end };
+                sinks.iter_mut().try_for_each(|sink| sink.episode(&row))?;
+            }
             while buffer.len >= BATCH_SIZE && updates * TRAIN_INTERVAL < step {
                 let (obs, outputs) = buffer.sample();
-                let rate = args.learning_rate * (1.0 - step as f64 / args.steps as f64).max(0.0);
                 divergence = student.learn(&obs, BATCH_SIZE, &outputs, rate)?;
                 updates += 1;
+            }
+            if step / log_steps > before / log_steps {
+                let values =
+                    [(DIVERGENCE, divergence), ("train/learning_rate", rate), ("train/n_updates", updates as f64)];
+                let row = Row::new(step, start.elapsed(), values.map(|(tag, value)| (tag.into(), value)));
+                sinks.iter_mut().try_for_each(|sink| sink.scalars(&row))?;
             }
             bar.set_position(step.min(args.steps));
             bar.set_message(format!("KL {divergence:.4}"));
         }
         bar.finish_and_clear();
+        sinks.iter_mut().try_for_each(|sink| sink.flush())?;
         let step = collector.steps();
         let mut snapshot = Snapshot { step, ..Snapshot::default() };
         student.save(&mut snapshot);
@@ -111,7 +146,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let step = match train() {
         Ok(step) => step,
         Err(error) => {
-            folder.discard_if_untouched();
+            folder.discard();
             return Err(error);
         }
     };
@@ -121,7 +156,6 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(128 + signal as u8));
     }
 
-    let parameters = teacher.snapshot.params.values().map(|a| a.shape.iter().product::<usize>()).sum();
     let small = Agent::open(registry, &path, None, false)?;
     let teacher = performance(&teacher, parameters, args)?;
     let student = performance(&small, student.parameters(), args)?;
@@ -145,7 +179,8 @@ fn student_table(teacher: &Agent, args: &Args) -> Result<Table> {
     }
     network.insert("init".into(), "orthogonal".into());
     match args.torso.as_str() {
-        "small" if teacher.factory.spec().dtype == playfield_core::Dtype::F32 => {
+        // The student of an MLP is an MLP with half the width of each layer.
+        "small" | "mlp" if before.get("torso").and_then(Value::as_str) == Some("mlp") => {
             let width = |w: &Value| Value::Integer((w.as_integer().unwrap_or(2) / 2).max(1));
             let hidden = before.get("hidden").and_then(Value::as_array);
             let halves: Vec<Value> = hidden.into_iter().flatten().map(width).collect();
@@ -225,6 +260,7 @@ fn performance(agent: &Agent, parameters: usize, args: &Args) -> Result<Performa
     let mut collector = agent.collector(&rng::seeds(args.seed, "eval", n))?;
     let mut policy = agent.policy(args.seed, "eval/actions")?;
     let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, args.episodes as usize, || ())?;
+    policy.begin(1);
     let mean_return = ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64;
     Ok(Performance { mean_return, parameters, microseconds: action_time(&mut *policy, agent)? })
 }
@@ -257,5 +293,5 @@ fn print(report: &Report, args: &Args, temperature: f64) {
         args.episodes
     );
     out!("run        {run}");
-    out!("evaluate   playfield eval {run} --episodes 30 --deterministic");
+    out!("evaluate   {} eval {run} --episodes 30 --deterministic", paths::program());
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 /// `playfield embed`.
 pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
-    let stop = signals::listen()?;
+    let stop = signals::listen("no map is written")?;
     // Checked before any experience is collected.
     if !(args.perplexity >= 1.0 && args.perplexity < args.points as f64) {
         return Err(Error::config(format!(

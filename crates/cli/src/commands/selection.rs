@@ -1,6 +1,6 @@
-//! The runs that a command compares: `[NAME=]RUN[,RUN…]` arguments as groups.
+//! The runs that a command compares: `[NAME=]RUN[,RUN…]` arguments as groups. A folder of several seeds stands for its runs.
 
-use crate::suggest;
+use crate::{folder, suggest};
 use playfield_core::{Error, Result};
 use playfield_report::{Group, RunFolder, group};
 use std::fs;
@@ -14,7 +14,7 @@ use std::path::Path;
 /// environments.
 pub fn groups(arguments: &[String]) -> Result<Vec<Group>> {
     let (mut explicit, mut plain, mut order, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for argument in arguments {
+    for argument in &arguments.iter().flat_map(|argument| expand(argument)).collect::<Vec<_>>() {
         if Path::new(argument).exists() || !argument.contains(['=', ',']) {
             let run = read(argument)?;
             let path = fs::canonicalize(&run.path).unwrap_or_default();
@@ -26,7 +26,7 @@ pub fn groups(arguments: &[String]) -> Result<Vec<Group>> {
             continue;
         }
         let (name, paths) = argument.split_once('=').unwrap_or(("", argument));
-        let runs = paths.split(',').map(read).collect::<Result<Vec<_>>>()?;
+        let runs = paths.split(',').flat_map(expand).map(|path| read(&path)).collect::<Result<Vec<_>>>()?;
         if let Some(other) = runs.iter().find(|run| run.env != runs[0].env) {
             let (first, second) = (&runs[0].env, &other.env);
             return Err(Error::config(format!(
@@ -39,6 +39,19 @@ pub fn groups(arguments: &[String]) -> Result<Vec<Group>> {
     let mut groups: Vec<Group> = group::group(plain).into_iter().chain(explicit).collect();
     groups.sort_by_key(|group| order.iter().position(|path| *path == group.runs[0].path));
     Ok(groups)
+}
+
+/// The runs that `path` stands for: those in a folder of several seeds, else itself.
+fn expand(path: &str) -> Vec<String> {
+    let folder = Path::new(path);
+    if !folder::is_group(folder) {
+        return vec![path.into()];
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let runs = entries.filter(|path| path.join("config.toml").is_file());
+    let mut runs: Vec<_> = runs.map(|path| path.to_string_lossy().into_owned()).collect();
+    runs.sort();
+    runs
 }
 
 fn read(path: &str) -> Result<RunFolder> {

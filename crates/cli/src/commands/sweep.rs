@@ -10,20 +10,22 @@
 use crate::args::Sweep as Args;
 use crate::experiment::{self, Experiment};
 use crate::folder::{self, next_free};
+use crate::jobs::{Jobs, Training};
 use crate::output::{note, out};
-use crate::{Registry, paths, process, signals};
+use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result, rng};
 use playfield_lab::chart;
 use playfield_lab::trick::Panel;
+use playfield_log::duration;
 use playfield_report::format::number;
 use playfield_tricks::lr_search::{ADVICE, Range, should_stop};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 use toml::{Table, Value};
 
 /// The options of a sweep, saved as `sweep.toml`.
@@ -60,13 +62,11 @@ enum Status {
 }
 
 struct Trial {
-    name: String,
+    run: Training,
     values: Vec<f64>,
     status: Status,
     /// The mean return at each reached rung.
     rungs: Vec<f64>,
-    step: u64,
-    score: Option<f64>,
 }
 
 /// The text after the options in `playfield sweep --help`.
@@ -85,14 +85,16 @@ pub fn advice() -> String {
 
 /// `playfield sweep`.
 pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
-    let stop = signals::listen()?;
+    let stop = signals::listen("each trial finishes its update and saves")?;
     let (path, mut plan, table) = match &args.resume {
         Some(path) => {
             let plan = path.join("sweep.toml");
             let text = fs::read_to_string(&plan).map_err(Error::io("read", &plan))?;
             let plan: Plan =
                 toml::from_str(&text).map_err(|e| Error::config(format!("{}: {e}", paths::shown(&plan))))?;
-            (path.clone(), plan, folder::read_toml(&path.join("config.toml"))?)
+            let table = folder::read_toml(&path.join("config.toml"))?;
+            registry.check_trust(&table, path)?;
+            (path.clone(), plan, table)
         }
         None => fresh(registry, args)?,
     };
@@ -107,22 +109,26 @@ pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let ranges = plan.params.iter().map(Param::range).collect::<Result<Vec<_>>>()?;
     let mut trials: Vec<Trial> = (0..plan.trials).map(|i| Trial::new(i, &plan, &ranges)).collect();
     restore(&path, &mut trials)?;
-    let (rungs, cores) = (rungs(experiment.steps), process::allowed_cores());
-    let jobs = args.jobs.unwrap_or(std::thread::available_parallelism().map_or(1, usize::from)).min(plan.trials);
+    let (rungs, mut jobs) = (rungs(experiment.steps), Jobs::new(args.jobs, plan.trials));
+    let [first, second, third] = rungs;
     note!(
-        "{} trials of {} steps, {jobs} in parallel, into {}; the worst {} are stopped at {:?} steps",
+        "{} trials of {} steps, {} in parallel, into {}; the worst {} are stopped after {first}, {second} and {third} steps",
         plan.trials,
         experiment.steps,
+        jobs.slots(),
         paths::shown(&path),
         if plan.keep == 2 { "half".into() } else { format!("{} of {}", plan.keep - 1, plan.keep) },
-        rungs,
     );
-    Sweep { path: &path, plan: &plan, rungs: &rungs, experiment: &experiment, jobs, cores: &cores }
-        .run(&mut trials, &stop)?;
+    let resumed: Vec<String> = registry.trust_option().into_iter().collect();
+    Sweep { path: &path, plan: &plan, rungs: &rungs, experiment: &experiment, resumed: &resumed }.run(
+        &mut trials,
+        &mut jobs,
+        &stop,
+    )?;
     let has_best = report(&path, &plan, &ranges, &mut trials)?;
     match stop.requested() {
         Some(signal) => {
-            out!("resume     playfield sweep --resume {}", paths::shown(&path));
+            out!("resume     {} sweep --resume {}", paths::program(), paths::shown(&path));
             Ok(ExitCode::from(128 + signal as u8))
         }
         None if has_best => Ok(ExitCode::SUCCESS),
@@ -138,11 +144,7 @@ fn no_best_trial(path: &Path, trials: &[Trial]) -> Error {
             trials.len()
         ));
     };
-    let log = path.join(format!("{}.log", failed.name));
-    let text = fs::read_to_string(&log).unwrap_or_default();
-    let reason = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
-    let reason =
-        reason.map_or_else(|| format!("see {}", paths::shown(&log)), |reason| format!("{}: {reason}", failed.name));
+    let reason = failed.run.error(path);
     let count = trials.iter().filter(|t| t.status == Status::Failed).count();
     Error::config(format!("{count} of {} trials failed, and no other trial has a return; {reason}", trials.len()))
 }
@@ -154,7 +156,9 @@ fn fresh(registry: &Registry, args: &Args) -> Result<(PathBuf, Plan, Table)> {
     let overrides = [("env.id", args.env.clone()), ("steps", args.steps.map(|n| n.to_string()))];
     let overrides = overrides.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
     let sets: Vec<_> = args.set.iter().cloned().chain(overrides).collect();
-    table = Experiment::new(table, &sets, registry)?.to_table()?;
+    let experiment = Experiment::new(table, &sets, registry)?;
+    let name = experiment.name();
+    table = experiment.to_table()?;
     let mut params: Vec<Param> = Vec::new();
     for text in &args.param {
         let Some((key, range)) = text.split_once('=') else {
@@ -181,17 +185,15 @@ fn fresh(registry: &Registry, args: &Args) -> Result<(PathBuf, Plan, Table)> {
         Some(path) if path.join("sweep.toml").exists() => {
             let path = paths::shown(path);
             return Err(Error::config(format!(
-                "{path} already contains a sweep: resume it (playfield sweep --resume {path}), or choose another --dir"
+                "{path} already contains a sweep: resume it ({} sweep --resume {path}), or choose another --dir",
+                paths::program()
             )));
         }
         Some(path) => {
             fs::create_dir_all(path).map_err(Error::io("create", path))?;
             path.clone()
         }
-        None => {
-            let stem = config.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            next_free(&paths::absolute("sweeps"), &stem)?
-        }
+        None => next_free(&paths::absolute("sweeps"), &name)?,
     };
     Ok((path, Plan { trials: args.trials.unwrap_or(20), seed: args.seed, keep: args.keep, params }, table))
 }
@@ -214,40 +216,35 @@ impl Trial {
         let mut rng = rng::stream(rng::derive(plan.seed, "sweep", i as u64), "values");
         let values = ranges.iter().map(|range| range.sample(&mut rng)).collect();
         let (status, rungs) = (Status::Open, Vec::new());
-        Self { name: format!("trial-{i:03}"), values, status, rungs, step: 0, score: None }
+        Self { run: Training::new(format!("trial-{i:03}")), values, status, rungs }
     }
 
     /// Reads the current step and return of the run, and its returns at the rungs.
     fn read_progress(&mut self, folder: &Path, rungs: &[u64]) {
-        self.rungs.clear();
-        for (step, score) in returns(&folder.join(&self.name).join("progress.csv")) {
-            (self.step, self.score) = (step, score.or(self.score));
-            if let (Some(rung), Some(score)) = (rungs.get(self.rungs.len()), score)
+        let Self { run, rungs: reached, .. } = self;
+        reached.clear();
+        run.read_progress(folder, |step, score| {
+            if let (Some(rung), Some(score)) = (rungs.get(reached.len()), score)
                 && step >= *rung
             {
-                self.rungs.push(score);
+                reached.push(score);
             }
-        }
+        });
     }
 }
 
 /// The steps at which trials are compared: 1/8, 1/4 and 1/2 of all steps.
-fn rungs(steps: u64) -> Vec<u64> {
-    [8, 4, 2].iter().map(|part| steps / part).collect()
+fn rungs(steps: u64) -> [u64; 3] {
+    [8, 4, 2].map(|part| steps / part)
 }
 
-/// Step and mean return in every row of a `progress.csv`, whose header names the columns.
-fn returns(path: &Path) -> Vec<(u64, Option<f64>)> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let mut lines = text.lines();
-    let header: Vec<_> = lines.next().unwrap_or_default().split(',').collect();
-    let column = |tag: &str| header.iter().position(|column| *column == tag).unwrap_or(usize::MAX);
-    let (step, score) = (column("time/total_timesteps"), column("rollout/ep_rew_mean"));
-    let row = |line: &str| {
-        let cells: Vec<_> = line.split(',').collect();
-        Some((cells.get(step)?.parse::<f64>().ok()? as u64, cells.get(score).and_then(|cell| cell.parse().ok())))
-    };
-    lines.filter_map(row).collect()
+/// The steps that remain, of trials of `steps` steps each: an open trial is expected to take as many as those that have ended did in
+/// the mean, since most are stopped early.
+fn remaining(trials: &[Trial], steps: u64) -> u64 {
+    let (open, ended): (Vec<_>, Vec<_>) = trials.iter().partition(|trial| trial.status == Status::Open);
+    let sum = ended.iter().map(|trial| trial.run.step).sum::<u64>();
+    let expected = sum.checked_div(ended.len() as u64).unwrap_or(steps).min(steps);
+    open.iter().map(|trial| expected.saturating_sub(trial.run.step)).sum()
 }
 
 /// A running sweep.
@@ -256,99 +253,79 @@ struct Sweep<'a> {
     plan: &'a Plan,
     rungs: &'a [u64],
     experiment: &'a Experiment,
-    jobs: usize,
-    /// Indices of the cores available to trials.
-    cores: &'a [usize],
+    /// Further arguments of a trial that is resumed.
+    resumed: &'a [String],
 }
 
 impl Sweep<'_> {
-    fn run(&self, trials: &mut [Trial], stop: &Stop) -> Result<()> {
-        let bar = ProgressBar::new(self.experiment.steps * trials.len() as u64);
-        let style = ProgressStyle::with_template("{msg} {bar:24} {percent}%, {elapsed} elapsed, {eta} left");
+    fn run(&self, trials: &mut [Trial], jobs: &mut Jobs, stop: &Stop) -> Result<()> {
+        let done = |trials: &[Trial]| trials.iter().map(|trial| trial.run.step).sum::<u64>();
+        let (start, before) = (Instant::now(), done(trials));
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{bar:24} {percent}%, {elapsed} elapsed{msg}");
         bar.set_style(style.map_err(Error::other)?);
-        // Running trials: job slot, index of the trial, process, number of rungs compared.
-        let mut running: Vec<(usize, usize, Child, usize)> = Vec::new();
-        let mut interrupted = false;
+        // Rungs at which each trial was compared.
+        let mut compared = vec![0; trials.len()];
         loop {
             let stopping = stop.requested().is_some();
-            while !stopping && running.len() < self.jobs {
-                let open = |i: &usize| trials[*i].status == Status::Open && running.iter().all(|r| r.1 != *i);
+            while !stopping && jobs.has_free_slot() {
+                let open = |i: &usize| trials[*i].status == Status::Open && !jobs.contains(*i);
                 let Some(i) = (0..trials.len()).find(open) else { break };
-                let slot = (0..self.jobs).find(|s| running.iter().all(|r| r.0 != *s)).expect("a slot is free");
-                running.push((slot, i, self.start(&trials[i], slot)?, 0));
+                jobs.start(i, self.command(&trials[i])?, &trials[i].run.log(self.path))?;
             }
-            if running.is_empty() {
+            if jobs.is_empty() {
                 break;
             }
-            if stopping && !interrupted {
-                running.iter().for_each(|(_, _, child, _)| process::interrupt(child));
-                interrupted = true;
+            if stopping {
+                jobs.interrupt_all();
             }
             std::thread::sleep(Duration::from_millis(200));
-            for (_, i, child, passed) in &mut running {
-                trials[*i].read_progress(self.path, self.rungs);
-                while *passed < trials[*i].rungs.len() {
-                    let value = trials[*i].rungs[*passed];
-                    let others = trials.iter().enumerate().filter(|(j, _)| j != i);
-                    let others: Vec<f64> = others.filter_map(|(_, t)| t.rungs.get(*passed).copied()).collect();
-                    *passed += 1;
-                    if trials[*i].status == Status::Open && should_stop(value, &others, self.plan.keep) {
-                        trials[*i].status = Status::Stopped;
-                        process::interrupt(child);
+            for i in (0..trials.len()).filter(|i| jobs.contains(*i)) {
+                trials[i].read_progress(self.path, self.rungs);
+                while let Some(value) = trials[i].rungs.get(compared[i]).copied() {
+                    let others = trials.iter().enumerate().filter(|(j, _)| *j != i);
+                    let others: Vec<f64> = others.filter_map(|(_, t)| t.rungs.get(compared[i]).copied()).collect();
+                    compared[i] += 1;
+                    if trials[i].status == Status::Open && should_stop(value, &others, self.plan.keep) {
+                        trials[i].status = Status::Stopped;
+                        jobs.interrupt(i);
                     }
                 }
             }
-            let mut ended = Vec::new();
-            for (place, (_, i, child, _)) in running.iter_mut().enumerate() {
-                if let Some(status) = child.try_wait().map_err(Error::other)? {
-                    ended.push(place);
-                    trials[*i].read_progress(self.path, self.rungs);
-                    trials[*i].status = match trials[*i].status {
-                        Status::Open if status.success() => Status::Done,
-                        // An interrupted trial has saved a checkpoint and stays open: it resumes with the sweep.
-                        Status::Open if !stopping => Status::Failed,
-                        status => status,
-                    };
-                }
+            for (i, status) in jobs.take_ended()? {
+                trials[i].read_progress(self.path, self.rungs);
+                trials[i].status = match trials[i].status {
+                    Status::Open if status.success() => Status::Done,
+                    // An interrupted trial has saved a checkpoint and stays open: it resumes with the sweep.
+                    Status::Open if !stopping => Status::Failed,
+                    status => status,
+                };
             }
-            ended.into_iter().rev().for_each(|place| drop(running.swap_remove(place)));
             save(self.path, self.plan, trials)?;
-            let steps = trials.iter().map(|t| if t.status == Status::Open { t.step } else { self.experiment.steps });
-            bar.set_position(steps.sum());
+            let (done, remaining) = (done(trials), remaining(trials, self.experiment.steps));
+            bar.set_length(done + remaining);
+            bar.set_position(done);
+            let left = match done.saturating_sub(before) {
+                0 => String::new(),
+                new => format!(", about {} left", duration(start.elapsed().mul_f64(remaining as f64 / new as f64))),
+            };
             let count = |status| trials.iter().filter(|t| t.status == status).count();
-            let best = trials.iter().filter_map(|t| t.score).fold(f64::NEG_INFINITY, f64::max);
+            let best = trials.iter().filter_map(|t| t.run.score).fold(f64::NEG_INFINITY, f64::max);
             let best = if best.is_finite() { format!(", best {}", number(best)) } else { String::new() };
-            bar.set_message(format!("{} done, {} stopped{best}", count(Status::Done), count(Status::Stopped)));
+            let (done, stopped) = (count(Status::Done), count(Status::Stopped));
+            bar.set_message(format!("{left}; {done} done, {stopped} stopped{best}"));
         }
         bar.finish_and_clear();
         Ok(())
     }
 
-    /// Starts or resumes a trial on the cores of its slot. The trial does not receive Ctrl-C from the terminal; the sweep forwards it.
-    fn start(&self, trial: &Trial, slot: usize) -> Result<Child> {
-        let run = self.path.join(&trial.name);
-        let log = self.path.join(format!("{}.log", trial.name));
-        let program = std::env::current_exe().map_err(Error::other)?;
-        let mut command = Command::new(program);
-        if run.join("checkpoints").is_dir() {
-            command.arg("train").arg("--resume").arg(&run);
-        } else {
-            // Removes the files of an earlier session that saved no checkpoint.
-            let _ = fs::remove_dir_all(&run);
-            command.arg("train").arg(self.path.join("config.toml")).arg("--run-dir").arg(&run);
-            command.args(["--set", &format!("log_seconds={:?}", self.experiment.intervals.log_seconds.min(1.0))]);
-            for (param, value) in self.plan.params.iter().zip(&trial.values) {
-                command.args(["--set", &format!("{}={}", param.key, param.to_toml(*value))]);
-            }
-        }
-        let file = File::create(&log).map_err(Error::io("write", &log))?;
-        let errors = file.try_clone().map_err(Error::io("write", &log))?;
-        command.stdin(Stdio::null()).stdout(file).stderr(errors);
-        let (n, cores) = (self.cores.len(), self.cores.iter().enumerate());
-        let cores: Vec<_> = cores.filter(|(i, _)| i % self.jobs.min(n) == slot % n).map(|(_, core)| *core).collect();
-        // An environment may have changed the working directory of this process.
-        command.current_dir(paths::start());
-        process::spawn_on(&mut command, &cores).map_err(Error::io("start", &log))
+    /// The command that starts or resumes a trial.
+    fn command(&self, trial: &Trial) -> Result<Command> {
+        let seconds = format!("log_seconds={:?}", self.experiment.intervals.log_seconds.min(1.0));
+        let values = self.plan.params.iter().zip(&trial.values);
+        let values = values.map(|(param, value)| format!("{}={}", param.key, param.to_toml(*value)));
+        let arguments: Vec<_> = [seconds].into_iter().chain(values).flat_map(|set| ["--set".into(), set]).collect();
+        trial.run.command(self.path, &self.path.join("config.toml"), &arguments, self.resumed)
     }
 }
 
@@ -359,8 +336,8 @@ fn save(path: &Path, plan: &Plan, trials: &[Trial]) -> Result<()> {
     for trial in trials {
         let status = Value::try_from(trial.status).map_err(Error::other)?;
         let (status, score) =
-            (status.as_str().unwrap_or_default(), trial.score.map_or(String::new(), |s| s.to_string()));
-        text += &format!("{},{status},{},{score}", trial.name, trial.step);
+            (status.as_str().unwrap_or_default(), trial.run.score.map_or(String::new(), |s| s.to_string()));
+        text += &format!("{},{status},{},{score}", trial.run.name, trial.run.step);
         plan.params.iter().zip(&trial.values).for_each(|(p, v)| text += &format!(",{}", p.to_toml(*v)));
         text.push('\n');
     }
@@ -375,7 +352,7 @@ fn restore(path: &Path, trials: &mut [Trial]) -> Result<()> {
     for line in text.lines().skip(1) {
         let mut cells = line.split(',');
         let (name, status) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
-        if let Some(trial) = trials.iter_mut().find(|t| t.name == name) {
+        if let Some(trial) = trials.iter_mut().find(|t| t.run.name == name) {
             trial.status = Value::from(status).try_into().map_err(|_| {
                 Error::config(format!("{}: unknown status '{status}'", paths::shown(&path.join("trials.csv"))))
             })?;
@@ -392,7 +369,7 @@ fn restore(path: &Path, trials: &mut [Trial]) -> Result<()> {
 /// Plots and prints the results, sorts the trials, and returns whether there is a best one.
 fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> Result<bool> {
     let points = |k: usize| {
-        let of = |t: &Trial| Some(([t.values[k], t.score?], u8::from(t.status == Status::Done)));
+        let of = |t: &Trial| Some(([t.values[k], t.run.score?], u8::from(t.status == Status::Done)));
         trials.iter().filter_map(of).unzip::<_, _, Vec<[f64; 2]>, Vec<u8>>()
     };
     let panels = plan.params.iter().zip(ranges).enumerate().map(|(k, (param, range))| {
@@ -414,23 +391,23 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
     // Completed trials first, by return; then the others, by number of steps.
     trials.sort_by(|a, b| {
         let done = |t: &Trial| t.status == Status::Done;
-        let reached = |t: &Trial| if done(t) { u64::MAX } else { t.step };
-        let score = |t: &Trial| t.score.unwrap_or(f64::NEG_INFINITY);
+        let reached = |t: &Trial| if done(t) { u64::MAX } else { t.run.step };
+        let score = |t: &Trial| t.run.score.unwrap_or(f64::NEG_INFINITY);
         reached(b).cmp(&reached(a)).then(score(b).total_cmp(&score(a)))
     });
     let names: Vec<&str> = plan.params.iter().map(|p| p.key.rsplit('.').next().unwrap_or(&p.key)).collect();
     let widths: Vec<usize> = names.iter().map(|n| n.len().max(9)).collect();
     let heads: String = names.iter().zip(&widths).map(|(name, width)| format!("  {name:>width$}")).collect();
     out!("{:<10} {:<8} {:>10} {:>9}{heads}", "trial", "", "steps", "return");
-    for trial in trials.iter().filter(|t| t.step > 0).take(20) {
+    for trial in trials.iter().filter(|t| t.run.step > 0).take(20) {
         let status = match trial.status {
             Status::Open => "open",
             Status::Done => "done",
             Status::Stopped => "stopped",
             Status::Failed => "failed",
         };
-        let score = trial.score.map_or("-".into(), number);
-        let mut line = format!("{:<10} {status:<8} {:>10} {score:>9}", trial.name, trial.step);
+        let score = trial.run.score.map_or("-".into(), number);
+        let mut line = format!("{:<10} {status:<8} {:>10} {score:>9}", trial.run.name, trial.run.step);
         for ((param, value), width) in plan.params.iter().zip(&trial.values).zip(&widths) {
             let value = if param.whole { param.to_toml(*value) } else { format!("{value:.3e}") };
             line += &format!("  {value:>width$}");
@@ -438,14 +415,36 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
         out!("{line}");
     }
     for trial in trials.iter().filter(|t| t.status == Status::Failed) {
-        out!("failed     see {}", paths::shown(&path.join(format!("{}.log", trial.name))));
+        out!("failed     see {}", paths::shown(&trial.run.log(path)));
     }
     out!("sweep      {} (trials.csv, sweep.svg, sweep.png)", paths::shown(path));
-    let best = trials.first().filter(|t| t.status == Status::Done && t.score.is_some());
+    let best = trials.first().filter(|t| t.status == Status::Done && t.run.score.is_some());
     if let Some(best) = best {
-        out!("best       {}", paths::shown(&path.join(&best.name)));
+        out!("best       {}", paths::shown(&path.join(&best.run.name)));
         out!("next       repeat with other seeds: the best of many trials is biased upwards");
-        out!("advice     playfield sweep --help lists the effect of each setting on model capacity");
+        out!("advice     {} sweep --help lists the effect of each setting on model capacity", paths::program());
     }
     Ok(best.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remaining_steps_follow_the_trials_that_have_ended() {
+        let trials = |steps: &[(u64, Status)]| -> Vec<Trial> {
+            let plan = Plan { trials: steps.len(), seed: 1, keep: 2, params: Vec::new() };
+            let mut trials: Vec<_> = (0..steps.len()).map(|i| Trial::new(i, &plan, &[])).collect();
+            trials.iter_mut().zip(steps).for_each(|(trial, state)| (trial.run.step, trial.status) = *state);
+            trials
+        };
+        // Nothing has ended: all steps of each.
+        assert_eq!(remaining(&trials(&[(30, Status::Open), (0, Status::Open)]), 100), 170);
+        // Two ended after 50 steps in the mean; one of the open trials is beyond that.
+        let states =
+            [(100, Status::Done), (0, Status::Failed), (60, Status::Open), (20, Status::Open), (0, Status::Open)];
+        assert_eq!(remaining(&trials(&states), 100), 80);
+        assert_eq!(remaining(&trials(&[(100, Status::Done), (13, Status::Stopped)]), 100), 0);
+    }
 }

@@ -1,11 +1,13 @@
 use crate::args::{Playing, Train, Watch};
-use crate::commands::watch;
+use crate::commands::seeds;
+use crate::commands::watch::film;
 use crate::experiment::Experiment;
 use crate::folder::{self, Folder};
 use crate::output::{note, out};
 use crate::{Registry, paths, signals, suggest, trust};
 use playfield_core::run::Summary;
 use playfield_core::{Error, Result, Run, Snapshot};
+use playfield_log::duration;
 use playfield_wrappers::Factory;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,14 +15,23 @@ use toml::{Table, Value};
 
 /// `playfield train`.
 pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
+    let group = args.resume.as_deref().filter(|path| folder::is_group(path));
     // Before Python starts, which keeps existing signal handlers.
-    let stop = signals::listen()?;
+    let several = args.seeds.is_some() || group.is_some();
+    let stop = signals::listen(if several { "each run finishes its update and saves" } else { signals::SAVES })?;
+    match (args.seeds, group) {
+        (_, Some(_)) if args.gif => return Err(Error::config("--gif records one run: give the folder of one seed")),
+        (_, Some(path)) => return seeds::resume(registry, path, args, &stop),
+        (Some(count), None) => return seeds::start(&fresh(registry, args)?, count, args, &stop),
+        (None, None) if args.jobs.is_some() => return Err(Error::config("--jobs is for several runs: give --seeds N")),
+        (None, None) => {}
+    }
     let (experiment, folder, snapshot) = match &args.resume {
         Some(path) => resume(registry, args, path)?,
         None => {
             let experiment = fresh(registry, args)?;
-            let name = format!("{}-{}", experiment.algorithm.name, stem(args.config.as_deref()));
-            (experiment, Folder::create(args.run_dir.as_deref(), &paths::absolute("runs"), &name)?, None)
+            let folder = Folder::create(args.run_dir.as_deref(), &paths::absolute("runs"), &experiment.name())?;
+            (experiment, folder, None)
         }
     };
     let mut experiment = experiment;
@@ -31,6 +42,9 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
 
     let prepared = (|| {
         let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
+        if args.gif && !factory.renders()? {
+            return Err(Error::config(format!("--gif: {} does not support rendering", experiment.env.id)));
+        }
         // Resolved before training, so that the saved settings contain every value that is used.
         experiment.configured.resolve(steps, &factory)?;
         if resumed_at.is_none() {
@@ -71,11 +85,15 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         // Makes the console print its last line.
         drop(run);
         if let (Err(_), Some(step)) = (&trained, saved.filter(|_| summary.step > resumed_at.unwrap_or(0))) {
-            note!("step {step} is saved; to resume from there: playfield train --resume {}", paths::shown(&path));
+            note!(
+                "step {step} is saved; to resume from there: {} train --resume {}",
+                paths::program(),
+                paths::shown(&path)
+            );
         }
-        trained.map(|_policy| (summary, saved))
+        trained.map(|_policy| (summary, saved, factory.renders().unwrap_or(false)))
     });
-    let (summary, saved) = match trained {
+    let (summary, saved, renders) = match trained {
         Ok(trained) => trained,
         Err(error) => {
             if resumed_at.is_none() {
@@ -84,14 +102,15 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
             return Err(error);
         }
     };
-    report(&summary, steps, &path, saved.map(|step| checkpoints.path(step)).as_deref());
+    report(&summary, steps, &path, saved.map(|step| checkpoints.path(step)).as_deref(), renders);
     if args.gif && summary.step >= steps {
         let (run, device) = (path.clone(), args.device.clone());
         let playing = Playing { seed: 0, deterministic: true, best: false };
-        let recording = Watch { run, gif: None, seconds: 60, playing, device };
+        let recording = Watch { run, video: None, overlay: false, seconds: 60, playing, device };
         // Training is complete and saved, so a failed recording is not an error.
-        if let Err(error) = watch(registry, &recording) {
-            note!("no video: {error}");
+        match film(registry, &recording, &stop) {
+            Ok(path) => out!("video      {}", paths::shown(&path)),
+            Err(error) => note!("no video: {error}"),
         }
     }
     Ok(stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8)))
@@ -101,7 +120,11 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
 fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
     let path = args.config.as_deref().expect("clap requires it without --resume");
     if !path.exists() {
-        return Err(Error::config(format!("file not found: {}{}", paths::shown(path), neighbor(path))));
+        return Err(Error::config(format!(
+            "file not found: {}{}",
+            paths::shown(path),
+            suggest::neighbor(path, |path| path.extension().is_some_and(|e| e == "toml"))
+        )));
     }
     let mut table = folder::read_toml(path)?;
     let overrides = [
@@ -147,7 +170,8 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
         let (path, at, steps) = (paths::shown(path), loaded.snapshot.step, experiment.steps);
         if !Run::can_resume(&loaded.snapshot) {
             return Err(Error::config(format!(
-                "{path} contains a distilled student, not a training run, and cannot be resumed; evaluate it with playfield eval {path}"
+                "{path} contains a distilled student, not a training run, and cannot be resumed; evaluate it with {} eval {path}",
+                paths::program()
             )));
         }
         if at >= steps {
@@ -169,25 +193,10 @@ fn progress(resumed_at: Option<u64>, steps: u64) -> String {
     }
 }
 
-/// The name of a file without its extension.
-fn stem(config: Option<&Path>) -> String {
-    config.and_then(Path::file_stem).map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| "run".into())
-}
-
-/// Suggests the TOML file in the same folder whose name is most similar to that of `path`.
-fn neighbor(path: &Path) -> String {
-    let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = path.parent().unwrap_or(path);
-    let names: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| name(&e.path())).collect();
-    let tomls = names.iter().map(String::as_str).filter(|n| n.ends_with(".toml"));
-    suggest::hint(&name(path), tomls)
-}
-
-fn report(summary: &Summary, steps: u64, path: &Path, checkpoint: Option<&Path>) {
-    let minutes = summary.elapsed.as_secs_f64() / 60.0;
-    let path = paths::shown(path);
+fn report(summary: &Summary, steps: u64, path: &Path, checkpoint: Option<&Path>, renders: bool) {
+    let (program, path) = (paths::program(), paths::shown(path));
     out!("steps      {} of {steps}", summary.step);
-    out!("speed      {:.0} steps/s, {minutes:.1} minutes in total", summary.steps_per_second);
+    out!("speed      {:.0} steps/s, {} in total", summary.steps_per_second, duration(summary.elapsed));
     match summary.mean_reward {
         Some(mean) => out!("return     {mean:.2}, mean of the last {} episodes", summary.episodes.min(100)),
         None => out!("return     no finished episode"),
@@ -197,9 +206,11 @@ fn report(summary: &Summary, steps: u64, path: &Path, checkpoint: Option<&Path>)
         out!("checkpoint {}", paths::shown(checkpoint));
     }
     if summary.step < steps {
-        out!("resume     playfield train --resume {path}");
+        out!("resume     {program} train --resume {path}");
     }
-    out!("evaluate   playfield eval {path} --episodes 30 --deterministic");
-    out!("watch      playfield watch {path}");
-    out!("metrics    tensorboard --logdir {path}");
+    out!("evaluate   {program} eval {path} --episodes 30 --deterministic");
+    if renders {
+        out!("watch      {program} watch {path}");
+    }
+    out!("metrics    {program} board {path}");
 }

@@ -21,7 +21,8 @@ pub fn trick(args: &Args) -> Result<ExitCode> {
             for trick in ALL {
                 out!("{:>2}  {:<20} {}", trick.number, trick.name, trick.about);
             }
-            out!("\nplayfield trick show NAME prints details, playfield trick run NAME measures its effect");
+            let program = paths::program();
+            out!("\n{program} trick show NAME prints details, {program} trick run NAME measures its effect");
             Ok(ExitCode::SUCCESS)
         }
         TrickCommand::Show { name } => {
@@ -38,7 +39,7 @@ pub fn trick(args: &Args) -> Result<ExitCode> {
 fn find(name: &str) -> Result<&'static Trick> {
     ALL.iter().find(|trick| trick.name == name).ok_or_else(|| {
         let hint = suggest::hint(name, ALL.iter().map(|t| t.name));
-        Error::config(format!("unknown trick '{name}'{hint} (`playfield trick list` shows them all)"))
+        Error::config(format!("unknown trick '{name}'{hint} (`{} trick list` shows them all)", paths::program()))
     })
 }
 
@@ -51,11 +52,11 @@ fn show(trick: &Trick) {
     out!("data       {data}");
     out!("measured   {metric} ({better} is better)");
     out!("compared   {baseline}, with: {}", with.join(", "));
-    out!("measure    playfield trick run {name}");
+    out!("measure    {} trick run {name}", paths::program());
 }
 
 fn one(trick: &Trick, seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
-    let stop = signals::listen()?;
+    let stop = signals::listen("the measurement is incomplete and not saved")?;
     let Some(outcome) = measure(trick, seeds, json, &stop)? else { return Ok(stopped(&stop)) };
     let charts = write(&outcome, out)?;
     if json {
@@ -69,7 +70,7 @@ fn one(trick: &Trick, seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
 
 /// Measures every trick. After Ctrl-C, the results so far are still written.
 fn all(seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
-    let stop = signals::listen()?;
+    let stop = signals::listen("writing the results of the complete measurements")?;
     let mut outcomes = Vec::new();
     for trick in ALL {
         let Some(outcome) = measure(trick, seeds, json, &stop)? else { break };

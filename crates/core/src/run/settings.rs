@@ -24,8 +24,11 @@ impl Stop {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Intervals {
-    /// Seconds between two rows of metrics.
+    /// Seconds between two rows of metrics. A row is due as soon as one of the two intervals has passed.
     pub log_seconds: f64,
+    /// Agent steps between two rows of metrics, so that runs with other seeds have rows at the same steps. 0: a 200th of the run's
+    /// steps.
+    pub log_steps: u64,
     /// Seconds between two checkpoints. The first one of a run is due after a tenth of this time, at most 30 seconds.
     pub checkpoint_seconds: f64,
     /// Number of latest checkpoints to keep, in addition to the best.
@@ -35,6 +38,13 @@ pub struct Intervals {
 }
 
 impl Intervals {
+    /// The intervals of a run of `steps` agent steps, with `log_steps` resolved. Resolving twice changes nothing.
+    #[must_use]
+    pub fn resolve(self, steps: u64) -> Self {
+        let log_steps = if self.log_steps == 0 { (steps / 200).max(1) } else { self.log_steps };
+        Self { log_steps, ..self }
+    }
+
     /// Seconds until the next checkpoint, depending on whether the run already has one.
     pub(super) fn until_save(&self, has_checkpoint: bool) -> f64 {
         if has_checkpoint { self.checkpoint_seconds } else { (self.checkpoint_seconds / 10.0).min(30.0) }
@@ -43,7 +53,7 @@ impl Intervals {
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { log_seconds: 5.0, checkpoint_seconds: 300.0, keep_checkpoints: 2, histograms: false }
+        Self { log_seconds: 5.0, log_steps: 0, checkpoint_seconds: 300.0, keep_checkpoints: 2, histograms: false }
     }
 }
 

@@ -6,6 +6,7 @@ use super::distribution::Distribution;
 use super::feature_extractor::{FeatureExtractor, backward};
 use super::heads::PolicyHead;
 use super::input::Input;
+use super::summary::{Summary, summary};
 use super::torso::Torso;
 use crate::device;
 use crate::export::Exporter;
@@ -179,6 +180,11 @@ impl ActorCritic {
     pub fn backward(&mut self, loss: &Tensor) {
         let Self { params, torso, value_torso, .. } = self;
         backward([torso].into_iter().chain(value_torso), params, loss);
+    }
+
+    /// Describes the network, which was built from `config` for `spec`.
+    pub fn summary(&self, config: &NetworkConfig, spec: &EnvSpec) -> Summary {
+        summary(config, spec, &self.params, &self.torso)
     }
 
     /// Chooses the code that computes its torso: saved with a run, so that a resumed one computes the same.

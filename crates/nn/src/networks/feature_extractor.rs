@@ -92,6 +92,11 @@ impl FeatureExtractor {
         &self.local.torso
     }
 
+    /// Whether playfield's own kernels support it.
+    pub fn has_own_kernels(&self) -> bool {
+        self.local.own.is_some()
+    }
+
     /// Chooses its kernels.
     pub fn dispatch(&self) -> &Dispatch {
         &self.local.dispatch

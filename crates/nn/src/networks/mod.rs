@@ -18,4 +18,5 @@ mod impala;
 pub mod input;
 mod own_kernels;
 pub mod q_network;
+pub(crate) mod summary;
 pub mod torso;

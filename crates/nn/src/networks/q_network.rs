@@ -10,6 +10,7 @@ use super::config::{Activation, NetworkConfig};
 use super::dispatch::Dispatch;
 use super::feature_extractor::{FeatureExtractor, backward};
 use super::input::Input;
+use super::summary::{Summary, summary};
 use super::torso::Torso;
 use crate::device;
 use crate::export::Exporter;
@@ -155,6 +156,11 @@ impl QNetwork {
 
     fn over(&self, params: Params) -> Self {
         Self { torso: self.torso.over(&params), params, layers: self.layers.clone(), noise: Vec::new() }
+    }
+
+    /// Describes the network, which was built from `config` for `spec`.
+    pub fn summary(&self, config: &NetworkConfig, spec: &EnvSpec) -> Summary {
+        summary(config, spec, &self.params, &self.torso)
     }
 
     /// Chooses the code that computes its torso: saved with a run, so that a resumed one computes the same.

@@ -30,7 +30,7 @@ fn the_commands_of_the_page_run() {
         let arguments = command.split('#').next().unwrap().trim().strip_prefix("cargo run --release -- ").unwrap();
         playfield(dir.path(), arguments);
     }
-    let run = dir.path().join("runs/hill_climb-hill_climb-1");
+    let run = dir.path().join("runs/hill_climb-cartpole-1");
     let csv = fs::read_to_string(run.join("progress.csv")).unwrap();
     let header = csv.lines().next().unwrap();
     assert!(header.contains("hill_climb/best_return") && header.contains("eval/mean_reward"), "{header}");
@@ -48,7 +48,7 @@ fn the_commands_of_the_page_run() {
     // An interrupted run equals a whole one.
     playfield(dir.path(), "train hill_climb.toml --steps 30000 --run-dir whole");
     let eval = |run: &str| playfield(dir.path(), &format!("eval {run} --episodes 10 --deterministic --json"));
-    assert_eq!(eval("whole"), eval("runs/hill_climb-hill_climb-1"));
+    assert_eq!(eval("whole"), eval("runs/hill_climb-cartpole-1"));
     let report: serde_json::Value = serde_json::from_str(&eval("whole")).unwrap();
     assert!(report["mean_return"].as_f64().unwrap() > 150.0, "{report}");
 }

@@ -48,6 +48,15 @@ impl EnvSource for AtariSource {
         Ok(Box::new(AleRaw::new(&self.id, config)?))
     }
 
+    fn renders(&self, _config: &EnvConfig) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Emulator frames.
+    fn render_fps(&self) -> f64 {
+        60.0
+    }
+
     fn env_settings(&self) -> &'static [&'static str] {
         &["full_action_space", "kwargs"]
     }

@@ -41,11 +41,22 @@ impl EnvSource for GymSource {
 
     /// Sets `render_mode` where the environment's `metadata` lists RGB frames: other constructors may not accept it.
     fn enable_rendering(&self, config: &mut EnvConfig) {
-        let renders = |py: Python<'_>| Ok(python::environments(py)?.call_method1("renders", (&self.id,))?.extract()?);
         // A failed import is reported when the environment is created.
-        if python::with(&self.id, renders).unwrap_or(false) {
+        if self.renders(config).unwrap_or(false) {
             config.kwargs.entry("render_mode").or_insert_with(|| "rgb_array".into());
         }
+    }
+
+    /// By the environment's `metadata`: none is created.
+    fn renders(&self, _config: &EnvConfig) -> Result<bool> {
+        python::with(&self.id, |py| Ok(python::environments(py)?.call_method1("renders", (&self.id,))?.extract()?))
+    }
+
+    /// `metadata["render_fps"]`.
+    fn render_fps(&self) -> f64 {
+        let fps = |py: Python<'_>| Ok(python::environments(py)?.call_method1("render_fps", (&self.id,))?.extract()?);
+        // A failed import is reported when the environment is created.
+        python::with(&self.id, fps).unwrap_or(DEFAULT_FPS)
     }
 
     fn batch_settings(&self) -> &'static [&'static str] {
@@ -78,6 +89,9 @@ impl EnvSource for GymSource {
         Ok(Some(Inspection { findings: findings.into_iter().map(finding).collect(), step_seconds }))
     }
 }
+
+/// Frames per second where an environment's `metadata` has no `render_fps`, as in Gymnasium.
+const DEFAULT_FPS: f64 = 30.0;
 
 /// How `environments.py` runs an environment: the mode, the time limit of a step in seconds, and whether it restarts.
 fn process(config: &EnvConfig) -> (&'static str, Option<f64>, bool) {
