@@ -38,7 +38,7 @@ pub(super) fn summary(config: &NetworkConfig, spec: &EnvSpec, params: &Params, t
     let kernels = match (torso.has_own_kernels(), config.kernels) {
         (false, _) | (true, Kernels::Libtorch) => "kernels of libtorch",
         (true, Kernels::Own) => "own kernels",
-        (true, Kernels::Auto) => "own kernels or libtorch's, by measurement",
+        (true, Kernels::Auto) => "own or libtorch's kernels, timed",
     };
     let count = thousands(params.count());
     let text = format!(
