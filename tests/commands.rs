@@ -1,4 +1,4 @@
-//! Several seeds, TensorBoard, films in the terminal, completions and man pages.
+//! Several seeds, TensorBoard, videos in the terminal, completions and man pages.
 
 mod common;
 

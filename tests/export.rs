@@ -273,7 +273,7 @@ fn policies_on_vectors_are_exported() {
             "norm = 'batch'",
             "distribution = 'categorical'\nnoisy_sigma = 0.5",
         ),
-        ("several components", "ppo", "id = 'IdentityMulti'", "hidden = [8]", ""),
+        ("several components", "ppo", "id = 'IdentityMultiDiscrete'", "hidden = [8]", ""),
         ("action masks", "dqn", "id = 'TicTacToe'", "", ""),
         (
             "quantiles, dueling, bytes",
@@ -402,7 +402,7 @@ fn an_export_prints_code_and_writes_a_card() {
             &["`hidden` | float32 | [n, 8]", "rewards are their sign"],
         ),
         ("dqn", "id = 'Catch'\nframe_stack = 2", "", "[", &["[n, 10, 5, 2]", "oldest first", "`q_values`", "epsilon"]),
-        ("ppo", "id = 'IdentityMulti'", "", "[[", &["components with [", "np.split(logits, ["]),
+        ("ppo", "id = 'IdentityMultiDiscrete'", "", "[[", &["components with [", "np.split(logits, ["]),
         (
             "dqn",
             "id = 'TicTacToe'",

@@ -10,17 +10,17 @@ use std::path::Path;
 const ALGORITHMS: &[(&str, &[&str], &str)] = &[
     (
         "ppo",
-        &["Identity", "IdentityMulti", "IdentityBox"],
+        &["Identity", "IdentityMultiDiscrete", "IdentityBox"],
         "[network]\ninit = 'orthogonal'\nhidden = [32]\n[ppo]\nnum_threads = 1\nrollout_steps = 16\nminibatch_size = 16\ngamma = 0.0\nlearning_rate.start = 0.01\nclip_range = 0.2\nentropy_coefficient = 0.0\n",
     ),
     (
         "paac",
-        &["Identity", "IdentityMulti", "IdentityBox"],
+        &["Identity", "IdentityMultiDiscrete", "IdentityBox"],
         "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate.start = 0.02\nentropy_coefficient = 0.0\nsum_over_time = false\n[paac.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     (
         "a3c",
-        &["Identity", "IdentityMulti", "IdentityBox"],
+        &["Identity", "IdentityMultiDiscrete", "IdentityBox"],
         "[network]\ninit = 'orthogonal'\nhidden = [32]\n[a3c]\nnum_threads = 1\nrollout_steps = 1\ngamma = 0.0\nlearning_rate.start = 0.02\nentropy_coefficient = 0.0\n[a3c.optimizer]\nrule = 'adam'\neps = 1e-5\n",
     ),
     (

@@ -21,7 +21,7 @@ fn rows(run: &Path, name: &str) -> Vec<String> {
     text.lines().map(untimed).collect()
 }
 
-/// An environment without pictures: refused before anything is trained, and no hint that fails.
+/// An environment without images: refused before anything is trained, and no hint that fails.
 #[test]
 fn a_video_of_an_environment_that_does_not_render_is_refused_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
@@ -135,7 +135,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         "id = 'Pendulum'\nnormalize_obs = true\nnormalize_reward = true",
         "id = 'Catch'\nframe_stack = 3",
         "id = 'TicTacToe'\nnormalize_obs = true",
-        "id = 'IdentityMulti'",
+        "id = 'IdentityMultiDiscrete'",
     ] {
         // The schedule must not depend on where a session ends.
         resumed_equals_whole(&(CARTPOLE.replace("id = 'CartPole'", env) + "learning_rate.steps = 4000\n"));
@@ -492,7 +492,7 @@ class Early(Base):
         assert!(!dir.join("early").exists());
     }
 
-    /// The film of the Python example has the pace of its metadata, here in hundredths of a second. Only videos need frames: without
+    /// The video of the Python example has the pace of its metadata, here in hundredths of a second. Only videos need frames: without
     /// its `render` it is trained and embedded, and a video is refused at the start.
     #[test]
     fn the_python_example_is_trained_watched_and_embedded() {
@@ -572,15 +572,15 @@ fn an_agent_is_recorded() {
     succeeds(dir, &["train", "pole.toml", "--run-dir", "pole"]);
     let said = succeeds(dir, &["watch", "pole"]);
     assert!(said.contains("video      pole/videos/000000004000.gif"), "{said}");
-    let film = dir.join("pole/videos/000000004000.gif");
+    let video = dir.join("pole/videos/000000004000.gif");
     let steps: usize = said.split("content    ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(said.contains(&format!("{steps} steps, return {steps}.00: a complete episode")), "{said}");
-    assert_eq!(delays(&film), vec![2; steps + 1], "50 frames per second, those before each step and the last");
-    assert_eq!(fs::read(&film).unwrap()[..10], *b"GIF89a\x2c\x01\x64\x00", "300 × 100");
+    assert_eq!(delays(&video), vec![2; steps + 1], "50 frames per second, those before each step and the last");
+    assert_eq!(fs::read(&video).unwrap()[..10], *b"GIF89a\x2c\x01\x64\x00", "300 × 100");
     succeeds(dir, &["watch", "pole", "--video", "more.gif", "--overlay"]);
     assert_eq!(fs::read(dir.join("more.gif")).unwrap()[..10], *b"GIF89a\x58\x02\x04\x01", "600 × 200 and the caption");
     assert_eq!(delays(&dir.join("more.gif")).len(), steps + 1);
-    let said = refuses(dir, &["watch", "pole", "--video", "film.mp4"]);
+    let said = refuses(dir, &["watch", "pole", "--video", "video.mp4"]);
     assert!(said.contains("end its name in .gif"), "{said}");
     if cfg!(feature = "python") {
         let pong =
@@ -589,8 +589,8 @@ fn an_agent_is_recorded() {
         let said = succeeds(dir, &["train", "pong.toml", "--run-dir", "pong", "--gif"]);
         assert!(said.contains("pong/videos/000000000060.gif"), "{said}");
         succeeds(dir, &["watch", "pong", "--gif", "short.gif", "--seconds", "2"]);
-        let film = fs::read(dir.join("short.gif")).unwrap();
-        assert_eq!(&film[..10], b"GIF89a\xa0\x00\xd2\x00", "160 × 210");
+        let video = fs::read(dir.join("short.gif")).unwrap();
+        assert_eq!(&video[..10], b"GIF89a\xa0\x00\xd2\x00", "160 × 210");
         assert_eq!(delays(&dir.join("short.gif")), vec![7; 30], "15 steps of four frames per second");
         assert!(!dir.join("short.gif.part").exists());
     }

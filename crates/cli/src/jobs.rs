@@ -2,6 +2,7 @@
 
 use crate::{folder, paths, process};
 use playfield_core::{Error, Result};
+use playfield_report::run::CsvTable;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -41,8 +42,13 @@ impl Training {
 
     /// Reads the progress of the run, and calls `row` with the step and the return of each row.
     pub fn read_progress(&mut self, folder: &Path, mut row: impl FnMut(u64, Option<f64>)) {
-        for [step, score, evaluated] in progress(&folder.join(&self.name).join("progress.csv")) {
-            self.step = step.unwrap_or(0.0) as u64;
+        // The run may be about to create or to replace the file.
+        let table = CsvTable::read(&folder.join(&self.name).join("progress.csv")).unwrap_or_default();
+        let columns = ["time/total_timesteps", "rollout/ep_rew_mean", "eval/mean_reward"];
+        let [steps, scores, evaluations] = columns.map(|tag| table.cells(tag));
+        for ((step, score), evaluated) in steps.into_iter().zip(scores).zip(evaluations) {
+            let Some(step) = step else { continue };
+            self.step = step as u64;
             (self.score, self.evaluated) = (score.or(self.score), evaluated.or(self.evaluated));
             row(self.step, score);
         }
@@ -69,22 +75,6 @@ impl Training {
         let step = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u64>().ok();
         checkpoints.iter().filter_map(step).any(|step| step >= steps)
     }
-}
-
-/// Step, mean return and mean evaluation of every row of a `progress.csv`, whose header names the columns.
-fn progress(path: &Path) -> Vec<[Option<f64>; 3]> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let mut lines = text.lines();
-    let header: Vec<_> = lines.next().unwrap_or_default().split(',').collect();
-    let columns = ["time/total_timesteps", "rollout/ep_rew_mean", "eval/mean_reward"];
-    let columns = columns.map(|tag| header.iter().position(|column| *column == tag).unwrap_or(usize::MAX));
-    let row = |line: &str| {
-        let cells: Vec<_> = line.split(',').collect();
-        columns.map(|column| cells.get(column).and_then(|cell| cell.parse().ok()))
-    };
-    // The process may be writing the last row.
-    let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    complete.lines().skip(1).map(row).filter(|row| row[0].is_some()).collect()
 }
 
 /// The processes of runs, each in a slot with its share of the cores.

@@ -5,7 +5,7 @@ use crate::output::{self, note};
 use crate::{TrainedPolicy, commands, folder, paths, process, suggest, trust};
 use clap::Parser;
 use playfield_core::algorithm::Entry;
-use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result, notices};
+use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result, warnings};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Registry {
             let code = self.dispatch(&cli)?;
             output::finish().map(|()| code)
         });
-        notices::take().iter().for_each(|notice| note!("{notice}"));
+        warnings::take().iter().for_each(|warning| note!("{warning}"));
         result.unwrap_or_else(|error| {
             note!("error: {error}");
             if let (true, Error::Env { detail: Some(detail), .. }) = (verbose, &error) {

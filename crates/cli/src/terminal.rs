@@ -1,4 +1,4 @@
-//! Pictures in the terminal: two pixels per character, as the upper half block in one color on another, in 24-bit color.
+//! Images in the terminal: two pixels per character, as the upper half block in one color on another, in 24-bit color.
 
 use crate::output;
 use playfield_core::Image;

@@ -90,13 +90,13 @@ impl Evaluator {
         policy.seed(rng::derive(seed, "eval/actions", 0));
         let mode = if deterministic { Mode::Greedy } else { Mode::Sample };
         let episodes = evaluate(collector, policy, mode, episodes, || ())?;
-        let video = self.rendering.as_mut().map_or(Ok(Vec::new()), |collector| film(collector, policy, mode))?;
+        let video = self.rendering.as_mut().map_or(Ok(Vec::new()), |collector| record(collector, policy, mode))?;
         Ok(Evaluation { episodes, video, video_fps: self.video_fps })
     }
 }
 
 /// Renders the beginning of an episode in a newly reset environment.
-fn film(collector: &mut Collector, policy: &mut dyn Policy, mode: Mode) -> Result<Vec<Image>> {
+fn record(collector: &mut Collector, policy: &mut dyn Policy, mode: Mode) -> Result<Vec<Image>> {
     policy.begin(1);
     let mut frames = Vec::new();
     while frames.len() * frames.first().map_or(0, |frame: &Image| frame.rgb.len()) < VIDEO_BYTES {

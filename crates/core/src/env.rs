@@ -204,7 +204,7 @@ pub trait EnvFactory: Send + Sync {
         self.evaluation(&[seed], overrides)
     }
 
-    /// Agent steps per second at which a film shows the environment in real time.
+    /// Agent steps per second at which a video shows the environment in real time.
     fn render_fps(&self) -> f64 {
         RENDER_FPS
     }
@@ -239,7 +239,7 @@ pub trait EnvSource: Send + Sync {
         Ok(env.render()?.is_some())
     }
 
-    /// Steps of an unwrapped environment per second at which a film shows it in real time (Gymnasium's `render_fps`).
+    /// Steps of an unwrapped environment per second at which a video shows it in real time (Gymnasium's `render_fps`).
     fn render_fps(&self) -> f64 {
         RENDER_FPS
     }

@@ -7,9 +7,9 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`space`], [`spec`] | observation and action spaces |
+//! | [`obs`], [`space`], [`spec`] | observations, actions, and their spaces |
 //! | [`step`], [`env`] | environments, single and batched |
-//! | [`check`], [`calls`], [`notices`] | findings about an environment, its calls in progress, its warnings |
+//! | [`check`], [`calls`], [`warnings`] | findings about an environment, its calls in progress, its warnings |
 //! | [`config`] | the `[env]` section of a configuration |
 //! | [`frame_stack`], [`rollout`] | frame stacking, storage of on-policy experience |
 //! | [`policy`], [`algorithm`] | action selection, training |
@@ -32,7 +32,7 @@ pub mod json;
 pub mod memory;
 pub mod metrics;
 pub mod normalize;
-pub mod notices;
+pub mod obs;
 pub mod policy;
 pub mod resume;
 pub mod rng;
@@ -42,6 +42,7 @@ pub mod schedule;
 pub mod space;
 pub mod spec;
 pub mod step;
+pub mod warnings;
 
 pub use algorithm::{Algorithm, Configured};
 pub use checkpoint::{Array, Checkpoints, Snapshot};
@@ -52,10 +53,11 @@ pub use frame_stack::FrameStack;
 pub use graph::Graph;
 pub use metrics::Sink;
 pub use normalize::Normalizer;
+pub use obs::{Dtype, Obs, ObsMut, ObsRef};
 pub use policy::{Mode, Outputs, Policy, RolloutPolicy};
 pub use rollout::Rollout;
 pub use run::{Evaluation, Persist, Run};
 pub use schedule::Schedule;
-pub use space::{Action, ActionSpace, Actions, Dtype, Obs, ObsMut, ObsRef};
+pub use space::{Action, ActionSpace, Actions};
 pub use spec::EnvSpec;
 pub use step::{EpisodeEnd, Step, StepBatch};

@@ -5,7 +5,7 @@
 //! ([`progress`](Run::progress), [`log`](Run::log), [`evaluated`](Run::evaluated), [`save`](Run::save)).
 
 use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
-use crate::{Checkpoints, EpisodeEnd, Error, Image, Result, Snapshot, notices};
+use crate::{Checkpoints, EpisodeEnd, Error, Image, Result, Snapshot, warnings};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -202,14 +202,14 @@ impl Run {
     }
 
     /// Reports that training reached `step` agent steps, and the episodes that finished since the last call, each with its step.
-    /// Shows the [warnings](crate::notices) of environments.
+    /// Shows the [warnings](crate::warnings) of environments.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn progress(&mut self, step: u64, episodes: impl IntoIterator<Item = (u64, EpisodeEnd)>) -> Result<()> {
         self.step = step;
         self.sinks.iter_mut().for_each(|sink| sink.progress(step));
-        notices::take().iter().for_each(|notice| self.notify(notice));
+        warnings::take().iter().for_each(|warning| self.notify(warning));
         episodes.into_iter().try_for_each(|(step, end)| self.episode(step, end))
     }
 

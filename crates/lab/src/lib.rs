@@ -17,8 +17,8 @@
 //!
 //! Not for benchmarks of whole agents: `docs/` has those, on real games and with real budgets.
 
+pub mod caption;
 pub mod chart;
-pub mod film;
 pub mod map;
 pub mod page;
 pub mod run;

@@ -14,8 +14,8 @@ pub struct Circumstances<'a> {
     pub machine: &'a str,
 }
 
-/// The page of `outcomes`. Their charts are in the folder `pictures`, relative to the page.
-pub fn page(outcomes: &[(&Trick, Outcome)], pictures: &str, at: &Circumstances<'_>) -> String {
+/// The page of `outcomes`. Their charts are in the folder `images`, relative to the page.
+pub fn page(outcomes: &[(&Trick, Outcome)], images: &str, at: &Circumstances<'_>) -> String {
     let mut page = String::from(
         "# What each trick does, measured\n\n\
          Every trick of the core, with the test that verifies its definition and an experiment that trains with it and without \
@@ -40,18 +40,18 @@ pub fn page(outcomes: &[(&Trick, Outcome)], pictures: &str, at: &Circumstances<'
         }
     }
     for (trick, outcome) in outcomes {
-        page.push_str(&section(trick, outcome, pictures));
+        page.push_str(&section(trick, outcome, images));
     }
     page
 }
 
-fn section(trick: &Trick, outcome: &Outcome, pictures: &str) -> String {
+fn section(trick: &Trick, outcome: &Outcome, images: &str) -> String {
     let Trick { number: index, name, about, source, data, verified_by, .. } = trick;
     let better = if outcome.better == Better::Lower { "lower" } else { "higher" };
     let mut text = format!(
         "\n## {name}\n\nTrick {index}: {about}.\n\n- Source: {source}\n- Measured on: {data}\n- Verified by: \
          `{verified_by}`\n- Reproduce with: `playfield trick run {name} --seeds {}` ({:.0} s)\n\n\
-         ![{name}]({pictures}/{name}.svg)\n\n| {} ({better} is better) | median | quartiles | verdict |\n|---|---|---|---|\n",
+         ![{name}]({images}/{name}.svg)\n\n| {} ({better} is better) | median | quartiles | verdict |\n|---|---|---|---|\n",
         outcome.seeds, outcome.seconds, outcome.metric
     );
     for (i, variant) in outcome.variants.iter().enumerate() {

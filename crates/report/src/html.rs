@@ -8,7 +8,7 @@ use crate::plot::line;
 use crate::run::{RunFolder, State};
 use crate::stats::{mean, median, quantile};
 use data_encoding::BASE64;
-use playfield_core::{Error, Result};
+use playfield_core::{Error, Result, files};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -236,8 +236,8 @@ fn explanation(groups: &[Group], options: &Options) -> String {
         text += "; the return is 90 % of the way from the lowest first mean to the best";
     }
     if groups.iter().any(|group| group.runs.len() > 1) {
-        text += ". Lines and numbers of several seeds are means, bands and small numbers range from the lower to the upper quartile; \
-                 steps to a return are the median of the seeds that reach it";
+        text += ". With several seeds, a line and a number are the mean, a band and small numbers the quartiles, and steps to a return \
+                 the median of the seeds that reach it";
     }
     text + ".</p>"
 }
@@ -284,7 +284,7 @@ fn videos(groups: &[Group]) -> Result<(String, Vec<PathBuf>)> {
             continue;
         }
         total += size;
-        let data = BASE64.encode(&fs::read(&path).map_err(Error::io("read", &path))?);
+        let data = BASE64.encode(&files::read(&path).map_err(Error::io("read", &path))?);
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         let caption = escape(&format!("{}, seed {}: {file}, {}", run.name(), run.seed, bytes(size)));
         let _ = write!(

@@ -4,7 +4,7 @@
 
 use csv::{ReaderBuilder, StringRecord};
 use playfield_core::metrics::Window;
-use playfield_core::{Checkpoints, EpisodeEnd, Error, Result};
+use playfield_core::{Checkpoints, EpisodeEnd, Error, Result, files};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -89,6 +89,41 @@ pub struct CsvTable {
 }
 
 impl CsvTable {
+    /// The header and the complete rows of the file `path`; empty if there is no file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is damaged; [`Error::Io`] if it cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = match files::read(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            text => text.map_err(Error::io("read", path))?,
+        };
+        let complete = &text[..text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)];
+        let mut reader = ReaderBuilder::new().from_reader(complete);
+        let damaged = |what: String| Error::config(format!("{}: {what}", path.display()));
+        let unreadable = |error: csv::Error| damaged(error.to_string());
+        let columns: Vec<String> = reader.headers().map_err(unreadable)?.iter().map(str::to_string).collect();
+        let (mut rows, mut row) = (Vec::new(), StringRecord::new());
+        while reader.read_record(&mut row).map_err(unreadable)? {
+            let cell = |text: &str| match text {
+                "" => Ok(None),
+                text => text
+                    .parse()
+                    .map(Some)
+                    .map_err(|_| damaged(format!("row {}: '{text}' is not a number", rows.len() + 1))),
+            };
+            let cells = row.iter().map(cell).collect::<Result<Vec<_>>>()?;
+            rows.push(cells);
+        }
+        Ok(Self { columns, rows })
+    }
+
+    /// The cells of a column, one per row: `None` where a cell is empty, and everywhere if there is no such column.
+    pub fn cells(&self, tag: &str) -> Vec<Option<f64>> {
+        let place = self.columns.iter().position(|column| column == tag);
+        self.rows.iter().map(|row| place.and_then(|place| row[place])).collect()
+    }
+
     /// The values of a column of `progress.csv` with the agent steps and seconds of their rows; `None` if there is no such column.
     pub fn column(&self, tag: &str) -> Option<Vec<Point>> {
         let [steps, seconds, column] = [STEPS, SECONDS, tag].map(|tag| self.columns.iter().position(|c| c == tag));
@@ -117,12 +152,13 @@ impl RunFolder {
     /// [`Error::Config`] if the folder contains no run or a file is damaged; [`Error::Io`] if a file cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         let name = path.join("config.toml");
-        let text = match fs::read_to_string(&name) {
+        let text = match files::read(&name) {
             Err(e) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&e.kind()) => {
                 return Err(Error::config(format!("{} contains no run: config.toml is missing", path.display())));
             }
-            text => text.map_err(Error::io("read", &name))?,
+            bytes => bytes.map_err(Error::io("read", &name))?,
         };
+        let text = String::from_utf8_lossy(&text);
         let damaged = |what: String| Error::config(format!("{}: {what}", name.display()));
         let config: Table = text.parse().map_err(|e: toml::de::Error| {
             let line = e.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
@@ -137,7 +173,7 @@ impl RunFolder {
         let total_steps = number("steps").ok_or_else(|| missing("steps"))?;
 
         let episodes = episodes(&path.join("episodes.csv"))?;
-        let progress = table(&path.join("progress.csv"))?;
+        let progress = CsvTable::read(&path.join("progress.csv"))?;
         let checkpoints = Checkpoints::new(path.join("checkpoints"), 1).list()?;
         let saved = checkpoints.last().and_then(|path| path.file_name()?.to_str()?.get(..12)?.parse().ok());
         let logged = progress.column(STEPS).and_then(|column| Some(column.last()?.step as u64));
@@ -212,7 +248,8 @@ impl RunFolder {
     }
 
     fn lines(&self, name: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.path.join(name)).unwrap_or_default();
+        let text = files::read(&self.path.join(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         text.lines().filter(|line| !line.trim().is_empty()).map(str::to_string).collect()
     }
 
@@ -281,7 +318,7 @@ fn is_locked(path: &Path) -> bool {
 }
 
 fn episodes(path: &Path) -> Result<Vec<Episode>> {
-    let CsvTable { columns, rows } = table(path)?;
+    let CsvTable { columns, rows } = CsvTable::read(path)?;
     let damaged = |what: String| Error::config(format!("{}: {what}", path.display()));
     if columns.is_empty() {
         return Ok(Vec::new());
@@ -297,31 +334,6 @@ fn episodes(path: &Path) -> Result<Vec<Episode>> {
         Ok(Episode { step: cell(step)? as u64, seconds: cell(seconds)?, end })
     };
     rows.into_iter().enumerate().map(episode).collect()
-}
-
-/// The header and the complete rows of a CSV file; empty if there is no file.
-fn table(path: &Path) -> Result<CsvTable> {
-    let text = match fs::read(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-        text => text.map_err(Error::io("read", path))?,
-    };
-    let complete = &text[..text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)];
-    let mut reader = ReaderBuilder::new().from_reader(complete);
-    let damaged = |what: String| Error::config(format!("{}: {what}", path.display()));
-    let unreadable = |error: csv::Error| damaged(error.to_string());
-    let columns: Vec<String> = reader.headers().map_err(unreadable)?.iter().map(str::to_string).collect();
-    let (mut rows, mut row) = (Vec::new(), StringRecord::new());
-    while reader.read_record(&mut row).map_err(unreadable)? {
-        let cell = |text: &str| match text {
-            "" => Ok(None),
-            text => {
-                text.parse().map(Some).map_err(|_| damaged(format!("row {}: '{text}' is not a number", rows.len() + 1)))
-            }
-        };
-        let cells = row.iter().map(cell).collect::<Result<Vec<_>>>()?;
-        rows.push(cells);
-    }
-    Ok(CsvTable { columns, rows })
 }
 
 #[cfg(test)]

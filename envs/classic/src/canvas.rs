@@ -1,4 +1,4 @@
-//! Pictures of environments: filled shapes in the coordinates of a scene.
+//! Images of environments: filled shapes in the coordinates of a scene.
 
 use playfield_core::Image;
 
@@ -14,7 +14,7 @@ pub(crate) const RED: Color = [204, 77, 77];
 /// A point of the scene: to the right, and up.
 pub(crate) type Point = [f64; 2];
 
-/// A picture of a rectangle of the scene, on white.
+/// An image of a rectangle of the scene, on white.
 pub(crate) struct Canvas {
     image: Image,
     /// The scene's left upper corner.
@@ -24,7 +24,7 @@ pub(crate) struct Canvas {
 }
 
 impl Canvas {
-    /// A picture `width` pixels wide of the scene from `low` (left, below) to `high` (right, above).
+    /// An image `width` pixels wide of the scene from `low` (left, below) to `high` (right, above).
     pub fn new(width: usize, low: Point, high: Point) -> Self {
         let scale = width as f64 / (high[0] - low[0]);
         let height = (scale * (high[1] - low[1])).round() as usize;
@@ -63,7 +63,7 @@ impl Canvas {
         });
     }
 
-    /// The picture.
+    /// The image.
     pub fn into_image(self) -> Image {
         self.image
     }

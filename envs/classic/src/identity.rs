@@ -1,20 +1,20 @@
 //! The action must repeat the observation: Stable-Baselines3's `IdentityEnv`, `IdentityEnvMultiDiscrete` and `IdentityEnvBox`. Every algorithm must solve
 //! them in 2,000 steps; one that does not has a bug.
 
-use crate::support::{continuous, discrete, indices, reseed, restore, uniform};
+use crate::support::{continuous, indices, reseed, restore, uniform};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{Action, ActionSpace, Dtype, Env, EnvSpec, Error, ObsMut, Result, State, Step};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-/// Repeat a discrete state.
+/// Repeat a discrete state, of one component ([`new`](Self::new)) or several ([`multi_discrete`](Self::multi_discrete)).
 ///
-/// Observation, `f32[size]`: a state, sampled at each step, one-hot. Actions: the states. Reward: 1 for the action that equals
-/// the state, else 0. An episode never terminates; by default it is truncated after 100 steps.
+/// Observation, `f32[choices]`: the components of a state, sampled at each step, each as a one-hot vector. Actions: the states. Reward:
+/// 1 for the action that equals the state, else 0. An episode never terminates; by default it is truncated after 100 steps.
 #[derive(Clone, Debug)]
 pub struct Identity {
     spec: EnvSpec,
-    sim: Simulation<usize>,
+    sim: Simulation<Vec<i64>>,
 }
 
 /// The `[env.kwargs]` of [`Identity`].
@@ -29,20 +29,6 @@ impl Default for IdentityConfig {
     fn default() -> Self {
         Self { size: 4 }
     }
-}
-
-/// The sizes of the components of [`IdentityMulti`].
-const SIZES: [usize; 2] = [3, 2];
-
-/// Repeat a state of two components.
-///
-/// Observation, `f32[5]`: the two components of a state, sampled at each step, one-hot each. Actions: a component of 3 choices, and one
-/// of 2. Reward: 1 for the action that equals the state, else 0. An episode never terminates; by default it is truncated after 100
-/// steps.
-#[derive(Clone, Debug)]
-pub struct IdentityMulti {
-    spec: EnvSpec,
-    sim: Simulation<[usize; 2]>,
 }
 
 /// Repeat a continuous state.
@@ -62,24 +48,38 @@ struct Simulation<S> {
 }
 
 impl Identity {
-    /// Creates the environment; call [`reset`](Env::reset) first.
+    /// Creates an environment with `config.size` states; call [`reset`](Env::reset) first.
     ///
     /// # Errors
     /// [`Error::Config`] for no state at all.
     pub fn new(config: &IdentityConfig) -> Result<Self> {
-        let n = config.size;
-        if n == 0 {
-            return Err(Error::config("[env.kwargs]: Identity needs a `size` of 1 or more"));
+        match config.size {
+            0 => Err(Error::config("[env.kwargs]: Identity needs a `size` of 1 or more")),
+            n => Ok(Self::with_actions("Identity", ActionSpace::Discrete { n })),
         }
-        let spec = EnvSpec::new("Identity", &[n], Dtype::F32, ActionSpace::Discrete { n });
-        Ok(Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state: 0 } })
+    }
+
+    /// Creates an environment whose states have a component of 3 choices and one of 2; call [`reset`](Env::reset) first.
+    pub fn multi_discrete() -> Self {
+        Self::with_actions("IdentityMultiDiscrete", ActionSpace::MultiDiscrete { sizes: vec![3, 2] })
+    }
+
+    fn with_actions(id: &str, actions: ActionSpace) -> Self {
+        let sizes = actions.sizes();
+        let (choices, state) = (sizes.iter().sum(), vec![0; sizes.len()]);
+        let spec = EnvSpec::new(id, &[choices], Dtype::F32, actions);
+        Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state } }
     }
 
     fn next(&mut self, mut obs: ObsMut<'_>) {
-        self.sim.state = self.sim.rng.random_range(0..self.spec.frame_len());
-        let obs = obs.f32();
-        obs.fill(0.0);
-        obs[self.sim.state] = 1.0;
+        let mut rest = obs.f32();
+        rest.fill(0.0);
+        for (component, &size) in self.sim.state.iter_mut().zip(self.spec.actions.sizes()) {
+            let (one_hot, after) = rest.split_at_mut(size);
+            let state = self.sim.rng.random_range(0..size);
+            one_hot[state] = 1.0;
+            (*component, rest) = (state as i64, after);
+        }
     }
 }
 
@@ -95,7 +95,7 @@ impl Env for Identity {
     }
 
     fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let is_correct = discrete(&self.spec, action)? == self.sim.state;
+        let is_correct = indices(&self.spec, action)? == self.sim.state;
         self.next(obs);
         Ok(Step { reward: f32::from(is_correct), ..Step::default() })
     }
@@ -105,63 +105,11 @@ impl Env for Identity {
     }
 
     fn load_state(&mut self, state: &State) -> Result<()> {
-        let sim: Simulation<usize> = restore(&self.spec, state)?;
-        if sim.state >= self.spec.frame_len() {
-            return Err(Error::env(&self.spec.id, "the saved state is from an environment with more states"));
-        }
-        self.sim = sim;
-        Ok(())
-    }
-}
-
-impl IdentityMulti {
-    /// Creates the environment; call [`reset`](Env::reset) first.
-    pub fn new() -> Self {
-        let actions = ActionSpace::MultiDiscrete { sizes: SIZES.to_vec() };
-        let spec = EnvSpec::new("IdentityMulti", &[SIZES.iter().sum()], Dtype::F32, actions);
-        Self { spec, sim: Simulation { rng: rng::stream(0, "game"), state: [0; 2] } }
-    }
-
-    fn next(&mut self, mut obs: ObsMut<'_>) {
-        self.sim.state = SIZES.map(|size| self.sim.rng.random_range(0..size));
-        let obs = obs.f32();
-        obs.fill(0.0);
-        let [first, second] = self.sim.state;
-        (obs[first], obs[SIZES[0] + second]) = (1.0, 1.0);
-    }
-}
-
-impl Default for IdentityMulti {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Env for IdentityMulti {
-    fn spec(&self) -> &EnvSpec {
-        &self.spec
-    }
-
-    fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
-        reseed(&mut self.sim.rng, seed);
-        self.next(obs);
-        Ok(Step::default())
-    }
-
-    fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
-        let is_correct = indices(&self.spec, action)?.iter().zip(self.sim.state).all(|(&a, s)| a == s as i64);
-        self.next(obs);
-        Ok(Step { reward: f32::from(is_correct), ..Step::default() })
-    }
-
-    fn save_state(&self) -> Option<State> {
-        serde_json::to_value(&self.sim).ok()
-    }
-
-    fn load_state(&mut self, state: &State) -> Result<()> {
-        let sim: Simulation<[usize; 2]> = restore(&self.spec, state)?;
-        if sim.state.iter().zip(SIZES).any(|(&state, size)| state >= size) {
-            return Err(Error::env(&self.spec.id, "the saved state is from an environment with more states"));
+        let sim: Simulation<Vec<i64>> = restore(&self.spec, state)?;
+        let sizes = self.spec.actions.sizes();
+        let fits = sim.state.iter().zip(sizes).all(|(&state, &size)| (0..size as i64).contains(&state));
+        if sim.state.len() != sizes.len() || !fits {
+            return Err(Error::env(&self.spec.id, "the saved state is from an environment with other states"));
         }
         self.sim = sim;
         Ok(())

@@ -1,6 +1,6 @@
 //! The registry entries of this crate's environments.
 
-use crate::{Acrobot, CartPole, Catch, Identity, IdentityBox, IdentityMulti, MountainCar, Pendulum, Recall, TicTacToe};
+use crate::{Acrobot, CartPole, Catch, Identity, IdentityBox, MountainCar, Pendulum, Recall, TicTacToe};
 use playfield_core::{Env, EnvConfig, EnvSource, Result};
 use std::sync::Arc;
 
@@ -29,7 +29,9 @@ pub fn sources() -> Vec<Row> {
         row("Identity", "repeat the observed state; a test of algorithms", 100, 5.0, |c| {
             Identity::new(&c.parse_kwargs()?)
         }),
-        row("IdentityMulti", "the same with several components", 100, 5.0, |c| without_kwargs(c, IdentityMulti::new)),
+        row("IdentityMultiDiscrete", "the same with several components", 100, 5.0, |c| {
+            without_kwargs(c, Identity::multi_discrete)
+        }),
         row("IdentityBox", "the same with continuous actions", 100, 5.0, |c| without_kwargs(c, IdentityBox::new)),
     ]
 }
@@ -39,7 +41,7 @@ fn without_kwargs<E>(config: &EnvConfig, make: fn() -> E) -> Result<E> {
     config.refuse_kwargs().map(|()| make())
 }
 
-/// A kind of environment: its constructor, the limit to its episodes, and its steps per second of a film (Gymnasium's).
+/// A kind of environment: its constructor, the limit to its episodes, and its steps per second of a video (Gymnasium's).
 struct Classic<F> {
     max_episode_steps: i64,
     render_fps: f64,

@@ -25,10 +25,11 @@ pub(crate) fn discrete(spec: &EnvSpec, action: Action<'_>) -> Result<usize> {
     }
 }
 
-/// The indices of a multi-discrete action, checked against the action space.
-pub(crate) fn indices<'a>(spec: &EnvSpec, action: Action<'a>) -> Result<&'a [i64]> {
+/// The index of each component of a discrete or multi-discrete action, checked against the action space.
+pub(crate) fn indices(spec: &EnvSpec, action: Action<'_>) -> Result<Vec<i64>> {
     match (action, action.check(&spec.actions)) {
-        (Action::MultiDiscrete(indices), Ok(())) => Ok(indices),
+        (Action::Discrete(a), Ok(())) => Ok(vec![a as i64]),
+        (Action::MultiDiscrete(indices), Ok(())) => Ok(indices.to_vec()),
         _ => Err(wrong(spec, action)),
     }
 }

@@ -1,7 +1,7 @@
 //! Properties of every environment of this crate, and the rules of those without physics.
 
 use playfield_classic::{
-    Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, IdentityMulti, Recall, RecallConfig, TicTacToe, sources,
+    Catch, CatchConfig, Identity, IdentityBox, IdentityConfig, Recall, RecallConfig, TicTacToe, sources,
 };
 use playfield_core::{Action, ActionSpace, Actions, Env, EnvConfig, EnvSpec, Error, Obs, ObsRef, Step};
 
@@ -107,17 +107,17 @@ fn ids_and_limits() {
         ("Recall", 0),
         ("TicTacToe", 0),
         ("Identity", 100),
-        ("IdentityMulti", 100),
+        ("IdentityMultiDiscrete", 100),
         ("IdentityBox", 100),
     ];
     assert_eq!(limits, expected);
 }
 
-/// A picture of each environment that has one; it changes with the state, and drawing it changes nothing.
+/// An image of each environment that has one; it changes with the state, and drawing it changes nothing.
 #[test]
 fn environments_render() {
     for (id, _, source) in sources() {
-        let renders = !["Recall", "Identity", "IdentityMulti", "IdentityBox"].contains(&id);
+        let renders = !["Recall", "Identity", "IdentityMultiDiscrete", "IdentityBox"].contains(&id);
         assert_eq!(source.renders(&config(id)).unwrap(), renders, "{id}");
         let [mut env, mut other] = [(); 2].map(|()| source.env(&config(id)).unwrap());
         let [mut obs, mut same] = [(); 2].map(|()| empty(env.spec()));
@@ -269,7 +269,7 @@ fn tic_tac_toe_has_the_rules_of_the_game() {
 
 #[test]
 fn identity_multi_rewards_the_state_in_both_components() {
-    let mut env = IdentityMulti::new();
+    let mut env = Identity::multi_discrete();
     let mut obs = empty(env.spec());
     env.reset(Some(3), obs.as_mut()).unwrap();
     let mut seen = std::collections::BTreeSet::new();

@@ -33,14 +33,14 @@ MAX_RESTARTS = 10
 # The first pause before a restart, in seconds; it doubles up to the second.
 PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
-# Messages about restarted environments, until `take_notices`.
-notices = []
+# Messages about restarted environments, until `take_warnings`.
+pending_warnings = []
 
 
-def take_notices():
+def take_warnings():
     """Removes and returns the messages about restarted environments."""
-    taken = notices[:]
-    notices.clear()
+    taken = pending_warnings[:]
+    pending_warnings.clear()
     return taken
 
 
@@ -80,7 +80,7 @@ def renders(name):
 
 
 def render_fps(name):
-    """Steps per second at which a film shows an environment in real time, by its `metadata`."""
+    """Steps per second at which a video shows an environment in real time, by its `metadata`."""
     _, spec = find(name)
     creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
     return float((getattr(creator, "metadata", None) or {}).get("render_fps") or 30.0)
@@ -540,7 +540,7 @@ class Restarting(Member):
             self.restarts += 1
             where = "an environment" if self.index is None else f"environment {self.index}"
             restart = f"restart {self.restarts} of at most {MAX_RESTARTS}, its episode is truncated"
-            notices.append(f"{where} failed ({message}): {restart}")
+            pending_warnings.append(f"{where} failed ({message}): {restart}")
             self.remote.close()
             time.sleep(pause)
             self.remote = self.start()

@@ -130,7 +130,7 @@ impl QLearner {
         let q = self.online.forward(obs, n, Pass::Infer).squeeze_dim(2);
         let best = ql::masked(&q, mask).argmax(1, false);
         let (best, k, rng) = (Vec::<i64>::try_from(best).expect("one a row"), self.online.actions(), &mut self.rng);
-        let row = |i: usize| if mask.is_empty() { mask } else { &mask[i * k..(i + 1) * k] };
+        let row = |i: usize| mask.get(i * k..(i + 1) * k).unwrap_or_default();
         let best = best.into_iter().enumerate();
         best.map(|(i, best)| if rng.random::<f64>() < epsilon { random_action(k, row(i), rng) as i64 } else { best })
             .collect()

@@ -59,7 +59,7 @@ impl Actor {
         }
         let k = self.network.actions();
         for (i, action) in actions.iter_mut().enumerate().filter(|(i, _)| random[*i]) {
-            let valid = if mask.is_empty() { mask } else { &mask[i * k..(i + 1) * k] };
+            let valid = mask.get(i * k..(i + 1) * k).unwrap_or_default();
             *action = random_action(k, valid, &mut self.rng) as i64;
         }
     }

@@ -15,7 +15,7 @@ const WIDTH: usize = 80;
 /// Spaces between two columns.
 const GAP: usize = 2;
 
-/// The column by which runs are sorted.
+/// The sort key of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SortKey {
     Name,

@@ -12,12 +12,14 @@ use crate::jobs::{Jobs, Training};
 use crate::output::{note, out};
 use crate::{Registry, paths};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use playfield_core::files::atomic_write;
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result};
 use playfield_log::duration;
+use playfield_report::stats;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -110,9 +112,7 @@ fn folder(experiment: &Experiment, args: &Args) -> Result<PathBuf> {
 }
 
 fn write(folder: &Path, name: &str, text: String) -> Result<()> {
-    let (new, path) = (folder.join(format!(".{name}.new")), folder.join(name));
-    fs::write(&new, text).map_err(Error::io("write", &new))?;
-    fs::rename(&new, &path).map_err(Error::io("write", &path))
+    atomic_write(&folder.join(name), |file| file.write_all(text.as_bytes()))
 }
 
 /// Trains every run that is not complete, and prints the results. `resumed`: further arguments of a run that is resumed.
@@ -278,13 +278,13 @@ fn report(seeds: &[Seed]) {
     let evaluated = seeds.iter().any(|seed| seed.run.evaluated.is_some());
     let kind = if evaluated { "last evaluation" } else { "last 100 training episodes" };
     out!("{:<10} {:>12} {:>12}", "seed", "steps", "return");
-    for Seed { seed, run, status } in seeds {
-        let state = match status {
+    for seed in seeds {
+        let state = match seed.status {
             Status::Open => "  interrupted",
             Status::Done => "",
             Status::Failed => "  failed",
         };
-        out!("{seed:<10} {:>12} {:>12}{state}", run.step, shown(run.evaluated.or(run.score)));
+        out!("{:<10} {:>12} {:>12}{state}", seed.seed, seed.run.step, shown(seed.score()));
     }
     let scores: Vec<f64> = seeds.iter().filter_map(Seed::score).collect();
     for (name, value) in summary(&scores) {
@@ -295,12 +295,12 @@ fn report(seeds: &[Seed]) {
 
 /// Mean, median, minimum and maximum; none without scores.
 fn summary(scores: &[f64]) -> Vec<(&'static str, f64)> {
-    let mut sorted = scores.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    let (Some(min), Some(max)) = (sorted.first(), sorted.last()) else { return Vec::new() };
-    let median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0;
-    vec![("mean", sorted.iter().sum::<f64>() / n as f64), ("median", median), ("min", *min), ("max", *max)]
+    if scores.is_empty() {
+        return Vec::new();
+    }
+    let quantiles = [("median", 0.5), ("min", 0.0), ("max", 1.0)];
+    let quantiles = quantiles.map(|(name, share)| (name, stats::quantile(scores, share)));
+    [("mean", stats::mean(scores))].into_iter().chain(quantiles).collect()
 }
 
 #[cfg(test)]

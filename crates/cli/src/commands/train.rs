@@ -1,6 +1,6 @@
 use crate::args::{Playing, Train, Watch};
 use crate::commands::seeds;
-use crate::commands::watch::film;
+use crate::commands::watch::record_video;
 use crate::experiment::Experiment;
 use crate::folder::{self, Folder};
 use crate::output::{note, out};
@@ -108,7 +108,7 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         let playing = Playing { seed: 0, deterministic: true, best: false };
         let recording = Watch { run, video: None, overlay: false, seconds: 60, playing, device };
         // Training is complete and saved, so a failed recording is not an error.
-        match film(registry, &recording, &stop) {
+        match record_video(registry, &recording, &stop) {
             Ok(path) => out!("video      {}", paths::shown(&path)),
             Err(error) => note!("no video: {error}"),
         }

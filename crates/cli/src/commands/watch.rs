@@ -6,7 +6,7 @@ use crate::{Registry, paths, signals};
 use playfield_collect::Collector;
 use playfield_core::run::Stop;
 use playfield_core::{Action, EnvFactory as _, Error, Image, Outputs, Policy, Result, rng};
-use playfield_lab::film::{Caption, captioned};
+use playfield_lab::caption::{Caption, captioned};
 use playfield_log::gif::{self, Gif};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -31,7 +31,7 @@ pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
 }
 
 /// Records an episode of the agent of a run, as `playfield watch --video` does. Returns the file.
-pub fn film(registry: &Registry, args: &Watch, stop: &Stop) -> Result<PathBuf> {
+pub fn record_video(registry: &Registry, args: &Watch, stop: &Stop) -> Result<PathBuf> {
     Ok(record(registry, args, stop)?.0)
 }
 

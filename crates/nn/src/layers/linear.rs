@@ -44,7 +44,7 @@ impl Linear {
         e.graph.op(Op::Linear, &[x, weight, bias])
     }
 
-    /// The numbers of outputs and inputs.
+    /// `(out_features, in_features)`.
     pub fn sizes(&self, e: &Exporter<'_>) -> (usize, usize) {
         let shape = e.shape(self.weight);
         (shape[0], shape[1])

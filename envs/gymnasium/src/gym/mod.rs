@@ -10,7 +10,7 @@ pub use single::GymEnv;
 use crate::python::{self, Failure};
 use playfield_core::check::{Finding, Inspection, Level};
 use playfield_core::config::{OnFailure, Vectorization};
-use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv, notices};
+use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv, warnings};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -105,8 +105,8 @@ fn process(config: &EnvConfig) -> (&'static str, Option<f64>, bool) {
 /// Reports what `environments.py` has to say about restarted environments.
 fn report_restarts(py: Python<'_>, id: &str, config: OnFailure) -> std::result::Result<(), Failure> {
     if config == OnFailure::Restart {
-        let notices: Vec<String> = python::environments(py)?.call_method0("take_notices")?.extract()?;
-        notices.into_iter().for_each(|notice| notices::push(format!("warning: {id}: {notice}")));
+        let warnings: Vec<String> = python::environments(py)?.call_method0("take_warnings")?.extract()?;
+        warnings.into_iter().for_each(|warning| warnings::push(format!("warning: {id}: {warning}")));
     }
     Ok(())
 }

@@ -3,14 +3,14 @@
 use std::mem::take as take_all;
 use std::sync::{Mutex, PoisonError};
 
-static NOTICES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Adds a warning.
 pub fn push(message: String) {
-    NOTICES.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+    WARNINGS.lock().unwrap_or_else(PoisonError::into_inner).push(message);
 }
 
 /// Removes and returns all warnings.
 pub fn take() -> Vec<String> {
-    take_all(&mut *NOTICES.lock().unwrap_or_else(PoisonError::into_inner))
+    take_all(&mut *WARNINGS.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -1,10 +1,10 @@
-//! Captions of the frames of a film: a line of text and a bar for each action.
+//! Captions of the frames of a video: a line of text and a bar for each action.
 
 use playfield_core::{Error, Image, Result};
 use playfield_report::chart::{self, INK};
 use plotters::prelude::*;
 
-/// What a frame shows below the picture.
+/// What a frame shows below the image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Caption {
     /// One line.
@@ -54,7 +54,7 @@ pub fn captioned(frame: &Image, caption: &Caption) -> Result<Image> {
 mod tests {
     use super::*;
 
-    /// The picture above, the caption below: the chosen action's bar is darker, and as high as its share.
+    /// The image above, the caption below: the chosen action's bar is darker, and as high as its share.
     #[test]
     fn a_caption_is_below_the_picture() {
         let frame = Image { width: 160, height: 10, rgb: [10, 20, 30].repeat(1600) };
