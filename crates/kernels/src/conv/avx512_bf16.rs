@@ -8,16 +8,17 @@ use super::shape::LayerShape;
 use crate::Element;
 use half::bf16;
 use std::arch::x86_64::{
-    __m128i, __m256bh, __m512, __m512bh, __m512i, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtneps_pbh,
-    _mm512_dpbf16_ps, _mm512_maskz_loadu_epi16, _mm512_mul_ps, _mm512_permutex2var_ps, _mm512_reduce_add_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
-    _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
+    __m128i, __m256bh, __m256i, __m512, __m512bh, __m512i, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16,
+    _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32,
+    _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_maskz_loadu_epi16, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_permutex2var_epi16, _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// Whether this processor has AVX-512 BF16.
 pub(crate) fn supported() -> bool {
     use std::is_x86_feature_detected as has;
-    has!("avx512bf16") && has!("avx512f") && has!("avx512bw")
+    has!("avx512bf16") && has!("avx512f") && has!("avx512bw") && has!("avx512vl")
 }
 
 /// bf16 elements of a register.
@@ -29,10 +30,12 @@ const SUMS: usize = 16;
 /// Two neighbors along the summed dimension.
 pub(crate) type Pair = [bf16; 2];
 
-/// The pairs of a register.
-pub(crate) type Pairs = [Pair; SUMS];
+/// The pairs of a register, aligned with a cache line: a load that crosses two takes twice as long.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Pairs([Pair; SUMS]);
 
-const ZERO: Pair = [bf16::ZERO; 2];
+const ZEROS: Pairs = Pairs([[bf16::ZERO; 2]; SUMS]);
 
 fn pairs(elements: &[bf16]) -> &[Pair] {
     elements.as_chunks().0
@@ -49,6 +52,12 @@ fn load(from: &[bf16]) -> __m512i {
     assert!((1..=LANES).contains(&from.len()));
     // SAFETY: the mask excludes memory beyond the slice.
     unsafe { _mm512_maskz_loadu_epi16(u32::MAX >> (LANES - from.len()), from.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn load_pairs(pairs: &Pairs) -> __m512i {
+    load(pairs.0.as_flattened())
 }
 
 /// Reinterprets the bits.
@@ -76,7 +85,7 @@ fn multiply<const R: usize, const V: usize>(
         let weights = &weights[k * stride..][..V];
         let mut w = [as_bf16(_mm512_set1_epi32(0)); V];
         for v in 0..V {
-            w[v] = as_bf16(load(weights[v].as_flattened()));
+            w[v] = as_bf16(load_pairs(&weights[v]));
         }
         for r in 0..R {
             let x = as_bf16(_mm512_set1_epi32(bits(at[r][k])));
@@ -107,26 +116,26 @@ pub(crate) fn scale(pixels: &[u8], mean: f32, factor: f32, to: &mut [bf16]) {
 /// Packs weights `[outputs, inputs]` as pairs of inputs, `[inputs / 2][outputs / 16]`, padded with zeros.
 pub(crate) fn pack_inputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pairs>) {
     let blocks = (weights.len() / inputs).div_ceil(SUMS);
-    packed.resize(inputs / 2 * blocks, [ZERO; SUMS]);
+    packed.resize(inputs / 2 * blocks, ZEROS);
     for (o, row) in weights.chunks_exact(inputs).enumerate() {
         for (packed, pair) in packed[o / SUMS..].iter_mut().step_by(blocks).zip(pairs(row)) {
-            packed[o % SUMS] = *pair;
+            packed.0[o % SUMS] = *pair;
         }
     }
 }
 
 /// Packs weights `[outputs, inputs]` as pairs of outputs, `[outputs / 2][inputs]`.
 pub(crate) fn pack_outputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pairs>) {
-    packed.resize(weights.len() / LANES, [ZERO; SUMS]);
+    packed.resize(weights.len() / LANES, ZEROS);
     for (packed, rows) in packed.chunks_exact_mut(inputs / SUMS).zip(weights.chunks_exact(2 * inputs)) {
         let (first, second) = rows.split_at(inputs);
-        let packed = packed.as_flattened_mut().iter_mut();
+        let packed = packed.iter_mut().flat_map(|pairs| &mut pairs.0);
         packed.zip(first.iter().zip(second)).for_each(|(pair, (a, b))| *pair = [*a, *b]);
     }
 }
 
 /// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image `x`. `packed` by [`pack_inputs`]; `y` `[positions, outputs]`.
-#[target_feature(enable = "avx512f,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(crate) fn convolve(
     shape: &LayerShape,
     packed: &[Pairs],
@@ -148,7 +157,7 @@ pub(crate) fn convolve(
 
 /// `V` vectors of outputs from block `block`, at all positions.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn convolve_block<const R: usize, const V: usize>(
     &LayerShape { outputs, kernel_rows, row_len, row_stride }: &LayerShape,
     packed: &[Pairs],
@@ -168,25 +177,37 @@ fn convolve_block<const R: usize, const V: usize>(
             }
             multiply(&mut sums, &rows, &packed[i * row_len / 2 * blocks + block..], blocks);
         }
-        for r in 0..R {
-            for v in 0..V {
-                let columns = (block + v) * SUMS..outputs.min((block + v + 1) * SUMS);
-                let y = &mut y[(first + r) * outputs..][columns.clone()];
-                let (sums, bias) = (to_array(sums[r][v]), &bias[columns]);
-                // A constant length is vectorized.
-                match y.first_chunk_mut::<SUMS>() {
-                    Some(y) => rectify(&sums, bias, y),
-                    None => rectify(&sums, bias, y),
-                }
+        for v in 0..V {
+            let columns = (block + v) * SUMS..outputs.min((block + v + 1) * SUMS);
+            let bias = widen(&bias[columns.clone()]);
+            for r in 0..R {
+                rectify(sums[r][v], bias, &mut y[(first + r) * outputs..][columns.clone()]);
             }
         }
     }
 }
 
-/// `y = max(0, sums + b)`.
-#[inline(always)]
-fn rectify(sums: &[f32], bias: &[bf16], y: &mut [bf16]) {
-    y.iter_mut().zip(sums).zip(bias).for_each(|((y, s), b)| *y = bf16::narrow(rectified(s + b.widen())));
+/// Up to 16 elements, padded with zeros, as `f32`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn widen(elements: &[bf16]) -> __m512 {
+    assert!((1..=SUMS).contains(&elements.len()));
+    // SAFETY: the mask excludes memory beyond the slice.
+    let bits = unsafe { _mm256_maskz_loadu_epi16(u16::MAX >> (SUMS - elements.len()), elements.as_ptr().cast()) };
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+}
+
+/// `y = max(0, sums + bias)` for up to 16 elements. NaN stays NaN, so that divergence is detected.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn rectify(sums: __m512, bias: __m512, y: &mut [bf16]) {
+    assert!((1..=SUMS).contains(&y.len()));
+    let rectified = _mm512_cvtneps_pbh(_mm512_max_ps(_mm512_setzero_ps(), _mm512_add_ps(sums, bias)));
+    // SAFETY: the types have equal sizes and every bit pattern is valid; the mask excludes memory beyond the slice.
+    unsafe {
+        let bits = std::mem::transmute::<__m256bh, __m256i>(rectified);
+        _mm256_mask_storeu_epi16(y.as_mut_ptr().cast(), u16::MAX >> (SUMS - y.len()), bits);
+    }
 }
 
 #[inline]
@@ -237,84 +258,123 @@ pub(crate) fn pair_rows(elements: &[bf16], columns: usize, paired: &mut Vec<Pair
     }
 }
 
-/// The weight gradient `[outputs, inputs]`: `dw = Σ dy·x` over all positions, added to `dw` where `add`. `dy` by [`pair_rows`] of
-/// `[positions, outputs]`. Tiles of outputs overlap where 8 does not divide their number, which excludes `add`.
+/// Pairs of positions whose inputs and output gradients the first-level cache holds.
+const CACHED_PAIRS: usize = 100;
+
+/// The weight gradient `[outputs, inputs]`: `dw = Σ dy·x` over all positions, added to `dw` where `ADD`. `dy` by [`pair_rows`] of
+/// `[positions, outputs]`; `buffer` is scratch. Tiles of outputs overlap where 8 does not divide their number, which excludes `ADD`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(crate) fn weight_gradient<T: Element>(
+pub(crate) fn weight_gradient<T: Element, const ADD: bool>(
     shape: &LayerShape,
     positions: &[usize],
     x: &[bf16],
     dy: &[Pair],
     dw: &mut [T],
-    add: bool,
+    buffer: &mut Vec<[Pairs; 2]>,
 ) {
-    debug_assert!(!add || shape.outputs.is_multiple_of(8));
-    match shape.outputs {
-        1 => weight_gradient_by::<T, 1>(shape, positions, x, dy, dw, add),
-        2 => weight_gradient_by::<T, 2>(shape, positions, x, dy, dw, add),
-        3 => weight_gradient_by::<T, 3>(shape, positions, x, dy, dw, add),
-        4..8 => weight_gradient_by::<T, 4>(shape, positions, x, dy, dw, add),
-        _ => weight_gradient_by::<T, 8>(shape, positions, x, dy, dw, add),
+    debug_assert!(!ADD || shape.outputs.is_multiple_of(8));
+    // Only sums that are added to may be computed in parts.
+    let pairs = if ADD { CACHED_PAIRS } else { positions.len() };
+    buffer.resize(pairs.min(positions.len().div_ceil(2)), [ZEROS; 2]);
+    for (positions, dy) in positions.chunks(2 * pairs).zip(dy.chunks(pairs * shape.outputs)) {
+        match shape.outputs {
+            1 => weight_gradient_by::<T, 1, ADD>(shape, positions, x, dy, dw, buffer),
+            2 => weight_gradient_by::<T, 2, ADD>(shape, positions, x, dy, dw, buffer),
+            3 => weight_gradient_by::<T, 3, ADD>(shape, positions, x, dy, dw, buffer),
+            4..8 => weight_gradient_by::<T, 4, ADD>(shape, positions, x, dy, dw, buffer),
+            _ => weight_gradient_by::<T, 8, ADD>(shape, positions, x, dy, dw, buffer),
+        }
     }
 }
 
-/// In tiles of `C` outputs.
+/// In tiles of `C` outputs and 32 columns. The first tile of the same columns pairs the positions for all others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn weight_gradient_by<T: Element, const C: usize>(
+fn weight_gradient_by<T: Element, const C: usize, const ADD: bool>(
     shape: &LayerShape,
     positions: &[usize],
     x: &[bf16],
     dy: &[Pair],
     dw: &mut [T],
-    add: bool,
+    buffer: &mut [[Pairs; 2]],
 ) {
+    let buffer = &mut buffer[..positions.len().div_ceil(2)];
     for i in 0..shape.kernel_rows {
         for j in (0..shape.row_len).step_by(LANES) {
+            let len = LANES.min(shape.row_len - j);
+            let x = &x[i * shape.row_stride + j..];
             for o in tiles::<C>(shape.outputs) {
-                // A constant length needs no masks.
-                match shape.row_len - j {
-                    LANES.. => weight_gradient_tile::<T, C>(shape, positions, x, dy, dw, add, (o, i, j, LANES)),
-                    len => weight_gradient_tile::<T, C>(shape, positions, x, dy, dw, add, (o, i, j, len)),
+                let dy = dy.chunks_exact(shape.outputs).map(|dy| dy[o..].first_chunk().expect("outputs of a tile"));
+                let sums = match (o, len) {
+                    // A constant length needs no masks.
+                    (0, LANES) => weight_gradient_tile::<C>(pair_positions(positions, x, LANES, buffer), dy),
+                    (0, _) => weight_gradient_tile::<C>(pair_positions(positions, x, len, buffer), dy),
+                    _ => weight_gradient_tile::<C>(buffer.iter().map(|x| [load_pairs(&x[0]), load_pairs(&x[1])]), dy),
+                };
+                for (c, sums) in sums.into_iter().enumerate() {
+                    let sums = [to_array(sums[0]), to_array(sums[1])];
+                    let dw = &mut dw[(o + c) * shape.inputs() + i * shape.row_len + j..][..len];
+                    match dw.first_chunk_mut::<LANES>() {
+                        Some(dw) => put(sums.as_flattened(), dw, ADD),
+                        None => put(sums.as_flattened(), dw, ADD),
+                    }
                 }
             }
         }
     }
 }
 
-/// `C` outputs from `o`, `len` elements of kernel row `i` from `j`.
+/// `Σ dy·x` over pairs of positions: of `C` outputs and 32 columns.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn weight_gradient_tile<T: Element, const C: usize>(
-    shape: &LayerShape,
-    positions: &[usize],
-    x: &[bf16],
-    dy: &[Pair],
-    dw: &mut [T],
-    add: bool,
-    (o, i, j, len): (usize, usize, usize, usize),
-) {
-    let start = i * shape.row_stride + j;
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn weight_gradient_tile<'a, const C: usize>(
+    x: impl Iterator<Item = [__m512i; 2]>,
+    dy: impl Iterator<Item = &'a [Pair; C]>,
+) -> [[__m512; 2]; C] {
     let mut sums = [[_mm512_setzero_ps(); 2]; C];
-    for (positions, dy) in positions.chunks(2).zip(dy.chunks_exact(shape.outputs)) {
-        let dy: &[Pair; C] = dy[o..o + C].try_into().expect("the slice has this length");
-        let one = load(&x[positions[0] + start..][..len]);
-        let other = load(&x[positions[positions.len() - 1] + start..][..len]);
-        let (low, high) = (as_bf16(_mm512_unpacklo_epi16(one, other)), as_bf16(_mm512_unpackhi_epi16(one, other)));
+    for (x, dy) in x.zip(dy) {
         for c in 0..C {
             let dy = as_bf16(_mm512_set1_epi32(bits(dy[c])));
-            sums[c][0] = _mm512_dpbf16_ps(sums[c][0], low, dy);
-            sums[c][1] = _mm512_dpbf16_ps(sums[c][1], high, dy);
+            for v in 0..2 {
+                sums[c][v] = _mm512_dpbf16_ps(sums[c][v], as_bf16(x[v]), dy);
+            }
         }
     }
-    // Interleaving works within quarters of a register: four columns are in the first result, the next four in the second.
-    let low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    let high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-    for (c, [one, other]) in sums.into_iter().enumerate() {
-        let sums = [low, high].map(|columns| to_array(_mm512_permutex2var_ps(one, columns, other)));
-        let dw = &mut dw[(o + c) * shape.inputs() + i * shape.row_len + j..][..len];
-        put(sums.as_flattened(), dw, add);
+    sums
+}
+
+/// Interleaves `len` elements at each two neighbors of `positions`, and keeps them in `to`; an odd last position is paired with
+/// itself.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pair_positions(
+    positions: &[usize],
+    x: &[bf16],
+    len: usize,
+    to: &mut [[Pairs; 2]],
+) -> impl Iterator<Item = [__m512i; 2]> {
+    const LOW: [u16; LANES] = interleaved(0);
+    const HIGH: [u16; LANES] = interleaved(SUMS as u16);
+    // SAFETY: the types have equal sizes, and every bit pattern is valid.
+    let order: [__m512i; 2] = unsafe { std::mem::transmute([LOW, HIGH]) };
+    positions.chunks(2).zip(to).map(move |(positions, to)| {
+        let one = load(&x[positions[0]..][..len]);
+        let other = load(&x[positions[positions.len() - 1]..][..len]);
+        let paired = order.map(|order| _mm512_permutex2var_epi16(one, order, other));
+        // SAFETY: as above.
+        *to = paired.map(|x| unsafe { std::mem::transmute::<__m512i, Pairs>(x) });
+        paired
+    })
+}
+
+/// The order that interleaves half a register from `first` with the same half of another.
+const fn interleaved(first: u16) -> [u16; LANES] {
+    let (mut order, mut i) = ([0; LANES], 0);
+    while i < LANES {
+        order[i] = first + i as u16 / 2 + i as u16 % 2 * LANES as u16;
+        i += 1;
     }
+    order
 }
 
 /// `y[row] = max(0, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y` `[rows, outputs]`.
@@ -439,8 +499,8 @@ mod tests {
             unsafe {
                 convolve(&shape, &by_inputs, &bf16s(&b), positions, &x, &mut actual_y);
                 input_gradient(&shape, &by_outputs, positions, &dy, &mut actual_dx);
-                weight_gradient(&shape, positions, &x, &paired, &mut actual_dw, true);
-                weight_gradient(&shape, positions, &x, &paired, &mut fresh, false);
+                weight_gradient::<f32, true>(&shape, positions, &x, &paired, &mut actual_dw, &mut Vec::new());
+                weight_gradient::<f32, false>(&shape, positions, &x, &paired, &mut fresh, &mut Vec::new());
             }
             assert_eq!(f32s(&actual_y), y);
             assert_eq!(actual_dx, dx);
@@ -475,7 +535,7 @@ mod tests {
             // SAFETY: `supported` detected these instructions.
             unsafe {
                 linear(&shape, &bf16s(&w), &bf16s(&b), &x, &mut actual_y);
-                weight_gradient(&shape, &positions, &x, &paired, &mut actual_dw, false);
+                weight_gradient::<f32, false>(&shape, &positions, &x, &paired, &mut actual_dw, &mut Vec::new());
             }
             assert_eq!(f32s(&actual_y), y, "{rows} rows");
             assert_eq!(actual_dw, dw, "{rows} rows");
@@ -489,8 +549,28 @@ mod tests {
                 *dx = (0..outputs).map(|o| dy[i / inputs * outputs + o] * w[o * inputs + i % inputs]).sum();
             }
             // SAFETY: `supported` detected these instructions.
-            unsafe { weight_gradient(&shape, &positions, &bf16s(&w), &paired, &mut actual_dx, false) };
+            unsafe {
+                weight_gradient::<f32, false>(&shape, &positions, &bf16s(&w), &paired, &mut actual_dx, &mut Vec::new())
+            };
             assert_eq!(actual_dx, dx, "{rows} rows");
+        }
+    }
+
+    /// As [`rectified`], for a register and less; NaN stays NaN.
+    #[test]
+    fn outputs_are_rectified() {
+        if !supported() {
+            return;
+        }
+        for n in [3, SUMS] {
+            let bias: Vec<bf16> = (0..n).map(|i| bf16::narrow(i as f32 - 1.0)).collect();
+            let mut y = vec![bf16::ONE; n];
+            // SAFETY: `supported` detected these instructions.
+            unsafe { rectify(_mm512_set1_ps(-0.5), widen(&bias), &mut y) };
+            assert_eq!(f32s(&y), (0..n).map(|i| (i as f32 - 1.5).max(0.0)).collect::<Vec<_>>());
+            // SAFETY: as above.
+            unsafe { rectify(_mm512_set1_ps(f32::NAN), widen(&bias), &mut y) };
+            assert!(y.iter().all(|y| y.is_nan()));
         }
     }
 

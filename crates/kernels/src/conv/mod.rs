@@ -161,6 +161,8 @@ pub struct Paired {
     outputs: Vec<Pairs>,
     /// Output gradients in pairs of positions.
     gradients: Vec<Pair>,
+    /// Inputs in pairs of positions.
+    buffer: Vec<[Pairs; 2]>,
 }
 
 // SAFETY of every call below: `supports` is false where the processor lacks AVX-512 BF16.
@@ -216,8 +218,9 @@ impl LayerKernels for bf16 {
         dy: &[Self],
         dw: &mut [f32],
     ) {
-        avx512_bf16::pair_rows(dy, shape.outputs, &mut packed.gradients);
-        unsafe { avx512_bf16::weight_gradient(shape, positions, x, &packed.gradients, dw, true) }
+        let Paired { gradients, buffer, .. } = packed;
+        avx512_bf16::pair_rows(dy, shape.outputs, gradients);
+        unsafe { avx512_bf16::weight_gradient::<f32, true>(shape, positions, x, gradients, dw, buffer) }
     }
 
     fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], x: &[Self], y: &mut [Self]) {
@@ -233,18 +236,20 @@ impl LayerKernels for bf16 {
         dx: &mut [f32],
     ) {
         let (outputs, n) = (shape.outputs, dy.len() / shape.outputs);
-        packed.gradients.clear();
+        let Paired { gradients, buffer, .. } = packed;
+        gradients.clear();
         for o in (0..outputs).step_by(2) {
-            packed.gradients.extend((0..n).map(|row| [dy[row * outputs + o], dy[row * outputs + o + 1]]));
+            gradients.extend((0..n).map(|row| [dy[row * outputs + o], dy[row * outputs + o + 1]]));
         }
         let positions = row_offsets(outputs, shape.inputs());
         let shape = LayerShape { outputs: n, ..*shape };
-        unsafe { avx512_bf16::weight_gradient(&shape, &positions, weights, &packed.gradients, dx, false) }
+        unsafe { avx512_bf16::weight_gradient::<f32, false>(&shape, &positions, weights, gradients, dx, buffer) }
     }
 
     fn linear_weight_gradient(shape: &LayerShape, packed: &mut Self::Packed, x: &[Self], dy: &[Self], dw: &mut [Self]) {
-        avx512_bf16::pair_rows(dy, shape.outputs, &mut packed.gradients);
+        let Paired { gradients, buffer, .. } = packed;
+        avx512_bf16::pair_rows(dy, shape.outputs, gradients);
         let positions = row_offsets(dy.len() / shape.outputs, shape.inputs());
-        unsafe { avx512_bf16::weight_gradient(shape, &positions, x, &packed.gradients, dw, false) }
+        unsafe { avx512_bf16::weight_gradient::<bf16, false>(shape, &positions, x, gradients, dw, buffer) }
     }
 }

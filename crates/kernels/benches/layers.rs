@@ -1,0 +1,75 @@
+//! GFLOP/s of each kernel of the nature network's layers, one thread: `cargo bench -p playfield-kernels --bench layers`. The fastest
+//! of many repetitions counts, so that other work on the machine matters little.
+
+#![allow(clippy::print_stdout, missing_docs)]
+
+use playfield_kernels::conv::{LayerKernels, LayerShape};
+use playfield_kernels::{Element, bf16};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Rows of the fully connected layer.
+const ROWS: usize = 32;
+
+/// Name, side of the input, channels, outputs, kernel, stride.
+const CONVOLUTIONS: [(&str, usize, usize, usize, usize, usize); 3] =
+    [("8 × 8 × 32", 84, 4, 32, 8, 4), ("4 × 4 × 64", 20, 32, 64, 4, 2), ("3 × 3 × 64", 9, 64, 64, 3, 1)];
+
+fn main() {
+    println!("{:<14}{:<8}{:>14}{:>18}{:>18}", "layer", "", "forward", "weight gradient", "input gradient");
+    of::<bf16>("bf16");
+    of::<f32>("fp32");
+}
+
+fn of<T: LayerKernels>(dtype: &str) {
+    for (name, side, channels, outputs, kernel, stride) in CONVOLUTIONS {
+        let shape =
+            LayerShape { outputs, kernel_rows: kernel, row_len: kernel * channels, row_stride: side * channels };
+        if !T::supports(&shape) {
+            continue;
+        }
+        let count = (side - kernel) / stride + 1;
+        let positions: Vec<usize> =
+            (0..count * count).map(|p| (p / count * side + p % count) * channels * stride).collect();
+        let (x, weights, bias) =
+            (values::<T>(side * side * channels), values::<T>(outputs * shape.inputs()), values::<T>(outputs));
+        let mut y = vec![T::default(); positions.len() * outputs];
+        let dy = values::<T>(y.len());
+        let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
+        let mut packed = T::Packed::default();
+        T::pack(&shape, &weights, &mut packed);
+        T::pack_transposed(&shape, &weights, &mut packed);
+        let flops = 2 * positions.len() * weights.len();
+        let forward = rate(flops, || T::convolve(&shape, &packed, &bias, &positions, black_box(&x), &mut y));
+        let weight = rate(flops, || T::weight_gradient(&shape, &mut packed, &positions, &x, black_box(&dy), &mut dw));
+        let input = rate(flops, || T::input_gradient(&shape, &packed, &weights, &positions, black_box(&dy), &mut dx));
+        println!("{name:<14}{dtype:<8}{forward:>14.0}{weight:>18.0}{input:>18.0}");
+    }
+    let shape = LayerShape { outputs: 512, kernel_rows: 1, row_len: 3136, row_stride: 3136 };
+    if !T::supports(&shape) {
+        return;
+    }
+    let (x, weights, bias) = (values::<T>(ROWS * 3136), values::<T>(512 * 3136), values::<T>(512));
+    let (mut y, dy) = (vec![T::default(); ROWS * 512], values::<T>(ROWS * 512));
+    let (mut dx, mut dw) = (vec![0.0; x.len()], weights.clone());
+    let mut packed = T::Packed::default();
+    let flops = 2 * ROWS * weights.len();
+    let forward = rate(flops, || T::linear(&shape, &weights, &bias, black_box(&x), &mut y));
+    let weight = rate(flops, || T::linear_weight_gradient(&shape, &mut packed, &x, black_box(&dy), &mut dw));
+    let input = rate(flops, || T::linear_input_gradient(&shape, &mut packed, &weights, black_box(&dy), &mut dx));
+    println!("{:<14}{dtype:<8}{forward:>14.0}{weight:>18.0}{input:>18.0}", "3136 × 512");
+}
+
+fn values<T: Element>(n: usize) -> Vec<T> {
+    (0..n).map(|i| T::narrow((i * 7919 % 251) as f32 / 251.0 - 0.5)).collect()
+}
+
+/// GFLOP/s of the fastest of 300 calls.
+fn rate(flops: usize, mut call: impl FnMut()) -> f64 {
+    let seconds = |_| {
+        let start = Instant::now();
+        call();
+        start.elapsed().as_secs_f64()
+    };
+    flops as f64 / (0..300).map(seconds).fold(f64::INFINITY, f64::min) / 1e9
+}
