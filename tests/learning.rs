@@ -83,28 +83,36 @@ fn every_refinement_of_dqn_solves_identity() {
             DQN.lines().filter(|line| !refinement.contains("tau") || !line.starts_with("target_update")).collect();
         let settings = settings.join("\n").replace("optimizer =", &format!("{refinement}\noptimizer ="));
         let text = format!("algorithm = 'dqn'\nsteps = 2000\n[env]\nid = 'Identity'\nnum_envs = 4\n{settings}\n");
-        let solve = |seed: &&str| {
+        most(refinement, &SEEDS, 99.0, |seed| {
             let dir = tempfile::tempdir().unwrap();
             file(dir.path(), "a.toml", &text);
             succeeds(dir.path(), &["train", "a.toml", "--seed", seed, "--run-dir", "run"]);
             greedy(dir.path(), "run", "4")
-        };
-        let reached: Vec<f64> = SEEDS.iter().map(solve).collect();
-        assert!(reached.iter().filter(|&&mean| mean >= 99.0).count() >= 2, "{refinement}: {reached:?}");
+        });
     }
 }
 
-/// The greedy mean return of a configuration in `configs/`, with the overrides `sets`, for each of `seeds`.
-fn recipe(config: &str, sets: &[&str], seeds: &[&str]) -> Vec<f64> {
+/// Most of `seeds` reach `level` by `train`; seeds that cannot change the outcome are left out.
+fn most(name: &str, seeds: &[&str], level: f64, train: impl Fn(&str) -> f64) {
+    let (needed, mut reached) = (seeds.len() / 2 + 1, Vec::new());
+    for seed in seeds {
+        reached.push(train(seed));
+        let solved = reached.iter().filter(|&&mean| mean >= level).count();
+        if solved == needed {
+            return;
+        }
+        assert!(solved + seeds.len() - reached.len() >= needed, "{name}: {reached:?}");
+    }
+}
+
+/// The greedy mean return of a configuration in `configs/`, with the overrides `sets`, for `seed`.
+fn recipe(config: &str, sets: &[&str], seed: &str) -> f64 {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(config);
-    let play = |seed: &&str| {
-        let dir = tempfile::tempdir().unwrap();
-        let sets: Vec<_> = sets.iter().flat_map(|set| ["--set", set]).collect();
-        let typed = ["train", path.to_str().unwrap(), "--seed", seed, "--run-dir", "run"];
-        succeeds(dir.path(), &[&typed[..], &sets[..]].concat());
-        greedy(dir.path(), "run", "50")
-    };
-    seeds.iter().map(play).collect()
+    let dir = tempfile::tempdir().unwrap();
+    let sets: Vec<_> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let typed = ["train", path.to_str().unwrap(), "--seed", seed, "--run-dir", "run"];
+    succeeds(dir.path(), &[&typed[..], &sets[..]].concat());
+    greedy(dir.path(), "run", "50")
 }
 
 const SEEDS: [&str; 3] = ["1", "2", "3"];
@@ -112,22 +120,21 @@ const SEEDS: [&str; 3] = ["1", "2", "3"];
 /// For asynchronous runs, which no seed reproduces.
 const FIVE: [&str; 5] = ["1", "2", "3", "4", "5"];
 
-/// The number of runs of a configuration that reach `level`.
-fn solved(config: &str, sets: &[&str], seeds: &[&str], level: f64) -> (usize, Vec<f64>) {
-    let reached = recipe(config, sets, seeds);
-    (reached.iter().filter(|&&mean| mean >= level).count(), reached)
-}
-
 /// A configuration reaches `level` from every seed.
-fn solves(config: &str, sets: &[&str], seeds: &[&str], level: f64) {
-    let (count, reached) = solved(config, sets, seeds, level);
-    assert_eq!(count, seeds.len(), "{config}, {sets:?}: {reached:?}");
+fn solves(config: &str, level: f64) {
+    let reached: Vec<f64> = SEEDS.iter().map(|seed| recipe(config, &[], seed)).collect();
+    assert!(reached.iter().all(|&mean| mean >= level), "{config}: {reached:?}");
 }
 
 /// A configuration reaches `level` from most seeds.
 fn mostly_solves(config: &str, sets: &[&str], seeds: &[&str], level: f64) {
-    let (count, reached) = solved(config, sets, seeds, level);
-    assert!(2 * count > seeds.len(), "{config}, {sets:?}: {reached:?}");
+    most(&format!("{config}, {sets:?}"), seeds, level, |seed| recipe(config, sets, seed));
+}
+
+/// Without an LSTM Recall is a guess.
+fn guesses(config: &str) {
+    let mean = recipe(config, &["lstm=0"], "1");
+    assert!(mean.abs() <= 0.6, "Recall without an LSTM: {mean}");
 }
 
 /// Four actor-learners solve Catch, and Recall with an LSTM; without one Recall cannot be solved.
@@ -135,22 +142,20 @@ fn mostly_solves(config: &str, sets: &[&str], seeds: &[&str], level: f64) {
 fn actor_learners_solve_catch_and_recall() {
     mostly_solves("a3c/catch.toml", &[], &FIVE, 0.95);
     mostly_solves("a3c/recall.toml", &[], &SEEDS, 0.95);
-    let guessed = recipe("a3c/recall.toml", &["lstm=0"], &SEEDS);
-    assert!(guessed.iter().all(|&mean| mean.abs() <= 0.6), "Recall without an LSTM: {guessed:?}");
+    guesses("a3c/recall.toml");
 }
 
 /// PPO solves Recall with an LSTM; without one it cannot be solved.
 #[test]
 fn ppo_with_an_lstm_solves_recall() {
-    solves("ppo/recall.toml", &[], &SEEDS, 0.95);
-    let guessed = recipe("ppo/recall.toml", &["lstm=0"], &SEEDS);
-    assert!(guessed.iter().all(|&mean| mean.abs() <= 0.6), "Recall without an LSTM: {guessed:?}");
+    solves("ppo/recall.toml", 0.95);
+    guesses("ppo/recall.toml");
 }
 
 /// Tic-tac-toe, whose occupied cells are masked: a random policy's mean return is 0, the best one's 0.96.
 #[test]
 fn ppo_learns_tic_tac_toe() {
-    solves("ppo/tictactoe.toml", &[], &SEEDS, 0.7);
+    solves("ppo/tictactoe.toml", 0.7);
 }
 
 /// Asynchronous Q-learning, n-step and one-step, and Sarsa solve Catch and CartPole with four threads.
@@ -165,8 +170,8 @@ fn asynchronous_q_learners_solve_catch_and_cartpole() {
 /// The configurations of CartPole reach 475 of 500 steps. On a processor with other rounding DQN may fail from one seed.
 #[test]
 fn cartpole_is_solved() {
-    solves("ppo/cartpole.toml", &[], &SEEDS, 475.0);
-    solves("paac/cartpole.toml", &[], &SEEDS, 475.0);
+    solves("ppo/cartpole.toml", 475.0);
+    solves("paac/cartpole.toml", 475.0);
     mostly_solves("a3c/cartpole.toml", &[], &FIVE, 475.0);
     mostly_solves("dqn/cartpole.toml", &[], &SEEDS, 475.0);
 }
