@@ -1,4 +1,4 @@
-//! The destinations of a run's metrics: TensorBoard, two CSV files, the console. Each is a [`Sink`].
+//! The destinations of a run's metrics: TensorBoard, two CSV files, the console. Each is a [`Sink`]. And [`video`]: GIF and MP4.
 //!
 //! TensorBoard's event files are encoded here and not by `tensorboard-rs`, which only writes them, too: its `SummaryWriter`
 //! panics on a full disk and overwrites the file of a second writer in the same second, and it depends on crates that are no
@@ -11,7 +11,9 @@ mod console;
 mod csv;
 mod dashboard;
 pub mod gif;
+pub mod mp4;
 mod tensorboard;
+pub mod video;
 
 pub use console::{Console, duration};
 pub use csv::{Episodes, Progress};

@@ -5,9 +5,8 @@ mod record;
 
 use crate::gif::Gif;
 use messages::{
-    DataClass, DataType, Dim, Event, Experiment, HParamInfo, HParamType, HParamsPluginData, MetricInfo, MetricName,
-    PluginData, SessionEndInfo, SessionLog, SessionStartInfo, SessionStatus, Setting, Status, Summary, SummaryImage,
-    SummaryMetadata, SummaryValue, TensorProto, TensorShape,
+    DataClass, DataType, Dim, Event, HParamsPluginData, PluginData, SessionEndInfo, SessionLog, SessionStartInfo,
+    SessionStatus, Setting, Status, Summary, SummaryImage, SummaryMetadata, SummaryValue, TensorProto, TensorShape,
 };
 use playfield_core::metrics::{Metric, Row, Sink, Tag};
 use playfield_core::{Error, Image, Result};
@@ -126,25 +125,17 @@ impl Sink for TensorBoard {
     }
 
     /// One session of the HParams plugin. The metrics are written as scalars, too: the plugin shows the last value of each tag.
+    ///
+    /// There is no `experiment` message: of several runs the plugin would read the first one's only, so that the settings of
+    /// other algorithms had no column. Without it, the plugin lists the settings of all runs, those that differ first.
     fn hparams(&mut self, settings: &toml::Table, metrics: &Row) -> Result<()> {
-        let settings = flat(settings);
-        let info = |(name, setting): &(String, toml::Value)| HParamInfo {
-            name: name.clone(),
-            r#type: hparam(setting).0.into(),
-        };
-        let metric = |(tag, _): &(Tag, f64)| MetricInfo { name: Some(MetricName { tag: tag.to_string() }) };
-        let experiment = Experiment {
-            hparam_infos: settings.iter().map(info).collect(),
-            metric_infos: metrics.values.iter().map(metric).collect(),
-        };
         let start = SessionStartInfo {
-            hparams: settings.into_iter().map(|(name, setting)| (name, hparam(&setting).1)).collect(),
+            hparams: flat(settings).into_iter().map(|(name, value)| (name, setting(&value))).collect(),
             start_time_secs: now() - metrics.elapsed.as_secs_f64(),
         };
         let end = SessionEndInfo { status: Status::Success.into(), end_time_secs: now() };
         let none = HParamsPluginData::default;
         let parts = [
-            ("experiment", HParamsPluginData { experiment: Some(experiment), ..none() }),
             ("session_start_info", HParamsPluginData { session_start_info: Some(start), ..none() }),
             ("session_end_info", HParamsPluginData { session_end_info: Some(end), ..none() }),
         ];
@@ -189,17 +180,13 @@ fn flat(table: &toml::Table) -> Vec<(String, toml::Value)> {
 }
 
 /// A setting in the plugin's types: bool, float or string.
-fn hparam(setting: &toml::Value) -> (HParamType, Setting) {
-    let number = setting.as_float().or(setting.as_integer().map(|n| n as f64));
-    match (setting, number) {
-        (toml::Value::Boolean(flag), _) => {
-            (HParamType::Bool, Setting { bool_value: Some(*flag), ..Setting::default() })
-        }
-        (_, Some(number)) => (HParamType::Float64, Setting { number_value: Some(number), ..Setting::default() }),
-        (other, None) => {
-            let text = other.as_str().map_or_else(|| other.to_string(), String::from);
-            (HParamType::String, Setting { string_value: Some(text), ..Setting::default() })
-        }
+fn setting(value: &toml::Value) -> Setting {
+    let none = Setting::default();
+    match (value, value.as_float().or(value.as_integer().map(|n| n as f64))) {
+        (toml::Value::Boolean(flag), _) => Setting { bool_value: Some(*flag), ..none },
+        (_, Some(number)) => Setting { number_value: Some(number), ..none },
+        (toml::Value::String(text), _) => Setting { string_value: Some(text.clone()), ..none },
+        (other, _) => Setting { string_value: Some(other.to_string()), ..none },
     }
 }
 
@@ -358,17 +345,15 @@ for i in range(film.n_frames):
         let script = "from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 def content(tag):
     return events.SummaryMetadata(tag).plugin_data.content
-experiment = metadata.parse_experiment_plugin_data(content(metadata.EXPERIMENT_TAG))
+assert metadata.EXPERIMENT_TAG not in events.Tags()['tensors']
 start = metadata.parse_session_start_info_plugin_data(content(metadata.SESSION_START_INFO_TAG))
 end = metadata.parse_session_end_info_plugin_data(content(metadata.SESSION_END_INFO_TAG))
-print([(info.name, info.type) for info in experiment.hparam_infos], [info.name.tag for info in experiment.metric_infos])
 for name in sorted(start.hparams):
     value = start.hparams[name]
     print(name, getattr(value, value.WhichOneof('kind')))
 print(end.status, round(end.end_time_secs - start.start_time_secs))
 print([(step, float(value)) for step, value in values('eval/mean_reward')])";
-        let expected = "[('device', 1), ('paac.clip', 2), ('paac.gamma', 3), ('paac.hidden', 1), ('seed', 3)] ['eval/mean_reward']\n\
-                        device cpu\npaac.clip True\npaac.gamma 0.99\npaac.hidden [8, 8]\nseed 3.0\n\
+        let expected = "device cpu\npaac.clip True\npaac.gamma 0.99\npaac.hidden [8, 8]\nseed 3.0\n\
                         1 60\n[(100, 12.5)]\n";
         assert_eq!(python(dir.path(), script), expected);
     }

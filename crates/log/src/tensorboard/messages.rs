@@ -1,5 +1,5 @@
 //! The protocol buffers of event files, with the names and field numbers of TensorBoard's `.proto` files:
-//! `event`, `summary`, `tensor`, `tensor_shape` and `types` in `tensorboard/compat/proto`, `api` and `plugin_data` in
+//! `event`, `summary`, `tensor`, `tensor_shape` and `types` in `tensorboard/compat/proto`, `plugin_data` and `api` in
 //! `tensorboard/plugins/hparams`, and `google.protobuf.Value`. Fields that playfield does not write are left out.
 //!
 //! prost's derive macro encodes them, so that a build needs neither `protoc` nor generated code. An alternative of a `oneof`
@@ -131,50 +131,10 @@ pub(super) struct Dim {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct HParamsPluginData {
-    #[prost(message, optional, tag = "2")]
-    pub experiment: Option<Experiment>,
     #[prost(message, optional, tag = "3")]
     pub session_start_info: Option<SessionStartInfo>,
     #[prost(message, optional, tag = "4")]
     pub session_end_info: Option<SessionEndInfo>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Experiment {
-    #[prost(message, repeated, tag = "4")]
-    pub hparam_infos: Vec<HParamInfo>,
-    #[prost(message, repeated, tag = "5")]
-    pub metric_infos: Vec<MetricInfo>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct HParamInfo {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(enumeration = "HParamType", tag = "4")]
-    pub r#type: i32,
-}
-
-/// `DataType` of `api.proto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
-#[repr(i32)]
-pub(super) enum HParamType {
-    Unset = 0,
-    String = 1,
-    Bool = 2,
-    Float64 = 3,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct MetricInfo {
-    #[prost(message, optional, tag = "1")]
-    pub name: Option<MetricName>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct MetricName {
-    #[prost(string, tag = "2")]
-    pub tag: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
