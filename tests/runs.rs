@@ -606,7 +606,8 @@ fn an_agent_is_recorded() {
     succeeds(dir, &["watch", "pole", "--video", "more.gif", "--overlay"]);
     assert_eq!(fs::read(dir.join("more.gif")).unwrap()[..10], *b"GIF89a\x58\x02\x04\x01", "600 × 200 and the caption");
     assert_eq!(delays(&dir.join("more.gif")).len(), steps + 1);
-    succeeds(dir, &["watch", "pole", "--video", "more.mp4", "--overlay"]);
+    let output = playfield(dir, &["watch", "pole", "--video", "more.mp4", "--overlay"]).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
     assert_eq!(fs::read(dir.join("more.mp4")).unwrap()[4..12], *b"ftypisom");
     assert!(!dir.join("more.mp4.part").exists());
     let said = refuses(dir, &["watch", "pole", "--video", "video.avi"]);

@@ -6,9 +6,7 @@
 //! H.264 may be subject to patents where videos are distributed or sold; Cisco's license covers only Cisco's own binaries.
 
 use openh264::OpenH264API;
-use openh264::encoder::{
-    BitRate, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, QpRange, RateControlMode, VuiConfig,
-};
+use openh264::encoder::{Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, RateControlMode, VuiConfig};
 use openh264::formats::{RgbSliceU8, YUVBuffer};
 use playfield_core::{Error, Image, Result};
 use shiguredo_mp4::boxes::{Avc1Box, AvccBox, SampleEntry, VisualSampleEntryFields};
@@ -21,10 +19,6 @@ use std::num::NonZeroU32;
 const SIDES: std::ops::RangeInclusive<usize> = 16..=3840;
 /// The bound of the shorter side.
 const SHORTER: usize = 2160;
-/// Quantization, from 0 (fine) to 51 (coarse): pixel art and text stay sharp.
-const QUANTIZATION: QpRange = QpRange::new(16, 24);
-/// Bits per second for which the encoder aims inside [`QUANTIZATION`].
-const BITS_PER_SECOND: u32 = 8_000_000;
 /// Seconds between two frames that do not depend on others, where a player can begin.
 const SEEK_SECONDS: f64 = 2.0;
 /// Units of time per frame.
@@ -57,9 +51,9 @@ impl<W: Write + Seek> Mp4<W> {
     pub fn new(mut writer: W, first: &Image, fps: f64) -> Result<Self> {
         check_size(first)?;
         let config = EncoderConfig::new()
-            .rate_control_mode(RateControlMode::Quality)
-            .bitrate(BitRate::from_bps(BITS_PER_SECOND))
-            .qp(QUANTIZATION)
+            // Constant quality, at OpenH264's default quantization. The other modes skip frames, or print a warning.
+            .rate_control_mode(RateControlMode::Off)
+            .adaptive_quantization(false)
             .skip_frames(false)
             .max_frame_rate(FrameRate::from_hz(fps as f32))
             .intra_frame_period(IntraFramePeriod::from_num_frames((SEEK_SECONDS * fps).ceil() as u32))
