@@ -6,11 +6,12 @@ DENY   := 0.20.2
 MUTANTS := 27.1.0
 PACKAGE ?= playfield-losses
 
-.PHONY: help setup build train test lint example model bench mutants audit clean
+.PHONY: help setup build train test lint example model browser bench mutants audit clean
 help:
 	@echo "make train [CONFIG=configs/ppo/pong-fast.toml] [ARGS='--seed 2']   build, train, record a video"
 	@echo "make test                                                     everything that CI runs"
 	@echo "make setup [DEVICE=cuda]                                      libtorch and Python, pinned, into this folder"
+	@echo "make browser                                                  Chromium for two of the tests (as root, Debian)"
 	@echo "make bench                                                    benchmarks on this machine"
 	@echo "make mutants [PACKAGE=playfield-losses]                       mutations of the code that no test catches (slow)"
 	@echo "make audit                                                    known vulnerabilities (needs github.com)"
@@ -41,6 +42,11 @@ example: setup
 # Every interleaving of the threads that share parameters.
 model:
 	RUSTFLAGS="--cfg loom" cargo test -p playfield-hogwild --release --locked --target-dir target/loom
+
+# Two tests open a report and TensorBoard in a headless Chromium (`CHROME` names another); without one they print that they are
+# skipped. Its Debian package, as root:
+browser:
+	apt-get install --yes --no-install-recommends chromium
 
 bench: build
 	scripts/bench

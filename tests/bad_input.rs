@@ -72,6 +72,19 @@ fn impossible_sizes_are_refused() {
     }
 }
 
+/// A run that is too short for its replay buffer is trained, with a warning.
+#[test]
+fn a_run_without_an_update_gets_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        "algorithm = 'dqn'\nsteps = 200\n[env]\nid = 'Catch'\n[network]\nhidden = [8]\n[dqn]\nlearning_starts = 200\n";
+    file(dir.path(), "a.toml", config);
+    let output = playfield(dir.path(), &["train", "a.toml"]).output().unwrap();
+    let said = stderr(&output);
+    let warning = "warning: no update is made: dqn.learning_starts = 200, and the run has 200 steps";
+    assert!(output.status.success() && said.contains(warning), "{said}");
+}
+
 #[test]
 fn a_folder_that_is_not_empty_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
@@ -260,6 +273,10 @@ mod python {
             let said = refuses(dir, &["train", "a.toml", "--env", id]);
             assert!(said.contains(expected), "{id}: {said}");
         }
+        let classes = "class Empty(Base):\n    observation_space = gym.spaces.Box(-1, 1, (0,), np.float32)\n";
+        common::python(dir, "empty", classes);
+        let said = refuses(dir, &["train", "a.toml", "--env", "empty:Empty-v0"]);
+        assert!(said.contains("which has no elements: there is nothing to learn from"), "{said}");
         let output = playfield(dir, &["train", "a.toml", "--env", "nowhere:Thing-v0", "--verbose"]).output().unwrap();
         assert!(stderr(&output).contains("Traceback"), "{}", stderr(&output));
     }

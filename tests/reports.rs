@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CARTPOLE, file, playfield, refuses, stderr, succeeds};
+use common::{CARTPOLE, browser, file, playfield, refuses, stderr, succeeds};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -208,12 +208,6 @@ fn a_report_is_one_file_with_curves_results_and_settings() {
     assert!(said.contains("the run runs/c does not exist"), "{said}");
 }
 
-/// The first installed browser of Chromium's family.
-fn browser() -> Option<&'static str> {
-    let runs = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(runs)
-}
-
 /// In a browser, on a screen and on a phone: no console error, every chart and video drawn, nothing wider than the page.
 #[test]
 #[expect(clippy::print_stderr, reason = "says why the test is skipped")]
@@ -239,7 +233,7 @@ fn a_report_is_drawn_by_a_browser() {
              <script>addEventListener('message', e => document.title = e.data)</script>"
         );
         let outer = file(dir, "outer.html", &outer);
-        let mut command = Command::new(browser);
+        let mut command = Command::new(&browser);
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1300,900"]);
         command.args(["--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"]);
         command.arg(format!("--user-data-dir={}", dir.join("profile").display()));

@@ -50,6 +50,13 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
     playfield::core::Checkpoints::new(run.join("checkpoints"), 1).list().unwrap()
 }
 
+/// A browser of Chromium's family: the one named by `CHROME`, or the first that is installed.
+pub fn browser() -> Option<String> {
+    let names = std::env::var("CHROME").into_iter().chain(["chromium", "google-chrome"].map(String::from));
+    let runs = |name: &String| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    names.into_iter().find(runs)
+}
+
 /// Writes a module of Gymnasium environments into `folder`, which are used as `module:Id-v0`.
 pub fn python(folder: &Path, module: &str, classes: &str) {
     let head = "import os, subprocess, gymnasium as gym, numpy as np

@@ -38,7 +38,7 @@ pub enum Command {
     Train(Train),
     /// Evaluate a trained agent and report episode returns
     Eval(Eval),
-    /// Show an episode of a trained agent in the terminal, or record it as a GIF
+    /// Show an episode of a trained agent in the terminal, or record it as MP4 or GIF
     Watch(Watch),
     /// Show the metrics of runs in the browser: starts TensorBoard and prints its address
     Board(Board),
@@ -419,12 +419,13 @@ pub struct Check {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   playfield watch runs/ppo-pong-1                              # in the terminal
-  playfield watch runs/ppo-pong-1 --video pong.gif --overlay")]
+  playfield watch runs/ppo-pong-1 --video pong.mp4 --overlay")]
 pub struct Watch {
     /// The folder of the run
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// Record a GIF instead of showing the episode [default without a terminal: videos/<step>.gif in the folder of the run]
+    /// Record the episode as .mp4 or .gif instead of showing it [default without a terminal: videos/<step>.gif in the folder of
+    /// the run]
     #[arg(value_parser = path(), long, alias = "gif", value_name = "FILE")]
     pub video: Option<PathBuf>,
     /// Show the value of each observation and the probability (or value) of each action

@@ -3,7 +3,7 @@
 use crate::run::{Curve, Outcome, Variant};
 use crate::trick::Panel;
 use playfield_core::Result;
-use playfield_report::chart::{self, Area, Drawn, Line, Lines, Scale, color, heading, number};
+use playfield_report::chart::{self, Area, Drawn, Legend, Line, Lines, Scale, color, heading, number};
 use plotters::prelude::*;
 
 const WIDTH: u32 = 1000;
@@ -132,7 +132,7 @@ fn curves<B: DrawingBackend>(area: &Area<'_, B>, outcome: &Outcome) -> Drawn<B> 
     };
     let lines: Vec<Line> = outcome.curves.iter().enumerate().map(line).collect();
     let axes = outcome.axes.unwrap_or(("", ""));
-    let legend = Some(SeriesLabelPosition::UpperRight);
+    let legend = Some(Legend::UpperRight);
     Lines { lines: &lines, axes, from_zero: false, x_label: number, log: true, levels: &[], legend, text: 12 }
         .draw(area)
 }

@@ -1,7 +1,7 @@
 //! A map of points colored by a value, with the RGB frames of some points, like figure 4 of Mnih et al. 2015.
 
 use playfield_core::{Error, Image, Result};
-use playfield_report::chart::{self, INK, number};
+use playfield_report::chart::{self, Area, Bitmap, INK, number};
 use plotters::prelude::*;
 
 /// Images on each side.
@@ -104,11 +104,7 @@ fn slots(points: &[[f64; 2]]) -> Vec<(usize, usize)> {
     all
 }
 
-fn legend(
-    area: &DrawingArea<BitMapBackend<'_>, plotters::coord::Shift>,
-    low: f64,
-    high: f64,
-) -> std::result::Result<(), chart::DrawError> {
+fn legend(area: &Area<'_, Bitmap<'_>>, low: f64, high: f64) -> std::result::Result<(), chart::DrawError> {
     let (left, top, length) = (WIDTH as i32 - 460, 12, 200);
     for x in 0..length {
         let color = shade(f64::from(x) / f64::from(length));

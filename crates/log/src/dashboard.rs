@@ -46,7 +46,11 @@ impl Dashboard {
             })
             .collect();
         if !self.shares.is_empty() {
-            let shares = self.shares.iter().map(|(name, share)| format!("{name} {:.0} %", 100.0 * share));
+            // The rest: waiting, evaluation, checkpoints. There is none where threads learn beside the others.
+            let rest = 1.0 - self.shares.iter().map(|(_, share)| share).sum::<f64>();
+            let rest = Some(("other", rest)).filter(|(_, rest)| *rest >= 0.005);
+            let shares = self.shares.iter().copied().chain(rest);
+            let shares = shares.map(|(name, share)| format!("{name} {:.0} %", 100.0 * share));
             lines.push(format!("{:<9} {}", "time", shares.collect::<Vec<_>>().join("  ")));
         }
         lines.join("\n")
@@ -114,8 +118,11 @@ mod tests {
         for value in [0.0, 7.0, 3.0, f64::NAN] {
             dashboard.push(&row(&[("a", value), ("time/share_act", 0.25), ("time/share_learn", 0.5)]));
         }
-        let expected = format!("return    {:<WIDTH$} {:>10}\ntime      act 25 %  learn 50 %", "▁█▄", "3.00");
+        let expected =
+            format!("return    {:<WIDTH$} {:>10}\ntime      act 25 %  learn 50 %  other 25 %", "▁█▄", "3.00");
         assert_eq!(dashboard.lines(), expected);
+        dashboard.push(&row(&[("time/share_act", 0.5), ("time/share_learn", 0.75)]));
+        assert!(dashboard.lines().ends_with("\ntime      act 50 %  learn 75 %"));
     }
 
     /// However long the run, a curve is a line of means of the whole run.

@@ -1,8 +1,8 @@
-//! The destinations of a run's metrics: TensorBoard, two CSV files, the console. Each is a [`Sink`].
+//! The destinations of a run's metrics: TensorBoard, two CSV files, the console. Each is a [`Sink`]. And [`video`]: GIF and MP4.
 //!
-//! TensorBoard's files are written with the record format of `tensorboard-rs` and the messages of `tensorboard-proto`, but not with
-//! its `SummaryWriter`: that panics on a full disk, and a second writer in the same second truncates the first one's file.
-//! rust-protobuf 2 is old and known to overflow the stack on hostile input; here it only writes.
+//! TensorBoard's event files are encoded here and not by `tensorboard-rs`, which only writes them, too: its `SummaryWriter`
+//! panics on a full disk and overwrites the file of a second writer in the same second, and it depends on crates that are no
+//! longer maintained (`protobuf` 2, `image` 0.23). TensorBoard's own reader checks these files in the tests.
 //!
 //! A resumed run continues in the same folder. The CSV files are first cut back to the checkpoint, so that no step appears
 //! twice; an event tells TensorBoard to drop what earlier sessions wrote beyond it.
@@ -11,7 +11,9 @@ mod console;
 mod csv;
 mod dashboard;
 pub mod gif;
+pub mod mp4;
 mod tensorboard;
+pub mod video;
 
 pub use console::{Console, duration};
 pub use csv::{Episodes, Progress};

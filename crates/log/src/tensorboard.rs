@@ -1,22 +1,21 @@
 //! TensorBoard's event file.
 
+mod messages;
+mod record;
+
 use crate::gif::Gif;
+use messages::{
+    DataClass, DataType, Dim, Event, HParamsPluginData, PluginData, SessionEndInfo, SessionLog, SessionStartInfo,
+    SessionStatus, Setting, Status, Summary, SummaryImage, SummaryMetadata, SummaryValue, TensorProto, TensorShape,
+};
 use playfield_core::metrics::{Metric, Row, Sink, Tag};
 use playfield_core::{Error, Image, Result};
-use protobuf::Message;
-use protobuf::well_known_types::Value;
+use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tensorboard_proto::api::{DataType as Domain, Experiment, HParamInfo, MetricInfo, Status};
-use tensorboard_proto::event::{Event, SessionLog_SessionStatus};
-use tensorboard_proto::plugin_hparams::{HParamsPluginData, SessionEndInfo, SessionStartInfo};
-use tensorboard_proto::summary::{Summary, Summary_Image, Summary_Value, SummaryMetadata};
-use tensorboard_proto::tensor::TensorProto;
-use tensorboard_proto::types::DataType;
-use tensorboard_rs::record_writer::RecordWriter;
 
 /// Buckets of a histogram: the default of `tf.summary.histogram`.
 const BUCKETS: usize = 30;
@@ -24,7 +23,7 @@ const BUCKETS: usize = 30;
 /// Metrics for TensorBoard; the x-axis is agent steps.
 pub struct TensorBoard {
     path: PathBuf,
-    records: RecordWriter<BufWriter<File>>,
+    file: BufWriter<File>,
     /// Descriptions of tags that [`Metric::find`] does not know.
     descriptions: HashMap<String, String>,
     /// The tags written so far: the first value of a tag carries its description.
@@ -40,61 +39,54 @@ impl TensorBoard {
     pub fn create(folder: &Path, resumed_at: Option<u64>) -> Result<Self> {
         let (path, file) = create_new(folder)?;
         let mut board = Self::new(path, file);
-        let mut version = event(0);
-        version.set_file_version("brain.Event:2".into());
-        board.write(&version)?;
+        board.write(&Event { file_version: Some("brain.Event:2".into()), ..event(0) })?;
         // TensorBoard drops everything at this event's step and later: the checkpoint's own step stays. The first such event of
         // a run drops nothing, so a new run needs one, too.
-        let mut start = event(resumed_at.map_or(0, |step| step + 1));
-        start.mut_session_log().set_status(SessionLog_SessionStatus::START);
-        board.write(&start)?;
+        let start = SessionLog { status: SessionStatus::Start.into() };
+        board.write(&Event { session_log: Some(start), ..event(resumed_at.map_or(0, |step| step + 1)) })?;
         board.flush()?;
         Ok(board)
     }
 
     fn new(path: PathBuf, file: File) -> Self {
-        let records = RecordWriter::new(BufWriter::new(file));
-        Self { path, records, descriptions: HashMap::new(), written: HashSet::new() }
+        Self { path, file: BufWriter::new(file), descriptions: HashMap::new(), written: HashSet::new() }
     }
 
     /// Writes values of one step. The first of a tag gets its description.
-    fn summary(&mut self, step: u64, values: impl IntoIterator<Item = Summary_Value>) -> Result<()> {
-        let mut summary = Summary::new();
+    fn summary(&mut self, step: u64, values: impl IntoIterator<Item = SummaryValue>) -> Result<()> {
+        let mut summary = Summary::default();
         for mut value in values {
-            if self.written.insert(value.get_tag().into()) {
-                let table = Metric::find(value.get_tag()).map(|metric| match metric.unit {
+            if self.written.insert(value.tag.clone()) {
+                let table = Metric::find(&value.tag).map(|metric| match metric.unit {
                     "" => metric.meaning.into(),
                     unit => format!("{} [{unit}]", metric.meaning),
                 });
-                if let Some(text) = self.descriptions.get(value.get_tag()).cloned().or(table) {
-                    value.mut_metadata().set_summary_description(text);
+                if let Some(text) = self.descriptions.get(&value.tag).cloned().or(table) {
+                    value.metadata.get_or_insert_default().summary_description = text;
                 }
-                if value.has_simple_value() {
-                    // TensorBoard's data server ignores the description of a scalar without this field, `data_class`, which
-                    // the messages of tensorboard-proto lack; 1: DATA_CLASS_SCALAR.
-                    value.mut_metadata().mut_unknown_fields().add_varint(4, 1);
-                    value.mut_metadata().mut_plugin_data().set_plugin_name("scalars".into());
+                if value.simple_value.is_some() {
+                    // TensorBoard's data server ignores the description of a scalar without a class.
+                    let metadata = value.metadata.get_or_insert_default();
+                    metadata.data_class = DataClass::Scalar.into();
+                    metadata.plugin_data = Some(PluginData { plugin_name: "scalars".into(), content: Vec::new() });
                 }
             }
-            summary.mut_value().push(value);
+            summary.value.push(value);
         }
-        let mut event = event(step);
-        event.set_summary(summary);
-        self.write(&event)
+        self.write(&Event { summary: Some(summary), ..event(step) })
     }
 
     fn write(&mut self, event: &Event) -> Result<()> {
-        let bytes = event.write_to_bytes().map_err(Error::other)?;
-        self.records.write(&bytes).map_err(Error::io("write", &self.path))
+        record::write(&mut self.file, &event.encode_to_vec()).map_err(Error::io("write", &self.path))
     }
 }
 
 impl Sink for TensorBoard {
     fn scalars(&mut self, row: &Row) -> Result<()> {
-        let scalar = |(tag, number): &(Tag, f64)| {
-            let mut value = tagged(tag);
-            value.set_simple_value(*number as f32);
-            value
+        let scalar = |(tag, number): &(Tag, f64)| SummaryValue {
+            tag: tag.to_string(),
+            simple_value: Some(*number as f32),
+            ..SummaryValue::default()
         };
         self.summary(row.step, row.values.iter().map(scalar))?;
         self.flush()
@@ -112,62 +104,47 @@ impl Sink for TensorBoard {
         let edge = |i: usize| if i == BUCKETS { high } else { low + i as f64 * width };
         let triple = |i: usize| [edge(i), edge(i + 1), counts[i]];
         let triples = if low <= high { (0..BUCKETS).flat_map(triple).collect() } else { Vec::new() };
-        let mut tensor = tensor(DataType::DT_DOUBLE, &[triples.len() / 3, 3]);
-        tensor.set_double_val(triples);
+        let tensor = tensor(DataType::Double, &[triples.len() / 3, 3]);
+        let tensor = TensorProto { double_val: triples, ..tensor };
         self.summary(step, [tensor_value(tag, "histograms", &[], tensor)])
     }
 
     fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
-        let mut tensor = tensor(DataType::DT_STRING, &[1]);
-        tensor.mut_string_val().push(text.into());
+        let tensor = TensorProto { string_val: vec![text.into()], ..tensor(DataType::String, &[1]) };
         self.summary(step, [tensor_value(tag, "text", &[], tensor)])
     }
 
     /// An animated GIF among the images.
     fn video(&mut self, step: u64, tag: &str, frames: &[Image], fps: f64) -> Result<()> {
         let Some(first) = frames.first() else { return Ok(()) };
-        let mut image = Summary_Image::new();
-        (image.width, image.height, image.colorspace) = (first.width as i32, first.height as i32, 3);
         let mut gif = Gif::new(Vec::new(), first, fps, 1)?;
         frames.iter().try_for_each(|frame| gif.push(frame))?;
-        image.set_encoded_image_string(gif.finish()?);
-        let mut value = tagged(tag);
-        value.set_image(image);
-        self.summary(step, [value])
+        let (width, height) = (first.width as i32, first.height as i32);
+        let image = SummaryImage { height, width, colorspace: 3, encoded_image_string: gif.finish()? };
+        self.summary(step, [SummaryValue { tag: tag.into(), image: Some(image), ..SummaryValue::default() }])
     }
 
     /// One session of the HParams plugin. The metrics are written as scalars, too: the plugin shows the last value of each tag.
+    ///
+    /// There is no `experiment` message: of several runs the plugin would read the first one's only, so that the settings of
+    /// other algorithms had no column. Without it, the plugin lists the settings of all runs, those that differ first.
     fn hparams(&mut self, settings: &toml::Table, metrics: &Row) -> Result<()> {
-        let (mut experiment, mut start, mut end) = (Experiment::new(), SessionStartInfo::new(), SessionEndInfo::new());
-        for (name, setting) in flat(settings) {
-            let (domain, value) = hparam(&setting);
-            let mut info = HParamInfo::new();
-            info.set_name(name.clone());
-            info.set_field_type(domain);
-            experiment.mut_hparam_infos().push(info);
-            start.mut_hparams().insert(name, value);
-        }
-        for (tag, _) in &metrics.values {
-            let mut info = MetricInfo::new();
-            info.mut_name().set_tag(tag.to_string());
-            experiment.mut_metric_infos().push(info);
-        }
-        start.set_start_time_secs(now() - metrics.elapsed.as_secs_f64());
-        end.set_status(Status::STATUS_SUCCESS);
-        end.set_end_time_secs(now());
-        let [mut a, mut b, mut c] = [(); 3].map(|()| HParamsPluginData::new());
-        a.set_experiment(experiment);
-        b.set_session_start_info(start);
-        c.set_session_end_info(end);
-        let parts = [("experiment", a), ("session_start_info", b), ("session_end_info", c)];
-        let values = parts.into_iter().map(|(name, data)| {
-            let content = data.write_to_bytes().map_err(Error::other)?;
+        let start = SessionStartInfo {
+            hparams: flat(settings).into_iter().map(|(name, value)| (name, setting(&value))).collect(),
+            start_time_secs: now() - metrics.elapsed.as_secs_f64(),
+        };
+        let end = SessionEndInfo { status: Status::Success.into(), end_time_secs: now() };
+        let none = HParamsPluginData::default;
+        let parts = [
+            ("session_start_info", HParamsPluginData { session_start_info: Some(start), ..none() }),
+            ("session_end_info", HParamsPluginData { session_end_info: Some(end), ..none() }),
+        ];
+        let values = parts.map(|(name, data)| {
             // The plugin reads the metadata only; the tensor is a placeholder.
-            let mut none = tensor(DataType::DT_FLOAT, &[]);
-            none.set_float_val(vec![0.0]);
-            Ok(tensor_value(&format!("_hparams_/{name}"), "hparams", &content, none))
+            let placeholder = TensorProto { float_val: vec![0.0], ..tensor(DataType::Float, &[]) };
+            tensor_value(&format!("_hparams_/{name}"), "hparams", &data.encode_to_vec(), placeholder)
         });
-        self.summary(0, values.collect::<Result<Vec<_>>>()?)?;
+        self.summary(0, values)?;
         self.scalars(metrics)
     }
 
@@ -176,35 +153,21 @@ impl Sink for TensorBoard {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.records.flush().map_err(Error::io("write", &self.path))
+        self.file.flush().map_err(Error::io("write", &self.path))
     }
-}
-
-fn tagged(tag: &str) -> Summary_Value {
-    let mut value = Summary_Value::new();
-    value.set_tag(tag.into());
-    value
 }
 
 /// A tensor of `shape`, to be filled.
 fn tensor(dtype: DataType, shape: &[usize]) -> TensorProto {
-    let mut tensor = TensorProto::new();
-    tensor.set_dtype(dtype);
-    for size in shape {
-        tensor.mut_tensor_shape().mut_dim().push_default().set_size(*size as i64);
-    }
-    tensor
+    let dim = shape.iter().map(|size| Dim { size: *size as i64 }).collect();
+    TensorProto { dtype: dtype.into(), tensor_shape: Some(TensorShape { dim }), ..TensorProto::default() }
 }
 
 /// A tensor, and the plugin of TensorBoard that shows it.
-fn tensor_value(tag: &str, plugin: &str, content: &[u8], tensor: TensorProto) -> Summary_Value {
-    let mut metadata = SummaryMetadata::new();
-    metadata.mut_plugin_data().set_plugin_name(plugin.into());
-    metadata.mut_plugin_data().set_content(content.into());
-    let mut value = tagged(tag);
-    value.set_metadata(metadata);
-    value.set_tensor(tensor);
-    value
+fn tensor_value(tag: &str, plugin: &str, content: &[u8], tensor: TensorProto) -> SummaryValue {
+    let plugin_data = Some(PluginData { plugin_name: plugin.into(), content: content.into() });
+    let metadata = SummaryMetadata { plugin_data, ..SummaryMetadata::default() };
+    SummaryValue { tag: tag.into(), metadata: Some(metadata), tensor: Some(tensor), ..SummaryValue::default() }
 }
 
 /// The settings of nested tables, under their keys joined by dots.
@@ -217,31 +180,18 @@ fn flat(table: &toml::Table) -> Vec<(String, toml::Value)> {
 }
 
 /// A setting in the plugin's types: bool, float or string.
-fn hparam(setting: &toml::Value) -> (Domain, Value) {
-    let mut value = Value::new();
-    let number = setting.as_float().or(setting.as_integer().map(|n| n as f64));
-    let domain = match (setting, number) {
-        (toml::Value::Boolean(flag), _) => {
-            value.set_bool_value(*flag);
-            Domain::DATA_TYPE_BOOL
-        }
-        (_, Some(number)) => {
-            value.set_number_value(number);
-            Domain::DATA_TYPE_FLOAT64
-        }
-        (other, None) => {
-            value.set_string_value(other.as_str().map_or_else(|| other.to_string(), String::from));
-            Domain::DATA_TYPE_STRING
-        }
-    };
-    (domain, value)
+fn setting(value: &toml::Value) -> Setting {
+    let none = Setting::default();
+    match (value, value.as_float().or(value.as_integer().map(|n| n as f64))) {
+        (toml::Value::Boolean(flag), _) => Setting { bool_value: Some(*flag), ..none },
+        (_, Some(number)) => Setting { number_value: Some(number), ..none },
+        (toml::Value::String(text), _) => Setting { string_value: Some(text.clone()), ..none },
+        (other, _) => Setting { string_value: Some(other.to_string()), ..none },
+    }
 }
 
 fn event(step: u64) -> Event {
-    let mut event = Event::new();
-    event.set_wall_time(now());
-    event.set_step(step as i64);
-    event
+    Event { wall_time: now(), step: step as i64, ..Event::default() }
 }
 
 fn now() -> f64 {
@@ -395,17 +345,15 @@ for i in range(film.n_frames):
         let script = "from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 def content(tag):
     return events.SummaryMetadata(tag).plugin_data.content
-experiment = metadata.parse_experiment_plugin_data(content(metadata.EXPERIMENT_TAG))
+assert metadata.EXPERIMENT_TAG not in events.Tags()['tensors']
 start = metadata.parse_session_start_info_plugin_data(content(metadata.SESSION_START_INFO_TAG))
 end = metadata.parse_session_end_info_plugin_data(content(metadata.SESSION_END_INFO_TAG))
-print([(info.name, info.type) for info in experiment.hparam_infos], [info.name.tag for info in experiment.metric_infos])
 for name in sorted(start.hparams):
     value = start.hparams[name]
     print(name, getattr(value, value.WhichOneof('kind')))
 print(end.status, round(end.end_time_secs - start.start_time_secs))
 print([(step, float(value)) for step, value in values('eval/mean_reward')])";
-        let expected = "[('device', 1), ('paac.clip', 2), ('paac.gamma', 3), ('paac.hidden', 1), ('seed', 3)] ['eval/mean_reward']\n\
-                        device cpu\npaac.clip True\npaac.gamma 0.99\npaac.hidden [8, 8]\nseed 3.0\n\
+        let expected = "device cpu\npaac.clip True\npaac.gamma 0.99\npaac.hidden [8, 8]\nseed 3.0\n\
                         1 60\n[(100, 12.5)]\n";
         assert_eq!(python(dir.path(), script), expected);
     }

@@ -1,12 +1,19 @@
 //! Charts as SVG and PNG: axes, lines with bands, colors, and the two backends of `plotters`.
 //!
-//! The same drawing code runs on both backends. The font is included in the program, since minimal systems have none.
+//! The same drawing code runs on both backends.
 
 pub use crate::format::number;
+use crate::text::Typeset;
 use playfield_core::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use std::sync::Once;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// The backend of [`svg`].
+pub type Svg<'a> = Typeset<SVGBackend<'a>>;
+
+/// The backend of [`png`] and [`canvas`].
+pub type Bitmap<'a> = Typeset<BitMapBackend<'a>>;
 
 /// An area to draw on.
 pub type Area<'a, B> = DrawingArea<B, Shift>;
@@ -15,7 +22,7 @@ pub type Area<'a, B> = DrawingArea<B, Shift>;
 pub type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// The error of drawing on a bitmap.
-pub type DrawError = DrawingAreaErrorKind<<BitMapBackend<'static> as DrawingBackend>::ErrorType>;
+pub type DrawError = DrawingAreaErrorKind<<Bitmap<'static> as DrawingBackend>::ErrorType>;
 
 /// The color of text and axes.
 pub const INK: RGBColor = RGBColor(60, 60, 60);
@@ -49,11 +56,10 @@ pub fn line_color(i: usize) -> RGBColor {
 pub fn svg(
     size: (u32, u32),
     title: &str,
-    draw: impl FnOnce(&Area<'_, SVGBackend<'_>>) -> Drawn<SVGBackend<'static>>,
+    draw: impl FnOnce(&Area<'_, Svg<'_>>) -> Drawn<Svg<'static>>,
 ) -> Result<String> {
-    register_font();
     let mut text = String::new();
-    let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+    let area = Typeset::vector(SVGBackend::with_string(&mut text, size)).into_drawing_area();
     draw(&area).and_then(|()| area.present()).map_err(failed(title))?;
     drop(area);
     Ok(text)
@@ -66,7 +72,7 @@ pub fn svg(
 pub fn png(
     size: (u32, u32),
     title: &str,
-    draw: impl FnOnce(&Area<'_, BitMapBackend<'_>>) -> std::result::Result<(), DrawError>,
+    draw: impl FnOnce(&Area<'_, Bitmap<'_>>) -> std::result::Result<(), DrawError>,
 ) -> Result<Vec<u8>> {
     encode(&canvas(size.0, size.1, draw).map_err(failed(title))?, size.0, size.1)
 }
@@ -78,11 +84,10 @@ pub fn png(
 pub fn canvas(
     width: u32,
     height: u32,
-    draw: impl FnOnce(&Area<'_, BitMapBackend<'_>>) -> std::result::Result<(), DrawError>,
+    draw: impl FnOnce(&Area<'_, Bitmap<'_>>) -> std::result::Result<(), DrawError>,
 ) -> std::result::Result<Vec<u8>, DrawError> {
-    register_font();
     let mut pixels = vec![0; (width * height * 3) as usize];
-    draw(&BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area())?;
+    draw(&Typeset::bitmap(BitMapBackend::with_buffer(&mut pixels, (width, height))).into_drawing_area())?;
     Ok(pixels)
 }
 
@@ -98,14 +103,6 @@ pub fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
     writer.write_image_data(pixels).map_err(Error::other)?;
     writer.finish().map_err(Error::other)?;
     Ok(bytes)
-}
-
-fn register_font() {
-    static FONT: Once = Once::new();
-    FONT.call_once(|| {
-        // Fails only for an invalid font, and then drawing text returns an error.
-        let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular());
-    });
 }
 
 /// The error message of a chart that cannot be drawn.
@@ -187,6 +184,15 @@ pub struct Line {
     pub points: Vec<[f64; 4]>,
 }
 
+/// The place of a legend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legend {
+    /// Where curves fall.
+    UpperRight,
+    /// Where curves rise.
+    LowerRight,
+}
+
 /// A chart of lines.
 pub struct Lines<'a> {
     /// The lines, the first at the bottom.
@@ -202,7 +208,7 @@ pub struct Lines<'a> {
     /// Values of y to mark.
     pub levels: &'a [f64],
     /// The place of the legend, if there is one.
-    pub legend: Option<SeriesLabelPosition>,
+    pub legend: Option<Legend>,
     /// The size of text in pixels; margins and strokes are proportional to it.
     pub text: u32,
 }
@@ -237,7 +243,7 @@ impl Lines<'_> {
             .y_desc(self.axes.1)
             .x_label_formatter(&|v| (self.x_label)(*v))
             .y_label_formatter(&|v| y.label(*v))
-            .label_style(font.clone())
+            .label_style(font)
             .draw()?;
         let stroke = (text / 7).max(2);
         for level in self.levels {
@@ -252,20 +258,36 @@ impl Lines<'_> {
         for line in self.lines {
             let style = line.color.stroke_width(stroke);
             let points = line.points.iter().map(|p| (p[0], y.place(p[1])));
-            let series = chart.draw_series(LineSeries::new(points, style))?;
-            if self.legend.is_some() {
-                let length = text as i32 + 2;
-                let mark = move |(x, y)| PathElement::new([(x, y), (x + length, y)], style);
-                series.label(line.name.clone()).legend(mark);
-            }
+            chart.draw_series(LineSeries::new(points, style))?;
         }
-        if let Some(position) = &self.legend {
-            chart
-                .configure_series_labels()
-                .background_style(WHITE.mix(0.75))
-                .label_font(font)
-                .position(position.clone())
-                .draw()?;
+        match self.legend {
+            Some(place) => self.draw_legend(&chart.plotting_area().strip_coord_spec(), place, stroke),
+            None => Ok(()),
+        }
+    }
+
+    /// The names of the lines beside samples of them, in a box at a corner of `area`.
+    fn draw_legend<B: DrawingBackend>(&self, area: &Area<'_, B>, place: Legend, stroke: u32) -> Drawn<B> {
+        let style = ("sans-serif", self.text).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+        let mut longest = 0;
+        for line in self.lines {
+            longest = longest.max(area.estimate_text_size(&line.name, &style)?.0 as i32);
+        }
+        let text = self.text as i32;
+        let (pad, row) = (text / 2, 3 * text / 2);
+        let (width, height) = (longest + text + 3 * pad, row * self.lines.len() as i32 + pad);
+        let (columns, rows) = area.dim_in_pixel();
+        let left = columns as i32 - width - pad;
+        let top = match place {
+            Legend::UpperRight => pad,
+            Legend::LowerRight => rows as i32 - height - pad,
+        };
+        area.draw(&Rectangle::new([(left, top), (left + width, top + height)], WHITE.mix(0.75).filled()))?;
+        for (i, line) in self.lines.iter().enumerate() {
+            let y = top + pad / 2 + row * i as i32 + row / 2;
+            let sample = [(left + pad, y), (left + pad + text, y)];
+            area.draw(&PathElement::new(sample, line.color.stroke_width(stroke)))?;
+            area.draw(&Text::new(line.name.clone(), (left + text + 2 * pad, y), style.clone()))?;
         }
         Ok(())
     }
@@ -281,7 +303,7 @@ mod tests {
 
     fn drawn(lines: &[&Line], levels: &[f64]) -> String {
         let lines: Vec<Line> = lines.iter().map(|line| (*line).clone()).collect();
-        let legend = Some(SeriesLabelPosition::LowerRight);
+        let legend = Some(Legend::LowerRight);
         let chart = Lines {
             lines: &lines,
             axes: ("steps", ""),

@@ -20,6 +20,7 @@ pub mod html;
 pub mod plot;
 pub mod run;
 pub mod stats;
+pub mod text;
 
 pub use group::Group;
 pub use run::RunFolder;

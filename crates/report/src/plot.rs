@@ -1,6 +1,6 @@
 //! Learning curves of several groups in one chart.
 
-use crate::chart::{self, Area, Drawn, INK, Line, Lines, line_color};
+use crate::chart::{self, Area, Drawn, INK, Legend, Line, Lines, line_color};
 use crate::curve::{Axis, Curve, Quantity, summary};
 use crate::format::{count, number};
 use crate::group::Group;
@@ -65,7 +65,7 @@ pub struct Plot {
     lines: Vec<Line>,
     levels: Vec<f64>,
     log: bool,
-    legend: SeriesLabelPosition,
+    legend: Legend,
 }
 
 impl Plot {
@@ -82,7 +82,7 @@ impl Plot {
         envs.sort_unstable();
         envs.dedup();
         let of_seeds = groups.iter().any(|group| group.runs.len() > 1);
-        let legend = if quantity.rises() { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight };
+        let legend = if quantity.rises() { Legend::LowerRight } else { Legend::UpperRight };
         Self {
             title: format!("{}: {}", envs.join(", "), quantity.describe()),
             x: format!(
@@ -130,7 +130,7 @@ impl Plot {
             x_label: self.axis.format(),
             log: self.log,
             levels: &self.levels,
-            legend: Some(self.legend.clone()),
+            legend: Some(self.legend),
             text: TEXT,
         };
         chart.draw(&rest)

@@ -238,13 +238,18 @@ fn rungs(steps: u64) -> [u64; 3] {
     [8, 4, 2].map(|part| steps / part)
 }
 
-/// The steps that remain, of trials of `steps` steps each: an open trial is expected to take as many as those that have ended did in
-/// the mean, since most are stopped early.
-fn remaining(trials: &[Trial], steps: u64) -> u64 {
-    let (open, ended): (Vec<_>, Vec<_>) = trials.iter().partition(|trial| trial.status == Status::Open);
-    let sum = ended.iter().map(|trial| trial.run.step).sum::<u64>();
-    let expected = sum.checked_div(ended.len() as u64).unwrap_or(steps).min(steps);
-    open.iter().map(|trial| expected.saturating_sub(trial.run.step)).sum()
+/// The expected number of steps that remain, of trials of `steps` steps each: one of `keep` trials passes each rung.
+fn remaining(trials: &[Trial], steps: u64, keep: usize) -> u64 {
+    let of = |trial: &Trial| {
+        let (mut from, mut passing, mut sum) = (trial.run.step, 1.0, 0.0);
+        for end in rungs(steps).into_iter().chain([steps]).filter(|end| *end > trial.run.step) {
+            sum += passing * (end - from) as f64;
+            passing /= keep as f64;
+            from = end;
+        }
+        sum
+    };
+    trials.iter().filter(|trial| trial.status == Status::Open).map(of).sum::<f64>().round() as u64
 }
 
 /// A running sweep.
@@ -302,7 +307,7 @@ impl Sweep<'_> {
                 };
             }
             save(self.path, self.plan, trials)?;
-            let (done, remaining) = (done(trials), remaining(trials, self.experiment.steps));
+            let (done, remaining) = (done(trials), remaining(trials, self.experiment.steps, self.plan.keep));
             bar.set_length(done + remaining);
             bar.set_position(done);
             let left = match done.saturating_sub(before) {
@@ -395,7 +400,7 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
         let score = |t: &Trial| t.run.score.unwrap_or(f64::NEG_INFINITY);
         reached(b).cmp(&reached(a)).then(score(b).total_cmp(&score(a)))
     });
-    let names: Vec<&str> = plan.params.iter().map(|p| p.key.rsplit('.').next().unwrap_or(&p.key)).collect();
+    let names: Vec<&str> = plan.params.iter().map(|p| p.key.split_once('.').map_or(&*p.key, |(_, key)| key)).collect();
     let widths: Vec<usize> = names.iter().map(|n| n.len().max(9)).collect();
     let heads: String = names.iter().zip(&widths).map(|(name, width)| format!("  {name:>width$}")).collect();
     out!("{:<10} {:<8} {:>10} {:>9}{heads}", "trial", "", "steps", "return");
@@ -432,19 +437,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_remaining_steps_follow_the_trials_that_have_ended() {
+    fn the_remaining_steps_are_those_of_the_trials_that_pass_each_rung() {
         let trials = |steps: &[(u64, Status)]| -> Vec<Trial> {
             let plan = Plan { trials: steps.len(), seed: 1, keep: 2, params: Vec::new() };
             let mut trials: Vec<_> = (0..steps.len()).map(|i| Trial::new(i, &plan, &[])).collect();
             trials.iter_mut().zip(steps).for_each(|(trial, state)| (trial.run.step, trial.status) = *state);
             trials
         };
-        // Nothing has ended: all steps of each.
-        assert_eq!(remaining(&trials(&[(30, Status::Open), (0, Status::Open)]), 100), 170);
-        // Two ended after 50 steps in the mean; one of the open trials is beyond that.
-        let states =
-            [(100, Status::Done), (0, Status::Failed), (60, Status::Open), (20, Status::Open), (0, Status::Open)];
-        assert_eq!(remaining(&trials(&states), 100), 80);
-        assert_eq!(remaining(&trials(&[(100, Status::Done), (13, Status::Stopped)]), 100), 0);
+        // From 0 to the rungs at 100, 200 and 400 of 800 steps: 100 + 100/2 + 200/4 + 400/8.
+        assert_eq!(remaining(&trials(&[(0, Status::Open)]), 800, 2), 250);
+        assert_eq!(remaining(&trials(&[(0, Status::Open)]), 800, 4), 100 + 25 + 13 + 6);
+        // Past the first rung, 50 + 200/2 + 400/4; past the last, all that is left.
+        assert_eq!(remaining(&trials(&[(150, Status::Open), (500, Status::Open)]), 800, 2), 250 + 300);
+        let ended = [(800, Status::Done), (110, Status::Stopped), (0, Status::Failed), (800, Status::Open)];
+        assert_eq!(remaining(&trials(&ended), 800, 2), 0);
     }
 }

@@ -7,7 +7,7 @@ use playfield_collect::Collector;
 use playfield_core::run::Stop;
 use playfield_core::{Action, EnvFactory as _, Error, Image, Outputs, Policy, Result, rng};
 use playfield_lab::caption::{Caption, captioned};
-use playfield_log::gif::{self, Gif};
+use playfield_log::video::{Format, Video};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -51,25 +51,28 @@ fn show(registry: &Registry, args: &Watch, stop: &Stop) -> Result<Episode> {
 
 /// Records an episode. Returns the file.
 fn record(registry: &Registry, args: &Watch, stop: &Stop) -> Result<(PathBuf, Episode)> {
-    let path = args.video.clone();
-    if let Some(path) = path.as_deref().filter(|path| path.extension().is_none_or(|e| e != "gif")) {
-        return Err(Error::config(format!("--video {}: a video is a GIF: end its name in .gif", paths::shown(path))));
-    }
+    let unknown =
+        |path: &PathBuf| Error::config(format!("--video {}: end the name in .mp4 or .gif", paths::shown(path)));
+    let format = match &args.video {
+        Some(path) => Format::of(path).ok_or_else(|| unknown(path))?,
+        None => Format::Gif,
+    };
     let agent = Agent::open(registry, &args.run, args.device.as_deref(), args.playing.best)?;
     let id = &agent.experiment.env.id;
-    let path = path.unwrap_or_else(|| args.run.join("videos").join(format!("{:012}.gif", agent.snapshot.step)));
+    let path =
+        args.video.clone().unwrap_or_else(|| args.run.join("videos").join(format!("{:012}.gif", agent.snapshot.step)));
     let mut video = None;
     let named = |error| match error {
         Error::Config(message) => Error::config(format!("{id} renders {message}")),
         error => error,
     };
     let recorded = play(&agent, args, stop, |frame, numbers| {
-        gif::check_size(frame).map_err(named)?;
+        format.check_size(frame).map_err(named)?;
         let captioned = args.overlay.then(|| captioned(frame, &numbers.caption())).transpose()?;
         let frame = captioned.as_ref().unwrap_or(frame);
         let video = match &mut video {
             Some(video) => video,
-            None => video.insert(begin(&path, frame, agent.factory.render_fps()).map_err(named)?),
+            None => video.insert(begin(format, &path, frame, agent.factory.render_fps()).map_err(named)?),
         };
         video.push(frame).map_err(named)
     });
@@ -82,18 +85,20 @@ fn record(registry: &Registry, args: &Watch, stop: &Stop) -> Result<(PathBuf, Ep
     Ok((path, recorded))
 }
 
-/// A GIF to be renamed to `path` when it is complete.
-fn begin(path: &Path, first: &Image, fps: f64) -> Result<Gif<BufWriter<File>>> {
+/// A video to be renamed to `path` when it is complete.
+fn begin(format: Format, path: &Path, first: &Image, fps: f64) -> Result<Video<BufWriter<File>>> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
     let temporary = temporary(path);
     let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
-    Gif::new(BufWriter::new(file), first, fps, 1)
+    Video::new(format, BufWriter::new(file), first, fps)
 }
 
 fn temporary(path: &Path) -> PathBuf {
-    path.with_extension("gif.part")
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
 }
 
 /// What was played.
