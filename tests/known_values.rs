@@ -144,7 +144,7 @@ optimizer = { rule = 'adam' }
 /// The settings of each refinement.
 const REFINEMENTS: &[(&str, &str)] = &[
     ("plain", ""),
-    ("overlap", "overlap = true"),
+    ("overlap", "overlap = true\nnum_threads = 2"),
     ("double", "double = true"),
     ("dueling", "dueling = true"),
     ("n-step", "n_step = 3\nexploration_epsilon = { start = 1.0, end = 0.04, steps = 2_000 }"),

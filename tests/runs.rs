@@ -592,6 +592,6 @@ fn an_agent_is_recorded() {
         let video = fs::read(dir.join("short.gif")).unwrap();
         assert_eq!(&video[..10], b"GIF89a\xa0\x00\xd2\x00", "160 × 210");
         assert_eq!(delays(&dir.join("short.gif")), vec![7; 30], "15 steps of four frames per second");
-        assert!(!dir.join("short.gif.part").exists());
+        assert!(!dir.join(".writing-short.gif").exists());
     }
 }
