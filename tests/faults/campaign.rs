@@ -23,10 +23,12 @@ pub enum Size {
 /// What was wrong, if anything.
 pub type Finding = Result<(), String>;
 
+type Tries = dyn FnOnce(&Path, &mut Tally) + Send;
+
 /// A group of tries that share a folder.
 pub struct Group {
     name: String,
-    run: Box<dyn FnOnce(&Path, &mut Tally) + Send>,
+    run: Box<Tries>,
 }
 
 impl Group {

@@ -5,8 +5,11 @@ use crate::common::file;
 use std::fs;
 use std::path::Path;
 
-/// The kinds of damage, each a function of the content and a random number; `None` removes the file.
-const DAMAGES: [(&str, fn(Vec<u8>, usize) -> Option<Vec<u8>>); 6] = [
+/// The damaged content, from the content and a random number; `None` removes the file.
+type Damage = fn(Vec<u8>, usize) -> Option<Vec<u8>>;
+
+/// The kinds of damage.
+const DAMAGES: [(&str, Damage); 6] = [
     ("one bit", |mut bytes, at| {
         let len = 8 * bytes.len().max(1);
         if let Some(byte) = bytes.get_mut(at % len / 8) {

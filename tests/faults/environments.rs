@@ -14,7 +14,7 @@ mod python {
     use crate::common::{checkpoints, file};
     use std::path::Path;
 
-    /// Fails at step 40 of one environment.
+    /// Fails at step 45 of one environment, in the middle of an episode; `final` at its end.
     const MODULE: &str = r#"
 import ctypes, os, time, gymnasium, numpy as np
 
@@ -33,7 +33,9 @@ class Fails(gymnasium.Env):
     def step(self, action):
         self.t, self.steps = self.t + 1, self.steps + 1
         obs, reward = np.zeros(2, np.float32), 1.0
-        if self.steps == 40:
+        if self.how == "final" and self.steps == 40:
+            obs[0] = np.nan
+        if self.steps == 45:
             if self.how == "raise":
                 raise ValueError("the simulator is gone")
             if self.how == "exit":
@@ -42,7 +44,7 @@ class Fails(gymnasium.Env):
                 ctypes.string_at(0)
             if self.how == "hang":
                 time.sleep(300)
-            if self.how == "nan":
+            if self.how == "invalid":
                 obs[0] = np.nan
             if self.how == "reward":
                 reward = float("inf")
@@ -53,7 +55,7 @@ class Fails(gymnasium.Env):
         return obs, reward, self.t == 10, False, {}
 "#;
 
-    const WAYS: [&str; 8] = ["raise", "exit", "crash", "hang", "nan", "reward", "shape", "type"];
+    const WAYS: [&str; 9] = ["raise", "exit", "crash", "hang", "invalid", "final", "reward", "shape", "type"];
 
     /// The row of the table.
     pub fn class(size: Size) -> Vec<Class> {

@@ -81,7 +81,7 @@ pub fn run(trick: &Trick, seeds: u64, stop: &Stop, done: &dyn Fn(usize)) -> Resu
                 tch::set_num_threads(1);
                 let seeds = std::iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|seed| *seed <= seeds);
                 // Nothing more is measured once the receiver is gone, after an error.
-                seeds.map(|seed| measure(&trick, seed, &stop)).try_for_each(|trial| sender.send(trial))
+                let _ = seeds.map(|seed| measure(&trick, seed, &stop)).all(|trial| sender.send(trial).is_ok());
             })
         })
         .collect();
@@ -100,7 +100,7 @@ pub fn run(trick: &Trick, seeds: u64, stop: &Stop, done: &dyn Fn(usize)) -> Resu
     }
     for worker in workers {
         // All trials were received, or a worker panicked.
-        let _ = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
     trials.sort_by_key(Trial::seed);
     Ok(Some(Outcome::new(trick, &mut trials, start.elapsed().as_secs_f64())))

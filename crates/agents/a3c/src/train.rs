@@ -15,6 +15,7 @@ use playfield_core::{
 use playfield_hogwild::Shared;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
+use playfield_nn::sharding::use_one_core;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Algorithm for A3c {
         let config = Self::resolve(config, run.steps(), envs)?;
         let (spec, seed, threads) = (envs.spec(), run.seed(), config.num_threads);
         // Each actor-learner computes on one core.
-        tch::set_num_threads(1);
+        use_one_core();
         let (n, target) = (envs.num_envs() / threads, Arc::new(Target::default()));
         let mut template = learner(&config, spec, 1, seed, rng::stream(seed, "a3c/actions"), &target)?;
         let mut optimizer = Optimizer::new(config.optimizer.clone(), template.params());
@@ -130,6 +131,7 @@ impl Algorithm for A3c {
                 pauses.push(pause);
                 let (context, messages) = (&context, sender.clone());
                 scope.spawn(move || {
+                    use_one_core();
                     let work = || actor_learner::run(context, i, learner, state, &requests, &messages);
                     let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)));
                     let _ = messages.send(Message::Ended(i, ended));

@@ -176,8 +176,8 @@ const LONGEST_CHUNK: u64 = 4096;
 /// Weights of the largest fully connected network that is small: two hidden layers of 512.
 const SMALL: usize = 1 << 19;
 
-/// Whether threads cost more than they save: every update hands over to another thread and back, and on a busy machine each of these
-/// waits for a time slice, some milliseconds, in which one thread makes several updates of such a network.
+/// Whether threads cost more than they save: each update hands over to another thread and back, and on a busy machine that thread first
+/// waits for a core.
 fn is_small(network: &NetworkConfig, spec: &EnvSpec) -> bool {
     let widths: Vec<usize> = [spec.obs_len()].into_iter().chain(network.hidden.iter().map(|&w| w as usize)).collect();
     network.torso == TorsoKind::Mlp && widths.windows(2).map(|pair| pair[0] * pair[1]).sum::<usize>() < SMALL
