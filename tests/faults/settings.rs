@@ -47,7 +47,7 @@ pub fn class(size: Size) -> Vec<Class> {
         let name = path.strip_prefix(root).unwrap().display().to_string();
         Group::new(name.clone(), move |folder, tally| {
             let tries = keys.iter().flat_map(|key| values().map(|value| (key, value)));
-            let stride = if size == Size::Full { 1 } else { 97 };
+            let stride = if size == Size::Full { 1 } else { 29 };
             for (_, (key, value)) in tries.enumerate().filter(|(i, _)| (i + name.len()) % stride == 0) {
                 let mut table = table.clone();
                 set(&mut table, key, value.clone());
