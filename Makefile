@@ -6,13 +6,14 @@ DENY   := 0.20.2
 MUTANTS := 27.1.0
 PACKAGE ?= playfield-losses
 
-.PHONY: help setup build train test lint example model browser bench mutants audit clean
+.PHONY: help setup build train test lint example model browser bench faults mutants audit clean
 help:
 	@echo "make train [CONFIG=configs/ppo/pong-fast.toml] [ARGS='--seed 2']   build, train, record a video"
 	@echo "make test                                                     everything that CI runs"
 	@echo "make setup [DEVICE=cuda]                                      libtorch and Python, pinned, into this folder"
 	@echo "make browser                                                  Chromium for two of the tests (as root, Debian)"
 	@echo "make bench                                                    benchmarks on this machine"
+	@echo "make faults                                                   the fault campaign: less than an hour; docs/reliability.md"
 	@echo "make mutants [PACKAGE=playfield-losses]                       mutations of the code that no test catches (slow)"
 	@echo "make audit                                                    known vulnerabilities (needs github.com)"
 
@@ -50,6 +51,11 @@ browser:
 
 bench: build
 	scripts/bench
+
+# Killed processes, full disks, damaged files, extreme settings, signals, failing environments; prints a table. FAULTS=signal selects
+# classes by a part of their name.
+faults: setup
+	cargo test --locked --test faults -- --ignored --nocapture
 
 # Mutation testing of a package with cargo-mutants, by the package's tests and the whole program's training tests
 # (WHOLE= for the package's only). Surviving mutants are listed in target/mutants.out/missed.txt.

@@ -62,6 +62,7 @@ fn impossible_sizes_are_refused() {
         ("dqn", "buffer_size", &large),
         ("dqn", "batch_size", &large),
         ("dqn", "n_step", &large),
+        ("dqn", "gradient_steps", &large),
     ] {
         file(dir, "a.toml", &format!("algorithm = '{algorithm}'\nsteps = 20\n[env]\nid = 'CartPole'\n"));
         for value in values {
@@ -235,6 +236,58 @@ fn a_checkpoint_of_another_network_is_refused() {
     }
 }
 
+/// A checkpoint whose checksums are valid and whose numbers are not: one sentence that names the value.
+#[test]
+fn a_hostile_checkpoint_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
+    let all = playfield::core::Checkpoints::new(dir.join("run/checkpoints"), 1);
+    let whole = all.latest().unwrap().snapshot;
+    for (key, value) in [
+        ("run.episodes", serde_json::json!(-1)),
+        ("run.elapsed_seconds", serde_json::json!(1e300)),
+        ("optimizer.updates", serde_json::json!(u64::MAX)),
+        ("env.state", serde_json::json!({ "envs": [] })),
+        ("player.rng", serde_json::json!("../x")),
+    ] {
+        let mut hostile = whole.clone();
+        hostile.put(key, &value);
+        all.save(&hostile, None).unwrap();
+        let said = refuses(dir, &["train", "--resume", "run", "--steps", "800"]);
+        let named = if key == "env.state" { "the saved state is not one of" } else { key };
+        assert!(said.lines().last().unwrap().starts_with("error: ") && said.contains(named), "{key}: {said}");
+    }
+    let mut short = whole.clone();
+    short.arrays.insert("observations".into(), playfield::core::Array::new(&[1], &[0.5_f32]));
+    all.save(&short, None).unwrap();
+    let said = refuses(dir, &["train", "--resume", "run", "--steps", "800"]);
+    assert!(said.contains("observations") && said.contains("of another shape"), "{said}");
+    all.save(&whole, None).unwrap();
+    succeeds(dir, &["train", "--resume", "run", "--steps", "800"]);
+}
+
+/// A working directory whose path is not UTF-8 is no obstacle.
+#[test]
+fn a_working_directory_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"odd\xff"));
+    fs::create_dir(&odd).unwrap();
+    file(&odd, "a.toml", CARTPOLE);
+    succeeds(&odd, &["train", "a.toml", "--run-dir", "run", "--steps", "400", "--gif"]);
+    for args in [
+        &["train", "--resume", "run", "--steps", "800"][..],
+        &["eval", "run", "--episodes", "1"],
+        &["export", "run", "--out", "policy.onnx"],
+        &["report", "run", "--out", "report.html"],
+        &["runs", "."],
+    ] {
+        succeeds(&odd, args);
+    }
+}
+
 /// A full disk, simulated by a limit on the size of files: training ends with the reason, earlier checkpoints are undamaged, and
 /// the run resumes once there is space.
 #[test]
@@ -279,6 +332,24 @@ mod python {
         assert!(said.contains("which has no elements: there is nothing to learn from"), "{said}");
         let output = playfield(dir, &["train", "a.toml", "--env", "nowhere:Thing-v0", "--verbose"]).output().unwrap();
         assert!(stderr(&output).contains("Traceback"), "{}", stderr(&output));
+    }
+
+    /// A variable that names no Python is named in the error.
+    #[test]
+    fn wrong_variables_of_python_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        file(dir.path(), "a.toml", CARTPOLE);
+        for (variable, expected) in [
+            ("PLAYFIELD_VENV", "PLAYFIELD_VENV=/nonexistent is not a virtual environment: correct or unset it"),
+            ("PYTHONHOME", "PYTHONHOME=/nonexistent is set: unset it"),
+        ] {
+            let args = ["train", "a.toml", "--env", "CartPole-v1"];
+            let output = playfield(dir.path(), &args).env(variable, "/nonexistent").output().unwrap();
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.lines().last().unwrap().starts_with("error: ") && said.contains(expected), "{said}");
+            assert!(!said.contains("make setup"), "{said}");
+        }
     }
 
     #[test]

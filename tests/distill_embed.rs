@@ -4,6 +4,7 @@ mod common;
 
 use common::{file, playfield, refuses, stderr, succeeds};
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 /// Trains an agent on Identity, or another one.
@@ -88,6 +89,30 @@ fn a_hidden_layer_is_embedded() {
         let map = said.lines().find_map(|l| l.strip_prefix("map        ")).unwrap();
         assert!(std::fs::read(dir.path().join(map)).unwrap().starts_with(b"\x89PNG"), "{algorithm}");
     }
+}
+
+/// Ctrl-C ends the computation of the map: no map is written. The map would otherwise be written in the end.
+#[test]
+fn an_interrupted_map_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    train(dir.path(), "paac", PAAC, 400);
+    // A shell starts background processes with SIGINT ignored.
+    let embed = playfield(dir.path(), &["embed", "teacher", "--points", "1500", "--out", "map.png"]);
+    let mut command = std::process::Command::new("env");
+    command.arg("--default-signal=INT").arg(embed.get_program()).args(embed.get_args()).current_dir(dir.path());
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("computing a t-SNE map") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut said, &mut rest).unwrap();
+    assert!(rest.contains("stopping: no map is written"), "{rest}");
+    assert!(!dir.path().join("map.png").exists());
 }
 
 #[test]

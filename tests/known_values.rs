@@ -11,7 +11,7 @@ use playfield::a3c::A3c;
 use playfield::collect::{Collector, evaluate};
 use playfield::core::algorithm::Entry;
 use playfield::core::env::source;
-use playfield::core::run::Intervals;
+use playfield::core::run::{Intervals, Stop};
 use playfield::core::{Action, Checkpoints, Configured, EnvFactory as _, Mode, State};
 use playfield::core::{
     ActionSpace, Dtype, Env, EnvConfig, EnvSpec, Error, Obs, ObsMut, Policy, Result, Run, Step, rng,
@@ -144,7 +144,7 @@ optimizer = { rule = 'adam' }
 /// The settings of each refinement.
 const REFINEMENTS: &[(&str, &str)] = &[
     ("plain", ""),
-    ("overlap", "overlap = true"),
+    ("overlap", "overlap = true\nnum_threads = 2"),
     ("double", "double = true"),
     ("dueling", "dueling = true"),
     ("n-step", "n_step = 3\nexploration_epsilon = { start = 1.0, end = 0.04, steps = 2_000 }"),
@@ -248,7 +248,7 @@ fn dqn_finds_the_best_actions_of_a_chain_with_normalized_observations_and_reward
         let mut env = factory.vec(&[1]).unwrap();
         env.load_statistics(&statistics, true).unwrap();
         let mut collector = Collector::new(env, None).unwrap();
-        let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, 20, || {});
+        let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, 20, &Stop::default(), || {});
         // Whatever it starts from, five steps lead to the end.
         let steps: Vec<u64> = ends.unwrap().iter().map(|end| end.length).collect();
         assert!(steps.iter().all(|&length| length <= 5), "seed {seed}: {steps:?}");

@@ -264,6 +264,40 @@ fn the_files_of_a_killed_run_are_truncated_to_its_checkpoint() {
     assert!(steps.is_sorted() && steps.last().is_some_and(|s| *s <= 2400), "{steps:?}");
 }
 
+/// What a killed process left under temporary names, or as a replaced checkpoint, is removed when the run is resumed. Files of the user
+/// stay.
+#[test]
+fn unfinished_files_are_removed_on_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    succeeds(dir, &["train", "a.toml", "--run-dir", "run", "--steps", "400"]);
+    let run = dir.join("run");
+    for folder in ["videos", "checkpoints/replay", "checkpoints/.writing-000000000900"] {
+        fs::create_dir_all(run.join(folder)).unwrap();
+    }
+    let saved = run.join("checkpoints/000000000400");
+    let replaced = run.join("checkpoints/000000000400.replaced");
+    fs::create_dir(&replaced).unwrap();
+    fs::copy(saved.join("manifest.json"), replaced.join("manifest.json")).unwrap();
+    let unfinished = [
+        ".writing-config.toml",
+        ".writing-episodes.csv",
+        "videos/.writing-a.gif",
+        "checkpoints/replay/.writing-000000000900.lz4",
+        "checkpoints/.writing-000000000900/model.safetensors",
+    ];
+    for name in unfinished.iter().chain(&["notes.txt", "videos/a.gif"]) {
+        fs::write(run.join(name), "").unwrap();
+    }
+    succeeds(dir, &["train", "--resume", "run", "--steps", "800"]);
+    for name in unfinished {
+        assert!(!run.join(name).exists(), "{name}");
+    }
+    assert!(!replaced.exists() && !run.join("checkpoints/.writing-000000000900").exists());
+    assert!(run.join("notes.txt").exists() && run.join("videos/a.gif").exists());
+}
+
 struct Running(Child);
 
 impl Running {
@@ -622,6 +656,6 @@ fn an_agent_is_recorded() {
         let video = fs::read(dir.join("short.gif")).unwrap();
         assert_eq!(&video[..10], b"GIF89a\xa0\x00\xd2\x00", "160 × 210");
         assert_eq!(delays(&dir.join("short.gif")), vec![7; 30], "15 steps of four frames per second");
-        assert!(!dir.join("short.gif.part").exists());
+        assert!(!dir.join(".writing-short.gif").exists());
     }
 }

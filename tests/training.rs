@@ -113,6 +113,25 @@ fn a_checkpoint_is_saved_when_an_environment_fails() {
     }
 }
 
+/// With automatic threads a small network of DQN is trained in one thread without overlap, and the choice is written out; a number of
+/// threads or a larger network keeps the overlap.
+#[test]
+fn dqn_trains_small_networks_in_one_thread() {
+    for (network, section, expected) in [
+        ("hidden = [256, 256]", "batch_size = 64", (1, false)),
+        ("hidden = [256, 256]", "num_threads = 2", (2, true)),
+        ("hidden = [1024, 1024]", "num_threads = 0\nbatch_size = 16", (1, true)),
+    ] {
+        let mut configured = settings(DQN, network, section);
+        for _ in 0..2 {
+            configured.resolve(1_000, &factory(1, NEVER)).unwrap();
+            let dqn = configured.table().unwrap()["dqn"].clone();
+            let found = (dqn["num_threads"].as_integer().unwrap(), dqn["overlap"].as_bool().unwrap());
+            assert_eq!(found, expected, "{network}, {section}");
+        }
+    }
+}
+
 /// Updates start with the first transition that can be sampled: later than `learning_starts` with n-step returns, or with as
 /// many environments as steps before learning starts.
 #[test]

@@ -65,13 +65,18 @@ impl Folder {
         Ok(())
     }
 
-    /// Opens the folder of a run to resume.
+    /// Opens the folder of a run to resume, and removes files that a killed process left unfinished.
     ///
     /// # Errors
-    /// [`Error::Config`] if the folder contains no run, or another process trains in it.
+    /// [`Error::Config`] if the folder contains no run, or another process trains in it; [`Error::Io`] if a file cannot be removed.
     pub fn open(path: &Path) -> Result<Self> {
         check(path)?;
-        Self::lock(path.to_path_buf())
+        let folder = Self::lock(path.to_path_buf())?;
+        for name in ["", "videos", "checkpoints/replay"] {
+            files::remove_unfinished(&path.join(name))?;
+        }
+        folder.checkpoints(1).remove_unfinished()?;
+        Ok(folder)
     }
 
     fn lock(path: PathBuf) -> Result<Self> {
@@ -104,9 +109,7 @@ impl Folder {
     pub fn write_config(&self, settings: &toml::Table) -> Result<()> {
         let version = env!("CARGO_PKG_VERSION");
         let text = format!("# Every setting of this run, defaults included (playfield {version}).\n{settings}");
-        let (new, name) = (self.path.join(".config.toml.new"), self.path.join("config.toml"));
-        fs::write(&new, text).map_err(Error::io("write", &new))?;
-        fs::rename(&new, &name).map_err(Error::io("write", &name))
+        files::atomic_write(&self.path.join("config.toml"), |file| file.write_all(text.as_bytes()))
     }
 
     /// Appends the command line of this process to `command.txt`, and its machine to `machine.txt`.

@@ -40,7 +40,7 @@ pub fn listen(stopping: &'static str) -> Result<Stop> {
                 (PARENT_ENDED, Some(_)) => continue,
                 (signal, None) => requested.request(signal),
                 // Two simultaneous signals: neither handler found the flag set.
-                (signal, Some(_)) => signal_hook::low_level::exit(128 + signal),
+                (signal, Some(_)) => exit(signal),
             }
             note!("\nstopping: {stopping} (a second signal exits immediately)");
         }
@@ -72,9 +72,14 @@ fn watch_environments(stop: &Stop) {
             note!(
                 "an environment has not returned for {seconds} s: stopping without saving (env.step_timeout_seconds limits a step)"
             );
-            signal_hook::low_level::exit(128 + signal);
+            exit(signal);
         }
     }
+}
+
+/// Ends the process at once, with the exit code of `signal`. Threads that still compute are not waited for, and no destructor runs.
+pub fn exit(signal: i32) -> ! {
+    signal_hook::low_level::exit(128 + signal)
 }
 
 fn is_ignored(signal: i32) -> bool {

@@ -1,5 +1,5 @@
 use crate::Collector;
-use playfield_core::run::EvalConfig;
+use playfield_core::run::{EvalConfig, Stop};
 use playfield_core::{EnvFactory, EpisodeEnd, Error, Evaluation, Image, Mode, Policy, Result, Run, State, VecEnv, rng};
 
 /// The size of a video's frames in memory, in bytes: 660 frames of an Atari game.
@@ -7,7 +7,7 @@ const VIDEO_BYTES: usize = 64 << 20;
 
 /// Plays `episodes` whole episodes in newly reset environments, with a policy whose recurrent states are reset. Environment `i`
 /// plays episodes `i`, `i + n`, …, fixed beforehand: counting the first to end would favor short episodes. `ended` is called after
-/// each episode that counts.
+/// each episode that counts. If `stop` is requested, only the episodes that have ended are returned.
 ///
 /// # Errors
 /// Where an environment or the policy fails.
@@ -16,13 +16,14 @@ pub fn evaluate(
     policy: &mut dyn Policy,
     mode: Mode,
     episodes: usize,
+    stop: &Stop,
     mut ended: impl FnMut(),
 ) -> Result<Vec<EpisodeEnd>> {
     let n = collector.num_envs();
     policy.begin(n);
     let mut ends = vec![None; episodes];
     let mut next: Vec<usize> = (0..n).collect();
-    while ends.iter().any(Option::is_none) {
+    while ends.iter().any(Option::is_none) && stop.requested().is_none() {
         collector.step(policy, mode)?;
         for (end, next) in collector.experience().batch.episode.iter().zip(&mut next) {
             if let Some(end) = *end {
@@ -89,7 +90,7 @@ impl Evaluator {
         }
         policy.seed(rng::derive(seed, "eval/actions", 0));
         let mode = if deterministic { Mode::Greedy } else { Mode::Sample };
-        let episodes = evaluate(collector, policy, mode, episodes, || ())?;
+        let episodes = evaluate(collector, policy, mode, episodes, &Stop::default(), || ())?;
         let video = self.rendering.as_mut().map_or(Ok(Vec::new()), |collector| record(collector, policy, mode))?;
         Ok(Evaluation { episodes, video, video_fps: self.video_fps })
     }
@@ -210,7 +211,8 @@ mod tests {
     fn short_episodes_are_not_favored() {
         let mut collector = Collector::new(Box::new(Uneven::new()), None).unwrap();
         let mut counted = 0;
-        let ends = evaluate(&mut collector, &mut Idle::default(), Mode::Greedy, 4, || counted += 1).unwrap();
+        let ends =
+            evaluate(&mut collector, &mut Idle::default(), Mode::Greedy, 4, &Stop::default(), || counted += 1).unwrap();
         let returns: Vec<f64> = ends.iter().map(|e| e.reward).collect();
         assert_eq!((returns, counted), (vec![1.0, 10.0, 1.0, 10.0], 4));
         assert_eq!(collector.steps(), 12);

@@ -4,13 +4,13 @@
 //! checkpoints/000001600000/model.safetensors   parameters, canonical (PyTorch) names and layout
 //!                          state.safetensors   other arrays: optimizer, observations
 //!                          state.json          counters, random streams, environments
-//!                          manifest.json       sizes and SHA-256 of the three, the step, the score
+//!                          manifest.json       sizes and SHA-256 of the three, the step, the score, and their SHA-256
 //! ```
 //!
 //! A checkpoint is written [atomically](crate::files), so a run that is killed at any instruction keeps its last complete one.
 //! Reading safetensors and JSON executes no code.
 
-use crate::files::{self, REPLACED, TEMPORARY, atomic_write_folder, remove_folder};
+use crate::files::{self, REPLACED, atomic_write_folder, remove_folder, write_synced};
 use crate::{Dtype, Error, Obs, Result};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -198,15 +198,29 @@ impl Snapshot {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Manifest {
     format: u32,
     step: u64,
     /// The score passed to [`Checkpoints::save`].
     score: Option<f64>,
     files: BTreeMap<String, FileEntry>,
+    /// The [`checksum`](Manifest::checksum); earlier versions of playfield wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+}
+
+impl Manifest {
+    /// The SHA-256 of the compact JSON of all other fields.
+    fn checksum(&self) -> Result<String> {
+        let Self { format, step, score, files, .. } = self;
+        let fields = serde_json::to_vec(&(format, step, score, files)).map_err(Error::other)?;
+        Ok(HEXLOWER.encode(&Sha256::digest(fields)))
+    }
 }
 
 #[derive(Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
 struct FileEntry {
     bytes: u64,
     sha256: String,
@@ -270,11 +284,27 @@ impl Checkpoints {
         ];
         let mut entries = BTreeMap::new();
         for (name, bytes) in &files {
-            write_synced(&dir.join(name), bytes)?;
+            put(&dir.join(name), bytes)?;
             entries.insert((*name).to_string(), entry(bytes));
         }
-        let manifest = Manifest { format: FORMAT, step: snapshot.step, score, files: entries };
-        write_synced(&dir.join(MANIFEST), &serde_json::to_vec_pretty(&manifest).map_err(Error::other)?)
+        let mut manifest = Manifest { format: FORMAT, step: snapshot.step, score, files: entries, sha256: None };
+        manifest.sha256 = Some(manifest.checksum()?);
+        put(&dir.join(MANIFEST), &serde_json::to_vec_pretty(&manifest).map_err(Error::other)?)
+    }
+
+    /// Removes what killed processes left: temporary folders, and replaced checkpoints whose replacement is undamaged.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where one cannot be removed.
+    pub fn remove_unfinished(&self) -> Result<()> {
+        files::remove_unfinished(&self.dir)?;
+        for path in self.list()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.strip_suffix(REPLACED).is_some_and(|current| read(&path.with_file_name(current)).is_ok()) {
+                remove_folder(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The folders of all checkpoints, oldest first. Their content is not checked.
@@ -339,19 +369,13 @@ impl Checkpoints {
         Ok(all.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// Removes all but the last few and the best undamaged checkpoints, and the temporary folders of killed processes.
+    /// Removes all but the last few and the best undamaged checkpoints, and what killed processes left.
     fn prune(&self) -> Result<()> {
+        self.remove_unfinished()?;
         let (all, undamaged) = (self.list()?, |path: &&PathBuf| read(path).is_ok());
         let mut kept: Vec<_> = all.iter().rev().filter(undamaged).take(self.keep).cloned().collect();
         kept.extend(self.ranked()?.iter().find(undamaged).cloned());
-        for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
-            let path = entry.map_err(Error::io("read", &self.dir))?.path();
-            let is_temporary = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY));
-            if is_temporary || (all.contains(&path) && !kept.contains(&path)) {
-                remove_folder(&path)?;
-            }
-        }
-        Ok(())
+        all.iter().filter(|path| !kept.contains(path)).try_for_each(|path| remove_folder(path))
     }
 }
 
@@ -396,8 +420,13 @@ pub fn read(path: &Path) -> Result<Snapshot> {
 
 fn manifest(path: &Path) -> Result<Manifest> {
     let name = path.join(MANIFEST);
-    let bytes = files::read(&name).map_err(|e| Error::checkpoint(path, format!("{MANIFEST}: {e}")))?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::checkpoint(path, format!("{MANIFEST}: {e}")))
+    let damaged = |what: String| Error::checkpoint(path, format!("{MANIFEST}: {what}"));
+    let bytes = files::read(&name).map_err(|e| damaged(e.to_string()))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    match &manifest.sha256 {
+        Some(sha256) if *sha256 != manifest.checksum()? => Err(damaged("its checksum is wrong".into())),
+        _ => Ok(manifest),
+    }
 }
 
 fn score(path: &Path) -> Option<f64> {
@@ -408,9 +437,8 @@ fn entry(bytes: &[u8]) -> FileEntry {
     FileEntry { bytes: bytes.len() as u64, sha256: HEXLOWER.encode(&Sha256::digest(bytes)) }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = fs::File::create(path).map_err(Error::io("create", path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_synced(path, |file| file.write_all(bytes)).map_err(Error::io("write", path))
 }
 
 #[cfg(test)]
@@ -458,6 +486,31 @@ mod tests {
             fs::write(newest.join(name), whole).unwrap();
         }
         assert_eq!(c.latest().unwrap().snapshot.step, 2);
+    }
+
+    /// Whichever bit of the manifest flips, the step and the score are those that were saved, or the checkpoint is damaged. A manifest
+    /// without a checksum, as earlier versions wrote it, loads.
+    #[test]
+    fn the_manifest_is_protected_by_its_checksum() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Checkpoints::new(dir.path(), 3);
+        let name = c.save(&snapshot(1234), Some(56.5)).unwrap().join(MANIFEST);
+        let whole = fs::read(&name).unwrap();
+        let mut damaged = 0;
+        for bit in 0..8 * whole.len() {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&name, bytes).unwrap();
+            match c.latest() {
+                Ok(loaded) => assert_eq!((loaded.snapshot.step, loaded.score), (1234, Some(56.5)), "bit {bit}"),
+                Err(_) => damaged += 1,
+            }
+        }
+        assert!(damaged > 4 * whole.len(), "most flips are noticed: {damaged}");
+        let mut manifest: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        manifest.as_object_mut().unwrap().remove("sha256");
+        fs::write(&name, manifest.to_string()).unwrap();
+        assert_eq!(c.latest().unwrap().snapshot, snapshot(1234));
     }
 
     /// A checkpoint with parameters that are not finite counts as damaged.

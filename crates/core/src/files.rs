@@ -3,9 +3,11 @@
 //! The new version is written under a temporary name in the same folder, flushed to disk and renamed; then the folder itself
 //! is flushed, so that the rename survives a power failure, too. A temporary name begins with [`TEMPORARY`].
 
+use crate::faults::{self, Outcome};
 use crate::{Error, Result};
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 /// The first characters of a temporary name. What is left under such a name was not finished and can be removed.
@@ -41,17 +43,63 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A file that is being written.
+#[derive(Debug)]
+pub struct Output(File);
+
+impl Output {
+    /// Creates the file `path`, or empties it.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        faults::next(false).apply()?;
+        File::create(path).map(Self)
+    }
+
+    /// Creates the file `path`, which must not exist.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn create_new(path: &Path) -> io::Result<Self> {
+        faults::next(false).apply()?;
+        File::create_new(path).map(Self)
+    }
+
+    /// Flushes the content to the disk.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn sync(&self) -> io::Result<()> {
+        faults::next(false).apply()?;
+        self.0.sync_all()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let outcome = faults::next(false);
+        if outcome != Outcome::Proceed {
+            self.0.write_all(&bytes[..bytes.len() / 2])?;
+            outcome.apply()?;
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Creates the file `path`, or replaces it, with what `write` writes.
 ///
 /// # Errors
 /// [`Error::Io`] where `write` or the file system fails: the old version is untouched then.
-pub fn atomic_write(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+pub fn atomic_write(path: &Path, write: impl FnOnce(&mut Output) -> io::Result<()>) -> Result<()> {
     let temporary = temporary(path);
     let write_and_rename = || {
-        let mut file = File::create(&temporary)?;
-        write(&mut file)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        write_synced(&temporary, write)?;
+        rename(&temporary, path)
     };
     let written = write_and_rename();
     if written.is_err() {
@@ -60,6 +108,25 @@ pub fn atomic_write(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>
     }
     written.map_err(Error::io("write", path))?;
     sync_folder(folder_of(path))
+}
+
+/// Writes the file `path` in place and flushes it to the disk: for a file in a folder that is written as a whole.
+///
+/// # Errors
+/// Those of the operating system, or what `write` returns.
+pub fn write_synced(path: &Path, write: impl FnOnce(&mut Output) -> io::Result<()>) -> io::Result<()> {
+    let mut file = Output::create(path)?;
+    write(&mut file)?;
+    file.sync()
+}
+
+/// Renames a file or folder.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    faults::next(false).apply()?;
+    fs::rename(from, to)
 }
 
 /// Creates the folder `path`, or replaces it, with the files that `write` writes into the folder that it is given.
@@ -74,7 +141,8 @@ pub fn atomic_write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>)
     replaced.push(REPLACED);
     let replaced = PathBuf::from(replaced);
     remove_folder(&temporary)?;
-    fs::create_dir(&temporary).map_err(Error::io("create", &temporary))?;
+    let create = || faults::next(false).apply().and_then(|()| fs::create_dir(&temporary));
+    create().map_err(Error::io("create", &temporary))?;
     let written = write(&temporary).and_then(|()| sync_folder(&temporary));
     if written.is_err() {
         // Best effort: the first error is the one to report.
@@ -83,9 +151,9 @@ pub fn atomic_write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>)
     written?;
     if path.exists() {
         remove_folder(&replaced)?;
-        fs::rename(path, &replaced).map_err(Error::io("rename to", &replaced))?;
+        rename(path, &replaced).map_err(Error::io("rename to", &replaced))?;
     }
-    fs::rename(&temporary, path).map_err(Error::io("rename to", path))?;
+    rename(&temporary, path).map_err(Error::io("rename to", path))?;
     sync_folder(folder_of(path))?;
     remove_folder(&replaced)
 }
@@ -95,15 +163,46 @@ pub fn atomic_write_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>)
 /// # Errors
 /// [`Error::Io`] where it exists and cannot be removed.
 pub fn remove_folder(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    match faults::next(true).apply().and_then(|()| fs::remove_dir_all(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
     }
 }
 
-fn temporary(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{TEMPORARY}{name}"))
+/// Removes a file.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be removed.
+pub fn remove_file(path: &Path) -> Result<()> {
+    faults::next(true).apply().and_then(|()| fs::remove_file(path)).map_err(Error::io("remove", path))
+}
+
+/// Removes what killed processes left in `folder` under temporary names. A folder that does not exist has nothing to remove.
+///
+/// # Errors
+/// [`Error::Io`] where `folder` cannot be read, or an entry cannot be removed.
+pub fn remove_unfinished(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io("read", folder))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => remove_folder(&entry.path())?,
+                false => remove_file(&entry.path())?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The temporary name of the file or folder `path` while it is written.
+pub fn temporary(path: &Path) -> PathBuf {
+    let mut name = OsString::from(TEMPORARY);
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -114,13 +213,13 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn sync_folder(path: &Path) -> Result<()> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("flush", path))
+    let sync = || faults::next(false).apply().and_then(|()| File::open(path)?.sync_all());
+    sync().map_err(Error::io("flush", path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> =
@@ -180,5 +279,20 @@ mod tests {
         fs::write(dir.path().join(".writing-a/half"), "").unwrap();
         atomic_write_folder(&path, write("fourth")).unwrap();
         assert_eq!((names(&path), names(dir.path())), (vec!["fourth".into()], vec!["a".to_string()]));
+    }
+
+    #[test]
+    fn unfinished_files_and_folders_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["a.txt", ".writing-a.txt", ".other"] {
+            fs::write(path(name), "").unwrap();
+        }
+        fs::create_dir(path(".writing-b")).unwrap();
+        fs::write(path(".writing-b/half"), "").unwrap();
+        remove_unfinished(dir.path()).unwrap();
+        assert_eq!(names(dir.path()), [".other", "a.txt"]);
+        remove_unfinished(&path("missing")).unwrap();
+        assert!(remove_unfinished(&path("a.txt")).is_err());
     }
 }

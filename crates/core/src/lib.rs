@@ -25,6 +25,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod env;
 mod error;
+mod faults;
 pub mod files;
 pub mod frame_stack;
 pub mod graph;

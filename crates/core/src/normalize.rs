@@ -78,9 +78,11 @@ impl Moments {
         self.mean.is_empty()
     }
 
-    /// Whether both have the same number of means and of variances: a loaded state may have any.
+    /// Whether both have the same number of means and of variances, and `other` has no negative variance or number of rows: a loaded
+    /// state may have any.
     pub fn is_like(&self, other: &Self) -> bool {
-        (self.mean.len(), self.variance.len()) == (other.mean.len(), other.variance.len())
+        let is_valid = other.count >= 0.0 && other.variance.iter().all(|variance| *variance >= 0.0);
+        is_valid && (self.mean.len(), self.variance.len()) == (other.mean.len(), other.variance.len())
     }
 
     /// Updates the statistics with consecutive rows: the combined variance of two sets (Chan, Golub & LeVeque 1979).

@@ -39,8 +39,10 @@ pub fn restore_environments(env: &mut dyn VecEnv, history: &mut FrameStack, snap
         [] => Vec::new(),
         current => {
             let saved: Vec<bool> = snapshot.get("env.action_mask")?;
+            // Every environment has a valid action.
+            let rows = |saved: &[bool]| saved.chunks(current.len() / env.num_envs()).all(|row| row.contains(&true));
             Some(saved)
-                .filter(|saved| saved.len() == current.len())
+                .filter(|saved| saved.len() == current.len() && rows(saved))
                 .ok_or_else(|| Error::checkpoint("env.action_mask", "of another action space"))?
         }
     };

@@ -12,9 +12,10 @@ pub mod torchscript;
 
 use playfield_core::graph::{Graph, Op, Value};
 use playfield_core::normalize::{LIMIT, Moments};
-use playfield_core::{Array, EnvConfig, EnvSpec, Error, Normalizer, Policy, Result};
+use playfield_core::{Array, EnvConfig, EnvSpec, Error, Normalizer, Policy, Result, files};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 /// A file format.
@@ -94,12 +95,14 @@ impl<'a> Model<'a> {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Renamed when complete.
-        let temporary = path.with_file_name(format!("{name}.part"));
-        let write = |bytes: Vec<u8>| fs::write(&temporary, bytes).map_err(Error::io("write", &temporary));
+        let write = |bytes: Vec<u8>| files::atomic_write(path, |file| file.write_all(&bytes));
         match format {
             Format::Onnx => write(onnx::encode(&self.graph, &self.metadata()))?,
-            Format::TorchScript => torchscript::save(&self.graph, &temporary)?,
+            Format::TorchScript => {
+                let temporary = files::temporary(path);
+                torchscript::save(&self.graph, &temporary)?;
+                files::rename(&temporary, path).map_err(Error::io("write", path))?;
+            }
             Format::SafeTensors => {
                 let weights: BTreeMap<_, _> = self.graph.constants().collect();
                 let metadata = self.metadata().into_iter().map(|(key, value)| (key.to_string(), value));
@@ -107,9 +110,8 @@ impl<'a> Model<'a> {
                 write(safetensors::serialize(weights, metadata).map_err(Error::other)?)?;
             }
         }
-        fs::rename(&temporary, path).map_err(Error::io("write", path))?;
         let card = path.with_file_name(format!("{name}.md"));
-        fs::write(&card, self.card(format, &name)).map_err(Error::io("write", &card))
+        files::atomic_write(&card, |file| file.write_all(self.card(format, &name).as_bytes()))
     }
 
     /// The number of parameters.

@@ -6,10 +6,11 @@ use crate::{Better, Trial, Trick};
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result};
 use serde::Serialize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The result of an experiment.
 #[derive(Clone, Debug, Serialize)]
@@ -58,48 +59,58 @@ pub struct Curve {
     pub points: Vec<[f64; 4]>,
 }
 
+/// How often a stop request is looked for.
+const TICK: Duration = Duration::from_millis(100);
+
 /// Repeats `trick`'s experiment for seeds 1 to `seeds`, one per core at a time, and calls `done` after each with the number of
-/// finished seeds. Returns `None` if `stop` is requested, after the running repetitions have finished.
+/// finished seeds. Returns `None` soon after `stop` is requested. The threads of repetitions that have not finished then still compute:
+/// the program should end.
 ///
 /// # Errors
 /// Those of the experiment, with the seed.
-pub fn run(trick: &Trick, seeds: u64, stop: &Stop, done: &(dyn Fn(usize) + Sync)) -> Result<Option<Outcome>> {
+pub fn run(trick: &Trick, seeds: u64, stop: &Stop, done: &dyn Fn(usize)) -> Result<Option<Outcome>> {
     let start = Instant::now();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = if trick.timed { 1 } else { cores.min(seeds as usize) };
-    let (next, finished) = (AtomicUsize::new(1), AtomicUsize::new(0));
-    let trials = Mutex::new(Vec::new());
-    let work = || -> Result<()> {
-        tch::set_num_threads(1);
-        while stop.requested().is_none() {
-            let seed = next.fetch_add(1, Ordering::Relaxed) as u64;
-            if seed > seeds {
-                break;
-            }
-            let mut trial = Trial::new(seed, trick.better, stop.clone());
-            let measured = (trick.run)(&mut trial).and_then(|()| trial.check(trick));
-            if let Err(error) = measured {
-                next.store(seeds as usize + 1, Ordering::Relaxed);
-                return Err(Error::other(format!("{}, seed {seed}: {error}", trick.name)));
-            }
-            trials.lock().expect("no holder panics").push(trial);
-            done(finished.fetch_add(1, Ordering::Relaxed) + 1);
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| match worker.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
+    let next = Arc::new(AtomicU64::new(1));
+    let (sender, measured) = mpsc::channel();
+    let workers: Vec<_> = (0..threads)
+        .map(|_| {
+            let (trick, stop, next, sender) = (*trick, stop.clone(), next.clone(), sender.clone());
+            thread::spawn(move || {
+                tch::set_num_threads(1);
+                let seeds = std::iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|seed| *seed <= seeds);
+                // Nothing more is measured once the receiver is gone, after an error.
+                let _ = seeds.map(|seed| measure(&trick, seed, &stop)).all(|trial| sender.send(trial).is_ok());
+            })
         })
-    })?;
-    let mut trials = trials.into_inner().expect("no holder panics");
-    if stop.requested().is_some() {
-        return Ok(None);
+        .collect();
+    drop(sender);
+    let mut trials = Vec::new();
+    loop {
+        match measured.recv_timeout(TICK) {
+            _ if stop.requested().is_some() => return Ok(None),
+            Ok(trial) => {
+                trials.push(trial?);
+                done(trials.len());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    for worker in workers {
+        // All trials were received, or a worker panicked.
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
     trials.sort_by_key(Trial::seed);
     Ok(Some(Outcome::new(trick, &mut trials, start.elapsed().as_secs_f64())))
+}
+
+/// One repetition.
+fn measure(trick: &Trick, seed: u64, stop: &Stop) -> Result<Trial> {
+    let mut trial = Trial::new(seed, trick.better, stop.clone());
+    let measured = (trick.run)(&mut trial).and_then(|()| trial.check(trick));
+    measured.map(|()| trial).map_err(|error| Error::other(format!("{}, seed {seed}: {error}", trick.name)))
 }
 
 impl Outcome {
@@ -158,6 +169,7 @@ fn curves(trials: &[Trial]) -> Vec<Curve> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     const TOY: Trick = Trick {
         number: 0,
@@ -183,8 +195,8 @@ mod tests {
 
     #[test]
     fn an_outcome_is_of_all_seeds_in_their_order() {
-        let counted = AtomicUsize::new(0);
-        let count = |_| _ = counted.fetch_add(1, Ordering::Relaxed);
+        let counted = Cell::new(0);
+        let count = |_| counted.set(counted.get() + 1);
         let outcome = run(&TOY, 5, &Stop::default(), &count).unwrap().unwrap();
         let [without, with, shown] = &outcome.variants[..] else { panic!("{outcome:?}") };
         assert_eq!((&*without.name, &*with.name, &*shown.name), ("without", "with", "shown"));
@@ -195,7 +207,7 @@ mod tests {
         assert_eq!(with.verdict.map(|v| v.0), Some(Verdict::Helps));
         assert_eq!((without.verdict, shown.verdict, shown.median), (None, None, f64::INFINITY));
         assert_eq!(outcome.curves[0].points, [[1.0, 3.0, 1.0, 5.0]]);
-        assert_eq!(counted.into_inner(), 5);
+        assert_eq!(counted.get(), 5);
     }
 
     #[test]
@@ -215,5 +227,18 @@ mod tests {
         let stop = Stop::default();
         stop.request(2);
         assert!(run(&TOY, 5, &stop, &|_| ()).unwrap().is_none());
+    }
+
+    /// A repetition that would take an hour is not waited for.
+    #[test]
+    fn a_stop_request_does_not_wait_for_repetitions() {
+        let endless = Trick { run: |_| Ok(thread::sleep(Duration::from_secs(3600))), ..TOY };
+        let stop = Stop::default();
+        let requested = stop.clone();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            requested.request(2);
+        });
+        assert!(run(&endless, 1, &stop, &|_| ()).unwrap().is_none());
     }
 }

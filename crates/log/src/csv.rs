@@ -3,9 +3,10 @@
 //! Every cell is a number or empty. A number reads back exactly.
 
 use csv::{ReaderBuilder, StringRecord, Writer};
+use playfield_core::files::{self, Output};
 use playfield_core::metrics::{EpisodeRow, Row, Sink, position};
-use playfield_core::{Error, Result, files};
-use std::fs::{self, File};
+use playfield_core::{Error, Result};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// `progress.csv`: one row per report, flushed at once. Its columns are the tags that were reported: first those of
@@ -91,13 +92,13 @@ fn step(row: &StringRecord) -> Option<u64> {
 struct Table {
     path: PathBuf,
     columns: Vec<String>,
-    writer: Writer<File>,
+    writer: Writer<Output>,
 }
 
 impl Table {
     fn open(path: &Path, columns: &[&str], resumed_at: Option<u64>) -> Result<Self> {
         if resumed_at.is_none() {
-            File::create_new(path).map_err(Error::io("create", path))?;
+            Output::create_new(path).map_err(Error::io("create", path))?;
         }
         let header = |header: &StringRecord| match header.is_empty() {
             true => columns.iter().map(|column| column.to_string()).collect(),
@@ -140,8 +141,8 @@ impl Table {
         let columns = columns(&header);
         let sources: Vec<_> = columns.iter().map(|column| header.iter().position(|old| old == column)).collect();
 
-        let new = path.with_extension("csv.new");
-        let writer = Writer::from_writer(File::create(&new).map_err(Error::io("create", &new))?);
+        let new = files::temporary(path);
+        let writer = Writer::from_writer(Output::create(&new).map_err(Error::io("create", &new))?);
         let mut table = Self { path: new, columns, writer };
         table.write(table.columns.clone())?;
         let mut row = StringRecord::new();
@@ -157,7 +158,7 @@ impl Table {
             let kept = path.with_extension("csv.damaged");
             fs::copy(path, &kept).map_err(Error::io("write", &kept))?;
         }
-        fs::rename(&table.path, path).map_err(Error::io("write", path))?;
+        files::rename(&table.path, path).map_err(Error::io("write", path))?;
         Ok(Self { path: path.to_path_buf(), ..table })
     }
 
@@ -172,7 +173,7 @@ impl Table {
     /// Flushes to the disk, not only to the operating system.
     fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        self.writer.get_ref().sync_data().map_err(Error::io("write", &self.path))
+        self.writer.get_ref().sync().map_err(Error::io("write", &self.path))
     }
 }
 
@@ -239,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("progress.csv");
         Progress::open(&path, None).unwrap().scalars(&row(1, &[("train/loss", 1.0)])).unwrap();
-        fs::write(path.with_extension("csv.new"), "time/total_ti").unwrap();
+        fs::write(files::temporary(&path), "time/total_ti").unwrap();
         let mut progress = Progress::open(&path, Some(1)).unwrap();
         progress.scalars(&row(2, &[("toy/a", 2.0)])).unwrap();
         let expected = "time/total_timesteps,time/time_elapsed,train/loss,toy/a\n1,0.25,1,\n2,0.25,,2\n";
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_an_error() {
-        let file = File::options().write(true).open("/dev/full").unwrap();
+        let file = Output::create(Path::new("/dev/full")).unwrap();
         let columns = vec!["time/total_timesteps".into(), "time/time_elapsed".into()];
         let table = Table { path: "/dev/full".into(), columns, writer: Writer::from_writer(file) };
         let mut progress = Progress { table };

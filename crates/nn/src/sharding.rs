@@ -4,6 +4,9 @@
 //! update, and the cores wait longer than they compute. Here each thread computes some elements of the batch from end to end, every
 //! operation on one core, and threads synchronize once a pass.
 //!
+//! A new thread must be told so: without it, libtorch's operations there start a team of OpenMP threads each, which spin while they wait for
+//! each other. On a busy machine one of them is often not running, and an update takes up to 40 times as long.
+//!
 //! All threads read the same parameters, in the same memory ([`Params::shallow_clone`](crate::Params::shallow_clone)); each has its own
 //! gradient, and the optimizer steps by their sum
 //! ([`Optimizer::step_sharded`](crate::optim::Optimizer::step_sharded)).
@@ -18,13 +21,19 @@ pub struct Shards<S> {
     pool: Option<ThreadPool>,
 }
 
+/// Makes every operation of libtorch on the calling thread use one core. OpenMP keeps this number for each thread.
+pub fn use_one_core() {
+    tch::set_num_threads(1);
+}
+
 impl<S: Send> Shards<S> {
     /// One thread for each of `shards`, kept alive; none where there are none.
     ///
     /// # Panics
     /// If the operating system refuses a thread.
     pub fn new(shards: Vec<S>) -> Self {
-        let pool = || ThreadPoolBuilder::new().num_threads(shards.len()).build().expect("threads");
+        let builder = ThreadPoolBuilder::new().num_threads(shards.len()).start_handler(|_| use_one_core());
+        let pool = || builder.build().expect("threads");
         Self { pool: (!shards.is_empty()).then(pool), shards }
     }
 

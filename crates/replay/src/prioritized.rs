@@ -114,6 +114,11 @@ impl Prioritized {
         self.items.is_empty()
     }
 
+    /// The transitions that can be sampled, by index, in no particular order.
+    pub fn items(&self) -> &[usize] {
+        &self.items
+    }
+
     /// Applies the changes of a replay buffer: added transitions get the largest priority so far.
     pub fn apply(&mut self, changes: &Changes) {
         for &item in &changes.removed {
@@ -231,8 +236,12 @@ impl Prioritized {
         self.items = items("priorities.items")?;
         self.items.iter().enumerate().for_each(|(place, &item)| self.place[item] = place);
         self.largest = snapshot.get("priorities.largest")?;
+        if !(self.largest >= 0.0 && self.largest.is_finite()) {
+            return Err(wrong("contains an invalid largest error"));
+        }
         let numbers = snapshot.array("priorities.numbers")?.values::<f64>().ok_or_else(|| wrong("of another type"))?;
-        if numbers.len() != self.items.len() || !numbers.iter().all(|n| *n >= 0.0 && n.is_finite()) {
+        let is_valid = numbers.iter().all(|n| *n >= 0.0) && numbers.iter().sum::<f64>().is_finite();
+        if numbers.len() != self.items.len() || !is_valid {
             return Err(wrong("contains an invalid priority"));
         }
         match &mut self.order {

@@ -102,7 +102,7 @@ impl Ranks {
         // Setting one by one may have ordered equals in another way.
         self.heap.copy_from_slice(items);
         items.iter().enumerate().for_each(|(place, &item)| self.place[item] = place);
-        self.changes = changes;
+        self.changes = changes.min(items.len());
     }
 
     /// Changes since the heap was last sorted.

@@ -48,6 +48,8 @@ pub struct ReplayBuffer {
     frame_len: usize,
     n_step: usize,
     gamma: f32,
+    /// The number of actions.
+    choices: usize,
     /// The number of transitions that can be sampled.
     ready: usize,
     changes: Changes,
@@ -157,6 +159,7 @@ impl ReplayBuffer {
             frame_len: spec.frame_len(),
             n_step,
             gamma: gamma as f32,
+            choices: spec.actions.sizes().first().copied().unwrap_or(0),
             ready: 0,
             changes: Changes::default(),
         })
@@ -303,7 +306,7 @@ impl ReplayBuffer {
         let wrong = || Error::checkpoint("replay", "of another buffer size or environment");
         let (rings, frame): (Vec<Ring>, (usize, usize)) =
             (snapshot.get("replay.lanes")?, snapshot.get("replay.frame")?);
-        let actions = snapshot.array("replay.actions")?.values().ok_or_else(wrong)?;
+        let actions: Vec<i32> = snapshot.array("replay.actions")?.values().ok_or_else(wrong)?;
         let rewards = snapshot.array("replay.rewards")?.values().ok_or_else(wrong)?;
         let flags = snapshot.array("replay.flags")?.values().ok_or_else(wrong)?;
         let masks: Vec<u8> = match self.mask_len {
@@ -314,14 +317,49 @@ impl ReplayBuffer {
         if masks.len() != self.action_masks.len() {
             return Err(wrong());
         }
+        if !actions.iter().all(|&action| (0..self.choices as i64).contains(&action.into())) {
+            return Err(wrong());
+        }
         let sizes = (actions.len(), rewards.len(), flags.len(), rings.len(), frame);
         if sizes != (n, n, n, self.rings.len(), (self.frame_len, self.ring_len)) {
             return Err(wrong());
+        }
+        if !rings.iter().enumerate().all(|(env, ring)| self.is_consistent(env, *ring, &flags)) {
+            return Err(Error::checkpoint("replay", "has a transition without the steps or frames that it needs"));
         }
         (self.actions, self.rewards, self.flags, self.rings) = (actions, rewards, flags, rings);
         self.action_masks = masks.into_iter().map(|valid| valid != 0).collect();
         self.ready = self.flags.iter().filter(|&&f| f & READY != 0).count();
         Ok(())
+    }
+
+    /// Whether every transition of `env` that can be sampled by `flags` has its frames and the steps after it in `ring`.
+    fn is_consistent(&self, env: usize, ring: Ring, flags: &[u8]) -> bool {
+        let Ring { written, marked } = ring;
+        if !(1..1 << 62).contains(&written) || marked > written {
+            return false;
+        }
+        let (oldest, newest) = (written.saturating_sub(self.ring_len as u64), written - 1);
+        let flag = |position: u64| flags[self.slot(env, position)];
+        let has_frames = |position: u64| {
+            let mut first = position;
+            while position - first + 1 < self.frame_stack as u64 && flag(first) & FIRST == 0 {
+                if first == oldest {
+                    return false;
+                }
+                first -= 1;
+            }
+            true
+        };
+        let has_steps = |position: u64| {
+            let last = position.saturating_add(self.n_step as u64);
+            let ended = (position..last.min(newest)).find(|&p| flag(p) & (TERMINAL | END) != 0);
+            ended.is_some() || last <= newest
+        };
+        let is_whole = |p: u64| p < marked && flag(p) & FINAL == 0 && has_frames(p) && has_steps(p);
+        // Slots that were never written have no flags.
+        let is_unused = |position: u64| flag(position) == 0;
+        (oldest..written).all(|p| flag(p) & READY == 0 || is_whole(p)) && (written..self.ring_len as u64).all(is_unused)
     }
 
     /// The oldest position of each ring, and the position after its newest.

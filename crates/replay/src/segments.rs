@@ -13,10 +13,10 @@
 
 use crate::ReplayBuffer;
 use lz4_flex::frame::{FrameDecoder, FrameEncoder, FrameInfo};
-use playfield_core::files::{self, atomic_write};
+use playfield_core::files::{self, Output, atomic_write};
 use playfield_core::{Error, ObsRef, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -91,7 +91,7 @@ impl Segments {
             let path = entry.map_err(Error::io("read", &self.dir))?.path();
             let kept = self.list.iter().any(|s| Some(s.file.as_ref()) == path.file_name());
             if !kept && path.extension().is_some_and(|e| e == "lz4") {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+                files::remove_file(&path)?;
             }
         }
         Ok(())
@@ -109,6 +109,9 @@ impl Segments {
         let mut reached = oldest.clone();
         for segment in &list {
             let path = self.dir.join(&segment.file);
+            if Path::new(&segment.file).file_name() != Some(segment.file.as_ref()) {
+                return Err(Error::checkpoint(&path, "is not the name of a file in this folder"));
+            }
             if segment.from.len() != oldest.len() || segment.to.len() != oldest.len() {
                 return Err(Error::checkpoint(&path, "belongs to another number of environments"));
             }
@@ -137,7 +140,7 @@ impl Segments {
     }
 }
 
-fn write(file: &mut File, buffer: &ReplayBuffer, segment: &Segment) -> std::io::Result<()> {
+fn write(file: &mut Output, buffer: &ReplayBuffer, segment: &Segment) -> std::io::Result<()> {
     let info = FrameInfo::new().block_checksums(true).content_checksum(true);
     let mut encoder = FrameEncoder::with_frame_info(info, BufWriter::new(file));
     let mut bytes = Vec::new();

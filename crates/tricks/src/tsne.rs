@@ -60,8 +60,22 @@ pub struct Map {
 /// [`Error::Config`] if there are fewer than two rows, a row is incomplete, a number is not finite, or the perplexity is less than 1
 /// or not less than the number of rows.
 pub fn tsne(rows: &[f32], features: usize, config: &TsneConfig, rng: &mut Rng) -> Result<Map> {
+    tsne_unless(rows, features, config, rng, || false).map(|map| map.expect("it is never stopped"))
+}
+
+/// The same unless `stop` returns true, which is asked before each point's affinities and each iteration: then `None`.
+///
+/// # Errors
+/// As [`tsne`].
+pub fn tsne_unless(
+    rows: &[f32],
+    features: usize,
+    config: &TsneConfig,
+    rng: &mut Rng,
+    stop: impl Fn() -> bool,
+) -> Result<Option<Map>> {
     let TsneConfig { perplexity, iterations, exaggerated, exaggeration, learning_rate } = *config;
-    let (p, n) = affinities(rows, features, perplexity)?;
+    let Some((p, n)) = affinities(rows, features, perplexity, &stop)? else { return Ok(None) };
     let warning = (!(5.0..=50.0).contains(&perplexity))
         .then(|| format!("a perplexity of {perplexity} is outside 5 to 50: consider {}", perplexity.clamp(5.0, 50.0)));
     let learning_rate = if learning_rate > 0.0 { learning_rate } else { (n as f64 / exaggeration / 4.0).max(50.0) };
@@ -69,6 +83,9 @@ pub fn tsne(rows: &[f32], features: usize, config: &TsneConfig, rng: &mut Rng) -
     let (mut velocity, mut gains) = (vec![[0.0_f64; 2]; n], vec![[1.0_f64; 2]; n]);
     let mut near = vec![0.0; n * n];
     for iteration in 0..iterations {
+        if stop() {
+            return Ok(None);
+        }
         let (factor, momentum) = if iteration < exaggerated { (exaggeration, 0.5) } else { (1.0, 0.8) };
         let sum = neighborhoods(&y, &mut near);
         let mut moved = y.clone();
@@ -92,7 +109,7 @@ pub fn tsne(rows: &[f32], features: usize, config: &TsneConfig, rng: &mut Rng) -
     let sum = neighborhoods(&y, &mut near);
     let terms = p.iter().zip(&near).filter(|(p, _)| **p > 0.0);
     let divergence = terms.map(|(p, near)| p * (p / (near / sum).max(f64::MIN_POSITIVE)).ln()).sum();
-    Ok(Map { points: y, divergence, warning })
+    Ok(Some(Map { points: y, divergence, warning }))
 }
 
 /// 1/(1 + ‖y_i − y_j‖²) of all pairs, 0 of a point with itself; returns their sum.
@@ -108,8 +125,13 @@ fn neighborhoods(y: &[[f64; 2]], near: &mut [f64]) -> f64 {
     sum
 }
 
-/// p_ij, `[n, n]`, and n.
-fn affinities(rows: &[f32], features: usize, perplexity: f64) -> Result<(Vec<f64>, usize)> {
+/// p_ij, `[n, n]`, and n; `None` once `stop` returns true.
+fn affinities(
+    rows: &[f32],
+    features: usize,
+    perplexity: f64,
+    stop: impl Fn() -> bool,
+) -> Result<Option<(Vec<f64>, usize)>> {
     if features == 0 || !rows.len().is_multiple_of(features) || rows.len() < 2 * features {
         let numbers = rows.len();
         return Err(Error::config(format!("t-SNE: {numbers} numbers are not two or more rows of {features}")));
@@ -125,6 +147,9 @@ fn affinities(rows: &[f32], features: usize, perplexity: f64) -> Result<(Vec<f64
     }
     let mut conditional = vec![0.0; n * n];
     for (i, p) in conditional.chunks_exact_mut(n).enumerate() {
+        if stop() {
+            return Ok(None);
+        }
         let row = |i: usize| &rows[i * features..(i + 1) * features];
         let distance = |j| row(i).iter().zip(row(j)).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
         let distances: Vec<f64> = (0..n).map(distance).collect();
@@ -136,7 +161,7 @@ fn affinities(rows: &[f32], features: usize, perplexity: f64) -> Result<(Vec<f64
             joint[i * n + j] = (conditional[i * n + j] + conditional[j * n + i]) / (2 * n) as f64;
         }
     }
-    Ok((joint, n))
+    Ok(Some((joint, n)))
 }
 
 /// p_{j|i} by the squared `distances` from point `i`: the precision 1/2σ² is found by bisection.
@@ -195,7 +220,7 @@ mod tests {
 
     #[test]
     fn affinities_are_symmetric_and_sum_to_one() {
-        let (p, n) = affinities(&random(40, 3), 3, 8.0).unwrap();
+        let (p, n) = affinities(&random(40, 3), 3, 8.0, || false).unwrap().unwrap();
         assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert!((0..n).all(|i| (0..n).all(|j| p[i * n + j] == p[j * n + i])));
     }
@@ -216,6 +241,18 @@ mod tests {
             assert_eq!(nearest % 3, i % 3, "the neighbor of {i} is of its cluster");
         }
         assert_eq!(map, tsne(&rows, 4, &config, &mut stream(1, "map")).unwrap(), "the same seed, the same map");
+    }
+
+    /// It is asked 20 times for the affinities of 20 points, and then once per iteration.
+    #[test]
+    fn a_stopped_map_is_none() {
+        let (rows, config) = (random(20, 3), TsneConfig { perplexity: 5.0, ..TsneConfig::default() });
+        for (after, expected) in [(0, 1), (10, 11), (30, 31)] {
+            let calls = std::cell::Cell::new(0);
+            let stop = || calls.replace(calls.get() + 1) == after;
+            let map = tsne_unless(&rows, 3, &config, &mut stream(1, "map"), stop).unwrap();
+            assert_eq!((map, calls.get()), (None, expected));
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl EnvWrapper for TimeLimit {
 
     fn step(&mut self, env: &mut dyn Env, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
         let mut step = env.step(action, obs)?;
-        self.elapsed += 1;
+        self.elapsed = self.elapsed.saturating_add(1);
         if self.elapsed >= self.limit && !step.terminated {
             step.truncated = true;
         }

@@ -98,8 +98,12 @@ impl Env for Acrobot {
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         let sim: Simulation = restore(&self.spec, state)?;
-        if sim.state[0].abs() > PI || sim.state[1].abs() > PI {
-            return Err(Error::env(&self.spec.id, "the saved state has an angle beyond ±π"));
+        let limits = [PI, PI, MAX_SPEEDS[0], MAX_SPEEDS[1]];
+        if sim.state.iter().zip(limits).any(|(x, limit)| x.abs() > limit) {
+            return Err(Error::env(
+                &self.spec.id,
+                "the saved state has an angle beyond ±π or a velocity beyond its limit",
+            ));
         }
         self.sim = sim;
         Ok(())

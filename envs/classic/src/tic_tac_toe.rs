@@ -130,6 +130,9 @@ impl Env for TicTacToe {
         if ours.iter().zip(theirs).any(|(ours, theirs)| *ours && *theirs) {
             return Err(Error::env(&self.spec.id, "the saved state has a cell of both players"));
         }
+        if !sim.ended && ours.iter().zip(theirs).all(|(ours, theirs)| *ours || *theirs) {
+            return Err(Error::env(&self.spec.id, "the saved state has no empty cell in a game that has not ended"));
+        }
         self.sim = sim;
         Ok(())
     }

@@ -92,7 +92,7 @@ pub(crate) fn start() -> Result<()> {
 }
 
 fn first_start() -> std::result::Result<(), String> {
-    let venv = venv::find();
+    let venv = venv::find()?;
     if let Some(Venv { root, version: Some(found) }) = &venv
         && *found != built_for()
     {
@@ -151,7 +151,11 @@ unsafe fn initialize(program: Option<&Path>) -> std::result::Result<(), String> 
         ffi::PyConfig_Clear(&raw mut config);
         if ffi::PyStatus_Exception(status) != 0 {
             let reason = if status.err_msg.is_null() { c"no reason given" } else { CStr::from_ptr(status.err_msg) };
-            return Err(format!("Python cannot start ({}): {SETUP}", reason.to_string_lossy()));
+            let advice = match std::env::var_os("PYTHONHOME") {
+                Some(home) => format!("PYTHONHOME={} is set: unset it", home.display()),
+                None => SETUP.into(),
+            };
+            return Err(format!("Python cannot start ({}): {advice}", reason.to_string_lossy()));
         }
         ffi::PyEval_SaveThread();
         Ok(())

@@ -18,15 +18,22 @@ impl Venv {
     }
 }
 
-/// The first virtual environment of: `PLAYFIELD_VENV`, `.venv` in a parent folder of the running program, `VIRTUAL_ENV`, and
-/// `.venv` of the repository in which this crate was compiled.
-pub(crate) fn find() -> Option<Venv> {
+/// The virtual environment that `PLAYFIELD_VENV` names, or else the first of: `.venv` in a parent folder of the running program,
+/// `VIRTUAL_ENV`, and `.venv` of the repository in which this crate was compiled.
+///
+/// # Errors
+/// A message if `PLAYFIELD_VENV` names another folder or none.
+pub(crate) fn find() -> Result<Option<Venv>, String> {
     let program = std::env::current_exe().unwrap_or_default();
     let above = program.ancestors().skip(1).map(|dir| dir.join(".venv"));
     let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
     let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv");
-    let mut candidates = named("PLAYFIELD_VENV").into_iter().chain(above).chain(named("VIRTUAL_ENV")).chain([compiled]);
-    candidates.find_map(|root| read(&root))
+    if let Some(root) = named("PLAYFIELD_VENV") {
+        let wrong = || format!("PLAYFIELD_VENV={} is not a virtual environment: correct or unset it", root.display());
+        return read(&root).ok_or_else(wrong).map(Some);
+    }
+    let mut candidates = above.chain(named("VIRTUAL_ENV")).chain([compiled]);
+    Ok(candidates.find_map(|root| read(&root)))
 }
 
 fn read(root: &Path) -> Option<Venv> {

@@ -245,7 +245,7 @@ impl Statistics {
 
     fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
         if self.updates.is_some() {
-            self.updates = Some(snapshot.get("statistics.updates")?);
+            self.updates = Some(optim::check_updates("statistics.updates", snapshot)?);
             for (name, values) in [("statistics.square", &mut self.square), ("statistics.mean", &mut self.mean)] {
                 let saved = snapshot.array(name)?.values::<f32>().filter(|saved| saved.len() == values.len());
                 *values = saved.ok_or_else(|| Error::checkpoint(name, "of another network"))?;

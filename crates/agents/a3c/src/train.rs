@@ -9,11 +9,13 @@ use playfield_collect::Evaluator;
 use playfield_core::metrics::Tag;
 use playfield_core::resume::environment_seeds;
 use playfield_core::{
-    Algorithm, Array, EnvFactory, EnvSpec, Error, Persist, Policy, Result, Rollout, Run, Snapshot, State, rng,
+    Algorithm, Array, EnvFactory, EnvSpec, EpisodeEnd, Error, Persist, Policy, Result, Rollout, Run, Snapshot, State,
+    rng,
 };
 use playfield_hogwild::Shared;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
+use playfield_nn::sharding::use_one_core;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -77,7 +79,7 @@ impl Algorithm for A3c {
         let config = Self::resolve(config, run.steps(), envs)?;
         let (spec, seed, threads) = (envs.spec(), run.seed(), config.num_threads);
         // Each actor-learner computes on one core.
-        tch::set_num_threads(1);
+        use_one_core();
         let (n, target) = (envs.num_envs() / threads, Arc::new(Target::default()));
         let mut template = learner(&config, spec, 1, seed, rng::stream(seed, "a3c/actions"), &target)?;
         let mut optimizer = Optimizer::new(config.optimizer.clone(), template.params());
@@ -129,6 +131,7 @@ impl Algorithm for A3c {
                 pauses.push(pause);
                 let (context, messages) = (&context, sender.clone());
                 scope.spawn(move || {
+                    use_one_core();
                     let work = || actor_learner::run(context, i, learner, state, &requests, &messages);
                     let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)));
                     let _ = messages.send(Message::Ended(i, ended));
@@ -164,35 +167,18 @@ fn supervise(
     evaluator: &mut Evaluator,
 ) -> Result<()> {
     let context = checkpoint.context;
-    let (mut running, mut failure, mut metrics) = (context.threads, None, Aggregator::new(context.threads));
-    while running > 0 {
-        let mut episodes = Vec::new();
+    let mut inbox = Inbox::new(context.threads);
+    while inbox.running > 0 {
         match messages.recv_timeout(TICK) {
-            Ok(Message::Episodes { by, episodes: ended }) => {
-                metrics.returns[by].extend(ended.iter().map(|(_, end)| end.reward));
-                episodes = ended;
-            }
-            Ok(Message::Update(by, update)) => metrics.add(by, update),
-            Ok(Message::Ended(i, Ok(state))) => {
-                running -= 1;
-                checkpoint.states[i] = Some(state);
-            }
-            Ok(Message::Ended(i, Err(error))) => {
-                running -= 1;
-                checkpoint.states[i] = None;
-                failure.get_or_insert(match error {
-                    Error::Diverged(what) => run.diverged(&format!("actor-learner {i}: {what}")),
-                    error => named(i, error),
-                });
-            }
+            Ok(message) => inbox.receive(message, run, checkpoint),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
         let step = context.steps.load(Relaxed);
         let reported = (|| {
-            run.progress(step, episodes)?;
-            if failure.is_none() && run.should_continue(step) && run.log_due() {
-                metrics.report(run, step, context.updates.load(Relaxed))?;
+            run.progress(step, inbox.episodes.drain(..))?;
+            if inbox.failure.is_none() && run.should_continue(step) && run.log_due() {
+                inbox.metrics.report(run, step, context.updates.load(Relaxed))?;
                 if run.wants_histograms() {
                     checkpoint.load_shared();
                     let mut histograms = checkpoint.template.params().histograms();
@@ -205,29 +191,75 @@ fn supervise(
         })();
         if let Err(error) = reported {
             // Parameters are saved before the error is reported.
-            failure.get_or_insert(error);
+            inbox.failure.get_or_insert(error);
         }
-        if failure.is_some() || !run.should_continue(step) {
+        if inbox.failure.is_some() || !run.should_continue(step) {
             context.stop.store(true, Relaxed);
         }
-        if running == context.threads && failure.is_none() && (run.save_due() || evaluator.is_due(step)) {
+        let all_run = inbox.running == context.threads && inbox.failure.is_none();
+        if all_run && (run.save_due() || evaluator.is_due(step)) {
             // Held until the end of this block: the threads resume when it is dropped.
             let _paused = pause(pauses, checkpoint);
             let step = context.steps.load(Relaxed);
-            checkpoint.evaluate_if_due(run, evaluator)?;
-            if run.save_due() {
-                run.save(step, &mut [checkpoint])?;
+            // The episodes of every rollout that the checkpoint contains.
+            messages.try_iter().for_each(|message| inbox.receive(message, run, checkpoint));
+            run.progress(step, inbox.episodes.drain(..))?;
+            if inbox.failure.is_none() {
+                checkpoint.evaluate_if_due(run, evaluator)?;
+                if run.save_due() {
+                    run.save(step, &mut [checkpoint])?;
+                }
             }
         }
     }
     let step = context.steps.load(Relaxed);
-    let trained = match failure {
+    let trained = match inbox.failure {
         Some(error) => Err(error),
-        None => metrics
+        None => inbox
+            .metrics
             .report(run, step, context.updates.load(Relaxed))
             .and_then(|()| checkpoint.evaluate_if_due(run, evaluator)),
     };
     run.finish(trained, step, &mut [checkpoint])
+}
+
+/// The content of the messages received so far.
+struct Inbox {
+    /// The number of actor-learners that have not ended.
+    running: usize,
+    /// The first error.
+    failure: Option<Error>,
+    metrics: Aggregator,
+    /// Finished episodes, each with its step, until they are reported to the run.
+    episodes: Vec<(u64, EpisodeEnd)>,
+}
+
+impl Inbox {
+    fn new(threads: usize) -> Self {
+        Self { running: threads, failure: None, metrics: Aggregator::new(threads), episodes: Vec::new() }
+    }
+
+    fn receive(&mut self, message: Message, run: &Run, checkpoint: &mut CheckpointBuilder<'_>) {
+        match message {
+            Message::Episodes { by, episodes } => {
+                self.metrics.returns[by].extend(episodes.iter().map(|(_, end)| end.reward));
+                self.episodes.extend(episodes);
+            }
+            Message::Update(by, update) => self.metrics.add(by, update),
+            Message::Ended(i, Ok(state)) => {
+                self.running -= 1;
+                checkpoint.states[i] = Some(state);
+            }
+            Message::Ended(i, Err(error)) => {
+                self.running -= 1;
+                checkpoint.states[i] = None;
+                self.failure.get_or_insert(match error {
+                    Error::Diverged(what) => run.diverged(&format!("actor-learner {i}: {what}")),
+                    error => named(i, error),
+                });
+            }
+        }
+    }
 }
 
 /// Pauses every actor-learner between two rollouts and collects the states. The threads resume when the result is dropped.

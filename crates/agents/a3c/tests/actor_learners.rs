@@ -1,6 +1,7 @@
 //! Actor-learners: a single one equals PAAC; several resume from checkpoints; a failing one stops training with a checkpoint.
 
 use playfield_a3c::{A3c, Config};
+use playfield_core::run::Intervals;
 use playfield_core::{
     Actions, Algorithm, Checkpoints, EnvConfig, EnvFactory, EnvSpec, Error, Result, Run, Schedule, Snapshot, StepBatch,
     VecEnv,
@@ -15,11 +16,17 @@ use std::time::{Duration, Instant};
 const ENVS: usize = 4;
 
 fn factory() -> Factory {
+    with_settings(toml::Table::new())
+}
+
+/// CartPole with further settings of `[env]`.
+fn with_settings(settings: toml::Table) -> Factory {
     let (_, _, source) = playfield_classic::sources().into_iter().find(|(id, ..)| *id == "CartPole").unwrap();
-    let table = toml::toml! {
+    let mut table = toml::toml! {
         id = "CartPole"
         num_envs = 4
     };
+    table.extend(settings);
     Factory::new(source.clone(), EnvConfig::resolve(&table, source.defaults()).unwrap()).unwrap()
 }
 
@@ -127,6 +134,22 @@ fn several_actor_learners_resume_from_a_checkpoint() {
         let per_update = 5 * (ENVS / threads) as u64;
         assert_eq!((updates(&first), updates(&second)), (first.step / per_update, second.step / per_update));
         assert_ne!(first.params, second.params);
+    }
+}
+
+/// Each step ends an episode here, so a checkpoint that contains the episodes of all its steps counts as many as steps.
+#[test]
+fn a_checkpoint_contains_every_episode_before_it() {
+    let factory = with_settings(toml::toml! { max_episode_steps = 1 });
+    let dir = tempfile::tempdir().unwrap();
+    let intervals = Intervals { checkpoint_seconds: 1e-9, ..Intervals::default() };
+    let mut run = Run::new(3, 1_000).with_checkpoints(Checkpoints::new(dir.path(), 1_000), intervals);
+    A3c::train(&config(4), &factory, &mut run).unwrap();
+    let all = Checkpoints::new(dir.path(), 1).list().unwrap();
+    assert!(all.len() > 2, "{all:?}");
+    for path in all {
+        let saved = playfield_core::checkpoint::read(&path).unwrap();
+        assert_eq!(saved.get::<u64>("run.episodes").unwrap(), saved.step);
     }
 }
 

@@ -69,9 +69,10 @@ pub struct Config {
     /// The global norm above which a gradient is scaled down; 0: never.
     pub gradient_clip: f64,
     /// Whether acting and learning overlap: the actor's weights are one training interval old then. Without, a resumed run equals
-    /// an uninterrupted one bit for bit (where environments can save their state).
+    /// an uninterrupted one bit for bit (where environments can save their state). A small network with `num_threads` = 0 never overlaps.
     pub overlap: bool,
-    /// Threads among which a batch is split, on the CPU; 0: one per core, but at least 16 batch elements each.
+    /// Threads among which a batch is split, on the CPU; 0: one per core, but at least 16 batch elements each, and one without overlap
+    /// for a small network (fully connected, less than 2¹⁹ weights), whose updates take less time than handing them over.
     pub num_threads: usize,
     /// Where acting and learning overlap, the acting thread computes the last part of each batch, and this is its share: smaller
     /// than the others', since it also acts. Fixed, so that a seed gives the same run whatever the timing.
@@ -203,6 +204,10 @@ impl Config {
             ],
         )?;
         match self {
+            // Ctrl-C is heeded once they are made.
+            c if c.gradient_steps > 10_000 => {
+                wrong(format!("`gradient_steps` = {} must be at most 10000", c.gradient_steps))
+            }
             c if c.buffer_size < c.batch_size => {
                 wrong(format!("`buffer_size` = {} is smaller than `batch_size` = {}", c.buffer_size, c.batch_size))
             }

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::learner::{Learner, Losses};
 use playfield_collect::Experience;
 use playfield_core::rng::Rng;
-use playfield_core::{EnvSpec, Normalizer, Persist, Result, Snapshot, StepBatch, rng};
+use playfield_core::{EnvSpec, Error, Normalizer, Persist, Result, Snapshot, StepBatch, rng};
 use playfield_replay::{Changes, Lost, Prioritized, ReplayBuffer, ReplayConfig, Segments, uniform};
 use std::path::Path;
 
@@ -99,14 +99,18 @@ impl Replay {
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) naming what is missing, damaged or of another buffer.
     pub fn load(&mut self, snapshot: &Snapshot) -> Result<Vec<Lost>> {
         self.buffer.load(snapshot)?;
+        if let Some(priorities) = &mut self.priorities {
+            priorities.load(snapshot)?;
+            let items = priorities.items();
+            if items.len() != self.buffer.len() || !items.iter().all(|&item| self.buffer.contains(item)) {
+                return Err(Error::checkpoint("priorities", "of other transitions than the replay buffer's"));
+            }
+        }
         let lost = match &mut self.segments {
             Some(segments) => segments.restore(&mut self.buffer, snapshot.get("replay.segments")?)?,
             None => Vec::new(),
         };
-        if let Some(priorities) = &mut self.priorities {
-            priorities.load(snapshot)?;
-            priorities.apply(self.buffer.changes());
-        }
+        follow(&mut self.priorities, self.buffer.changes());
         self.rng = snapshot.get("replay.rng")?;
         Ok(lost)
     }

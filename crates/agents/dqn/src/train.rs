@@ -7,7 +7,8 @@ use crate::worker::{Chunk, LearnerHandle, Worker};
 use playfield_collect::{Collector, Evaluator};
 use playfield_core::resume::environment_seeds;
 use playfield_core::{Algorithm, EnvFactory, EnvSpec, Mode, Policy, Result, Run, Snapshot, rng};
-use playfield_nn::QNetwork;
+use playfield_nn::config::TorsoKind;
+use playfield_nn::{NetworkConfig, QNetwork};
 use std::mem::swap;
 
 /// DQN and its family.
@@ -31,11 +32,13 @@ impl Algorithm for Dqn {
         config.check()?;
         let (network, device) = playfield_nn::resolve(&config.network, envs.spec(), &config.device)?;
         let annealed = steps.saturating_sub(config.anneal_from());
+        let is_inline = config.num_threads == 0 && device == "cpu" && is_small(&network, envs.spec());
         Ok(Config {
             learning_rate: config.learning_rate.over(steps),
             beta: config.beta.over(annealed),
             exploration_epsilon: config.exploration_epsilon.over(annealed),
-            num_threads: config.threads(),
+            num_threads: if is_inline { 1 } else { config.threads() },
+            overlap: config.overlap && !is_inline,
             network,
             device,
             ..config.clone()
@@ -97,7 +100,7 @@ impl Algorithm for Dqn {
         let mut evaluator = Evaluator::new(envs, run, collector.steps())?;
 
         let worker = Worker { learner, replay };
-        let chunk_steps = (config.train_interval as usize / n).max(1);
+        let chunk_steps = (config.train_interval.min(LONGEST_CHUNK) as usize / n).max(1);
         let chunk = worker.chunk(spec, n, chunk_steps);
         let mut version = chunk.version;
         let mut learner = match config.overlap {
@@ -165,6 +168,19 @@ impl Algorithm for Dqn {
         network.fold();
         Ok(Box::new(Actor::new(config, network, rng::stream(0, "dqn/actions"))))
     }
+}
+
+/// Agent steps of the longest chunk: Ctrl-C is heeded between chunks, and two of them are in memory.
+const LONGEST_CHUNK: u64 = 4096;
+
+/// Weights of the largest fully connected network that is small: two hidden layers of 512.
+const SMALL: usize = 1 << 19;
+
+/// Whether threads cost more than they save: each update hands over to another thread and back, and on a busy machine that thread first
+/// waits for a core.
+fn is_small(network: &NetworkConfig, spec: &EnvSpec) -> bool {
+    let widths: Vec<usize> = [spec.obs_len()].into_iter().chain(network.hidden.iter().map(|&w| w as usize)).collect();
+    network.torso == TorsoKind::Mlp && widths.windows(2).map(|pair| pair[0] * pair[1]).sum::<usize>() < SMALL
 }
 
 /// Metrics of the last update. `version`: the updates of the acting weights; `lag`: those in progress while they act.

@@ -22,6 +22,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_collect::Experience;
 use playfield_core::{EnvSpec, Error, Normalizer, Persist, Result, Snapshot};
 use playfield_nn::QNetwork;
+use playfield_nn::sharding::use_one_core;
 use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -148,6 +149,7 @@ impl LearnerHandle {
         outbox.send(Ok(spare)).expect("room for the first");
         let shard = worker.learner.shard_worker();
         let thread = thread::spawn(move || {
+            use_one_core();
             for message in inbox {
                 match message {
                     Message::Do(task) => task(&mut worker),

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use playfield_collect::evaluate;
 use playfield_core::metrics::{EpisodeRow, Row};
 use playfield_core::rng::Rng;
+use playfield_core::run::Stop;
 use playfield_core::{
     ActionSpace, Actions, Algorithm as _, EnvFactory as _, Error, Mode, Obs, Outputs, Policy, Result, Snapshot, rng,
 };
@@ -151,14 +152,13 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
         }
     };
     let path = folder.path().to_path_buf();
+    let small = Agent::open(registry, &path, None, false)?;
+    let teacher = performance(&teacher, parameters, args, &stop)?;
+    let student = performance(&small, student.parameters(), args, &stop)?;
     if let Some(signal) = stop.requested() {
         note!("stopped after {step} steps; the current student is saved in {}", paths::shown(&path));
         return Ok(ExitCode::from(128 + signal as u8));
     }
-
-    let small = Agent::open(registry, &path, None, false)?;
-    let teacher = performance(&teacher, parameters, args)?;
-    let student = performance(&small, student.parameters(), args)?;
     let kept = (teacher.mean_return > 0.0).then(|| student.mean_return / teacher.mean_return);
     let report = Report { teacher, student, kept, run: paths::shown(&path) };
     if args.json {
@@ -254,12 +254,12 @@ impl Buffer {
     }
 }
 
-/// The mean greedy return of an agent and its time per action.
-fn performance(agent: &Agent, parameters: usize, args: &Args) -> Result<Performance> {
+/// The mean greedy return of an agent and its time per action; incomplete if `stop` is requested.
+fn performance(agent: &Agent, parameters: usize, args: &Args, stop: &Stop) -> Result<Performance> {
     let n = agent.experiment.env.num_envs.min(args.episodes as usize);
     let mut collector = agent.collector(&rng::seeds(args.seed, "eval", n))?;
     let mut policy = agent.policy(args.seed, "eval/actions")?;
-    let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, args.episodes as usize, || ())?;
+    let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, args.episodes as usize, stop, || ())?;
     policy.begin(1);
     let mean_return = ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64;
     Ok(Performance { mean_return, parameters, microseconds: action_time(&mut *policy, agent)? })

@@ -5,7 +5,7 @@ use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::{Error, Image, Result, rng};
 use playfield_lab::map;
-use playfield_tricks::tsne::{TsneConfig, tsne};
+use playfield_tricks::tsne::{TsneConfig, tsne_unless};
 use std::fs;
 use std::process::ExitCode;
 
@@ -43,13 +43,17 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
         collector.step(&mut *policy, mode)?;
     }
     bar.finish_and_clear();
-    if let Some(signal) = stop.requested() {
-        return Ok(ExitCode::from(128 + signal as u8));
+    let stopped = || Ok(ExitCode::from(128 + stop.requested().unwrap_or(0) as u8));
+    if stop.requested().is_some() {
+        return stopped();
     }
     let width = features.len() / values.len();
     note!("computing a t-SNE map of {} points with {width} features", values.len());
     let config = TsneConfig { perplexity: args.perplexity, ..TsneConfig::default() };
-    let map = tsne(&features, width, &config, &mut rng::stream(args.playing.seed, "embed/map"))?;
+    let rng = &mut rng::stream(args.playing.seed, "embed/map");
+    let Some(map) = tsne_unless(&features, width, &config, rng, || stop.requested().is_some())? else {
+        return stopped();
+    };
     if let Some(warning) = &map.warning {
         note!("warning: {warning}");
     }

@@ -5,6 +5,7 @@ use crate::output::out;
 use crate::paths;
 use indicatif::ProgressBar;
 use playfield_collect::evaluate;
+use playfield_core::run::Stop;
 use playfield_core::{EpisodeEnd, Error, Result, rng};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
     let mode = args.playing.mode();
 
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(episodes as u64) };
-    let ends = evaluate(&mut collector, &mut *policy, mode, episodes, || bar.inc(1))?;
+    let ends = evaluate(&mut collector, &mut *policy, mode, episodes, &Stop::default(), || bar.inc(1))?;
     bar.finish_and_clear();
     let report = report(&ends);
     if args.json {

@@ -1,13 +1,14 @@
 use crate::args::{Export, ExportFormat};
 use crate::commands::agent::Agent;
 use crate::output::out;
-use crate::{Registry, paths};
+use crate::{Registry, paths, signals};
 use playfield_core::{EnvFactory as _, Error, Result};
 use playfield_export::{Format, Model, Origin};
 use std::process::ExitCode;
 
 /// `playfield export`.
 pub fn export(registry: &Registry, args: &Export) -> Result<ExitCode> {
+    let stop = signals::listen("no policy is written")?;
     let agent = Agent::open(registry, &args.run, Some("cpu"), args.best)?;
     let (policy, normalizer) = (agent.policy(0, "export")?, agent.normalizer()?);
     let origin = Origin {
@@ -29,6 +30,9 @@ pub fn export(registry: &Registry, args: &Export) -> Result<ExitCode> {
         return Err(Error::config(format!("--out {} is a folder: name a file", paths::shown(&path))));
     }
     let model = Model::new(&*policy, origin)?;
+    if let Some(signal) = stop.requested() {
+        return Ok(ExitCode::from(128 + signal as u8));
+    }
     model.write(format, &path)?;
     let shown = paths::shown(&path);
     out!("policy     {shown}, of {} at step {}", paths::shown(&args.run), agent.snapshot.step);

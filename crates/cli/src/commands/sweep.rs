@@ -14,6 +14,7 @@ use crate::jobs::{Jobs, Training};
 use crate::output::{note, out};
 use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
+use playfield_core::files::atomic_write;
 use playfield_core::run::Stop;
 use playfield_core::{Error, Result, rng};
 use playfield_lab::chart;
@@ -23,6 +24,7 @@ use playfield_report::format::number;
 use playfield_tricks::lr_search::{ADVICE, Range, should_stop};
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -346,9 +348,7 @@ fn save(path: &Path, plan: &Plan, trials: &[Trial]) -> Result<()> {
         plan.params.iter().zip(&trial.values).for_each(|(p, v)| text += &format!(",{}", p.to_toml(*v)));
         text.push('\n');
     }
-    let (new, file) = (path.join(".trials.csv.new"), path.join("trials.csv"));
-    fs::write(&new, text).map_err(Error::io("write", &new))?;
-    fs::rename(&new, &file).map_err(Error::io("write", &file))
+    atomic_write(&path.join("trials.csv"), |file| file.write_all(text.as_bytes()))
 }
 
 /// Reads the state of the trials of an earlier session.

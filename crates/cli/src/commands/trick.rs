@@ -57,7 +57,7 @@ fn show(trick: &Trick) {
 
 fn one(trick: &Trick, seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
     let stop = signals::listen("the measurement is incomplete and not saved")?;
-    let Some(outcome) = measure(trick, seeds, json, &stop)? else { return Ok(stopped(&stop)) };
+    let Some(outcome) = measure(trick, seeds, json, &stop)? else { stopped(&stop) };
     let charts = write(&outcome, out)?;
     if json {
         out!("{}", serde_json::to_string(&outcome).map_err(Error::other)?);
@@ -94,11 +94,15 @@ fn all(seeds: u64, json: bool, out: &Path) -> Result<ExitCode> {
             out!("page       {}, {} of {} tricks", paths::shown(&path), outcomes.len(), ALL.len());
         }
     }
-    Ok(if outcomes.len() < ALL.len() { stopped(&stop) } else { ExitCode::SUCCESS })
+    if outcomes.len() < ALL.len() {
+        stopped(&stop);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn stopped(stop: &Stop) -> ExitCode {
-    ExitCode::from(128 + stop.requested().unwrap_or(0) as u8)
+/// Ends the process: experiments may still compute in other threads, and libtorch must not be destroyed while they do.
+fn stopped(stop: &Stop) -> ! {
+    signals::exit(stop.requested().unwrap_or(0))
 }
 
 fn measure(trick: &Trick, seeds: u64, json: bool, stop: &Stop) -> Result<Option<Outcome>> {

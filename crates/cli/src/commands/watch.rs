@@ -4,11 +4,12 @@ use crate::output::{self, out};
 use crate::terminal::Screen;
 use crate::{Registry, paths, signals};
 use playfield_collect::Collector;
+use playfield_core::files::{self, Output};
 use playfield_core::run::Stop;
 use playfield_core::{Action, EnvFactory as _, Error, Image, Outputs, Policy, Result, rng};
 use playfield_lab::caption::{Caption, captioned};
 use playfield_log::video::{Format, Video};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -76,29 +77,23 @@ fn record(registry: &Registry, args: &Watch, stop: &Stop) -> Result<(PathBuf, Ep
         };
         video.push(frame).map_err(named)
     });
-    let temporary = temporary(&path);
+    let temporary = files::temporary(&path);
     let recorded = recorded.inspect_err(|_| _ = fs::remove_file(&temporary))?;
     if let Some(video) = video {
         video.finish()?.flush().map_err(Error::io("write", &temporary))?;
     }
-    fs::rename(&temporary, &path).map_err(Error::io("write", &path))?;
+    files::rename(&temporary, &path).map_err(Error::io("write", &path))?;
     Ok((path, recorded))
 }
 
 /// A video to be renamed to `path` when it is complete.
-fn begin(format: Format, path: &Path, first: &Image, fps: f64) -> Result<Video<BufWriter<File>>> {
+fn begin(format: Format, path: &Path, first: &Image, fps: f64) -> Result<Video<BufWriter<Output>>> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    let temporary = temporary(path);
-    let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
+    let temporary = files::temporary(path);
+    let file = Output::create(&temporary).map_err(Error::io("create", &temporary))?;
     Video::new(format, BufWriter::new(file), first, fps)
-}
-
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
 }
 
 /// What was played.

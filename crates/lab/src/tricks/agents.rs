@@ -4,6 +4,7 @@ use crate::Trial;
 use playfield_agents::ALGORITHMS;
 use playfield_collect::{Collector, evaluate};
 use playfield_core::metrics::{EpisodeRow, Row};
+use playfield_core::run::Stop;
 use playfield_core::{EnvConfig, EnvFactory as _, EnvSource, Error, Mode, Policy, Result, Run, Sink, rng};
 use playfield_wrappers::Factory;
 use std::sync::{Arc, Mutex};
@@ -63,7 +64,7 @@ impl Trained {
     /// The mean raw return of `episodes` episodes, played greedily.
     pub fn greedy(&mut self, seed: u64, episodes: usize) -> Result<f64> {
         let mut collector = Collector::new(self.factory.vec(&rng::seeds(seed, "eval", 1))?, None)?;
-        let ends = evaluate(&mut collector, &mut *self.policy, Mode::Greedy, episodes, || ())?;
+        let ends = evaluate(&mut collector, &mut *self.policy, Mode::Greedy, episodes, &Stop::default(), || ())?;
         Ok(ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64)
     }
 

@@ -24,7 +24,7 @@ pub use step::{Step, gradient_norm, step_shared};
 
 use crate::params::Params;
 use crate::tensor::to_vec;
-use playfield_core::{Result, Snapshot};
+use playfield_core::{Error, Result, Snapshot};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::{Tensor, no_grad};
 
@@ -120,7 +120,7 @@ impl Optimizer {
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where they are missing or of another network.
     pub fn load(&mut self, params: &Params, snapshot: &Snapshot) -> Result<()> {
-        self.updates = snapshot.get("optimizer.updates")?;
+        self.updates = check_updates("optimizer.updates", snapshot)?;
         for (name, flat) in self.named_state() {
             let prefix = format!("optimizer.{name}.");
             let arrays = snapshot.arrays.iter();
@@ -133,6 +133,17 @@ impl Optimizer {
     fn named_state(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
         let names = self.config.rule().state();
         names.into_iter().zip(&self.state).filter_map(|(state, flat)| Some((state?.name, flat.as_ref()?)))
+    }
+}
+
+/// The number of updates that `snapshot` has under `key`.
+///
+/// # Errors
+/// [`Error::Checkpoint`] where it is missing, or more than any run makes.
+pub fn check_updates(key: &str, snapshot: &Snapshot) -> Result<u64> {
+    match snapshot.get(key)? {
+        updates if updates < 1 << 53 => Ok(updates),
+        updates => Err(Error::checkpoint(key, format!("{updates} updates are more than a run makes"))),
     }
 }
 
