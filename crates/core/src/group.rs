@@ -63,7 +63,7 @@ pub trait Group: Debug + Send + Sync {
     fn leave(&self, _reason: &str) {}
 }
 
-impl dyn Group {
+impl dyn Group + '_ {
     /// Whether there are several processes.
     pub fn is_distributed(&self) -> bool {
         self.world_size() > 1

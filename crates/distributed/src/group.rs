@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// Time between two questions to the store.
 const POLL: Duration = Duration::from_millis(20);
 
+/// The time in which the store answers, where its process runs.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The longest time for which a rank waits, after a failure, for the reports of the others.
 const ROLL_CALL: Duration = Duration::from_secs(3);
 
@@ -65,10 +68,8 @@ impl Group {
             },
             None => "an earlier operation has failed".into(),
         };
-        // Closing the connections wakes the ranks that wait for this one. It may take as long as the timeout, so a thread does it.
-        let closed = gloo.take();
-        thread::spawn(move || drop(closed));
         drop(gloo);
+        self.close();
         let message = match self.roll_call("") {
             absent if absent.is_empty() => format!("the connection is lost ({failed})"),
             absent => absent.join("; "),
@@ -76,19 +77,26 @@ impl Group {
         Err(Error::Group { rank: self.rank, operation, message })
     }
 
+    /// Closes the connections, which wakes the ranks that wait for this one. It may take as long as the timeout, so a thread does it.
+    fn close(&self) {
+        let closed = self.gloo().take();
+        thread::spawn(move || drop(closed));
+    }
+
     /// Reports to the store that this rank has failed because of `reason`, or, where that is empty, has noticed a failure, and
     /// waits until all ranks have. Returns what is wrong with the ranks that have failed by themselves or do not report.
     fn roll_call(&self, reason: &str) -> Vec<String> {
         let deadline = ROLL_CALL.min(self.timeout);
         let (store, rank, world_size, reason) = (self.store.clone(), self.rank, self.world_size, reason.to_string());
-        let reports = within(deadline + ROLL_CALL, move || -> ffi::Result<Vec<Option<String>>> {
-            let (started, key) = (Instant::now(), |rank: usize| format!("failed/{rank}"));
-            if reason.is_empty() && store.get(&key(rank))?.is_some() {
-                return Ok(vec![Some(String::new()); world_size]);
+        // A server that is stopped does not answer.
+        let reports = within(deadline + STORE_TIMEOUT, move || -> ffi::Result<Vec<Option<String>>> {
+            let started = Instant::now();
+            if store.get(&failed(rank))?.is_none() {
+                store.set(&failed(rank), reason.as_bytes())?;
             }
-            store.set(&key(rank), reason.as_bytes())?;
             loop {
-                let report = |rank| Ok(store.get(&key(rank))?.map(|text| String::from_utf8_lossy(&text).into_owned()));
+                let report =
+                    |rank| Ok(store.get(&failed(rank))?.map(|text| String::from_utf8_lossy(&text).into_owned()));
                 let reports = (0..world_size).map(report).collect::<ffi::Result<Vec<_>>>()?;
                 if reports.iter().all(Option::is_some) || started.elapsed() > deadline {
                     return Ok(reports);
@@ -108,6 +116,11 @@ impl Group {
         };
         reports.into_iter().enumerate().filter_map(describe).collect()
     }
+}
+
+/// The key with the report of a rank that has failed.
+fn failed(rank: usize) -> String {
+    format!("failed/{rank}")
 }
 
 /// Runs `body` in a thread of its own; `None` where it takes longer than `limit`: the thread is abandoned.
@@ -230,6 +243,10 @@ impl group::Group for Group {
     }
 
     fn leave(&self, reason: &str) {
+        // The others look for the reason as soon as the connections close.
+        let (store, key, text) = (self.store.clone(), failed(self.rank), reason.as_bytes().to_vec());
+        let _ = within(STORE_TIMEOUT, move || store.set(&key, &text));
+        self.close();
         self.roll_call(reason);
     }
 }

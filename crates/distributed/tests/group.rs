@@ -47,7 +47,8 @@ fn a_rank() {
         let group = group.expect("two processes");
         match scenario.as_str() {
             "operations" => operations(&group),
-            "end" if group.rank() == 1 => std::process::abort(),
+            "end" | "end before gather" if group.rank() == 1 => std::process::abort(),
+            "end before gather" => group.gather(vec![1; 1000]).map(drop),
             "stop" if group.rank() == 1 => loop {
                 std::thread::sleep(Duration::from_secs(1));
             },
@@ -97,8 +98,11 @@ fn operations_combine_the_values_of_both_ranks() {
 
 #[test]
 fn the_error_names_the_rank_that_ended() {
-    let [said, _] = both("end");
-    assert!(said.contains("result: rank 0: all-reduce failed: rank 1 has ended or does not respond"), "{said}");
+    for (scenario, operation) in [("end", "all-reduce"), ("end before gather", "gather")] {
+        let [said, _] = both(scenario);
+        let expected = format!("result: rank 0: {operation} failed: rank 1 has ended or does not respond");
+        assert!(said.contains(&expected), "{said}");
+    }
 }
 
 /// Rank 1 is alive, and does nothing for longer than the timeout.

@@ -337,7 +337,7 @@ fn a_sharded_batch_equals_an_unsharded_one() {
                     let _ = net.forward(obs.slice(start, len), ahead, Pass::Infer);
                 }
                 net.backward(&loss);
-                (to_vec(&logits), net.step(optimizer, 0.01, 0.5))
+                (to_vec(&logits), net.step(optimizer, 0.01, 0.5).unwrap())
             };
             let ((a, norm), (b, other_norm)) = (step(&mut whole, &mut one), step(&mut shared, &mut other));
             assert!(

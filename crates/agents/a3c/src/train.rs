@@ -37,6 +37,8 @@ impl Algorithm for A3c {
     const NAME: &'static str = "a3c";
     const ABOUT: &'static str =
         "asynchronous advantage actor-critic, Q-learning and Sarsa: threads without synchronization (Mnih et al. 2016)";
+    const SINGLE_PROCESS: Option<&'static str> =
+        Some("its threads never wait for each other, as processes that average their gradients do; use paac or ppo");
     type Config = Config;
 
     fn defaults(chosen: &Config) -> Config {
@@ -191,7 +193,7 @@ fn supervise(
         let step = context.steps.load(Relaxed);
         let reported = (|| {
             run.progress(step, episodes)?;
-            if failure.is_none() && run.should_continue(step) && run.log_due() {
+            if failure.is_none() && run.should_continue(step)? && run.log_due() {
                 metrics.report(run, step, context.updates.load(Relaxed))?;
                 if run.wants_histograms() {
                     checkpoint.load_shared();
@@ -207,7 +209,7 @@ fn supervise(
             // Parameters are saved before the error is reported.
             failure.get_or_insert(error);
         }
-        if failure.is_some() || !run.should_continue(step) {
+        if failure.is_some() || !run.should_continue(step)? {
             context.stop.store(true, Relaxed);
         }
         if running == context.threads && failure.is_none() && (run.save_due() || evaluator.is_due(step)) {
