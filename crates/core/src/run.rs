@@ -77,9 +77,10 @@ pub struct Run {
     evaluated: Option<f64>,
 }
 
-/// The decisions of rank 0 that depend on the time, in a run in several processes.
+/// The decisions for an iteration in a run in several processes: what one rank alone knows, its clock and its signals.
 #[derive(Clone, Copy, Debug, Default)]
 struct Agreed {
+    stop: bool,
     log: bool,
     save: bool,
 }
@@ -252,10 +253,14 @@ impl Run {
     /// # Errors
     /// [`Error::Group`].
     pub fn should_continue(&mut self, step: u64) -> Result<bool> {
-        if self.group.is_distributed() {
-            self.agree()?;
+        match self.group.is_distributed() {
+            true => {
+                self.agree()?;
+                // Not this rank's own request, which may have arrived since.
+                Ok(step < self.steps && !self.agreed.stop)
+            }
+            false => Ok(self.continues(step)),
         }
-        Ok(self.continues(step))
     }
 
     fn continues(&self, step: u64) -> bool {

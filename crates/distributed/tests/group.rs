@@ -4,6 +4,7 @@ use playfield_core::Group as _;
 use playfield_core::group::Reduce;
 use playfield_distributed::Group;
 use std::env;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -59,10 +60,8 @@ fn a_rank() {
             _ => group.all_reduce(&mut [1.0], Reduce::Sum),
         }
     });
-    match result {
-        Ok(()) => println!("\nresult: ok"),
-        Err(error) => println!("\nresult: {error}"),
-    }
+    let text = result.map_or_else(|error| error.to_string(), |()| "ok".into());
+    writeln!(std::io::stdout(), "\nresult: {text}").unwrap();
 }
 
 fn operations(group: &Group) -> playfield_core::Result<()> {

@@ -30,8 +30,8 @@ impl Run {
         let mut flags = [f64::from(signal), f64::from(u8::from(log)), f64::from(u8::from(save))];
         self.group.all_reduce(&mut flags, Reduce::Max)?;
         let [signal, log, save] = flags;
-        self.agreed = Agreed { log: log > 0.0, save: save > 0.0 };
-        if signal > 0.0 {
+        self.agreed = Agreed { stop: signal > 0.0, log: log > 0.0, save: save > 0.0 };
+        if self.agreed.stop {
             self.stop.request(signal as i32);
         }
         Ok(())
