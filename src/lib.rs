@@ -15,6 +15,7 @@ pub use playfield_classic as classic;
 pub use playfield_cli::{Registry, TrainedPolicy};
 pub use playfield_collect as collect;
 pub use playfield_core as core;
+pub use playfield_distributed as distributed;
 pub use playfield_dqn as dqn;
 pub use playfield_export as export;
 #[cfg(feature = "python")]

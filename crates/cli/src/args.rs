@@ -19,7 +19,7 @@ use std::path::PathBuf;
   playfield eval runs/ppo-cartpole-1 --episodes 30 --deterministic
   playfield watch runs/ppo-cartpole-1
 
-Exit codes: 0 success; 2 error, explained in one line; 130, 143 or 129 ended by Ctrl-C, SIGTERM or SIGHUP"
+Exit codes: 0 success; 2 error, explained in one line; 3 another process of the run failed; 130, 143 or 129 ended by Ctrl-C, SIGTERM or SIGHUP"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -36,6 +36,8 @@ pub struct Cli {
 pub enum Command {
     /// Train an agent, or resume a run
     Train(Train),
+    /// Train one agent in several processes on this machine
+    Launch(Launch),
     /// Evaluate a trained agent and report episode returns
     Eval(Eval),
     /// Show an episode of a trained agent in the terminal, or record it as MP4 or GIF
@@ -393,6 +395,28 @@ pub struct Train {
     /// Record an episode of the trained agent at the end, as `playfield watch --video` does
     #[arg(long)]
     pub gif: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Each process has a part of the environments, and all average their gradients (docs/scale-out.md).
+
+Example:
+  playfield launch --processes 4 --max-restarts 2 -- train configs/ppo/pong-fast.toml"
+)]
+pub struct Launch {
+    /// Number of processes; they divide the cores equally
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub processes: usize,
+    /// Restarts after a failure, each from the last checkpoint
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_restarts: u32,
+    /// Seconds that a process waits for the others [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<f64>,
+    /// The command of each process: train and its arguments
+    #[arg(last = true, required = true, value_name = "train …")]
+    pub command: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -125,8 +125,7 @@ impl Jobs {
         let file = File::create(log).map_err(Error::io("write", log))?;
         let errors = file.try_clone().map_err(Error::io("write", log))?;
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
-        let (n, cores) = (self.cores.len(), self.cores.iter().enumerate());
-        let cores: Vec<_> = cores.filter(|(i, _)| i % self.slots.min(n) == slot % n).map(|(_, core)| *core).collect();
+        let cores = process::share_of_cores(&self.cores, slot, self.slots);
         // An environment may have changed the working directory of this process.
         command.current_dir(paths::start());
         let child = process::spawn_on(&mut command, &cores).map_err(Error::io("start", log))?;

@@ -15,6 +15,7 @@ mod output;
 mod paths;
 mod policy;
 mod process;
+mod ranks;
 mod registry;
 mod renames;
 mod signals;

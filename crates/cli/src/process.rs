@@ -73,6 +73,13 @@ pub fn spawn_on(command: &mut Command, cores: &[usize]) -> io::Result<Child> {
     command.spawn()
 }
 
+/// The `slot`-th of `slots` equal shares of `cores`. With more slots than cores several slots share one.
+pub fn share_of_cores(cores: &[usize], slot: usize, slots: usize) -> Vec<usize> {
+    let n = cores.len();
+    let own = cores.iter().enumerate().filter(|(i, _)| i % slots.min(n) == slot % n);
+    own.map(|(_, core)| *core).collect()
+}
+
 /// Sends SIGINT to `child`.
 pub fn interrupt(child: &Child) {
     // SAFETY: the process id stays valid until the child is waited for.

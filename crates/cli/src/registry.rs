@@ -79,7 +79,8 @@ impl Registry {
         self
     }
 
-    /// Runs the command of the process's arguments. The exit code is 0 on success, 2 on an error, and 130, 143 or 129 after Ctrl-C,
+    /// Runs the command of the process's arguments. The exit code is 0 on success, 2 on an error, 3 if another process of the run has
+    /// failed, and 130, 143 or 129 after Ctrl-C,
     /// SIGTERM or SIGHUP.
     ///
     /// Call this first in `main`. Afterwards stdout is reserved for results: other output of the process and its children is
@@ -100,7 +101,7 @@ impl Registry {
             if let (true, Error::Env { detail: Some(detail), .. }) = (verbose, &error) {
                 note!("\n{}", detail.trim_end());
             }
-            ExitCode::from(2)
+            ExitCode::from(if matches!(error, Error::Group { .. }) { OTHER_RANK_FAILED } else { 2 })
         })
     }
 
@@ -124,6 +125,7 @@ impl Registry {
     fn dispatch(&self, cli: &Cli) -> Result<ExitCode> {
         match &cli.command {
             Command::Train(args) => commands::train(self, args),
+            Command::Launch(args) => commands::launch(self, args),
             Command::Eval(args) => commands::eval(self, args),
             Command::Watch(args) => commands::watch(self, args),
             Command::Board(args) => commands::board(args, cli.verbose),
@@ -196,6 +198,9 @@ impl Registry {
         Err(Error::config(format!("unknown environment '{id}'{hint} (`{} envs` lists them all)", paths::program())))
     }
 }
+
+/// The exit code of a rank that ends because another one has failed or does not respond.
+pub(crate) const OTHER_RANK_FAILED: u8 = 3;
 
 /// Parses the arguments and makes paths absolute. For `--help` and for invalid arguments clap prints a message and exits the process.
 fn arguments() -> Result<Cli> {

@@ -34,13 +34,15 @@ pub fn listen(stopping: &'static str) -> Result<Stop> {
     let mut signals = Signals::new(signals.into_iter().chain([PARENT_ENDED])).map_err(Error::other)?;
     let requested = stop.clone();
     std::thread::spawn(move || {
+        // Another process of the run may request the stop, too: its request is no signal.
+        let mut is_second = false;
         for signal in signals.forever() {
-            match (signal, requested.requested()) {
-                (PARENT_ENDED, None) => requested.request(SIGTERM),
-                (PARENT_ENDED, Some(_)) => continue,
-                (signal, None) => requested.request(signal),
+            match (signal, std::mem::replace(&mut is_second, true)) {
+                (PARENT_ENDED, false) => requested.request(SIGTERM),
+                (PARENT_ENDED, true) => continue,
+                (signal, false) => requested.request(signal),
                 // Two simultaneous signals: neither handler found the flag set.
-                (signal, Some(_)) => exit(signal),
+                (signal, true) => exit(signal),
             }
             note!("\nstopping: {stopping} (a second signal exits immediately)");
         }

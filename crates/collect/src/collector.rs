@@ -1,3 +1,4 @@
+use playfield_core::group::{Group, SingleProcess};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::run::Persist;
@@ -7,6 +8,7 @@ use playfield_core::{
 };
 use playfield_core::{RolloutPolicy, State};
 use std::mem::take;
+use std::sync::Arc;
 
 /// One step of all environments: the actions that were sent, and what followed.
 #[derive(Clone, Debug)]
@@ -32,6 +34,9 @@ pub struct Collector {
     /// The normalized copy of the observations, where the environments' are raw.
     normalized: Option<Obs>,
     raw: bool,
+    group: Arc<dyn Group>,
+    /// The running statistics when all ranks had the same.
+    merged: Option<Normalizer>,
     steps: u64,
     restored: bool,
     episodes: Vec<(u64, EpisodeEnd)>,
@@ -53,6 +58,8 @@ impl Collector {
             experience: Experience::new(&spec, n),
             normalized: None,
             raw: false,
+            group: SingleProcess::shared(),
+            merged: None,
             steps: 0,
             restored: false,
             episodes: Vec::new(),
@@ -62,6 +69,8 @@ impl Collector {
             collector.steps = snapshot.step;
             collector.restored = restore_environments(&mut *collector.env, &mut collector.frames, snapshot)?;
         }
+        // The same on every rank: new, or those of the snapshot. A reset updates them.
+        collector.merged = collector.env.normalizer().cloned();
         if !collector.restored {
             collector.reset()?;
         }
@@ -77,6 +86,29 @@ impl Collector {
     /// [`EnvFactory::unnormalized`]: playfield_core::EnvFactory::unnormalized
     pub fn unnormalized(env: Box<dyn VecEnv>, snapshot: Option<&Snapshot>) -> Result<Self> {
         Ok(Self { raw: true, ..Self::new(env, snapshot)? })
+    }
+
+    /// The collector of one rank of `group`: it counts the steps of all ranks, and [merges](Self::merge_statistics) their running
+    /// statistics with each rollout.
+    #[must_use]
+    pub fn with_group(mut self, group: Arc<dyn Group>) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// Merges the running statistics of all ranks, where they are tracked. Between two calls each rank normalizes by the merged
+    /// statistics and its own observations since then.
+    ///
+    /// # Errors
+    /// [`Error::Group`](playfield_core::Error::Group).
+    pub fn merge_statistics(&mut self) -> Result<()> {
+        let Self { env, group, merged, .. } = self;
+        if let (true, Some(current), Some(base)) = (group.is_distributed(), env.normalizer(), &merged) {
+            let all = current.merged(base, &**group)?;
+            env.set_normalizer(&all);
+            *merged = Some(all);
+        }
+        Ok(())
     }
 
     /// Starts an episode in every environment, from the seeds that the environments were made with.
@@ -106,7 +138,7 @@ impl Collector {
         self.env.num_envs()
     }
 
-    /// Agent steps so far, over all environments.
+    /// Agent steps so far, over all environments of all ranks.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -202,7 +234,7 @@ impl Collector {
             policy.reset_states(&batch.ended());
         }
         rollout.store_observations(&self.frames);
-        Ok(())
+        self.merge_statistics()
     }
 
     /// Sends the actions and takes in what followed.
@@ -213,7 +245,7 @@ impl Collector {
             env.step(actions, batch)
         })?;
         frames.push(batch);
-        self.steps += batch.num_envs() as u64;
+        self.steps += (batch.num_envs() * self.group.world_size()) as u64;
         self.episodes.extend(batch.episode.iter().flatten().map(|end| (self.steps, *end)));
         Ok(())
     }

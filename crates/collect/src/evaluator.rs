@@ -52,13 +52,14 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// The evaluator that `run` asks for, which has trained for `step` steps. Without evaluation no environment is made.
+    /// The evaluator that `run` asks for, which has trained for `step` steps. Without evaluation no environment is made, and of
+    /// several processes rank 0 evaluates.
     ///
     /// # Errors
     /// Where an environment cannot be made; [`Error::Config`] where a video is wanted and it does not render.
     pub fn new(envs: &dyn EnvFactory, run: &Run, step: u64) -> Result<Self> {
         let config = run.evaluation().clone();
-        let enabled = config.every_steps > 0;
+        let enabled = config.every_steps > 0 && run.group().rank() == 0;
         let collector = || Collector::new(environments(envs, &config)?, None);
         let collector = enabled.then(collector).transpose()?;
         let seed = rng::derive(config.seed, "eval/video", 0);
@@ -73,17 +74,18 @@ impl Evaluator {
 
     /// Whether an evaluation is due after `step` steps.
     pub fn is_due(&self, step: u64) -> bool {
-        self.collector.is_some() && step >= self.next
+        self.config.every_steps > 0 && step >= self.next
     }
 
-    /// Evaluates `policy` after `step` steps, with the [statistics](Collector::statistics) of the training environments.
+    /// Evaluates `policy` after `step` steps, with the [statistics](Collector::statistics) of the training environments. Ranks other than
+    /// 0 return an empty evaluation.
     ///
     /// # Errors
     /// Where an environment or the policy fails.
     pub fn evaluate(&mut self, step: u64, policy: &mut dyn Policy, statistics: Option<State>) -> Result<Evaluation> {
         let EvalConfig { every_steps, episodes, deterministic, seed, .. } = self.config;
-        let Some(collector) = &mut self.collector else { return Ok(Evaluation::default()) };
         self.next = (step / every_steps + 1) * every_steps;
+        let Some(collector) = &mut self.collector else { return Ok(Evaluation::default()) };
         for collector in [Some(&mut *collector), self.rendering.as_mut()].into_iter().flatten() {
             statistics.as_ref().map_or(Ok(()), |statistics| collector.set_statistics(statistics))?;
             collector.reset()?;

@@ -15,6 +15,10 @@ pub trait Algorithm: Sized + 'static {
     /// One line for the list of algorithms.
     const ABOUT: &'static str;
 
+    /// Why it does not train in several processes ([`Run::group`]), and what to use instead; `None` where it does.
+    const SINGLE_PROCESS: Option<&'static str> =
+        Some("it does not combine the gradients of several processes; use one");
+
     /// Its hyperparameters. [`Default`] holds the published values. Fields named [`SHARED`] are at the top level of a
     /// configuration file, all others in the section [`NAME`](Self::NAME).
     type Config: Clone + Default + Serialize + DeserializeOwned + 'static;
@@ -106,7 +110,7 @@ pub trait Configured {
     /// [`Algorithm::train`].
     ///
     /// # Errors
-    /// As that.
+    /// As that, and [`Error::Config`] for several processes where it trains in one.
     fn train(&self, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>>;
 
     /// [`Algorithm::load`].
@@ -159,7 +163,10 @@ impl<A: Algorithm> Configured for Typed<A> {
     }
 
     fn train(&self, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
-        A::train(&self.0, envs, run)
+        match A::SINGLE_PROCESS.filter(|_| run.group().is_distributed()) {
+            None => A::train(&self.0, envs, run),
+            Some(why) => Err(Error::config(format!("algorithm = \"{}\" trains in one process: {why}", A::NAME))),
+        }
     }
 
     fn load(&self, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {

@@ -4,8 +4,11 @@
 //! checkpoints/000001600000/model.safetensors   parameters, canonical (PyTorch) names and layout
 //!                          state.safetensors   other arrays: optimizer, observations
 //!                          state.json          counters, random streams, environments
-//!                          manifest.json       sizes and SHA-256 of the three, the step, the score, and their SHA-256
+//!                          manifest.json       sizes and SHA-256 of the others, the step, the score, and their SHA-256
 //! ```
+//!
+//! A run in several processes adds `rank-N.safetensors` and `rank-N.json` for each rank N > 0: its random streams and environments.
+//! What all ranks have in common (parameters, optimizer) is in the files of rank 0.
 //!
 //! A checkpoint is written [atomically](crate::files), so a run that is killed at any instruction keeps its last complete one.
 //! Reading safetensors and JSON executes no code.
@@ -124,6 +127,29 @@ impl safetensors::View for &Array {
 /// The parts of names, between dots, of arrays that updates compute.
 const LEARNED: [&str; 3] = ["optimizer", "statistics", "target"];
 
+fn is_learned(name: &str) -> bool {
+    name.split('.').any(|part| LEARNED.contains(&part))
+}
+
+fn pack(arrays: &BTreeMap<String, Array>) -> Result<Vec<u8>> {
+    safetensors::serialize(arrays, None).map_err(Error::other)
+}
+
+fn unpack(bytes: &[u8]) -> Result<BTreeMap<String, Array>> {
+    let tensors = safetensors::SafeTensors::deserialize(bytes).map_err(Error::other)?;
+    let array = |t: safetensors::tensor::TensorView<'_>| Array {
+        dtype: t.dtype(),
+        shape: t.shape().to_vec(),
+        data: t.data().to_vec(),
+    };
+    Ok(tensors.tensors().into_iter().map(|(name, t)| (name, array(t))).collect())
+}
+
+/// The files of rank `rank` > 0.
+fn part_names(rank: usize) -> [String; 2] {
+    [format!("rank-{rank}.safetensors"), format!("rank-{rank}.json")]
+}
+
 /// The complete state of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -141,8 +167,7 @@ impl Snapshot {
     /// The name of the first parameter, or array of an optimizer or target network, with an element that is not finite. Other
     /// arrays (observations, rewards) come from the environment and are not checked.
     pub fn non_finite(&self) -> Option<&str> {
-        let learned = |name: &str| name.split('.').any(|part| LEARNED.contains(&part));
-        let arrays = self.arrays.iter().filter(|(name, _)| learned(name));
+        let arrays = self.arrays.iter().filter(|(name, _)| is_learned(name));
         self.params.iter().chain(arrays).find(|(_, array)| !array.is_finite()).map(|(name, _)| name.as_str())
     }
 
@@ -161,6 +186,67 @@ impl Snapshot {
     pub fn get<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T> {
         let value = self.state.get(key).ok_or_else(|| Error::checkpoint(STATE, format!("'{key}' is missing")))?;
         T::deserialize(value).map_err(|e| Error::checkpoint(STATE, format!("'{key}': {e}")))
+    }
+
+    /// This rank's own part in a run in several processes: without what is the same on every rank, the arrays that updates compute.
+    #[must_use]
+    pub fn own_part(&self) -> Self {
+        let own = self.arrays.iter().filter(|(name, _)| !is_learned(name));
+        Self {
+            step: self.step,
+            params: BTreeMap::new(),
+            arrays: own.map(|(name, array)| (name.clone(), array.clone())).collect(),
+            state: self.state.clone(),
+        }
+    }
+
+    /// The snapshot of another rank with this [`own_part`](Self::own_part), and the common arrays of `self`.
+    #[must_use]
+    pub fn with_part(&self, part: &Self) -> Self {
+        let common = self.arrays.iter().filter(|(name, _)| is_learned(name));
+        let own = part.arrays.iter();
+        Self {
+            step: self.step,
+            params: self.params.clone(),
+            arrays: common.chain(own).map(|(name, array)| (name.clone(), array.clone())).collect(),
+            state: part.state.clone(),
+        }
+    }
+
+    /// The snapshot as bytes, for another process.
+    ///
+    /// # Errors
+    /// If it has no such form.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let parts = [self.step.to_le_bytes().to_vec(), pack(&self.params)?, pack(&self.arrays)?, self.state_json()?];
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.extend((part.len() as u64).to_le_bytes());
+            bytes.extend(part);
+        }
+        Ok(bytes)
+    }
+
+    /// The snapshot of [`to_bytes`](Self::to_bytes).
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the bytes are not complete.
+    pub fn from_bytes(mut bytes: &[u8]) -> Result<Self> {
+        let damaged = || Error::checkpoint("snapshot", "the bytes of another process are not complete");
+        let mut next = || {
+            let (len, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+            let (part, rest) = rest.split_at_checked(u64::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
+            bytes = rest;
+            Ok::<_, Error>(part)
+        };
+        let step = u64::from_le_bytes(next()?.try_into().map_err(|_| damaged())?);
+        let (params, arrays) = (unpack(next()?)?, unpack(next()?)?);
+        let state = serde_json::from_slice(next()?).map_err(|_| damaged())?;
+        Ok(Self { step, params, arrays, state })
+    }
+
+    fn state_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(&self.state).map_err(Error::other)
     }
 
     /// Adds everything that `part` holds.
@@ -268,24 +354,35 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`] where the file system fails: earlier checkpoints are untouched then.
     pub fn save(&self, snapshot: &Snapshot, score: Option<f64>) -> Result<PathBuf> {
+        self.save_with_parts(snapshot, &[], score)
+    }
+
+    /// The same of a run in several processes: `parts` are the [own parts](Snapshot::own_part) of ranks 1, 2, ….
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_with_parts(&self, snapshot: &Snapshot, parts: &[Snapshot], score: Option<f64>) -> Result<PathBuf> {
         let path = self.path(snapshot.step);
         fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
-        atomic_write_folder(&path, |dir| self.write(dir, snapshot, score))?;
+        atomic_write_folder(&path, |dir| self.write(dir, snapshot, parts, score))?;
         self.prune()?;
         Ok(path)
     }
 
-    fn write(&self, dir: &Path, snapshot: &Snapshot, score: Option<f64>) -> Result<()> {
-        let pack = |arrays: &BTreeMap<String, Array>| safetensors::serialize(arrays, None).map_err(Error::other);
-        let files = [
-            (MODEL, pack(&snapshot.params)?),
-            (ARRAYS, pack(&snapshot.arrays)?),
-            (STATE, serde_json::to_vec(&snapshot.state).map_err(Error::other)?),
+    fn write(&self, dir: &Path, snapshot: &Snapshot, parts: &[Snapshot], score: Option<f64>) -> Result<()> {
+        let mut files = vec![
+            (MODEL.to_string(), pack(&snapshot.params)?),
+            (ARRAYS.to_string(), pack(&snapshot.arrays)?),
+            (STATE.to_string(), snapshot.state_json()?),
         ];
+        for (rank, part) in (1..).zip(parts) {
+            let [arrays, state] = part_names(rank);
+            files.extend([(arrays, pack(&part.arrays)?), (state, part.state_json()?)]);
+        }
         let mut entries = BTreeMap::new();
-        for (name, bytes) in &files {
-            put(&dir.join(name), bytes)?;
-            entries.insert((*name).to_string(), entry(bytes));
+        for (name, bytes) in files {
+            put(&dir.join(&name), &bytes)?;
+            entries.insert(name, entry(&bytes));
         }
         let mut manifest = Manifest { format: FORMAT, step: snapshot.step, score, files: entries, sha256: None };
         manifest.sha256 = Some(manifest.checksum()?);
@@ -384,6 +481,14 @@ impl Checkpoints {
 /// # Errors
 /// [`Error::Checkpoint`] where it is damaged, or has parameters that are not finite.
 pub fn read(path: &Path) -> Result<Snapshot> {
+    read_with_parts(path).map(|(snapshot, _)| snapshot)
+}
+
+/// The same with the [own parts](Snapshot::own_part) of ranks 1, 2, …, where the run had several processes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_parts(path: &Path) -> Result<(Snapshot, Vec<Snapshot>)> {
     let damaged = |what: String| Error::checkpoint(path, what);
     let manifest = manifest(path)?;
     if manifest.format != FORMAT {
@@ -396,25 +501,18 @@ pub fn read(path: &Path) -> Result<Snapshot> {
         }
         Ok(bytes)
     };
-    let unpack = |name: &str| -> Result<BTreeMap<String, Array>> {
-        let bytes = file(name)?;
-        let tensors = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(format!("{name}: {e}")))?;
-        let array = |t: safetensors::tensor::TensorView<'_>| Array {
-            dtype: t.dtype(),
-            shape: t.shape().to_vec(),
-            data: t.data().to_vec(),
-        };
-        Ok(tensors.tensors().into_iter().map(|(name, t)| (name, array(t))).collect())
+    let arrays = |name: &str| unpack(&file(name)?).map_err(|e| damaged(format!("{name}: {e}")));
+    let state = |name: &str| serde_json::from_slice(&file(name)?).map_err(|e| damaged(format!("{name}: {e}")));
+    let step = manifest.step;
+    let snapshot = Snapshot { step, params: arrays(MODEL)?, arrays: arrays(ARRAYS)?, state: state(STATE)? };
+    let names = (1..).map(part_names).take_while(|names| manifest.files.contains_key(&names[0]));
+    let part = |[own, own_state]: [String; 2]| {
+        Ok(Snapshot { step, params: BTreeMap::new(), arrays: arrays(&own)?, state: state(&own_state)? })
     };
-    let snapshot = Snapshot {
-        step: manifest.step,
-        params: unpack(MODEL)?,
-        arrays: unpack(ARRAYS)?,
-        state: serde_json::from_slice(&file(STATE)?).map_err(|e| damaged(format!("{STATE}: {e}")))?,
-    };
+    let parts = names.map(part).collect::<Result<_>>()?;
     match snapshot.non_finite() {
         Some(name) => Err(damaged(format!("'{name}' is not finite: training had diverged"))),
-        None => Ok(snapshot),
+        None => Ok((snapshot, parts)),
     }
 }
 
@@ -521,10 +619,10 @@ mod tests {
         let mut broken = snapshot(2);
         broken.params.insert("a.bias".into(), Array::new(&[2], &[1.0, f32::NAN]));
         let path = dir.path().join("000000000002");
-        atomic_write_folder(&path, |dir| c.write(dir, &broken, Some(9.0))).unwrap();
+        atomic_write_folder(&path, |dir| c.write(dir, &broken, &[], Some(9.0))).unwrap();
         assert!(c.latest().unwrap_err().to_string().contains("'a.bias' is not finite"));
         c.save(&snapshot(1), Some(1.0)).unwrap();
-        atomic_write_folder(&path, |dir| c.write(dir, &broken, Some(9.0))).unwrap();
+        atomic_write_folder(&path, |dir| c.write(dir, &broken, &[], Some(9.0))).unwrap();
         for loaded in [c.latest().unwrap(), c.best().unwrap()] {
             assert_eq!((loaded.snapshot.step, loaded.skipped.len()), (1, 1));
             assert!(loaded.skipped[0].1.contains("'a.bias' is not finite"), "{:?}", loaded.skipped);
@@ -579,6 +677,27 @@ mod tests {
             c.save(&snapshot(step), None).unwrap();
         }
         assert_eq!(c.latest().unwrap().snapshot.step, 1_000_000_000_000);
+    }
+
+    /// The parts of other ranks are saved and verified with the checkpoint; what is common is in it once.
+    #[test]
+    fn parts_of_ranks_are_restored() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Checkpoints::new(dir.path(), 3);
+        let mut first = snapshot(1);
+        first.arrays.insert("optimizer.square.a.weight".into(), Array::new(&[1], &[0.5_f32]));
+        let mut second = first.clone();
+        second.put("x", &0.2);
+        second.arrays.insert("obs".into(), Array::new(&[3], &[7_u8, 8, 9]));
+        let part = Snapshot::from_bytes(&second.own_part().to_bytes().unwrap()).unwrap();
+        assert!(part.params.is_empty() && part.arrays.len() == 1);
+        let path = c.save_with_parts(&first, &[part], None).unwrap();
+        let (read_first, parts) = read_with_parts(&path).unwrap();
+        assert_eq!((&read_first, parts.len()), (&first, 1));
+        assert_eq!(first.with_part(&parts[0]), second);
+        assert!(Snapshot::from_bytes(&second.to_bytes().unwrap()[..90]).is_err());
+        fs::write(path.join("rank-1.json"), "{}").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("rank-1.json is damaged"));
     }
 
     #[test]

@@ -150,6 +150,9 @@ pub trait VecEnv {
         None
     }
 
+    /// Replaces the running statistics, where they are tracked: those of several processes are [merged](Normalizer::merged).
+    fn set_normalizer(&mut self, _normalizer: &Normalizer) {}
+
     /// The running statistics as a saved state, or `None` where none are tracked. Evaluation needs them.
     /// Unlike [`save_state`](Self::save_state) it does not depend on the environments.
     fn save_statistics(&self) -> Option<State> {

@@ -38,6 +38,16 @@ pub enum Error {
     /// Training produced a value that is not finite.
     #[error("{0}")]
     Diverged(String),
+    /// An operation between the processes of a group that failed.
+    #[error("rank {rank}: {operation} failed: {message}")]
+    Group {
+        /// The rank of this process.
+        rank: usize,
+        /// The attempted operation: "all-reduce", "broadcast".
+        operation: &'static str,
+        /// What is wrong, and with which rank.
+        message: String,
+    },
     /// An error of another library.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),

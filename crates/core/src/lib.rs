@@ -13,6 +13,7 @@
 //! | [`config`] | the `[env]` section of a configuration |
 //! | [`frame_stack`], [`rollout`] | frame stacking, storage of on-policy experience |
 //! | [`policy`], [`algorithm`] | action selection, training |
+//! | [`group`] | processes that train together |
 //! | [`graph`] | networks as graphs of operators, for export |
 //! | [`run`], [`metrics`], [`checkpoint`], [`files`] | the training run and its files |
 //! | [`schedule`], [`rng`] | schedules of coefficients, random streams |
@@ -29,6 +30,7 @@ mod faults;
 pub mod files;
 pub mod frame_stack;
 pub mod graph;
+pub mod group;
 pub mod json;
 pub mod memory;
 pub mod metrics;
@@ -52,6 +54,7 @@ pub use env::{Env, EnvFactory, EnvSource, Image, State, VecEnv};
 pub use error::{Error, Result};
 pub use frame_stack::FrameStack;
 pub use graph::Graph;
+pub use group::Group;
 pub use metrics::Sink;
 pub use normalize::Normalizer;
 pub use obs::{Dtype, Obs, ObsMut, ObsRef};

@@ -7,6 +7,8 @@
 //! The statistics change during training. Data that is stored for long (transitions in a replay buffer) is stored raw, and
 //! normalized when it is used.
 
+use crate::Result;
+use crate::group::{Group, Reduce};
 use serde::{Deserialize, Serialize};
 
 /// Added to a variance before its square root.
@@ -32,6 +34,31 @@ impl Normalizer {
                 elements.iter_mut().for_each(|x| *x = moments.normalized(j, *x));
             }
         }
+    }
+
+    /// The statistics of what every rank of `group` has observed since they were `base`, which is the same on every rank. All ranks get
+    /// the same bits.
+    ///
+    /// # Errors
+    /// [`Error::Group`](crate::Error::Group).
+    pub fn merged(&self, base: &Self, group: &dyn Group) -> Result<Self> {
+        let parts = || [(&self.observations, &base.observations), (&self.returns, &base.returns)];
+        let mut sums: Vec<f64> = Vec::new();
+        for (current, base) in parts() {
+            if let (Some(current), Some(base)) = (current, base) {
+                sums.extend(current.sums(&base.mean));
+            }
+        }
+        group.all_reduce(&mut sums, Reduce::Sum)?;
+        let (mut sums, ranks) = (sums.into_iter(), group.world_size() as f64);
+        // Each rank's sums contain those of `base`: they count once.
+        let mut merge = |base: &Moments| {
+            let own = base.sums(&base.mean);
+            let merged: Vec<f64> = own.iter().zip(&mut sums).map(|(own, sum)| sum - (ranks - 1.0) * own).collect();
+            Moments::from_sums(&merged, &base.mean)
+        };
+        let [observations, returns] = parts().map(|(_, base)| base.as_ref().map(&mut merge));
+        Ok(Self { observations, returns })
     }
 
     /// Normalizes a reward.
@@ -101,6 +128,22 @@ impl Moments {
         self.count = total;
     }
 
+    /// The number of rows, then the sum of each element's deviations from `center`, then of their squares.
+    fn sums(&self, center: &[f64]) -> Vec<f64> {
+        let shifts: Vec<f64> = self.mean.iter().zip(center).map(|(mean, center)| mean - center).collect();
+        let first = shifts.iter().map(|shift| self.count * shift);
+        let second = shifts.iter().zip(&self.variance).map(|(shift, variance)| self.count * (variance + shift * shift));
+        [self.count].into_iter().chain(first).chain(second).collect()
+    }
+
+    /// The statistics with these [`sums`](Self::sums).
+    fn from_sums(sums: &[f64], center: &[f64]) -> Self {
+        let (count, (first, second)) = (sums[0], sums[1..].split_at(center.len()));
+        let mean = first.iter().zip(center).map(|(sum, center)| center + sum / count).collect();
+        let variance = first.iter().zip(second).map(|(first, second)| second / count - (first / count).powi(2));
+        Self { mean, variance: variance.map(|v| v.max(0.0)).collect(), count }
+    }
+
     /// The standard deviation of element `j`.
     fn scale(&self, j: usize) -> f64 {
         (self.variance[j] + EPSILON).sqrt()
@@ -114,6 +157,7 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     /// Rows (0, 10), (2, 30), (4, 50): means 2 and 30, variances 8/3 and 800/3.
     fn moments() -> Moments {
@@ -144,6 +188,59 @@ mod tests {
         normalizer.observations(&mut far, 1);
         assert_eq!(far, [10.0, 0.0]);
         assert_eq!(normalizer.reward(7.0), 7.0);
+    }
+
+    /// One of two ranks: it keeps what it sends, and adds what the other has sent.
+    #[derive(Debug, Default)]
+    struct Rank {
+        sent: Mutex<Vec<f64>>,
+        other: Vec<f64>,
+    }
+
+    impl Group for Rank {
+        fn rank(&self) -> usize {
+            0
+        }
+        fn world_size(&self) -> usize {
+            2
+        }
+        fn all_reduce(&self, values: &mut [f64], _: Reduce) -> Result<()> {
+            *self.sent.lock().unwrap() = values.to_vec();
+            values.iter_mut().zip(&self.other).for_each(|(value, other)| *value += other);
+            Ok(())
+        }
+        fn sum(&self, _: &mut [f32]) -> Result<()> {
+            unreachable!()
+        }
+        fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
+            unreachable!()
+        }
+        fn gather(&self, _: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+            unreachable!()
+        }
+    }
+
+    /// Statistics of three rows, then of one on this rank and two on the other: those of all six, the common three counted once. The
+    /// second element is far from 0.
+    #[test]
+    fn merged_statistics_are_those_of_all_rows() {
+        let of = |rows: &[&[f32]]| {
+            let mut observations = Moments::new(2);
+            rows.iter().for_each(|rows| observations.update(rows));
+            Normalizer { observations: Some(observations), returns: None }
+        };
+        let common: &[f32] = &[0.5, 1000.0, -2.0, 1001.0, 3.0, 1004.0];
+        let (own, others): (&[f32], &[f32]) = (&[7.0, 1010.0], &[-1.0, 990.0, 4.0, 1003.0]);
+        let (base, other) = (of(&[common]), Rank::default());
+        of(&[common, others]).merged(&base, &other).unwrap();
+        let rank = Rank { other: other.sent.into_inner().unwrap(), ..Rank::default() };
+        let merged = of(&[common, own]).merged(&base, &rank).unwrap().observations.unwrap();
+        let expected = of(&[common, own, others]).observations.unwrap();
+        assert_eq!(merged.count, expected.count);
+        for j in 0..2 {
+            assert!((merged.mean[j] - expected.mean[j]).abs() < 1e-9, "{merged:?}, {expected:?}");
+            assert!((merged.variance[j] / expected.variance[j] - 1.0).abs() < 1e-9, "{merged:?}, {expected:?}");
+        }
     }
 
     #[test]

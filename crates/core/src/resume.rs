@@ -1,6 +1,7 @@
 //! Environments in checkpoints: their complete state if they can save it, else only the statistics of the wrappers.
 
-use crate::{Array, Error, FrameStack, Result, Snapshot, VecEnv, rng};
+use crate::{Array, Error, FrameStack, Group, Result, Snapshot, VecEnv, rng};
+use rand::SeedableRng as _;
 
 /// The seeds of `n` environments in a run with seed `seed`. In a resumed run whose environments could not be saved, the seeds also
 /// depend on the step, so the environments do not repeat their initial random streams.
@@ -48,6 +49,30 @@ pub fn restore_environments(env: &mut dyn VecEnv, history: &mut FrameStack, snap
     };
     history.restore(observations.as_ref(), &action_mask);
     Ok(true)
+}
+
+/// The snapshot from which a rank of `group` resumes: that of rank 0, `snapshot`, with the rank's own part.
+///
+/// Where the run was saved with another number of ranks, the result is not exact: the environments start new episodes, random streams
+/// get new seeds, and a replay buffer is empty. What the policy has learned, the steps and the running statistics continue.
+pub fn snapshot_of_rank(snapshot: Snapshot, parts: &[Snapshot], group: &dyn Group, seed: u64) -> Snapshot {
+    if parts.len() + 1 == group.world_size() {
+        return match group.rank() {
+            0 => snapshot,
+            rank => snapshot.with_part(&parts[rank - 1]),
+        };
+    }
+    let mut snapshot = snapshot;
+    let of_environments = |name: &str| name == "env.state" || name == "env.action_mask" || name == "observations";
+    let of_replay = |name: &str| name.starts_with("replay.") || name.starts_with("priorities.");
+    snapshot.state.retain(|name, _| !of_environments(name) && !of_replay(name));
+    snapshot.arrays.retain(|name, _| !of_environments(name) && !of_replay(name));
+    let streams: Vec<String> = snapshot.state.keys().filter(|name| name.ends_with("rng")).cloned().collect();
+    for name in streams {
+        let stream = rng::Rng::seed_from_u64(rng::derive(group.seed(seed), &name, snapshot.step));
+        snapshot.put(&name, &stream);
+    }
+    snapshot
 }
 
 #[cfg(test)]

@@ -3,12 +3,18 @@
 //! An algorithm owns its training loop; a [`Run`] never calls back into it. The loop queries the run
 //! ([`should_continue`](Run::should_continue), [`log_due`](Run::log_due), [`save_due`](Run::save_due)) and reports to it
 //! ([`progress`](Run::progress), [`log`](Run::log), [`evaluated`](Run::evaluated), [`save`](Run::save)).
+//!
+//! Of a run in several processes each rank has a [`Run`] with the same [`group`](Run::group), and calls the same methods in the same
+//! order. Rank 0 has the sinks and writes the files.
 
+use crate::group::SingleProcess;
 use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
-use crate::{Checkpoints, EpisodeEnd, Error, Image, Result, Snapshot, warnings};
-use std::path::Path;
+use crate::{Checkpoints, EpisodeEnd, Error, Group, Image, Result, Snapshot, resume, warnings};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod ranks;
 mod settings;
 
 pub use settings::{EvalConfig, Intervals, Stop};
@@ -43,6 +49,11 @@ pub struct Evaluation {
 
 /// One training run.
 pub struct Run {
+    group: Arc<dyn Group>,
+    /// What the ranks have agreed on for this iteration.
+    agreed: Agreed,
+    /// Episodes that this rank has not yet reported to rank 0.
+    unreported: Vec<(u64, EpisodeEnd)>,
     seed: u64,
     steps: u64,
     stop: Stop,
@@ -64,6 +75,14 @@ pub struct Run {
     score: Option<f64>,
     /// The mean return of the last evaluation.
     evaluated: Option<f64>,
+}
+
+/// The decisions for an iteration in a run in several processes: what one rank alone knows, its clock and its signals.
+#[derive(Clone, Copy, Debug, Default)]
+struct Agreed {
+    stop: bool,
+    log: bool,
+    save: bool,
 }
 
 /// Summary of a run.
@@ -88,6 +107,9 @@ impl Run {
     pub fn new(seed: u64, steps: u64) -> Self {
         let now = Instant::now();
         Self {
+            group: SingleProcess::shared(),
+            agreed: Agreed::default(),
+            unreported: Vec::new(),
             seed,
             steps,
             stop: Stop::default(),
@@ -108,6 +130,17 @@ impl Run {
             score: None,
             evaluated: None,
         }
+    }
+
+    /// Makes this the run of one rank of `group`.
+    pub fn with_group(mut self, group: Arc<dyn Group>) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// The processes that train together.
+    pub fn group(&self) -> &Arc<dyn Group> {
+        &self.group
     }
 
     /// Adds a sink, which receives all reports.
@@ -167,6 +200,17 @@ impl Run {
         self.seed
     }
 
+    /// The seed of this rank's random streams: that of the run for rank 0, and another one for each other rank.
+    pub fn rank_seed(&self) -> u64 {
+        self.group.seed(self.seed)
+    }
+
+    /// The seeds of this rank's `n` environments: its part of those of all ranks. See [`resume::environment_seeds`].
+    pub fn environment_seeds(&self, n: usize, resumed: Option<&Snapshot>) -> Vec<u64> {
+        let all = resume::environment_seeds(self.seed, n * self.group.world_size(), resumed);
+        all[n * self.group.rank()..][..n].to_vec()
+    }
+
     /// The number of agent steps to train, the horizon of schedules that span the run.
     pub fn steps(&self) -> u64 {
         self.steps
@@ -177,9 +221,14 @@ impl Run {
         self.resume.take()
     }
 
-    /// The folder of checkpoints and of further files of the algorithm; `None` if nothing is saved.
-    pub fn checkpoint_dir(&self) -> Option<&Path> {
-        self.checkpoints.as_ref().map(Checkpoints::dir)
+    /// The folder for further files of the algorithm: that of the checkpoints, or a folder there for another rank than 0. `None` if
+    /// nothing is saved.
+    pub fn checkpoint_dir(&self) -> Option<PathBuf> {
+        let dir = self.checkpoints.as_ref()?.dir();
+        Some(match self.group.rank() {
+            0 => dir.to_path_buf(),
+            rank => dir.join(format!("rank-{rank}")),
+        })
     }
 
     /// Reports the network of the run: `summary` to the user and, in a new run, its `layers` as a text in Markdown.
@@ -196,8 +245,25 @@ impl Run {
         self.sinks.iter_mut().for_each(|s| s.notify(message));
     }
 
-    /// Whether training continues after `step` agent steps.
-    pub fn should_continue(&self, step: u64) -> bool {
+    /// Whether training continues after `step` agent steps. Call it once in each iteration of the training loop.
+    ///
+    /// Several processes agree here, with one small all-reduce: a request to stop any rank stops all, and the clock of rank 0 decides
+    /// whether [`log_due`](Self::log_due) and [`save_due`](Self::save_due) in this iteration.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn should_continue(&mut self, step: u64) -> Result<bool> {
+        match self.group.is_distributed() {
+            true => {
+                self.agree()?;
+                // Not this rank's own request, which may have arrived since.
+                Ok(step < self.steps && !self.agreed.stop)
+            }
+            false => Ok(self.continues(step)),
+        }
+    }
+
+    fn continues(&self, step: u64) -> bool {
         step < self.steps && self.stop.requested().is_none()
     }
 
@@ -210,6 +276,11 @@ impl Run {
         self.step = step;
         self.sinks.iter_mut().for_each(|sink| sink.progress(step));
         warnings::take().iter().for_each(|warning| self.notify(warning));
+        if self.group.is_distributed() {
+            // Rank 0 reports those of all ranks with the next row.
+            self.unreported.extend(episodes);
+            return Ok(());
+        }
         episodes.into_iter().try_for_each(|(step, end)| self.episode(step, end))
     }
 
@@ -224,17 +295,27 @@ impl Run {
     pub fn log_due(&self) -> bool {
         let (since, row) = self.last_log;
         let count = |step: u64| step.checked_div(self.intervals.log_steps);
-        let due = count(self.step) > count(row) || since.elapsed().as_secs_f64() >= self.intervals.log_seconds;
-        due || !self.should_continue(self.step)
+        let at_step = count(self.step) > count(row);
+        match self.group.is_distributed() {
+            // A request that arrives in this iteration ends training in the next one: no rank knows yet whether all have received it.
+            true => at_step || self.agreed.log || self.step >= self.steps,
+            false => {
+                let at_time = since.elapsed().as_secs_f64() >= self.intervals.log_seconds;
+                at_step || at_time || !self.continues(self.step)
+            }
+        }
     }
 
     /// Reports a row of metrics: those common to all runs, then `values`. Any tag is allowed; [`describe`](Self::describe) adds a
-    /// description of a tag that is not in [`METRICS`](crate::metrics::METRICS).
+    /// description of a tag that is not in [`METRICS`](crate::metrics::METRICS). Several processes report the mean of their values.
     ///
     /// # Errors
     /// If a file cannot be written; [`Error::Diverged`] if a loss (`train/…loss`) is not finite.
     pub fn log<T: Clone + Into<Tag>>(&mut self, step: u64, values: &[(T, f64)]) -> Result<()> {
-        let values: Vec<(Tag, f64)> = values.iter().map(|(tag, value)| (tag.clone().into(), *value)).collect();
+        let mut values: Vec<(Tag, f64)> = values.iter().map(|(tag, value)| (tag.clone().into(), *value)).collect();
+        if self.group.is_distributed() {
+            values = self.gather_reports(values)?;
+        }
         let (since, from) = self.last_log;
         let fps = (step - from) as f64 / since.elapsed().as_secs_f64().max(1e-9);
         self.last_log = (Instant::now(), step);
@@ -330,6 +411,11 @@ impl Run {
     /// # Errors
     /// If a file cannot be written.
     pub fn evaluated(&mut self, step: u64, evaluation: &Evaluation) -> Result<()> {
+        if self.group.rank() > 0 {
+            // Rank 0 evaluates; a checkpoint is due on every rank.
+            self.score = Some(f64::NAN);
+            return Ok(());
+        }
         let Evaluation { episodes, video, video_fps } = evaluation;
         let n = episodes.len() as f64;
         let mean = |of: fn(&EpisodeEnd) -> f64| episodes.iter().map(of).sum::<f64>() / n;
@@ -351,15 +437,21 @@ impl Run {
 
     /// Whether a checkpoint is due: after the checkpoint interval, or after an evaluation.
     pub fn save_due(&self) -> bool {
+        let at_time = if self.group.is_distributed() { self.agreed.save } else { self.save_time_passed() };
+        self.checkpoints.is_some() && (at_time || self.score.is_some())
+    }
+
+    fn save_time_passed(&self) -> bool {
         let due = self.intervals.until_save(self.last_checkpoint.is_some());
-        let due = self.last_save.elapsed().as_secs_f64() >= due || self.score.is_some();
-        self.checkpoints.is_some() && due
+        self.last_save.elapsed().as_secs_f64() >= due
     }
 
     /// Flushes all sinks and saves a checkpoint of `parts` and the run after `step` agent steps.
     ///
     /// The score that determines the best checkpoint is the mean return of the evaluation since the last checkpoint, or, in a run
     /// without evaluation, of the last 100 training episodes, once there are that many. At step 0 nothing is saved.
+    ///
+    /// Of several processes rank 0 writes the checkpoint, with a part of every rank.
     ///
     /// # Errors
     /// [`Error::Diverged`] if a parameter or the optimizer state is not finite, [`Error::Io`] if writing fails. Earlier checkpoints
@@ -374,6 +466,9 @@ impl Run {
         if let Some(name) = snapshot.non_finite() {
             return Err(self.diverged(&format!("{name} is not finite after {step} steps")));
         }
+        if self.group.is_distributed() {
+            self.gather_reports(Vec::new())?;
+        }
         snapshot.put("run.elapsed_seconds", &self.elapsed().as_secs_f64());
         snapshot.put("run.episodes", &self.episodes);
         snapshot.put("run.window", &self.window);
@@ -382,7 +477,10 @@ impl Run {
                 0 => self.window.mean_reward().filter(|_| self.window.is_full()),
                 _ => self.score.take(),
             };
-            checkpoints.save(&snapshot, score)?;
+            match self.group.is_distributed() {
+                true => ranks::save(&*self.group, checkpoints, &snapshot, score)?,
+                false => _ = checkpoints.save(&snapshot, score)?,
+            }
             self.last_checkpoint = Some(step);
             parts.iter_mut().try_for_each(|part| part.saved())?;
         }
@@ -390,12 +488,13 @@ impl Run {
         Ok(())
     }
 
-    /// Ends training: saves a checkpoint, even after an error unless training diverged, and returns the result.
+    /// Ends training: saves a checkpoint, even after an error unless training diverged, and returns the result. After an error in one of
+    /// several processes nothing is saved: the others wait for it in another operation. The last checkpoint stays.
     ///
     /// # Errors
     /// That of `trained`, else that of [`save`](Self::save).
     pub fn finish(&mut self, trained: Result<()>, step: u64, parts: &mut [&mut dyn Persist]) -> Result<()> {
-        if matches!(trained, Err(Error::Diverged(_))) {
+        if matches!(trained, Err(Error::Diverged(_))) || (trained.is_err() && self.group.is_distributed()) {
             return trained;
         }
         let saved = self.save(step, parts);
@@ -424,7 +523,7 @@ impl Run {
 mod tests {
     use super::*;
     use crate::Array;
-    use std::sync::Arc;
+    use std::path::Path;
 
     fn snapshot(step: u64, weight: f32) -> Snapshot {
         let mut s = Snapshot { step, ..Snapshot::default() };

@@ -20,7 +20,7 @@
 use crate::init::Init;
 use crate::tensor::{TensorElement, slice};
 use playfield_core::rng::Rng;
-use playfield_core::{Array, Error, Result, Snapshot, memory};
+use playfield_core::{Array, Error, Group, Result, Snapshot, memory};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -435,6 +435,28 @@ impl Params {
             self.running.copy_(&other.running);
         });
         self.mark_changed();
+    }
+
+    /// Replaces parameters and running statistics by those of rank 0 of `group`, which has the same network.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn broadcast(&mut self, group: &dyn Group) -> Result<()> {
+        if group.is_distributed() {
+            for flat in [&self.master, &self.running] {
+                let mut bytes: Vec<u8> = to_vec(flat).into_iter().flat_map(f32::to_le_bytes).collect();
+                group.broadcast(&mut bytes)?;
+                let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")));
+                let values: Vec<f32> = values.collect();
+                if values.len() != flat.numel() {
+                    let (own, theirs) = (flat.numel(), values.len());
+                    return Err(Error::other(format!("rank 0 has {theirs} parameters, and this rank {own}")));
+                }
+                no_grad(|| flat.shallow_clone().copy_(&Tensor::from_slice(&values)));
+            }
+            self.mark_updated();
+        }
+        Ok(())
     }
 
     /// Sets elements of the master, from `start`; call [`mark_updated`](Self::mark_updated) afterwards.

@@ -200,7 +200,7 @@ fn own_kernels_equal_libtorch() {
                     assert!(off < tolerance, "{torso:?}, {precision:?}, {rows} rows: off by {off}");
                 }
                 // The step must update packed weights.
-                libtorch.step(&mut optimizer, 0.01, 0.0);
+                libtorch.step(&mut optimizer, 0.01, 0.0).unwrap();
                 own.params.load_state(&libtorch.params.state()).unwrap();
                 let logits = logits(own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows, Pass::Infer).0);
                 assert!(difference(&logits, &few[0]) > 1e-3);
@@ -337,7 +337,7 @@ fn a_sharded_batch_equals_an_unsharded_one() {
                     let _ = net.forward(obs.slice(start, len), ahead, Pass::Infer);
                 }
                 net.backward(&loss);
-                (to_vec(&logits), net.step(optimizer, 0.01, 0.5))
+                (to_vec(&logits), net.step(optimizer, 0.01, 0.5).unwrap())
             };
             let ((a, norm), (b, other_norm)) = (step(&mut whole, &mut one), step(&mut shared, &mut other));
             assert!(

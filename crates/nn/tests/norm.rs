@@ -244,7 +244,7 @@ fn trained(config: &NetworkConfig, spec: &EnvSpec, obs: ObsRef<'_>, n: usize) ->
     for _ in 0..3 {
         let loss = (outputs(&mut net, obs, n, Pass::Train) - 1.0).square().sum(Kind::Float);
         net.backward(&loss);
-        net.step(&mut optimizer, 0.01, 1.0);
+        net.step(&mut optimizer, 0.01, 1.0).unwrap();
     }
     net
 }
@@ -342,7 +342,7 @@ fn copies_and_checkpoints_include_running_statistics() {
 
         let mut net = net;
         let mut optimizer = Optimizer::new(RmsProp { weight_decay: 0.1, ..RmsProp::tensorflow() }, &net.params);
-        net.step(&mut optimizer, 0.5, 0.0);
+        net.step(&mut optimizer, 0.5, 0.0).unwrap();
         assert_eq!(to_vec(net.params.running_stats()), running, "a step changes parameters only");
         let named: Vec<_> = net.params.named(net.params.master()).into_keys().collect();
         assert!(named.iter().all(|name| !name.contains("running")), "{named:?}");

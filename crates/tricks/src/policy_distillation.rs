@@ -65,7 +65,7 @@ impl Student {
         let divergence = kl(&log_softmax(&preferences), &log_softmax(&logits)).mean(Kind::Float);
         let error = (value - column(&teacher.values)).square().mean(Kind::Float);
         self.net.backward(&(&divergence + error * 0.5));
-        self.net.step(&mut self.optimizer, learning_rate, 1.0);
+        self.net.step(&mut self.optimizer, learning_rate, 1.0)?;
         Ok(divergence.double_value(&[]))
     }
 

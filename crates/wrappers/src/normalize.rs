@@ -99,6 +99,10 @@ impl VecEnvWrapper for Normalize {
         Some(&self.normalizer)
     }
 
+    fn set_normalizer(&mut self, normalizer: &Normalizer) {
+        self.normalizer = normalizer.clone();
+    }
+
     fn save(&self) -> State {
         json!({ "learned": self.save_statistics(), "running": self.normalizer.returns.is_some().then_some(&self.returns) })
     }

@@ -34,6 +34,9 @@ pub trait VecEnvWrapper {
         None
     }
 
+    /// Replaces these statistics, where this wrapper tracks them.
+    fn set_normalizer(&mut self, _normalizer: &Normalizer) {}
+
     /// The wrapper's own state.
     fn save(&self) -> State {
         State::Null
@@ -124,6 +127,11 @@ impl<W: VecEnvWrapper> VecEnv for WrappedVecEnv<W> {
 
     fn normalizer(&self) -> Option<&Normalizer> {
         self.wrapper.normalizer().or_else(|| self.inner.normalizer())
+    }
+
+    fn set_normalizer(&mut self, normalizer: &Normalizer) {
+        self.wrapper.set_normalizer(normalizer);
+        self.inner.set_normalizer(normalizer);
     }
 
     fn save_statistics(&self) -> Option<State> {

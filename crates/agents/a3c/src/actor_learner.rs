@@ -156,7 +156,7 @@ pub fn run(
         let learning_rate = config.learning_rate.at(step);
         let started = std::time::Instant::now();
         learner.params().set_running_stats(&context.running_stats());
-        let report = learner.compute_gradients(&rollout, step);
+        let report = learner.compute_gradients(&rollout, step)?;
         let epsilon = learner.epsilon();
         let params = learner.params();
         *context.running_stats.lock().unwrap_or_else(PoisonError::into_inner) = to_vec(params.running_stats());

@@ -21,7 +21,7 @@ pub trait Learner: Send {
     fn begin_rollout(&mut self, _steps: u64) {}
 
     /// Sets the network's gradient to that of the loss on a full rollout; schedules are read at agent step `step`.
-    fn compute_gradients(&mut self, rollout: &Rollout, step: u64) -> Report;
+    fn compute_gradients(&mut self, rollout: &Rollout, step: u64) -> Result<Report>;
 
     /// ε, of a method that explores by it.
     fn epsilon(&self) -> Option<f64> {
@@ -81,9 +81,9 @@ impl Learner for ActorCriticLearner {
         &mut self.actor
     }
 
-    fn compute_gradients(&mut self, rollout: &Rollout, step: u64) -> Report {
-        let losses = self.actor.compute_gradients(rollout, &self.config.objective(step));
-        Box::new(move || losses.report())
+    fn compute_gradients(&mut self, rollout: &Rollout, step: u64) -> Result<Report> {
+        let losses = self.actor.compute_gradients(rollout, &self.config.objective(step))?;
+        Ok(Box::new(move || losses.report()))
     }
 
     fn params(&mut self) -> &mut Params {

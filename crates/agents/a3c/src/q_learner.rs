@@ -210,7 +210,7 @@ impl Learner for QLearner {
         self.explorer.at(steps, &mut self.rng);
     }
 
-    fn compute_gradients(&mut self, rollout: &Rollout, _step: u64) -> Report {
+    fn compute_gradients(&mut self, rollout: &Rollout, _step: u64) -> Result<Report> {
         let (n, all) = (rollout.envs(), rollout.len());
         let Actions::Discrete(actions) = rollout.actions() else { panic!("Q-learning has discrete actions") };
         let (rewards, discounts) = (rollout.bootstrapped_rewards(), rollout.discounts());
@@ -239,14 +239,14 @@ impl Learner for QLearner {
         let loss = ql::squared(&error).sum(Kind::Float) / n as f64;
         self.online.backward(&loss);
         let (q, error, epsilon) = (q.detach(), error.detach(), self.explorer.epsilon);
-        Box::new(move || {
+        Ok(Box::new(move || {
             vec![
                 ("train/loss", loss.double_value(&[])),
                 ("train/q_mean", q.mean(Kind::Float).double_value(&[])),
                 ("train/td_error", error.abs().mean(Kind::Float).double_value(&[])),
                 ("rollout/exploration_rate", epsilon),
             ]
-        })
+        }))
     }
 
     fn epsilon(&self) -> Option<f64> {

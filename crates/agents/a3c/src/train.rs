@@ -39,6 +39,8 @@ impl Algorithm for A3c {
     const NAME: &'static str = "a3c";
     const ABOUT: &'static str =
         "asynchronous advantage actor-critic, Q-learning and Sarsa: threads without synchronization (Mnih et al. 2016)";
+    const SINGLE_PROCESS: Option<&'static str> =
+        Some("its threads never wait for each other, as processes that average their gradients do; use paac or ppo");
     type Config = Config;
 
     fn defaults(chosen: &Config) -> Config {
@@ -177,7 +179,7 @@ fn supervise(
         let step = context.steps.load(Relaxed);
         let reported = (|| {
             run.progress(step, inbox.episodes.drain(..))?;
-            if inbox.failure.is_none() && run.should_continue(step) && run.log_due() {
+            if inbox.failure.is_none() && run.should_continue(step)? && run.log_due() {
                 inbox.metrics.report(run, step, context.updates.load(Relaxed))?;
                 if run.wants_histograms() {
                     checkpoint.load_shared();
@@ -193,7 +195,7 @@ fn supervise(
             // Parameters are saved before the error is reported.
             inbox.failure.get_or_insert(error);
         }
-        if inbox.failure.is_some() || !run.should_continue(step) {
+        if inbox.failure.is_some() || !run.should_continue(step)? {
             context.stop.store(true, Relaxed);
         }
         let all_run = inbox.running == context.threads && inbox.failure.is_none();

@@ -71,7 +71,7 @@ fn an_update_equals_plain_loops() {
             rollout.record(&actions, &batch, |i| learner.final_value(history.final_observation(i), &[], i));
         }
         rollout.store_observations(&history);
-        let report = learner.compute_gradients(&rollout, 0)();
+        let report = learner.compute_gradients(&rollout, 0).unwrap()();
 
         let (mut loss, mut gradient) = (0.0, vec![0.0; online.len()]);
         for i in 0..ENVS {

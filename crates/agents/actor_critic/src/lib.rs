@@ -5,17 +5,19 @@
 //! environments, threads and parameters are arranged is each algorithm's own.
 
 use playfield_core::graph::{Graph, Value};
+use playfield_core::group::{Group, Reduce, SingleProcess};
 use playfield_core::rng::Rng;
 use playfield_core::rollout::Decisions;
 use playfield_core::{
     Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot, rng,
 };
 use playfield_losses::{policy_gradient as pg, returns};
-use playfield_nn::optim::Optimizer;
+use playfield_nn::optim::{Combine, Optimizer};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Pass, RecurrentState};
 use rand::SeedableRng;
-use tch::Tensor;
+use std::sync::Arc;
+use tch::{Kind, Tensor};
 
 /// How the parts of the loss are computed and weighted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,12 +91,39 @@ pub fn sampled(rollout: &Rollout) -> Vec<f32> {
     rollout.forced().iter().map(|&forced| if forced { 0.0 } else { 1.0 }).collect()
 }
 
+/// `advantages` `[n]` with mean 0 and standard deviation 1 over the batches of all ranks of `group`.
+///
+/// # Errors
+/// [`Error::Group`].
+pub fn normalize(advantages: &Tensor, group: &dyn Group) -> Result<Tensor> {
+    if !group.is_distributed() {
+        return Ok(pg::normalize(advantages));
+    }
+    let values = advantages.to_kind(Kind::Double);
+    let sum = |t: &Tensor| t.sum(Kind::Double).double_value(&[]);
+    let mut sums = [values.numel() as f64, sum(&values), sum(&values.square())];
+    group.all_reduce(&mut sums, Reduce::Sum)?;
+    let [n, first, second] = sums;
+    let (mean, variance) = (first / n, second / n - (first / n).powi(2));
+    Ok((advantages - mean) / (variance.max(0.0).sqrt() + 1e-8))
+}
+
 impl Objective {
-    /// The loss of `policy` and `values` (`[steps · envs]`) on `rollout`.
-    pub fn loss(&self, rollout: &Rollout, policy: &Distribution, values: &Tensor, targets: &Targets) -> Losses {
+    /// The loss of `policy` and `values` (`[steps · envs]`) on `rollout`, this rank's part of the batch of `group`.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn loss(
+        &self,
+        rollout: &Rollout,
+        policy: &Distribution,
+        values: &Tensor,
+        targets: &Targets,
+        group: &dyn Group,
+    ) -> Result<Losses> {
         let (returns, mut advantages) = (targets.returns.flatten(0, 1), targets.advantages.flatten(0, 1));
         if self.normalize_advantage {
-            advantages = pg::normalize(&advantages);
+            advantages = normalize(&advantages, group)?;
         }
         if rollout.forced().contains(&true) {
             advantages *= Tensor::from_slice(&sampled(rollout)).to_device(advantages.device());
@@ -104,7 +133,7 @@ impl Objective {
         let value_loss = pg::value_loss(values, &returns);
         let scale = if self.sum_over_time { rollout.steps() as f64 } else { 1.0 };
         let loss = (&policy_loss - &entropy * self.entropy_coefficient + &value_loss * self.value_coefficient) * scale;
-        Losses { loss, policy_loss, value_loss, entropy, values: values.detach(), returns }
+        Ok(Losses { loss, policy_loss, value_loss, entropy, values: values.detach(), returns })
     }
 }
 
@@ -120,12 +149,31 @@ pub struct Actor {
     /// The observations of the last minibatch.
     minibatch: Obs,
     rng: Rng,
+    group: Arc<dyn Group>,
 }
 
 impl Actor {
     /// An actor for `n` environments, each at the start of an episode.
     pub fn new(net: ActorCritic, n: usize, rng: Rng) -> Self {
-        Self { state: net.initial_state(n), start: net.initial_state(n), minibatch: Obs::F32(Vec::new()), net, rng }
+        let (state, start, minibatch) = (net.initial_state(n), net.initial_state(n), Obs::F32(Vec::new()));
+        Self { net, state, start, minibatch, rng, group: SingleProcess::shared() }
+    }
+
+    /// Makes this the actor of one rank of `group`: it takes the parameters of rank 0, and `optimizer` steps by the mean of the
+    /// gradients of all ranks from now on. Call it after loading.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn join(&mut self, optimizer: &mut Optimizer, group: &Arc<dyn Group>) -> Result<()> {
+        self.net.params.broadcast(&**group)?;
+        optimizer.set_group(group.clone(), Combine::Mean);
+        self.group = group.clone();
+        Ok(())
+    }
+
+    /// The processes that train this policy.
+    pub fn group(&self) -> &dyn Group {
+        &*self.group
     }
 
     /// A copy of the policy with parameters and a random stream of its own, for evaluation.
@@ -168,24 +216,27 @@ impl Actor {
     }
 
     /// Sets the network's gradient to that of `objective` on a full rollout, after which the next rollout begins.
-    pub fn compute_gradients(&mut self, rollout: &Rollout, objective: &Objective) -> Losses {
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn compute_gradients(&mut self, rollout: &Rollout, objective: &Objective) -> Result<Losses> {
         let bootstrap = self.bootstrap(rollout);
         let (policy, values) = self.evaluate(rollout);
         let old_values = values.detach().view([-1, rollout.envs() as i64]);
         let targets = Targets::new(rollout, &old_values, &bootstrap, objective.gae_lambda);
-        let losses = objective.loss(rollout, &policy, &values, &targets);
+        let losses = objective.loss(rollout, &policy, &values, &targets, &*self.group)?;
         self.net.backward(&losses.loss);
         self.next_rollout();
-        losses
+        Ok(losses)
     }
 
     /// Steps `optimizer` by the network's gradient, and returns the gradient's global norm before it was clipped to
     /// `gradient_clip` (0: not clipped).
     ///
     /// # Errors
-    /// [`Error::Diverged`] where the gradient is not finite; the parameters stay as they were.
+    /// [`Error::Diverged`] where the gradient is not finite; the parameters stay as they were. [`Error::Group`].
     pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, gradient_clip: f64) -> Result<f64> {
-        match self.net.step(optimizer, learning_rate, gradient_clip) {
+        match self.net.step(optimizer, learning_rate, gradient_clip)? {
             norm if norm.is_finite() => Ok(norm),
             norm => Err(Error::Diverged(format!("the gradient's norm is {norm} at update {}", optimizer.updates()))),
         }

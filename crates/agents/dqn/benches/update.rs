@@ -38,11 +38,12 @@ fn main() {
             let mut learner = Learner::new(config, &spec, 1).expect("a network for frames");
             let some = Transitions::new(&spec, batch_size);
             let update = median(100, || {
-                learner.update(1e-4, |rows, batch, _| {
+                let losses = learner.update(1e-4, |rows, batch, _| {
                     for (part, all) in [(&mut batch.s_tm1, &some.s_tm1), (&mut batch.s_t, &some.s_t)] {
                         part.as_mut().copy_from(all.slice(rows.start * spec.obs_len(), rows.len() * spec.obs_len()));
                     }
                 });
+                losses.unwrap();
             });
             println!("  update of {batch_size:2}, {threads} threads   median {:7.3} ms", update.as_secs_f64() * 1e3);
         }

@@ -18,9 +18,9 @@ pub struct Config {
     pub n_step: usize,
     /// Learning rate.
     pub learning_rate: Schedule,
-    /// Transitions of one update.
+    /// Transitions of one update, of all processes together.
     pub batch_size: usize,
-    /// Capacity of the replay buffer in steps.
+    /// Capacity of the replay buffer in steps, of all processes together.
     pub buffer_size: usize,
     /// Whether the replay buffer compresses frames in memory.
     pub buffer_compression: bool,

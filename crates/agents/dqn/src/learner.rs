@@ -2,16 +2,18 @@
 
 use crate::config::{Config, Distribution, Loss};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use playfield_core::group::SingleProcess;
 use playfield_core::rng::{self, Rng};
-use playfield_core::{EnvSpec, Result, Snapshot};
+use playfield_core::{EnvSpec, Group, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
 use playfield_nn::noisy::Noise;
-use playfield_nn::optim::Optimizer;
+use playfield_nn::optim::{Combine, Optimizer};
 use playfield_nn::params::to_vec;
 use playfield_nn::sharding::Shards;
 use playfield_nn::{Pass, QNetwork};
 use playfield_replay::Transitions;
 use std::ops::Range;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The online network, the target network, the optimizer and the random stream.
@@ -27,6 +29,7 @@ pub struct Learner {
     optimizer: Optimizer,
     /// Of noisy layers.
     rng: Rng,
+    group: Arc<dyn Group>,
 }
 
 /// A part of every batch, with all that its gradient needs: it can move between threads.
@@ -165,7 +168,28 @@ impl Learner {
         let others = others.map(|range| shard(online.shallow_clone(), target.shallow_clone(), range.clone())).collect();
         let main = shard(online, target, parts[0].clone());
         let rng = rng::stream(seed, "dqn/noise");
-        Ok(Self { config, main, shards: Shards::new(others), remote: None, optimizer, rng })
+        let group = SingleProcess::shared();
+        Ok(Self { config, main, shards: Shards::new(others), remote: None, optimizer, rng, group })
+    }
+
+    /// Makes this the learner of one rank of `group`: it takes the parameters of rank 0, and steps by the gradient of the batches of
+    /// all ranks from now on. Call it after loading.
+    ///
+    /// # Errors
+    /// [`Error::Group`](playfield_core::Error::Group).
+    pub fn join(&mut self, group: &Arc<dyn Group>) -> Result<()> {
+        let Shard { online, target, .. } = &mut self.main;
+        online.params.broadcast(&**group)?;
+        target.params.broadcast(&**group)?;
+        let combine = if self.config.sum_over_batch { Combine::Sum } else { Combine::Mean };
+        self.optimizer.set_group(group.clone(), combine);
+        self.group = group.clone();
+        Ok(())
+    }
+
+    /// The processes that train this network.
+    pub fn group(&self) -> &dyn Group {
+        &*self.group
     }
 
     /// Its settings.
@@ -190,14 +214,17 @@ impl Learner {
     /// Makes one update on a batch of weighted transitions (1 for uniform sampling), unless loss or gradient is not
     /// [finite](Losses::is_finite). `fill` writes the given range of the batch.
     ///
+    /// # Errors
+    /// [`Error::Group`](playfield_core::Error::Group).
+    ///
     /// # Panics
     /// If a thread that computes a part does, or the [`ShardWorker`] is gone.
     pub fn update(
         &mut self,
         learning_rate: f64,
         mut fill: impl FnMut(Range<usize>, &mut Transitions, &mut [f32]),
-    ) -> Losses {
-        let Self { config, main, shards, remote, optimizer, rng } = self;
+    ) -> Result<Losses> {
+        let Self { config, main, shards, remote, optimizer, rng, group } = self;
         let noise = BatchNoise::sample(&main.online, config.double, rng);
         let mut prepare = |shard: &mut Shard| {
             fill(shard.range.clone(), &mut shard.batch, &mut shard.weights);
@@ -220,17 +247,22 @@ impl Learner {
         let params: Vec<_> = others.iter().map(|shard| &shard.online.params).collect();
         // A clipped loss has a finite gradient even where it is NaN itself.
         let finite = main.losses.loss.is_finite() && others.iter().all(|shard| shard.losses.loss.is_finite());
-        let grad_norm = match finite {
-            true => optimizer.step_sharded(&mut main.online.params, &params, learning_rate, config.gradient_clip),
+        let own = &mut main.online.params;
+        if !finite && group.is_distributed() {
+            // No rank makes this update: NaN is in the gradient of all.
+            own.set_gradient(&own.gradient().full_like(f64::NAN));
+        }
+        let grad_norm = match finite || group.is_distributed() {
+            true => optimizer.step_sharded(own, &params, learning_rate, config.gradient_clip)?,
             false => f64::NAN,
         };
         let all = || [&main.losses].into_iter().chain(others.iter().map(|shard| &shard.losses));
-        Losses {
+        Ok(Losses {
             loss: all().map(|p| p.loss).sum(),
             q_mean: all().map(|p| p.q_mean).sum(),
             errors: all().flat_map(|p| &p.errors).copied().collect(),
             grad_norm,
-        }
+        })
     }
 
     /// Tells the [`ShardWorker`] that one of its updates is not made.

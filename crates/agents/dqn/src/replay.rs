@@ -86,7 +86,7 @@ impl Replay {
         let losses = learner.update(learning_rate, |rows, batch, weights| {
             self.buffer.gather_normalized(&self.indices[rows.clone()], normalizer, batch);
             weights.copy_from_slice(&self.weights[rows]);
-        });
+        })?;
         if let Some(priorities) = &mut self.priorities {
             priorities.update(&self.indices, &losses.errors)?;
         }

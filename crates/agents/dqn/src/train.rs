@@ -5,7 +5,6 @@ use crate::learner::Learner;
 use crate::replay::Replay;
 use crate::worker::{Chunk, LearnerHandle, Worker};
 use playfield_collect::{Collector, Evaluator};
-use playfield_core::resume::environment_seeds;
 use playfield_core::{Algorithm, EnvFactory, EnvSpec, Mode, Policy, Result, Run, Snapshot, rng};
 use playfield_nn::config::TorsoKind;
 use playfield_nn::{NetworkConfig, QNetwork};
@@ -18,6 +17,7 @@ impl Algorithm for Dqn {
     const NAME: &'static str = "dqn";
     const ABOUT: &'static str =
         "deep Q-learning with experience replay, and its family up to Rainbow (Mnih et al. 2015; Hessel et al. 2018)";
+    const SINGLE_PROCESS: Option<&'static str> = None;
     type Config = Config;
 
     fn defaults(chosen: &Config) -> Config {
@@ -59,7 +59,18 @@ impl Algorithm for Dqn {
     /// Also where the machine has too little memory for the replay buffer.
     fn train(config: &Config, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
         let config = Self::resolve(config, run.steps(), envs)?;
-        let (spec, n, seed) = (envs.spec(), envs.num_envs(), run.seed());
+        let (spec, seed, group) = (envs.spec(), run.rank_seed(), run.group().clone());
+        // Settings are those of all processes together: each has an equal part of the environments, of every batch and of the buffer.
+        let n = group.share("env.num_envs", envs.num_envs())?;
+        if config.overlap && group.is_distributed() {
+            run.notify("dqn.overlap is not available with several processes: each acts and learns in turn");
+        }
+        let config = Config {
+            batch_size: group.share("dqn.batch_size", config.batch_size)?,
+            buffer_size: group.share("dqn.buffer_size", config.buffer_size)?,
+            overlap: config.overlap && !group.is_distributed(),
+            ..config
+        };
         // One thread for each operation: the learner splits the batch among threads instead.
         tch::set_num_threads(1);
         let clock = Clock::new(&config);
@@ -73,19 +84,23 @@ impl Algorithm for Dqn {
         }
         let snapshot = run.take_resume();
         let mut learner = Learner::new(config.clone(), spec, seed)?;
-        let mut replay = Replay::new(&config, spec, n, seed, run.checkpoint_dir())?;
+        let mut replay = Replay::new(&config, spec, n, seed, run.checkpoint_dir().as_deref())?;
         let mut lost = Vec::new();
         if let Some(snapshot) = &snapshot {
             learner.load_all(snapshot)?;
-            lost = replay.load(snapshot)?;
+            // Of a run with another number of processes the buffer is not resumed.
+            if snapshot.state.contains_key("replay.lanes") {
+                lost = replay.load(snapshot)?;
+            }
         }
+        learner.join(&group)?;
         for file in &lost {
             run.notify(&format!("warning: {}: its transitions are dropped", file.message));
         }
         let summary = learner.online().summary(&config.network, spec);
         run.network(&summary.text, &summary.layers)?;
-        let environments = envs.unnormalized(&environment_seeds(seed, n, snapshot.as_ref()))?;
-        let mut collector = Collector::unnormalized(environments, snapshot.as_ref())?;
+        let environments = envs.unnormalized(&run.environment_seeds(n, snapshot.as_ref()))?;
+        let mut collector = Collector::unnormalized(environments, snapshot.as_ref())?.with_group(group.clone());
         let lost_newest = lost.iter().any(|file| file.has_newest);
         if collector.is_restored() && lost_newest {
             collector.reset()?;
@@ -99,8 +114,8 @@ impl Algorithm for Dqn {
         }
         let mut evaluator = Evaluator::new(envs, run, collector.steps())?;
 
-        let worker = Worker { learner, replay };
-        let chunk_steps = (config.train_interval.min(LONGEST_CHUNK) as usize / n).max(1);
+        let worker = Worker::new(learner, replay);
+        let chunk_steps = (config.train_interval.min(LONGEST_CHUNK) as usize / envs.num_envs()).max(1);
         let chunk = worker.chunk(spec, n, chunk_steps);
         let mut version = chunk.version;
         let mut learner = match config.overlap {
@@ -113,7 +128,7 @@ impl Algorithm for Dqn {
         let mut slot = Some(chunk);
 
         let trained = (|| {
-            while run.should_continue(collector.steps()) {
+            while run.should_continue(collector.steps())? {
                 let mut chunk = slot.take().expect("a chunk is on this side between exchanges");
                 let (before, mut done) = (collector.steps(), 0);
                 let collected = chunk.steps.iter_mut().try_for_each(|experience| {
@@ -127,6 +142,9 @@ impl Algorithm for Dqn {
                 // Steps before a failure are stored, too.
                 chunk.steps.truncate(done);
                 chunk.due = if collected.is_ok() { clock.due(before, step) } else { Vec::new() };
+                if collected.is_ok() {
+                    collector.merge_statistics()?;
+                }
                 chunk.normalizer = collector.normalizer().cloned();
                 let due = chunk.updates();
                 let mut chunk = learner.exchange(chunk).map_err(|error| run.explain(error))?;

@@ -55,9 +55,16 @@ pub struct Worker {
     pub learner: Learner,
     /// The replay buffer.
     pub replay: Replay,
+    /// Whether every rank has a transition that can be sampled.
+    ready: bool,
 }
 
 impl Worker {
+    /// A learner with its replay buffer.
+    pub fn new(learner: Learner, replay: Replay) -> Self {
+        Self { learner, replay, ready: false }
+    }
+
     /// An empty chunk of `steps` steps of `n` environments of `spec`.
     pub fn chunk(&self, spec: &EnvSpec, n: usize, steps: usize) -> Chunk {
         Chunk {
@@ -72,13 +79,16 @@ impl Worker {
         }
     }
 
-    /// Stores the steps, then makes the updates that are due. No update is made before a transition can be sampled.
+    /// Stores the steps, then makes the updates that are due. No update is made before a transition can be sampled, on every rank.
     fn work(&mut self, chunk: &mut Chunk) -> Result<()> {
         chunk.steps.iter().for_each(|step| self.replay.push(step));
+        if !self.ready && chunk.updates() > 0 {
+            self.ready = !self.learner.group().any(self.replay.is_empty())?;
+        }
         let (start, before) = (Instant::now(), self.learner.updates());
         for due in &chunk.due {
             match *due {
-                Due::Update { .. } if self.replay.is_empty() => self.learner.skip_update(),
+                Due::Update { .. } if !self.ready => self.learner.skip_update(),
                 Due::Update { beta, learning_rate } => {
                     let rates = (beta, learning_rate);
                     let losses = self.replay.train(&mut self.learner, rates, chunk.normalizer.as_ref())?;

@@ -2,9 +2,10 @@
 
 use crate::Config;
 use playfield_actor_critic::{Actor, Losses};
-use playfield_core::{EnvSpec, Persist, Result, Rollout, Snapshot, rng};
+use playfield_core::{EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_nn::ActorCritic;
 use playfield_nn::optim::Optimizer;
+use std::sync::Arc;
 
 /// The actor-critic and its optimizer.
 #[derive(Debug)]
@@ -59,10 +60,18 @@ impl Learner {
     /// # Errors
     /// [`Error::Diverged`](playfield_core::Error::Diverged) where the gradient is not finite; the parameters stay as they were.
     pub fn update(&mut self, rollout: &Rollout, step: u64) -> Result<Update> {
-        let losses = self.actor.compute_gradients(rollout, &self.config.objective(step));
+        let losses = self.actor.compute_gradients(rollout, &self.config.objective(step))?;
         let learning_rate = self.config.learning_rate.at(step);
         let gradient_norm = self.actor.step(&mut self.optimizer, learning_rate, self.config.gradient_clip)?;
         Ok(Update { losses, gradient_norm, learning_rate, updates: self.updates() })
+    }
+
+    /// Makes this the learner of one rank of `group`: see [`Actor::join`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn join(&mut self, group: &Arc<dyn Group>) -> Result<()> {
+        self.actor.join(&mut self.optimizer, group)
     }
 
     /// Updates so far.

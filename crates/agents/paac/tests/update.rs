@@ -159,7 +159,7 @@ fn a_replaced_action_has_no_policy_gradient() {
         let config = Config { entropy_coefficient: Schedule::constant(0.0), ..config(case) };
         let mut learner = Learner::new(&config, &spec(false), ENVS, 1).unwrap();
         let (rollout, _) = rollout_of(case, &mut learner, false, forced);
-        learner.actor.compute_gradients(&rollout, &config.objective(0));
+        learner.actor.compute_gradients(&rollout, &config.objective(0)).unwrap();
         let params = &learner.actor.net.params;
         params.named(&params.gradient())
     };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Steps of each environment between two updates.
     pub rollout_steps: usize,
-    /// Transitions of one gradient step. Where it does not divide `rollout_steps · env.num_envs`, the last minibatch of each epoch
+    /// Transitions of one gradient step, of all processes together. Where it does not divide `rollout_steps · env.num_envs`, the last minibatch of each epoch
     /// is smaller. With an LSTM a multiple of `rollout_steps`: a minibatch holds whole sequences.
     pub minibatch_size: usize,
     /// Passes over each rollout. The paper, for Atari games: 3.

@@ -1,12 +1,13 @@
 //! The update of PPO, testable without an environment.
 
 use crate::Config;
-use playfield_actor_critic::{Actor, Targets, sampled};
+use playfield_actor_critic::{Actor, Targets, normalize, sampled};
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Persist, Result, Rollout, Snapshot, rng};
+use playfield_core::{Actions, EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_losses::policy_gradient as pg;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::{ActorCritic, Distribution};
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The actor-critic and its optimizer.
@@ -109,7 +110,8 @@ impl Transitions {
     }
 
     /// The [`TERMS`] of an update, a scalar each, at agent step `step`: `policy` (`n` distributions) and `values` (`[n]`) are the
-    /// network's outputs at these transitions, `actions` those that were executed (Schulman et al. 2017, equation 9).
+    /// network's outputs at these transitions, `actions` those that were executed (Schulman et al. 2017, equation 9). Advantages are
+    /// normalized over the minibatches of all ranks of `group`.
     fn loss(
         &self,
         config: &Config,
@@ -117,10 +119,14 @@ impl Transitions {
         policy: &Distribution,
         values: &Tensor,
         actions: &Actions,
-    ) -> [Tensor; 6] {
+        group: &dyn Group,
+    ) -> Result<[Tensor; 6]> {
         let clip_range = config.clip_range.at(step);
         let log_ratio = (policy.log_prob(actions) - &self.log_probs) * &self.sampled;
-        let advantages = if config.normalize_advantage { &pg::normalize(&self.advantages) } else { &self.advantages };
+        let advantages = match config.normalize_advantage {
+            true => normalize(&self.advantages, group)?,
+            false => self.advantages.shallow_clone(),
+        };
         let policy_loss = pg::clipped_policy_loss(&log_ratio, &(advantages * &self.sampled), clip_range);
         let value_loss = match config.value_clip_range {
             0.0 => pg::value_loss(values, &self.returns),
@@ -133,7 +139,7 @@ impl Transitions {
         let share = self.sampled.mean(Kind::Float).clamp_min(f64::from(f32::EPSILON));
         let (kl, clipped) =
             (pg::approximate_kl(&log_ratio) / &share, pg::clip_fraction(&log_ratio, clip_range) / &share);
-        [loss, policy_loss, value_loss, entropy_loss, kl, clipped]
+        Ok([loss, policy_loss, value_loss, entropy_loss, kl, clipped])
     }
 }
 
@@ -176,10 +182,11 @@ impl Learner {
             for indices in minibatches {
                 let (policy, values) = self.actor.evaluate_minibatch(rollout, &indices);
                 let actions = rollout.gather_actions(&indices);
-                let losses = transitions.select(&indices).loss(config, step, &policy, &values, &actions);
+                let group = self.actor.group();
+                let losses = transitions.select(&indices).loss(config, step, &policy, &values, &actions, group)?;
                 terms.push(Tensor::stack(&losses, 0).detach());
                 std = policy.mean_std();
-                if config.target_kl > 0.0 && losses[KL].double_value(&[]) > 1.5 * config.target_kl {
+                if config.target_kl > 0.0 && group.mean(losses[KL].double_value(&[]))? > 1.5 * config.target_kl {
                     break 'epochs;
                 }
                 self.actor.net.backward(&losses[0]);
@@ -189,6 +196,7 @@ impl Learner {
         self.actor.next_rollout();
         if config.learning_rate_target_kl > 0.0 {
             let kl = Tensor::stack(&terms[epoch..], 0).mean_dim(0, false, Kind::Float).double_value(&[KL as i64]);
+            let kl = self.actor.group().mean(kl)?;
             self.adapted_rate = adapt_learning_rate(learning_rate, kl, config.learning_rate_target_kl);
         }
         Ok(Update {
@@ -201,6 +209,14 @@ impl Learner {
             clip_range: config.clip_range.at(step),
             updates: self.updates(),
         })
+    }
+
+    /// Makes this the learner of one rank of `group`: see [`Actor::join`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn join(&mut self, group: &Arc<dyn Group>) -> Result<()> {
+        self.actor.join(&mut self.optimizer, group)
     }
 
     /// Gradient steps so far.

@@ -2,7 +2,6 @@ use crate::Config;
 use crate::learner::Learner;
 use playfield_actor_critic::Actor;
 use playfield_collect::{Collector, Evaluator};
-use playfield_core::resume::environment_seeds;
 use playfield_core::{Algorithm, EnvFactory, EnvSpec, Policy, Result, Rollout, Run, Snapshot};
 
 /// PPO.
@@ -12,6 +11,7 @@ impl Algorithm for Ppo {
     const NAME: &'static str = "ppo";
     const ABOUT: &'static str =
         "proximal policy optimization: several epochs of minibatches from each rollout (Schulman et al. 2017)";
+    const SINGLE_PROCESS: Option<&'static str> = None;
     type Config = Config;
 
     fn defaults(chosen: &Config) -> Config {
@@ -50,24 +50,30 @@ impl Algorithm for Ppo {
 
     fn train(config: &Config, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
         let config = Self::resolve(config, run.steps(), envs)?;
-        let (spec, n) = (envs.spec(), envs.num_envs());
+        let (spec, group) = (envs.spec(), run.group().clone());
+        // Settings are those of all processes together, and each has an equal part of the environments.
+        let n = group.share("env.num_envs", envs.num_envs())?;
+        let minibatch_size = group.share("ppo.minibatch_size", config.minibatch_size)?;
+        let config = Config { minibatch_size, ..config };
+        config.check_minibatch(n)?;
         // One thread for each operation: the network splits the batch among threads instead.
         tch::set_num_threads(1);
 
         let snapshot = run.take_resume();
-        let environments = envs.vec(&environment_seeds(run.seed(), n, snapshot.as_ref()))?;
-        let mut collector = Collector::new(environments, snapshot.as_ref())?;
-        let mut learner = Learner::new(&config, spec, n, run.seed())?;
+        let environments = envs.vec(&run.environment_seeds(n, snapshot.as_ref()))?;
+        let mut collector = Collector::new(environments, snapshot.as_ref())?.with_group(group.clone());
+        let mut learner = Learner::new(&config, spec, n, run.rank_seed())?;
         if let Some(snapshot) = &snapshot {
             learner.load(snapshot, collector.is_restored())?;
         }
+        learner.join(&group)?;
         let summary = learner.actor.net.summary(&config.network, spec);
         run.network(&summary.text, &summary.layers)?;
         let mut evaluator = Evaluator::new(envs, run, collector.steps())?;
         let mut rollout = Rollout::new(spec, n, config.rollout_steps, config.gamma);
 
         let trained = (|| {
-            while run.should_continue(collector.steps()) {
+            while run.should_continue(collector.steps())? {
                 let collected = collector.collect(&mut learner.actor, &mut rollout);
                 let step = collector.steps();
                 run.progress(step, collector.take_episodes())?;

@@ -4,13 +4,16 @@ use crate::commands::watch::record_video;
 use crate::experiment::Experiment;
 use crate::folder::{self, Folder};
 use crate::output::{note, out};
+use crate::ranks::{self, Job};
 use crate::{Registry, paths, signals, suggest, trust};
-use playfield_core::run::Summary;
-use playfield_core::{Error, Result, Run, Snapshot};
+use playfield_core::checkpoint::Loaded;
+use playfield_core::run::{Stop, Summary};
+use playfield_core::{Error, Group, Result, Run, Snapshot, checkpoint, resume};
 use playfield_log::duration;
 use playfield_wrappers::Factory;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use toml::{Table, Value};
 
 /// `playfield train`.
@@ -19,6 +22,9 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
     // Before Python starts, which keeps existing signal handlers.
     let several = args.seeds.is_some() || group.is_some();
     let stop = signals::listen(if several { "each run finishes its update and saves" } else { signals::SAVES })?;
+    if std::env::var("WORLD_SIZE").is_ok_and(|size| size.trim() != "1") && several {
+        return Err(Error::config("--seeds starts a process for each seed: train one seed in several processes"));
+    }
     match (args.seeds, group) {
         (_, Some(_)) if args.gif => return Err(Error::config("--gif records one run: give the folder of one seed")),
         (_, Some(path)) => return seeds::resume(registry, path, args, &stop),
@@ -26,51 +32,80 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         (None, None) if args.jobs.is_some() => return Err(Error::config("--jobs is for several runs: give --seeds N")),
         (None, None) => {}
     }
-    let (experiment, folder, snapshot) = match &args.resume {
-        Some(path) => resume(registry, args, path)?,
-        None => {
+    let group = ranks::join()?;
+    let trained = train_rank(registry, args, &stop, &group);
+    match &trained {
+        Err(Error::Group { .. }) | Ok(_) => {}
+        Err(error) => group.leave(&error.to_string()),
+    }
+    trained
+}
+
+/// Trains one run, as one rank of `group`. Rank 0 writes the folder of the run and prints the results.
+fn train_rank(registry: &Registry, args: &Train, stop: &Stop, group: &Arc<dyn Group>) -> Result<ExitCode> {
+    let (job, folder) = match (group.rank(), &args.resume) {
+        (0, Some(path)) => resume_run(registry, args, path).map(|(job, folder)| (job, Some(folder)))?,
+        (0, None) => {
             let experiment = fresh(registry, args)?;
             let folder = Folder::create(args.run_dir.as_deref(), &paths::absolute("runs"), &experiment.name())?;
-            (experiment, folder, None)
+            (Job { experiment, folder: folder.path().to_path_buf(), checkpoint: None }, Some(folder))
+        }
+        (_, resumed) => {
+            let own = if resumed.is_some() { None } else { Some(fresh(registry, args)?) };
+            (ranks::receive(registry, &**group, own)?, None)
         }
     };
-    let mut experiment = experiment;
+    let sent = if folder.is_some() { ranks::send(&**group, &job) } else { Ok(()) };
+    let Job { mut experiment, folder: path, checkpoint } = job;
     let (algorithm, steps, seed, intervals) =
         (experiment.algorithm, experiment.steps, experiment.seed, experiment.intervals.clone());
-    let (path, checkpoints) = (folder.path().to_path_buf(), folder.checkpoints(intervals.keep_checkpoints));
-    let resumed_at = args.resume.is_some().then(|| snapshot.as_ref().map_or(0, |s| s.step));
+    let checkpoints = folder::checkpoints(&path, intervals.keep_checkpoints);
+    let resumed_at = args.resume.is_some().then(|| checkpoint.as_ref().map_or(0, |(snapshot, _)| snapshot.step));
 
-    let prepared = (|| {
+    let prepared = sent.and_then(|()| {
         let factory = Factory::new(experiment.source.clone(), experiment.env.clone())?;
         if args.gif && !factory.renders()? {
             return Err(Error::config(format!("--gif: {} does not support rendering", experiment.env.id)));
         }
         // Resolved before training, so that the saved settings contain every value that is used.
         experiment.configured.resolve(steps, &factory)?;
-        if resumed_at.is_none() {
-            folder.write_config(&experiment.to_table()?)?;
-        }
-        folder.append_session()?;
-        let mut run =
-            Run::new(seed, steps).with_stop(stop.clone()).with_checkpoints(checkpoints.clone(), intervals.clone());
+        let mut run = Run::new(seed, steps).with_stop(stop.clone()).with_group(group.clone());
+        run = run.with_checkpoints(checkpoints.clone(), intervals.clone());
         run = run.with_evaluation(experiment.evaluation.clone());
-        for sink in playfield_log::run_folder_sinks(&path, resumed_at)? {
-            run = run.with_sink(sink);
+        if let Some(folder) = &folder {
+            if resumed_at.is_none() {
+                folder.write_config(&experiment.to_table()?)?;
+            }
+            folder.append_session()?;
+            for sink in playfield_log::run_folder_sinks(&path, resumed_at)? {
+                run = run.with_sink(sink);
+            }
+            run = run.with_sink(playfield_log::Console::new(steps, resumed_at.unwrap_or(0)));
         }
-        run = run.with_sink(playfield_log::Console::new(steps, resumed_at.unwrap_or(0)));
-        if let Some(snapshot) = snapshot {
-            run = run.with_resume(snapshot)?;
+        if let Some((snapshot, parts)) = checkpoint {
+            if parts.len() + 1 != group.world_size() {
+                run.notify(&format!(
+                    "warning: the checkpoint is of {} processes, and this run has {}: environments start new episodes, random \
+                     streams have new seeds, and a replay buffer is empty",
+                    parts.len() + 1,
+                    group.world_size()
+                ));
+            }
+            run = run.with_resume(resume::snapshot_of_rank(snapshot, &parts, &**group, seed))?;
         }
         Ok((experiment, factory, run))
-    })();
+    });
     let trained = prepared.and_then(|(experiment, factory, mut run)| {
-        note!(
-            "{} on {} into {}, {}",
-            algorithm.name,
-            experiment.env.id,
-            paths::shown(&path),
-            progress(resumed_at, steps)
-        );
+        if group.rank() == 0 {
+            note!(
+                "{} on {} into {}, {}{}",
+                algorithm.name,
+                experiment.env.id,
+                paths::shown(&path),
+                progress(resumed_at, steps),
+                if group.is_distributed() { format!(", {} processes", group.world_size()) } else { String::new() }
+            );
+        }
         let settings = experiment.to_table()?;
         if resumed_at.is_none() {
             run.text(0, "config", &format!("```toml\n{settings}```"))?;
@@ -84,7 +119,8 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         let (summary, saved) = (run.summary(), run.last_checkpoint());
         // Makes the console print its last line.
         drop(run);
-        if let (Err(_), Some(step)) = (&trained, saved.filter(|_| summary.step > resumed_at.unwrap_or(0))) {
+        let saved_here = saved.filter(|_| group.rank() == 0 && summary.step > resumed_at.unwrap_or(0));
+        if let (Err(_), Some(step)) = (&trained, saved_here) {
             note!(
                 "step {step} is saved; to resume from there: {} train --resume {}",
                 paths::program(),
@@ -96,28 +132,32 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
     let (summary, saved, renders) = match trained {
         Ok(trained) => trained,
         Err(error) => {
-            if resumed_at.is_none() {
+            if let (Some(folder), None) = (folder, resumed_at) {
                 folder.discard_if_untouched();
             }
             return Err(error);
         }
     };
+    let exit_code = stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8));
+    if group.rank() > 0 {
+        return Ok(exit_code);
+    }
     report(&summary, steps, &path, saved.map(|step| checkpoints.path(step)).as_deref(), renders);
     if args.gif && summary.step >= steps {
         let (run, device) = (path.clone(), args.device.clone());
         let playing = Playing { seed: 0, deterministic: true, best: false };
         let recording = Watch { run, video: None, overlay: false, seconds: 60, playing, device };
         // Training is complete and saved, so a failed recording is not an error.
-        match record_video(registry, &recording, &stop) {
+        match record_video(registry, &recording, stop) {
             Ok(path) => out!("video      {}", paths::shown(&path)),
             Err(error) => note!("no video: {error}"),
         }
     }
-    Ok(stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8)))
+    Ok(exit_code)
 }
 
 /// A new experiment: the configuration file, overridden by the arguments.
-fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
+pub fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
     let path = args.config.as_deref().expect("clap requires it without --resume");
     if !path.exists() {
         return Err(Error::config(format!(
@@ -141,7 +181,7 @@ fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
 }
 
 /// The experiment and the folder of the run in `path`, and its latest checkpoint. Without a checkpoint training restarts at step 0.
-fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment, Folder, Option<Snapshot>)> {
+fn resume_run(registry: &Registry, args: &Train, path: &Path) -> Result<(Job, Folder)> {
     let folder = Folder::open(path)?;
     let mut table: Table = registry.run_settings(path)?;
     let before = table.clone();
@@ -183,7 +223,9 @@ fn resume(registry: &Registry, args: &Train, path: &Path) -> Result<(Experiment,
     if changed {
         folder.write_config(&experiment.to_table()?)?;
     }
-    Ok((experiment, folder, loaded.map(|loaded| loaded.snapshot)))
+    let parts = |loaded: Loaded| Ok((loaded.snapshot, checkpoint::read_with_parts(&loaded.path)?.1));
+    let checkpoint: Option<(Snapshot, Vec<Snapshot>)> = loaded.map(parts).transpose()?;
+    Ok((Job { experiment, folder: folder.path().to_path_buf(), checkpoint }, folder))
 }
 
 fn progress(resumed_at: Option<u64>, steps: u64) -> String {

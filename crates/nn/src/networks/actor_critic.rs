@@ -192,8 +192,11 @@ impl ActorCritic {
         self.torso.dispatch()
     }
 
-    /// Steps `optimizer` by the gradient: see [`Optimizer::step`].
-    pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, max_norm: f64) -> f64 {
+    /// Steps `optimizer` by the gradient: see [`Optimizer::step_sharded`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, max_norm: f64) -> Result<f64> {
         let shards = self.torso.shards_with_gradient();
         optimizer.step_sharded(&mut self.params, &shards, learning_rate, max_norm)
     }

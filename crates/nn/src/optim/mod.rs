@@ -24,9 +24,20 @@ pub use step::{Step, gradient_norm, step_shared};
 
 use crate::params::Params;
 use crate::tensor::to_vec;
+use playfield_core::group::{Group, SingleProcess};
 use playfield_core::{Error, Result, Snapshot};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::Arc;
 use tch::{Tensor, no_grad};
+
+/// How the gradients of several processes are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    /// Their mean: for a loss that is a mean over the rank's batch. All batches have the same size.
+    Mean,
+    /// Their sum: for a loss that is a sum over the batch.
+    Sum,
+}
 
 /// An optimizer of one network.
 #[derive(Debug)]
@@ -36,6 +47,8 @@ pub struct Optimizer {
     updates: u64,
     /// A second thread.
     pool: Option<ThreadPool>,
+    group: Arc<dyn Group>,
+    combine: Combine,
 }
 
 impl Optimizer {
@@ -44,7 +57,14 @@ impl Optimizer {
         let config = config.into();
         let buffer = |initial: f32| params.master().full_like(f64::from(initial));
         let state = config.rule().state().map(|state| state.map(|state| buffer(state.initial)));
-        Self { config, state, updates: 0, pool: None }
+        let (group, combine) = (SingleProcess::shared(), Combine::Mean);
+        Self { config, state, updates: 0, pool: None, group, combine }
+    }
+
+    /// Makes [`step_sharded`](Self::step_sharded) combine the gradients of all ranks of `group`: each rank steps by the same gradient,
+    /// so that parameters and state that are the same at the start stay so.
+    pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine) {
+        (self.group, self.combine) = (group, combine);
     }
 
     /// The same with up to `threads` threads for a step. It uses two at most, and one for small networks.
@@ -62,12 +82,49 @@ impl Optimizer {
     /// Steps `params` by their gradient, after scaling it to a *global* norm of at most `max_norm` (0: unlimited). Returns
     /// the norm before scaling. If that norm is not finite, neither parameters nor state change.
     pub fn step(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> f64 {
-        self.step_sharded(params, &[], learning_rate, max_norm)
+        self.apply(params, &[], learning_rate, max_norm)
     }
 
     /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
-    /// [shallow clones](Params::shallow_clone) of it.
-    pub fn step_sharded(&mut self, params: &mut Params, shards: &[&Params], learning_rate: f64, max_norm: f64) -> f64 {
+    /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks.
+    ///
+    /// # Errors
+    /// [`Error::Group`](playfield_core::Error::Group).
+    pub fn step_sharded(
+        &mut self,
+        params: &mut Params,
+        shards: &[&Params],
+        learning_rate: f64,
+        max_norm: f64,
+    ) -> Result<f64> {
+        let shards = match self.group.is_distributed() {
+            false => shards,
+            true => {
+                self.reduce(params, shards)?;
+                &[]
+            }
+        };
+        Ok(self.apply(params, shards, learning_rate, max_norm))
+    }
+
+    /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
+    /// all-reduce of the flat buffers.
+    fn reduce(&self, params: &mut Params, shards: &[&Params]) -> Result<()> {
+        let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
+        let mut values = to_vec(&gradient);
+        values.extend(to_vec(params.running_stats()));
+        self.group.sum(&mut values)?;
+        let (mean, (gradient, running)) = (1.0 / self.group.world_size() as f32, values.split_at_mut(gradient.numel()));
+        if self.combine == Combine::Mean {
+            gradient.iter_mut().for_each(|x| *x *= mean);
+        }
+        running.iter_mut().for_each(|x| *x *= mean);
+        params.set_gradient(&Tensor::from_slice(gradient));
+        params.set_running_stats(running);
+        Ok(())
+    }
+
+    fn apply(&mut self, params: &mut Params, shards: &[&Params], learning_rate: f64, max_norm: f64) -> f64 {
         self.updates += 1;
         let updates = self.updates;
         let Self { config, state, pool, .. } = self;

@@ -57,7 +57,7 @@ impl Algorithm for HillClimb {
         run.describe("hill_climb/best_return", "mean return of the best candidate so far");
 
         let trained = (|| {
-            while run.should_continue(collector.steps()) {
+            while run.should_continue(collector.steps())? {
                 policy.weights = search.propose(config.noise);
                 collector.reset()?; // every candidate is evaluated on the same episodes
                 let ends = evaluate(&mut collector, &mut policy, Mode::Greedy, config.episodes, || ())?;

@@ -1,0 +1,197 @@
+//! A group of processes that train one policy together, each with a part of the environments (data-parallel training).
+//!
+//! Process `rank` of `world_size` joins the group. Every operation is collective: all ranks call the same operations in the same
+//! order, and each call blocks until the data of the others has arrived. `crates/distributed` implements [`Group`] on libtorch's c10d;
+//! [`SingleProcess`] is the group of a run in one process, in which nothing is exchanged.
+
+use crate::{Error, Result};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// How [`Group::all_reduce`] combines the values of all ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduce {
+    /// Their sum.
+    Sum,
+    /// Their maximum.
+    Max,
+}
+
+/// The processes that train together, as one of them sees it.
+///
+/// An operation fails where a rank has ended, or does not respond within the group's timeout. The group cannot be used afterwards.
+pub trait Group: Debug + Send + Sync {
+    /// The number of this process, from 0.
+    fn rank(&self) -> usize;
+
+    /// The number of processes.
+    fn world_size(&self) -> usize;
+
+    /// Replaces each value by the sum or the maximum of that of all ranks. Every rank gets the same bits.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    fn all_reduce(&self, values: &mut [f64], reduce: Reduce) -> Result<()>;
+
+    /// Replaces each value by the sum of that of all ranks. Every rank gets the same bits.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    fn sum(&self, values: &mut [f32]) -> Result<()>;
+
+    /// Replaces `bytes` by those of rank 0.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()>;
+
+    /// Sends `bytes` to rank 0, which gets those of every rank, in order. The other ranks get an empty list.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>>;
+
+    /// Returns once every rank has called it.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    fn barrier(&self) -> Result<()> {
+        self.all_reduce(&mut [0.0], Reduce::Sum)
+    }
+
+    /// Tells the other ranks that this one ends because of an error, `reason`: it is part of the errors that they get.
+    fn leave(&self, _reason: &str) {}
+}
+
+impl dyn Group + '_ {
+    /// Whether there are several processes.
+    pub fn is_distributed(&self) -> bool {
+        self.world_size() > 1
+    }
+
+    /// Whether `value` is true on some rank.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn any(&self, value: bool) -> Result<bool> {
+        let mut flag = [f64::from(u8::from(value))];
+        self.all_reduce(&mut flag, Reduce::Max)?;
+        Ok(flag[0] > 0.0)
+    }
+
+    /// The mean of `value` over the ranks.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn mean(&self, value: f64) -> Result<f64> {
+        let mut sum = [value];
+        self.all_reduce(&mut sum, Reduce::Sum)?;
+        Ok(sum[0] / self.world_size() as f64)
+    }
+
+    /// This rank's part of `total`, the value of the setting `key` for the whole group.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the ranks cannot get equal parts.
+    pub fn share(&self, key: &str, total: usize) -> Result<usize> {
+        let ranks = self.world_size();
+        match total % ranks {
+            0 if total > 0 => Ok(total / ranks),
+            _ => Err(Error::config(format!(
+                "`{key}` = {total} must be a multiple of the number of processes, {ranks}: it is divided among them"
+            ))),
+        }
+    }
+
+    /// The seed of this rank's random streams in a run with seed `seed`; rank 0 has the run's own.
+    pub fn seed(&self, seed: u64) -> u64 {
+        match self.rank() {
+            0 => seed,
+            rank => crate::rng::derive(seed, "rank", rank as u64),
+        }
+    }
+}
+
+/// The group of one process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SingleProcess;
+
+impl SingleProcess {
+    /// The group as it is shared by the parts of a run.
+    pub fn shared() -> Arc<dyn Group> {
+        Arc::new(Self)
+    }
+}
+
+impl Group for SingleProcess {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn world_size(&self) -> usize {
+        1
+    }
+
+    fn all_reduce(&self, _values: &mut [f64], _reduce: Reduce) -> Result<()> {
+        Ok(())
+    }
+
+    fn sum(&self, _values: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn broadcast(&self, _bytes: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
+
+    fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![bytes])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rank of a group without connections.
+    #[derive(Debug)]
+    struct Rank(usize, usize);
+
+    impl Group for Rank {
+        fn rank(&self) -> usize {
+            self.0
+        }
+        fn world_size(&self) -> usize {
+            self.1
+        }
+        fn all_reduce(&self, _: &mut [f64], _: Reduce) -> Result<()> {
+            unreachable!()
+        }
+        fn sum(&self, _: &mut [f32]) -> Result<()> {
+            unreachable!()
+        }
+        fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
+            unreachable!()
+        }
+        fn gather(&self, _: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn totals_are_divided_into_equal_parts() {
+        let share = |total, ranks| (&Rank(0, ranks) as &dyn Group).share("env.num_envs", total);
+        assert_eq!((share(8, 2).unwrap(), share(8, 1).unwrap()), (4, 8));
+        for (total, ranks) in [(9, 2), (0, 2), (1, 2)] {
+            let message = share(total, ranks).unwrap_err().to_string();
+            assert!(message.contains("`env.num_envs`") && message.contains("processes, 2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn ranks_have_different_seeds_and_rank_0_that_of_the_run() {
+        let seed = |rank| (&Rank(rank, 4) as &dyn Group).seed(7);
+        assert_eq!(seed(0), 7);
+        assert!(seed(1) != 7 && seed(1) != seed(2));
+    }
+}

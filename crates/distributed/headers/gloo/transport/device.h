@@ -1,0 +1,6 @@
+#pragma once
+
+// ProcessGroupGloo.hpp holds devices by pointer.
+namespace gloo::transport {
+class Device;
+}

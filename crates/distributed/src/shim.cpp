@@ -1,0 +1,162 @@
+// A C interface to the parts of libtorch's c10d that playfield uses: TCPStore (a key-value server for the rendezvous) and
+// ProcessGroupGloo (collective operations between CPUs). `ffi.rs` declares these functions in Rust.
+//
+// No exception leaves a function. Each returns null or the message of its error, which the caller frees.
+
+#include <ATen/ops/from_blob.h>
+#include <gloo/context.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <cstdlib>
+#include <cstring>
+
+using c10d::ProcessGroupGloo;
+using std::chrono::milliseconds;
+
+namespace {
+
+struct Store {
+  c10::intrusive_ptr<c10d::Store> inner;
+};
+
+struct Gloo {
+  c10::intrusive_ptr<ProcessGroupGloo> inner;
+  milliseconds timeout;
+};
+
+// The first line of an error: the others are a backtrace.
+char* message(const char* text) {
+  return strndup(text, strcspn(text, "\n"));
+}
+
+// Runs `body`, and returns null or the message of its exception.
+template <typename Body>
+char* guard(Body body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& error) {
+    return message(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return message(error.what());
+  } catch (...) {
+    return message("unknown error");
+  }
+}
+
+// A tensor over the caller's memory. `bytes_per_element` is 4 or 8 for floats, 1 for bytes.
+at::Tensor over(void* data, int64_t len, int bytes_per_element) {
+  auto type = bytes_per_element == 8 ? at::kDouble : bytes_per_element == 4 ? at::kFloat : at::kByte;
+  return at::from_blob(data, {len}, at::TensorOptions().dtype(type));
+}
+
+} // namespace
+
+extern "C" {
+
+void playfield_free(char* message) {
+  std::free(message);
+}
+
+// Connects to the store at host:port. `listener` ≥ 0 is a socket that is bound to this address: the store is served there, by a
+// thread of this process. Keys get the prefix `prefix`.
+char* playfield_store_connect(
+    const char* host, uint16_t port, int listener, const char* prefix, int64_t timeout, Store** store) {
+  return guard([&] {
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = listener >= 0;
+    options.waitWorkers = false;
+    options.timeout = milliseconds(timeout);
+    if (listener >= 0) {
+      options.masterListenFd = listener;
+    }
+    auto tcp = c10::make_intrusive<c10d::TCPStore>(host, options);
+    *store = new Store{c10::make_intrusive<c10d::PrefixStore>(prefix, tcp)};
+  });
+}
+
+void playfield_store_free(Store* store) {
+  delete store;
+}
+
+char* playfield_store_set(Store* store, const char* key, const uint8_t* value, size_t len) {
+  return guard([&] { store->inner->set(key, std::vector<uint8_t>(value, value + len)); });
+}
+
+// Adds 1 to the counter `key`, and writes its new value to `count`.
+char* playfield_store_count(Store* store, const char* key, int64_t* count) {
+  return guard([&] { *count = store->inner->add(key, 1); });
+}
+
+// Writes the value of `key`, which the caller frees, and its length; null if the key does not exist.
+char* playfield_store_get(Store* store, const char* key, char** value, size_t* len) {
+  return guard([&] {
+    *value = nullptr;
+    if (store->inner->check({key})) {
+      auto bytes = store->inner->get(key);
+      *len = bytes.size();
+      *value = static_cast<char*>(std::malloc(bytes.size() + 1));
+      std::memcpy(*value, bytes.data(), bytes.size());
+    }
+  });
+}
+
+// Connects `rank` to the others, which join through the same store. It listens on `address`, or on the address of `interface`
+// where that is not empty. Every operation fails after `timeout` milliseconds.
+char* playfield_gloo_join(
+    Store* store, int rank, int world_size, const char* address, const char* interface, int64_t timeout, Gloo** gloo) {
+  return guard([&] {
+    auto options = ProcessGroupGloo::Options::create(milliseconds(timeout));
+    // Operations run one at a time.
+    options->threads = 1;
+    options->devices.push_back(
+        *interface ? ProcessGroupGloo::createDeviceForInterface(interface)
+                   : ProcessGroupGloo::createDeviceForHostname(address));
+    auto inner = c10::make_intrusive<ProcessGroupGloo>(store->inner, rank, world_size, options);
+    *gloo = new Gloo{inner, milliseconds(timeout)};
+  });
+}
+
+void playfield_gloo_free(Gloo* gloo) {
+  delete gloo;
+}
+
+// Replaces the elements by their sums over all ranks, or by their maxima.
+char* playfield_gloo_all_reduce(Gloo* gloo, void* data, int64_t len, int bytes_per_element, bool maximum) {
+  return guard([&] {
+    std::vector<at::Tensor> tensors{over(data, len, bytes_per_element)};
+    c10d::AllreduceOptions options;
+    options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
+    options.timeout = gloo->timeout;
+    gloo->inner->allreduce(tensors, options)->wait();
+  });
+}
+
+// Replaces the bytes by those of rank 0.
+char* playfield_gloo_broadcast(Gloo* gloo, uint8_t* data, int64_t len) {
+  return guard([&] {
+    std::vector<at::Tensor> tensors{over(data, len, 1)};
+    c10d::BroadcastOptions options;
+    options.timeout = gloo->timeout;
+    gloo->inner->broadcast(tensors, options)->wait();
+  });
+}
+
+char* playfield_gloo_send(Gloo* gloo, uint8_t* data, int64_t len, int to) {
+  return guard([&] {
+    std::vector<at::Tensor> tensors{over(data, len, 1)};
+    gloo->inner->send(tensors, to, 0)->wait(gloo->timeout);
+  });
+}
+
+char* playfield_gloo_receive(Gloo* gloo, uint8_t* data, int64_t len, int from) {
+  return guard([&] {
+    std::vector<at::Tensor> tensors{over(data, len, 1)};
+    gloo->inner->recv(tensors, from, 0)->wait(gloo->timeout);
+  });
+}
+
+} // extern "C"

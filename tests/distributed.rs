@@ -1,0 +1,467 @@
+//! Training in several processes: updates, determinism, resuming, and failures.
+#![cfg(target_os = "linux")] // finds processes in /proc
+
+mod common;
+
+use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use playfield::core::checkpoint::read_with_parts;
+use playfield::core::{
+    ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Group, Obs, Persist as _, Rollout, Schedule, Snapshot, StepBatch,
+};
+use playfield::distributed;
+use playfield::nn::NetworkConfig;
+use playfield::nn::config::Precision;
+use playfield::{dqn, paac, ppo};
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The results of `rank` on two threads, each of which has joined a group as one of two ranks.
+fn two_ranks<T: Send>(rank: impl Fn(Arc<dyn Group>) -> T + Sync) -> Vec<T> {
+    let port = free_port();
+    thread::scope(|scope| {
+        let start = |i: usize| {
+            let rank = &rank;
+            scope.spawn(move || {
+                let config = distributed::Config {
+                    rank: i,
+                    world_size: 2,
+                    master_address: "127.0.0.1".into(),
+                    master_port: port,
+                    interface: None,
+                    timeout: Duration::from_secs(60),
+                    agent_attempt: None,
+                };
+                rank(Arc::new(distributed::Group::join(&config).unwrap()))
+            })
+        };
+        let threads = [0, 1].map(start);
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// The network's parameters, as one list.
+fn parameters(learner: &mut impl FnMut(&mut Snapshot)) -> Vec<f32> {
+    let mut snapshot = Snapshot::default();
+    learner(&mut snapshot);
+    snapshot.params.values().flat_map(|array| array.values::<f32>().unwrap()).collect()
+}
+
+/// Both ranks have the same parameters, bit for bit, and those of one process to rounding. They have changed by more.
+fn check(ranks: &[Vec<f32>], one: &[f32], before: &[f32]) {
+    assert_eq!(ranks[0], ranks[1]);
+    let difference = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let (rounding, change) = (difference(&ranks[0], one), difference(one, before));
+    assert!(rounding < 1e-5 && change > 1e-3, "rounding {rounding}, change {change}");
+}
+
+const ENVS: usize = 4;
+const STEPS: usize = 3;
+
+fn spec() -> EnvSpec {
+    EnvSpec::new("test", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 })
+}
+
+fn network() -> NetworkConfig {
+    NetworkConfig { hidden: vec![6], precision: Precision::Fp32, ..NetworkConfig::default() }
+}
+
+/// Numbers in −1 to 1 that look random.
+fn noise(i: usize) -> f32 {
+    (i as f32 * 12.9898).sin()
+}
+
+/// Update `update`'s rollout in the environments of `rank` of `ranks`. Environment 1 terminates at step 1.
+fn rollout(update: usize, rank: usize, ranks: usize) -> Rollout {
+    let (spec, n) = (spec(), ENVS / ranks);
+    let envs = rank * n..(rank + 1) * n;
+    let (mut rollout, mut frames, mut batch) =
+        (Rollout::new(&spec, n, STEPS, 0.9), FrameStack::new(&spec, n), StepBatch::new(&spec, n));
+    let place = |t: usize, env: usize| (update * (STEPS + 1) + t) * ENVS + env;
+    let obs = |t: usize| {
+        Obs::F32(envs.clone().flat_map(|env| [noise(place(t, env)), noise(9 * place(t, env) + 5)]).collect())
+    };
+    batch.obs = obs(0);
+    frames.reset(&batch);
+    for t in 0..STEPS {
+        rollout.store_observations(&frames);
+        for (i, env) in envs.clone().enumerate() {
+            let decisions = rollout.decisions();
+            (decisions.log_probs[i], decisions.values[i]) =
+                (-1.0 + 0.1 * noise(place(t, env)), noise(7 * place(t, env)));
+        }
+        batch.clear();
+        batch.obs = obs(t + 1);
+        for (i, env) in envs.clone().enumerate() {
+            batch.reward[i] = noise(3 * place(t, env) + 1);
+            batch.terminated[i] = env == 1 && t == 1;
+        }
+        let actions = Actions::Discrete(envs.clone().map(|env| (place(t, env) % 3) as i64).collect());
+        frames.push(&batch);
+        rollout.record(&actions, &batch, |_| 0.0);
+    }
+    rollout.store_observations(&frames);
+    rollout
+}
+
+/// Two ranks with half of the environments each compute the updates of one process with all: the gradient's norm is clipped and
+/// advantages are normalized, both over all environments. Ranks start with different parameters and take those of rank 0.
+#[test]
+fn paac_on_two_ranks_computes_the_update_of_one_process() {
+    let config = paac::Config {
+        rollout_steps: STEPS,
+        learning_rate: Schedule::constant(0.01),
+        normalize_advantage: true,
+        gradient_clip: 0.5,
+        num_threads: 1,
+        network: network(),
+        device: "cpu".into(),
+        ..paac::Config::default()
+    };
+    let train = |group: Option<Arc<dyn Group>>, updates: usize| {
+        let (rank, ranks) = group.as_ref().map_or((0, 1), |group| (group.rank(), group.world_size()));
+        let mut learner = paac::learner::Learner::new(&config, &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
+        group.iter().for_each(|group| learner.join(group).unwrap());
+        (0..updates).for_each(|i| _ = learner.update(&rollout(i, rank, ranks), 0).unwrap());
+        parameters(&mut |snapshot| learner.save(snapshot).unwrap())
+    };
+    check(&two_ranks(|group| train(Some(group), 3)), &train(None, 3), &train(None, 0));
+}
+
+#[test]
+fn ppo_on_two_ranks_computes_the_update_of_one_process() {
+    let config = |ranks: usize| ppo::Config {
+        rollout_steps: STEPS,
+        minibatch_size: STEPS * ENVS / ranks,
+        epochs: 3,
+        learning_rate: Schedule::constant(0.01),
+        network: network(),
+        num_threads: 1,
+        device: "cpu".into(),
+        ..ppo::Config::default()
+    };
+    let train = |group: Option<Arc<dyn Group>>, updates: usize| {
+        let (rank, ranks) = group.as_ref().map_or((0, 1), |group| (group.rank(), group.world_size()));
+        let mut learner = ppo::learner::Learner::new(&config(ranks), &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
+        group.iter().for_each(|group| learner.join(group).unwrap());
+        (0..updates).for_each(|i| _ = learner.update(&rollout(i, rank, ranks), 0).unwrap());
+        parameters(&mut |snapshot| learner.save(snapshot).unwrap())
+    };
+    check(&two_ranks(|group| train(Some(group), 3)), &train(None, 3), &train(None, 0));
+}
+
+/// Both forms of the loss: a sum over the batch and a mean.
+#[test]
+fn dqn_on_two_ranks_computes_the_update_of_one_process() {
+    const BATCH: usize = 6;
+    for sum_over_batch in [true, false] {
+        let config = |ranks: usize| dqn::Config {
+            batch_size: BATCH / ranks,
+            sum_over_batch,
+            learning_rate: Schedule::constant(0.01),
+            gradient_clip: 0.5,
+            overlap: false,
+            num_threads: 1,
+            network: network(),
+            device: "cpu".into(),
+            ..dqn::Config::default()
+        };
+        let train = |group: Option<Arc<dyn Group>>, updates: usize| {
+            let (rank, ranks) = group.as_ref().map_or((0, 1), |group| (group.rank(), group.world_size()));
+            let mut learner = dqn::learner::Learner::new(config(ranks), &spec(), 1 + rank as u64).unwrap();
+            group.iter().for_each(|group| learner.join(group).unwrap());
+            for update in 0..updates {
+                let losses = learner.update(0.01, |rows, batch, weights| {
+                    let first = update * BATCH + rank * (BATCH / ranks) + rows.start;
+                    let places = first..first + rows.len();
+                    let floats = |k: usize| places.clone().map(|i| noise(i * 11 + k)).collect::<Vec<_>>();
+                    let pairs =
+                        |k: usize| places.clone().flat_map(|i| [noise(i * 13 + k), noise(i * 17 + k)]).collect();
+                    (batch.s_tm1, batch.s_t) = (Obs::F32(pairs(1)), Obs::F32(pairs(2)));
+                    batch.a_tm1 = places.clone().map(|i| (i % 3) as i64).collect();
+                    batch.r_t = floats(3);
+                    batch.discount_t = vec![0.9; rows.len()];
+                    weights.copy_from_slice(&floats(4).iter().map(|x| x.abs()).collect::<Vec<_>>());
+                });
+                assert!(losses.unwrap().is_finite());
+            }
+            parameters(&mut |snapshot| learner.save_all(snapshot))
+        };
+        check(&two_ranks(|group| train(Some(group), 3)), &train(None, 3), &train(None, 0));
+    }
+}
+
+/// A rank whose loss is not finite stops the update of all.
+#[test]
+fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
+    let config = dqn::Config {
+        batch_size: 2,
+        overlap: false,
+        num_threads: 1,
+        network: network(),
+        device: "cpu".into(),
+        ..dqn::Config::default()
+    };
+    let ranks = two_ranks(|group| {
+        let mut learner = dqn::learner::Learner::new(config.clone(), &spec(), 1).unwrap();
+        learner.join(&group).unwrap();
+        let before = parameters(&mut |snapshot| learner.save_all(snapshot));
+        let losses = learner.update(0.01, |_, batch, weights| {
+            batch.r_t.fill(if group.rank() == 1 { f32::NAN } else { 1.0 });
+            weights.fill(1.0);
+        });
+        (losses.unwrap().is_finite(), before == parameters(&mut |snapshot| learner.save_all(snapshot)))
+    });
+    assert_eq!(ranks, [(false, true), (false, true)]);
+}
+
+/// The settings of a short run of each algorithm that trains in several processes.
+fn experiments() -> [(&'static str, String); 3] {
+    let paac = CARTPOLE.replace("num_envs = 4", "num_envs = 4\nnormalize_obs = true\nnormalize_reward = true");
+    let ppo = "algorithm = 'ppo'\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
+               learning_rate.steps = 4000\nclip_range.steps = 4000\n";
+    let dqn = "algorithm = 'dqn'\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
+               beta.steps = 4000\nlearning_starts = 200\nbuffer_size = 1000\nnoisy_sigma = 0.5\n";
+    [
+        ("paac", paac.replace("steps = 4000\n", "") + "learning_rate.steps = 4000\n"),
+        ("ppo", ppo.into()),
+        ("dqn", dqn.into()),
+    ]
+}
+
+/// The last checkpoint of a run, without the time that it took: of all ranks.
+fn last(run: &Path) -> Vec<Snapshot> {
+    let (first, parts) = read_with_parts(checkpoints(run).last().unwrap()).unwrap();
+    let mut all: Vec<_> = [vec![first], parts].concat();
+    for snapshot in &mut all {
+        snapshot.state.remove("run.elapsed_seconds");
+        // Files of frames are per session.
+        snapshot.state.remove("replay.segments");
+    }
+    all
+}
+
+const LAUNCH: [&str; 6] = ["launch", "--processes", "2", "--timeout", "60", "--"];
+
+/// An interrupted and resumed run of two processes equals an uninterrupted one, bit for bit. With another number of processes it
+/// resumes, too, and a warning says that it is not exact.
+#[test]
+fn a_run_of_two_processes_is_deterministic_and_resumes_exactly() {
+    for (name, text) in experiments() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        file(dir, "a.toml", &text);
+        let launch = |args: &[&str]| succeeds(dir, &[&LAUNCH, args].concat());
+        let said = launch(&["train", "a.toml", "--steps", "1200", "--run-dir", "whole"]);
+        assert!(said.contains("1200 of 1200") && said.matches("\ncheckpoint ").count() == 1, "{name}: {said}");
+        launch(&["train", "a.toml", "--steps", "600", "--run-dir", "halves"]);
+        launch(&["train", "--resume", "halves", "--steps", "1200"]);
+        let (whole, halves) = (last(&dir.join("whole")), last(&dir.join("halves")));
+        assert_eq!(whole.len(), 2);
+        assert_ne!(whole[0].state, whole[1].state, "{name}: ranks have their own random streams");
+        for (rank, (whole, halves)) in whole.iter().zip(&halves).enumerate() {
+            assert_eq!((whole.step, &whole.params), (halves.step, &halves.params), "{name}, rank {rank}");
+            assert!(whole.arrays == halves.arrays && whole.state == halves.state, "{name}, rank {rank}");
+        }
+        let episodes = fs::read_to_string(dir.join("whole/episodes.csv")).unwrap();
+        let steps: Vec<u64> = episodes.lines().skip(1).map(|l| l.split(',').next().unwrap().parse().unwrap()).collect();
+        assert!(steps.is_sorted() && *steps.last().unwrap() > 1000, "{name}: {steps:?}");
+
+        let output = playfield(dir, &["train", "--resume", "halves", "--steps", "1600"]).output().unwrap();
+        let said = stderr(&output);
+        let warning = |from: usize, to: usize| format!("the checkpoint is of {from} processes, and this run has {to}");
+        assert!(output.status.success() && said.contains(&warning(2, 1)), "{name}: {said}");
+        assert_eq!(last(&dir.join("halves")).len(), 1);
+        let resume = [&LAUNCH[..], &["train", "--resume", "halves", "--steps", "2000"]].concat();
+        let output = playfield(dir, &resume).output().unwrap();
+        assert!(output.status.success() && stderr(&output).contains(&warning(1, 2)), "{name}: {}", stderr(&output));
+        let all = last(&dir.join("halves"));
+        assert_eq!((all.len(), all[0].step), (2, 2000), "{name}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_divided_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    let refuses = |args: &[&str]| refuses(dir, &[&LAUNCH, args].concat());
+    let said = refuses(&["train", "a.toml", "--set", "num_envs=3"]);
+    assert!(said.contains("error: `env.num_envs` = 3 must be a multiple of the number of processes, 2"), "{said}");
+    file(dir, "a3c.toml", "algorithm = 'a3c'\nsteps = 100\n[env]\nid = 'CartPole'\nnum_envs = 4\n");
+    let said = refuses(&["train", "a3c.toml"]);
+    assert!(said.contains("algorithm = \"a3c\" trains in one process") && said.contains("use paac or ppo"), "{said}");
+    assert!(!dir.join("runs").exists() || fs::read_dir(dir.join("runs")).unwrap().count() == 0, "nothing remains");
+    for (args, expected) in [
+        (&["eval", "x"][..], "the command must be `train`"),
+        (&["train", "a.toml", "--seeds", "2"], "--seeds and --gif are for training in one process"),
+        (&["train", "a.toml", "--stepz", "2"], "unexpected argument '--stepz'"),
+    ] {
+        assert!(refuses(args).contains(expected), "{}", refuses(args));
+    }
+}
+
+/// Different settings, without the launcher: both ranks end, and the second names the key.
+#[test]
+fn ranks_with_different_settings_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "a.toml", CARTPOLE);
+    let port = free_port().to_string();
+    let start = |rank: &str, set: &str| {
+        let mut command = playfield(dir.path(), &["train", "a.toml", "--run-dir", "run", "--set", set]);
+        let variables = [("RANK", rank), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port)];
+        command.envs(variables).env("PLAYFIELD_GROUP_TIMEOUT", "60");
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let ranks = [start("0", "gamma=0.99"), start("1", "gamma=0.9")];
+    let [first, second] = ranks.map(|rank| rank.wait_with_output().unwrap());
+    assert_eq!((first.status.code(), second.status.code()), (Some(2), Some(2)));
+    assert!(stderr(&first).contains("another rank has other settings"), "{}", stderr(&first));
+    assert!(stderr(&second).contains("rank 1 has another value of `paac.gamma` than rank 0"), "{}", stderr(&second));
+    assert!(!dir.path().join("run").exists());
+}
+
+/// A launched run that takes long, and saves often.
+struct Launched {
+    launcher: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Launched {
+    fn start(options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let often = "steps = 400_000_000\n[run]\ncheckpoint_seconds = 0.2\n";
+        file(
+            dir.path(),
+            "a.toml",
+            &CARTPOLE.replace("steps = 4000\n", "").replacen("[env]", &format!("{often}[env]"), 1),
+        );
+        let args = [&["launch", "--processes", "2"], options, &["--", "train", "a.toml", "--run-dir", "run"]].concat();
+        let mut command = playfield(dir.path(), &args);
+        let launcher = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self { launcher, dir }
+    }
+
+    /// The process ids of the ranks: children of the launcher with the variable RANK.
+    fn ranks(&self) -> Vec<i32> {
+        let parent = format!("PPid:\t{}", self.launcher.id());
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let rank = |id: i32| {
+            let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+            status.lines().find(|line| *line == parent)?;
+            let variables = fs::read(format!("/proc/{id}/environ")).ok()?;
+            let of = |variable: &[u8]| String::from_utf8_lossy(variable.strip_prefix(b"RANK=")?).parse::<usize>().ok();
+            Some((variables.split(|byte| *byte == 0).find_map(of)?, id))
+        };
+        let mut found: Vec<_> = ids.filter_map(rank).collect();
+        found.sort();
+        found.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Waits until `count` checkpoints have been written, and returns the last one's step.
+    fn wait_for_checkpoint(&self, after: u64) -> u64 {
+        let started = Instant::now();
+        loop {
+            let steps = checkpoints(&self.dir.path().join("run"));
+            let steps = steps.iter().filter_map(|path| path.file_name()?.to_str()?.parse::<u64>().ok());
+            if let Some(step) = steps.max().filter(|step| *step > after) {
+                return step;
+            }
+            assert!(started.elapsed() < Duration::from_secs(120), "no checkpoint");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for the end; no process is left then.
+    fn end(self, ranks: &[i32]) -> (Output, tempfile::TempDir) {
+        let output = self.launcher.wait_with_output().unwrap();
+        assert!(ranks.iter().all(|id| !Path::new(&format!("/proc/{id}")).exists()), "{ranks:?}: {}", stderr(&output));
+        (output, self.dir)
+    }
+}
+
+fn signal(id: i32, name: &str) {
+    let status = std::process::Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Whichever rank is killed, the other ends, the error names the rank, and the last checkpoint is undamaged.
+#[test]
+fn a_killed_rank_ends_the_run() {
+    for killed in [0, 1] {
+        let run = Launched::start(&["--timeout", "30"]);
+        run.wait_for_checkpoint(0);
+        let ranks = run.ranks();
+        assert_eq!(ranks.len(), 2);
+        signal(ranks[killed], "KILL");
+        let (output, dir) = run.end(&ranks);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("error: rank {killed} was ended by signal 9")), "{said}");
+        let other = format!("error: rank {}: ", 1 - killed);
+        assert!(said.contains(&other) && said.contains(&format!("rank {killed} has ended")), "{said}");
+        assert_eq!(last(&dir.path().join("run")).len(), 2);
+    }
+}
+
+/// A rank that is stopped for longer than the timeout is killed.
+#[test]
+fn a_rank_that_does_not_respond_ends_the_run() {
+    for stopped in [0, 1] {
+        let run = Launched::start(&["--timeout", "4"]);
+        run.wait_for_checkpoint(0);
+        let ranks = run.ranks();
+        signal(ranks[stopped], "STOP");
+        let (output, _) = run.end(&ranks);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("error: rank {stopped} does not respond")), "{said}");
+    }
+}
+
+/// A request to one rank, and then the launcher's, stop all: the run is saved.
+#[test]
+fn an_interrupted_rank_stops_and_saves_the_run() {
+    for to_launcher in [false, true] {
+        let run = Launched::start(&[]);
+        let step = run.wait_for_checkpoint(0);
+        let ranks = run.ranks();
+        signal(if to_launcher { run.launcher.id() as i32 } else { ranks[1] }, "INT");
+        let (output, dir) = run.end(&ranks);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        let all = last(&dir.path().join("run"));
+        assert!(all.len() == 2 && all[0].step > step, "{said}");
+    }
+}
+
+/// After a restart the run resumes from its last checkpoint.
+#[test]
+fn a_failed_run_restarts_from_its_last_checkpoint() {
+    let run = Launched::start(&["--timeout", "30", "--max-restarts", "1"]);
+    let step = run.wait_for_checkpoint(0);
+    signal(run.ranks()[1], "KILL");
+    let sessions = run.dir.path().join("run/command.txt");
+    let started = Instant::now();
+    while fs::read_to_string(&sessions).unwrap().lines().count() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(120), "no restart");
+        thread::sleep(Duration::from_millis(20));
+    }
+    run.wait_for_checkpoint(step + 1);
+    let ranks = run.ranks();
+    signal(run.launcher.id() as i32, "INT");
+    let (output, dir) = run.end(&ranks);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("rank 1 was ended by signal 9; restart 1 of 1"), "{said}");
+    assert!(fs::read_to_string(dir.path().join("run/command.txt")).unwrap().contains("train --resume"));
+}
