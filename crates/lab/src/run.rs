@@ -232,7 +232,11 @@ mod tests {
     /// A repetition that would take an hour is not waited for.
     #[test]
     fn a_stop_request_does_not_wait_for_repetitions() {
-        let endless = Trick { run: |_| Ok(thread::sleep(Duration::from_secs(3600))), ..TOY };
+        let run_for_an_hour = |_: &mut Trial| {
+            thread::sleep(Duration::from_secs(3600));
+            Ok(())
+        };
+        let endless = Trick { run: run_for_an_hour, ..TOY };
         let stop = Stop::default();
         let requested = stop.clone();
         thread::spawn(move || {

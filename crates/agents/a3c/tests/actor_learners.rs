@@ -143,7 +143,7 @@ fn a_checkpoint_contains_every_episode_before_it() {
     let factory = with_settings(toml::toml! { max_episode_steps = 1 });
     let dir = tempfile::tempdir().unwrap();
     let intervals = Intervals { checkpoint_seconds: 1e-9, ..Intervals::default() };
-    let mut run = Run::new(3, 1_000).with_checkpoints(Checkpoints::new(dir.path(), 1_000), intervals);
+    let mut run = Run::new(3, 400).with_checkpoints(Checkpoints::new(dir.path(), 1_000), intervals);
     A3c::train(&config(4), &factory, &mut run).unwrap();
     let all = Checkpoints::new(dir.path(), 1).list().unwrap();
     assert!(all.len() > 2, "{all:?}");
