@@ -106,7 +106,7 @@ impl Collector {
         self.env.num_envs()
     }
 
-    /// Agent steps so far, over all environments.
+    /// Agent steps so far, over all environments. Steps that ignored the action do not count.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -177,7 +177,7 @@ impl Collector {
             policy.act(obs, frames.action_mask(), mode, &mut experience.actions)
         })?;
         self.advance()?;
-        policy.reset_states(&self.experience.batch.ended());
+        policy.reset_states(&self.experience.batch.starts());
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Collector {
             rollout.record(actions, batch, |i| {
                 policy.final_value(self.frames.final_observation(i), batch.final_mask_row(i), i)
             });
-            policy.reset_states(&batch.ended());
+            policy.reset_states(&batch.starts());
         }
         rollout.store_observations(&self.frames);
         Ok(())
@@ -213,7 +213,7 @@ impl Collector {
             env.step(actions, batch)
         })?;
         frames.push(batch);
-        self.steps += batch.num_envs() as u64;
+        self.steps += batch.transitions() as u64;
         self.episodes.extend(batch.episode.iter().flatten().map(|end| (self.steps, *end)));
         Ok(())
     }

@@ -387,10 +387,22 @@ fn difference(factory: &Factory, seeds: [u64; 2], steps: u64) -> Result<Option<S
 
 /// The first part of row `i` of `a` that differs from row `j` of `b`.
 fn differing_part(a: &StepBatch, i: usize, b: &StepBatch, j: usize) -> Option<&'static str> {
+    differing_result(a, i, b, j).or_else(|| differing_observation(a, i, b, j))
+}
+
+/// The same of the results of the last action.
+fn differing_result(a: &StepBatch, i: usize, b: &StepBatch, j: usize) -> Option<&'static str> {
     match () {
         () if a.terminated[i] != b.terminated[j] || a.truncated[i] != b.truncated[j] => Some("the end"),
         () if a.reward[i] != b.reward[j] => Some("the reward"),
         () if a.done(i) && a.final_obs_row(i) != b.final_obs_row(j) => Some("the final observation"),
+        () => None,
+    }
+}
+
+/// The same of the newest observation.
+fn differing_observation(a: &StepBatch, i: usize, b: &StepBatch, j: usize) -> Option<&'static str> {
+    match () {
         () if a.obs_row(i) != b.obs_row(j) => Some("the observation"),
         () if a.mask_row(i) != b.mask_row(j) => Some("the action mask"),
         () => None,
@@ -411,7 +423,8 @@ fn seeds(repeated: Option<&str>, other: Option<&str>) -> Finding {
     }
 }
 
-/// Whether three environments of a batch equal three alone, autoreset included.
+/// Whether three environments of a batch equal three alone, autoreset included. With next-step autoreset a row of the batch starts its
+/// next episode one step after the environment alone, which always resets at once.
 fn batch(factory: &Factory, steps: u64) -> Result<Finding> {
     const SEEDS: [u64; 3] = [1, 2, 3];
     let spec = factory.spec();
@@ -428,12 +441,18 @@ fn batch(factory: &Factory, steps: u64) -> Result<Finding> {
             env.step(&actions, rows)?
         }
         for (i, (env, row)) in alone.iter_mut().enumerate() {
-            if step == 0 {
-                env.reset(row)?
+            let result = if step == 0 {
+                env.reset(row)?;
+                None
+            } else if rows.ignored[i] {
+                None
             } else {
-                env.step(&actions.select(&[i]), row)?
-            }
-            if let Some(part) = differing_part(rows, i, row, 0) {
+                env.step(&actions.select(&[i]), row)?;
+                differing_result(rows, i, row, 0)
+            };
+            let starts_later = rows.done(i) && rows.obs_row(i) == rows.final_obs_row(i);
+            let observation = || if starts_later { None } else { differing_observation(rows, i, row, 0) };
+            if let Some(part) = result.or_else(observation) {
                 return Ok(Finding::error(
                     "batch",
                     format!("environment {i} of a batch differs from the same one alone: {part} of step {step}"),

@@ -15,7 +15,7 @@ use playfield_nn::optim::Optimizer;
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Pass, RecurrentState};
 use rand::SeedableRng;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// How the parts of the loss are computed and weighted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,19 +89,29 @@ pub fn sampled(rollout: &Rollout) -> Vec<f32> {
     rollout.forced().iter().map(|&forced| if forced { 0.0 } else { 1.0 }).collect()
 }
 
+/// `indices` as a tensor on `device`.
+pub fn index_tensor(indices: &[usize], device: Device) -> Tensor {
+    let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+    Tensor::from_slice(&indices).to_device(device)
+}
+
 impl Objective {
-    /// The loss of `policy` and `values` (`[steps · envs]`) on `rollout`.
+    /// The loss of `policy` and `values` (`[steps · envs]`) on the [transitions](Rollout::transitions) of `rollout`.
     pub fn loss(&self, rollout: &Rollout, policy: &Distribution, values: &Tensor, targets: &Targets) -> Losses {
-        let (returns, mut advantages) = (targets.returns.flatten(0, 1), targets.advantages.flatten(0, 1));
+        let device = values.device();
+        let rows = rollout.transitions().map(|indices| index_tensor(&indices, device));
+        let select = |t: Tensor| rows.as_ref().map_or_else(|| t.shallow_clone(), |rows| t.index_select(0, rows));
+        let (values, returns) = (select(values.shallow_clone()), select(targets.returns.flatten(0, 1)));
+        let mut advantages = select(targets.advantages.flatten(0, 1));
         if self.normalize_advantage {
             advantages = pg::normalize(&advantages);
         }
         if rollout.forced().contains(&true) {
-            advantages *= Tensor::from_slice(&sampled(rollout)).to_device(advantages.device());
+            advantages *= select(Tensor::from_slice(&sampled(rollout)).to_device(device));
         }
-        let entropy = policy.entropy();
-        let policy_loss = pg::policy_loss(&policy.log_prob(rollout.actions()), &advantages);
-        let value_loss = pg::value_loss(values, &returns);
+        let entropy = rows.as_ref().map_or_else(|| policy.entropy(), |rows| policy.rows(rows).entropy());
+        let policy_loss = pg::policy_loss(&select(policy.log_prob(rollout.actions())), &advantages);
+        let value_loss = pg::value_loss(&values, &returns);
         let scale = if self.sum_over_time { rollout.steps() as f64 } else { 1.0 };
         let loss = (&policy_loss - &entropy * self.entropy_coefficient + &value_loss * self.value_coefficient) * scale;
         Losses { loss, policy_loss, value_loss, entropy, values: values.detach(), returns }
