@@ -47,6 +47,7 @@ pub fn train(registry: &Registry, args: &Train) -> Result<ExitCode> {
         }
         // Resolved before training, so that the saved settings contain every value that is used.
         experiment.configured.resolve(steps, &factory)?;
+        experiment.env = factory.config().clone();
         if resumed_at.is_none() {
             folder.write_config(&experiment.to_table()?)?;
         }
