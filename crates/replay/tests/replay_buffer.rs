@@ -153,8 +153,8 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
             buffer.reset(&batch)
         } else {
             let mut sent = Vec::new();
-            for env in 0..envs {
-                if std::mem::take(&mut ignores[env]) {
+            for (env, ignores) in ignores.iter_mut().enumerate() {
+                if std::mem::take(ignores) {
                     let f = frame(rng);
                     batch.set_ignored(env);
                     batch.obs_row_mut(env).u8().copy_from_slice(&f);
@@ -179,8 +179,8 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
                     let episode = oracle.rings[env].last().unwrap().episode;
                     let slots = oracle.rings[env].iter_mut();
                     slots.filter(|s| s.episode == episode && !s.is_final).for_each(|s| s.ready = true);
-                    ignores[env] = rng.random_range(0..3) == 0;
-                    let f = if ignores[env] { f } else { frame(rng) };
+                    *ignores = rng.random_range(0..3) == 0;
+                    let f = if *ignores { f } else { frame(rng) };
                     batch.obs_row_mut(env).u8().copy_from_slice(&f);
                     oracle.start(env, f);
                 } else {
