@@ -68,6 +68,9 @@ fn a_vector_environment_is_right() {
         assert!(findings.iter().all(|finding| finding.level != Level::Error), "{mode}: {:?}", bad(&findings));
         assert!(found(&findings, "batch").starts_with("3 environments equal 3 alone"), "{mode}");
     }
+    let findings = check(Arc::new(GymSource::new("tiny:CartPoleVector-v0")), "tiny:CartPoleVector-v0", "", 200);
+    assert!(findings.iter().all(|finding| finding.level != Level::Error), "{:?}", bad(&findings));
+    assert!(found(&findings, "batch").contains("its rows have one seed"));
 }
 
 #[test]
