@@ -772,6 +772,9 @@ class Batch:
                 if description != descriptions[0]:
                     raise refuse(f"environment {index} has other spaces than environment 0")
             self.description = descriptions[0]
+            shape, is_image, *_ = self.description
+            # The observations of the last step: a fresh array of images costs more in page faults than in copies.
+            self.observations = np.empty((size, *shape), np.uint8 if is_image else np.float32)
         except BaseException:
             self.close()
             raise
@@ -784,17 +787,23 @@ class Batch:
     def recv(self):
         """Observations, rewards, terminated, truncated, lives, action masks, `(row, final observation, final mask)` of ended episodes,
         and which environments ignored their action (None: none)."""
-        results = self.recv_all()
-        observations, rewards, terminated, truncated, lives, masks, last = zip(*results, strict=True)
+        results = self.recv_all(self.observe)
+        rewards, terminated, truncated, lives, masks, last = zip(*results, strict=True)
         finals = [(row, *final) for row, final in enumerate(last) if final is not None]
-        return np.stack(observations), rewards, terminated, truncated, lives, joined(masks), finals, None
+        return self.observations, rewards, terminated, truncated, lives, joined(masks), finals, None
+
+    def observe(self, index, result):
+        """The result of a step or reset without its observation, which is copied to `observations`."""
+        self.observations[index], *rest = result
+        return rest
 
     def reset(self, seeds):
         """Observations, lives and action masks of new episodes. The results of a step in progress are discarded."""
         if self.waiting:
             self.recv_all()
-        observations, lives, masks = zip(*self.call("reset", [(seed,) for seed in seeds]), strict=True)
-        return np.stack(observations), lives, joined(masks)
+        self.send_all("reset", [(seed,) for seed in seeds])
+        lives, masks = zip(*self.recv_all(self.observe), strict=True)
+        return self.observations, lives, joined(masks)
 
     def call(self, method, rows):
         self.send_all(method, rows)
@@ -806,12 +815,13 @@ class Batch:
         for member, arguments in zip(self.members, rows, strict=True):
             member.send(method, *arguments)
 
-    def recv_all(self):
-        """The result of every member. After an exception in one the batch cannot be used."""
+    def recv_all(self, convert=None):
+        """The result of every member, or of `convert(index, result)`. After an exception in one the batch cannot be used."""
         self.waiting, results = False, []
         for index, member in enumerate(self.members):
             try:
-                results.append(member.recv())
+                result = member.recv()
+                results.append(result if convert is None else convert(index, result))
             except BaseException as exception:
                 self.failed = True
                 raise Failed(index, describe(exception)) from exception
