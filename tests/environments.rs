@@ -190,7 +190,10 @@ fn every_algorithm_selects_valid_actions_only() {
             "algorithm = '{name}'\nsteps = 600\n[env]\nid = 'own:Cards-v0'\nnum_envs = 4\n[{name}]\nnum_threads = 1\n{settings}[network]\nhidden = [16]\n{network}"
         );
         file(dir.path(), "a.toml", &text);
-        for env in ["own:Cards-v0", "own:CardsVector-v0", "TicTacToe"] {
+        // One variant of each kind of learner is enough for the other environments.
+        let is_variant = settings.contains("one_step") || settings.contains("quantile");
+        let others = if is_variant { &[][..] } else { &["own:CardsVector-v0", "TicTacToe"] };
+        for env in [&["own:Cards-v0"][..], others].concat() {
             succeeds(dir.path(), &["train", "a.toml", "--run-dir", env, "--env", env]);
         }
         for mode in [&["--deterministic"][..], &[]] {
@@ -198,12 +201,17 @@ fn every_algorithm_selects_valid_actions_only() {
             let json: serde_json::Value = serde_json::from_str(&succeeds(dir.path(), &args)).unwrap();
             assert_eq!(json["mean_return"].as_f64(), Some(4.0), "{name} {settings}");
         }
+        if is_variant {
+            continue;
+        }
         let episodes = fs::read_to_string(dir.path().join("own:CardsVector-v0/episodes.csv")).unwrap();
         let lengths = episodes.lines().skip(1).map(|line| line.rsplit(',').next().unwrap().parse::<u64>().unwrap());
         let lengths: Vec<u64> = lengths.collect();
+        if name == "paac" {
+            let said = succeeds(dir.path(), &["eval", "own:CardsVector-v0", "--episodes", "9"]);
+            assert!(said.contains("episodes   9 of own:CardsVector-v0"), "{said}");
+        }
         assert!(lengths.iter().all(|length| *length <= 4) && lengths.contains(&4) && lengths.len() > 100);
-        let returns = succeeds(dir.path(), &["eval", "own:CardsVector-v0", "--episodes", "9"]);
-        assert!(returns.contains("episodes   9 of own:CardsVector-v0"), "{returns}");
     }
 }
 
