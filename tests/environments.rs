@@ -83,10 +83,11 @@ class Picture(gymnasium.Env):
 
 
 class Cards(gymnasium.Env):
-    """Plays each of `cards` once, in any order: the valid actions are the cards that are left. Another action raises."""
+    """Plays each of `cards` once, in any order: the valid actions are the cards that are left. Another action raises. With `cuts`, an
+    episode is truncated now and then."""
 
-    def __init__(self, cards=4, hands=0, blocked=False):
-        self.cards, self.hands, self.blocked = cards, hands, blocked
+    def __init__(self, cards=4, hands=0, blocked=False, cuts=False):
+        self.cards, self.hands, self.blocked, self.cuts = cards, hands, blocked, cuts
         self.observation_space = Dict(left=MultiBinary(cards), played=Box(0, np.inf, (), np.float32), last=Discrete(cards + 1))
         self.action_space = MultiDiscrete([cards] * hands) if hands else Discrete(cards)
 
@@ -98,6 +99,7 @@ class Cards(gymnasium.Env):
         return observation, {"action_mask": np.tile(mask, max(self.hands, 1))}
 
     def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
         self.played = []
         return self._answer()
 
@@ -107,11 +109,18 @@ class Cards(gymnasium.Env):
             raise ValueError(f"card {card} is not left")
         self.played.append(card)
         observation, info = self._answer()
-        return observation, 1.0, len(self.played) == self.cards, False, info
+        cut = self.cuts and bool(self.np_random.random() < 0.2)
+        return observation, 1.0, len(self.played) == self.cards, cut, info
+
+
+def cards_vector(num_envs):
+    """A vector environment with Gymnasium's default, next-step autoreset."""
+    return gymnasium.vector.SyncVectorEnv([lambda: Cards(cuts=True)] * num_envs)
 
 
 for made in (Target, Cue, Broken, Picture, Cards):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
+gymnasium.register("CardsVector-v0", vector_entry_point=cards_vector)
 "#;
 
 const ACTOR_CRITIC: &str = "[network]\ninit = 'orthogonal'\nhidden = [32]\n[paac]\nlearning_rate.start = 5e-3\n\
@@ -158,33 +167,51 @@ fn continuous_actions_are_learned_in_any_range() {
     }
 }
 
-/// Every algorithm, in training and in evaluation, sampled and greedy, selects valid actions only, in an environment in Python with a
-/// Dict observation, which raises at others.
+/// Every algorithm, in training and in evaluation, sampled and greedy, selects valid actions only, in environments that raise at others:
+/// in Python with a Dict observation, the same as a vector environment with next-step autoreset, and in Rust. Ignored steps are not
+/// counted: an episode has at most 4 steps.
 #[test]
 fn every_algorithm_selects_valid_actions_only() {
     let short = "learning_starts = 200\nbuffer_size = 1000\nbatch_size = 16\ntarget_update_interval = 100\n";
-    for (name, settings) in [
-        ("ppo", "rollout_steps = 16\nminibatch_size = 32\n"),
-        ("paac", ""),
-        ("a3c", ""),
-        ("a3c", "method = 'one_step_q'\n"),
-        ("a3c", "method = 'one_step_sarsa'\n"),
-        ("a3c", "method = 'n_step_q'\n"),
-        ("dqn", short),
-        ("dqn", &format!("double = true\ndueling = true\nn_step = 3\nprioritized = true\n{short}")),
-        ("dqn", &format!("distribution = 'quantile'\natoms = 11\nnoisy_sigma = 0.5\n{short}")),
+    for (name, network, settings) in [
+        ("ppo", "", "rollout_steps = 16\nminibatch_size = 32\n"),
+        ("ppo", "lstm = 8", "rollout_steps = 8\nminibatch_size = 8\n"),
+        ("paac", "", ""),
+        ("a3c", "", ""),
+        ("a3c", "", "method = 'one_step_q'\n"),
+        ("a3c", "", "method = 'one_step_sarsa'\n"),
+        ("a3c", "", "method = 'n_step_q'\n"),
+        ("dqn", "", short),
+        ("dqn", "", &format!("double = true\ndueling = true\nn_step = 3\nprioritized = true\n{short}")),
+        ("dqn", "", &format!("distribution = 'quantile'\natoms = 11\nnoisy_sigma = 0.5\n{short}")),
     ] {
         let dir = folder("own:Cards-v0", 0);
         let text = format!(
-            "algorithm = '{name}'\nsteps = 1000\n[env]\nid = 'own:Cards-v0'\nnum_envs = 4\n[network]\nhidden = [16]\n[{name}]\nnum_threads = 1\n{settings}"
+            "algorithm = '{name}'\nsteps = 600\n[env]\nid = 'own:Cards-v0'\nnum_envs = 4\n[{name}]\nnum_threads = 1\n{settings}[network]\nhidden = [16]\n{network}"
         );
         file(dir.path(), "a.toml", &text);
-        succeeds(dir.path(), &["train", "a.toml", "--run-dir", "run"]);
+        // One variant of each kind of learner is enough for the other environments.
+        let is_variant = settings.contains("one_step") || settings.contains("quantile");
+        let others = if is_variant { &[][..] } else { &["own:CardsVector-v0", "TicTacToe"] };
+        for env in [&["own:Cards-v0"][..], others].concat() {
+            succeeds(dir.path(), &["train", "a.toml", "--run-dir", env, "--env", env]);
+        }
         for mode in [&["--deterministic"][..], &[]] {
-            let args = [&["eval", "run", "--episodes", "4", "--json"], mode].concat();
+            let args = [&["eval", "own:Cards-v0", "--episodes", "4", "--json"], mode].concat();
             let json: serde_json::Value = serde_json::from_str(&succeeds(dir.path(), &args)).unwrap();
             assert_eq!(json["mean_return"].as_f64(), Some(4.0), "{name} {settings}");
         }
+        if is_variant {
+            continue;
+        }
+        let episodes = fs::read_to_string(dir.path().join("own:CardsVector-v0/episodes.csv")).unwrap();
+        let lengths = episodes.lines().skip(1).map(|line| line.rsplit(',').next().unwrap().parse::<u64>().unwrap());
+        let lengths: Vec<u64> = lengths.collect();
+        if name == "paac" {
+            let said = succeeds(dir.path(), &["eval", "own:CardsVector-v0", "--episodes", "9"]);
+            assert!(said.contains("episodes   9 of own:CardsVector-v0"), "{said}");
+        }
+        assert!(lengths.iter().all(|length| *length <= 4) && lengths.contains(&4) && lengths.len() > 100);
     }
 }
 
@@ -314,10 +341,11 @@ fn an_invalid_reward_is_named_with_its_environment() {
 #[test]
 fn environments_without_frames_can_be_embedded_and_evaluated() {
     let dir = folder("own:Picture-v0", 200);
-    let channels = ["train", "paac.toml", "--run-dir", "run", "--set", "torso=nature"];
+    let channels = ["train", "paac.toml", "--run-dir", "run", "--set", "torso=nature", "--set", "vectorization=auto"];
     succeeds(dir.path(), &channels);
     let saved = std::fs::read_to_string(dir.path().join("run/config.toml")).unwrap();
-    assert!(saved.contains("nature"), "{saved}");
+    // A step is much shorter than what a process costs.
+    assert!(saved.contains("nature") && saved.contains("vectorization = \"sync\""), "{saved}");
     assert_eq!(greedy(dir.path(), "run", "3"), 1.0);
     succeeds(dir.path(), &["embed", "run", "--points", "30", "--perplexity", "5"]);
     let said = refuses(dir.path(), &["watch", "run"]);

@@ -3,7 +3,7 @@ use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::run::Persist;
 use playfield_core::{
-    Actions, EnvSpec, EpisodeEnd, FrameStack, Image, Mode, Normalizer, Obs, Policy, Result, Rollout, Snapshot,
+    Actions, EnvSpec, EpisodeEnd, Error, FrameStack, Image, Mode, Normalizer, Obs, Policy, Result, Rollout, Snapshot,
     StepBatch, VecEnv, calls,
 };
 use playfield_core::{RolloutPolicy, State};
@@ -138,7 +138,7 @@ impl Collector {
         self.env.num_envs()
     }
 
-    /// Agent steps so far, over all environments of all ranks.
+    /// Agent steps so far, over all environments of all ranks. Steps that ignored the action do not count.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -209,7 +209,7 @@ impl Collector {
             policy.act(obs, frames.action_mask(), mode, &mut experience.actions)
         })?;
         self.advance()?;
-        policy.reset_states(&self.experience.batch.ended());
+        policy.reset_states(&self.experience.batch.starts());
         Ok(())
     }
 
@@ -231,7 +231,7 @@ impl Collector {
             rollout.record(actions, batch, |i| {
                 policy.final_value(self.frames.final_observation(i), batch.final_mask_row(i), i)
             });
-            policy.reset_states(&batch.ended());
+            policy.reset_states(&batch.starts());
         }
         rollout.store_observations(&self.frames);
         self.merge_statistics()
@@ -245,7 +245,13 @@ impl Collector {
             env.step(actions, batch)
         })?;
         frames.push(batch);
-        self.steps += (batch.num_envs() * self.group.world_size()) as u64;
+        if self.group.is_distributed() && batch.ignored.contains(&true) {
+            return Err(Error::config(
+                "several processes cannot use a vector environment whose next step resets it: the processes would count \
+                 different steps. Give it autoreset_mode = AutoresetMode.SAME_STEP, or use one process",
+            ));
+        }
+        self.steps += (batch.transitions() * self.group.world_size()) as u64;
         self.episodes.extend(batch.episode.iter().flatten().map(|end| (self.steps, *end)));
         Ok(())
     }

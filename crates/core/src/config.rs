@@ -18,7 +18,8 @@ pub struct EnvConfig {
     /// The largest number of threads that step them; 0: one per core. Gymnasium environments other than Atari step in one
     /// thread, or in a process each (`vectorization`).
     pub num_threads: usize,
-    /// For Gymnasium environments other than Atari, wrapped or not: `sync` (in this process) or `async` (a process each).
+    /// For Gymnasium environments other than Atari, wrapped or not: `sync` (in this process), `async` (a process each), or `auto` (the
+    /// faster one by the measured duration of a step; a run saves the choice).
     pub vectorization: Vectorization,
     /// The longest time that a step of one environment may take, with the reset after the end of an episode; 0: no limit. A longer
     /// step is a failure.
@@ -84,6 +85,8 @@ pub enum Vectorization {
     Sync,
     /// Each in its own process.
     Async,
+    /// One of the two, chosen by the duration of a step when the environments are created.
+    Auto,
 }
 
 /// What follows the failure of an environment: an exception, a process that ended, or a step over its time limit.

@@ -75,7 +75,7 @@ pub trait Env {
     }
 }
 
-/// A batch of environments with same-step autoreset (see [`StepBatch`]).
+/// A batch of environments with autoreset (see [`StepBatch`]).
 ///
 /// [`send`](Self::send) and [`recv`](Self::recv) are separate, so that a learner can compute while environments step.
 pub trait VecEnv {
@@ -250,6 +250,15 @@ pub trait EnvSource: Send + Sync {
     /// The keys of [`EnvConfig::inner_settings`] that [`env`](Self::env) implements.
     fn env_settings(&self) -> &'static [&'static str] {
         &["kwargs"]
+    }
+
+    /// `config` with the settings that are chosen by a measurement (`vectorization = "auto"`) replaced by their values. Each choice is
+    /// reported as a [warning](crate::warnings).
+    ///
+    /// # Errors
+    /// As [`env`](Self::env).
+    fn resolve(&self, config: &EnvConfig) -> Result<EnvConfig> {
+        Ok(config.clone())
     }
 
     /// Creates one environment, unwrapped. Called on the thread that steps it.

@@ -50,9 +50,9 @@ impl FrameStack {
         self.each(batch, |_| true);
     }
 
-    /// Appends the frames of a step; where an episode ended, a new stack begins.
+    /// Appends the frames of a step; where an episode ended, or the environment ignored the action, a new stack begins.
     pub fn push(&mut self, batch: &StepBatch) {
-        self.each(batch, |i| batch.done(i));
+        self.each(batch, |i| batch.done(i) || batch.ignored[i]);
     }
 
     /// The number of frames in one observation.
@@ -201,6 +201,28 @@ mod tests {
                 let expected: Vec<u8> = episodes.iter().flat_map(|e| oracle(e, depth)).collect();
                 assert_eq!(stack.observations(), &Obs::U8(expected), "depth {depth}, step {t}");
             }
+        }
+    }
+
+    /// Next-step autoreset: the final frame is alone in the stack of the step to be ignored, and the first frame of the next episode in
+    /// the one after it.
+    #[test]
+    fn an_ignored_step_clears_the_stack() {
+        let spec = spec(2);
+        let mut batch = StepBatch::new(&spec, 1);
+        let mut stack = FrameStack::new(&spec, 1);
+        batch.obs = Obs::U8(vec![1, 2]);
+        stack.reset(&batch);
+        batch.set(0, Step { terminated: true, ..Step::default() });
+        (batch.obs, batch.final_obs) = (Obs::U8(vec![3, 4]), Obs::U8(vec![3, 4]));
+        stack.push(&batch);
+        assert_eq!(stack.final_observation(0).to_obs(), Obs::U8(vec![1, 3, 2, 4]));
+        for (ignored, frame, expected) in [(true, [5, 6], [0, 5, 0, 6]), (false, [7, 8], [5, 7, 6, 8])] {
+            batch.clear();
+            batch.ignored[0] = ignored;
+            batch.obs = Obs::U8(frame.to_vec());
+            stack.push(&batch);
+            assert_eq!(stack.observations(), &Obs::U8(expected.to_vec()));
         }
     }
 

@@ -114,6 +114,9 @@ impl Moments {
 
     /// Updates the statistics with consecutive rows: the combined variance of two sets (Chan, Golub & LeVeque 1979).
     pub fn update<T: Copy + Into<f64>>(&mut self, rows: &[T]) {
+        if rows.is_empty() {
+            return;
+        }
         let len = self.mean.len();
         let n = (rows.len() / len) as f64;
         let total = self.count + n;

@@ -25,6 +25,8 @@ pub struct Rollout {
     episode_starts: Vec<bool>,
     /// One per transition.
     forced: Vec<bool>,
+    /// One per stored step: see [`StepBatch::ignored`].
+    ignored: Vec<bool>,
     /// One row per observation; empty where every action is valid.
     action_masks: Vec<bool>,
     mask_len: usize,
@@ -57,6 +59,7 @@ impl Rollout {
             final_values: zeros(),
             episode_starts: vec![false; transitions + envs],
             forced: vec![false; transitions],
+            ignored: vec![false; transitions],
             action_masks: vec![true; (transitions + envs) * spec.mask_len()],
             mask_len: spec.mask_len(),
             envs,
@@ -75,12 +78,12 @@ impl Rollout {
             Dtype::U8 => 1,
             Dtype::F32 => 4,
         };
-        // Beside the observation: action, log-probability, two values, reward, discount, two flags, mask.
+        // Beside the observation: action, log-probability, two values, reward, discount, three flags, mask.
         let action = match &spec.actions {
             ActionSpace::Box { low, .. } => 4 * low.len(),
             discrete => 8 * discrete.sizes().len(),
         };
-        let transition = element * spec.obs_len() + action + 22 + spec.mask_len();
+        let transition = element * spec.obs_len() + action + 23 + spec.mask_len();
         let bytes = (transition as u64).saturating_mul(envs as u64).saturating_mul(steps as u64 + 1);
         let what = format!("a rollout of {steps} steps of {envs} environments");
         memory::require(&what, bytes, "lower `rollout_steps` or `env.num_envs`")
@@ -146,12 +149,13 @@ impl Rollout {
         }
         for i in 0..n {
             let truncated = batch.truncated[i] && !batch.terminated[i];
-            let ends = batch.terminated[i] || batch.life_lost[i] || truncated;
+            let ends = batch.terminated[i] || batch.life_lost[i] || truncated || batch.ignored[i];
             self.rewards[first + i] = batch.reward[i];
             self.discounts[first + i] = if ends { 0.0 } else { self.gamma };
             self.final_values[first + i] = if truncated { final_value(i) } else { 0.0 };
-            self.episode_starts[first + n + i] = batch.done(i);
+            self.episode_starts[first + n + i] = batch.done(i) || batch.ignored[i];
             self.forced[first + i] = batch.forced[i].is_some();
+            self.ignored[first + i] = batch.ignored[i];
         }
         self.t += 1;
     }
@@ -228,6 +232,17 @@ impl Rollout {
         &self.forced
     }
 
+    /// The indices of the transitions, in order, where some environment ignored its action ([`StepBatch::ignored`]): losses are computed
+    /// on these alone. `None` where every stored step is a transition.
+    pub fn transitions(&self) -> Option<Vec<usize>> {
+        self.ignored.contains(&true).then(|| (0..self.len()).filter(|&i| !self.ignored[i]).collect())
+    }
+
+    /// Whether the stored step `i` is a transition: see [`transitions`](Self::transitions).
+    pub fn is_transition(&self, i: usize) -> bool {
+        !self.ignored[i]
+    }
+
     /// Whether each of [`observations`](Self::observations) is the first after an episode that ended *inside* this rollout. The
     /// policy provides the recurrent state at the start of the rollout.
     pub fn episode_starts(&self) -> &[bool] {
@@ -235,13 +250,16 @@ impl Rollout {
     }
 
     /// A random partition of the transitions into minibatches of `size`; the last is smaller where `size` does not divide
-    /// [`len`](Self::len). Elements are indices of transitions.
+    /// their number. Elements are indices of transitions.
     pub fn minibatches(&self, size: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
-        shuffled(self.len(), rng).chunks(size).map(<[usize]>::to_vec).collect()
+        let mut order = shuffled(self.len(), rng);
+        order.retain(|&i| self.is_transition(i));
+        order.chunks(size).map(<[usize]>::to_vec).collect()
     }
 
     /// A random partition of the *environments* into minibatches of about `size` transitions. A minibatch contains all steps of its
-    /// environments, time first, so that a recurrent network can process sequences; it has at least one environment.
+    /// environments, time first, so that a recurrent network can process sequences; it has at least one environment. It may contain
+    /// steps that are no [transitions](Self::is_transition).
     pub fn sequence_minibatches(&self, size: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
         let envs_per_minibatch = (size / self.steps()).max(1);
         let envs = shuffled(self.envs, rng);
@@ -351,6 +369,31 @@ mod tests {
         assert_eq!(rollout.episode_starts(), [false, false, false, true, false, true]);
         rollout.clear();
         assert_eq!(rollout.episode_starts(), [false; 6]);
+    }
+
+    /// Next-step autoreset: environment 1 terminates in step 0 and ignores its action in step 1. That step is no transition, the value
+    /// of the observation before it is not used, and the one after it starts an episode.
+    #[test]
+    fn an_ignored_step_is_no_transition() {
+        let (spec, actions) = (spec(), Actions::Discrete(vec![0; ENVS]));
+        let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, 3, 0.9), StepBatch::new(&spec, ENVS));
+        for t in 0..3 {
+            batch.clear();
+            batch.reward.fill(1.0);
+            batch.terminated[1] = t == 0;
+            if t == 1 {
+                batch.set_ignored(1);
+            }
+            rollout.record(&actions, &batch, |_| unreachable!("nothing was truncated"));
+        }
+        let transitions = vec![0, 1, 2, 3, 5, 6, 7, 8];
+        assert_eq!(rollout.transitions(), Some(transitions.clone()));
+        assert_eq!(rollout.discounts(), [0.9, 0.0, 0.9, 0.9, 0.0, 0.9, 0.9, 0.9, 0.9]);
+        assert_eq!((rollout.rewards()[4], batch.transitions()), (0.0, 3));
+        assert_eq!(rollout.episode_starts(), [false, false, false, false, true, false, false, true, false]);
+        let mut all = rollout.minibatches(3, &mut rng::stream(1, "minibatches")).concat();
+        all.sort_unstable();
+        assert_eq!(all, transitions);
     }
 
     /// If a wrapper presses FIRE instead of the policy's action, the rollout stores FIRE and marks the action as replaced.

@@ -42,8 +42,20 @@ pub struct EpisodeEnd {
 
 /// The results of one step of `n` environments. The caller owns the buffers, and environments write into them.
 ///
-/// Autoreset is always *same-step*: where an episode ended, [`obs`](Self::obs) holds the first observation of the next episode
-/// and [`final_obs`](Self::final_obs) the last observation of the ended one. No transition spans two episodes.
+/// Autoreset is *same-step*: where an episode ended, [`obs`](Self::obs) holds the first observation of the next episode and
+/// [`final_obs`](Self::final_obs) the last observation of the ended one. No transition spans two episodes.
+///
+/// A vector environment with *next-step* autoreset (Gymnasium's default) starts the next episode only in its next step, which ignores
+/// the action. That step is marked in [`ignored`](Self::ignored): it is no transition.
+///
+/// ```text
+///                 same-step             next-step
+/// step            t        t + 1        t        t + 1      t + 2
+/// `terminated`    yes      no           yes      no         no
+/// `obs`           s₀       s₁           s_T      s₀         s₁
+/// `final_obs`     s_T      -            s_T      -          -
+/// `ignored`       no       no           no       yes        no
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepBatch {
     /// The newest frame or vector of each environment, before frame stacking: `[n, shape…]`.
@@ -63,6 +75,9 @@ pub struct StepBatch {
     pub final_obs: Obs,
     /// The discrete action that a wrapper executed instead of the agent's (FIRE after a lost life).
     pub forced: Vec<Option<i64>>,
+    /// The environment ignored the action and started an episode (next-step autoreset): the step is no transition, is not counted, and
+    /// must not be learned from. Its reward is 0 and no other flag is set.
+    pub ignored: Vec<bool>,
     /// Whether each action is valid at [`obs`](Self::obs), `[n, choices]` with the choices of all components of an action one after
     /// the other; empty where the environments state none ([`EnvSpec::action_mask`]).
     pub action_mask: Vec<bool>,
@@ -85,6 +100,7 @@ impl StepBatch {
             episode: vec![None; n],
             final_obs: Obs::zeros(spec.dtype, n * frame_len),
             forced: vec![None; n],
+            ignored: vec![false; n],
             action_mask: vec![true; n * mask_len],
             final_action_mask: vec![true; n * mask_len],
             frame_len,
@@ -105,6 +121,17 @@ impl StepBatch {
     /// [`done`](Self::done) of every environment.
     pub fn ended(&self) -> Vec<bool> {
         (0..self.num_envs()).map(|i| self.done(i)).collect()
+    }
+
+    /// Whether each environment's [`obs`](Self::obs) begins an observation sequence: after the end of an episode, and after an ignored
+    /// step. Frame stacks and recurrent states are reset there.
+    pub fn starts(&self) -> Vec<bool> {
+        (0..self.num_envs()).map(|i| self.done(i) || self.ignored[i]).collect()
+    }
+
+    /// The number of transitions: of environments that did not ignore their action.
+    pub fn transitions(&self) -> usize {
+        self.ignored.iter().filter(|ignored| !**ignored).count()
     }
 
     /// The newest observation of environment `i`.
@@ -156,6 +183,13 @@ impl StepBatch {
         self.life_lost[i] = step.life_lost;
         self.episode[i] = None;
         self.forced[i] = None;
+        self.ignored[i] = false;
+    }
+
+    /// Marks the step of environment `i` as [`ignored`](Self::ignored).
+    pub fn set_ignored(&mut self, i: usize) {
+        self.set(i, Step::default());
+        self.ignored[i] = true;
     }
 
     /// Clears every flag and reward, as after a reset: only `obs` is valid.

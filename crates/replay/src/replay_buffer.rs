@@ -209,7 +209,8 @@ impl ReplayBuffer {
         &self.changes
     }
 
-    /// Appends a step with `actions` and the results in `batch`. The stored action is the executed one ([`StepBatch::forced`]).
+    /// Appends a step with `actions` and the results in `batch`. The stored action is the executed one ([`StepBatch::forced`]). Of a
+    /// step that ignored the action only the observation is stored, as the first of its episode.
     ///
     /// # Panics
     /// Before the first [`reset`](Self::reset), and for continuous actions: bugs of the caller.
@@ -218,6 +219,12 @@ impl ReplayBuffer {
         self.start_changes();
         for (env, &action) in actions.iter().enumerate() {
             let newest = self.slot(env, self.rings[env].written - 1);
+            if batch.ignored[env] {
+                // The newest frame repeats the final one of the last episode, and no action follows it.
+                self.flags[newest] = FINAL;
+                self.write(env, batch.obs_row(env), batch.mask_row(env), FIRST);
+                continue;
+            }
             self.actions[newest] = batch.forced[env].unwrap_or(action) as i32;
             self.rewards[newest] = batch.reward[env];
             if batch.terminated[env] || batch.life_lost[env] {

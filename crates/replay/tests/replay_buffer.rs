@@ -137,10 +137,13 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
     let mut oracle = Oracle { rings: vec![Vec::new(); envs], len, frame_stack, n_step, episodes: 0 };
     let mut batch = StepBatch::new(&spec, envs);
     let mut known = BTreeSet::new();
+    // With next-step autoreset: the environments that ignore their next action.
+    let mut ignores = vec![false; envs];
     let frame = |rng: &mut Rng| [rng.random_range(1..=255_u8), rng.random_range(1..=255_u8)];
     for t in 0..steps {
         batch.clear();
         let changes = if t == 0 || rng.random_range(0..60) == 0 {
+            ignores.fill(false);
             for env in 0..envs {
                 let f = frame(rng);
                 batch.obs_row_mut(env).u8().copy_from_slice(&f);
@@ -150,7 +153,15 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
             buffer.reset(&batch)
         } else {
             let mut sent = Vec::new();
-            for env in 0..envs {
+            for (env, ignores) in ignores.iter_mut().enumerate() {
+                if std::mem::take(ignores) {
+                    let f = frame(rng);
+                    batch.set_ignored(env);
+                    batch.obs_row_mut(env).u8().copy_from_slice(&f);
+                    oracle.start(env, f);
+                    sent.push(0);
+                    continue;
+                }
                 let (action, reward) = (rng.random_range(0..9), rng.random_range(-3..=3) as f32);
                 let (terminated, truncated) = (rng.random_range(0..9) == 0, rng.random_range(0..9) == 0);
                 let life_lost = rng.random_range(0..9) == 0;
@@ -168,7 +179,8 @@ fn compare(envs: usize, len: usize, frame_stack: usize, n_step: usize, steps: us
                     let episode = oracle.rings[env].last().unwrap().episode;
                     let slots = oracle.rings[env].iter_mut();
                     slots.filter(|s| s.episode == episode && !s.is_final).for_each(|s| s.ready = true);
-                    let f = frame(rng);
+                    *ignores = rng.random_range(0..3) == 0;
+                    let f = if *ignores { f } else { frame(rng) };
                     batch.obs_row_mut(env).u8().copy_from_slice(&f);
                     oracle.start(env, f);
                 } else {

@@ -39,7 +39,7 @@ impl VecEnvWrapper for RecordEpisodeStatistics {
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         for (i, running) in self.running.iter_mut().enumerate() {
             running.reward += f64::from(batch.reward[i]);
-            running.length = running.length.saturating_add(1);
+            running.length = running.length.saturating_add(u64::from(!batch.ignored[i]));
             batch.episode[i] = batch.done(i).then(|| {
                 let Running { reward, length } = std::mem::take(running);
                 EpisodeEnd { reward, length }

@@ -34,15 +34,21 @@ pub struct Factory {
 }
 
 impl Factory {
-    /// A factory of environments from `source` with the settings of `config`. It creates one environment and drops it, for its
+    /// A factory of environments from `source` with the settings of `config`, [resolved](EnvSource::resolve). It creates one environment and drops it, for its
     /// spaces and to report errors early.
     ///
     /// # Errors
     /// Those of the source; [`Error::Config`] where the environment does not support a setting.
     pub fn new(source: Arc<dyn EnvSource>, config: EnvConfig) -> Result<Self> {
+        let config = source.resolve(&config)?;
         let spec = batch(&source, &config, &[0], false)?.spec().clone();
         check_fire(source.as_ref(), &config, &spec)?;
         Ok(Self { source, config, spec })
+    }
+
+    /// The settings, resolved.
+    pub fn config(&self) -> &EnvConfig {
+        &self.config
     }
 
     /// Whether the environments [render](VecEnv::render).
@@ -113,7 +119,7 @@ fn pool(source: &Arc<dyn EnvSource>, config: &EnvConfig, seeds: &[u64]) -> Resul
     }
     let (source, config, threads) = (source.clone(), config.clone(), config.thread_count());
     // A process has its own limit, so that it can be ended.
-    let limit = config.step_timeout().filter(|_| config.vectorization == Vectorization::Sync);
+    let limit = config.step_timeout().filter(|_| config.vectorization != Vectorization::Async);
     Pool::with_limit(seeds, threads, limit, move |_| wrap_env(source.env(&config)?, &config))
 }
 

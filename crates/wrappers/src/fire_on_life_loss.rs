@@ -60,7 +60,7 @@ impl VecEnvWrapper for FireOnLifeLoss {
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         let Some(fire) = self.fire else { return Ok(()) };
         for (i, (due, forced)) in self.due.iter_mut().zip(&mut self.forced).enumerate() {
-            if std::mem::take(forced) {
+            if std::mem::take(forced) && !batch.ignored[i] {
                 batch.forced[i] = Some(fire);
             }
             *due = batch.life_lost[i] && !batch.done(i);

@@ -82,7 +82,8 @@ impl VecEnvWrapper for Normalize {
             *sum = *sum * self.gamma + f64::from(*reward);
         }
         if !self.frozen {
-            moments.update(&self.returns);
+            let returns = self.returns.iter().zip(&batch.ignored).filter(|(_, ignored)| !**ignored);
+            moments.update(&returns.map(|(sum, _)| *sum).collect::<Vec<_>>());
         }
         for (i, sum) in self.returns.iter_mut().enumerate() {
             if !self.track_only {

@@ -354,6 +354,7 @@ pub(crate) fn copy_rows(from: &StepBatch, first: usize, to: &mut StepBatch, fram
     to.life_lost[first..first + n].copy_from_slice(&from.life_lost);
     to.episode[first..first + n].fill(None);
     to.forced[first..first + n].fill(None);
+    to.ignored[first..first + n].fill(false);
     for i in (0..n).filter(|&i| from.done(i)) {
         to.final_obs_row_mut(first + i).copy_from(from.final_obs_row(i));
         to.final_mask_row_mut(first + i).copy_from_slice(from.final_mask_row(i));

@@ -1,5 +1,5 @@
 """Gymnasium environments, which step in one of three ways: alone (inside playfield's wrappers), in a batch in this process,
-or in a batch of processes.
+or in a batch of processes. Vector environments are in `vector.py`.
 
 All three use `Local`, the only place that calls an environment's `reset` and `step`. It copies and checks what they return, so
 the three ways accept and refuse the same.
@@ -8,21 +8,23 @@ the three ways accept and refuse the same.
 import contextlib
 import inspect
 import math
+import mmap
 import multiprocessing
 import numbers
 import os
+import pickle
 import select
 import signal
 import sys
+import tempfile
 import threading
 import time
-from multiprocessing import resource_tracker
+from multiprocessing import reduction, resource_tracker
 
 import gymnasium
 import numpy as np
 import playfield_helper
 from gymnasium.envs.registration import load_env_creator
-from gymnasium.vector import AutoresetMode
 from playfield_helper import Described, Failed, describe, find, games, is_atari, refuse
 
 IMAGE_AXES = (2, 3)
@@ -32,6 +34,9 @@ SECONDS_TO_CLOSE = 10.0
 MAX_RESTARTS = 10
 # The first pause before a restart, in seconds; it doubles up to the second.
 PAUSE, LONGEST_PAUSE = 0.1, 2.0
+
+# The methods that return an observation.
+STEPS = "reset", "step", "advance"
 
 # Messages about restarted environments, until `take_warnings`.
 pending_warnings = []
@@ -439,8 +444,55 @@ class Local(Member):
         self.env.close()
 
 
+class SharedObservations:
+    """The newest observation of an environment and the final one of its episode, in memory that two processes share: images do not
+    go through a pipe. `file` is a descriptor of that memory, which the system frees when both processes have closed it.
+    """
+
+    def __init__(self, file, shape, dtype):
+        memory = mmap.mmap(file, self.size(shape, dtype))
+        os.close(file)
+        self.newest, self.final = np.frombuffer(memory, dtype).reshape(2, *shape)
+
+    @staticmethod
+    def size(shape, dtype):
+        return 2 * math.prod(shape) * np.dtype(dtype).itemsize
+
+    @classmethod
+    def create_file(cls, shape, dtype):
+        """A file in memory without a name: /dev/shm, which many containers limit to 64 MB, is not used."""
+        if hasattr(os, "memfd_create"):
+            file = os.memfd_create("playfield")
+        else:
+            with tempfile.TemporaryFile() as temporary:
+                file = os.dup(temporary.fileno())
+        os.ftruncate(file, cls.size(shape, dtype))
+        return file
+
+    def write(self, answer):
+        """The result of one of `STEPS` without its observations, which are stored here. Only a final observation is in a tuple."""
+        self.newest[...], *rest = answer
+        if isinstance(rest[-1], tuple):
+            self.final[...], mask = rest[-1]
+            rest[-1] = (None, mask)
+        return None, *rest
+
+    def read(self, answer):
+        """The result with its observations: views, which the next step overwrites."""
+        _, *rest = answer
+        if isinstance(rest[-1], tuple):
+            rest[-1] = (self.final, rest[-1][1])
+        return self.newest, *rest
+
+
+def send(pipe, message):
+    """`pipe.send` without multiprocessing's own pickler, which takes longer than the message."""
+    pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+
 class Remote(Member):
-    """One environment in its own Python process, as a `Local` there. The process ends when the pipe is closed.
+    """One environment in its own Python process, as a `Local` there. The process ends when the pipe is closed. Once its spaces are
+    known (`describe`), its observations are views of shared memory: the caller copies them before the next step.
 
     `limit` is the longest time in seconds that a step (with the reset after the end of an episode) or a reset may take, or None.
     """
@@ -448,6 +500,7 @@ class Remote(Member):
     def __init__(self, name, arguments, limit=None):
         context = forkserver()
         self.limit, self.deadline = limit, None
+        self.method, self.shared = None, None
         self.pipe, theirs = context.Pipe()
         with without_interrupts():
             self.process = context.Process(target=ByValue(serve), args=(theirs, name, arguments))
@@ -455,10 +508,11 @@ class Remote(Member):
         theirs.close()
 
     def send(self, method, *arguments):
-        is_limited = self.limit is not None and method in ("reset", "step", "advance")
+        self.method = method
+        is_limited = self.limit is not None and method in STEPS
         self.deadline = time.monotonic() + self.limit if is_limited else None
         with contextlib.suppress(OSError):  # `recv` reports a process that died
-            self.pipe.send((method, arguments))
+            send(self.pipe, (method, arguments))
 
     def recv(self):
         try:
@@ -471,7 +525,17 @@ class Remote(Member):
             raise refuse(f"its process died ({ending(self.process.exitcode)})") from None
         if not worked:
             raise Described(answer)
-        return answer
+        if self.method == "describe":
+            self.share(shape=answer[0], dtype="uint8" if answer[1] else "float32")
+        return self.shared.read(answer) if self.method in STEPS else answer
+
+    def share(self, shape, dtype):
+        """Shares memory for observations with the process."""
+        file = SharedObservations.create_file(shape, dtype)
+        with contextlib.suppress(OSError):  # `recv` reports a process that died
+            send(self.pipe, ("share", (shape, dtype)))
+            reduction.send_handle(self.pipe, file, self.process.pid)
+        self.shared = SharedObservations(file, shape, dtype)
 
     def close(self):
         self.pipe.close()
@@ -514,7 +578,7 @@ class Restarting(Member):
         try:
             answer = self.remote.recv()
         except Exception as exception:
-            if self.method not in ("reset", "step", "advance"):
+            if self.method not in STEPS:
                 raise
             first, (observation, lives, mask) = self.restart(exception), self.last or (None, 0, None)
             cut = (0.0, False, True)
@@ -523,10 +587,9 @@ class Restarting(Member):
                 "step": (observation, *cut, lives, mask),
                 "advance": (first[0], *cut, *first[1:], (observation, mask)),
             }[self.method]
-        if self.method == "reset":
-            self.last = answer
-        elif self.method in ("step", "advance"):
-            self.last = answer[0], answer[4], answer[5]
+        if self.method in STEPS:
+            lives, mask = answer[1:] if self.method == "reset" else answer[4:6]
+            self.last = answer[0].copy(), lives, mask
         return answer
 
     def restart(self, exception):
@@ -637,14 +700,15 @@ def serve(pipe, name, arguments):
         signal.signal(number, lambda *_: None)
     sys.stdout = sys.stderr
     threading.Thread(target=end_after_parent, args=(pipe,), daemon=True).start()
-    local = None
+    local, shared = None, None
 
     def reply_to(call, *arguments):
         try:
-            reply = True, call(*arguments)
+            answer = call(*arguments)
+            reply = True, shared.write(answer) if call.__name__ in STEPS else answer
         except BaseException as exception:
             reply = False, describe(exception)
-        pipe.send(reply)
+        send(pipe, reply)
 
     def start():
         nonlocal local
@@ -654,7 +718,10 @@ def serve(pipe, name, arguments):
         reply_to(start)
         while local is not None:
             method, values = pipe.recv()
-            reply_to(getattr(local, method), *values)
+            if method == "share":
+                shared = SharedObservations(reduction.recv_handle(pipe), *values)
+            else:
+                reply_to(getattr(local, method), *values)
     except (EOFError, OSError):
         pass
     finally:
@@ -705,6 +772,9 @@ class Batch:
                 if description != descriptions[0]:
                     raise refuse(f"environment {index} has other spaces than environment 0")
             self.description = descriptions[0]
+            shape, is_image, *_ = self.description
+            # The observations of the last step: a fresh array of images costs more in page faults than in copies.
+            self.observations = np.empty((size, *shape), np.uint8 if is_image else np.float32)
         except BaseException:
             self.close()
             raise
@@ -715,19 +785,25 @@ class Batch:
         self.waiting = True
 
     def recv(self):
-        """Observations, rewards, terminated, truncated, lives, action masks, and `(row, final observation, final mask)` of ended
-        episodes."""
-        results = self.recv_all()
-        observations, rewards, terminated, truncated, lives, masks, last = zip(*results, strict=True)
+        """Observations, rewards, terminated, truncated, lives, action masks, `(row, final observation, final mask)` of ended episodes,
+        and which environments ignored their action (None: none)."""
+        results = self.recv_all(self.observe)
+        rewards, terminated, truncated, lives, masks, last = zip(*results, strict=True)
         finals = [(row, *final) for row, final in enumerate(last) if final is not None]
-        return np.stack(observations), rewards, terminated, truncated, lives, joined(masks), finals
+        return self.observations, rewards, terminated, truncated, lives, joined(masks), finals, None
+
+    def observe(self, index, result):
+        """The result of a step or reset without its observation, which is copied to `observations`."""
+        self.observations[index], *rest = result
+        return rest
 
     def reset(self, seeds):
         """Observations, lives and action masks of new episodes. The results of a step in progress are discarded."""
         if self.waiting:
             self.recv_all()
-        observations, lives, masks = zip(*self.call("reset", [(seed,) for seed in seeds]), strict=True)
-        return np.stack(observations), lives, joined(masks)
+        self.send_all("reset", [(seed,) for seed in seeds])
+        lives, masks = zip(*self.recv_all(self.observe), strict=True)
+        return self.observations, lives, joined(masks)
 
     def call(self, method, rows):
         self.send_all(method, rows)
@@ -739,12 +815,13 @@ class Batch:
         for member, arguments in zip(self.members, rows, strict=True):
             member.send(method, *arguments)
 
-    def recv_all(self):
-        """The result of every member. After an exception in one the batch cannot be used."""
+    def recv_all(self, convert=None):
+        """The result of every member, or of `convert(index, result)`. After an exception in one the batch cannot be used."""
         self.waiting, results = False, []
         for index, member in enumerate(self.members):
             try:
-                results.append(member.recv())
+                result = member.recv()
+                results.append(result if convert is None else convert(index, result))
             except BaseException as exception:
                 self.failed = True
                 raise Failed(index, describe(exception)) from exception
@@ -760,113 +837,3 @@ class Batch:
             if isinstance(member, Local):
                 with contextlib.suppress(Exception):
                     member.close()
-
-
-class Vector:
-    """A registered vector environment, with same-step autoreset or without any (then this class resets it)."""
-
-    def __init__(self, target, size, arguments):
-        self.size, self.actions_sent = size, None
-        self.env = gymnasium.make_vec(target, size, vectorization_mode="vector_entry_point", **arguments)
-        try:
-            found = self.env.metadata.get("autoreset_mode")
-            if found not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
-                raise refuse(
-                    f"its vector environment has the autoreset mode {found}, and only AutoresetMode.SAME_STEP and DISABLED are "
-                    "supported (the step after an episode's end would ignore the action): use one of them, or register an "
-                    "`entry_point` for a single environment"
-                )
-            self.resets_itself = found == AutoresetMode.SAME_STEP
-            self.observations = observations_of(self.env.single_observation_space, size)
-            self.row = observations_of(self.env.single_observation_space)
-            self.actions = Actions(self.env.single_action_space, size)
-            self.has_mask = bool(self.actions.sizes) and mask_of(self.env.reset(seed=0)[1]) is not None
-        except BaseException:
-            self.env.close()
-            raise
-        self.description = list(self.row.shape), self.row.is_image, self.actions.description, [], self.has_mask
-
-    def send(self, actions):
-        self.actions_sent = self.actions.convert(actions)
-
-    def recv(self):
-        answer = self.env.step(self.actions_sent)
-        if not isinstance(answer, (tuple, list)) or len(answer) != 5:
-            raise refuse("its `step` did not return (observations, rewards, terminated, truncated, info)")
-        observations, rewards, terminated, truncated, info = answer
-        rewards = self.each("reward", rewards, "biuf").astype(np.float64)
-        terminated, truncated = self.each("terminated", terminated, "b"), self.each("truncated", truncated, "b")
-        if not self.resets_itself:
-            rows = self.restart(observations, info, terminated, truncated)
-            return rows[0], rewards.tolist(), terminated.tolist(), truncated.tolist(), *rows[1:]
-        finals = []
-        for row in np.flatnonzero(terminated | truncated):
-            final = info.get("final_obs") if isinstance(info, dict) else None
-            if final is None or final[row] is None:
-                raise refuse('an episode ended and `info` has no "final_obs"')
-            mask = self.mask_row(info.get("final_info"), row) if self.has_mask and not terminated[row] else None
-            finals.append((int(row), self.row.copy(final[row]), self.actions.mask(mask) if self.has_mask else None))
-        observations, lives, masks = self.observations.copy(observations), self.lives(info), self.masks(info)
-        return observations, rewards.tolist(), terminated.tolist(), truncated.tolist(), lives, masks, finals
-
-    def restart(self, observations, info, terminated, truncated):
-        """Starts the next episode where one ended. Returns observations, lives, masks, and the rows of ended episodes."""
-        observations, lives, masks = self.observations.copy(observations), self.lives(info), self.row_masks(info)
-        ended = terminated | truncated
-        finals = [
-            (int(row), observations[row].copy(), self.actions.mask(None) if masks[row] and terminated[row] else masks[row])
-            for row in np.flatnonzero(ended)
-        ]
-        if finals:
-            first, info = self.env.reset(options={"reset_mask": ended})
-            first, first_lives, first_masks = self.observations.copy(first), self.lives(info), self.row_masks(info)
-            for row, *_ in finals:
-                observations[row], lives[row], masks[row] = first[row], first_lives[row], first_masks[row]
-        return observations, lives, b"".join(masks) if self.has_mask else None, finals
-
-    def each(self, name, values, kinds):
-        """Checks that there is one value for each environment."""
-        array = np.asarray(values)
-        if array.shape != (self.size,) or array.dtype.kind not in kinds:
-            raise refuse(f"its `{name}` is {short(values)}, and must have one value for each of {self.size} environments")
-        return array
-
-    @staticmethod
-    def mask_row(info, row):
-        """`info["action_mask"][row]`, or None where `info["_action_mask"]` says that it is not valid."""
-        masks = mask_of(info)
-        valid = info.get("_action_mask") if masks is not None else None
-        return None if masks is None or (valid is not None and not valid[row]) else masks[row]
-
-    def row_masks(self, info):
-        """The action mask of each environment as bytes, or None."""
-        return [self.actions.mask(self.mask_row(info, row)) if self.has_mask else None for row in range(self.size)]
-
-    def masks(self, info):
-        """The action masks of all environments as bytes; None where they have none."""
-        return b"".join(self.row_masks(info)) if self.has_mask else None
-
-    def lives(self, info):
-        """Integers in `info["lives"]`, of the environments where `info["_lives"]` is set."""
-        lives = info.get("lives") if isinstance(info, dict) else None
-        if not isinstance(lives, np.ndarray) or lives.shape != (self.size,) or lives.dtype.kind not in "iu":
-            return [0] * self.size
-        mask = info.get("_lives")
-        mask = mask if isinstance(mask, np.ndarray) and mask.shape == (self.size,) else np.ones(self.size, bool)
-        return [min(max(int(number), 0), INT32_MAX) if valid else 0 for number, valid in zip(lives, mask, strict=True)]
-
-    def reset(self, seeds):
-        observations, info = self.env.reset(seed=seeds)
-        return self.observations.copy(observations), self.lives(info), self.masks(info)
-
-    def close(self):
-        self.env.close()
-
-
-def batch(name, size, arguments, process):
-    """A batch of `size` environments: see `one`."""
-    if process[0] == "sync":
-        target, spec = find(name)
-        if has_own_vector(spec):
-            return Vector(target, size, arguments)
-    return Batch(name, size, arguments, process)

@@ -25,6 +25,8 @@ from playfield_helper import describe, find
 INFO_KEYS = ("lives", "action_mask")
 # Seconds after which an examination ends, however slow the steps are.
 LONGEST_PASS = 20.0
+# The largest number of steps, and of seconds, of a measurement.
+MEASURED_STEPS, LONGEST_MEASUREMENT = 200, 1.0
 RESET = "declare it as def reset(self, *, seed=None, options=None)"
 
 
@@ -45,6 +47,19 @@ def inspect_env(name, arguments, steps):
     return findings, seconds
 
 
+def step_seconds(name, arguments):
+    """The median duration of a step of one environment, for `vectorization = "auto"`; None where only a vector environment is
+    registered, and after an error, which training reports."""
+    _, spec = find(name)
+    if has_own_vector(spec):
+        return None
+    env = make(name, arguments)
+    try:
+        return Inspection(env).run(MEASURED_STEPS, LONGEST_MEASUREMENT)
+    finally:
+        env.close()
+
+
 def rendering(name, arguments):
     """Whether `render` returns an RGB frame. Training needs none."""
     advice = "for `playfield watch`: accept render_mode in __init__, and return a uint8 array of shape (height, width, 3) from render()"
@@ -57,6 +72,8 @@ def rendering(name, arguments):
             return "rendering", "ok", f"frames of {frame.shape[1]} × {frame.shape[0]} pixels", None
         return "rendering", "warning", f"render() returned {frame.dtype}{list(frame.shape)}", advice
     except Exception as exception:
+        if not isinstance(exception, TypeError):
+            advice = "for `playfield watch`: fix what render() raises (MuJoCo without a display: set MUJOCO_GL=egl)"
         return "rendering", "warning", message(exception), advice
     finally:
         if env is not None:
@@ -84,11 +101,12 @@ class Inspection:
         """The call that returned the value."""
         return f"step {self.step}" if self.step else "reset"
 
-    def run(self, steps):
-        """Takes random actions. Returns the median duration of a step, or None after an error."""
+    def run(self, steps, seconds=LONGEST_PASS):
+        """Takes `steps` random actions, fewer where they last longer than `seconds`. Returns the median duration of a step, or None after
+        an error."""
         durations, has_ended = [], True
         self.env.action_space.seed(1)
-        end = time.monotonic() + LONGEST_PASS
+        end = time.monotonic() + seconds
         while self.step < steps and time.monotonic() < end and not self.has_error():
             if has_ended:
                 has_ended = not self.reset()

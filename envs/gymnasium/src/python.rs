@@ -66,6 +66,15 @@ pub(crate) fn environments(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     Ok(MODULE.get_or_try_init(py, make)?.bind(py).clone())
 }
 
+/// The Python module that creates batches of environments (`vector.py`).
+pub(crate) fn vector(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    const CODE: &CStr = code(concat!(include_str!("vector.py"), "\0"));
+    let (file, name) = (c"playfield/vector.py", c"playfield_vector");
+    let make = || environments(py).and_then(|_| PyModule::from_code(py, CODE, file, name)).map(Bound::unbind);
+    Ok(MODULE.get_or_try_init(py, make)?.bind(py).clone())
+}
+
 /// The Python module that examines environments (`inspection.py`).
 pub(crate) fn inspection(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();

@@ -59,6 +59,20 @@ fn right_environments_have_no_findings() {
     }
 }
 
+/// The rows of a vector environment with next-step autoreset start their episodes later than an environment alone.
+#[test]
+fn a_vector_environment_is_right() {
+    let id = "tiny:UnevenVector-v0";
+    for mode in ["SAME_STEP", "NEXT_STEP", "DISABLED"] {
+        let findings = check(Arc::new(GymSource::new(id)), id, &format!("kwargs = {{ mode = '{mode}' }}"), 200);
+        assert!(findings.iter().all(|finding| finding.level != Level::Error), "{mode}: {:?}", bad(&findings));
+        assert!(found(&findings, "batch").starts_with("3 environments equal 3 alone"), "{mode}");
+    }
+    let findings = check(Arc::new(GymSource::new("tiny:CartPoleVector-v0")), "tiny:CartPoleVector-v0", "", 200);
+    assert!(findings.iter().all(|finding| finding.level != Level::Error), "{:?}", bad(&findings));
+    assert!(found(&findings, "batch").contains("its rows have one seed"));
+}
+
 #[test]
 fn atari_games_are_right() {
     let findings = check(Arc::new(AtariSource::new("ALE/Breakout-v5")), "ALE/Breakout-v5", "", 1500);

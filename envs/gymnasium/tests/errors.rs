@@ -89,11 +89,11 @@ fn spaces_that_are_not_supported_are_named() {
 }
 
 #[test]
-fn a_vector_environment_with_another_autoreset_mode_is_refused() {
+fn a_vector_environment_without_autoreset_mode_is_refused() {
     python();
     let source = GymSource::new("tiny:Late-v0");
     let (line, _) = error_of(source.batch(&config(&source, "tiny:Late-v0", ""), &[1]));
-    assert!(line.contains("NEXT_STEP") && line.contains("SAME_STEP"), "{line}");
+    assert!(line.contains("autoreset_mode") && line.contains("is None: set it"), "{line}");
 }
 
 /// The environment's third step fails: in one environment, in a batch, in processes.

@@ -3,8 +3,9 @@
 mod common;
 
 use common::{WAYS, config, python, sample_actions, try_wrapped, wrapped};
-use playfield_core::EnvFactory as _;
-use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, EnvSpec, Obs, Step, StepBatch, rng};
+use playfield_core::config::Vectorization;
+use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, EnvSpec, EpisodeEnd, Obs, Step, StepBatch, rng};
+use playfield_core::{EnvFactory as _, warnings};
 use playfield_gymnasium::{GymSource, python_seed};
 use playfield_wrappers::Factory;
 use pyo3::prelude::*;
@@ -578,4 +579,97 @@ fn a_vector_environment_without_autoreset_is_reset() {
         ends += batches[0].ended().iter().filter(|ended| **ended).count();
     }
     assert!(ends >= 3 * ENVS, "{ends}");
+}
+
+/// A transition of one environment: observation and mask before it, the step, and observation and mask after it.
+type Transition = (Obs, Vec<bool>, Step, Option<EpisodeEnd>, Obs, Vec<bool>);
+
+/// The transitions of each environment of `tiny:Uneven-v0` with actions that depend on their number only, and the number of ignored
+/// steps.
+fn uneven_transitions(id: &str, settings: &str, n: usize) -> (Vec<Vec<Transition>>, usize) {
+    let mut env = wrapped(id, &format!("episodic_life = true\n{settings}"), n);
+    let mut batch = StepBatch::new(env.spec(), n);
+    env.reset(&mut batch).unwrap();
+    let (mut found, mut ignored) = (vec![Vec::new(); n], 0);
+    for _ in 0..90 {
+        let before = batch.clone();
+        let actions = (0..n).map(|i| ((i + found[i].len() * 7 / 3) % 3) as i64).collect();
+        env.step(&Actions::Discrete(actions), &mut batch).unwrap();
+        ignored += n - batch.transitions();
+        for i in (0..n).filter(|&i| !batch.ignored[i]) {
+            let flags = (batch.terminated[i], batch.truncated[i], batch.life_lost[i]);
+            let step = Step { reward: batch.reward[i], terminated: flags.0, truncated: flags.1, life_lost: flags.2 };
+            let (obs, mask) = match batch.done(i) {
+                true => (batch.final_obs_row(i), batch.final_mask_row(i)),
+                false => (batch.obs_row(i), batch.mask_row(i)),
+            };
+            let first = (before.obs_row(i).to_obs(), before.mask_row(i).to_vec());
+            found[i].push((first.0, first.1, step, batch.episode[i], obs.to_obs(), mask.to_vec()));
+        }
+    }
+    (found, ignored)
+}
+
+/// In every autoreset mode a vector environment has the same transitions. With next-step autoreset some steps are ignored, and none
+/// where all rows end together, which a single row always does.
+#[test]
+fn every_autoreset_mode_has_the_same_transitions() {
+    for n in [1, ENVS] {
+        let (expected, _) = uneven_transitions("tiny:Uneven-v0", "", n);
+        let ends = |row: &[Transition]| row.iter().filter(|transition| transition.2.done()).count();
+        assert!(expected.iter().all(|row| row.len() == 90 && ends(row) > 15 && row.iter().any(|t| t.2.truncated)));
+        for mode in ["SAME_STEP", "NEXT_STEP", "DISABLED"] {
+            let (found, ignored) =
+                uneven_transitions("tiny:UnevenVector-v0", &format!("kwargs = {{ mode = '{mode}' }}"), n);
+            assert_eq!(ignored > 0, mode == "NEXT_STEP" && n > 1, "{mode}, {n}");
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(found.len() > 50 && found[..] == expected[..found.len()], "{mode}, {n}");
+            }
+        }
+    }
+}
+
+/// A vector environment that accepts one seed for all rows, with next-step autoreset, is used and reset to the same episodes.
+#[test]
+fn a_vector_environment_with_one_seed_is_used() {
+    let mut env = wrapped("tiny:CartPoleVector-v0", "", ENVS);
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let (mut batch, mut random) = (StepBatch::new(env.spec(), ENVS), rng::stream(1, "actions"));
+        env.reset(&mut batch).unwrap();
+        let (mut ended, mut steps) = (vec![false; ENVS], Vec::new());
+        for _ in 0..200 {
+            let actions = sample_actions(env.spec(), ENVS, &mut random);
+            env.step(&actions, &mut batch).unwrap();
+            assert!(batch.ignored.iter().zip(&ended).all(|(ignored, ended)| !ignored || *ended));
+            for i in (0..ENVS).filter(|&i| batch.ignored[i]) {
+                assert!(batch.obs_row(i).f32().iter().all(|x| x.abs() <= 0.05), "the first observation of an episode");
+            }
+            ended = batch.ended();
+            steps.push(batch.clone());
+        }
+        assert!(steps.iter().map(|batch| ENVS - batch.transitions()).sum::<usize>() > 10);
+        runs.push(steps);
+    }
+    assert!(runs[0] == runs[1]);
+}
+
+/// `vectorization = "auto"` is resolved before environments are created, and the choice is reported. A vector environment runs in this
+/// process.
+#[test]
+fn auto_selects_the_vectorization_by_the_duration_of_a_step() {
+    python();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let slow = if cores > 1 { Vectorization::Async } else { Vectorization::Sync };
+    for (id, expected) in
+        [("CartPole-v1", Vectorization::Sync), ("tiny:Slow-v0", slow), ("tiny:CartPoleVector-v0", Vectorization::Sync)]
+    {
+        let source = Arc::new(GymSource::new(id));
+        let factory = Factory::new(source.clone(), config(&*source, id, "vectorization = 'auto'")).unwrap();
+        assert_eq!(factory.config().vectorization, expected, "{id}");
+        let said = warnings::take();
+        let choice = if expected == Vectorization::Async { "async" } else { "sync" };
+        let expected = format!("vectorization = \"auto\" selects \"{choice}\" for {id}");
+        assert!(said.iter().any(|line| line.starts_with(&expected)), "{said:?}");
+    }
 }

@@ -146,8 +146,9 @@ pub fn run(
         learner.begin_rollout(steps.load(Relaxed));
         let start = collector.steps();
         collector.collect(learner.policy(), &mut rollout)?;
-        let before = steps.fetch_add(rollout.len() as u64, Relaxed);
-        let step = before + rollout.len() as u64;
+        let collected = collector.steps() - start;
+        let before = steps.fetch_add(collected, Relaxed);
+        let step = before + collected;
         let episodes: Vec<_> =
             collector.take_episodes().into_iter().map(|(s, end)| (before + s - start, end)).collect();
         if !episodes.is_empty() {

@@ -235,7 +235,11 @@ impl Learner for QLearner {
         };
         let q = self.online.forward(rollout.observations(), all, Pass::Train).squeeze_dim(2);
         let q = ql::chosen(&q, &Tensor::from_slice(actions));
-        let error = target.detach() - &q;
+        let (mut q, mut error) = (q.shallow_clone(), target.detach() - &q);
+        if let Some(indices) = rollout.transitions() {
+            let rows = playfield_actor_critic::index_tensor(&indices, q.device());
+            (q, error) = (q.index_select(0, &rows), error.index_select(0, &rows));
+        }
         let loss = ql::squared(&error).sum(Kind::Float) / n as f64;
         self.online.backward(&loss);
         let (q, error, epsilon) = (q.detach(), error.detach(), self.explorer.epsilon);

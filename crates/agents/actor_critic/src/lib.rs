@@ -17,7 +17,7 @@ use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Pass, RecurrentState};
 use rand::SeedableRng;
 use std::sync::Arc;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// How the parts of the loss are computed and weighted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,8 +108,15 @@ pub fn normalize(advantages: &Tensor, group: &dyn Group) -> Result<Tensor> {
     Ok((advantages - mean) / (variance.max(0.0).sqrt() + 1e-8))
 }
 
+/// `indices` as a tensor on `device`.
+pub fn index_tensor(indices: &[usize], device: Device) -> Tensor {
+    let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+    Tensor::from_slice(&indices).to_device(device)
+}
+
 impl Objective {
-    /// The loss of `policy` and `values` (`[steps · envs]`) on `rollout`, this rank's part of the batch of `group`.
+    /// The loss of `policy` and `values` (`[steps · envs]`) on the [transitions](Rollout::transitions) of `rollout`, this rank's part
+    /// of the batch of `group`.
     ///
     /// # Errors
     /// [`Error::Group`].
@@ -121,16 +128,20 @@ impl Objective {
         targets: &Targets,
         group: &dyn Group,
     ) -> Result<Losses> {
-        let (returns, mut advantages) = (targets.returns.flatten(0, 1), targets.advantages.flatten(0, 1));
+        let device = values.device();
+        let rows = rollout.transitions().map(|indices| index_tensor(&indices, device));
+        let select = |t: Tensor| rows.as_ref().map_or_else(|| t.shallow_clone(), |rows| t.index_select(0, rows));
+        let (values, returns) = (select(values.shallow_clone()), select(targets.returns.flatten(0, 1)));
+        let mut advantages = select(targets.advantages.flatten(0, 1));
         if self.normalize_advantage {
             advantages = normalize(&advantages, group)?;
         }
         if rollout.forced().contains(&true) {
-            advantages *= Tensor::from_slice(&sampled(rollout)).to_device(advantages.device());
+            advantages *= select(Tensor::from_slice(&sampled(rollout)).to_device(device));
         }
-        let entropy = policy.entropy();
-        let policy_loss = pg::policy_loss(&policy.log_prob(rollout.actions()), &advantages);
-        let value_loss = pg::value_loss(values, &returns);
+        let entropy = rows.as_ref().map_or_else(|| policy.entropy(), |rows| policy.rows(rows).entropy());
+        let policy_loss = pg::policy_loss(&select(policy.log_prob(rollout.actions())), &advantages);
+        let value_loss = pg::value_loss(&values, &returns);
         let scale = if self.sum_over_time { rollout.steps() as f64 } else { 1.0 };
         let loss = (&policy_loss - &entropy * self.entropy_coefficient + &value_loss * self.value_coefficient) * scale;
         Ok(Losses { loss, policy_loss, value_loss, entropy, values: values.detach(), returns })

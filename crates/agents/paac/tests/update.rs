@@ -83,11 +83,12 @@ fn learner(case: &Case) -> Learner {
 /// The episodes of the golden file: environment 0 terminates at step 1, environment 1 is truncated at step 2. With `life_lost`,
 /// environment 0 loses a life instead.
 fn rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> (Rollout, Obs) {
-    rollout_of(case, learner, life_lost, false)
+    rollout_of(case, learner, life_lost, false, false)
 }
 
-/// With `forced`, every action is marked as replaced by a wrapper, with the same action.
-fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool) -> (Rollout, Obs) {
+/// With `forced`, every action is marked as replaced by a wrapper, with the same action. With `ignored`, environment 0 ignores its action
+/// in step 2.
+fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool, ignored: bool) -> (Rollout, Obs) {
     let spec = spec(case.continuous);
     let mut rollout = Rollout::new(&spec, ENVS, STEPS, 0.9);
     let mut history = FrameStack::new(&spec, ENVS);
@@ -113,6 +114,9 @@ fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool)
         };
         if let (true, Actions::Discrete(actions)) = (forced, &actions) {
             batch.forced = actions.iter().map(|&a| Some(a)).collect();
+        }
+        if ignored && t == 2 {
+            batch.set_ignored(0);
         }
         history.push(&batch);
         rollout.record(&actions, &batch, |i| learner.actor.final_value(history.final_observation(i), &[], i));
@@ -158,7 +162,7 @@ fn a_replaced_action_has_no_policy_gradient() {
     let gradient = |forced| {
         let config = Config { entropy_coefficient: Schedule::constant(0.0), ..config(case) };
         let mut learner = Learner::new(&config, &spec(false), ENVS, 1).unwrap();
-        let (rollout, _) = rollout_of(case, &mut learner, false, forced);
+        let (rollout, _) = rollout_of(case, &mut learner, false, forced, false);
         learner.actor.compute_gradients(&rollout, &config.objective(0)).unwrap();
         let params = &learner.actor.net.params;
         params.named(&params.gradient())
@@ -170,6 +174,26 @@ fn a_replaced_action_has_no_policy_gradient() {
     assert!(size(&chosen, "policy.weight") > 1e-3);
     assert_eq!(size(&forced, "policy.weight"), 0.0);
     assert_eq!(forced["value.weight"], chosen["value.weight"]);
+}
+
+/// The observation, action and reward of an ignored step change no gradient, in a feed-forward network and in a recurrent one.
+#[test]
+fn an_ignored_step_has_no_gradient() {
+    for case in &mut cases() {
+        let gradient = |case: &Case, ignored| {
+            let mut learner = learner(case);
+            let (rollout, _) = rollout_of(case, &mut learner, false, false, ignored);
+            learner.actor.compute_gradients(&rollout, &config(case).objective(0));
+            let params = &learner.actor.net.params;
+            params.named(&params.gradient())
+        };
+        let before = [true, false].map(|ignored| gradient(case, ignored));
+        case.obs[2 * ENVS * 2] += 1.0;
+        case.actions[2 * ENVS] = 1.0 - case.actions[2 * ENVS];
+        case.reward[2 * ENVS] += 1.0;
+        assert_eq!(gradient(case, true), before[0], "{}", case.name);
+        assert!(gradient(case, false) != before[1] && before[0] != before[1], "{}", case.name);
+    }
 }
 
 /// An update uses the learning rate and entropy coefficient at its step.

@@ -1,7 +1,7 @@
 //! The update of PPO, testable without an environment.
 
 use crate::Config;
-use playfield_actor_critic::{Actor, Targets, normalize, sampled};
+use playfield_actor_critic::{Actor, Targets, index_tensor, normalize, sampled};
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_losses::policy_gradient as pg;
@@ -97,8 +97,7 @@ impl Transitions {
 
     /// The transitions `indices`.
     fn select(&self, indices: &[usize]) -> Self {
-        let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
-        let indices = Tensor::from_slice(&indices).to_device(self.values.device());
+        let indices = index_tensor(indices, self.values.device());
         let rows = |t: &Tensor| t.index_select(0, &indices);
         Self {
             advantages: rows(&self.advantages),
@@ -181,6 +180,10 @@ impl Learner {
             };
             for indices in minibatches {
                 let (policy, values) = self.actor.evaluate_minibatch(rollout, &indices);
+                let (policy, values, indices) = transitions_of(rollout, policy, values, indices);
+                if indices.is_empty() {
+                    continue;
+                }
                 let actions = rollout.gather_actions(&indices);
                 let group = self.actor.group();
                 let losses = transitions.select(&indices).loss(config, step, &policy, &values, &actions, group)?;
@@ -199,12 +202,16 @@ impl Learner {
             let kl = self.actor.group().mean(kl)?;
             self.adapted_rate = adapt_learning_rate(learning_rate, kl, config.learning_rate_target_kl);
         }
+        let evaluated = match rollout.transitions() {
+            Some(indices) => transitions.select(&indices),
+            None => transitions,
+        };
         Ok(Update {
             terms: Tensor::stack(&terms, 0),
             gradient_norms,
             std,
-            values: transitions.values,
-            returns: transitions.returns,
+            values: evaluated.values,
+            returns: evaluated.returns,
             learning_rate,
             clip_range: config.clip_range.at(step),
             updates: self.updates(),
@@ -234,6 +241,23 @@ impl Learner {
         self.rng = snapshot.get("ppo.rng")?;
         Ok(())
     }
+}
+
+/// The outputs of the network and the indices of a minibatch without the steps that are no transitions. Only minibatches of sequences
+/// contain such steps.
+fn transitions_of(
+    rollout: &Rollout,
+    policy: Distribution,
+    values: Tensor,
+    indices: Vec<usize>,
+) -> (Distribution, Tensor, Vec<usize>) {
+    let rows: Vec<usize> = (0..indices.len()).filter(|&k| rollout.is_transition(indices[k])).collect();
+    if rows.len() == indices.len() {
+        return (policy, values, indices);
+    }
+    let selected = index_tensor(&rows, values.device());
+    let indices = rows.into_iter().map(|k| indices[k]).collect();
+    (policy.rows(&selected), values.index_select(0, &selected), indices)
 }
 
 /// The learning rate of the next rollout, where the KL divergence of this one was `kl` nats and `target` is wanted (thresholds, factor

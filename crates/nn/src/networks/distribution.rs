@@ -50,6 +50,19 @@ impl Distribution {
         }
     }
 
+    /// The distributions at `rows`, an `i64` tensor of indices.
+    #[must_use]
+    pub fn rows(&self, rows: &Tensor) -> Self {
+        match self {
+            Self::Categorical { logits, sizes } => {
+                Self::Categorical { logits: logits.index_select(0, rows), sizes: sizes.clone() }
+            }
+            Self::Gaussian { mean, log_std } => {
+                Self::Gaussian { mean: mean.index_select(0, rows), log_std: log_std.shallow_clone() }
+            }
+        }
+    }
+
     /// The logits, where the distribution is categorical.
     pub fn logits(&self) -> Option<&Tensor> {
         match self {

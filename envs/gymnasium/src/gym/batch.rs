@@ -9,7 +9,7 @@ use playfield_core::{Actions, EnvConfig, EnvSpec, Error, Result, Step, StepBatch
 use pyo3::intern;
 use pyo3::prelude::*;
 
-/// A batch of environments, or a registered vector environment, with same-step autoreset.
+/// A batch of environments, with same-step autoreset, or a registered vector environment.
 ///
 /// With `vectorization = "async"` each environment has its own Python process, and [`send`](VecEnv::send) returns at once.
 /// Without, the environments step in [`recv`](VecEnv::recv).
@@ -26,13 +26,13 @@ impl GymVec {
     /// Creates `seeds.len()` environments `id`, each with its own seed (converted by [`python_seed`]).
     ///
     /// # Errors
-    /// As [`GymEnv::new`](super::GymEnv::new), and for a vector environment with another autoreset mode.
+    /// As [`GymEnv::new`](super::GymEnv::new), and for a vector environment without autoreset mode.
     pub fn new(id: &str, config: &EnvConfig, seeds: &[u64]) -> Result<Self> {
         let n = seeds.len();
         let (spec, env) = python::with(id, |py| {
             let limit = i64::try_from(config.max_episode_steps).ok().filter(|&limit| limit > 0);
             let made = (id, n, arguments(py, config, limit)?, process(config));
-            let env = python::environments(py)?.call_method1("batch", made)?;
+            let env = python::vector(py)?.call_method1("batch", made)?;
             Ok((spaces::spec(id, config, &env.getattr("description")?)?, Some(env.unbind())))
         })?;
         let seeds = seeds.iter().map(|&seed| python_seed(seed)).collect();
@@ -46,14 +46,18 @@ impl GymVec {
     fn read(&mut self, answer: &Bound<'_, PyAny>, batch: &mut StepBatch) -> std::result::Result<(), Failure> {
         type Mask = Option<Vec<u8>>;
         type Final<'py> = (usize, Bound<'py, PyAny>, Mask);
-        type Answer<'py> = (Bound<'py, PyAny>, Vec<f64>, Vec<bool>, Vec<bool>, Vec<u32>, Mask, Vec<Final<'py>>);
-        let (obs, rewards, terminated, truncated, lives, masks, finals) = answer.extract::<Answer<'_>>()?;
+        type Flags = Option<Vec<bool>>;
+        type Answer<'py> = (Bound<'py, PyAny>, Vec<f64>, Vec<bool>, Vec<bool>, Vec<u32>, Mask, Vec<Final<'py>>, Flags);
+        let (obs, rewards, terminated, truncated, lives, masks, finals, ignored) = answer.extract::<Answer<'_>>()?;
         copy_observation(&self.spec.id, &obs, batch.obs.as_mut())?;
         for i in 0..self.seeds.len() {
             // After the end of an episode these are the lives of the next one; `set` clears the flag there.
             let life_lost = 0 < lives[i] && lives[i] < self.lives[i];
             let (terminated, truncated) = (terminated[i], truncated[i]);
             batch.set(i, Step { reward: rewards[i] as f32, terminated, truncated, life_lost });
+            if ignored.as_ref().is_some_and(|ignored| ignored[i]) {
+                batch.set_ignored(i);
+            }
         }
         spaces::copy_mask(masks.as_deref(), &mut batch.action_mask);
         for (i, last, mask) in finals {

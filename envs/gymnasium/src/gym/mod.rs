@@ -34,6 +34,25 @@ impl EnvSource for GymSource {
         &["vectorization", "step_timeout_seconds", "on_failure", "kwargs"]
     }
 
+    /// `vectorization = "auto"` is `async` where a batch of processes is expected to be faster: see [`is_faster_in_processes`].
+    fn resolve(&self, config: &EnvConfig) -> Result<EnvConfig> {
+        if config.vectorization != Vectorization::Auto {
+            return Ok(config.clone());
+        }
+        let limit = i64::try_from(config.max_episode_steps).ok().filter(|&limit| limit > 0);
+        let seconds = python::with(&self.id, |py| {
+            let measured = (&self.id, arguments(py, config, limit)?);
+            Ok(python::inspection(py)?.call_method1("step_seconds", measured)?.extract::<Option<f64>>()?)
+        })?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(config.num_envs);
+        let is_faster = seconds.is_some_and(|seconds| is_faster_in_processes(seconds, cores));
+        let (vectorization, name) =
+            if is_faster { (Vectorization::Async, "async") } else { (Vectorization::Sync, "sync") };
+        let measured = seconds.map(|seconds| format!(": a step takes {:.0} µs", seconds * 1e6)).unwrap_or_default();
+        warnings::push(format!("vectorization = \"auto\" selects \"{name}\" for {}{measured}", self.id));
+        Ok(EnvConfig { vectorization, ..config.clone() })
+    }
+
     /// With `max_episode_steps` Gymnasium's own limit is disabled: playfield's wrapper replaces it.
     fn env(&self, config: &EnvConfig) -> Result<Box<dyn Env>> {
         Ok(Box::new(GymEnv::new(&self.id, config)?))
@@ -65,7 +84,7 @@ impl EnvSource for GymSource {
 
     /// In this process, a time limit needs threads, which a pool has.
     fn batch(&self, config: &EnvConfig, seeds: &[u64]) -> Result<Option<Box<dyn VecEnv>>> {
-        if config.vectorization == Vectorization::Sync && config.step_timeout().is_some() {
+        if config.vectorization != Vectorization::Async && config.step_timeout().is_some() {
             return Ok(None);
         }
         Ok(Some(Box::new(GymVec::new(&self.id, config, seeds)?)))
@@ -90,14 +109,25 @@ impl EnvSource for GymSource {
     }
 }
 
+/// The time that a step costs more in a process of its own, in seconds of one core: sending the action, waking the process, and
+/// receiving the result (`scripts/bench` measures it).
+const PROCESS_SECONDS: f64 = 100e-6;
+
+/// Whether environments whose step takes `seconds` are faster in processes on `cores` cores than in one process: the time that the
+/// cores save exceeds what processes cost.
+fn is_faster_in_processes(seconds: f64, cores: usize) -> bool {
+    seconds * (1.0 - 1.0 / cores as f64) > PROCESS_SECONDS
+}
+
 /// Frames per second where an environment's `metadata` has no `render_fps`, as in Gymnasium.
 const DEFAULT_FPS: f64 = 30.0;
 
 /// How `environments.py` runs an environment: the mode, the time limit of a step in seconds, and whether it restarts.
 fn process(config: &EnvConfig) -> (&'static str, Option<f64>, bool) {
     let mode = match config.vectorization {
-        Vectorization::Sync => "sync",
         Vectorization::Async => "async",
+        // Where `resolve` was not called, `auto` is the default.
+        Vectorization::Sync | Vectorization::Auto => "sync",
     };
     (mode, config.step_timeout().map(|limit| limit.as_secs_f64()), config.on_failure == OnFailure::Restart)
 }
@@ -158,4 +188,19 @@ fn to_python<'py>(py: Python<'py>, value: &toml::Value) -> PyResult<Bound<'py, P
             dict.into_any()
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On two cores half of a step is saved, on one core nothing.
+    #[test]
+    fn processes_are_faster_for_long_steps_on_several_cores() {
+        for (seconds, cores, expected) in
+            [(1e-3, 2, true), (1e-3, 1, false), (1e-5, 64, false), (1.5e-4, 2, false), (1.5e-4, 4, true)]
+        {
+            assert_eq!(is_faster_in_processes(seconds, cores), expected, "{seconds} s on {cores} cores");
+        }
+    }
 }

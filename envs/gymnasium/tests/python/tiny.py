@@ -78,6 +78,16 @@ class Steps(gymnasium.Env):
         return {}
 
 
+class Slow(Steps):
+    """Each step takes 50 ms."""
+
+    def step(self, action):
+        import time
+
+        time.sleep(0.05)
+        return super().step(action)
+
+
 class Same(Steps):
     """Returns the same array object each time: the number of steps, and that times the action."""
 
@@ -412,12 +422,47 @@ class Odd(Count):
 
 
 class Late(gymnasium.vector.VectorEnv):
-    """A vector environment with another autoreset mode."""
+    """A vector environment that does not state its autoreset mode."""
 
     def __init__(self, num_envs, **kwargs):
         self.num_envs = num_envs
-        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.single_observation_space, self.single_action_space = Box(0, 1, (1,)), Discrete(2)
+
+
+class Uneven(gymnasium.Env):
+    """Episodes of 2 to 5 steps, terminated where their number is even, else truncated. Masks and lives change at each step."""
+
+    observation_space, action_space = Box(-9, 9, (3,), np.float32), Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.action, self.length = 0, -1, int(self.np_random.integers(2, 6))
+        return self._answer()
+
+    def _answer(self):
+        mask = np.ones(3, np.int8)
+        mask[(self.t + self.length) % 3] = 0
+        return np.array([self.t, self.length, self.action], np.float32), {"action_mask": mask, "lives": 9 - self.t // 2}
+
+    def step(self, action):
+        self.t, self.action = self.t + 1, int(action)
+        observation, info = self._answer()
+        ended, is_even = self.t == self.length, self.length % 2 == 0
+        return observation, float(10 * self.t + action), ended and is_even, ended and not is_even, info
+
+
+def uneven_vector(num_envs, mode, max_episode_steps=None):
+    """The same as a vector environment with the autoreset mode `mode`."""
+    from gymnasium.vector import SyncVectorEnv
+
+    return SyncVectorEnv([Uneven] * num_envs, autoreset_mode=AutoresetMode[mode])
+
+
+def cartpole_vector(num_envs, max_episode_steps=None):
+    """Gymnasium's own: next-step autoreset, and one seed for all."""
+    from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+
+    return CartPoleVectorEnv(num_envs)
 
 
 def vector(num_envs, max_episode_steps=None, **kwargs):
@@ -444,5 +489,9 @@ gymnasium.register("Function-v0", entry_point=function, max_episode_steps=3)
 gymnasium.register("Late-v0", vector_entry_point=Late)
 gymnasium.register("Vector-v0", vector_entry_point=vector)
 gymnasium.register("ManualVector-v0", vector_entry_point=manual_vector)
+gymnasium.register("Slow-v0", entry_point=Slow)
+gymnasium.register("Uneven-v0", entry_point=Uneven)
+gymnasium.register("UnevenVector-v0", vector_entry_point=uneven_vector)
+gymnasium.register("CartPoleVector-v0", vector_entry_point=cartpole_vector)
 gymnasium.register("PartsVector-v0", vector_entry_point=parts_vector)
 gymnasium.register("MaskedVector-v0", vector_entry_point=masked_vector)
