@@ -7,7 +7,7 @@ use crate::faults::{self, Outcome};
 use crate::{Error, Result};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The first characters of a temporary name. What is left under such a name was not finished and can be removed.
@@ -88,6 +88,12 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+impl Seek for Output {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
     }
 }
 

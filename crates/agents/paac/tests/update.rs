@@ -183,7 +183,7 @@ fn an_ignored_step_has_no_gradient() {
         let gradient = |case: &Case, ignored| {
             let mut learner = learner(case);
             let (rollout, _) = rollout_of(case, &mut learner, false, false, ignored);
-            learner.actor.compute_gradients(&rollout, &config(case).objective(0));
+            learner.actor.compute_gradients(&rollout, &config(case).objective(0)).unwrap();
             let params = &learner.actor.net.params;
             params.named(&params.gradient())
         };
