@@ -177,8 +177,8 @@ fn convolve_block<const R: usize, const V: usize>(
             }
             multiply(&mut sums, &rows, &packed[i * row_len / 2 * blocks + block..], blocks);
         }
-        for v in 0..V {
-            let columns = (block + v) * SUMS..outputs.min((block + v + 1) * SUMS);
+        for (v, block) in (block..block + V).enumerate() {
+            let columns = block * SUMS..outputs.min((block + 1) * SUMS);
             let bias = widen(&bias[columns.clone()]);
             for r in 0..R {
                 rectify(sums[r][v], bias, &mut y[(first + r) * outputs..][columns.clone()]);
