@@ -1,4 +1,4 @@
-//! Every agent trains with each torso and each norm, and its policy can be evaluated.
+//! Every algorithm trains with each torso and each norm, and its policy can be evaluated.
 
 mod common;
 
@@ -8,50 +8,64 @@ use playfield::core::checkpoint::read;
 const TORSOS: [&str; 6] = ["nature", "nips", "small", "impala", "mlp", "lstm"];
 const NORMS: [&str; 3] = ["none", "batch", "layer"];
 
-const AGENTS: [(&str, &str); 5] = [
-    ("ppo", "rollout_steps = 4\nminibatch_size = 4"),
-    ("paac", "rollout_steps = 4"),
-    ("a3c", "rollout_steps = 4"),
-    ("a3c", "method = 'n_step_q'\nrollout_steps = 4\ntarget_update_interval = 40"),
-    ("dqn", "learning_starts = 40\nbuffer_size = 200\nbatch_size = 8\ntarget_update_interval = 20"),
-];
+#[test]
+fn ppo_trains_with_every_torso_and_norm() {
+    trains("ppo", "rollout_steps = 4\nminibatch_size = 4");
+}
+
+#[test]
+fn paac_trains_with_every_torso_and_norm() {
+    trains("paac", "rollout_steps = 4");
+}
+
+#[test]
+fn a3c_trains_with_every_torso_and_norm() {
+    trains("a3c", "rollout_steps = 4");
+}
+
+#[test]
+fn n_step_q_trains_with_every_torso_and_norm() {
+    trains("a3c", "method = 'n_step_q'\nrollout_steps = 4\ntarget_update_interval = 40");
+}
+
+#[test]
+fn dqn_trains_with_every_torso_and_norm() {
+    trains("dqn", "learning_starts = 40\nbuffer_size = 200\nbatch_size = 8\ntarget_update_interval = 20");
+}
 
 /// Catch on a board that is large enough for DQN's convolutions.
-#[test]
-fn every_agent_trains_with_every_torso_and_norm() {
-    for (algorithm, settings) in AGENTS {
-        for (torso, norm) in TORSOS.iter().flat_map(|t| NORMS.map(|n| (*t, n))) {
-            // Q-networks are not recurrent.
-            if torso == "lstm" && (algorithm == "dqn" || settings.contains("method")) {
-                continue;
-            }
-            let dir = tempfile::tempdir().unwrap();
-            let dir = dir.path();
-            let text = format!(
-                "algorithm = '{algorithm}'\nsteps = 96\n[env]\nid = 'Catch'\nnum_envs = 2\nkwargs = {{ rows = 36, columns = 36 }}\n[network]\ntorso = '{torso}'\nnorm = '{norm}'\nhidden = [16, 16]\n[{algorithm}]\nnum_threads = 1\n{settings}\n"
-            );
-            file(dir, "a.toml", &text);
-            succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
-            let params = read(checkpoints(&dir.join("run")).last().unwrap()).unwrap().params;
-            let named = |part: &str| params.keys().any(|name| name.contains(part));
-            assert_eq!(named("running_mean"), norm == "batch", "{algorithm}, {torso}, {norm}");
-            assert_eq!(named("norm.weight"), norm != "none", "{algorithm}, {torso}, {norm}");
-            assert_eq!(named("lstm."), torso == "lstm", "{algorithm}, {torso}, {norm}");
-            for (_, array) in params.iter().filter(|(name, _)| name.contains("running_mean")) {
-                let values = array.values::<f32>().unwrap();
-                assert!(values.iter().all(|x| x.is_finite()), "{algorithm}, {torso}");
-            }
-            let moved = params.iter().any(|(name, array)| {
-                name.contains("running_var") && array.values::<f32>().unwrap().iter().any(|&x| x != 1.0)
-            });
-            assert_eq!(
-                moved,
-                norm == "batch",
-                "{algorithm}, {torso}, {norm}: running statistics are updated by batch norm alone"
-            );
-            let json = succeeds(dir, &["eval", "run", "--episodes", "1", "--json"]);
-            assert!(json.contains("mean_return"), "{json}");
+fn trains(algorithm: &str, settings: &str) {
+    for (torso, norm) in TORSOS.iter().flat_map(|t| NORMS.map(|n| (*t, n))) {
+        // Q-networks are not recurrent.
+        if torso == "lstm" && (algorithm == "dqn" || settings.contains("method")) {
+            continue;
         }
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let text = format!(
+            "algorithm = '{algorithm}'\nsteps = 96\n[env]\nid = 'Catch'\nnum_envs = 2\nkwargs = {{ rows = 36, columns = 36 }}\n[network]\ntorso = '{torso}'\nnorm = '{norm}'\nhidden = [16, 16]\n[{algorithm}]\nnum_threads = 1\n{settings}\n"
+        );
+        file(dir, "a.toml", &text);
+        succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
+        let params = read(checkpoints(&dir.join("run")).last().unwrap()).unwrap().params;
+        let named = |part: &str| params.keys().any(|name| name.contains(part));
+        assert_eq!(named("running_mean"), norm == "batch", "{algorithm}, {torso}, {norm}");
+        assert_eq!(named("norm.weight"), norm != "none", "{algorithm}, {torso}, {norm}");
+        assert_eq!(named("lstm."), torso == "lstm", "{algorithm}, {torso}, {norm}");
+        for (_, array) in params.iter().filter(|(name, _)| name.contains("running_mean")) {
+            let values = array.values::<f32>().unwrap();
+            assert!(values.iter().all(|x| x.is_finite()), "{algorithm}, {torso}");
+        }
+        let moved = params.iter().any(|(name, array)| {
+            name.contains("running_var") && array.values::<f32>().unwrap().iter().any(|&x| x != 1.0)
+        });
+        assert_eq!(
+            moved,
+            norm == "batch",
+            "{algorithm}, {torso}, {norm}: running statistics are updated by batch norm alone"
+        );
+        let json = succeeds(dir, &["eval", "run", "--episodes", "1", "--json"]);
+        assert!(json.contains("mean_return"), "{json}");
     }
 }
 
