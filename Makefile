@@ -38,7 +38,7 @@ lint: setup .tools/bin/cargo-deny
 
 # An example of a user's crate, built outside the workspace.
 example: setup
-	cd envs/examples/rust && cargo test --target-dir ../../../target
+	cd envs/examples/rust && cargo test
 
 # Every interleaving of the threads that share parameters.
 model:

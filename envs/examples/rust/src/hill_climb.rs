@@ -4,6 +4,7 @@ use playfield::collect::{Collector, Evaluator, evaluate};
 use playfield::core::algorithm::check_counts;
 use playfield::core::resume::environment_seeds;
 use playfield::core::rng::{self, Rng};
+use playfield::core::run::Stop;
 use playfield::core::{
     ActionSpace, Actions, Algorithm, Array, EnvFactory, EnvSpec, Error, Mode, Obs, Persist, Policy, Result, Run,
     Snapshot,
@@ -60,7 +61,7 @@ impl Algorithm for HillClimb {
             while run.should_continue(collector.steps())? {
                 policy.weights = search.propose(config.noise);
                 collector.reset()?; // every candidate is evaluated on the same episodes
-                let ends = evaluate(&mut collector, &mut policy, Mode::Greedy, config.episodes, || ())?;
+                let ends = evaluate(&mut collector, &mut policy, Mode::Greedy, config.episodes, &Stop::default(), || ())?;
                 let step = collector.steps();
                 run.progress(step, ends.iter().map(|end| (step, *end)))?;
                 let mean_return = ends.iter().map(|end| end.reward).sum::<f64>() / ends.len() as f64;
