@@ -4,10 +4,9 @@ use playfield::collect::{Collector, Evaluator, evaluate};
 use playfield::core::algorithm::check_counts;
 use playfield::core::resume::environment_seeds;
 use playfield::core::rng::{self, Rng};
-use playfield::core::run::Stop;
 use playfield::core::{
     ActionSpace, Actions, Algorithm, Array, EnvFactory, EnvSpec, Error, Mode, Obs, Persist, Policy, Result, Run,
-    Snapshot,
+    Snapshot, run::Stop,
 };
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
