@@ -60,7 +60,8 @@ impl Algorithm for HillClimb {
             while run.should_continue(collector.steps())? {
                 policy.weights = search.propose(config.noise);
                 collector.reset()?; // every candidate is evaluated on the same episodes
-                let ends = evaluate(&mut collector, &mut policy, Mode::Greedy, config.episodes, &Stop::default(), || ())?;
+                let ends =
+                    evaluate(&mut collector, &mut policy, Mode::Greedy, config.episodes, &Stop::default(), || ())?;
                 let step = collector.steps();
                 run.progress(step, ends.iter().map(|end| (step, *end)))?;
                 let mean_return = ends.iter().map(|end| end.reward).sum::<f64>() / ends.len() as f64;
@@ -104,8 +105,7 @@ impl Search {
 
 impl Persist for Search {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        let weights = &self.policy.weights;
-        snapshot.params.insert("weights".into(), Array::new(&[weights.len()], weights));
+        snapshot.params.insert("weights".into(), Array::new(&[self.policy.weights.len()], &self.policy.weights));
         snapshot.put("hill_climb", &(self.best, &self.rng));
         Ok(())
     }
