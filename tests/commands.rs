@@ -236,3 +236,22 @@ fn misspelled_arguments_are_corrected() {
         assert!(said.contains(expected), "{args:?}: {said}");
     }
 }
+
+/// `--cpu` or `PLAYFIELD_CPU` limits the instructions in use, and the run folder says so.
+#[test]
+fn a_limit_to_the_processors_instructions_is_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    let train = |name| ["train", "a.toml", "--steps", "64", "--run-dir", name];
+    let of = |name: &str| fs::read_to_string(dir.join(name).join("machine.txt")).unwrap();
+    succeeds(dir, &train("free"));
+    succeeds(dir, &[&["--cpu", "baseline"][..], &train("option")].concat());
+    assert!(playfield(dir, &train("variable")).env("PLAYFIELD_CPU", "baseline").status().unwrap().success());
+    assert_eq!(of("option"), of("variable"));
+    if of("free").contains("(no AVX2)") {
+        return; // nothing to limit
+    }
+    assert!(of("option").contains("(no AVX2, limited: the processor has AVX"), "{}", of("option"));
+    assert!(refuses(dir, &["--cpu", "sse", "doctor"]).contains("avx512_bf16"));
+}

@@ -2,9 +2,10 @@
 
 use crate::commands::SortKey;
 use crate::paths;
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use playfield_core::Mode;
+use playfield_kernels::simd::SimdLevel;
 use std::path::PathBuf;
 
 /// Reinforcement learning: train Atari-style agents, fast, on one machine.
@@ -30,6 +31,16 @@ pub struct Cli {
     /// Execute the Python environment of a run that you have not trained in on this machine
     #[arg(long, global = true)]
     pub trust: bool,
+    /// Use no instructions beyond this level, neither in own kernels nor in libtorch, as on an older processor
+    #[arg(long, global = true, value_name = "LEVEL", env = "PLAYFIELD_CPU", hide_env_values = true)]
+    #[arg(value_parser = cpu_level())]
+    pub cpu: Option<SimdLevel>,
+}
+
+/// `baseline`, `avx2` and so on.
+fn cpu_level() -> impl TypedValueParser<Value = SimdLevel> {
+    PossibleValuesParser::new(SimdLevel::ALL.map(SimdLevel::name))
+        .map(|name| SimdLevel::ALL.into_iter().find(|level| level.name() == name).expect("one of these names"))
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,7 +63,11 @@ pub enum Command {
     /// Check whether an environment keeps the contract: spaces, seeds, ends of episodes, rewards, speed
     Check(Check),
     /// Check the installation: libtorch, devices, Python, Atari
-    Doctor,
+    Doctor {
+        /// Measure the kernels of networks on this processor, instead
+        #[arg(long)]
+        bench: bool,
+    },
     /// Distill a trained agent into a smaller network
     Distill(Distill),
     /// Plot a t-SNE embedding of the last hidden layer of a trained agent

@@ -1,7 +1,6 @@
 //! The machine and the libraries that the program runs on.
 
-use playfield_kernels::simd::{SimdLevel, level};
-use playfield_nn::config::native_bf16;
+use playfield_kernels::simd::{self, SimdLevel};
 use std::fs;
 
 /// Cores and processor: `2 cores of AMD EPYC 9R14`.
@@ -22,16 +21,46 @@ pub fn libtorch() -> String {
     format!("{major}.{minor}.{patch}")
 }
 
-/// One line for the run folder: program, libtorch, processor, and the instructions that kernels use.
-pub fn describe() -> String {
-    let instructions = match level() {
-        SimdLevel::Avx512 if native_bf16() => "AVX-512 with BF16",
+/// The instructions that kernels use: `AVX2 (limited; the processor has AVX-512)`.
+pub fn instructions() -> String {
+    let name = |level| match level {
+        SimdLevel::Avx512Bf16 => "AVX-512 with BF16",
         SimdLevel::Avx512 => "AVX-512",
         SimdLevel::Avx2 => "AVX2",
         SimdLevel::Baseline => "no AVX2",
     };
+    let (level, detected) = (simd::level(), simd::detected());
+    match level == detected {
+        true => name(level).into(),
+        false => format!("{}, limited: the processor has {}", name(level), name(detected)),
+    }
+}
+
+/// One line for the run folder: program, libtorch, processor, and the instructions that kernels use.
+pub fn describe() -> String {
     let (version, libtorch, processor) = (env!("CARGO_PKG_VERSION"), libtorch(), processor());
-    format!("{processor} ({instructions}), libtorch {libtorch}, playfield {version}")
+    format!("{processor} ({}), libtorch {libtorch}, playfield {version}", instructions())
+}
+
+/// Limits the instructions that own kernels, libtorch and child processes use. Call it before the first use of libtorch, while the
+/// process has one thread.
+pub fn limit(level: SimdLevel) {
+    simd::limit(level);
+    let [aten, onednn, mkl] = match level {
+        SimdLevel::Baseline => ["default", "SSE41", "SSE4_2"],
+        SimdLevel::Avx2 => ["avx2", "AVX2", "AVX2"],
+        SimdLevel::Avx512 => ["avx512", "AVX512_CORE", "AVX512"],
+        SimdLevel::Avx512Bf16 => ["avx512", "AVX512_CORE_BF16", "AVX512"],
+    };
+    for (variable, value) in [
+        ("PLAYFIELD_CPU", level.name()),
+        ("ATEN_CPU_CAPABILITY", aten),
+        ("ONEDNN_MAX_CPU_ISA", onednn),
+        ("MKL_ENABLE_INSTRUCTIONS", mkl),
+    ] {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var(variable, value) };
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use crate::args::{Cli, Command};
 use crate::output::{self, note};
-use crate::{TrainedPolicy, commands, folder, paths, process, suggest, trust};
+use crate::{TrainedPolicy, commands, folder, machine, paths, process, suggest, trust};
 use clap::Parser;
 use playfield_core::algorithm::Entry;
-use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result, warnings};
+use playfield_core::{Algorithm, Env, EnvConfig, EnvSource, Error, Result, notices};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -91,11 +91,12 @@ impl Registry {
         let result = arguments().and_then(|cli| {
             verbose = cli.verbose;
             self.trusts_runs |= cli.trust;
+            cli.cpu.into_iter().for_each(machine::limit);
             output::claim_stdout()?;
             let code = self.dispatch(&cli)?;
             output::finish().map(|()| code)
         });
-        warnings::take().iter().for_each(|warning| note!("{warning}"));
+        notices::take().iter().for_each(|notice| note!("{notice}"));
         result.unwrap_or_else(|error| {
             note!("error: {error}");
             if let (true, Error::Env { detail: Some(detail), .. }) = (verbose, &error) {
@@ -131,7 +132,8 @@ impl Registry {
             Command::Board(args) => commands::board(args, cli.verbose),
             Command::Envs { filter } => commands::envs(self, filter.as_deref()),
             Command::Check(args) => commands::check(self, args, cli.verbose),
-            Command::Doctor => commands::doctor(),
+            Command::Doctor { bench: false } => commands::doctor(),
+            Command::Doctor { bench: true } => commands::bench(),
             Command::Distill(args) => commands::distill(self, args),
             Command::Embed(args) => commands::embed(self, args),
             Command::Export(args) => commands::export(self, args),

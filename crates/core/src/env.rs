@@ -253,7 +253,7 @@ pub trait EnvSource: Send + Sync {
     }
 
     /// `config` with the settings that are chosen by a measurement (`vectorization = "auto"`) replaced by their values. Each choice is
-    /// reported as a [warning](crate::warnings).
+    /// reported as a [notice](crate::notices).
     ///
     /// # Errors
     /// As [`env`](Self::env).

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`obs`], [`space`], [`spec`] | observations, actions, and their spaces |
 //! | [`step`], [`env`] | environments, single and batched |
-//! | [`check`], [`calls`], [`warnings`] | findings about an environment, its calls in progress, its warnings |
+//! | [`check`], [`calls`], [`notices`] | findings about an environment, its calls in progress, messages for the user |
 //! | [`config`] | the `[env]` section of a configuration |
 //! | [`frame_stack`], [`rollout`] | frame stacking, storage of on-policy experience |
 //! | [`policy`], [`algorithm`] | action selection, training |
@@ -35,6 +35,7 @@ pub mod json;
 pub mod memory;
 pub mod metrics;
 pub mod normalize;
+pub mod notices;
 pub mod obs;
 pub mod policy;
 pub mod resume;
@@ -46,7 +47,6 @@ pub mod snapshot;
 pub mod space;
 pub mod spec;
 pub mod step;
-pub mod warnings;
 
 pub use algorithm::{Algorithm, Configured};
 pub use checkpoint::Checkpoints;

@@ -9,7 +9,7 @@
 
 use crate::group::SingleProcess;
 use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
-use crate::{Checkpoints, EpisodeEnd, Error, Group, Image, Result, Snapshot, resume, warnings};
+use crate::{Checkpoints, EpisodeEnd, Error, Group, Image, Result, Snapshot, notices, resume};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -268,14 +268,14 @@ impl Run {
     }
 
     /// Reports that training reached `step` agent steps, and the episodes that finished since the last call, each with its step.
-    /// Shows the [warnings](crate::warnings) of environments.
+    /// Shows the [notices](crate::notices).
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn progress(&mut self, step: u64, episodes: impl IntoIterator<Item = (u64, EpisodeEnd)>) -> Result<()> {
         self.step = step;
         self.sinks.iter_mut().for_each(|sink| sink.progress(step));
-        warnings::take().iter().for_each(|warning| self.notify(warning));
+        notices::take().iter().for_each(|notice| self.notify(notice));
         if self.group.is_distributed() {
             // Rank 0 reports those of all ranks with the next row.
             self.unreported.extend(episodes);

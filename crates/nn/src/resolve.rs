@@ -1,7 +1,7 @@
 //! Automatic values of a network's configuration, resolved for an environment and a device.
 
 use crate::config::{NetworkConfig, Precision};
-use crate::{device, torso};
+use crate::{device, timing, torso};
 use playfield_core::{EnvSpec, Result};
 use tch::{Device, Kind};
 
@@ -15,6 +15,9 @@ pub fn resolve(config: &NetworkConfig, spec: &EnvSpec, device: &str) -> Result<(
     let device = device::parse(device)?;
     let torso = torso::resolve(config, spec);
     let precision = match config.kind(device, torso.convolves()) {
+        Kind::BFloat16 if config.precision == Precision::Auto && device == Device::Cpu => {
+            timing::faster_precision(config, spec)?
+        }
         Kind::BFloat16 => Precision::Bf16,
         _ => Precision::Fp32,
     };

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{WAYS, config, python};
-use playfield_core::{Actions, EnvFactory, Error, Obs, Result, StepBatch, VecEnv, warnings};
+use playfield_core::{Actions, EnvFactory, Error, Obs, Result, StepBatch, VecEnv, notices};
 use playfield_gymnasium::GymSource;
 use playfield_wrappers::Factory;
 use pyo3::prelude::*;
@@ -102,9 +102,9 @@ fn a_failed_process_restarts() {
             for _ in 0..2 {
                 env.step(&Actions::Discrete(vec![0; 3]), &mut batch).unwrap();
             }
-            assert_eq!(warnings::take(), [""; 0]);
+            assert_eq!(notices::take(), [""; 0]);
             env.step(&Actions::Discrete(vec![0, 1, 0]), &mut batch).unwrap();
-            let said = warnings::take();
+            let said = notices::take();
             assert_eq!(said.len(), 1, "{name}: {said:?}");
             assert!(said[0].starts_with("warning: ") && said[0].contains(expected), "{name}: {said:?}");
             assert!(said[0].contains("restart 1 of at most 10, its episode is truncated"), "{name}: {said:?}");
@@ -134,7 +134,7 @@ fn a_failed_process_restarts() {
     env.reset(&mut batch).unwrap();
     for restarts in 1..=10 {
         env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap();
-        let said = warnings::take().join("\n");
+        let said = notices::take().join("\n");
         assert!(said.contains("environment 1 failed") && said.contains(&format!("restart {restarts} of")), "{said}");
     }
     let error = env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap_err().to_string();

@@ -5,7 +5,7 @@ mod common;
 use common::{WAYS, config, python, sample_actions, try_wrapped, wrapped};
 use playfield_core::config::Vectorization;
 use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, EnvSpec, EpisodeEnd, Obs, Step, StepBatch, rng};
-use playfield_core::{EnvFactory as _, warnings};
+use playfield_core::{EnvFactory as _, notices};
 use playfield_gymnasium::{GymSource, python_seed};
 use playfield_wrappers::Factory;
 use pyo3::prelude::*;
@@ -667,7 +667,7 @@ fn auto_selects_the_vectorization_by_the_duration_of_a_step() {
         let source = Arc::new(GymSource::new(id));
         let factory = Factory::new(source.clone(), config(&*source, id, "vectorization = 'auto'")).unwrap();
         assert_eq!(factory.config().vectorization, expected, "{id}");
-        let said = warnings::take();
+        let said = notices::take();
         let choice = if expected == Vectorization::Async { "async" } else { "sync" };
         let expected = format!("vectorization = \"auto\" selects \"{choice}\" for {id}");
         assert!(said.iter().any(|line| line.starts_with(&expected)), "{said:?}");

@@ -27,12 +27,12 @@ pub fn doctor() -> Result<ExitCode> {
 }
 
 fn processor() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let bf16 = match playfield_nn::config::native_bf16() {
-        true => "bf16 instructions: networks on frames compute in bf16",
-        false => "no bf16 instructions: networks compute in fp32",
-    };
-    format!("{cores} cores, {bf16}")
+    format!(
+        "{} ({}); its kernels: `{} doctor --bench`",
+        machine::processor(),
+        machine::instructions(),
+        paths::program()
+    )
 }
 
 /// Checks libtorch: 1·3 + 2·4 = 11.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod agent;
+mod bench;
 mod board;
 mod check;
 mod distill;
@@ -21,6 +22,7 @@ mod train;
 mod trick;
 mod watch;
 
+pub use bench::bench;
 pub use board::board;
 pub use check::check;
 pub use distill::distill;

@@ -6,6 +6,7 @@
 use super::fp32::{put, rectified, tiles};
 use super::shape::LayerShape;
 use crate::Element;
+use crate::simd::{SimdLevel, level};
 use half::bf16;
 use std::arch::x86_64::{
     __m128i, __m256bh, __m256i, __m512, __m512bh, __m512i, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16,
@@ -15,10 +16,9 @@ use std::arch::x86_64::{
     _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-/// Whether this processor has AVX-512 BF16.
+/// Whether this processor has AVX-512 BF16, and may use it.
 pub(crate) fn supported() -> bool {
-    use std::is_x86_feature_detected as has;
-    has!("avx512bf16") && has!("avx512f") && has!("avx512bw") && has!("avx512vl")
+    level() >= SimdLevel::Avx512Bf16
 }
 
 /// bf16 elements of a register.

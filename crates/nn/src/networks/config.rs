@@ -1,6 +1,7 @@
 //! The `[network]` section of a configuration.
 
 use playfield_core::{Error, Result};
+use playfield_kernels::simd::{self, SimdLevel};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
@@ -81,7 +82,8 @@ pub enum Kernels {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bf16 for convolutional torsos on hardware with native bf16 (AVX-512 BF16, AMX, CUDA), else fp32.
+    /// bf16 for convolutional torsos on hardware with native bf16 (AVX-512 BF16, AMX, CUDA), on the CPU only where a measurement
+    /// does not favor fp32; else fp32.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -147,10 +149,7 @@ impl NetworkConfig {
     }
 }
 
-/// Whether this processor has AVX-512 BF16.
+/// Whether this processor has AVX-512 BF16, and may use it ([`simd::limit`](playfield_kernels::simd::limit)).
 pub fn native_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
+    simd::level() >= SimdLevel::Avx512Bf16
 }

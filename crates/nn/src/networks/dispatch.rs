@@ -2,12 +2,12 @@
 //!
 //! The own bf16 kernels are several times as fast as libtorch on processors with AVX-512 BF16 but without AMX, and half as fast at
 //! larger batch sizes where libtorch uses AMX. So each batch size, in inference and in training, is timed when it first occurs; the
-//! faster path is used from then on. The two round differently: the choices are saved with a run, so that a resumed run computes the
-//! same; `[network] kernels` fixes the path.
+//! faster path is used from then on, and the choice is shown to the user. The two round differently: the choices are saved with a
+//! run, so that a resumed run computes the same; `[network] kernels` fixes the path.
 
 use super::config::Kernels;
 use crate::pass::Pass;
-use playfield_core::{Result, Snapshot};
+use playfield_core::{Result, Snapshot, notices};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,13 +34,28 @@ const KEY: &str = "network.kernels";
 pub struct Dispatch {
     kernels: Kernels,
     /// By whether the pass is training, and batch size.
-    measured: Arc<Mutex<BTreeMap<(bool, usize), Path>>>,
+    choices: Arc<Mutex<BTreeMap<(bool, usize), Choice>>>,
+}
+
+/// The path for one batch size.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    path: Path,
+    /// What it was chosen by, until the user is told.
+    unreported: Option<Times>,
+}
+
+/// The duration of one pass by each path.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    own: Duration,
+    libtorch: Duration,
 }
 
 impl Dispatch {
     /// Without choices.
     pub(super) fn new(kernels: Kernels) -> Self {
-        Self { kernels, measured: Arc::default() }
+        Self { kernels, choices: Arc::default() }
     }
 
     /// The path for `n` batch elements; `time` measures a path where that is not known. Other threads wait meanwhile.
@@ -48,13 +63,26 @@ impl Dispatch {
         match self.kernels {
             Kernels::Own => Path::Own,
             Kernels::Libtorch => Path::Libtorch,
-            Kernels::Auto => *self.lock().entry((pass == Pass::Train, n)).or_insert_with(|| faster(time)),
+            Kernels::Auto => {
+                let mut choices = self.lock();
+                if let Some(choice) = choices.get(&(pass == Pass::Train, n)) {
+                    return choice.path;
+                }
+                let times = Times::measure(time);
+                let path = times.faster();
+                choices.insert((pass == Pass::Train, n), Choice { path, unreported: Some(times) });
+                // A program that only evaluates reports nothing.
+                if pass == Pass::Train {
+                    report(&mut choices);
+                }
+                path
+            }
         }
     }
 
     /// Writes the choices into `snapshot`.
     pub fn save(&self, snapshot: &mut Snapshot) {
-        let choices: Vec<_> = self.lock().iter().map(|(&(train, n), &path)| (train, n, path)).collect();
+        let choices: Vec<_> = self.lock().iter().map(|(&(train, n), choice)| (train, n, choice.path)).collect();
         snapshot.put(KEY, &choices);
     }
 
@@ -65,23 +93,48 @@ impl Dispatch {
     pub fn load(&self, snapshot: &Snapshot) -> Result<()> {
         if snapshot.state.contains_key(KEY) {
             let choices: Vec<(bool, usize, Path)> = snapshot.get(KEY)?;
-            *self.lock() = choices.into_iter().map(|(train, n, path)| ((train, n), path)).collect();
+            let known = |(train, n, path)| ((train, n), Choice { path, unreported: None });
+            *self.lock() = choices.into_iter().map(known).collect();
         }
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(bool, usize), Path>> {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(bool, usize), Choice>> {
+        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The faster path, each warmed up once and timed twice.
-fn faster(mut time: impl FnMut(Path) -> Duration) -> Path {
-    let mut best = |path| {
-        time(path);
-        time(path).min(time(path)).as_secs_f64()
-    };
-    if best(Path::Libtorch) < MARGIN * best(Path::Own) { Path::Libtorch } else { Path::Own }
+impl Times {
+    /// Warms each path up once and times it twice.
+    fn measure(mut time: impl FnMut(Path) -> Duration) -> Self {
+        let mut best = |path| {
+            time(path);
+            time(path).min(time(path))
+        };
+        Self { libtorch: best(Path::Libtorch), own: best(Path::Own) }
+    }
+
+    fn faster(self) -> Path {
+        if prefers_own(self.own, self.libtorch) { Path::Own } else { Path::Libtorch }
+    }
+}
+
+/// Whether `auto` chooses the own kernels where these are the durations of a pass.
+pub fn prefers_own(own: Duration, libtorch: Duration) -> bool {
+    libtorch.as_secs_f64() >= MARGIN * own.as_secs_f64()
+}
+
+/// Tells the user the choices that are not yet reported.
+fn report(choices: &mut BTreeMap<(bool, usize), Choice>) {
+    for (&(train, n), Choice { path, unreported }) in choices {
+        let Some(Times { own, libtorch }) = unreported.take() else { continue };
+        let name = if *path == Path::Own { "own" } else { "libtorch" };
+        let passes = if train { "forward and backward" } else { "forward" };
+        let [own, libtorch] = [own, libtorch].map(|time| time.as_secs_f64() * 1e3);
+        notices::push(format!(
+            "kernels    {name} for {passes}, batch size {n} per thread\n           own {own:.2} ms, libtorch {libtorch:.2} ms"
+        ));
+    }
 }
 
 #[cfg(test)]
@@ -100,9 +153,10 @@ mod tests {
 
     #[test]
     fn the_faster_path_is_chosen_and_a_tie_prefers_own_kernels() {
-        assert_eq!(faster(timed(100, 200)), Path::Own);
-        assert_eq!(faster(timed(200, 100)), Path::Libtorch);
-        assert_eq!(faster(timed(100, 95)), Path::Own);
+        let faster = |own, libtorch| Times::measure(timed(own, libtorch)).faster();
+        assert_eq!(faster(100, 200), Path::Own);
+        assert_eq!(faster(200, 100), Path::Libtorch);
+        assert_eq!(faster(100, 95), Path::Own);
     }
 
     /// Each batch size and pass is measured once for all copies of a network; a resumed run measures nothing.
@@ -112,7 +166,12 @@ mod tests {
         let copy = dispatch.clone();
         assert_eq!(dispatch.path(5, Pass::Infer, timed(200, 100)), Path::Libtorch);
         assert_eq!(copy.path(5, Pass::Infer, |_| unreachable!("measured")), Path::Libtorch);
-        assert_eq!(copy.path(5, Pass::Train, timed(100, 200)), Path::Own);
+        notices::take();
+        assert_eq!(copy.path(5, Pass::Train, timed(1000, 2000)), Path::Own);
+        let reported = notices::take().join("\n");
+        assert!(reported.contains("libtorch for forward, batch size 5"), "{reported}");
+        assert!(reported.contains("own for forward and backward, batch size 5"), "{reported}");
+        assert!(reported.contains("own 1.00 ms, libtorch 2.00 ms"), "{reported}");
         let mut snapshot = Snapshot::default();
         dispatch.save(&mut snapshot);
         let resumed = Dispatch::new(Kernels::Auto);

@@ -114,6 +114,11 @@ impl FeatureExtractor {
         (self.trained, self.with_gradient) = (None, 0);
     }
 
+    /// The duration of a forward pass on one thread and, in training, a backward pass.
+    pub fn time(&mut self, params: &mut Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Duration {
+        self.local.time(params, obs, n, pass)
+    }
+
     /// The features of `n` observations, `[n, width]`. After [`Pass::Train`], [`backward`] may follow.
     ///
     /// # Panics

@@ -19,4 +19,5 @@ pub mod input;
 mod own_kernels;
 pub mod q_network;
 pub(crate) mod summary;
+pub mod timing;
 pub mod torso;

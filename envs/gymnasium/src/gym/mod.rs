@@ -10,7 +10,7 @@ pub use single::GymEnv;
 use crate::python::{self, Failure};
 use playfield_core::check::{Finding, Inspection, Level};
 use playfield_core::config::{OnFailure, Vectorization};
-use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv, warnings};
+use playfield_core::{Env, EnvConfig, EnvSource, Result, VecEnv, notices};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -49,7 +49,7 @@ impl EnvSource for GymSource {
         let (vectorization, name) =
             if is_faster { (Vectorization::Async, "async") } else { (Vectorization::Sync, "sync") };
         let measured = seconds.map(|seconds| format!(": a step takes {:.0} µs", seconds * 1e6)).unwrap_or_default();
-        warnings::push(format!("vectorization = \"auto\" selects \"{name}\" for {}{measured}", self.id));
+        notices::push(format!("vectorization = \"auto\" selects \"{name}\" for {}{measured}", self.id));
         Ok(EnvConfig { vectorization, ..config.clone() })
     }
 
@@ -136,7 +136,7 @@ fn process(config: &EnvConfig) -> (&'static str, Option<f64>, bool) {
 fn report_restarts(py: Python<'_>, id: &str, config: OnFailure) -> std::result::Result<(), Failure> {
     if config == OnFailure::Restart {
         let warnings: Vec<String> = python::environments(py)?.call_method0("take_warnings")?.extract()?;
-        warnings.into_iter().for_each(|warning| warnings::push(format!("warning: {id}: {warning}")));
+        warnings.into_iter().for_each(|warning| notices::push(format!("warning: {id}: {warning}")));
     }
     Ok(())
 }
