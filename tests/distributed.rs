@@ -92,9 +92,9 @@ fn rollout(update: usize, rank: usize, ranks: usize) -> Rollout {
     batch.obs = obs(0);
     frames.reset(&batch);
     for t in 0..STEPS {
-        rollout.store_observations(&frames);
+        rollout.store_observations(0, &frames);
         for (i, env) in envs.clone().enumerate() {
-            let decisions = rollout.decisions();
+            let decisions = rollout.decisions(0, n);
             (decisions.log_probs[i], decisions.values[i]) =
                 (-1.0 + 0.1 * noise(place(t, env)), noise(7 * place(t, env)));
         }
@@ -106,9 +106,9 @@ fn rollout(update: usize, rank: usize, ranks: usize) -> Rollout {
         }
         let actions = Actions::Discrete(envs.clone().map(|env| (place(t, env) % 3) as i64).collect());
         frames.push(&batch);
-        rollout.record(&actions, &batch, |_| 0.0);
+        rollout.record(0, &actions, &batch, |_| 0.0);
     }
-    rollout.store_observations(&frames);
+    rollout.store_observations(0, &frames);
     rollout
 }
 

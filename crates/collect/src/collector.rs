@@ -1,14 +1,16 @@
+use playfield_core::calls::{self, Call};
 use playfield_core::group::{Group, SingleProcess};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::run::Persist;
 use playfield_core::{
-    Actions, EnvSpec, EpisodeEnd, Error, FrameStack, Image, Mode, Normalizer, Obs, Policy, Result, Rollout, Snapshot,
-    StepBatch, VecEnv, calls,
+    Actions, EnvFactory, EnvSpec, EpisodeEnd, Error, FrameStack, Image, Mode, Normalizer, Obs, Policy, Result, Rollout,
+    Snapshot, StepBatch, VecEnv,
 };
 use playfield_core::{RolloutPolicy, State};
 use std::mem::take;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// One step of all environments: the actions that were sent, and what followed.
 #[derive(Clone, Debug)]
@@ -28,9 +30,8 @@ impl Experience {
 
 /// Environments, and everything that stepping a policy in them needs.
 pub struct Collector {
-    env: Box<dyn VecEnv>,
-    frames: FrameStack,
-    experience: Experience,
+    /// One, or several that step in turn.
+    splits: Vec<Split>,
     /// The normalized copy of the observations, where the environments' are raw.
     normalized: Option<Obs>,
     raw: bool,
@@ -44,6 +45,58 @@ pub struct Collector {
     pub timer: PhaseTimer,
 }
 
+/// Environments that step together.
+struct Split {
+    /// The number of its first environment.
+    first: usize,
+    env: Box<dyn VecEnv>,
+    frames: FrameStack,
+    experience: Experience,
+    /// The step in progress, and the time that it took to send it.
+    call: Option<(Call, Duration)>,
+}
+
+impl Split {
+    fn new(first: usize, env: Box<dyn VecEnv>) -> Self {
+        let (spec, n) = (env.spec().clone(), env.num_envs());
+        Self { first, env, frames: FrameStack::new(&spec, n), experience: Experience::new(&spec, n), call: None }
+    }
+
+    /// What its names in a checkpoint begin with.
+    fn scope(&self) -> String {
+        if self.first == 0 { String::new() } else { format!("split.{}.", self.first) }
+    }
+
+    /// Starts a step with the selected actions.
+    fn send(&mut self) -> Result<()> {
+        let (call, start) = (calls::begin(), Instant::now());
+        let sent = self.env.send(&self.experience.actions);
+        self.call = Some((call, start.elapsed()));
+        sent.map_err(|error| self.locate(error))
+    }
+
+    /// Waits for the step. Returns the time that it took beside what the caller did meanwhile.
+    fn receive(&mut self) -> Result<Duration> {
+        let start = Instant::now();
+        let received = self.env.recv(&mut self.experience.batch);
+        let sent = self.call.take().map_or(Duration::ZERO, |(_, sent)| sent);
+        received.map_err(|error| self.locate(error))?;
+        let took = sent + start.elapsed();
+        self.frames.push(&self.experience.batch);
+        Ok(took)
+    }
+
+    /// Environments are numbered within the split in an error of theirs.
+    fn locate(&self, error: Error) -> Error {
+        match (self.first, error) {
+            (1.., Error::Env { id, message, detail }) => {
+                Error::Env { id, message: format!("among the environments from {}, {message}", self.first), detail }
+            }
+            (_, error) => error,
+        }
+    }
+}
+
 impl Collector {
     /// A collector of `env`. Every environment starts an episode, or continues where `snapshot` left it; where the environments
     /// could not be saved ([`is_restored`](Self::is_restored) is false), running episodes are discarded and new ones start.
@@ -51,11 +104,35 @@ impl Collector {
     /// # Errors
     /// Where an environment fails, or the snapshot is of other environments.
     pub fn new(env: Box<dyn VecEnv>, snapshot: Option<&Snapshot>) -> Result<Self> {
-        let (spec, n) = (env.spec().clone(), env.num_envs());
+        Self::of_batches(vec![env], snapshot)
+    }
+
+    /// The same for environments of `envs`, one for each of `seeds`, in `num_splits` batches: while one steps, the policy acts for the
+    /// next one (double-buffered sampling; Petrenko et al. 2020, *Sample Factory*, section 3.2). Only [`collect`](Self::collect) steps
+    /// them. See [`resolve_splits`].
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_splits(
+        envs: &dyn EnvFactory,
+        seeds: &[u64],
+        num_splits: usize,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Self> {
+        let bound = |split: usize| split * seeds.len() / num_splits;
+        let batches = (0..num_splits).map(|split| envs.vec(&seeds[bound(split)..bound(split + 1)]));
+        Self::of_batches(batches.collect::<Result<_>>()?, snapshot)
+    }
+
+    fn of_batches(batches: Vec<Box<dyn VecEnv>>, snapshot: Option<&Snapshot>) -> Result<Self> {
+        let mut first = 0;
+        let splits = batches.into_iter().map(|env| {
+            let split = Split::new(first, env);
+            first += split.env.num_envs();
+            split
+        });
         let mut collector = Self {
-            env,
-            frames: FrameStack::new(&spec, n),
-            experience: Experience::new(&spec, n),
+            splits: splits.collect(),
             normalized: None,
             raw: false,
             group: SingleProcess::shared(),
@@ -67,10 +144,14 @@ impl Collector {
         };
         if let Some(snapshot) = snapshot {
             collector.steps = snapshot.step;
-            collector.restored = restore_environments(&mut *collector.env, &mut collector.frames, snapshot)?;
+            collector.restored = true;
+            for split in &mut collector.splits {
+                let scope = split.scope();
+                collector.restored &= restore_environments(&scope, &mut *split.env, &mut split.frames, snapshot)?;
+            }
         }
         // The same on every rank: new, or those of the snapshot. A reset updates them.
-        collector.merged = collector.env.normalizer().cloned();
+        collector.merged = collector.normalizer().cloned();
         if !collector.restored {
             collector.reset()?;
         }
@@ -102,7 +183,8 @@ impl Collector {
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
     pub fn merge_statistics(&mut self) -> Result<()> {
-        let Self { env, group, merged, .. } = self;
+        let Self { splits, group, merged, .. } = self;
+        let env = &mut splits[0].env;
         if let (true, Some(current), Some(base)) = (group.is_distributed(), env.normalizer(), &merged) {
             let all = current.merged(base, &**group)?;
             env.set_normalizer(&all);
@@ -116,10 +198,13 @@ impl Collector {
     /// # Errors
     /// Where an environment fails.
     pub fn reset(&mut self) -> Result<()> {
-        let call = calls::begin();
-        self.env.reset(&mut self.experience.batch)?;
-        drop(call);
-        self.frames.reset(&self.experience.batch);
+        for split in &mut self.splits {
+            let call = calls::begin();
+            let reset = split.env.reset(&mut split.experience.batch);
+            drop(call);
+            reset.map_err(|error| split.locate(error))?;
+            split.frames.reset(&split.experience.batch);
+        }
         Ok(())
     }
 
@@ -130,12 +215,12 @@ impl Collector {
 
     /// What the environments observe and accept.
     pub fn spec(&self) -> &EnvSpec {
-        self.env.spec()
+        self.splits[0].env.spec()
     }
 
     /// The number of environments.
     pub fn num_envs(&self) -> usize {
-        self.env.num_envs()
+        self.splits.iter().map(|split| split.env.num_envs()).sum()
     }
 
     /// Agent steps so far, over all environments of all ranks. Steps that ignored the action do not count.
@@ -145,28 +230,29 @@ impl Collector {
 
     /// The current observations with their stacked frames, as the policy receives them.
     pub fn observations(&mut self) -> &Obs {
-        let Self { env, frames, normalized, raw, .. } = self;
+        let Self { splits, normalized, raw, .. } = self;
+        let Split { env, frames, .. } = &splits[0];
         observations(frames, env.normalizer().filter(|_| *raw), normalized)
     }
 
     /// The last step: its actions, and what followed. After a reset, the first observations.
     pub fn experience(&self) -> &Experience {
-        &self.experience
+        &self.splits[0].experience
     }
 
     /// The same, to be exchanged for other buffers of the same size.
     pub fn experience_mut(&mut self) -> &mut Experience {
-        &mut self.experience
+        &mut self.splits[0].experience
     }
 
     /// The running statistics of observations and rewards, where they are tracked.
     pub fn normalizer(&self) -> Option<&Normalizer> {
-        self.env.normalizer()
+        self.splits[0].env.normalizer()
     }
 
     /// The statistics that the environments' wrappers have learned, for a policy in other environments.
     pub fn statistics(&self) -> Option<State> {
-        self.env.save_statistics()
+        self.splits[0].env.save_statistics()
     }
 
     /// Uses `statistics` from now on, without updating them.
@@ -174,7 +260,7 @@ impl Collector {
     /// # Errors
     /// Where they are of other environments.
     pub fn set_statistics(&mut self, statistics: &State) -> Result<()> {
-        self.env.load_statistics(statistics, true)
+        self.splits[0].env.load_statistics(statistics, true)
     }
 
     /// An RGB frame of the first environment, where it renders.
@@ -182,7 +268,7 @@ impl Collector {
     /// # Errors
     /// Where the environment fails.
     pub fn render(&mut self) -> Result<Option<Image>> {
-        self.env.render()
+        self.splits[0].env.render()
     }
 
     /// The last frame of the first environment's episode, after a step that ended it: see [`VecEnv::final_frame`].
@@ -190,7 +276,7 @@ impl Collector {
     /// # Errors
     /// Where the environment fails.
     pub fn final_frame(&mut self) -> Result<Option<Image>> {
-        self.env.final_frame()
+        self.splits[0].env.final_frame()
     }
 
     /// The episodes that have finished since the last call, each with the step at which it did.
@@ -203,48 +289,66 @@ impl Collector {
     /// # Errors
     /// Where the policy or an environment fails.
     pub fn step(&mut self, policy: &mut dyn Policy, mode: Mode) -> Result<()> {
-        let Self { env, frames, experience, normalized, raw, timer, .. } = self;
+        let Self { splits, normalized, raw, timer, .. } = self;
+        let Split { env, frames, experience, .. } = &mut splits[0];
         timer.time("time/phase_act_ms", || {
             let obs = observations(frames, env.normalizer().filter(|_| *raw), normalized);
             policy.act(obs, frames.action_mask(), mode, &mut experience.actions)
         })?;
-        self.advance()?;
-        policy.reset_states(&self.experience.batch.starts());
+        self.splits[0].send()?;
+        self.receive(0)?;
+        policy.reset_states(&self.experience().batch.starts());
         Ok(())
     }
 
-    /// Fills `rollout` with steps of the environments under actions sampled from `policy`.
+    /// Fills `rollout` with steps of the environments under actions sampled from `policy`; a recurrent policy needs them in one batch.
     ///
     /// # Errors
     /// Where the policy or an environment fails: the rollout is not full then.
     pub fn collect(&mut self, policy: &mut dyn RolloutPolicy, rollout: &mut Rollout) -> Result<()> {
         rollout.clear();
-        while !rollout.is_full() {
-            let Self { frames, experience, timer, .. } = self;
-            rollout.store_observations(frames);
-            timer.time("time/phase_act_ms", || {
-                let Experience { actions, .. } = experience;
-                policy.sample(frames.observations(), frames.action_mask(), actions, rollout.decisions())
-            })?;
-            self.advance()?;
-            let Experience { actions, batch } = &self.experience;
-            rollout.record(actions, batch, |i| {
-                policy.final_value(self.frames.final_observation(i), batch.final_mask_row(i), i)
-            });
-            policy.reset_states(&batch.starts());
+        let filled = self.fill(policy, rollout);
+        if filled.is_err() {
+            // Environments can be saved between two steps only.
+            let in_progress: Vec<_> = (0..self.splits.len()).filter(|&i| self.splits[i].call.is_some()).collect();
+            in_progress.into_iter().for_each(|i| _ = self.receive(i));
         }
-        rollout.store_observations(&self.frames);
+        filled?;
         self.merge_statistics()
     }
 
-    /// Sends the actions and takes in what followed.
-    fn advance(&mut self) -> Result<()> {
-        let Self { env, frames, experience: Experience { actions, batch }, timer, .. } = self;
-        timer.time("time/phase_env_ms", || {
-            let _call = calls::begin();
-            env.step(actions, batch)
-        })?;
-        frames.push(batch);
+    /// The steps of a rollout. While a split steps, the policy acts for the next one.
+    fn fill(&mut self, policy: &mut dyn RolloutPolicy, rollout: &mut Rollout) -> Result<()> {
+        for t in 0..=rollout.steps() {
+            for i in 0..self.splits.len() {
+                if t > 0 {
+                    self.receive(i)?;
+                    let Split { first, frames, experience: Experience { actions, batch }, .. } = &self.splits[i];
+                    rollout.record(*first, actions, batch, |row| {
+                        policy.final_value(frames.final_observation(row), batch.final_mask_row(row), row)
+                    });
+                    policy.reset_states(&batch.starts());
+                }
+                let Self { splits, timer, .. } = self;
+                let Split { first, frames, experience: Experience { actions, .. }, .. } = &mut splits[i];
+                rollout.store_observations(*first, frames);
+                if t < rollout.steps() {
+                    timer.time("time/phase_act_ms", || {
+                        let decisions = rollout.decisions(*first, actions.len());
+                        policy.sample(frames.observations(), frames.action_mask(), actions, decisions)
+                    })?;
+                    splits[i].send()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the step of split `i`, and counts it.
+    fn receive(&mut self, i: usize) -> Result<()> {
+        let took = self.splits[i].receive()?;
+        self.timer.add("time/phase_env_ms", Some(took));
+        let batch = &self.splits[i].experience.batch;
         if self.group.is_distributed() && batch.ignored.contains(&true) {
             return Err(Error::config(
                 "several processes cannot use a vector environment whose next step resets it: the processes would count \
@@ -254,6 +358,31 @@ impl Collector {
         self.steps += (batch.transitions() * self.group.world_size()) as u64;
         self.episodes.extend(batch.episode.iter().flatten().map(|end| (self.steps, *end)));
         Ok(())
+    }
+}
+
+/// The fewest environments of a split that `auto` makes: smaller batches take more time for each observation.
+const MIN_SPLIT: usize = 4;
+
+/// The number of batches that `num_splits` means for environments of `envs`. 0, automatic: two where environments step in the
+/// background and the policy is not `recurrent`, else one.
+///
+/// # Errors
+/// [`Error::Config`] where that number of batches cannot step in turn.
+pub fn resolve_splits(num_splits: usize, recurrent: bool, envs: &dyn EnvFactory) -> Result<usize> {
+    let n = envs.num_envs();
+    let refused = |why: &str| {
+        Err(Error::config(format!("`num_splits` = {num_splits}: {why}; set it to 1, or 0 to choose automatically")))
+    };
+    match num_splits {
+        0 if envs.can_split() && !recurrent && n >= 2 * MIN_SPLIT => Ok(2),
+        0 | 1 => Ok(1),
+        _ if num_splits > n => refused("there are fewer environments (`env.num_envs`)"),
+        _ if recurrent => refused("a recurrent policy acts for all environments at once"),
+        _ if !envs.can_split() => {
+            refused("these environments step in turn with the policy, or share running statistics")
+        }
+        _ => Ok(num_splits),
     }
 }
 
@@ -270,7 +399,226 @@ fn observations<'a>(frames: &'a FrameStack, normalizer: Option<&Normalizer>, cop
 /// The state of the environments, where they can save it, and the statistics of their wrappers.
 impl Persist for Collector {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        save_environments(&mut *self.env, &self.frames, snapshot);
+        for split in &mut self.splits {
+            let scope = split.scope();
+            save_environments(&scope, &mut *split.env, &split.frames, snapshot);
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use playfield_core::rollout::Decisions;
+    use playfield_core::{ActionSpace, Dtype, ObsRef, Step};
+    use std::sync::Mutex;
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    /// Environments that count: an observation is `100 · seed` plus the steps so far. Every `seed + 2` steps an episode is truncated.
+    /// The environment of seed 3 fails at step `fails_at`.
+    struct Counters {
+        spec: EnvSpec,
+        seeds: Vec<u64>,
+        steps: Vec<u64>,
+        actions: Option<Vec<i64>>,
+        fails_at: u64,
+        log: Log,
+    }
+
+    impl Counters {
+        fn write(&self, batch: &mut StepBatch) {
+            let obs = self.seeds.iter().zip(&self.steps).map(|(seed, steps)| (100 * seed + steps) as f32);
+            batch.obs = Obs::F32(obs.collect());
+        }
+
+        fn note(&self, what: &str) {
+            self.log.lock().unwrap().push(format!("{what} {}", self.seeds[0]));
+        }
+    }
+
+    impl VecEnv for Counters {
+        fn spec(&self) -> &EnvSpec {
+            &self.spec
+        }
+
+        fn num_envs(&self) -> usize {
+            self.seeds.len()
+        }
+
+        fn reset(&mut self, batch: &mut StepBatch) -> Result<()> {
+            batch.clear();
+            self.write(batch);
+            Ok(())
+        }
+
+        fn send(&mut self, actions: &Actions) -> Result<()> {
+            self.note("send");
+            let Actions::Discrete(actions) = actions else { unreachable!() };
+            assert!(self.actions.replace(actions.clone()).is_none(), "sent twice");
+            Ok(())
+        }
+
+        fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
+            self.note("recv");
+            let actions = self.actions.take().expect("sent");
+            for (i, action) in actions.iter().enumerate() {
+                self.steps[i] += 1;
+                if self.seeds[i] == 3 && self.steps[i] == self.fails_at {
+                    return Err(Error::env("Counters", format!("environment {i} fails")));
+                }
+                let truncated = self.steps[i].is_multiple_of(self.seeds[i] + 2);
+                batch.set(i, Step { reward: *action as f32, terminated: false, truncated, life_lost: false });
+                batch.final_obs_row_mut(i).f32()[0] = -(self.steps[i] as f32);
+            }
+            self.write(batch);
+            Ok(())
+        }
+
+        fn save_state(&mut self) -> Result<Option<State>> {
+            assert!(self.actions.is_none(), "saved during a step");
+            Ok(Some(State::from(self.steps.clone())))
+        }
+
+        fn load_state(&mut self, state: &State) -> Result<()> {
+            let steps = state.as_array().expect("numbers").iter();
+            self.steps = steps.map(|steps| steps.as_u64().expect("a number")).collect();
+            Ok(())
+        }
+    }
+
+    struct Factory {
+        spec: EnvSpec,
+        fails_at: u64,
+        log: Log,
+        splits: bool,
+    }
+
+    fn factory() -> Factory {
+        let spec = EnvSpec::new("Counters", &[1], Dtype::F32, ActionSpace::Discrete { n: 5 }).with_frame_stack(2);
+        Factory { spec, fails_at: u64::MAX, log: Log::default(), splits: true }
+    }
+
+    impl EnvFactory for Factory {
+        fn spec(&self) -> &EnvSpec {
+            &self.spec
+        }
+
+        fn num_envs(&self) -> usize {
+            5
+        }
+
+        fn can_split(&self) -> bool {
+            self.splits
+        }
+
+        fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
+            let Self { spec, fails_at, log, .. } = self;
+            let (spec, seeds, steps, log) = (spec.clone(), seeds.to_vec(), vec![0; seeds.len()], log.clone());
+            Ok(Box::new(Counters { spec, seeds, steps, actions: None, fails_at: *fails_at, log }))
+        }
+    }
+
+    /// Each action, log-probability and value is a function of the observation.
+    struct Table(Log);
+
+    impl Policy for Table {
+        fn act(&mut self, _: &Obs, _: &[bool], _: Mode, _: &mut Actions) -> Result<()> {
+            unreachable!("rollouts are sampled")
+        }
+
+        fn seed(&mut self, _: u64) {}
+    }
+
+    impl RolloutPolicy for Table {
+        fn sample(&mut self, obs: &Obs, _: &[bool], actions: &mut Actions, decisions: Decisions<'_>) -> Result<()> {
+            let (Obs::F32(obs), Actions::Discrete(actions)) = (obs, actions) else { unreachable!() };
+            self.0.lock().unwrap().push(format!("act {}", obs[1] as u64 / 100));
+            for (i, frames) in obs.chunks(2).enumerate() {
+                actions[i] = (frames[0] + frames[1]) as i64 % 5;
+                decisions.log_probs[i] = -frames[1];
+                decisions.values[i] = frames[1] / 2.0;
+            }
+            Ok(())
+        }
+
+        fn final_value(&mut self, obs: ObsRef<'_>, _: &[bool], _: usize) -> f32 {
+            obs.f32()[1]
+        }
+    }
+
+    const SEEDS: [u64; 5] = [0, 1, 2, 3, 4];
+
+    fn rollout() -> Rollout {
+        Rollout::new(&factory().spec, SEEDS.len(), 4, 0.9)
+    }
+
+    /// Everything that two rollouts in `splits` batches hold, the steps, and the episodes; resumed between the two.
+    fn two_rollouts(splits: usize) -> Vec<String> {
+        let (envs, mut rollout, mut all) = (factory(), rollout(), Vec::new());
+        let mut snapshot = None;
+        for _ in 0..2 {
+            let mut collector = Collector::in_splits(&envs, &SEEDS, splits, snapshot.as_ref()).unwrap();
+            assert_eq!((collector.is_restored(), collector.num_envs()), (snapshot.is_some(), 5));
+            collector.collect(&mut Table(Log::default()), &mut rollout).unwrap();
+            all.push(format!("{rollout:?} {}", collector.steps()));
+            let saved = snapshot.insert(Snapshot { step: collector.steps(), ..Snapshot::default() });
+            collector.save(saved).unwrap();
+        }
+        all
+    }
+
+    /// The order of steps does not change what is collected, nor does a checkpoint.
+    #[test]
+    fn splits_collect_the_same_as_one_batch() {
+        let one = two_rollouts(1);
+        assert_ne!(one[0], one[1]);
+        assert!(one[0].ends_with(" 20") && one[1].ends_with(" 40"));
+        for splits in [2, 3, 5] {
+            assert_eq!(two_rollouts(splits), one);
+        }
+    }
+
+    /// The policy acts for a split while the other one steps.
+    #[test]
+    fn the_policy_acts_while_environments_step() {
+        let envs = factory();
+        let mut collector = Collector::in_splits(&envs, &SEEDS, 2, None).unwrap();
+        let mut rollout = Rollout::new(&envs.spec, SEEDS.len(), 2, 0.9);
+        collector.collect(&mut Table(envs.log.clone()), &mut rollout).unwrap();
+        let start = ["act 0", "send 0", "act 2", "send 2"];
+        let step = ["recv 0", "act 0", "send 0", "recv 2", "act 2", "send 2"];
+        assert_eq!(*envs.log.lock().unwrap(), [&start[..], &step, &["recv 0", "recv 2"]].concat());
+    }
+
+    /// After a failure no environment is left in a step, so that the others can be saved. The error says which environments it counts.
+    #[test]
+    fn a_failure_leaves_no_step_in_progress() {
+        for (splits, expected) in
+            [(1, "environment 3 fails"), (2, "among the environments from 2, environment 1 fails")]
+        {
+            let envs = Factory { fails_at: 2, ..factory() };
+            let mut collector = Collector::in_splits(&envs, &SEEDS, splits, None).unwrap();
+            let error = collector.collect(&mut Table(Log::default()), &mut rollout()).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            let mut snapshot = Snapshot::default();
+            collector.save(&mut snapshot).unwrap();
+            assert!(snapshot.state.contains_key("env.state"));
+        }
+    }
+
+    #[test]
+    fn the_number_of_splits_is_chosen_and_checked() {
+        let of = |num_splits, recurrent, splits| {
+            let envs = Factory { splits, ..factory() };
+            resolve_splits(num_splits, recurrent, &envs).map_err(|error| error.to_string())
+        };
+        // Five environments are too few for two batches.
+        assert_eq!([of(0, false, true), of(0, true, true), of(0, false, false)], [Ok(1), Ok(1), Ok(1)]);
+        assert_eq!([of(1, true, false), of(5, false, true)], [Ok(1), Ok(5)]);
+        assert!(of(6, false, true).unwrap_err().contains("`num_splits` = 6: there are fewer environments"));
+        assert!(of(2, true, true).unwrap_err().contains("recurrent"));
+        assert!(of(2, false, false).unwrap_err().contains("running statistics"));
     }
 }

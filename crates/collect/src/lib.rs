@@ -10,5 +10,5 @@
 mod collector;
 mod evaluator;
 
-pub use collector::{Collector, Experience};
+pub use collector::{Collector, Experience, resolve_splits};
 pub use evaluator::{Evaluator, evaluate};

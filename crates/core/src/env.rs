@@ -112,6 +112,11 @@ pub trait VecEnv {
         self.recv(batch)
     }
 
+    /// Whether [`send`](Self::send) returns before the environments have stepped, so that the caller can compute meanwhile.
+    fn steps_in_background(&self) -> bool {
+        false
+    }
+
     /// The complete state of all environments and wrappers, or `None` where some part cannot save its own.
     ///
     /// # Errors
@@ -181,6 +186,12 @@ pub trait EnvFactory: Send + Sync {
     /// # Errors
     /// [`Error::Env`] where one cannot be created.
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>>;
+
+    /// Whether environments [step in the background](VecEnv::steps_in_background) and do not depend on each other, as with running
+    /// statistics. Two small batches are then as good as a large one.
+    fn can_split(&self) -> bool {
+        false
+    }
 
     /// The same batch, for a replay buffer: `env.normalize_obs` and `env.normalize_reward` track their statistics
     /// ([`VecEnv::normalizer`]) and leave observations and rewards as they are. The caller normalizes what it samples.

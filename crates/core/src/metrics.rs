@@ -71,7 +71,11 @@ pub const METRICS: &[Metric] = &[
     metric("eval/std_reward", "return", "population standard deviation of those returns"),
     metric("eval/mean_ep_length", "steps", "mean length of the episodes of an evaluation"),
     metric("time/phase_act_ms", "ms", "time per call to select the actions of all environments of a thread"),
-    metric("time/phase_env_ms", "ms", "time per call to step all environments of a thread"),
+    metric(
+        "time/phase_env_ms",
+        "ms",
+        "time per call to step the environments of a thread; with several splits, those of one, without the time in which the policy acts",
+    ),
     metric("time/phase_learn_ms", "ms", "time per update; PPO: per rollout, all its epochs"),
     metric("time/share_act", "", "fraction of the wall time that selecting actions takes (A3C: mean over threads)"),
     metric("time/share_env", "", "fraction of the wall time that stepping environments takes"),

@@ -11,14 +11,15 @@ pub fn environment_seeds(seed: u64, n: usize, resumed: Option<&Snapshot>) -> Vec
 }
 
 /// Saves the statistics of the wrappers and, if the environments support it, their state with the current observations. If an
-/// environment has failed, only the statistics are saved.
-pub fn save_environments(env: &mut dyn VecEnv, history: &FrameStack, snapshot: &mut Snapshot) {
-    snapshot.put("env.statistics", &env.save_statistics());
+/// environment has failed, only the statistics are saved. All names begin with `scope`.
+pub fn save_environments(scope: &str, env: &mut dyn VecEnv, history: &FrameStack, snapshot: &mut Snapshot) {
+    let name = |name| format!("{scope}{name}");
+    snapshot.put(&name("env.statistics"), &env.save_statistics());
     if let Ok(Some(state)) = env.save_state() {
-        snapshot.put("env.state", &state);
-        snapshot.arrays.insert("observations".into(), Array::from_obs(history.observations()));
+        snapshot.put(&name("env.state"), &state);
+        snapshot.arrays.insert(name("observations"), Array::from_obs(history.observations()));
         if !history.action_mask().is_empty() {
-            snapshot.put("env.action_mask", &history.action_mask());
+            snapshot.put(&name("env.action_mask"), &history.action_mask());
         }
     }
 }
@@ -28,18 +29,24 @@ pub fn save_environments(env: &mut dyn VecEnv, history: &FrameStack, snapshot: &
 ///
 /// # Errors
 /// [`Error::Checkpoint`] or [`Error::Env`] if the snapshot is from other environments.
-pub fn restore_environments(env: &mut dyn VecEnv, history: &mut FrameStack, snapshot: &Snapshot) -> Result<bool> {
-    let Some(state) = snapshot.state.get("env.state") else {
-        env.load_statistics(&snapshot.get("env.statistics")?, false)?;
+pub fn restore_environments(
+    scope: &str,
+    env: &mut dyn VecEnv,
+    history: &mut FrameStack,
+    snapshot: &Snapshot,
+) -> Result<bool> {
+    let name = |name| format!("{scope}{name}");
+    let Some(state) = snapshot.state.get(&name("env.state")) else {
+        env.load_statistics(&snapshot.get(&name("env.statistics"))?, false)?;
         return Ok(false);
     };
     env.load_state(state)?;
-    let observations = snapshot.array("observations")?.to_obs(history.dtype(), history.observations().len());
+    let observations = snapshot.array(&name("observations"))?.to_obs(history.dtype(), history.observations().len());
     let observations = observations.ok_or_else(|| Error::checkpoint("observations", "of another shape"))?;
     let action_mask: Vec<bool> = match history.action_mask() {
         [] => Vec::new(),
         current => {
-            let saved: Vec<bool> = snapshot.get("env.action_mask")?;
+            let saved: Vec<bool> = snapshot.get(&name("env.action_mask"))?;
             // Every environment has a valid action.
             let rows = |saved: &[bool]| saved.chunks(current.len() / env.num_envs()).all(|row| row.contains(&true));
             Some(saved)
@@ -63,7 +70,8 @@ pub fn snapshot_of_rank(snapshot: Snapshot, parts: &[Snapshot], group: &dyn Grou
         };
     }
     let mut snapshot = snapshot;
-    let of_environments = |name: &str| name == "env.state" || name == "env.action_mask" || name == "observations";
+    let of_environments =
+        |name: &str| ["env.state", "env.action_mask", "observations"].iter().any(|suffix| name.ends_with(suffix));
     let of_replay = |name: &str| name.starts_with("replay.") || name.starts_with("priorities.");
     snapshot.state.retain(|name, _| !of_environments(name) && !of_replay(name));
     snapshot.arrays.retain(|name, _| !of_environments(name) && !of_replay(name));

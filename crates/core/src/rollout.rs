@@ -33,7 +33,8 @@ pub struct Rollout {
     envs: usize,
     obs_len: usize,
     gamma: f32,
-    t: usize,
+    /// How many steps of each environment are stored.
+    stored: Vec<usize>,
 }
 
 /// Storage for the log-probabilities and values of the next actions of a [`Rollout`], written by the policy.
@@ -65,7 +66,7 @@ impl Rollout {
             envs,
             obs_len: spec.obs_len(),
             gamma: gamma as f32,
-            t: 0,
+            stored: vec![0; envs],
         }
     }
 
@@ -91,13 +92,13 @@ impl Rollout {
 
     /// Removes all transitions.
     pub fn clear(&mut self) {
-        self.t = 0;
+        self.stored.fill(0);
         self.episode_starts.fill(false);
     }
 
     /// Whether all steps are stored.
     pub fn is_full(&self) -> bool {
-        self.t * self.envs == self.len()
+        self.stored.iter().all(|&steps| steps == self.steps())
     }
 
     /// The number of environments.
@@ -117,30 +118,36 @@ impl Rollout {
 
     /// Whether it holds no transition.
     pub fn is_empty(&self) -> bool {
-        self.t == 0
+        self.stored.iter().all(|&steps| steps == 0)
     }
 
     /// Stores the observations of the next actions, and which of these are valid; in a full rollout, those after the last step.
-    pub fn store_observations(&mut self, frames: &FrameStack) {
-        let len = self.envs * self.obs_len;
-        self.obs.slice_mut(self.t * len, len).copy_from(frames.observations().as_ref());
-        let len = self.envs * self.mask_len;
-        self.action_masks[self.t * len..(self.t + 1) * len].copy_from_slice(frames.action_mask());
+    /// `frames` are of the environments from `env`.
+    pub fn store_observations(&mut self, env: usize, frames: &FrameStack) {
+        let (first, obs, mask) = (self.row(env), frames.observations(), frames.action_mask());
+        self.obs.slice_mut(first * self.obs_len, obs.len()).copy_from(obs.as_ref());
+        self.action_masks[first * self.mask_len..][..mask.len()].copy_from_slice(mask);
     }
 
-    /// The storage for log-probabilities and values of the next actions.
-    pub fn decisions(&mut self) -> Decisions<'_> {
-        let range = self.t * self.envs..(self.t + 1) * self.envs;
-        Decisions { log_probs: &mut self.log_probs[range.clone()], values: &mut self.values[range] }
+    /// The storage for log-probabilities and values of the next actions of `n` environments from `env`.
+    pub fn decisions(&mut self, env: usize, n: usize) -> Decisions<'_> {
+        let first = self.row(env);
+        Decisions { log_probs: &mut self.log_probs[first..][..n], values: &mut self.values[first..][..n] }
     }
 
-    /// Stores `actions` and the step that followed them. `final_value(i)` estimates the value of the final observation of an
-    /// episode that was truncated in environment `i`.
+    /// Stores `actions` and the step that followed them, of the environments from `env`. `final_value(i)` estimates the value of the
+    /// final observation of an episode that was truncated in row `i` of `batch`.
     ///
     /// # Panics
     /// If the actions are from another space or the rollout is full.
-    pub fn record(&mut self, actions: &Actions, batch: &StepBatch, mut final_value: impl FnMut(usize) -> f32) {
-        let (n, first) = (self.envs, self.t * self.envs);
+    pub fn record(
+        &mut self,
+        env: usize,
+        actions: &Actions,
+        batch: &StepBatch,
+        mut final_value: impl FnMut(usize) -> f32,
+    ) {
+        let (n, first) = (batch.num_envs(), self.row(env));
         self.actions.copy_rows(first, actions, 0..n);
         if let Actions::Discrete(stored) = &mut self.actions {
             for (stored, forced) in stored[first..first + n].iter_mut().zip(&batch.forced) {
@@ -153,11 +160,16 @@ impl Rollout {
             self.rewards[first + i] = batch.reward[i];
             self.discounts[first + i] = if ends { 0.0 } else { self.gamma };
             self.final_values[first + i] = if truncated { final_value(i) } else { 0.0 };
-            self.episode_starts[first + n + i] = batch.done(i) || batch.ignored[i];
+            self.episode_starts[first + self.envs + i] = batch.done(i) || batch.ignored[i];
             self.forced[first + i] = batch.forced[i].is_some();
             self.ignored[first + i] = batch.ignored[i];
         }
-        self.t += 1;
+        self.stored[env..env + n].iter_mut().for_each(|steps| *steps += 1);
+    }
+
+    /// Where the next step of environment `env` is stored.
+    fn row(&self, env: usize) -> usize {
+        self.stored[env] * self.envs + env
     }
 
     /// The observations that actions were selected for, `[steps · envs]`.
@@ -324,15 +336,15 @@ mod tests {
             batch.terminated = vec![t == 1, false, t == 1];
             batch.truncated = vec![false, t == 1, t == 1];
             frames.push(&batch);
-            rollout.store_observations(&frames);
-            rollout.record(&actions, &batch, |i| {
+            rollout.store_observations(0, &frames);
+            rollout.record(0, &actions, &batch, |i| {
                 bootstrapped.push(i);
                 5.0
             });
         }
         batch.obs = Obs::F32(vec![20.0, 21.0, 22.0]);
         frames.push(&batch);
-        rollout.store_observations(&frames);
+        rollout.store_observations(0, &frames);
         assert_eq!(rollout.bootstrapped_rewards(), [1.0, 1.0, 1.0, 2.0, 6.5, 2.0]);
         assert_eq!(rollout.discounts(), [0.9, 0.9, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(rollout.rewards(), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
@@ -353,7 +365,7 @@ mod tests {
         batch.set(0, step);
         batch.set(1, Step { terminated: true, ..step });
         batch.set(2, Step { truncated: false, ..step });
-        rollout.record(&actions, &batch, |_| 8.0);
+        rollout.record(0, &actions, &batch, |_| 8.0);
         assert_eq!((rollout.bootstrapped_rewards(), rollout.discounts()), (vec![5.0, 1.0, 1.0], [0.0; 3].as_slice()));
     }
 
@@ -365,7 +377,7 @@ mod tests {
         batch.terminated[0] = true;
         batch.life_lost[1] = true;
         batch.truncated[2] = true;
-        rollout.record(&actions, &batch, |_| 0.0);
+        rollout.record(0, &actions, &batch, |_| 0.0);
         assert_eq!(rollout.episode_starts(), [false, false, false, true, false, true]);
         rollout.clear();
         assert_eq!(rollout.episode_starts(), [false; 6]);
@@ -384,7 +396,7 @@ mod tests {
             if t == 1 {
                 batch.set_ignored(1);
             }
-            rollout.record(&actions, &batch, |_| unreachable!("nothing was truncated"));
+            rollout.record(0, &actions, &batch, |_| unreachable!("nothing was truncated"));
         }
         let transitions = vec![0, 1, 2, 3, 5, 6, 7, 8];
         assert_eq!(rollout.transitions(), Some(transitions.clone()));
@@ -402,7 +414,7 @@ mod tests {
         let spec = spec();
         let (mut rollout, mut batch) = (Rollout::new(&spec, ENVS, 1, 0.99), StepBatch::new(&spec, ENVS));
         batch.forced[1] = Some(2);
-        rollout.record(&Actions::Discrete(vec![0, 0, 1]), &batch, |_| unreachable!("nothing was truncated"));
+        rollout.record(0, &Actions::Discrete(vec![0, 0, 1]), &batch, |_| unreachable!("nothing was truncated"));
         assert_eq!(rollout.actions(), &Actions::Discrete(vec![0, 2, 1]));
         assert_eq!(rollout.forced(), [false, true, false]);
     }

@@ -31,6 +31,7 @@ pub struct Factory {
     source: Arc<dyn EnvSource>,
     config: EnvConfig,
     spec: EnvSpec,
+    can_split: bool,
 }
 
 impl Factory {
@@ -41,9 +42,10 @@ impl Factory {
     /// Those of the source; [`Error::Config`] where the environment does not support a setting.
     pub fn new(source: Arc<dyn EnvSource>, config: EnvConfig) -> Result<Self> {
         let config = source.resolve(&config)?;
-        let spec = batch(&source, &config, &[0], false)?.spec().clone();
+        let one = batch(&source, &config, &[0], false)?;
+        let (spec, can_split) = (one.spec().clone(), one.steps_in_background() && one.normalizer().is_none());
         check_fire(source.as_ref(), &config, &spec)?;
-        Ok(Self { source, config, spec })
+        Ok(Self { source, config, spec, can_split })
     }
 
     /// The settings, resolved.
@@ -67,6 +69,10 @@ impl EnvFactory for Factory {
 
     fn num_envs(&self) -> usize {
         self.config.num_envs
+    }
+
+    fn can_split(&self) -> bool {
+        self.can_split
     }
 
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {

@@ -203,6 +203,10 @@ impl VecEnv for Pool {
         self.finish(result, Phase::Ready)
     }
 
+    fn steps_in_background(&self) -> bool {
+        matches!(self.backend, Backend::Threads(_))
+    }
+
     fn save_state(&mut self) -> Result<Option<State>> {
         self.expect(|p| matches!(p, Phase::Ready), "a state can only be saved between `recv` and `send`")?;
         let result = match &mut self.backend {

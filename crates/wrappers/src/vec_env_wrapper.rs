@@ -106,6 +106,10 @@ impl<W: VecEnvWrapper> VecEnv for WrappedVecEnv<W> {
         self.wrapper.recv(batch)
     }
 
+    fn steps_in_background(&self) -> bool {
+        self.inner.steps_in_background()
+    }
+
     fn save_state(&mut self) -> Result<Option<State>> {
         let inner = self.inner.save_state()?;
         Ok(pack(self.wrapper.save(), inner))

@@ -59,7 +59,7 @@ fn an_update_equals_plain_loops() {
         batch.obs = observed(0);
         history.reset(&batch);
         for t in 0..STEPS {
-            rollout.store_observations(&history);
+            rollout.store_observations(0, &history);
             batch.clear();
             batch.obs = observed(t + 1);
             batch.reward = (0..ENVS).map(|i| reward(t, i)).collect();
@@ -68,9 +68,9 @@ fn an_update_equals_plain_loops() {
             batch.final_obs_row_mut(1).copy_from(Obs::F32(last.to_vec()).as_ref());
             history.push(&batch);
             let actions = Actions::Discrete((0..ENVS).map(|i| action(t, i) as i64).collect());
-            rollout.record(&actions, &batch, |i| learner.final_value(history.final_observation(i), &[], i));
+            rollout.record(0, &actions, &batch, |i| learner.final_value(history.final_observation(i), &[], i));
         }
-        rollout.store_observations(&history);
+        rollout.store_observations(0, &history);
         let report = learner.compute_gradients(&rollout, 0).unwrap()();
 
         let (mut loss, mut gradient) = (0.0, vec![0.0; online.len()]);

@@ -37,16 +37,16 @@ fn main() {
     for _ in 0..40 {
         rollout.clear();
         while !rollout.is_full() {
-            rollout.store_observations(&history);
+            rollout.store_observations(0, &history);
             let start = Instant::now();
             learner.actor.act(history.observations(), &[], Mode::Sample, &mut actions).expect("a forward pass");
             act.push(start.elapsed());
             let start = Instant::now();
             history.push(&batch);
             shift.push(start.elapsed());
-            rollout.record(&actions, &batch, |_| 0.0);
+            rollout.record(0, &actions, &batch, |_| 0.0);
         }
-        rollout.store_observations(&history);
+        rollout.store_observations(0, &history);
         let start = Instant::now();
         learner.update(&rollout, 0).expect("a finite gradient");
         learn.push(start.elapsed());

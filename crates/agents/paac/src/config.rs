@@ -28,6 +28,9 @@ pub struct Config {
     pub gradient_clip: f64,
     /// Whether advantages are normalized to mean 0 and standard deviation 1 over a batch (not in the paper).
     pub normalize_advantage: bool,
+    /// The number of batches that the environments step in, in turn: while one steps, the policy acts for the next one. 0: two where
+    /// environments step in the background (Atari, processes) and there is no LSTM, else one.
+    pub num_splits: usize,
     /// Threads among which a convolutional network splits a batch, on the CPU; 0: one per core.
     pub num_threads: usize,
     /// The optimizer: RMSProp as TensorFlow has it.
@@ -50,6 +53,7 @@ impl Default for Config {
             sum_over_time: true,
             gradient_clip: 3.0,
             normalize_advantage: false,
+            num_splits: 0,
             num_threads: 0,
             optimizer: RmsProp::tensorflow().into(),
             network: NetworkConfig::default(),

@@ -97,7 +97,7 @@ fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool,
     batch.obs = Obs::F32(rows(0).to_vec());
     history.reset(&batch);
     for t in 0..STEPS {
-        rollout.store_observations(&history);
+        rollout.store_observations(0, &history);
         batch.clear();
         batch.obs = Obs::F32(rows(t + 1).to_vec());
         batch.reward.copy_from_slice(&case.reward[t * ENVS..(t + 1) * ENVS]);
@@ -119,9 +119,9 @@ fn rollout_of(case: &Case, learner: &mut Learner, life_lost: bool, forced: bool,
             batch.set_ignored(0);
         }
         history.push(&batch);
-        rollout.record(&actions, &batch, |i| learner.actor.final_value(history.final_observation(i), &[], i));
+        rollout.record(0, &actions, &batch, |i| learner.actor.final_value(history.final_observation(i), &[], i));
     }
-    rollout.store_observations(&history);
+    rollout.store_observations(0, &history);
     (rollout, history.observations().clone())
 }
 

@@ -41,6 +41,9 @@ pub struct Config {
     pub normalize_advantage: bool,
     /// Where not 0, updates from a rollout stop before the first minibatch whose KL divergence exceeds 1.5 times this.
     pub target_kl: f64,
+    /// The number of batches that the environments step in, in turn: while one steps, the policy acts for the next one. 0: two where
+    /// environments step in the background (Atari, processes) and there is no LSTM, else one.
+    pub num_splits: usize,
     /// Threads among which a convolutional network splits a batch, on the CPU; 0: one per core.
     pub num_threads: usize,
     /// The optimizer.
@@ -68,6 +71,7 @@ impl Default for Config {
             gradient_clip: 0.5,
             normalize_advantage: true,
             target_kl: 0.0,
+            num_splits: 0,
             num_threads: 0,
             optimizer: Adam { eps: 1e-5, ..Adam::default() }.into(),
             network: NetworkConfig { init: InitKind::Orthogonal, ..NetworkConfig::default() },

@@ -1,7 +1,7 @@
 use crate::Config;
 use crate::learner::Learner;
 use playfield_actor_critic::Actor;
-use playfield_collect::{Collector, Evaluator};
+use playfield_collect::{Collector, Evaluator, resolve_splits};
 use playfield_core::{Algorithm, EnvFactory, EnvSpec, Policy, Result, Rollout, Run, Snapshot};
 
 /// PPO.
@@ -32,6 +32,7 @@ impl Algorithm for Ppo {
             learning_rate: config.learning_rate.over(steps),
             clip_range: config.clip_range.over(steps),
             entropy_coefficient: config.entropy_coefficient.over(steps),
+            num_splits: resolve_splits(config.num_splits, network.lstm > 0, envs)?,
             num_threads: playfield_core::config::thread_count(config.num_threads),
             network,
             device,
@@ -60,8 +61,9 @@ impl Algorithm for Ppo {
         tch::set_num_threads(1);
 
         let snapshot = run.take_resume();
-        let environments = envs.vec(&run.environment_seeds(n, snapshot.as_ref()))?;
-        let mut collector = Collector::new(environments, snapshot.as_ref())?.with_group(group.clone());
+        let seeds = run.environment_seeds(n, snapshot.as_ref());
+        let collector = Collector::in_splits(envs, &seeds, config.num_splits.min(n), snapshot.as_ref())?;
+        let mut collector = collector.with_group(group.clone());
         let mut learner = Learner::new(&config, spec, n, run.rank_seed())?;
         if let Some(snapshot) = &snapshot {
             learner.load(snapshot, collector.is_restored())?;

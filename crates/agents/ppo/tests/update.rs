@@ -92,9 +92,9 @@ fn golden_rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> Rollou
     frames.reset(&batch);
     for t in 0..STEPS {
         let now = t * ENVS..(t + 1) * ENVS;
-        rollout.store_observations(&frames);
-        rollout.decisions().log_probs.copy_from_slice(&case.log_probs[now.clone()]);
-        rollout.decisions().values.copy_from_slice(&case.values[now.clone()]);
+        rollout.store_observations(0, &frames);
+        rollout.decisions(0, ENVS).log_probs.copy_from_slice(&case.log_probs[now.clone()]);
+        rollout.decisions(0, ENVS).values.copy_from_slice(&case.values[now.clone()]);
         batch.clear();
         batch.obs = Obs::F32(rows(t + 1).to_vec());
         batch.reward.copy_from_slice(&case.reward[now.clone()]);
@@ -109,9 +109,9 @@ fn golden_rollout(case: &Case, learner: &mut Learner, life_lost: bool) -> Rollou
             false => Actions::Discrete(case.actions[now].iter().map(|&a| a as i64).collect()),
         };
         frames.push(&batch);
-        rollout.record(&actions, &batch, |i| learner.actor.final_value(frames.final_observation(i), &[], i));
+        rollout.record(0, &actions, &batch, |i| learner.actor.final_value(frames.final_observation(i), &[], i));
     }
-    rollout.store_observations(&frames);
+    rollout.store_observations(0, &frames);
     rollout
 }
 
@@ -163,9 +163,9 @@ fn own_rollout(learner: &mut Learner, spec: &EnvSpec, steps: usize) -> Rollout {
     observe(&mut batch.obs, 0);
     frames.reset(&batch);
     for t in 0..steps {
-        rollout.store_observations(&frames);
+        rollout.store_observations(0, &frames);
         let mask = frames.action_mask().to_vec();
-        learner.actor.sample(frames.observations(), &mask, &mut actions, rollout.decisions()).unwrap();
+        learner.actor.sample(frames.observations(), &mask, &mut actions, rollout.decisions(0, ENVS)).unwrap();
         if let (Some((indices, dim)), false) = (actions.indices(), mask.is_empty()) {
             for (i, row) in indices.chunks(dim).enumerate() {
                 let mut valid = &mask[i * spec.mask_len()..];
@@ -187,10 +187,10 @@ fn own_rollout(learner: &mut Learner, spec: &EnvSpec, steps: usize) -> Rollout {
         batch.reward.iter_mut().enumerate().for_each(|(i, r)| *r = (i as f32 - 1.0) * (t as f32 + 1.0) / 4.0);
         batch.terminated[1] = t == 2;
         frames.push(&batch);
-        rollout.record(&actions, &batch, |_| unreachable!("nothing is truncated"));
+        rollout.record(0, &actions, &batch, |_| unreachable!("nothing is truncated"));
         playfield_core::Policy::reset_states(&mut learner.actor, &batch.ended());
     }
-    rollout.store_observations(&frames);
+    rollout.store_observations(0, &frames);
     rollout
 }
 
@@ -274,15 +274,15 @@ fn a_replaced_action_has_no_policy_gradient() {
     let mut batch = StepBatch::new(&spec, ENVS);
     frames.reset(&batch);
     for _ in 0..STEPS {
-        rollout.store_observations(&frames);
-        rollout.decisions().log_probs.fill(-3.0);
+        rollout.store_observations(0, &frames);
+        rollout.decisions(0, ENVS).log_probs.fill(-3.0);
         batch.clear();
         batch.reward.copy_from_slice(&[1.0, 2.0, -1.0]);
         batch.forced = vec![Some(2); ENVS];
         frames.push(&batch);
-        rollout.record(&Actions::Discrete(vec![0; ENVS]), &batch, |_| 0.0);
+        rollout.record(0, &Actions::Discrete(vec![0; ENVS]), &batch, |_| 0.0);
     }
-    rollout.store_observations(&frames);
+    rollout.store_observations(0, &frames);
     let before = params(&mut learner);
     let report = learner.update(&rollout, 0).unwrap().report();
     let after = params(&mut learner);

@@ -217,6 +217,10 @@ impl VecEnv for AtariVec {
         Ok(())
     }
 
+    fn steps_in_background(&self) -> bool {
+        true
+    }
+
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         if !std::mem::take(&mut self.sent) {
             return Err(Error::env(&self.spec.id, "`recv` was called without `send`"));

@@ -4,7 +4,7 @@ use super::single::close;
 use super::{arguments, process, report_restarts, spaces};
 use crate::array::copy_observation;
 use crate::python::{self, Failure, python_seed};
-use playfield_core::config::OnFailure;
+use playfield_core::config::{OnFailure, Vectorization};
 use playfield_core::{Actions, EnvConfig, EnvSpec, Error, Result, Step, StepBatch, VecEnv};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -20,6 +20,8 @@ pub struct GymVec {
     env: Option<Py<PyAny>>,
     sent: bool,
     on_failure: OnFailure,
+    /// Whether each environment has a process.
+    processes: bool,
 }
 
 impl GymVec {
@@ -28,7 +30,7 @@ impl GymVec {
     /// # Errors
     /// As [`GymEnv::new`](super::GymEnv::new), and for a vector environment without autoreset mode.
     pub fn new(id: &str, config: &EnvConfig, seeds: &[u64]) -> Result<Self> {
-        let n = seeds.len();
+        let (n, processes) = (seeds.len(), config.vectorization == Vectorization::Async);
         let (spec, env) = python::with(id, |py| {
             let limit = i64::try_from(config.max_episode_steps).ok().filter(|&limit| limit > 0);
             let made = (id, n, arguments(py, config, limit)?, process(config));
@@ -36,7 +38,7 @@ impl GymVec {
             Ok((spaces::spec(id, config, &env.getattr("description")?)?, Some(env.unbind())))
         })?;
         let seeds = seeds.iter().map(|&seed| python_seed(seed)).collect();
-        Ok(Self { spec, seeds, lives: vec![0; n], env, sent: false, on_failure: config.on_failure })
+        Ok(Self { spec, seeds, lives: vec![0; n], env, sent: false, on_failure: config.on_failure, processes })
     }
 
     fn env<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
@@ -104,6 +106,11 @@ impl VecEnv for GymVec {
         })?;
         self.sent = true;
         Ok(())
+    }
+
+    /// Processes of their own do; what a registered vector environment does is not known.
+    fn steps_in_background(&self) -> bool {
+        self.processes
     }
 
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
