@@ -306,4 +306,25 @@ mod tests {
         let unknown = parse("inner = { d = 5.0 }").unwrap_err().to_string();
         assert!(unknown.contains("[outer]") && unknown.contains('d'), "{unknown}");
     }
+
+    /// Bounds belong to what is allowed; the first wrong value of several is named.
+    #[test]
+    fn values_out_of_bounds_are_named() {
+        let said = |result: Result<()>| result.map_err(|error| error.to_string()).err().unwrap_or_default();
+        assert_eq!(said(check_shares("a", &[("x", 0.0), ("y", 1.0)])), "");
+        assert_eq!(said(check_sizes("a", &[("x", 0.0), ("y", 1e300)])), "");
+        assert_eq!(said(check_counts("a", &[("x", 1), ("y", LARGEST_COUNT)])), "");
+        for wrong in [-0.1, 1.1, f64::NAN] {
+            let said = said(check_shares("a", &[("x", 0.5), ("y", wrong), ("z", 2.0)]));
+            assert!(said.contains("[a]: `y`") && said.contains("between 0 and 1"), "{said}");
+        }
+        for wrong in [-1.0, f64::NAN, f64::INFINITY] {
+            let said = said(check_sizes("a", &[("x", 0.5), ("y", wrong), ("z", -2.0)]));
+            assert!(said.contains("[a]: `y`") && said.contains("must not be negative"), "{said}");
+        }
+        for (wrong, bound) in [(0, "at least 1"), (LARGEST_COUNT + 1, "at most 1000000000")] {
+            let said = said(check_counts("a", &[("x", 1), ("y", wrong)]));
+            assert!(said.contains("[a]: `y`") && said.contains(bound), "{said}");
+        }
+    }
 }

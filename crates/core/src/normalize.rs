@@ -177,6 +177,26 @@ mod tests {
         assert!((m.variance[0] - 8.0 / 3.0).abs() < 1e-12 && (m.variance[1] - 800.0 / 3.0).abs() < 1e-9);
     }
 
+    /// An element that never changes is divided by √ε, and not by 0.
+    #[test]
+    fn a_constant_element_has_a_positive_scale() {
+        let mut constant = Moments { mean: vec![0.0], variance: vec![1.0], count: 0.0 };
+        constant.update(&[3.0_f32, 3.0]);
+        assert_eq!(constant.deviations(), [EPSILON.sqrt()]);
+        assert_eq!((constant.is_empty(), Moments::new(0).is_empty()), (false, true));
+    }
+
+    /// Statistics of another size, and damaged ones, are told apart.
+    #[test]
+    fn statistics_of_another_size_are_not_alike() {
+        let moments = moments();
+        assert!(moments.is_like(&Moments::new(2)));
+        assert!(!moments.is_like(&Moments::new(3)));
+        assert!(!moments.is_like(&Moments { variance: vec![1.0], ..Moments::new(2) }));
+        assert!(!moments.is_like(&Moments { variance: vec![1.0, -1.0], ..Moments::new(2) }));
+        assert!(!moments.is_like(&Moments { count: -1.0, ..Moments::new(2) }));
+    }
+
     /// Two elements with two stacked frames each: (2, 4) of the first and (30, 10) of the second.
     #[test]
     fn each_element_is_normalized_by_its_own_statistics() {
