@@ -21,6 +21,7 @@ use crate::init::Init;
 use crate::tensor::{TensorElement, slice};
 use playfield_core::rng::Rng;
 use playfield_core::{Array, Error, Group, Result, Snapshot, memory};
+use playfield_kernels::bf16;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -380,7 +381,14 @@ impl Params {
 
     /// Sets the gradient to 0.
     pub fn zero_gradient(&mut self) {
-        no_grad(|| self.parts.iter().for_each(|part| _ = part.grads.shallow_clone().zero_()));
+        for Part { grads, .. } in &self.parts {
+            // libtorch fills bf16 element by element.
+            match grads.kind() {
+                // SAFETY: contiguous, of this type and on the CPU; nothing else uses the gradient meanwhile.
+                Kind::BFloat16 if grads.device() == Device::Cpu => unsafe { slice::<bf16>(grads).fill(bf16::ZERO) },
+                _ => no_grad(|| _ = grads.shallow_clone().zero_()),
+            }
+        }
     }
 
     /// Call this after changing the master: copies it to the weights.

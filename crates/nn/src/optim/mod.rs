@@ -131,7 +131,7 @@ impl Optimizer {
         let step = |norm: f64| Step { config, learning_rate, scale: clip(norm, max_norm), updates }.to_kernel();
         let state = state.each_ref().map(Option::as_ref);
         if let Some(buffers) = step::buffers(params, shards, state) {
-            let norm = step::norm_of(&buffers);
+            let norm = step::norm_of(&buffers, pool.as_ref());
             if norm.is_finite() {
                 buffers.into_iter().for_each(|part| step::run(part, step(norm), pool.as_ref()));
                 params.mark_changed();

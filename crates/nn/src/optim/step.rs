@@ -61,22 +61,40 @@ pub(super) fn buffers<'a>(
     params.parts().iter().enumerate().map(set).collect()
 }
 
-/// The global norm of the gradient in `buffers`.
-pub(super) fn norm_of(buffers: &[Buffers<'_>]) -> f64 {
-    buffers.iter().map(|b| kernel::norm(&b.gradients, b.params.len()).powi(2)).sum::<f64>().sqrt()
+/// The global norm of the gradient in `buffers`; of large networks on the caller's thread and the one of `pool`. It does not depend
+/// on the number of threads: two halves are added in any case.
+pub(super) fn norm_of(buffers: &[Buffers<'_>], pool: Option<&ThreadPool>) -> f64 {
+    let square = |Buffers { params, gradients, .. }: &Buffers<'_>| {
+        let (mut one, mut other) = (0.0, 0.0);
+        let middle = params.len() / 2;
+        both(
+            pool.filter(|_| params.len() >= PARALLEL),
+            || one = kernel::square_norm(gradients, 0..middle),
+            || other = kernel::square_norm(gradients, middle..params.len()),
+        );
+        one + other
+    };
+    buffers.iter().map(square).sum::<f64>().sqrt()
 }
 
 /// Makes the step; large networks on the caller's thread and the one of `pool`.
 pub(super) fn run(buffers: Buffers<'_>, step: kernel::Step, pool: Option<&ThreadPool>) {
-    match pool.filter(|_| buffers.params.len() >= PARALLEL) {
-        None => kernel::step(buffers, step),
-        Some(pool) => {
-            let (one, other) = buffers.split();
-            pool.in_place_scope(|scope| {
-                scope.spawn(move |_| kernel::step(other, step));
-                kernel::step(one, step);
-            });
+    let pool = pool.filter(|_| buffers.params.len() >= PARALLEL);
+    let (one, other) = buffers.split();
+    both(pool, || kernel::step(one, step), || kernel::step(other, step));
+}
+
+/// Runs `one` and `other`, at the same time where there is a pool.
+fn both(pool: Option<&ThreadPool>, one: impl FnOnce(), other: impl FnOnce() + Send) {
+    match pool {
+        None => {
+            one();
+            other();
         }
+        Some(pool) => pool.in_place_scope(|scope| {
+            scope.spawn(|_| other());
+            one();
+        }),
     }
 }
 
@@ -164,7 +182,7 @@ pub fn step_shared(params: &mut Params, step: Step<'_>, start: usize, [shared, f
 pub fn gradient_norm(params: &Params) -> f64 {
     let square = |part: &Part| {
         let gradient = gradient(part, 0..part.range.len()).expect("a network on the CPU");
-        kernel::norm(&[gradient], part.range.len()).powi(2)
+        kernel::square_norm(&[gradient], 0..part.range.len())
     };
     params.parts().iter().map(square).sum::<f64>().sqrt()
 }
