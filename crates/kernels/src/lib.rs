@@ -13,6 +13,7 @@ pub mod conv;
 mod conv_net;
 mod element;
 pub mod frames;
+mod norm;
 pub mod optimizer;
 pub mod simd;
 

@@ -4,7 +4,7 @@
 use playfield_core::rng::{self, stream};
 use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::Distribution;
-use playfield_nn::config::{InitKind, Kernels, Precision, TorsoKind};
+use playfield_nn::config::{InitKind, Kernels, NormKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
 use playfield_nn::optim::{Optimizer, RmsProp};
@@ -173,21 +173,29 @@ fn forward_and_backward_equal_plain_operators() {
     }
 }
 
+/// The torsos with own kernels, without norm and with layer norm.
+fn own_torsos() -> impl Iterator<Item = (TorsoKind, NormKind)> {
+    let torsos = [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small];
+    torsos.into_iter().flat_map(|torso| [NormKind::None, NormKind::Layer].map(|norm| (torso, norm)))
+}
+
 /// playfield's own kernels, in `f32` and, where supported, bf16, equal libtorch in `f32`, forward and
-/// backward, before a step and after.
+/// backward, before a step and after. A step gives each norm its own γ and β.
 #[test]
 fn own_kernels_equal_libtorch() {
-    let (spec, many) = (pong(), 12);
-    let obs = frames(many, &spec);
-    for torso in [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small] {
+    let spec = pong();
+    for (torso, norm) in own_torsos() {
+        let batch_sizes: Vec<_> = if norm == NormKind::None { (1..=12).collect() } else { vec![2, 1, 5, 32] };
+        let many = *batch_sizes.last().unwrap();
+        let obs = frames(many, &spec);
         for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
             let [mut own, mut libtorch] =
                 [(precision, Kernels::Own), (Precision::Fp32, Kernels::Libtorch)].map(|(p, kernels)| {
-                    let config = NetworkConfig { kernels, ..network(torso, p) };
+                    let config = NetworkConfig { kernels, norm, ..network(torso, p) };
                     ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
                 });
             let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &libtorch.params);
-            for rows in 1..=many {
+            for &rows in &batch_sizes {
                 let pass = |net: &mut ActorCritic, n: usize| {
                     let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train);
                     let (logits, value) = (logits(policy).narrow(0, 0, rows as i64), value.narrow(0, 0, rows as i64));
@@ -197,7 +205,7 @@ fn own_kernels_equal_libtorch() {
                 let (few, all) = (pass(&mut own, rows), pass(&mut libtorch, many));
                 for (own, libtorch) in few.iter().zip(&all) {
                     let off = difference(own, libtorch);
-                    assert!(off < tolerance, "{torso:?}, {precision:?}, {rows} rows: off by {off}");
+                    assert!(off < tolerance, "{torso:?}, {norm:?}, {precision:?}, {rows} rows: off by {off}");
                 }
                 // The step must update packed weights.
                 libtorch.step(&mut optimizer, 0.01, 0.0).unwrap();
@@ -240,9 +248,9 @@ fn own_kernels_of_a_q_network_equal_libtorch() {
 fn own_bf16_kernels_equal_libtorch_in_bf16() {
     let (spec, n) = (pong(), 32);
     let obs = frames(n, &spec);
-    for torso in [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small] {
+    for (torso, norm) in own_torsos() {
         let pass = |kernels| {
-            let config = NetworkConfig { kernels, ..network(torso, Precision::Bf16) };
+            let config = NetworkConfig { kernels, norm, ..network(torso, Precision::Bf16) };
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
             let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
             let logits = logits(policy);
@@ -251,15 +259,15 @@ fn own_bf16_kernels_equal_libtorch_in_bf16() {
         };
         let ((own, own_gradient), (libtorch, libtorch_gradient)) = (pass(Kernels::Own), pass(Kernels::Libtorch));
         for (own, libtorch) in own.iter().zip(&libtorch) {
-            assert!(difference(own, libtorch) < 0.02, "{torso:?}: off by {}", difference(own, libtorch));
+            assert!(difference(own, libtorch) < 0.02, "{torso:?}, {norm:?}: off by {}", difference(own, libtorch));
         }
         for (name, expected) in &libtorch_gradient {
             let [a, b] =
                 [&own_gradient[name], expected].map(|array| Tensor::from_slice(&array.values::<f32>().unwrap()));
             let norms = [&a, &b].map(|t| t.norm().double_value(&[]));
             let cosine = (&a * &b).sum(Kind::Float).double_value(&[]) / (norms[0] * norms[1]);
-            assert!((norms[0] / norms[1] - 1.0).abs() < 0.02, "{torso:?}, {name}: norms {norms:?}");
-            assert!(cosine > 0.999, "{torso:?}, {name}: cosine {cosine}");
+            assert!((norms[0] / norms[1] - 1.0).abs() < 0.02, "{torso:?}, {norm:?}, {name}: norms {norms:?}");
+            assert!(cosine > 0.999, "{torso:?}, {norm:?}, {name}: cosine {cosine}");
         }
     }
 }

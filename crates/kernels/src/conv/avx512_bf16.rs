@@ -3,7 +3,7 @@
 //! The tiles are those of [`super::fp32`], but every operand is a pair of neighbors along the summed dimension. Where the two are
 //! not adjacent in memory, vectors of both are interleaved.
 
-use super::fp32::{put, rectified, tiles};
+use super::fp32::{at_least, put, tiles};
 use super::shape::LayerShape;
 use crate::Element;
 use half::bf16;
@@ -134,24 +134,25 @@ pub(crate) fn pack_outputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pai
     }
 }
 
-/// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image `x`. `packed` by [`pack_inputs`]; `y` `[positions, outputs]`.
+/// `y[position] = max(floor, Σ x·w + b)` at the `positions` of an image `x`. `packed` by [`pack_inputs`]; `y` `[positions, outputs]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(crate) fn convolve(
     shape: &LayerShape,
     packed: &[Pairs],
     bias: &[bf16],
+    floor: f32,
     positions: &[usize],
     x: &[bf16],
     y: &mut [bf16],
 ) {
     let blocks = shape.outputs.div_ceil(SUMS);
     for block in (0..blocks / 2 * 2).step_by(2) {
-        convolve_block::<8, 2>(shape, packed, bias, positions, x, y, block);
+        convolve_block::<8, 2>(shape, packed, (bias, floor), positions, x, y, block);
     }
     match (blocks % 2, positions.len()) {
         (0, _) => {}
-        (_, 16..) => convolve_block::<16, 1>(shape, packed, bias, positions, x, y, blocks - 1),
-        _ => convolve_block::<8, 1>(shape, packed, bias, positions, x, y, blocks - 1),
+        (_, 16..) => convolve_block::<16, 1>(shape, packed, (bias, floor), positions, x, y, blocks - 1),
+        _ => convolve_block::<8, 1>(shape, packed, (bias, floor), positions, x, y, blocks - 1),
     }
 }
 
@@ -161,13 +162,13 @@ pub(crate) fn convolve(
 fn convolve_block<const R: usize, const V: usize>(
     &LayerShape { outputs, kernel_rows, row_len, row_stride }: &LayerShape,
     packed: &[Pairs],
-    bias: &[bf16],
+    (bias, floor): (&[bf16], f32),
     positions: &[usize],
     x: &[bf16],
     y: &mut [bf16],
     block: usize,
 ) {
-    let blocks = outputs.div_ceil(SUMS);
+    let (blocks, floor) = (outputs.div_ceil(SUMS), _mm512_set1_ps(floor));
     for first in tiles::<R>(positions.len()) {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for i in 0..kernel_rows {
@@ -181,7 +182,7 @@ fn convolve_block<const R: usize, const V: usize>(
             let columns = block * SUMS..outputs.min((block + 1) * SUMS);
             let bias = widen(&bias[columns.clone()]);
             for r in 0..R {
-                rectify(sums[r][v], bias, &mut y[(first + r) * outputs..][columns.clone()]);
+                finish(sums[r][v], bias, floor, &mut y[(first + r) * outputs..][columns.clone()]);
             }
         }
     }
@@ -197,15 +198,15 @@ fn widen(elements: &[bf16]) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
 }
 
-/// `y = max(0, sums + bias)` for up to 16 elements. NaN stays NaN, so that divergence is detected.
+/// `y = max(floor, sums + bias)` for up to 16 elements. NaN stays NaN, so that divergence is detected.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn rectify(sums: __m512, bias: __m512, y: &mut [bf16]) {
+fn finish(sums: __m512, bias: __m512, floor: __m512, y: &mut [bf16]) {
     assert!((1..=SUMS).contains(&y.len()));
-    let rectified = _mm512_cvtneps_pbh(_mm512_max_ps(_mm512_setzero_ps(), _mm512_add_ps(sums, bias)));
+    let rounded = _mm512_cvtneps_pbh(_mm512_max_ps(floor, _mm512_add_ps(sums, bias)));
     // SAFETY: the types have equal sizes and every bit pattern is valid; the mask excludes memory beyond the slice.
     unsafe {
-        let bits = std::mem::transmute::<__m256bh, __m256i>(rectified);
+        let bits = std::mem::transmute::<__m256bh, __m256i>(rounded);
         _mm256_mask_storeu_epi16(y.as_mut_ptr().cast(), u16::MAX >> (SUMS - y.len()), bits);
     }
 }
@@ -377,21 +378,28 @@ const fn interleaved(first: u16) -> [u16; LANES] {
     order
 }
 
-/// `y[row] = max(0, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y` `[rows, outputs]`.
+/// `y[row] = max(floor, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y` `[rows, outputs]`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(crate) fn linear(shape: &LayerShape, weights: &[bf16], bias: &[bf16], x: &[bf16], y: &mut [bf16]) {
+pub(crate) fn linear(shape: &LayerShape, weights: &[bf16], bias: &[bf16], floor: f32, x: &[bf16], y: &mut [bf16]) {
     match x.len() / shape.inputs() {
-        1 => linear_by::<1>(shape, weights, bias, x, y),
-        2 => linear_by::<2>(shape, weights, bias, x, y),
-        3 => linear_by::<3>(shape, weights, bias, x, y),
-        _ => linear_by::<4>(shape, weights, bias, x, y),
+        1 => linear_by::<1>(shape, weights, bias, floor, x, y),
+        2 => linear_by::<2>(shape, weights, bias, floor, x, y),
+        3 => linear_by::<3>(shape, weights, bias, floor, x, y),
+        _ => linear_by::<4>(shape, weights, bias, floor, x, y),
     }
 }
 
 /// In tiles of `R` rows and four outputs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn linear_by<const R: usize>(shape: &LayerShape, weights: &[bf16], bias: &[bf16], x: &[bf16], y: &mut [bf16]) {
+fn linear_by<const R: usize>(
+    shape: &LayerShape,
+    weights: &[bf16],
+    bias: &[bf16],
+    floor: f32,
+    x: &[bf16],
+    y: &mut [bf16],
+) {
     const C: usize = 4;
     let (outputs, inputs) = (shape.outputs, shape.inputs());
     for first in (0..outputs).step_by(C) {
@@ -414,7 +422,7 @@ fn linear_by<const R: usize>(shape: &LayerShape, weights: &[bf16], bias: &[bf16]
             for r in 0..R {
                 for c in 0..C {
                     let sum = _mm512_reduce_add_ps(sums[r][c]) + bias[first + c].widen();
-                    y[(row + r) * outputs + first + c] = bf16::narrow(rectified(sum));
+                    y[(row + r) * outputs + first + c] = bf16::narrow(at_least(floor, sum));
                 }
             }
         }
@@ -445,6 +453,7 @@ fn add_products<const R: usize, const C: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::fp32::floor;
     use super::*;
 
     /// Integers from −8 to 8: exact in bf16, and the sums of their products in f32.
@@ -478,12 +487,14 @@ mod tests {
             let positions = &all[..count];
             let dy = integers(count * outputs, 4);
             let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.5; x.len()], vec![0.25; w.len()]);
+            let mut linear = y.clone();
             for (p, position) in positions.iter().enumerate() {
                 let receptive_field = || (0..3).flat_map(|i| (0..96).map(move |j| position + i * shape.row_stride + j));
                 for o in 0..outputs {
                     let (w, dw) = (&w[o * inputs..][..inputs], &mut dw[o * inputs..][..inputs]);
                     let dot: f32 = receptive_field().zip(w).map(|(i, w)| x[i] * w).sum();
-                    y[p * outputs + o] = bf16::narrow((dot + b[o]).max(0.0)).widen();
+                    linear[p * outputs + o] = bf16::narrow(dot + b[o]).widen();
+                    y[p * outputs + o] = linear[p * outputs + o].max(0.0);
                     for ((i, w), dw) in receptive_field().zip(w).zip(dw) {
                         dx[i] += dy[p * outputs + o] * w;
                         *dw += dy[p * outputs + o] * x[i];
@@ -493,16 +504,19 @@ mod tests {
             let (x, dy) = (bf16s(&x), bf16s(&dy));
             let mut paired = Vec::new();
             pair_rows(&dy, outputs, &mut paired);
+            let mut actual_linear = vec![bf16::ZERO; y.len()];
             let (mut actual_y, mut actual_dx) = (vec![bf16::ZERO; y.len()], vec![0.5; x.len()]);
             let (mut actual_dw, mut fresh) = (vec![0.25; w.len()], vec![f32::NAN; w.len()]);
             // SAFETY: `supported` detected these instructions.
             unsafe {
-                convolve(&shape, &by_inputs, &bf16s(&b), positions, &x, &mut actual_y);
+                convolve(&shape, &by_inputs, &bf16s(&b), floor(true), positions, &x, &mut actual_y);
+                convolve(&shape, &by_inputs, &bf16s(&b), floor(false), positions, &x, &mut actual_linear);
                 input_gradient(&shape, &by_outputs, positions, &dy, &mut actual_dx);
                 weight_gradient::<f32, true>(&shape, positions, &x, &paired, &mut actual_dw, &mut Vec::new());
                 weight_gradient::<f32, false>(&shape, positions, &x, &paired, &mut fresh, &mut Vec::new());
             }
             assert_eq!(f32s(&actual_y), y);
+            assert_eq!(f32s(&actual_linear), linear);
             assert_eq!(actual_dx, dx);
             assert_eq!(actual_dw, dw);
             assert_eq!(fresh, dw.iter().map(|dw| dw - 0.25).collect::<Vec<_>>());
@@ -520,24 +534,29 @@ mod tests {
         let (w, b) = (integers(outputs * inputs, 1), integers(outputs, 2));
         for rows in 1..=19 {
             let (x, dy) = (integers(rows * inputs, 3), integers(rows * outputs, 4));
-            let (mut y, mut dw) = (vec![0.0; rows * outputs], vec![0.0; w.len()]);
+            let (mut y, mut unrectified, mut dw) =
+                (vec![0.0; rows * outputs], vec![0.0; rows * outputs], vec![0.0; w.len()]);
             for (i, dy) in dy.iter().enumerate() {
                 let (row, o) = (i / outputs, i % outputs);
                 let (x, w) = (&x[row * inputs..][..inputs], &w[o * inputs..][..inputs]);
                 let dot: f32 = x.iter().zip(w).map(|(x, w)| x * w).sum();
-                y[i] = bf16::narrow((dot + b[o]).max(0.0)).widen();
+                unrectified[i] = bf16::narrow(dot + b[o]).widen();
+                y[i] = unrectified[i].max(0.0);
                 dw[o * inputs..][..inputs].iter_mut().zip(x).for_each(|(dw, x)| *dw += dy * x);
             }
             let (x, positions) = (bf16s(&x), (0..rows).map(|row| row * inputs).collect::<Vec<_>>());
             let (mut actual_y, mut actual_dw, mut paired) =
                 (vec![bf16::ZERO; y.len()], vec![f32::NAN; w.len()], Vec::new());
+            let mut actual_linear = actual_y.clone();
             pair_rows(&bf16s(&dy), outputs, &mut paired);
             // SAFETY: `supported` detected these instructions.
             unsafe {
-                linear(&shape, &bf16s(&w), &bf16s(&b), &x, &mut actual_y);
+                linear(&shape, &bf16s(&w), &bf16s(&b), floor(true), &x, &mut actual_y);
+                linear(&shape, &bf16s(&w), &bf16s(&b), floor(false), &x, &mut actual_linear);
                 weight_gradient::<f32, false>(&shape, &positions, &x, &paired, &mut actual_dw, &mut Vec::new());
             }
             assert_eq!(f32s(&actual_y), y, "{rows} rows");
+            assert_eq!(f32s(&actual_linear), unrectified, "{rows} rows");
             assert_eq!(actual_dw, dw, "{rows} rows");
             // Outputs and rows exchanged: few outputs, many positions.
             let shape = LayerShape { outputs: rows, ..shape };
@@ -556,7 +575,7 @@ mod tests {
         }
     }
 
-    /// As [`rectified`], for a register and less; NaN stays NaN.
+    /// As [`at_least`], for a register and less; NaN stays NaN.
     #[test]
     fn outputs_are_rectified() {
         if !supported() {
@@ -566,10 +585,10 @@ mod tests {
             let bias: Vec<bf16> = (0..n).map(|i| bf16::narrow(i as f32 - 1.0)).collect();
             let mut y = vec![bf16::ONE; n];
             // SAFETY: `supported` detected these instructions.
-            unsafe { rectify(_mm512_set1_ps(-0.5), widen(&bias), &mut y) };
+            unsafe { finish(_mm512_set1_ps(-0.5), widen(&bias), _mm512_setzero_ps(), &mut y) };
             assert_eq!(f32s(&y), (0..n).map(|i| (i as f32 - 1.5).max(0.0)).collect::<Vec<_>>());
             // SAFETY: as above.
-            unsafe { rectify(_mm512_set1_ps(f32::NAN), widen(&bias), &mut y) };
+            unsafe { finish(_mm512_set1_ps(f32::NAN), widen(&bias), _mm512_setzero_ps(), &mut y) };
             assert!(y.iter().all(|y| y.is_nan()));
         }
     }

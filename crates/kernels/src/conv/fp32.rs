@@ -38,10 +38,15 @@ fn add_product(sum: &mut Vector, x: f32, w: &Vector) {
     sum.iter_mut().zip(w).for_each(|(sum, w)| *sum = x.mul_add(*w, *sum));
 }
 
-/// max(0, x); NaN stays NaN, so that divergence is detected.
+/// The least output of a layer: 0 where a rectifier follows.
+pub(crate) fn floor(rectify: bool) -> f32 {
+    if rectify { 0.0 } else { f32::NEG_INFINITY }
+}
+
+/// max(floor, x); NaN stays NaN, so that divergence is detected.
 #[inline(always)]
-pub(crate) fn rectified(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
+pub(crate) fn at_least(floor: f32, x: f32) -> f32 {
+    if x < floor { floor } else { x }
 }
 
 /// Adds `sums` to `to`, or overwrites `to` with them.
@@ -72,13 +77,13 @@ pub(crate) fn pack(weights: &[f32], inputs: usize, packed: &mut Vec<Vector>) {
 }
 
 multiversion! {
-    /// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image `x`, for few weights and many positions. `packed` by
+    /// `y[position] = max(floor, Σ x·w + b)` at the `positions` of an image `x`, for few weights and many positions. `packed` by
     /// [`pack`]; `y` `[positions, outputs]`.
-    pub(crate) fn convolve(shape: &LayerShape, packed: &[Vector], bias: &[f32], positions: &[usize], x: &[f32], y: &mut [f32]) {
+    pub(crate) fn convolve(shape: &LayerShape, packed: &[Vector], bias: &[f32], floor: f32, positions: &[usize], x: &[f32], y: &mut [f32]) {
         if large() {
-            convolve_by::<8>(shape, packed, bias, positions, x, y);
+            convolve_by::<8>(shape, packed, bias, floor, positions, x, y);
         } else {
-            convolve_by::<4>(shape, packed, bias, positions, x, y);
+            convolve_by::<4>(shape, packed, bias, floor, positions, x, y);
         }
     }
 }
@@ -91,6 +96,7 @@ fn convolve_by<const R: usize>(
     shape: &LayerShape,
     packed: &[Vector],
     bias: &[f32],
+    floor: f32,
     positions: &[usize],
     x: &[f32],
     y: &mut [f32],
@@ -116,23 +122,23 @@ fn convolve_by<const R: usize>(
             }
             for (r, sums) in sums.iter().enumerate() {
                 let y = &mut y[(first + r) * outputs..][columns.clone()];
-                y.iter_mut().zip(sums).zip(&bias[columns.clone()]).for_each(|((y, s), b)| *y = rectified(s + b));
+                y.iter_mut().zip(sums).zip(&bias[columns.clone()]).for_each(|((y, s), b)| *y = at_least(floor, s + b));
             }
         }
     }
 }
 
 multiversion! {
-    /// `y[row] = max(0, Σ x·w + b)` of a fully connected layer, for many weights and few rows: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y`
+    /// `y[row] = max(floor, Σ x·w + b)` of a fully connected layer, for many weights and few rows: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y`
     /// `[rows, outputs]`.
-    pub(crate) fn linear(shape: &LayerShape, weights: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) {
+    pub(crate) fn linear(shape: &LayerShape, weights: &[f32], bias: &[f32], floor: f32, x: &[f32], y: &mut [f32]) {
         // Few rows fit one tile, so that each weight is loaded once; the registers left set the number of columns.
         match x.len() / shape.inputs() {
-            1 => linear_by::<1, 4>(shape, weights, bias, x, y),
-            2 => linear_by::<2, 4>(shape, weights, bias, x, y),
-            3 => linear_by::<3, 2>(shape, weights, bias, x, y),
-            5 => linear_by::<5, 2>(shape, weights, bias, x, y),
-            _ => linear_by::<4, 2>(shape, weights, bias, x, y),
+            1 => linear_by::<1, 4>(shape, weights, bias, floor, x, y),
+            2 => linear_by::<2, 4>(shape, weights, bias, floor, x, y),
+            3 => linear_by::<3, 2>(shape, weights, bias, floor, x, y),
+            5 => linear_by::<5, 2>(shape, weights, bias, floor, x, y),
+            _ => linear_by::<4, 2>(shape, weights, bias, floor, x, y),
         }
     }
 }
@@ -143,6 +149,7 @@ fn linear_by<const R: usize, const C: usize>(
     shape: &LayerShape,
     weights: &[f32],
     bias: &[f32],
+    floor: f32,
     x: &[f32],
     y: &mut [f32],
 ) {
@@ -173,7 +180,7 @@ fn linear_by<const R: usize, const C: usize>(
             }
             for r in 0..R {
                 for c in 0..C {
-                    y[(row + r) * outputs + first + c] = rectified(sum(&sums[r][c]) + bias[first + c]);
+                    y[(row + r) * outputs + first + c] = at_least(floor, sum(&sums[r][c]) + bias[first + c]);
                 }
             }
         }
@@ -343,12 +350,19 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// Sets `dy` to 0 where the rectifier's output `y` is 0.
+    pub(crate) fn rectifier_mask<T: Element>(y: &[T], dy: &mut [f32]) {
+        dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = if y.widen() <= 0.0 { 0.0 } else { *dy });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use half::bf16;
 
-    type Convolve = fn(&LayerShape, &[Vector], &[f32], &[usize], &[f32], &mut [f32]);
+    type Convolve = fn(&LayerShape, &[Vector], &[f32], f32, &[usize], &[f32], &mut [f32]);
     type InputGradient = fn(&LayerShape, &[f32], &[usize], &[f32], &mut [f32]);
 
     fn values(n: usize, seed: usize) -> Vec<f32> {
@@ -387,10 +401,12 @@ mod tests {
             let positions = &all[..count];
             let dy = values(count * outputs, 4);
             let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.5; x.len()], vec![0.25; w.len()]);
+            let mut unrectified = y.clone();
             for (p, position) in positions.iter().enumerate() {
                 for o in 0..outputs {
                     let (w, dw) = (&w[o * inputs..][..inputs], &mut dw[o * inputs..][..inputs]);
                     let dot: f32 = receptive_field(&shape, *position).zip(w).map(|(i, w)| x[i] * w).sum();
+                    unrectified[p * outputs + o] = dot + b[o];
                     y[p * outputs + o] = (dot + b[o]).max(0.0);
                     for ((i, w), dw) in receptive_field(&shape, *position).zip(w).zip(dw) {
                         dx[i] += dy[p * outputs + o] * w;
@@ -400,8 +416,10 @@ mod tests {
             }
             let forward = |by: Convolve| {
                 let mut to = vec![0.0; y.len()];
-                by(&shape, &packed, &b, positions, &x, &mut to);
+                by(&shape, &packed, &b, floor(true), positions, &x, &mut to);
                 close(&to, &y);
+                by(&shape, &packed, &b, floor(false), positions, &x, &mut to);
+                close(&to, &unrectified);
             };
             if count >= 4 {
                 forward(convolve_by::<4>);
@@ -437,22 +455,29 @@ mod tests {
             let x = values(rows * 80, 3);
             let row = |x: &[f32]| -> Vec<f32> {
                 let dot = |o: usize| -> f32 { x.iter().zip(&w[o * 80..]).map(|(x, w)| x * w).sum() };
-                (0..12).map(|o| (dot(o) + b[o]).max(0.0)).collect()
+                (0..12).map(|o| dot(o) + b[o]).collect()
             };
+            let unrectified = x.chunks(80).flat_map(row).collect::<Vec<_>>();
             let mut y = vec![0.0; rows * 12];
-            linear(&shape, &w, &b, &x, &mut y);
-            close(&y, &x.chunks(80).flat_map(row).collect::<Vec<_>>());
+            linear(&shape, &w, &b, floor(false), &x, &mut y);
+            close(&y, &unrectified);
+            linear(&shape, &w, &b, floor(true), &x, &mut y);
+            close(&y, &unrectified.iter().map(|y| y.max(0.0)).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn the_rectifier_blocks_gradients_of_inactive_units() {
-        assert!(rectified(f32::NAN).is_nan());
-        assert_eq!([-1.0, 0.0, 2.0].map(rectified), [0.0, 0.0, 2.0]);
+        assert!(at_least(floor(true), f32::NAN).is_nan());
+        assert_eq!([-1.0, 0.0, 2.0].map(|x| at_least(floor(true), x)), [0.0, 0.0, 2.0]);
+        assert_eq!([-1.0, 0.0, 2.0].map(|x| at_least(floor(false), x)), [-1.0, 0.0, 2.0]);
         let dy = [3.0, 4.0, 5.0, 6.0];
         let (mut to, mut db) = ([7.0; 4], [1.0, 2.0]);
         rectifier_gradient(&[0.0, 2.0, 1.0, -0.0], &dy, &mut to, &mut db);
         assert_eq!((to, db), ([0.0, 4.0, 5.0, 0.0], [6.0, 6.0]));
+        let mut masked = dy;
+        rectifier_mask(&[0.0, 2.0, 1.0, -0.0], &mut masked);
+        assert_eq!(masked, to);
         let (mut to, y) = ([bf16::from_bits(7); 4], [0.0, 2.0, 1.0, -0.0].map(bf16::narrow));
         rectifier_gradient(&y, &dy, &mut to, &mut db);
         assert_eq!((to.map(|x| x.widen()), db), ([0.0, 4.0, 5.0, 0.0], [11.0, 10.0]));

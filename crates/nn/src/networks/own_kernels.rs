@@ -1,7 +1,7 @@
 //! Convolutional torsos on the CPU by playfield's own kernels rather than libtorch's.
 //!
-//! They support torsos of convolutions with rectifiers, then fully connected layers, without normalization. They are used where they
-//! are faster ([`dispatch`](super::dispatch)); libtorch computes everything else, and everything on other devices.
+//! They support torsos of convolutions with rectifiers, then fully connected layers, without normalization or with layer norm. They are
+//! used where they are faster ([`dispatch`](super::dispatch)); libtorch computes everything else, and everything on other devices.
 
 use super::torso::Torso;
 use crate::params::Params;
@@ -91,7 +91,7 @@ mod tests {
     use playfield_core::{ActionSpace, Dtype, EnvSpec, rng};
     use playfield_kernels::simd::{SimdLevel, level};
 
-    /// The kernels support Atari's torsos at every SIMD level above the baseline, and no normalized torso.
+    /// The kernels support Atari's torsos at every SIMD level above the baseline, with layer norm and without, and no batch norm.
     #[test]
     fn supported_torsos() {
         let actions = ActionSpace::Discrete { n: 6 };
@@ -107,9 +107,11 @@ mod tests {
         };
         let simd = level() != SimdLevel::Baseline || !cfg!(target_arch = "x86_64");
         for torso in [TorsoKind::Small, TorsoKind::Nips, TorsoKind::Nature] {
-            assert_eq!(supported(torso, Precision::Fp32, NormKind::None), simd);
-            assert_eq!(supported(torso, Precision::Bf16, NormKind::None), native_bf16());
-            assert!(!supported(torso, Precision::Fp32, NormKind::Layer));
+            for norm in [NormKind::None, NormKind::Layer] {
+                assert_eq!(supported(torso, Precision::Fp32, norm), simd);
+                assert_eq!(supported(torso, Precision::Bf16, norm), native_bf16());
+            }
+            assert!(!supported(torso, Precision::Fp32, NormKind::Batch));
         }
     }
 }

@@ -169,19 +169,20 @@ impl Torso {
         }
     }
 
-    /// Its layers, if they are convolutions and fully connected layers with rectifiers and without norm.
+    /// Its layers, if they are convolutions and fully connected layers with rectifiers and without batch norm.
     pub(super) fn kernel_layers(&self, params: &Params) -> Option<Vec<Layer>> {
         let Images::Stack(convs) = &self.images else { return None };
-        let layer = |(weight, bias): (Slot, Slot), convolution| Layer {
+        let layer = |(weight, bias): (Slot, Slot), convolution, norm: &Norm| Layer {
             outputs: params.shape(weight)[0],
             convolution,
             weight: params.range(weight),
             bias: params.range(bias),
+            norm: norm.layer_norm().map(|norm| norm.slots().map(|slot| params.range(slot))),
         };
         let size = |conv: &Conv| (conv.size as usize, conv.stride as usize);
-        let convs = convs.iter().map(|(conv, _)| layer(conv.slots(), Some(size(conv))));
-        let layers = self.layers.iter().map(|(linear, _)| layer(linear.slots(), None));
-        (self.norm == NormKind::None).then(|| convs.chain(layers).collect())
+        let convs = convs.iter().map(|(conv, norm)| layer(conv.slots(), Some(size(conv)), norm));
+        let layers = self.layers.iter().map(|(linear, norm)| layer(linear.slots(), None, norm));
+        (self.norm != NormKind::Batch).then(|| convs.chain(layers).collect())
     }
 
     /// The number of features.

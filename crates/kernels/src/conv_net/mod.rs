@@ -1,28 +1,19 @@
 //! Convolutional networks on flat parameter buffers, forward and backward.
 //!
-//! A network is a sequence of convolutions, then fully connected layers, each followed by a rectifier; without padding and
-//! normalization. Frames are `u8`, height × width × channels; weights are channels-last, `[outputs, height, width, channels]`.
+//! A network is a sequence of convolutions, then fully connected layers, each followed by an optional layer norm and a rectifier;
+//! without padding. Frames are `u8`, height × width × channels; weights are channels-last, `[outputs, height, width, channels]`.
 
-use crate::conv::{LayerKernels, LayerShape, MIN_POSITIONS, rectifier_gradient};
+mod layer;
+
+use crate::conv::LayerKernels;
 use crate::frames::Scaling;
-use std::ops::Range;
+use layer::{Output, Planned};
+
+pub use layer::Layer;
 
 /// How many inferred frames keep their activations for a training pass with the same weights: a rollout of 20 steps, and the
 /// observation after it.
 const CACHED: usize = 21;
-
-/// A layer of a [`ConvNet`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// Output channels.
-    pub outputs: usize,
-    /// Kernel side and stride of a convolution; `None`: fully connected.
-    pub convolution: Option<(usize, usize)>,
-    /// Where `[outputs, inputs]` lies in the flat parameters.
-    pub weight: Range<usize>,
-    /// Where `[outputs]` lies in the flat parameters.
-    pub bias: Range<usize>,
-}
 
 /// A network over one element type, with its buffers.
 #[derive(Debug)]
@@ -41,9 +32,9 @@ pub struct ConvNet<T: LayerKernels> {
     trained: Vec<Activations<T>>,
     /// Allocations for reuse.
     spare: Vec<Activations<T>>,
-    /// Inputs of the fully connected layers, then the features, `[n, elements]` each: of inference and of training.
-    inferred_dense: Vec<Vec<T>>,
-    trained_dense: Vec<Vec<T>>,
+    /// The fully connected layers of inference and of training.
+    inferred_dense: Dense<T>,
+    trained_dense: Dense<T>,
     gradients: Gradients<T>,
 }
 
@@ -51,7 +42,7 @@ pub struct ConvNet<T: LayerKernels> {
 struct Gradients<T> {
     /// Of all frames' last convolution.
     all: Vec<f32>,
-    /// Of one layer: after its rectifier, before its rectifier, and of its input.
+    /// Of one layer: of its output, of its products, and of its input.
     after: Vec<f32>,
     before: Vec<T>,
     input: Vec<f32>,
@@ -61,68 +52,29 @@ struct Gradients<T> {
 #[derive(Debug, Default)]
 struct Activations<T> {
     frame: Vec<u8>,
-    outputs: Vec<Vec<T>>,
+    outputs: Vec<Output<T>>,
 }
 
-/// A layer with its buffers.
-#[derive(Debug)]
-struct Planned<T: LayerKernels> {
-    shape: LayerShape,
-    weight: Range<usize>,
-    bias: Range<usize>,
-    /// Offset of the first element that the kernel reads at each position of the input.
-    positions: Vec<usize>,
-    /// Elements of the input.
-    inputs: usize,
-    packed: T::Packed,
-    /// Sums over frames.
-    weight_gradient: Vec<f32>,
-    bias_gradient: Vec<f32>,
+/// The input of the fully connected layers, `[frames, elements]`, and their outputs.
+#[derive(Debug, Default)]
+struct Dense<T> {
+    input: Vec<T>,
+    outputs: Vec<Output<T>>,
 }
 
 impl<T: LayerKernels> ConvNet<T> {
     /// `layers` on frames of `[height, width, channels]`; `None` where the kernels do not support them.
-    pub fn new(layers: &[Layer], [height, width, channels]: [usize; 3]) -> Option<Self> {
-        let (mut h, mut w, mut c) = (height, width, channels);
-        let mut planned = Vec::new();
-        for Layer { outputs, convolution, weight, bias } in layers {
-            let (outputs, inputs) = (*outputs, h * w * c);
-            let (shape, positions);
-            if let Some((size, stride)) = *convolution {
-                let (rows, columns) = ((h - size) / stride + 1, (w - size) / stride + 1);
-                let position = move |y: usize, x: usize| (y * w + x) * c * stride;
-                shape = LayerShape { outputs, kernel_rows: size, row_len: size * c, row_stride: w * c };
-                positions = (0..rows).flat_map(|y| (0..columns).map(move |x| position(y, x))).collect::<Vec<_>>();
-                (h, w, c) = (rows, columns, outputs);
-            } else {
-                shape = LayerShape { outputs, kernel_rows: 1, row_len: inputs, row_stride: inputs };
-                positions = vec![0];
-                (h, w, c) = (1, 1, outputs);
-            }
-            if !T::supports(&shape) || convolution.is_some() && positions.len() < MIN_POSITIONS {
-                return None;
-            }
-            planned.push(Planned {
-                shape,
-                weight: weight.clone(),
-                bias: bias.clone(),
-                positions,
-                inputs,
-                packed: T::Packed::default(),
-                weight_gradient: Vec::new(),
-                bias_gradient: vec![0.0; outputs],
-            });
-        }
+    pub fn new(layers: &[Layer], mut image: [usize; 3]) -> Option<Self> {
         Some(Self {
-            image: vec![T::default(); height * width * channels],
-            layers: planned,
+            image: vec![T::default(); image.iter().product()],
+            layers: layers.iter().map(|layer| Planned::new(layer, &mut image)).collect::<Option<_>>()?,
             convolutions: layers.iter().filter(|layer| layer.convolution.is_some()).count(),
             version: None,
             cache: Vec::new(),
             trained: Vec::new(),
             spare: Vec::new(),
-            inferred_dense: Vec::new(),
-            trained_dense: Vec::new(),
+            inferred_dense: Dense::default(),
+            trained_dense: Dense::default(),
             gradients: Gradients::default(),
         })
     }
@@ -151,9 +103,8 @@ impl<T: LayerKernels> ConvNet<T> {
             spare.append(cache);
             self.version = Some(version);
         }
-        let outputs = if train { trained_dense } else { inferred_dense };
-        outputs.resize_with(dense.len() + 1, Vec::new);
-        outputs[0].clear();
+        let Dense { input, outputs } = if train { trained_dense } else { inferred_dense };
+        input.clear();
         if train {
             spare.append(trained);
         }
@@ -164,7 +115,7 @@ impl<T: LayerKernels> ConvNet<T> {
                 activations.compute(convolutions, weights, scaling, frame, image);
                 activations
             });
-            outputs[0].extend_from_slice(activations.outputs.last().expect("a convolution"));
+            input.extend_from_slice(&activations.outputs.last().expect("a convolution").values);
             match train {
                 true => trained.push(activations),
                 false if n <= CACHED => cache.push(activations),
@@ -174,12 +125,16 @@ impl<T: LayerKernels> ConvNet<T> {
         if cache.len() > CACHED {
             spare.extend(cache.drain(..cache.len() - CACHED));
         }
-        for (i, Planned { shape, weight, bias, .. }) in dense.iter().enumerate() {
-            let (x, y) = outputs.split_at_mut(i + 1);
-            y[0].resize(n * shape.outputs, T::default());
-            T::linear(shape, &weights[weight.clone()], &weights[bias.clone()], &x[i], &mut y[0]);
+        outputs.resize_with(dense.len(), Output::default);
+        for (i, layer) in dense.iter().enumerate() {
+            let Planned { shape, weight, bias, .. } = layer;
+            let (before, y) = outputs.split_at_mut(i);
+            let x = before.last().map_or(&*input, |output| &output.values);
+            layer.activate(weights, n, &mut y[0], |rectify, y| {
+                T::linear(shape, &weights[weight.clone()], &weights[bias.clone()], rectify, x, y);
+            });
         }
-        outputs.last().expect("features").iter().map(|x| x.widen()).collect()
+        outputs.last().map_or(&*input, |output| &output.values).iter().map(|x| x.widen()).collect()
     }
 
     /// Sets the layers' part of `gradient` from the gradient of the features of the last training pass, `[n, outputs]`.
@@ -190,24 +145,21 @@ impl<T: LayerKernels> ConvNet<T> {
         let n = trained.len();
         after.clear();
         after.extend_from_slice(features);
-        for (i, Planned { shape, weight, bias, bias_gradient, packed, .. }) in dense.iter_mut().enumerate().rev() {
-            bias_gradient.fill(0.0);
-            before.resize(after.len(), T::default());
-            rectifier_gradient(&trained_dense[i + 1], after, before, bias_gradient);
-            store(&mut gradient[bias.clone()], bias_gradient);
-            T::linear_weight_gradient(shape, packed, &trained_dense[i], before, &mut gradient[weight.clone()]);
+        for (i, layer) in dense.iter_mut().enumerate().rev() {
+            layer.clear_gradients(false);
+            layer.activation_gradient(weights, &trained_dense.outputs[i], after, before);
+            let Planned { shape, weight, packed, .. } = layer;
+            let x = if i == 0 { &trained_dense.input } else { &trained_dense.outputs[i - 1].values };
+            T::linear_weight_gradient(shape, packed, x, before, &mut gradient[weight.clone()]);
             input.resize(n * shape.inputs(), 0.0);
             T::linear_input_gradient(shape, packed, &weights[weight.clone()], before, input);
             std::mem::swap(after, input);
         }
         for (i, layer) in convolutions.iter_mut().enumerate() {
-            let Planned { shape, weight, packed, weight_gradient, bias_gradient, .. } = layer;
+            layer.clear_gradients(true);
             if i > 0 {
-                T::pack_transposed(shape, &weights[weight.clone()], packed);
+                T::pack_transposed(&layer.shape, &weights[layer.weight.clone()], &mut layer.packed);
             }
-            weight_gradient.clear();
-            weight_gradient.resize(weight.len(), 0.0);
-            bias_gradient.fill(0.0);
         }
         std::mem::swap(all, after);
         for (activations, dy) in trained.iter().zip(all.chunks_exact(all.len() / n)) {
@@ -215,10 +167,9 @@ impl<T: LayerKernels> ConvNet<T> {
             after.clear();
             after.extend_from_slice(dy);
             for (i, layer) in convolutions.iter_mut().enumerate().rev() {
-                let Planned { shape, weight, positions, inputs, packed, weight_gradient, bias_gradient, .. } = layer;
-                before.resize(after.len(), T::default());
-                rectifier_gradient(&activations.outputs[i], after, before, bias_gradient);
-                let x = if i == 0 { &*image } else { &activations.outputs[i - 1] };
+                layer.activation_gradient(weights, &activations.outputs[i], after, before);
+                let Planned { shape, weight, positions, inputs, packed, weight_gradient, .. } = layer;
+                let x = if i == 0 { &*image } else { &activations.outputs[i - 1].values };
                 T::weight_gradient(shape, packed, positions, x, before, weight_gradient);
                 if i > 0 {
                     input.clear();
@@ -228,10 +179,7 @@ impl<T: LayerKernels> ConvNet<T> {
                 }
             }
         }
-        for Planned { weight, bias, weight_gradient, bias_gradient, .. } in convolutions.iter() {
-            store(&mut gradient[weight.clone()], weight_gradient);
-            store(&mut gradient[bias.clone()], bias_gradient);
-        }
+        layers.iter().for_each(|layer| layer.store_gradients(gradient));
     }
 }
 
@@ -240,22 +188,20 @@ fn scale<T: LayerKernels>(scaling: Scaling, frame: &[u8], to: &mut [T]) {
     T::scale(frame, mean, factor, to);
 }
 
-fn store<T: LayerKernels>(to: &mut [T], from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, x)| *to = T::narrow(*x));
-}
-
 impl<T: LayerKernels> Activations<T> {
     /// Computes the convolutions of a frame. `image` is a buffer for the scaled frame.
     fn compute(&mut self, convolutions: &[Planned<T>], weights: &[T], scaling: Scaling, frame: &[u8], image: &mut [T]) {
         scale(scaling, frame, image);
         self.frame.clear();
         self.frame.extend_from_slice(frame);
-        self.outputs.resize_with(convolutions.len(), Vec::new);
-        for (i, Planned { shape, bias, positions, packed, .. }) in convolutions.iter().enumerate() {
+        self.outputs.resize_with(convolutions.len(), Output::default);
+        for (i, layer) in convolutions.iter().enumerate() {
+            let Planned { shape, bias, positions, packed, .. } = layer;
             let (before, y) = self.outputs.split_at_mut(i);
-            y[0].resize(positions.len() * shape.outputs, T::default());
-            let x = before.last().map_or(&*image, |x| x);
-            T::convolve(shape, packed, &weights[bias.clone()], positions, x, &mut y[0]);
+            let x = before.last().map_or(&*image, |output| &output.values);
+            layer.activate(weights, 1, &mut y[0], |rectify, y| {
+                T::convolve(shape, packed, &weights[bias.clone()], rectify, positions, x, y);
+            });
         }
     }
 }
