@@ -14,7 +14,7 @@ fn main() {
     let spec = EnvSpec::new("frames", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 6 }).with_frame_stack(4);
     let header = ["acting, µs a row", "learning, µs a row"];
     println!("{:<8}{:<8}{:<10}{:>6}{:>22}{:>22}", "torso", "norm", "kernels", "rows", header[0], header[1]);
-    let torsos = [TorsoKind::Nips, TorsoKind::Nature];
+    let torsos = [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Impala];
     let norms = [NormKind::None, NormKind::Layer];
     let cases = torsos.into_iter().flat_map(|torso| norms.map(|norm| (torso, norm)));
     for (torso, norm) in cases {

@@ -124,11 +124,19 @@ pub(crate) fn pack_inputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pair
     }
 }
 
-/// Packs weights `[outputs, inputs]` as pairs of outputs, `[outputs / 2][inputs]`.
-pub(crate) fn pack_outputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pairs>) {
-    packed.resize(weights.len() / LANES, ZEROS);
-    for (packed, rows) in packed.chunks_exact_mut(inputs / SUMS).zip(weights.chunks_exact(2 * inputs)) {
-        let (first, second) = rows.split_at(inputs);
+/// Registers of sums that cover a kernel row.
+fn row_blocks(shape: &LayerShape) -> usize {
+    shape.row_len.div_ceil(SUMS)
+}
+
+/// Packs weights `[outputs, kernel_rows, row_len]` as pairs of outputs, `[outputs / 2][kernel_rows][row_len]`, each row padded with
+/// zeros to whole registers.
+pub(crate) fn pack_outputs(shape: &LayerShape, weights: &[bf16], packed: &mut Vec<Pairs>) {
+    let (blocks, len) = (row_blocks(shape), shape.row_len);
+    packed.resize(shape.outputs / 2 * shape.kernel_rows * blocks, ZEROS);
+    let outputs = weights.chunks_exact(2 * shape.inputs()).map(|weights| weights.split_at(shape.inputs()));
+    let rows = outputs.flat_map(|(first, second)| first.chunks_exact(len).zip(second.chunks_exact(len)));
+    for (packed, (first, second)) in packed.chunks_exact_mut(blocks).zip(rows) {
         let packed = packed.iter_mut().flat_map(|pairs| &mut pairs.0);
         packed.zip(first.iter().zip(second)).for_each(|(pair, (a, b))| *pair = [*a, *b]);
     }
@@ -224,6 +232,7 @@ fn to_array(sums: __m512) -> [f32; SUMS] {
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[usize], dy: &[bf16], dx: &mut [f32]) {
     let &LayerShape { outputs, kernel_rows, row_len, row_stride } = shape;
+    let (blocks, zero) = (row_blocks(shape), _mm512_setzero_ps());
     let mut next = 0;
     for first in tiles::<8>(positions.len()) {
         // Skip positions that the previous tile has added.
@@ -235,18 +244,32 @@ pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[
         }
         for i in 0..kernel_rows {
             for j in (0..row_len).step_by(LANES) {
-                let mut sums = [[_mm512_setzero_ps(); 2]; 8];
-                multiply(&mut sums, &rows, &packed[(i * row_len + j) / SUMS..], shape.inputs() / SUMS);
+                let len = LANES.min(row_len - j);
+                let packed = &packed[i * blocks + j / SUMS..];
+                let sums = match len {
+                    ..=SUMS => input_gradient_tile::<1>(&rows, packed, kernel_rows * blocks).map(|[low]| [low, zero]),
+                    _ => input_gradient_tile::<2>(&rows, packed, kernel_rows * blocks),
+                };
                 for r in new.clone() {
-                    let dx = &mut dx[positions[first + r] + i * row_stride + j..][..LANES];
-                    let (low, high) = dx.split_at_mut(SUMS);
-                    for (dx, sums) in [low, high].into_iter().zip(sums[r]) {
-                        dx.iter_mut().zip(to_array(sums)).for_each(|(dx, s)| *dx += s);
+                    let sums = [to_array(sums[r][0]), to_array(sums[r][1])];
+                    let dx = &mut dx[positions[first + r] + i * row_stride + j..][..len];
+                    match dx.first_chunk_mut::<LANES>() {
+                        Some(dx) => put(sums.as_flattened(), dx, true),
+                        None => put(sums.as_flattened(), dx, true),
                     }
                 }
             }
         }
     }
+}
+
+/// `Σ dy·w` at eight positions: of `V` registers of a kernel row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn input_gradient_tile<const V: usize>(rows: &[&[Pair]; 8], packed: &[Pairs], stride: usize) -> [[__m512; V]; 8] {
+    let mut sums = [[_mm512_setzero_ps(); V]; 8];
+    multiply(&mut sums, rows, packed, stride);
+    sums
 }
 
 /// Pairs rows: `[rows, columns]` to `[rows / 2][columns]`; an odd last row is paired with zeros.
@@ -469,27 +492,33 @@ mod tests {
         values.iter().map(|x| x.widen()).collect()
     }
 
-    /// Exact equality with naive loops, for numbers of positions that tiles divide and do not: a 3 × 3 kernel with strides 2 and 1
-    /// on a 7 × 13 image of 32 channels; kernel rows of three vectors, outputs of two and a half.
+    /// Kernel rows of three vectors, of one and a half, and of less than one.
     #[test]
     fn tiles_of_every_size_equal_naive_loops() {
-        if !supported() {
-            return;
+        if supported() {
+            [96, 48, 42, 12].into_iter().for_each(|row_len| tiles_equal_naive_loops(row_len / 3));
         }
-        let shape = LayerShape { outputs: 40, kernel_rows: 3, row_len: 96, row_stride: 13 * 32 };
-        let all: Vec<usize> = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * 32)).collect();
+    }
+
+    /// Exact equality with naive loops, for numbers of positions that tiles divide and do not: a 3 × 3 kernel with strides 2 and 1
+    /// on a 7 × 13 image; outputs of two and a half vectors.
+    fn tiles_equal_naive_loops(channels: usize) {
+        let row_len = 3 * channels;
+        let shape = LayerShape { outputs: 40, kernel_rows: 3, row_len, row_stride: 13 * channels };
+        let all: Vec<usize> = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * channels)).collect();
         let (outputs, inputs) = (shape.outputs, shape.inputs());
-        let (x, w, b) = (integers(7 * 13 * 32, 1), integers(outputs * inputs, 2), integers(outputs, 3));
+        let (x, w, b) = (integers(7 * 13 * channels, 1), integers(outputs * inputs, 2), integers(outputs, 3));
         let (mut by_inputs, mut by_outputs) = (Vec::new(), Vec::new());
         pack_inputs(&bf16s(&w), inputs, &mut by_inputs);
-        pack_outputs(&bf16s(&w), inputs, &mut by_outputs);
+        pack_outputs(&shape, &bf16s(&w), &mut by_outputs);
         for count in [8, 9, 15, 16, all.len()] {
             let positions = &all[..count];
             let dy = integers(count * outputs, 4);
             let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.5; x.len()], vec![0.25; w.len()]);
             let mut linear = y.clone();
             for (p, position) in positions.iter().enumerate() {
-                let receptive_field = || (0..3).flat_map(|i| (0..96).map(move |j| position + i * shape.row_stride + j));
+                let receptive_field =
+                    || (0..3).flat_map(|i| (0..row_len).map(move |j| position + i * shape.row_stride + j));
                 for o in 0..outputs {
                     let (w, dw) = (&w[o * inputs..][..inputs], &mut dw[o * inputs..][..inputs]);
                     let dot: f32 = receptive_field().zip(w).map(|(i, w)| x[i] * w).sum();

@@ -20,7 +20,8 @@ pub(crate) fn tiles<const R: usize>(total: usize) -> impl Iterator<Item = usize>
     (0..total.div_ceil(R)).map(move |i| (i * R).min(total - R))
 }
 
-/// The offsets of vectors that cover `row_len` elements: `V` vectors at a time (true), then one at a time (false).
+/// The offsets of vectors that cover `row_len` elements: `V` vectors at a time (true), then one at a time, the last one partial
+/// (false).
 #[inline(always)]
 fn vectors<const V: usize>(row_len: usize) -> impl Iterator<Item = (usize, bool)> {
     let many = row_len / (V * LANES) * (V * LANES);
@@ -31,6 +32,20 @@ fn vectors<const V: usize>(row_len: usize) -> impl Iterator<Item = (usize, bool)
 #[inline(always)]
 fn load(from: &[f32]) -> Vector {
     from.try_into().expect("the slice has this length")
+}
+
+/// Loads `V` vectors; if `PARTIAL`, elements beyond the end of `from` are 0.
+#[inline(always)]
+fn load_vectors<const V: usize, const PARTIAL: bool>(from: &[f32]) -> [Vector; V] {
+    let mut vectors = [[0.0; LANES]; V];
+    if PARTIAL && from.len() < V * LANES {
+        vectors.as_flattened_mut()[..from.len()].copy_from_slice(from);
+        return vectors;
+    }
+    for v in 0..V {
+        vectors[v] = load(&from[..V * LANES][v * LANES..][..LANES]);
+    }
+    vectors
 }
 
 #[inline(always)]
@@ -231,9 +246,9 @@ fn input_gradient_by<const R: usize, const V: usize>(
             for (j, many) in vectors::<V>(shape.row_len) {
                 let at = (first, new.clone(), i, j);
                 if many {
-                    input_gradient_tile::<R, V>(shape, weights, positions, dy, dx, at);
+                    input_gradient_tile::<R, V, false>(shape, weights, positions, dy, dx, at);
                 } else {
-                    input_gradient_tile::<R, 1>(shape, weights, positions, dy, dx, at);
+                    input_gradient_tile::<R, 1, true>(shape, weights, positions, dy, dx, at);
                 }
             }
         }
@@ -242,7 +257,7 @@ fn input_gradient_by<const R: usize, const V: usize>(
 
 /// `R` positions, `V` vectors of kernel row `i` from element `j`.
 #[inline(always)]
-fn input_gradient_tile<const R: usize, const V: usize>(
+fn input_gradient_tile<const R: usize, const V: usize, const PARTIAL: bool>(
     shape: &LayerShape,
     weights: &[f32],
     positions: &[usize],
@@ -257,19 +272,16 @@ fn input_gradient_tile<const R: usize, const V: usize>(
     }
     let mut sums = [[[0.0; LANES]; V]; R];
     for o in 0..outputs {
-        let w = &weights[o * inputs + i * shape.row_len + j..][..V * LANES];
-        let mut vectors = [[0.0; LANES]; V];
-        for v in 0..V {
-            vectors[v] = load(&w[v * LANES..][..LANES]);
-        }
+        let vectors = load_vectors::<V, PARTIAL>(&weights[o * inputs + i * shape.row_len + j..]);
         for r in 0..R {
             for v in 0..V {
                 add_product(&mut sums[r][v], rows[r][o], &vectors[v]);
             }
         }
     }
+    let len = if PARTIAL { LANES.min(shape.row_len - j) } else { V * LANES };
     for r in new {
-        let dx = &mut dx[positions[first + r] + i * shape.row_stride + j..][..V * LANES];
+        let dx = &mut dx[positions[first + r] + i * shape.row_stride + j..][..len];
         dx.iter_mut().zip(sums[r].as_flattened()).for_each(|(dx, s)| *dx += s);
     }
 }
@@ -298,9 +310,9 @@ fn weight_gradient_by<const C: usize, const V: usize>(
         for (j, many) in vectors::<V>(shape.row_len) {
             for o in (0..shape.outputs).step_by(C) {
                 if many {
-                    weight_gradient_tile::<C, V>(shape, positions, x, dy, dw, add, (o, i, j));
+                    weight_gradient_tile::<C, V, false>(shape, positions, x, dy, dw, add, (o, i, j));
                 } else {
-                    weight_gradient_tile::<C, 1>(shape, positions, x, dy, dw, add, (o, i, j));
+                    weight_gradient_tile::<C, 1, true>(shape, positions, x, dy, dw, add, (o, i, j));
                 }
             }
         }
@@ -309,7 +321,7 @@ fn weight_gradient_by<const C: usize, const V: usize>(
 
 /// `C` outputs, `V` vectors of kernel row `i` from element `j`.
 #[inline(always)]
-fn weight_gradient_tile<const C: usize, const V: usize>(
+fn weight_gradient_tile<const C: usize, const V: usize, const PARTIAL: bool>(
     shape: &LayerShape,
     positions: &[usize],
     x: &[f32],
@@ -322,16 +334,16 @@ fn weight_gradient_tile<const C: usize, const V: usize>(
     let mut sums = [[[0.0; LANES]; V]; C];
     for (position, dy) in positions.iter().zip(dy.chunks_exact(outputs)) {
         let dy: &[f32; C] = dy[o..o + C].try_into().expect("the slice has this length");
-        let x = &x[position + i * shape.row_stride + j..][..V * LANES];
+        let x = load_vectors::<V, PARTIAL>(&x[position + i * shape.row_stride + j..]);
         for v in 0..V {
-            let x = load(&x[v * LANES..][..LANES]);
             for c in 0..C {
-                add_product(&mut sums[c][v], dy[c], &x);
+                add_product(&mut sums[c][v], dy[c], &x[v]);
             }
         }
     }
+    let len = if PARTIAL { LANES.min(shape.row_len - j) } else { V * LANES };
     for (c, sums) in sums.iter().enumerate() {
-        put(sums.as_flattened(), &mut dw[(o + c) * inputs + i * shape.row_len + j..][..V * LANES], add);
+        put(sums.as_flattened(), &mut dw[(o + c) * inputs + i * shape.row_len + j..][..len], add);
     }
 }
 
@@ -347,13 +359,6 @@ multiversion! {
                 *to = T::narrow(dy);
             }
         }
-    }
-}
-
-multiversion! {
-    /// Sets `dy` to 0 where the rectifier's output `y` is 0.
-    pub(crate) fn rectifier_mask<T: Element>(y: &[T], dy: &mut [f32]) {
-        dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = if y.widen() <= 0.0 { 0.0 } else { *dy });
     }
 }
 
@@ -382,17 +387,21 @@ mod tests {
         (0..kernel_rows).flat_map(move |i| (0..row_len).map(move |j| position + i * row_stride + j))
     }
 
-    /// A 3 × 3 kernel with strides 2 and 1 on a 7 × 13 image of 16 channels: 3 × 11 overlapping positions, kernel rows of three
-    /// vectors.
-    fn convolution() -> (LayerShape, Vec<usize>, Vec<f32>) {
-        let shape = LayerShape { outputs: 24, kernel_rows: 3, row_len: 48, row_stride: 13 * 16 };
-        let positions = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * 16)).collect();
-        (shape, positions, values(7 * 13 * 16, 1))
+    /// A 3 × 3 kernel with strides 2 and 1 on a 7 × 13 image: 3 × 11 overlapping positions.
+    fn convolution(channels: usize) -> (LayerShape, Vec<usize>, Vec<f32>) {
+        let shape = LayerShape { outputs: 24, kernel_rows: 3, row_len: 3 * channels, row_stride: 13 * channels };
+        let positions = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * channels)).collect();
+        (shape, positions, values(7 * 13 * channels, 1))
     }
 
+    /// Kernel rows of three vectors; of less than one; of one, and one with a single element.
     #[test]
     fn tiles_of_every_size_equal_naive_loops() {
-        let (shape, all, x) = convolution();
+        [48, 12, 33].into_iter().for_each(|row_len| tiles_equal_naive_loops(row_len / 3));
+    }
+
+    fn tiles_equal_naive_loops(channels: usize) {
+        let (shape, all, x) = convolution(channels);
         let (outputs, inputs) = (shape.outputs, shape.inputs());
         let (w, b) = (values(outputs * inputs, 2), values(outputs, 3));
         let mut packed = Vec::new();
@@ -475,9 +484,6 @@ mod tests {
         let (mut to, mut db) = ([7.0; 4], [1.0, 2.0]);
         rectifier_gradient(&[0.0, 2.0, 1.0, -0.0], &dy, &mut to, &mut db);
         assert_eq!((to, db), ([0.0, 4.0, 5.0, 0.0], [6.0, 6.0]));
-        let mut masked = dy;
-        rectifier_mask(&[0.0, 2.0, 1.0, -0.0], &mut masked);
-        assert_eq!(masked, to);
         let (mut to, y) = ([bf16::from_bits(7); 4], [0.0, 2.0, 1.0, -0.0].map(bf16::narrow));
         rectifier_gradient(&y, &dy, &mut to, &mut db);
         assert_eq!((to.map(|x| x.widen()), db), ([0.0, 4.0, 5.0, 0.0], [11.0, 10.0]));

@@ -16,7 +16,7 @@ use std::fmt::Debug;
 
 pub use shape::LayerShape;
 
-pub(crate) use fp32::{MIN_POSITIONS, at_least, floor, rectifier_gradient, rectifier_mask};
+pub(crate) use fp32::{MIN_POSITIONS, at_least, floor, rectifier_gradient};
 
 /// Element types with kernels for the layers of a [`ConvNet`](crate::ConvNet). Weights are `[outputs, inputs]`; `x` is a layer's
 /// input, `y` its output, 0 or more if `rectify`; `dx`, `dy` and `dw` are gradients.
@@ -92,9 +92,11 @@ impl LayerKernels for f32 {
     /// `[inputs][outputs / 16]`, padded with zeros.
     type Packed = Vec<Vector>;
 
+    /// The rows of fully connected layers must fill registers.
     fn supports(shape: &LayerShape) -> bool {
         let fast = level() != SimdLevel::Baseline || !cfg!(target_arch = "x86_64");
-        fast && shape.row_len.is_multiple_of(fp32::LANES) && shape.outputs.is_multiple_of(4)
+        let fills = shape.kernel_rows > 1 || shape.row_len.is_multiple_of(fp32::LANES);
+        fast && fills && shape.outputs.is_multiple_of(4)
     }
 
     fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
@@ -172,10 +174,8 @@ pub struct Paired {
 impl LayerKernels for bf16 {
     type Packed = Paired;
 
-    /// The rows of fully connected layers need not fill registers.
     fn supports(shape: &LayerShape) -> bool {
-        let row_len = if shape.kernel_rows > 1 { avx512_bf16::LANES } else { 2 };
-        avx512_bf16::supported() && shape.row_len.is_multiple_of(row_len) && shape.outputs.is_multiple_of(8)
+        avx512_bf16::supported() && shape.row_len.is_multiple_of(2) && shape.outputs.is_multiple_of(8)
     }
 
     fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
@@ -187,7 +187,7 @@ impl LayerKernels for bf16 {
     }
 
     fn pack_transposed(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed) {
-        avx512_bf16::pack_outputs(weights, shape.inputs(), &mut packed.outputs);
+        avx512_bf16::pack_outputs(shape, weights, &mut packed.outputs);
     }
 
     fn convolve(

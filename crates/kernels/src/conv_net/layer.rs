@@ -1,22 +1,52 @@
-//! A layer of a network: its products by [`LayerKernels`], then its norm and its rectifier, forward and backward.
+//! A layer of a network: its products by [`LayerKernels`], then norm, pooling or residual sum, and rectifier, forward and backward.
 
-use crate::conv::{LayerKernels, LayerShape, floor, rectifier_gradient, rectifier_mask};
+use super::image::Image;
+use crate::conv::{LayerKernels, LayerShape, MIN_POSITIONS, floor, rectifier_gradient};
+use crate::elementwise::{add, add_rows, narrow, raise, raise_gradient};
 use crate::norm::{self, ChannelGradients, Moments, moments, normalize, normalize_gradient};
+use crate::pool::{self, max_pool, max_pool_gradient, pooled};
 use std::ops::Range;
 
-/// A layer of a [`ConvNet`](super::ConvNet).
+/// A layer of a [`ConvNet`](super::ConvNet): products and bias, norm, [`Connection`], rectifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// Output channels.
     pub outputs: usize,
-    /// Kernel side and stride of a convolution; `None`: fully connected.
-    pub convolution: Option<(usize, usize)>,
+    /// `None`: fully connected.
+    pub convolution: Option<Convolution>,
     /// Where `[outputs, inputs]` lies in the flat parameters.
     pub weight: Range<usize>,
     /// Where `[outputs]` lies in the flat parameters.
     pub bias: Range<usize>,
-    /// Where γ and β of a layer norm before the rectifier lie in the flat parameters, `[outputs]` each; `None`: no norm.
+    /// Where γ and β of a layer norm lie in the flat parameters, `[outputs]` each; `None`: no norm.
     pub norm: Option<[Range<usize>; 2]>,
+    /// What follows the norm; [`Connection::Direct`] if fully connected.
+    pub connection: Connection,
+    /// Whether a rectifier follows that.
+    pub rectifier: bool,
+}
+
+/// The geometry of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// Side of the square kernel.
+    pub size: usize,
+    /// Stride.
+    pub stride: usize,
+    /// Zero padding on each side.
+    pub padding: usize,
+}
+
+/// How the output of a convolution continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// As it is.
+    Direct,
+    /// Max-pooled, 3 × 3 with stride 2 and a padding of 1. The result begins a residual sum.
+    MaxPool,
+    /// Added to the residual sum: the result of the last [`MaxPool`](Self::MaxPool) and of the [`Residual`](Self::Residual)s since,
+    /// before rectifiers.
+    Residual,
 }
 
 /// A layer with its buffers.
@@ -26,10 +56,15 @@ pub(super) struct Planned<T: LayerKernels> {
     pub weight: Range<usize>,
     pub bias: Range<usize>,
     norm: Option<Norm>,
+    connection: Connection,
+    rectifier: bool,
     /// Offset of the first element that the kernel reads at each position of the input.
     pub positions: Vec<usize>,
-    /// Elements of the input.
-    pub inputs: usize,
+    /// Height and width of the products.
+    size: [usize; 2],
+    /// Of the input and of the output, with the padding of the layer that reads it.
+    pub input: Image,
+    pub output: Image,
     pub packed: T::Packed,
     /// Sums over frames.
     pub weight_gradient: Vec<f32>,
@@ -45,38 +80,60 @@ struct Norm {
     shift_gradient: Vec<f32>,
 }
 
-/// The output of a layer for one frame or, fully connected, for several.
+/// What a layer computes for one frame or, fully connected, for several.
 #[derive(Debug, Default)]
-pub(super) struct Output<T> {
+pub(super) struct Activations<T> {
     /// The norm's input, and its moments for each frame; empty without a norm.
-    linear: Vec<T>,
+    products: Vec<T>,
     moments: Vec<Moments>,
-    /// After norm and rectifier, `[frames, positions, outputs]`.
-    pub values: Vec<T>,
+    /// Which tap of each window is the maximum; empty without pooling.
+    taps: Vec<u8>,
+    /// The layer's output, with its border.
+    pub output: Vec<T>,
+}
+
+/// Buffers of forward passes that the backward pass does not need.
+#[derive(Debug, Default)]
+pub(super) struct Scratch<T> {
+    /// A layer's products, normalized.
+    products: Vec<T>,
+    /// The residual sum.
+    residual: Vec<T>,
+}
+
+/// Buffers of backward passes: gradients of what [`Scratch`] holds.
+#[derive(Debug, Default)]
+pub(super) struct GradientScratch {
+    products: Vec<f32>,
+    /// Empty where no later layer adds to the residual sum.
+    residual: Vec<f32>,
+    /// Before pooling.
+    pooled: Vec<f32>,
 }
 
 impl<T: LayerKernels> Planned<T> {
-    /// `layer` on images of `[height, width, channels]`, whose size becomes that of the layer's output; `None` where the kernels do not
-    /// support it.
-    pub fn new(layer: &Layer, [h, w, c]: &mut [usize; 3]) -> Option<Self> {
-        let Layer { outputs, convolution, weight, bias, norm } = layer.clone();
-        let inputs = *h * *w * *c;
-        let (shape, positions);
-        if let Some((size, stride)) = convolution {
-            let (rows, columns) = ((*h - size) / stride + 1, (*w - size) / stride + 1);
-            let (step, row_stride) = (*c * stride, *w * *c);
-            shape = LayerShape { outputs, kernel_rows: size, row_len: size * *c, row_stride };
-            let row = |y: usize| (0..columns).map(move |x| y * stride * row_stride + x * step);
-            positions = (0..rows).flat_map(row).collect::<Vec<_>>();
-            (*h, *w, *c) = (rows, columns, outputs);
+    /// `layer` on images `input`, for a reader that pads its output by `padding`; `None` where the kernels do not support it.
+    pub fn new(layer: &Layer, input: Image, padding: usize) -> Option<Self> {
+        let Layer { outputs, convolution, weight, bias, norm, connection, rectifier } = layer.clone();
+        let (shape, positions, size);
+        if let Some(Convolution { size: side, stride, .. }) = convolution {
+            let output = |length: usize| (length + 2 * input.padding - side) / stride + 1;
+            let (row_stride, step) = (input.row_stride(), input.channels * stride);
+            size = [output(input.height), output(input.width)];
+            shape = LayerShape { outputs, kernel_rows: side, row_len: side * input.channels, row_stride };
+            let row = |y: usize| (0..size[1]).map(move |x| y * stride * row_stride + x * step);
+            positions = (0..size[0]).flat_map(row).collect::<Vec<_>>();
         } else {
-            shape = LayerShape { outputs, kernel_rows: 1, row_len: inputs, row_stride: inputs };
-            positions = vec![0];
-            (*h, *w, *c) = (1, 1, outputs);
+            let row_len = input.len();
+            shape = LayerShape { outputs, kernel_rows: 1, row_len, row_stride: row_len };
+            (size, positions) = ([1, 1], vec![0]);
         }
-        let many = convolution.is_none() || positions.len() >= crate::conv::MIN_POSITIONS;
-        let normalizable = norm.is_none() || outputs.is_multiple_of(norm::CHANNELS);
-        (T::supports(&shape) && many && normalizable).then(|| Self {
+        let [height, width] = if connection == Connection::MaxPool { pooled(size) } else { size };
+        let supported = T::supports(&shape)
+            && (convolution.is_none() || positions.len() >= MIN_POSITIONS)
+            && (norm.is_none() || outputs.is_multiple_of(norm::CHANNELS))
+            && (connection != Connection::MaxPool || outputs.is_multiple_of(pool::CHANNELS));
+        supported.then(|| Self {
             shape,
             weight,
             bias,
@@ -86,16 +143,20 @@ impl<T: LayerKernels> Planned<T> {
                 scale_gradient: vec![0.0; outputs],
                 shift_gradient: vec![0.0; outputs],
             }),
+            connection,
+            rectifier,
             positions,
-            inputs,
+            size,
+            input,
+            output: Image { height, width, channels: outputs, padding },
             packed: T::Packed::default(),
             weight_gradient: Vec::new(),
             bias_gradient: vec![0.0; outputs],
         })
     }
 
-    /// Elements of a frame's output.
-    pub fn outputs(&self) -> usize {
+    /// Elements of a frame's products.
+    fn products(&self) -> usize {
         self.positions.len() * self.shape.outputs
     }
 
@@ -104,41 +165,113 @@ impl<T: LayerKernels> Planned<T> {
         &self,
         weights: &[T],
         frames: usize,
-        output: &mut Output<T>,
+        activations: &mut Activations<T>,
+        scratch: &mut Scratch<T>,
         multiply: impl FnOnce(bool, &mut [T]),
     ) {
-        let Output { linear, moments: all, values } = output;
-        values.resize(frames * self.outputs(), T::default());
-        let Some(Norm { scale, shift, .. }) = &self.norm else { return multiply(true, values) };
-        linear.resize(values.len(), T::default());
-        multiply(false, linear);
-        all.clear();
-        for (x, y) in linear.chunks_exact(self.outputs()).zip(values.chunks_exact_mut(self.outputs())) {
-            let m = moments(x);
-            normalize(x, m, &weights[scale.clone()], &weights[shift.clone()], floor(true), y);
-            all.push(m);
+        let Activations { products, moments: all, taps, output } = activations;
+        let (zero, len, image) = (T::default(), self.products(), self.output);
+        output.resize(frames * image.len(), zero);
+        // The kernel or the norm writes the output itself where nothing follows.
+        let direct = self.connection == Connection::Direct && image.padding == 0;
+        let rectify = direct && self.rectifier;
+        let y = if direct { &mut *output } else { &mut scratch.products };
+        y.resize(frames * len, zero);
+        if let Some(Norm { scale, shift, .. }) = &self.norm {
+            products.resize(frames * len, zero);
+            multiply(false, products);
+            all.clear();
+            for (x, y) in products.chunks_exact(len).zip(y.chunks_exact_mut(len)) {
+                let m = moments(x);
+                normalize(x, m, &weights[scale.clone()], &weights[shift.clone()], floor(rectify), y);
+                all.push(m);
+            }
+        } else {
+            multiply(rectify, y);
+        }
+        if direct {
+            return;
+        }
+        let Scratch { products, residual } = scratch;
+        match self.connection {
+            Connection::Direct => {}
+            Connection::MaxPool => {
+                residual.resize(image.inner_len(), zero);
+                taps.resize(image.inner_len(), 0);
+                max_pool(products, self.size, residual, taps);
+            }
+            Connection::Residual => add(products, residual),
+        }
+        let before = if self.connection == Connection::Direct { products } else { residual };
+        for (before, output) in before.chunks_exact(image.row_len()).zip(image.rows_mut(output)) {
+            raise(before, floor(self.rectifier), output);
         }
     }
 
-    /// The gradient of the products, `to`, from that of the output, `dy`, which is overwritten; adds to the gradients of bias and norm.
-    pub fn activation_gradient(&mut self, weights: &[T], output: &Output<T>, dy: &mut [f32], to: &mut Vec<T>) {
-        to.resize(dy.len(), T::default());
-        let len = self.outputs();
-        let Some(Norm { scale, scale_gradient, shift_gradient, .. }) = &mut self.norm else {
-            return rectifier_gradient(&output.values, dy, to, &mut self.bias_gradient);
-        };
-        rectifier_mask(&output.values, dy);
-        let frames = output.linear.chunks_exact(len).zip(&output.moments);
-        for (((x, m), dy), to) in frames.zip(dy.chunks_exact(len)).zip(to.chunks_exact_mut(len)) {
-            let sums = ChannelGradients { scale: scale_gradient, shift: shift_gradient, bias: &mut self.bias_gradient };
-            normalize_gradient(x, *m, &weights[scale.clone()], dy, sums, to);
+    /// The gradient of the products, `to`, from that of the output, `dy`; adds to the gradients of bias and norm.
+    pub fn activation_gradient(
+        &mut self,
+        weights: &[T],
+        activations: &Activations<T>,
+        dy: &[f32],
+        scratch: &mut GradientScratch,
+        to: &mut Vec<T>,
+    ) {
+        let Self { norm, connection, output: image, bias_gradient, .. } = self;
+        let Activations { products, moments, taps, output } = activations;
+        let (len, frames) = (self.positions.len() * self.shape.outputs, dy.len() / image.len());
+        let rows = image.rows(output).zip(image.rows(dy));
+        to.resize(frames * len, T::default());
+        if *connection == Connection::Direct && norm.is_none() && self.rectifier {
+            for ((y, dy), to) in rows.zip(to.chunks_exact_mut(image.row_len())) {
+                rectifier_gradient(y, dy, to, bias_gradient);
+            }
+            return;
+        }
+        // Before the rectifier.
+        let GradientScratch { products: direct, residual, pooled } = scratch;
+        let before = if *connection == Connection::Direct { &mut *direct } else { &mut *residual };
+        if *connection == Connection::Direct {
+            before.clear();
+        }
+        before.resize(frames * image.inner_len(), 0.0);
+        for ((y, dy), before) in rows.zip(before.chunks_exact_mut(image.row_len())) {
+            raise_gradient(y, floor(self.rectifier), dy, before);
+        }
+        // Before the connection and the norm.
+        match (norm, *connection) {
+            (None, Connection::MaxPool) => {
+                add_rows(before, bias_gradient);
+                max_pool_gradient(before, taps, self.size, to);
+            }
+            (None, _) => {
+                add_rows(before, bias_gradient);
+                narrow(before, to);
+            }
+            (Some(Norm { scale, scale_gradient, shift_gradient, .. }), connection) => {
+                let dy = if connection == Connection::MaxPool {
+                    pooled.resize(len, 0.0);
+                    max_pool_gradient(before, taps, self.size, pooled);
+                    pooled
+                } else {
+                    &*before
+                };
+                let frames = products.chunks_exact(len).zip(moments).zip(dy.chunks_exact(len));
+                for (((x, m), dy), to) in frames.zip(to.chunks_exact_mut(len)) {
+                    let sums = ChannelGradients { scale: scale_gradient, shift: shift_gradient, bias: bias_gradient };
+                    normalize_gradient(x, *m, &weights[scale.clone()], dy, sums, to);
+                }
+            }
+        }
+        if *connection == Connection::MaxPool {
+            residual.clear();
         }
     }
 
-    /// Sets the sums over frames to zero: those of `weights` too, if they are a convolution's.
-    pub fn clear_gradients(&mut self, weights: bool) {
+    /// Sets the sums over frames to zero: those of the weights, too, if it is a convolution.
+    pub fn clear_gradients(&mut self, convolution: bool) {
         self.weight_gradient.clear();
-        self.weight_gradient.resize(if weights { self.weight.len() } else { 0 }, 0.0);
+        self.weight_gradient.resize(if convolution { self.weight.len() } else { 0 }, 0.0);
         self.bias_gradient.fill(0.0);
         if let Some(Norm { scale_gradient, shift_gradient, .. }) = &mut self.norm {
             scale_gradient.fill(0.0);
@@ -148,9 +281,7 @@ impl<T: LayerKernels> Planned<T> {
 
     /// Writes the sums over frames to their parts of `gradient`.
     pub fn store_gradients(&self, gradient: &mut [T]) {
-        let mut store = |range: &Range<usize>, from: &[f32]| {
-            gradient[range.clone()].iter_mut().zip(from).for_each(|(to, x)| *to = T::narrow(*x));
-        };
+        let mut store = |range: &Range<usize>, from: &[f32]| narrow(from, &mut gradient[range.clone()]);
         store(&self.weight, &self.weight_gradient);
         store(&self.bias, &self.bias_gradient);
         if let Some(Norm { scale, shift, scale_gradient, shift_gradient }) = &self.norm {

@@ -1,15 +1,21 @@
 //! Convolutional networks on flat parameter buffers, forward and backward.
 //!
-//! A network is a sequence of convolutions, then fully connected layers, each followed by an optional layer norm and a rectifier;
-//! without padding. Frames are `u8`, height × width × channels; weights are channels-last, `[outputs, height, width, channels]`.
+//! A network is a sequence of convolutions, then fully connected layers, each followed by an optional layer norm and a rectifier. A
+//! convolution may be max-pooled or added to a residual sum before its rectifier. Frames are `u8`, height × width × channels; weights are
+//! channels-last, `[outputs, height, width, channels]`.
+//!
+//! A layer writes its output into an image with the border of zeros that the next layer's padding needs: kernels read a padded image like
+//! any other.
 
+mod image;
 mod layer;
 
 use crate::conv::LayerKernels;
 use crate::frames::Scaling;
-use layer::{Output, Planned};
+use image::Image;
+use layer::{Activations, GradientScratch, Planned, Scratch};
 
-pub use layer::Layer;
+pub use layer::{Connection, Convolution, Layer};
 
 /// How many inferred frames keep their activations for a training pass with the same weights: a rollout of 20 steps, and the
 /// observation after it.
@@ -23,15 +29,17 @@ pub struct ConvNet<T: LayerKernels> {
     convolutions: usize,
     /// Version of the packed weights and of the cache.
     version: Option<u64>,
-    /// A scaled frame.
+    /// A frame, and the same scaled.
+    frame: Image,
     image: Vec<T>,
+    scratch: Scratch<T>,
     /// Activations of the last inferred frames. An on-policy learner trains on the frames that it has just acted on, with the same
     /// weights: their convolutions are not computed again.
-    cache: Vec<Activations<T>>,
+    cache: Vec<Convolved<T>>,
     /// Activations of the last training pass.
-    trained: Vec<Activations<T>>,
+    trained: Vec<Convolved<T>>,
     /// Allocations for reuse.
-    spare: Vec<Activations<T>>,
+    spare: Vec<Convolved<T>>,
     /// The fully connected layers of inference and of training.
     inferred_dense: Dense<T>,
     trained_dense: Dense<T>,
@@ -46,28 +54,38 @@ struct Gradients<T> {
     after: Vec<f32>,
     before: Vec<T>,
     input: Vec<f32>,
+    scratch: GradientScratch,
 }
 
-/// A frame and the output of each convolution.
+/// A frame and the activations of each convolution.
 #[derive(Debug, Default)]
-struct Activations<T> {
+struct Convolved<T> {
     frame: Vec<u8>,
-    outputs: Vec<Output<T>>,
+    layers: Vec<Activations<T>>,
 }
 
-/// The input of the fully connected layers, `[frames, elements]`, and their outputs.
+/// The input of the fully connected layers, `[frames, elements]`, and their activations.
 #[derive(Debug, Default)]
 struct Dense<T> {
     input: Vec<T>,
-    outputs: Vec<Output<T>>,
+    layers: Vec<Activations<T>>,
 }
 
 impl<T: LayerKernels> ConvNet<T> {
     /// `layers` on frames of `[height, width, channels]`; `None` where the kernels do not support them.
-    pub fn new(layers: &[Layer], mut image: [usize; 3]) -> Option<Self> {
+    pub fn new(layers: &[Layer], [height, width, channels]: [usize; 3]) -> Option<Self> {
+        let padding = |layer: Option<&Layer>| layer.and_then(|layer| layer.convolution).map_or(0, |c| c.padding);
+        let frame = Image { height, width, channels, padding: padding(layers.first()) };
+        let (mut planned, mut input) = (Vec::new(), frame);
+        for (i, layer) in layers.iter().enumerate() {
+            planned.push(Planned::new(layer, input, padding(layers.get(i + 1)))?);
+            input = planned[i].output;
+        }
         Some(Self {
-            image: vec![T::default(); image.iter().product()],
-            layers: layers.iter().map(|layer| Planned::new(layer, &mut image)).collect::<Option<_>>()?,
+            frame,
+            image: vec![T::default(); frame.len()],
+            scratch: Scratch::default(),
+            layers: planned,
             convolutions: layers.iter().filter(|layer| layer.convolution.is_some()).count(),
             version: None,
             cache: Vec::new(),
@@ -93,8 +111,8 @@ impl<T: LayerKernels> ConvNet<T> {
         n: usize,
         train: bool,
     ) -> Vec<f32> {
-        let Self { layers, image, cache, trained, spare, inferred_dense, trained_dense, .. } = self;
-        assert_eq!(frames.len(), n * image.len(), "`frames` must hold {n} observations");
+        let Self { layers, frame, image, scratch, cache, trained, spare, inferred_dense, trained_dense, .. } = self;
+        assert_eq!(frames.len(), n * frame.inner_len(), "`frames` must hold {n} observations");
         let (convolutions, dense) = layers.split_at_mut(self.convolutions);
         if self.version != Some(version) {
             for Planned { shape, weight, packed, .. } in convolutions.iter_mut() {
@@ -103,53 +121,54 @@ impl<T: LayerKernels> ConvNet<T> {
             spare.append(cache);
             self.version = Some(version);
         }
-        let Dense { input, outputs } = if train { trained_dense } else { inferred_dense };
+        let Dense { input, layers } = if train { trained_dense } else { inferred_dense };
         input.clear();
         if train {
             spare.append(trained);
         }
-        for frame in frames.chunks_exact(image.len()) {
-            let cached = (train && n <= CACHED).then(|| cache.iter().position(|known| known.frame == frame)).flatten();
-            let activations = cached.map(|i| cache.remove(i)).unwrap_or_else(|| {
-                let mut activations = spare.pop().unwrap_or_default();
-                activations.compute(convolutions, weights, scaling, frame, image);
-                activations
+        for pixels in frames.chunks_exact(frame.inner_len()) {
+            let cached = (train && n <= CACHED).then(|| cache.iter().position(|known| known.frame == pixels)).flatten();
+            let convolved = cached.map(|i| cache.remove(i)).unwrap_or_else(|| {
+                let mut convolved = spare.pop().unwrap_or_default();
+                scale(scaling, pixels, *frame, image);
+                convolved.compute(convolutions, weights, pixels, image, scratch);
+                convolved
             });
-            input.extend_from_slice(&activations.outputs.last().expect("a convolution").values);
+            input.extend_from_slice(&convolved.layers.last().expect("a convolution").output);
             match train {
-                true => trained.push(activations),
-                false if n <= CACHED => cache.push(activations),
-                false => spare.push(activations),
+                true => trained.push(convolved),
+                false if n <= CACHED => cache.push(convolved),
+                false => spare.push(convolved),
             }
         }
         if cache.len() > CACHED {
             spare.extend(cache.drain(..cache.len() - CACHED));
         }
-        outputs.resize_with(dense.len(), Output::default);
+        layers.resize_with(dense.len(), Activations::default);
         for (i, layer) in dense.iter().enumerate() {
             let Planned { shape, weight, bias, .. } = layer;
-            let (before, y) = outputs.split_at_mut(i);
-            let x = before.last().map_or(&*input, |output| &output.values);
-            layer.activate(weights, n, &mut y[0], |rectify, y| {
+            let (before, activations) = layers.split_at_mut(i);
+            let x = before.last().map_or(&*input, |before| &before.output);
+            layer.activate(weights, n, &mut activations[0], scratch, |rectify, y| {
                 T::linear(shape, &weights[weight.clone()], &weights[bias.clone()], rectify, x, y);
             });
         }
-        outputs.last().map_or(&*input, |output| &output.values).iter().map(|x| x.widen()).collect()
+        layers.last().map_or(&*input, |last| &last.output).iter().map(|x| x.widen()).collect()
     }
 
     /// Sets the layers' part of `gradient` from the gradient of the features of the last training pass, `[n, outputs]`.
     pub fn backward(&mut self, weights: &[T], gradient: &mut [T], scaling: Scaling, features: &[f32]) {
-        let Self { layers, image, trained, trained_dense, gradients, .. } = self;
-        let Gradients { all, after, before, input } = gradients;
+        let Self { layers, frame, image, trained, trained_dense, gradients, .. } = self;
+        let Gradients { all, after, before, input, scratch } = gradients;
         let (convolutions, dense) = layers.split_at_mut(self.convolutions);
         let n = trained.len();
         after.clear();
         after.extend_from_slice(features);
         for (i, layer) in dense.iter_mut().enumerate().rev() {
             layer.clear_gradients(false);
-            layer.activation_gradient(weights, &trained_dense.outputs[i], after, before);
+            layer.activation_gradient(weights, &trained_dense.layers[i], after, scratch, before);
             let Planned { shape, weight, packed, .. } = layer;
-            let x = if i == 0 { &trained_dense.input } else { &trained_dense.outputs[i - 1].values };
+            let x = if i == 0 { &trained_dense.input } else { &trained_dense.layers[i - 1].output };
             T::linear_weight_gradient(shape, packed, x, before, &mut gradient[weight.clone()]);
             input.resize(n * shape.inputs(), 0.0);
             T::linear_input_gradient(shape, packed, &weights[weight.clone()], before, input);
@@ -162,18 +181,18 @@ impl<T: LayerKernels> ConvNet<T> {
             }
         }
         std::mem::swap(all, after);
-        for (activations, dy) in trained.iter().zip(all.chunks_exact(all.len() / n)) {
-            scale(scaling, &activations.frame, image);
+        for (convolved, dy) in trained.iter().zip(all.chunks_exact(all.len() / n)) {
+            scale(scaling, &convolved.frame, *frame, image);
             after.clear();
             after.extend_from_slice(dy);
             for (i, layer) in convolutions.iter_mut().enumerate().rev() {
-                layer.activation_gradient(weights, &activations.outputs[i], after, before);
-                let Planned { shape, weight, positions, inputs, packed, weight_gradient, .. } = layer;
-                let x = if i == 0 { &*image } else { &activations.outputs[i - 1].values };
+                layer.activation_gradient(weights, &convolved.layers[i], after, scratch, before);
+                let Planned { shape, weight, positions, input: image_before, packed, weight_gradient, .. } = layer;
+                let x = if i == 0 { &*image } else { &convolved.layers[i - 1].output };
                 T::weight_gradient(shape, packed, positions, x, before, weight_gradient);
                 if i > 0 {
                     input.clear();
-                    input.resize(*inputs, 0.0);
+                    input.resize(image_before.len(), 0.0);
                     T::input_gradient(shape, packed, &weights[weight.clone()], positions, before, input);
                     std::mem::swap(after, input);
                 }
@@ -183,23 +202,32 @@ impl<T: LayerKernels> ConvNet<T> {
     }
 }
 
-fn scale<T: LayerKernels>(scaling: Scaling, frame: &[u8], to: &mut [T]) {
-    let (mean, factor) = scaling.mean_and_factor(frame);
-    T::scale(frame, mean, factor, to);
+/// Scales the pixels of a frame into `image`.
+fn scale<T: LayerKernels>(scaling: Scaling, pixels: &[u8], frame: Image, image: &mut [T]) {
+    let (mean, factor) = scaling.mean_and_factor(pixels);
+    for (pixels, row) in pixels.chunks_exact(frame.row_len()).zip(frame.rows_mut(image)) {
+        T::scale(pixels, mean, factor, row);
+    }
 }
 
-impl<T: LayerKernels> Activations<T> {
-    /// Computes the convolutions of a frame. `image` is a buffer for the scaled frame.
-    fn compute(&mut self, convolutions: &[Planned<T>], weights: &[T], scaling: Scaling, frame: &[u8], image: &mut [T]) {
-        scale(scaling, frame, image);
+impl<T: LayerKernels> Convolved<T> {
+    /// Computes the convolutions of a frame, which is scaled in `image`.
+    fn compute(
+        &mut self,
+        convolutions: &[Planned<T>],
+        weights: &[T],
+        pixels: &[u8],
+        image: &[T],
+        scratch: &mut Scratch<T>,
+    ) {
         self.frame.clear();
-        self.frame.extend_from_slice(frame);
-        self.outputs.resize_with(convolutions.len(), Output::default);
+        self.frame.extend_from_slice(pixels);
+        self.layers.resize_with(convolutions.len(), Activations::default);
         for (i, layer) in convolutions.iter().enumerate() {
             let Planned { shape, bias, positions, packed, .. } = layer;
-            let (before, y) = self.outputs.split_at_mut(i);
-            let x = before.last().map_or(&*image, |output| &output.values);
-            layer.activate(weights, 1, &mut y[0], |rectify, y| {
+            let (before, activations) = self.layers.split_at_mut(i);
+            let x = before.last().map_or(image, |before| &before.output);
+            layer.activate(weights, 1, &mut activations[0], scratch, |rectify, y| {
                 T::convolve(shape, packed, &weights[bias.clone()], rectify, positions, x, y);
             });
         }
