@@ -53,29 +53,26 @@ multiversion! {
     }
 }
 
-/// The pooled rows (or columns) whose windows include row `i`, each with the row's index in the window.
-#[inline(always)]
-fn windows(i: usize, pooled: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
-    let (first, count) = if i.is_multiple_of(2) { ((i / 2, 1), 1) } else { ((i / 2, 2), 2) };
-    [first, (i / 2 + 1, 0)].into_iter().take(count).filter(move |window| window.0 < pooled)
-}
-
 multiversion! {
     /// The gradient `dx` of images of `[height, width]` from that of the pooled ones.
     pub(crate) fn max_pool_gradient<T: Element>(dy: &[f32], taps: &[u8], size: [usize; 2], dx: &mut [T]) {
         let ([height, width], [rows, columns]) = (size, pooled(size));
         let channels = dy.len() / (rows * columns);
+        // An even row or column lies in one window, as its middle; an odd one in two, as the last of one and the first of the next.
         for y in 0..height {
             for x in 0..width {
                 for channel in (0..channels).step_by(CHANNELS) {
                     let mut sums = [0.0; CHANNELS];
-                    for (row, i) in windows(y, rows) {
-                        for (column, j) in windows(x, columns) {
+                    for row in y / 2..rows.min(y.div_ceil(2) + 1) {
+                        for column in x / 2..columns.min(x.div_ceil(2) + 1) {
+                            let tap = (3 * (y + 1 - 2 * row) + x + 1 - 2 * column) as u8;
                             let from = (row * columns + column) * channels + channel;
                             let dy: &[f32; CHANNELS] = dy[from..].first_chunk().expect("16 divides the channels");
                             let taps: &[u8; CHANNELS] = taps[from..].first_chunk().expect("16 divides the channels");
                             for c in 0..CHANNELS {
-                                sums[c] += if u32::from(taps[c]) == (3 * i + j) as u32 { dy[c] } else { 0.0 };
+                                // Without a branch: all bits of `dy` or none.
+                                let mask = u32::from(taps[c] == tap).wrapping_neg();
+                                sums[c] += f32::from_bits(dy[c].to_bits() & mask);
                             }
                         }
                     }

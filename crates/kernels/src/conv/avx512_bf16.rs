@@ -232,7 +232,7 @@ fn to_array(sums: __m512) -> [f32; SUMS] {
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[usize], dy: &[bf16], dx: &mut [f32]) {
     let &LayerShape { outputs, kernel_rows, row_len, row_stride } = shape;
-    let (blocks, zero) = (row_blocks(shape), _mm512_setzero_ps());
+    let (blocks, mut sums) = (row_blocks(shape), [[[0.0; SUMS]; 2]; 8]);
     let mut next = 0;
     for first in tiles::<8>(positions.len()) {
         // Skip positions that the previous tile has added.
@@ -246,16 +246,15 @@ pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[
             for j in (0..row_len).step_by(LANES) {
                 let len = LANES.min(row_len - j);
                 let packed = &packed[i * blocks + j / SUMS..];
-                let sums = match len {
-                    ..=SUMS => input_gradient_tile::<1>(&rows, packed, kernel_rows * blocks).map(|[low]| [low, zero]),
-                    _ => input_gradient_tile::<2>(&rows, packed, kernel_rows * blocks),
-                };
+                match len {
+                    ..=SUMS => input_gradient_tile::<1>(&rows, packed, kernel_rows * blocks, &mut sums),
+                    _ => input_gradient_tile::<2>(&rows, packed, kernel_rows * blocks, &mut sums),
+                }
                 for r in new.clone() {
-                    let sums = [to_array(sums[r][0]), to_array(sums[r][1])];
                     let dx = &mut dx[positions[first + r] + i * row_stride + j..][..len];
                     match dx.first_chunk_mut::<LANES>() {
-                        Some(dx) => put(sums.as_flattened(), dx, true),
-                        None => put(sums.as_flattened(), dx, true),
+                        Some(dx) => put(sums[r].as_flattened(), dx, true),
+                        None => put(sums[r].as_flattened(), dx, true),
                     }
                 }
             }
@@ -263,22 +262,34 @@ pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[
     }
 }
 
-/// `Σ dy·w` at eight positions: of `V` registers of a kernel row.
+/// `to = Σ dy·w` at eight positions: of `V` registers of a kernel row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn input_gradient_tile<const V: usize>(rows: &[&[Pair]; 8], packed: &[Pairs], stride: usize) -> [[__m512; V]; 8] {
+fn input_gradient_tile<const V: usize>(
+    rows: &[&[Pair]; 8],
+    packed: &[Pairs],
+    stride: usize,
+    to: &mut [[[f32; SUMS]; 2]; 8],
+) {
     let mut sums = [[_mm512_setzero_ps(); V]; 8];
     multiply(&mut sums, rows, packed, stride);
-    sums
+    for r in 0..8 {
+        for v in 0..V {
+            to[r][v] = to_array(sums[r][v]);
+        }
+    }
 }
 
 /// Pairs rows: `[rows, columns]` to `[rows / 2][columns]`; an odd last row is paired with zeros.
 pub(crate) fn pair_rows(elements: &[bf16], columns: usize, paired: &mut Vec<Pair>) {
-    paired.clear();
-    for rows in elements.chunks(2 * columns) {
+    paired.resize(elements.len().div_ceil(2 * columns) * columns, [bf16::ZERO; 2]);
+    for (paired, rows) in paired.chunks_exact_mut(columns).zip(elements.chunks(2 * columns)) {
         let (first, second) = rows.split_at(columns);
-        let second = second.iter().copied().chain(std::iter::repeat(bf16::ZERO));
-        paired.extend(first.iter().zip(second).map(|(a, b)| [*a, b]));
+        if second.is_empty() {
+            paired.iter_mut().zip(first).for_each(|(pair, a)| *pair = [*a, bf16::ZERO]);
+        } else {
+            paired.iter_mut().zip(first).zip(second).for_each(|((pair, a), b)| *pair = [*a, *b]);
+        }
     }
 }
 
@@ -323,20 +334,28 @@ fn weight_gradient_by<T: Element, const C: usize, const ADD: bool>(
     buffer: &mut [[Pairs; 2]],
 ) {
     let buffer = &mut buffer[..positions.len().div_ceil(2)];
+    let mut sums = [[[0.0; SUMS]; 2]; C];
     for i in 0..shape.kernel_rows {
         for j in (0..shape.row_len).step_by(LANES) {
             let len = LANES.min(shape.row_len - j);
             let x = &x[i * shape.row_stride + j..];
             for o in tiles::<C>(shape.outputs) {
                 let dy = dy.chunks_exact(shape.outputs).map(|dy| dy[o..].first_chunk().expect("outputs of a tile"));
-                let sums = match (o, len) {
+                let to = &mut sums;
+                match (o, len) {
                     // A constant length needs no masks.
-                    (0, LANES) => weight_gradient_tile::<C>(pair_positions(positions, x, LANES, buffer), dy),
-                    (0, _) => weight_gradient_tile::<C>(pair_positions(positions, x, len, buffer), dy),
-                    _ => weight_gradient_tile::<C>(buffer.iter().map(|x| [load_pairs(&x[0]), load_pairs(&x[1])]), dy),
-                };
-                for (c, sums) in sums.into_iter().enumerate() {
-                    let sums = [to_array(sums[0]), to_array(sums[1])];
+                    (0, LANES) => weight_gradient_tile::<C, 2>(pair_positions(positions, x, LANES, buffer), dy, to),
+                    (0, ..=SUMS) => weight_gradient_tile::<C, 1>(pair_positions(positions, x, len, buffer), dy, to),
+                    (0, _) => weight_gradient_tile::<C, 2>(pair_positions(positions, x, len, buffer), dy, to),
+                    (_, ..=SUMS) => {
+                        weight_gradient_tile::<C, 1>(buffer.iter().map(|x| [load_pairs(&x[0])]), dy, to);
+                    }
+                    _ => {
+                        let x = buffer.iter().map(|x| [load_pairs(&x[0]), load_pairs(&x[1])]);
+                        weight_gradient_tile::<C, 2>(x, dy, to);
+                    }
+                }
+                for (c, sums) in sums.iter().enumerate() {
                     let dw = &mut dw[(o + c) * shape.inputs() + i * shape.row_len + j..][..len];
                     match dw.first_chunk_mut::<LANES>() {
                         Some(dw) => put(sums.as_flattened(), dw, ADD),
@@ -348,35 +367,40 @@ fn weight_gradient_by<T: Element, const C: usize, const ADD: bool>(
     }
 }
 
-/// `Σ dy·x` over pairs of positions: of `C` outputs and 32 columns.
+/// `to = Σ dy·x` over pairs of positions: of `C` outputs and `V` registers of columns.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn weight_gradient_tile<'a, const C: usize>(
-    x: impl Iterator<Item = [__m512i; 2]>,
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn weight_gradient_tile<'a, const C: usize, const V: usize>(
+    x: impl Iterator<Item = [__m512i; V]>,
     dy: impl Iterator<Item = &'a [Pair; C]>,
-) -> [[__m512; 2]; C] {
-    let mut sums = [[_mm512_setzero_ps(); 2]; C];
+    to: &mut [[[f32; SUMS]; 2]; C],
+) {
+    let mut sums = [[_mm512_setzero_ps(); V]; C];
     for (x, dy) in x.zip(dy) {
         for c in 0..C {
             let dy = as_bf16(_mm512_set1_epi32(bits(dy[c])));
-            for v in 0..2 {
+            for v in 0..V {
                 sums[c][v] = _mm512_dpbf16_ps(sums[c][v], as_bf16(x[v]), dy);
             }
         }
     }
-    sums
+    for c in 0..C {
+        for v in 0..V {
+            to[c][v] = to_array(sums[c][v]);
+        }
+    }
 }
 
-/// Interleaves `len` elements at each two neighbors of `positions`, and keeps them in `to`; an odd last position is paired with
-/// itself.
+/// Interleaves `len` elements, up to 16·`V`, at each two neighbors of `positions`, and keeps them in `to`; an odd last position is
+/// paired with itself.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pair_positions(
+fn pair_positions<const V: usize>(
     positions: &[usize],
     x: &[bf16],
     len: usize,
     to: &mut [[Pairs; 2]],
-) -> impl Iterator<Item = [__m512i; 2]> {
+) -> impl Iterator<Item = [__m512i; V]> {
     const LOW: [u16; LANES] = interleaved(0);
     const HIGH: [u16; LANES] = interleaved(SUMS as u16);
     // SAFETY: the types have equal sizes, and every bit pattern is valid.
@@ -384,9 +408,12 @@ fn pair_positions(
     positions.chunks(2).zip(to).map(move |(positions, to)| {
         let one = load(&x[positions[0]..][..len]);
         let other = load(&x[positions[positions.len() - 1]..][..len]);
-        let paired = order.map(|order| _mm512_permutex2var_epi16(one, order, other));
-        // SAFETY: as above.
-        *to = paired.map(|x| unsafe { std::mem::transmute::<__m512i, Pairs>(x) });
+        let mut paired = [one; V];
+        for v in 0..V {
+            paired[v] = _mm512_permutex2var_epi16(one, order[v], other);
+            // SAFETY: as above.
+            to[v] = unsafe { std::mem::transmute::<__m512i, Pairs>(paired[v]) };
+        }
         paired
     })
 }
