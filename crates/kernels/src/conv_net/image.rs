@@ -31,6 +31,18 @@ impl Image {
         (self.height + 2 * self.padding) * self.row_stride()
     }
 
+    /// Height and width of the output of a convolution of kernel side `size`.
+    pub fn convolved(self, size: usize, stride: usize) -> [usize; 2] {
+        [self.height, self.width].map(|side| (side + 2 * self.padding - size) / stride + 1)
+    }
+
+    /// The offset of the first element that the convolution reads for each of its outputs.
+    pub fn positions(self, size: usize, stride: usize) -> Vec<usize> {
+        let [rows, columns] = self.convolved(size, stride);
+        let row = |y: usize| (0..columns).map(move |x| (y * self.row_stride() + x * self.channels) * stride);
+        (0..rows).flat_map(row).collect()
+    }
+
     /// The rows inside the border of an image; of several without a border.
     pub fn rows<T>(self, image: &[T]) -> impl Iterator<Item = &[T]> {
         let inside = image.len() / self.row_stride() - 2 * self.padding;

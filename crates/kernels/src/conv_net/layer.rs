@@ -1,6 +1,7 @@
 //! A layer of a network: its products by [`LayerKernels`], then norm, pooling or residual sum, and rectifier, forward and backward.
 
 use super::image::Image;
+use super::transposed::Transposed;
 use crate::conv::{LayerKernels, LayerShape, MIN_POSITIONS, floor, rectifier_gradient};
 use crate::elementwise::{add, add_rows, narrow, raise, raise_gradient};
 use crate::norm::{self, ChannelGradients, Moments, moments, normalize, normalize_gradient};
@@ -33,7 +34,7 @@ pub struct Convolution {
     pub size: usize,
     /// Stride.
     pub stride: usize,
-    /// Zero padding on each side.
+    /// Zero padding on each side: none, or with a stride of 1 as much as keeps an image's size.
     pub padding: usize,
 }
 
@@ -66,6 +67,8 @@ pub(super) struct Planned<T: LayerKernels> {
     pub input: Image,
     pub output: Image,
     pub packed: T::Packed,
+    /// For the input gradient of a padded convolution.
+    pub transposed: Option<Transposed<T>>,
     /// Sums over frames.
     pub weight_gradient: Vec<f32>,
     bias_gradient: Vec<f32>,
@@ -117,19 +120,19 @@ impl<T: LayerKernels> Planned<T> {
         let Layer { outputs, convolution, weight, bias, norm, connection, rectifier } = layer.clone();
         let (shape, positions, size);
         if let Some(Convolution { size: side, stride, .. }) = convolution {
-            let output = |length: usize| (length + 2 * input.padding - side) / stride + 1;
-            let (row_stride, step) = (input.row_stride(), input.channels * stride);
-            size = [output(input.height), output(input.width)];
+            let row_stride = input.row_stride();
             shape = LayerShape { outputs, kernel_rows: side, row_len: side * input.channels, row_stride };
-            let row = |y: usize| (0..size[1]).map(move |x| y * stride * row_stride + x * step);
-            positions = (0..size[0]).flat_map(row).collect::<Vec<_>>();
+            (size, positions) = (input.convolved(side, stride), input.positions(side, stride));
         } else {
             let row_len = input.len();
             shape = LayerShape { outputs, kernel_rows: 1, row_len, row_stride: row_len };
             (size, positions) = ([1, 1], vec![0]);
         }
         let [height, width] = if connection == Connection::MaxPool { pooled(size) } else { size };
+        let [rows, columns] = size;
+        let gradient = Image { height: rows, width: columns, channels: outputs, padding: input.padding };
         let supported = T::supports(&shape)
+            && (input.padding == 0 || size == [input.height, input.width])
             && (convolution.is_none() || positions.len() >= MIN_POSITIONS)
             && (norm.is_none() || outputs.is_multiple_of(norm::CHANNELS))
             && (connection != Connection::MaxPool || outputs.is_multiple_of(pool::CHANNELS));
@@ -150,6 +153,7 @@ impl<T: LayerKernels> Planned<T> {
             input,
             output: Image { height, width, channels: outputs, padding },
             packed: T::Packed::default(),
+            transposed: (input.padding > 0).then(|| Transposed::new(input.channels, gradient)).flatten(),
             weight_gradient: Vec::new(),
             bias_gradient: vec![0.0; outputs],
         })
@@ -208,7 +212,7 @@ impl<T: LayerKernels> Planned<T> {
         }
     }
 
-    /// The gradient of the products, `to`, from that of the output, `dy`; adds to the gradients of bias and norm.
+    /// The gradient of the products, `to`, from that of the output, `dy`, which has no border; adds to the gradients of bias and norm.
     pub fn activation_gradient(
         &mut self,
         weights: &[T],
@@ -219,8 +223,8 @@ impl<T: LayerKernels> Planned<T> {
     ) {
         let Self { norm, connection, output: image, bias_gradient, .. } = self;
         let Activations { products, moments, taps, output } = activations;
-        let (len, frames) = (self.positions.len() * self.shape.outputs, dy.len() / image.len());
-        let rows = image.rows(output).zip(image.rows(dy));
+        let (len, frames) = (self.positions.len() * self.shape.outputs, dy.len() / image.inner_len());
+        let rows = image.rows(output).zip(dy.chunks_exact(image.row_len()));
         to.resize(frames * len, T::default());
         if *connection == Connection::Direct && norm.is_none() && self.rectifier {
             for ((y, dy), to) in rows.zip(to.chunks_exact_mut(image.row_len())) {

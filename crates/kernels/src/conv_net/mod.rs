@@ -9,6 +9,7 @@
 
 mod image;
 mod layer;
+mod transposed;
 
 use crate::conv::LayerKernels;
 use crate::frames::Scaling;
@@ -79,6 +80,9 @@ impl<T: LayerKernels> ConvNet<T> {
         let (mut planned, mut input) = (Vec::new(), frame);
         for (i, layer) in layers.iter().enumerate() {
             planned.push(Planned::new(layer, input, padding(layers.get(i + 1)))?);
+            if i > 0 && input.padding > 0 && planned[i].transposed.is_none() {
+                return None;
+            }
             input = planned[i].output;
         }
         Some(Self {
@@ -176,8 +180,11 @@ impl<T: LayerKernels> ConvNet<T> {
         }
         for (i, layer) in convolutions.iter_mut().enumerate() {
             layer.clear_gradients(true);
-            if i > 0 {
-                T::pack_transposed(&layer.shape, &weights[layer.weight.clone()], &mut layer.packed);
+            let weights = &weights[layer.weight.clone()];
+            match &mut layer.transposed {
+                _ if i == 0 => {}
+                Some(transposed) => transposed.pack(weights),
+                None => T::pack_transposed(&layer.shape, weights, &mut layer.packed),
             }
         }
         std::mem::swap(all, after);
@@ -187,15 +194,19 @@ impl<T: LayerKernels> ConvNet<T> {
             after.extend_from_slice(dy);
             for (i, layer) in convolutions.iter_mut().enumerate().rev() {
                 layer.activation_gradient(weights, &convolved.layers[i], after, scratch, before);
-                let Planned { shape, weight, positions, input: image_before, packed, weight_gradient, .. } = layer;
+                let Planned { shape, weight, positions, packed, transposed, weight_gradient, .. } = layer;
                 let x = if i == 0 { &*image } else { &convolved.layers[i - 1].output };
                 T::weight_gradient(shape, packed, positions, x, before, weight_gradient);
-                if i > 0 {
-                    input.clear();
-                    input.resize(image_before.len(), 0.0);
-                    T::input_gradient(shape, packed, &weights[weight.clone()], positions, before, input);
-                    std::mem::swap(after, input);
+                match transposed {
+                    _ if i == 0 => break,
+                    Some(transposed) => transposed.input_gradient(before, input),
+                    None => {
+                        input.clear();
+                        input.resize(layer.input.len(), 0.0);
+                        T::input_gradient(shape, packed, &weights[weight.clone()], positions, before, input);
+                    }
                 }
+                std::mem::swap(after, input);
             }
         }
         layers.iter().for_each(|layer| layer.store_gradients(gradient));
