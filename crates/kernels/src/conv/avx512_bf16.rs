@@ -232,11 +232,11 @@ fn to_array(sums: __m512) -> [f32; SUMS] {
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[usize], dy: &[bf16], dx: &mut [f32]) {
     let &LayerShape { outputs, kernel_rows, row_len, row_stride } = shape;
-    let (blocks, mut sums) = (row_blocks(shape), [[[0.0; SUMS]; 2]; 8]);
-    let mut next = 0;
+    let blocks = row_blocks(shape);
+    let (stride, mut next) = (kernel_rows * blocks, 0);
     for first in tiles::<8>(positions.len()) {
         // Skip positions that the previous tile has added.
-        let new = next - first..8;
+        let new = &positions[next..first + 8];
         next = first + 8;
         let mut rows = [&[][..]; 8];
         for r in 0..8 {
@@ -244,38 +244,39 @@ pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[
         }
         for i in 0..kernel_rows {
             for j in (0..row_len).step_by(LANES) {
-                let len = LANES.min(row_len - j);
-                let packed = &packed[i * blocks + j / SUMS..];
-                match len {
-                    ..=SUMS => input_gradient_tile::<1>(&rows, packed, kernel_rows * blocks, &mut sums),
-                    _ => input_gradient_tile::<2>(&rows, packed, kernel_rows * blocks, &mut sums),
-                }
-                for r in new.clone() {
-                    let dx = &mut dx[positions[first + r] + i * row_stride + j..][..len];
-                    match dx.first_chunk_mut::<LANES>() {
-                        Some(dx) => put(sums[r].as_flattened(), dx, true),
-                        None => put(sums[r].as_flattened(), dx, true),
-                    }
+                let (packed, offset) = (&packed[i * blocks + j / SUMS..], i * row_stride + j);
+                match row_len - j {
+                    // A constant length needs no remainders.
+                    LANES.. => input_gradient_tile::<2>(&rows, packed, stride, new, (offset, LANES), dx),
+                    len @ ..=SUMS => input_gradient_tile::<1>(&rows, packed, stride, new, (offset, len), dx),
+                    len => input_gradient_tile::<2>(&rows, packed, stride, new, (offset, len), dx),
                 }
             }
         }
     }
 }
 
-/// `to = Σ dy·w` at eight positions: of `V` registers of a kernel row.
+/// `dx += Σ dy·w` at the last `positions` of eight: `len` elements, in `V` registers, from `offset`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn input_gradient_tile<const V: usize>(
     rows: &[&[Pair]; 8],
     packed: &[Pairs],
     stride: usize,
-    to: &mut [[[f32; SUMS]; 2]; 8],
+    positions: &[usize],
+    (offset, len): (usize, usize),
+    dx: &mut [f32],
 ) {
     let mut sums = [[_mm512_setzero_ps(); V]; 8];
     multiply(&mut sums, rows, packed, stride);
-    for r in 0..8 {
+    for (position, sums) in positions.iter().zip(&sums[8 - positions.len()..]) {
+        let dx = &mut dx[position + offset..][..len];
         for v in 0..V {
-            to[r][v] = to_array(sums[r][v]);
+            let dx = &mut dx[v * SUMS..len.min((v + 1) * SUMS)];
+            match dx.first_chunk_mut::<SUMS>() {
+                Some(dx) => put(&to_array(sums[v]), dx, true),
+                None => put(&to_array(sums[v]), dx, true),
+            }
         }
     }
 }

@@ -42,8 +42,9 @@ fn load_vectors<const V: usize, const PARTIAL: bool>(from: &[f32]) -> [Vector; V
         vectors.as_flattened_mut()[..from.len()].copy_from_slice(from);
         return vectors;
     }
+    let from = &from[..V * LANES];
     for v in 0..V {
-        vectors[v] = load(&from[..V * LANES][v * LANES..][..LANES]);
+        vectors[v] = load(&from[v * LANES..][..LANES]);
     }
     vectors
 }
@@ -279,10 +280,14 @@ fn input_gradient_tile<const R: usize, const V: usize, const PARTIAL: bool>(
             }
         }
     }
-    let len = if PARTIAL { LANES.min(shape.row_len - j) } else { V * LANES };
     for r in new {
-        let dx = &mut dx[positions[first + r] + i * shape.row_stride + j..][..len];
-        dx.iter_mut().zip(sums[r].as_flattened()).for_each(|(dx, s)| *dx += s);
+        let dx = &mut dx[positions[first + r] + i * shape.row_stride + j..];
+        if PARTIAL {
+            let len = LANES.min(shape.row_len - j);
+            dx[..len].iter_mut().zip(sums[r].as_flattened()).for_each(|(dx, s)| *dx += s);
+        } else {
+            dx[..V * LANES].iter_mut().zip(sums[r].as_flattened()).for_each(|(dx, s)| *dx += s);
+        }
     }
 }
 
