@@ -1,6 +1,7 @@
 //! Convolutional torsos on the CPU by playfield's own kernels rather than libtorch's.
 //!
-//! They support all convolutional torsos, without normalization or with layer norm. They are used where they are faster ([`dispatch`](super::dispatch)); libtorch computes everything else, and everything on other devices.
+//! They support all convolutional torsos, without normalization or with layer norm. They are used where they are faster
+//! ([`dispatch`](super::dispatch)); libtorch computes everything else, and everything on other devices.
 
 use super::torso::Torso;
 use crate::layers::conv::Conv;
