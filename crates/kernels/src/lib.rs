@@ -12,10 +12,13 @@
 pub mod conv;
 mod conv_net;
 mod element;
+mod elementwise;
 pub mod frames;
+mod norm;
 pub mod optimizer;
+mod pool;
 pub mod simd;
 
-pub use conv_net::{ConvNet, Layer};
+pub use conv_net::{Connection, ConvNet, Convolution, Layer};
 pub use element::Element;
 pub use half::bf16;

@@ -1,10 +1,10 @@
-//! How long Atari's networks take, forward and backward, with few rows and with many, one thread: `cargo bench -p playfield-nn
-//! --bench torso`. Without norm the faster of playfield's and libtorch's kernels computes the torso, with layer norm libtorch's.
+//! How long Atari's networks take, forward and backward, with few rows and with many, one thread, by playfield's kernels and by
+//! libtorch's: `cargo bench -p playfield-nn --bench torso`.
 
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, rng};
-use playfield_nn::config::{NormKind, TorsoKind};
+use playfield_nn::config::{Kernels, NormKind, TorsoKind};
 use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Pass};
 use std::time::Instant;
 use tch::Kind;
@@ -12,10 +12,14 @@ use tch::Kind;
 fn main() {
     tch::set_num_threads(1);
     let spec = EnvSpec::new("frames", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 6 }).with_frame_stack(4);
-    println!("{:<8}{:<12}{:>6}{:>22}{:>22}", "torso", "norm", "rows", "acting, µs a row", "learning, µs a row");
-    for torso in [TorsoKind::Nips, TorsoKind::Nature] {
-        for norm in [NormKind::None, NormKind::Layer] {
-            let config = NetworkConfig { torso, norm, ..NetworkConfig::default() };
+    let header = ["acting, µs a row", "learning, µs a row"];
+    println!("{:<8}{:<8}{:<10}{:>6}{:>22}{:>22}", "torso", "norm", "kernels", "rows", header[0], header[1]);
+    let torsos = [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Impala];
+    let norms = [NormKind::None, NormKind::Layer];
+    let cases = torsos.into_iter().flat_map(|torso| norms.map(|norm| (torso, norm)));
+    for (torso, norm) in cases {
+        for kernels in [Kernels::Own, Kernels::Libtorch] {
+            let config = NetworkConfig { torso, norm, kernels, ..NetworkConfig::default() };
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut rng::stream(1, "bench")).unwrap();
             for n in [1, 5, 32, 160] {
                 let obs = Obs::U8((0..n * spec.obs_len()).map(|i| (i * 7919 % 251) as u8).collect());
@@ -26,8 +30,10 @@ fn main() {
                     net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
                 });
                 let name = |text: String| text.to_lowercase();
-                let (torso, norm) = (name(format!("{torso:?}")), name(format!("{norm:?}")));
-                println!("{torso:<8}{norm:<12}{n:>6}{:>22.1}{:>22.1}", acting / n as f64, learning / n as f64);
+                let [torso, norm, kernels] =
+                    [format!("{torso:?}"), format!("{norm:?}"), format!("{kernels:?}")].map(name);
+                let (acting, learning) = (acting / n as f64, learning / n as f64);
+                println!("{torso:<8}{norm:<8}{kernels:<10}{n:>6}{acting:>22.1}{learning:>22.1}");
             }
         }
     }

@@ -4,7 +4,7 @@
 use playfield_core::rng::{self, stream};
 use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::Distribution;
-use playfield_nn::config::{InitKind, Kernels, Precision, TorsoKind};
+use playfield_nn::config::{InitKind, Kernels, NormKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
 use playfield_nn::optim::{Optimizer, RmsProp};
@@ -173,31 +173,52 @@ fn forward_and_backward_equal_plain_operators() {
     }
 }
 
+/// The torsos with own kernels and frames for them, without norm and with layer norm. IMPALA's stages have images of odd and even sides.
+fn own_torsos() -> impl Iterator<Item = (TorsoKind, NormKind, EnvSpec)> {
+    let torsos = [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small].map(|torso| (torso, pong()));
+    let torsos = torsos.into_iter().chain([(TorsoKind::Impala, spec(&[42, 37], Dtype::U8, 4))]);
+    torsos.flat_map(|(torso, spec)| [NormKind::None, NormKind::Layer].map(|norm| (torso, norm, spec.clone())))
+}
+
 /// playfield's own kernels, in `f32` and, where supported, bf16, equal libtorch in `f32`, forward and
-/// backward, before a step and after.
+/// backward, before a step and after, for frames that an inference pass has computed and for others. A step gives each norm
+/// its own γ and β.
 #[test]
 fn own_kernels_equal_libtorch() {
-    let (spec, many) = (pong(), 12);
-    let obs = frames(many, &spec);
-    for torso in [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small] {
-        for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
+    for (torso, norm, spec) in own_torsos() {
+        let every_size = norm == NormKind::None && torso != TorsoKind::Impala;
+        let batch_sizes: Vec<_> = if every_size { (1..=12).collect() } else { vec![2, 1, 5, 32] };
+        let many = *batch_sizes.last().unwrap();
+        let obs = frames(many, &spec);
+        // IMPALA's fifteen convolutions add up more rounding errors than two or three. In `f32` one of its many rectifiers may have an
+        // input so close to 0 that rounding decides, which changes the gradient in the fourth digit: in one pass of four at most.
+        let deep = torso == TorsoKind::Impala;
+        for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, if deep { 0.2 } else { 0.1 })] {
+            let mut undecided = usize::from(!(deep && precision == Precision::Fp32));
             let [mut own, mut libtorch] =
                 [(precision, Kernels::Own), (Precision::Fp32, Kernels::Libtorch)].map(|(p, kernels)| {
-                    let config = NetworkConfig { kernels, ..network(torso, p) };
+                    let config = NetworkConfig { kernels, norm, ..network(torso, p) };
                     ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
                 });
             let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &libtorch.params);
-            for rows in 1..=many {
+            for &rows in &batch_sizes {
                 let pass = |net: &mut ActorCritic, n: usize| {
                     let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train);
                     let (logits, value) = (logits(policy).narrow(0, 0, rows as i64), value.narrow(0, 0, rows as i64));
                     net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
                     [logits, value, net.params.gradient()]
                 };
+                if rows % 2 == 1 {
+                    let _ = own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows, Pass::Infer);
+                }
                 let (few, all) = (pass(&mut own, rows), pass(&mut libtorch, many));
-                for (own, libtorch) in few.iter().zip(&all) {
+                for (i, (own, libtorch)) in few.iter().zip(&all).enumerate() {
                     let off = difference(own, libtorch);
-                    assert!(off < tolerance, "{torso:?}, {precision:?}, {rows} rows: off by {off}");
+                    if i == 2 && undecided == 0 && (tolerance..1e-3).contains(&off) {
+                        undecided = 1;
+                        continue;
+                    }
+                    assert!(off < tolerance, "{torso:?}, {norm:?}, {precision:?}, {rows} rows: off by {off}");
                 }
                 // The step must update packed weights.
                 libtorch.step(&mut optimizer, 0.01, 0.0).unwrap();
@@ -214,11 +235,11 @@ fn own_kernels_equal_libtorch() {
 fn own_kernels_of_a_q_network_equal_libtorch() {
     let (spec, many, rows) = (pong(), 12, 5);
     let obs = frames(many, &spec);
-    for dueling in [false, true] {
+    for (dueling, norm) in [(false, NormKind::None), (true, NormKind::None), (false, NormKind::Layer)] {
         for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
             let q = QConfig { dueling, noisy_sigma: 0.0, atoms: 1 };
             let pass = |precision, kernels, n: usize| {
-                let config = NetworkConfig { kernels, ..network(TorsoKind::Nature, precision) };
+                let config = NetworkConfig { kernels, norm, ..network(TorsoKind::Nature, precision) };
                 let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(4, "init")).unwrap();
                 let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train).narrow(0, 0, rows);
                 net.backward(&values.square().sum(Kind::Float));
@@ -228,7 +249,7 @@ fn own_kernels_of_a_q_network_equal_libtorch() {
             let libtorch = pass(Precision::Fp32, Kernels::Libtorch, many);
             for (own, libtorch) in own.iter().zip(&libtorch) {
                 let off = difference(own, libtorch);
-                assert!(off < tolerance, "dueling {dueling}, {precision:?}: off by {off}");
+                assert!(off < tolerance, "dueling {dueling}, {norm:?}, {precision:?}: off by {off}");
             }
         }
     }
@@ -238,11 +259,12 @@ fn own_kernels_of_a_q_network_equal_libtorch() {
 /// gradient within 2 % of the norm and with a cosine above .999.
 #[test]
 fn own_bf16_kernels_equal_libtorch_in_bf16() {
-    let (spec, n) = (pong(), 32);
-    let obs = frames(n, &spec);
-    for torso in [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small] {
+    let n = 32;
+    let deep = |torso, norm| torso == TorsoKind::Impala && norm == NormKind::Layer;
+    for (torso, norm, spec) in own_torsos().filter(|(torso, norm, _)| !deep(*torso, *norm)) {
+        let obs = frames(n, &spec);
         let pass = |kernels| {
-            let config = NetworkConfig { kernels, ..network(torso, Precision::Bf16) };
+            let config = NetworkConfig { kernels, norm, ..network(torso, Precision::Bf16) };
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
             let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
             let logits = logits(policy);
@@ -251,17 +273,44 @@ fn own_bf16_kernels_equal_libtorch_in_bf16() {
         };
         let ((own, own_gradient), (libtorch, libtorch_gradient)) = (pass(Kernels::Own), pass(Kernels::Libtorch));
         for (own, libtorch) in own.iter().zip(&libtorch) {
-            assert!(difference(own, libtorch) < 0.02, "{torso:?}: off by {}", difference(own, libtorch));
+            assert!(difference(own, libtorch) < 0.02, "{torso:?}, {norm:?}: off by {}", difference(own, libtorch));
         }
         for (name, expected) in &libtorch_gradient {
             let [a, b] =
                 [&own_gradient[name], expected].map(|array| Tensor::from_slice(&array.values::<f32>().unwrap()));
             let norms = [&a, &b].map(|t| t.norm().double_value(&[]));
             let cosine = (&a * &b).sum(Kind::Float).double_value(&[]) / (norms[0] * norms[1]);
-            assert!((norms[0] / norms[1] - 1.0).abs() < 0.02, "{torso:?}, {name}: norms {norms:?}");
-            assert!(cosine > 0.999, "{torso:?}, {name}: cosine {cosine}");
+            assert!((norms[0] / norms[1] - 1.0).abs() < 0.02, "{torso:?}, {norm:?}, {name}: norms {norms:?}");
+            assert!(cosine > 0.999, "{torso:?}, {norm:?}, {name}: cosine {cosine}");
         }
     }
+}
+
+/// IMPALA's fifteen convolutions with layer norm, in bf16: both paths differ from `f32` by several percent, since rounding errors add
+/// up over the layers. The own kernels' difference, as a mean over parameters and networks, exceeds libtorch's by at most a third.
+#[test]
+fn own_bf16_kernels_of_a_deep_network_round_as_libtorch() {
+    let (spec, n) = (spec(&[42, 37], Dtype::U8, 4), 8);
+    let obs = frames(n, &spec);
+    let mut sums = [0.0; 2];
+    for seed in 1..=3 {
+        let pass = |kernels, precision| {
+            let config = NetworkConfig { kernels, norm: NormKind::Layer, ..network(TorsoKind::Impala, precision) };
+            let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(seed, "init")).unwrap();
+            let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
+            net.backward(&(logits(policy).square().sum(Kind::Float) + value.square().sum(Kind::Float)));
+            net.params.named(&net.params.gradient())
+        };
+        let exact = pass(Kernels::Libtorch, Precision::Fp32);
+        for (sum, kernels) in sums.iter_mut().zip([Kernels::Own, Kernels::Libtorch]) {
+            for (name, gradient) in pass(kernels, Precision::Bf16) {
+                let [a, b] = [&gradient, &exact[&name]].map(|a| Tensor::from_slice(&a.values::<f32>().unwrap()));
+                *sum += difference(&a, &b) / exact.len() as f64 / 3.0;
+            }
+        }
+    }
+    let [own, libtorch] = sums;
+    assert!(own < libtorch * 4.0 / 3.0 && own < 0.15, "own kernels: {own}, libtorch: {libtorch}");
 }
 
 /// The measured or restored path is used: outputs are bit for bit those of a network with that path fixed.
@@ -306,20 +355,24 @@ fn separate_torsos_have_separate_gradients() {
     }
 }
 
-/// A batch split among three threads has the outputs, gradient norms and steps of an unsplit one, with and without an LSTM,
+/// A batch split among three threads has the outputs, gradient norms and steps of an unsplit one, with and without an LSTM or norms,
 /// including a batch that is too small for all threads, and an inference pass between forward and backward pass.
 #[test]
 fn a_sharded_batch_equals_an_unsharded_one() {
     let spec = spec(&[36, 36], Dtype::U8, 4);
     // bf16 has 8 significant bits, and split sums round differently.
+    let nips = NetworkConfig { torso: TorsoKind::Nips, ..NetworkConfig::default() };
+    let impala =
+        NetworkConfig { torso: TorsoKind::Impala, norm: NormKind::Layer, kernels: Kernels::Own, ..nips.clone() };
     let cases = [
-        (0, Precision::Fp32, 1e-4),
-        (8, Precision::Fp32, 1e-4),
-        (0, Precision::Auto, 0.03),
-        (8, Precision::Auto, 0.03),
+        (&nips, 0, Precision::Fp32, 1e-4),
+        (&nips, 8, Precision::Fp32, 1e-4),
+        (&nips, 0, Precision::Auto, 0.03),
+        (&nips, 8, Precision::Auto, 0.03),
+        (&impala, 0, Precision::Fp32, 1e-4),
     ];
-    for (lstm, precision, tolerance) in cases {
-        let config = NetworkConfig { lstm, ..network(TorsoKind::Nips, precision) };
+    for (config, lstm, precision, tolerance) in cases {
+        let config = NetworkConfig { lstm, precision, ..config.clone() };
         let [mut whole, mut shared] =
             [1, 3].map(|_| ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap());
         shared.set_num_threads(3);

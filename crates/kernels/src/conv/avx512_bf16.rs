@@ -3,7 +3,7 @@
 //! The tiles are those of [`super::fp32`], but every operand is a pair of neighbors along the summed dimension. Where the two are
 //! not adjacent in memory, vectors of both are interleaved.
 
-use super::fp32::{put, rectified, tiles};
+use super::fp32::{at_least, put, tiles};
 use super::shape::LayerShape;
 use crate::Element;
 use crate::simd::{SimdLevel, level};
@@ -124,34 +124,43 @@ pub(crate) fn pack_inputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pair
     }
 }
 
-/// Packs weights `[outputs, inputs]` as pairs of outputs, `[outputs / 2][inputs]`.
-pub(crate) fn pack_outputs(weights: &[bf16], inputs: usize, packed: &mut Vec<Pairs>) {
-    packed.resize(weights.len() / LANES, ZEROS);
-    for (packed, rows) in packed.chunks_exact_mut(inputs / SUMS).zip(weights.chunks_exact(2 * inputs)) {
-        let (first, second) = rows.split_at(inputs);
+/// Registers of sums that cover a kernel row.
+fn row_blocks(shape: &LayerShape) -> usize {
+    shape.row_len.div_ceil(SUMS)
+}
+
+/// Packs weights `[outputs, kernel_rows, row_len]` as pairs of outputs, `[outputs / 2][kernel_rows][row_len]`, each row padded with
+/// zeros to whole registers.
+pub(crate) fn pack_outputs(shape: &LayerShape, weights: &[bf16], packed: &mut Vec<Pairs>) {
+    let (blocks, len) = (row_blocks(shape), shape.row_len);
+    packed.resize(shape.outputs / 2 * shape.kernel_rows * blocks, ZEROS);
+    let outputs = weights.chunks_exact(2 * shape.inputs()).map(|weights| weights.split_at(shape.inputs()));
+    let rows = outputs.flat_map(|(first, second)| first.chunks_exact(len).zip(second.chunks_exact(len)));
+    for (packed, (first, second)) in packed.chunks_exact_mut(blocks).zip(rows) {
         let packed = packed.iter_mut().flat_map(|pairs| &mut pairs.0);
         packed.zip(first.iter().zip(second)).for_each(|(pair, (a, b))| *pair = [*a, *b]);
     }
 }
 
-/// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image `x`. `packed` by [`pack_inputs`]; `y` `[positions, outputs]`.
+/// `y[position] = max(floor, Σ x·w + b)` at the `positions` of an image `x`. `packed` by [`pack_inputs`]; `y` `[positions, outputs]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(crate) fn convolve(
     shape: &LayerShape,
     packed: &[Pairs],
     bias: &[bf16],
+    floor: f32,
     positions: &[usize],
     x: &[bf16],
     y: &mut [bf16],
 ) {
     let blocks = shape.outputs.div_ceil(SUMS);
     for block in (0..blocks / 2 * 2).step_by(2) {
-        convolve_block::<8, 2>(shape, packed, bias, positions, x, y, block);
+        convolve_block::<8, 2>(shape, packed, (bias, floor), positions, x, y, block);
     }
     match (blocks % 2, positions.len()) {
         (0, _) => {}
-        (_, 16..) => convolve_block::<16, 1>(shape, packed, bias, positions, x, y, blocks - 1),
-        _ => convolve_block::<8, 1>(shape, packed, bias, positions, x, y, blocks - 1),
+        (_, 16..) => convolve_block::<16, 1>(shape, packed, (bias, floor), positions, x, y, blocks - 1),
+        _ => convolve_block::<8, 1>(shape, packed, (bias, floor), positions, x, y, blocks - 1),
     }
 }
 
@@ -161,13 +170,13 @@ pub(crate) fn convolve(
 fn convolve_block<const R: usize, const V: usize>(
     &LayerShape { outputs, kernel_rows, row_len, row_stride }: &LayerShape,
     packed: &[Pairs],
-    bias: &[bf16],
+    (bias, floor): (&[bf16], f32),
     positions: &[usize],
     x: &[bf16],
     y: &mut [bf16],
     block: usize,
 ) {
-    let blocks = outputs.div_ceil(SUMS);
+    let (blocks, floor) = (outputs.div_ceil(SUMS), _mm512_set1_ps(floor));
     for first in tiles::<R>(positions.len()) {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for i in 0..kernel_rows {
@@ -181,7 +190,7 @@ fn convolve_block<const R: usize, const V: usize>(
             let columns = block * SUMS..outputs.min((block + 1) * SUMS);
             let bias = widen(&bias[columns.clone()]);
             for r in 0..R {
-                rectify(sums[r][v], bias, &mut y[(first + r) * outputs..][columns.clone()]);
+                finish(sums[r][v], bias, floor, &mut y[(first + r) * outputs..][columns.clone()]);
             }
         }
     }
@@ -197,15 +206,15 @@ fn widen(elements: &[bf16]) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
 }
 
-/// `y = max(0, sums + bias)` for up to 16 elements. NaN stays NaN, so that divergence is detected.
+/// `y = max(floor, sums + bias)` for up to 16 elements. NaN stays NaN, so that divergence is detected.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn rectify(sums: __m512, bias: __m512, y: &mut [bf16]) {
+fn finish(sums: __m512, bias: __m512, floor: __m512, y: &mut [bf16]) {
     assert!((1..=SUMS).contains(&y.len()));
-    let rectified = _mm512_cvtneps_pbh(_mm512_max_ps(_mm512_setzero_ps(), _mm512_add_ps(sums, bias)));
+    let rounded = _mm512_cvtneps_pbh(_mm512_max_ps(floor, _mm512_add_ps(sums, bias)));
     // SAFETY: the types have equal sizes and every bit pattern is valid; the mask excludes memory beyond the slice.
     unsafe {
-        let bits = std::mem::transmute::<__m256bh, __m256i>(rectified);
+        let bits = std::mem::transmute::<__m256bh, __m256i>(rounded);
         _mm256_mask_storeu_epi16(y.as_mut_ptr().cast(), u16::MAX >> (SUMS - y.len()), bits);
     }
 }
@@ -223,10 +232,11 @@ fn to_array(sums: __m512) -> [f32; SUMS] {
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[usize], dy: &[bf16], dx: &mut [f32]) {
     let &LayerShape { outputs, kernel_rows, row_len, row_stride } = shape;
-    let mut next = 0;
+    let blocks = row_blocks(shape);
+    let (stride, mut next) = (kernel_rows * blocks, 0);
     for first in tiles::<8>(positions.len()) {
         // Skip positions that the previous tile has added.
-        let new = next - first..8;
+        let new = &positions[next..first + 8];
         next = first + 8;
         let mut rows = [&[][..]; 8];
         for r in 0..8 {
@@ -234,15 +244,38 @@ pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[
         }
         for i in 0..kernel_rows {
             for j in (0..row_len).step_by(LANES) {
-                let mut sums = [[_mm512_setzero_ps(); 2]; 8];
-                multiply(&mut sums, &rows, &packed[(i * row_len + j) / SUMS..], shape.inputs() / SUMS);
-                for r in new.clone() {
-                    let dx = &mut dx[positions[first + r] + i * row_stride + j..][..LANES];
-                    let (low, high) = dx.split_at_mut(SUMS);
-                    for (dx, sums) in [low, high].into_iter().zip(sums[r]) {
-                        dx.iter_mut().zip(to_array(sums)).for_each(|(dx, s)| *dx += s);
-                    }
+                let (packed, offset) = (&packed[i * blocks + j / SUMS..], i * row_stride + j);
+                match row_len - j {
+                    // A constant length needs no remainders.
+                    LANES.. => input_gradient_tile::<2>(&rows, packed, stride, new, (offset, LANES), dx),
+                    len @ ..=SUMS => input_gradient_tile::<1>(&rows, packed, stride, new, (offset, len), dx),
+                    len => input_gradient_tile::<2>(&rows, packed, stride, new, (offset, len), dx),
                 }
+            }
+        }
+    }
+}
+
+/// `dx += Σ dy·w` at the last `positions` of eight: `len` elements, in `V` registers, from `offset`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn input_gradient_tile<const V: usize>(
+    rows: &[&[Pair]; 8],
+    packed: &[Pairs],
+    stride: usize,
+    positions: &[usize],
+    (offset, len): (usize, usize),
+    dx: &mut [f32],
+) {
+    let mut sums = [[_mm512_setzero_ps(); V]; 8];
+    multiply(&mut sums, rows, packed, stride);
+    for (position, sums) in positions.iter().zip(&sums[8 - positions.len()..]) {
+        let dx = &mut dx[position + offset..][..len];
+        for v in 0..V {
+            let dx = &mut dx[v * SUMS..len.min((v + 1) * SUMS)];
+            match dx.first_chunk_mut::<SUMS>() {
+                Some(dx) => put(&to_array(sums[v]), dx, true),
+                None => put(&to_array(sums[v]), dx, true),
             }
         }
     }
@@ -250,11 +283,14 @@ pub(crate) fn input_gradient(shape: &LayerShape, packed: &[Pairs], positions: &[
 
 /// Pairs rows: `[rows, columns]` to `[rows / 2][columns]`; an odd last row is paired with zeros.
 pub(crate) fn pair_rows(elements: &[bf16], columns: usize, paired: &mut Vec<Pair>) {
-    paired.clear();
-    for rows in elements.chunks(2 * columns) {
+    paired.resize(elements.len().div_ceil(2 * columns) * columns, [bf16::ZERO; 2]);
+    for (paired, rows) in paired.chunks_exact_mut(columns).zip(elements.chunks(2 * columns)) {
         let (first, second) = rows.split_at(columns);
-        let second = second.iter().copied().chain(std::iter::repeat(bf16::ZERO));
-        paired.extend(first.iter().zip(second).map(|(a, b)| [*a, b]));
+        if second.is_empty() {
+            paired.iter_mut().zip(first).for_each(|(pair, a)| *pair = [*a, bf16::ZERO]);
+        } else {
+            paired.iter_mut().zip(first).zip(second).for_each(|((pair, a), b)| *pair = [*a, *b]);
+        }
     }
 }
 
@@ -299,20 +335,28 @@ fn weight_gradient_by<T: Element, const C: usize, const ADD: bool>(
     buffer: &mut [[Pairs; 2]],
 ) {
     let buffer = &mut buffer[..positions.len().div_ceil(2)];
+    let mut sums = [[[0.0; SUMS]; 2]; C];
     for i in 0..shape.kernel_rows {
         for j in (0..shape.row_len).step_by(LANES) {
             let len = LANES.min(shape.row_len - j);
             let x = &x[i * shape.row_stride + j..];
             for o in tiles::<C>(shape.outputs) {
                 let dy = dy.chunks_exact(shape.outputs).map(|dy| dy[o..].first_chunk().expect("outputs of a tile"));
-                let sums = match (o, len) {
+                let to = &mut sums;
+                match (o, len) {
                     // A constant length needs no masks.
-                    (0, LANES) => weight_gradient_tile::<C>(pair_positions(positions, x, LANES, buffer), dy),
-                    (0, _) => weight_gradient_tile::<C>(pair_positions(positions, x, len, buffer), dy),
-                    _ => weight_gradient_tile::<C>(buffer.iter().map(|x| [load_pairs(&x[0]), load_pairs(&x[1])]), dy),
-                };
-                for (c, sums) in sums.into_iter().enumerate() {
-                    let sums = [to_array(sums[0]), to_array(sums[1])];
+                    (0, LANES) => weight_gradient_tile::<C, 2>(pair_positions(positions, x, LANES, buffer), dy, to),
+                    (0, ..=SUMS) => weight_gradient_tile::<C, 1>(pair_positions(positions, x, len, buffer), dy, to),
+                    (0, _) => weight_gradient_tile::<C, 2>(pair_positions(positions, x, len, buffer), dy, to),
+                    (_, ..=SUMS) => {
+                        weight_gradient_tile::<C, 1>(buffer.iter().map(|x| [load_pairs(&x[0])]), dy, to);
+                    }
+                    _ => {
+                        let x = buffer.iter().map(|x| [load_pairs(&x[0]), load_pairs(&x[1])]);
+                        weight_gradient_tile::<C, 2>(x, dy, to);
+                    }
+                }
+                for (c, sums) in sums.iter().enumerate() {
                     let dw = &mut dw[(o + c) * shape.inputs() + i * shape.row_len + j..][..len];
                     match dw.first_chunk_mut::<LANES>() {
                         Some(dw) => put(sums.as_flattened(), dw, ADD),
@@ -324,35 +368,40 @@ fn weight_gradient_by<T: Element, const C: usize, const ADD: bool>(
     }
 }
 
-/// `Σ dy·x` over pairs of positions: of `C` outputs and 32 columns.
+/// `to = Σ dy·x` over pairs of positions: of `C` outputs and `V` registers of columns.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn weight_gradient_tile<'a, const C: usize>(
-    x: impl Iterator<Item = [__m512i; 2]>,
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn weight_gradient_tile<'a, const C: usize, const V: usize>(
+    x: impl Iterator<Item = [__m512i; V]>,
     dy: impl Iterator<Item = &'a [Pair; C]>,
-) -> [[__m512; 2]; C] {
-    let mut sums = [[_mm512_setzero_ps(); 2]; C];
+    to: &mut [[[f32; SUMS]; 2]; C],
+) {
+    let mut sums = [[_mm512_setzero_ps(); V]; C];
     for (x, dy) in x.zip(dy) {
         for c in 0..C {
             let dy = as_bf16(_mm512_set1_epi32(bits(dy[c])));
-            for v in 0..2 {
+            for v in 0..V {
                 sums[c][v] = _mm512_dpbf16_ps(sums[c][v], as_bf16(x[v]), dy);
             }
         }
     }
-    sums
+    for c in 0..C {
+        for v in 0..V {
+            to[c][v] = to_array(sums[c][v]);
+        }
+    }
 }
 
-/// Interleaves `len` elements at each two neighbors of `positions`, and keeps them in `to`; an odd last position is paired with
-/// itself.
+/// Interleaves `len` elements, up to 16·`V`, at each two neighbors of `positions`, and keeps them in `to`; an odd last position is
+/// paired with itself.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pair_positions(
+fn pair_positions<const V: usize>(
     positions: &[usize],
     x: &[bf16],
     len: usize,
     to: &mut [[Pairs; 2]],
-) -> impl Iterator<Item = [__m512i; 2]> {
+) -> impl Iterator<Item = [__m512i; V]> {
     const LOW: [u16; LANES] = interleaved(0);
     const HIGH: [u16; LANES] = interleaved(SUMS as u16);
     // SAFETY: the types have equal sizes, and every bit pattern is valid.
@@ -360,9 +409,12 @@ fn pair_positions(
     positions.chunks(2).zip(to).map(move |(positions, to)| {
         let one = load(&x[positions[0]..][..len]);
         let other = load(&x[positions[positions.len() - 1]..][..len]);
-        let paired = order.map(|order| _mm512_permutex2var_epi16(one, order, other));
-        // SAFETY: as above.
-        *to = paired.map(|x| unsafe { std::mem::transmute::<__m512i, Pairs>(x) });
+        let mut paired = [one; V];
+        for v in 0..V {
+            paired[v] = _mm512_permutex2var_epi16(one, order[v], other);
+            // SAFETY: as above.
+            to[v] = unsafe { std::mem::transmute::<__m512i, Pairs>(paired[v]) };
+        }
         paired
     })
 }
@@ -377,21 +429,28 @@ const fn interleaved(first: u16) -> [u16; LANES] {
     order
 }
 
-/// `y[row] = max(0, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y` `[rows, outputs]`.
+/// `y[row] = max(floor, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y` `[rows, outputs]`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(crate) fn linear(shape: &LayerShape, weights: &[bf16], bias: &[bf16], x: &[bf16], y: &mut [bf16]) {
+pub(crate) fn linear(shape: &LayerShape, weights: &[bf16], bias: &[bf16], floor: f32, x: &[bf16], y: &mut [bf16]) {
     match x.len() / shape.inputs() {
-        1 => linear_by::<1>(shape, weights, bias, x, y),
-        2 => linear_by::<2>(shape, weights, bias, x, y),
-        3 => linear_by::<3>(shape, weights, bias, x, y),
-        _ => linear_by::<4>(shape, weights, bias, x, y),
+        1 => linear_by::<1>(shape, weights, bias, floor, x, y),
+        2 => linear_by::<2>(shape, weights, bias, floor, x, y),
+        3 => linear_by::<3>(shape, weights, bias, floor, x, y),
+        _ => linear_by::<4>(shape, weights, bias, floor, x, y),
     }
 }
 
 /// In tiles of `R` rows and four outputs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn linear_by<const R: usize>(shape: &LayerShape, weights: &[bf16], bias: &[bf16], x: &[bf16], y: &mut [bf16]) {
+fn linear_by<const R: usize>(
+    shape: &LayerShape,
+    weights: &[bf16],
+    bias: &[bf16],
+    floor: f32,
+    x: &[bf16],
+    y: &mut [bf16],
+) {
     const C: usize = 4;
     let (outputs, inputs) = (shape.outputs, shape.inputs());
     for first in (0..outputs).step_by(C) {
@@ -414,7 +473,7 @@ fn linear_by<const R: usize>(shape: &LayerShape, weights: &[bf16], bias: &[bf16]
             for r in 0..R {
                 for c in 0..C {
                     let sum = _mm512_reduce_add_ps(sums[r][c]) + bias[first + c].widen();
-                    y[(row + r) * outputs + first + c] = bf16::narrow(rectified(sum));
+                    y[(row + r) * outputs + first + c] = bf16::narrow(at_least(floor, sum));
                 }
             }
         }
@@ -445,6 +504,7 @@ fn add_products<const R: usize, const C: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::fp32::floor;
     use super::*;
 
     /// Integers from −8 to 8: exact in bf16, and the sums of their products in f32.
@@ -460,30 +520,38 @@ mod tests {
         values.iter().map(|x| x.widen()).collect()
     }
 
-    /// Exact equality with naive loops, for numbers of positions that tiles divide and do not: a 3 × 3 kernel with strides 2 and 1
-    /// on a 7 × 13 image of 32 channels; kernel rows of three vectors, outputs of two and a half.
+    /// Kernel rows of three vectors, of one and a half, and of less than one.
     #[test]
     fn tiles_of_every_size_equal_naive_loops() {
-        if !supported() {
-            return;
+        if supported() {
+            [96, 48, 42, 12].into_iter().for_each(|row_len| tiles_equal_naive_loops(row_len / 3));
         }
-        let shape = LayerShape { outputs: 40, kernel_rows: 3, row_len: 96, row_stride: 13 * 32 };
-        let all: Vec<usize> = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * 32)).collect();
+    }
+
+    /// Exact equality with naive loops, for numbers of positions that tiles divide and do not: a 3 × 3 kernel with strides 2 and 1
+    /// on a 7 × 13 image; outputs of two and a half vectors.
+    fn tiles_equal_naive_loops(channels: usize) {
+        let row_len = 3 * channels;
+        let shape = LayerShape { outputs: 40, kernel_rows: 3, row_len, row_stride: 13 * channels };
+        let all: Vec<usize> = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * channels)).collect();
         let (outputs, inputs) = (shape.outputs, shape.inputs());
-        let (x, w, b) = (integers(7 * 13 * 32, 1), integers(outputs * inputs, 2), integers(outputs, 3));
+        let (x, w, b) = (integers(7 * 13 * channels, 1), integers(outputs * inputs, 2), integers(outputs, 3));
         let (mut by_inputs, mut by_outputs) = (Vec::new(), Vec::new());
         pack_inputs(&bf16s(&w), inputs, &mut by_inputs);
-        pack_outputs(&bf16s(&w), inputs, &mut by_outputs);
+        pack_outputs(&shape, &bf16s(&w), &mut by_outputs);
         for count in [8, 9, 15, 16, all.len()] {
             let positions = &all[..count];
             let dy = integers(count * outputs, 4);
             let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.5; x.len()], vec![0.25; w.len()]);
+            let mut linear = y.clone();
             for (p, position) in positions.iter().enumerate() {
-                let receptive_field = || (0..3).flat_map(|i| (0..96).map(move |j| position + i * shape.row_stride + j));
+                let receptive_field =
+                    || (0..3).flat_map(|i| (0..row_len).map(move |j| position + i * shape.row_stride + j));
                 for o in 0..outputs {
                     let (w, dw) = (&w[o * inputs..][..inputs], &mut dw[o * inputs..][..inputs]);
                     let dot: f32 = receptive_field().zip(w).map(|(i, w)| x[i] * w).sum();
-                    y[p * outputs + o] = bf16::narrow((dot + b[o]).max(0.0)).widen();
+                    linear[p * outputs + o] = bf16::narrow(dot + b[o]).widen();
+                    y[p * outputs + o] = linear[p * outputs + o].max(0.0);
                     for ((i, w), dw) in receptive_field().zip(w).zip(dw) {
                         dx[i] += dy[p * outputs + o] * w;
                         *dw += dy[p * outputs + o] * x[i];
@@ -493,16 +561,19 @@ mod tests {
             let (x, dy) = (bf16s(&x), bf16s(&dy));
             let mut paired = Vec::new();
             pair_rows(&dy, outputs, &mut paired);
+            let mut actual_linear = vec![bf16::ZERO; y.len()];
             let (mut actual_y, mut actual_dx) = (vec![bf16::ZERO; y.len()], vec![0.5; x.len()]);
             let (mut actual_dw, mut fresh) = (vec![0.25; w.len()], vec![f32::NAN; w.len()]);
             // SAFETY: `supported` detected these instructions.
             unsafe {
-                convolve(&shape, &by_inputs, &bf16s(&b), positions, &x, &mut actual_y);
+                convolve(&shape, &by_inputs, &bf16s(&b), floor(true), positions, &x, &mut actual_y);
+                convolve(&shape, &by_inputs, &bf16s(&b), floor(false), positions, &x, &mut actual_linear);
                 input_gradient(&shape, &by_outputs, positions, &dy, &mut actual_dx);
                 weight_gradient::<f32, true>(&shape, positions, &x, &paired, &mut actual_dw, &mut Vec::new());
                 weight_gradient::<f32, false>(&shape, positions, &x, &paired, &mut fresh, &mut Vec::new());
             }
             assert_eq!(f32s(&actual_y), y);
+            assert_eq!(f32s(&actual_linear), linear);
             assert_eq!(actual_dx, dx);
             assert_eq!(actual_dw, dw);
             assert_eq!(fresh, dw.iter().map(|dw| dw - 0.25).collect::<Vec<_>>());
@@ -520,24 +591,29 @@ mod tests {
         let (w, b) = (integers(outputs * inputs, 1), integers(outputs, 2));
         for rows in 1..=19 {
             let (x, dy) = (integers(rows * inputs, 3), integers(rows * outputs, 4));
-            let (mut y, mut dw) = (vec![0.0; rows * outputs], vec![0.0; w.len()]);
+            let (mut y, mut unrectified, mut dw) =
+                (vec![0.0; rows * outputs], vec![0.0; rows * outputs], vec![0.0; w.len()]);
             for (i, dy) in dy.iter().enumerate() {
                 let (row, o) = (i / outputs, i % outputs);
                 let (x, w) = (&x[row * inputs..][..inputs], &w[o * inputs..][..inputs]);
                 let dot: f32 = x.iter().zip(w).map(|(x, w)| x * w).sum();
-                y[i] = bf16::narrow((dot + b[o]).max(0.0)).widen();
+                unrectified[i] = bf16::narrow(dot + b[o]).widen();
+                y[i] = unrectified[i].max(0.0);
                 dw[o * inputs..][..inputs].iter_mut().zip(x).for_each(|(dw, x)| *dw += dy * x);
             }
             let (x, positions) = (bf16s(&x), (0..rows).map(|row| row * inputs).collect::<Vec<_>>());
             let (mut actual_y, mut actual_dw, mut paired) =
                 (vec![bf16::ZERO; y.len()], vec![f32::NAN; w.len()], Vec::new());
+            let mut actual_linear = actual_y.clone();
             pair_rows(&bf16s(&dy), outputs, &mut paired);
             // SAFETY: `supported` detected these instructions.
             unsafe {
-                linear(&shape, &bf16s(&w), &bf16s(&b), &x, &mut actual_y);
+                linear(&shape, &bf16s(&w), &bf16s(&b), floor(true), &x, &mut actual_y);
+                linear(&shape, &bf16s(&w), &bf16s(&b), floor(false), &x, &mut actual_linear);
                 weight_gradient::<f32, false>(&shape, &positions, &x, &paired, &mut actual_dw, &mut Vec::new());
             }
             assert_eq!(f32s(&actual_y), y, "{rows} rows");
+            assert_eq!(f32s(&actual_linear), unrectified, "{rows} rows");
             assert_eq!(actual_dw, dw, "{rows} rows");
             // Outputs and rows exchanged: few outputs, many positions.
             let shape = LayerShape { outputs: rows, ..shape };
@@ -556,7 +632,7 @@ mod tests {
         }
     }
 
-    /// As [`rectified`], for a register and less; NaN stays NaN.
+    /// As [`at_least`], for a register and less; NaN stays NaN.
     #[test]
     fn outputs_are_rectified() {
         if !supported() {
@@ -566,10 +642,10 @@ mod tests {
             let bias: Vec<bf16> = (0..n).map(|i| bf16::narrow(i as f32 - 1.0)).collect();
             let mut y = vec![bf16::ONE; n];
             // SAFETY: `supported` detected these instructions.
-            unsafe { rectify(_mm512_set1_ps(-0.5), widen(&bias), &mut y) };
+            unsafe { finish(_mm512_set1_ps(-0.5), widen(&bias), _mm512_setzero_ps(), &mut y) };
             assert_eq!(f32s(&y), (0..n).map(|i| (i as f32 - 1.5).max(0.0)).collect::<Vec<_>>());
             // SAFETY: as above.
-            unsafe { rectify(_mm512_set1_ps(f32::NAN), widen(&bias), &mut y) };
+            unsafe { finish(_mm512_set1_ps(f32::NAN), widen(&bias), _mm512_setzero_ps(), &mut y) };
             assert!(y.iter().all(|y| y.is_nan()));
         }
     }

@@ -20,7 +20,8 @@ pub(crate) fn tiles<const R: usize>(total: usize) -> impl Iterator<Item = usize>
     (0..total.div_ceil(R)).map(move |i| (i * R).min(total - R))
 }
 
-/// The offsets of vectors that cover `row_len` elements: `V` vectors at a time (true), then one at a time (false).
+/// The offsets of vectors that cover `row_len` elements: `V` vectors at a time (true), then one at a time, the last one partial
+/// (false).
 #[inline(always)]
 fn vectors<const V: usize>(row_len: usize) -> impl Iterator<Item = (usize, bool)> {
     let many = row_len / (V * LANES) * (V * LANES);
@@ -33,15 +34,35 @@ fn load(from: &[f32]) -> Vector {
     from.try_into().expect("the slice has this length")
 }
 
+/// Loads `V` vectors; if `PARTIAL`, elements beyond the end of `from` are 0.
+#[inline(always)]
+fn load_vectors<const V: usize, const PARTIAL: bool>(from: &[f32]) -> [Vector; V] {
+    let mut vectors = [[0.0; LANES]; V];
+    if PARTIAL && from.len() < V * LANES {
+        vectors.as_flattened_mut()[..from.len()].copy_from_slice(from);
+        return vectors;
+    }
+    let from = &from[..V * LANES];
+    for v in 0..V {
+        vectors[v] = load(&from[v * LANES..][..LANES]);
+    }
+    vectors
+}
+
 #[inline(always)]
 fn add_product(sum: &mut Vector, x: f32, w: &Vector) {
     sum.iter_mut().zip(w).for_each(|(sum, w)| *sum = x.mul_add(*w, *sum));
 }
 
-/// max(0, x); NaN stays NaN, so that divergence is detected.
+/// The least output of a layer: 0 where a rectifier follows.
+pub(crate) fn floor(rectify: bool) -> f32 {
+    if rectify { 0.0 } else { f32::NEG_INFINITY }
+}
+
+/// max(floor, x); NaN stays NaN, so that divergence is detected.
 #[inline(always)]
-pub(crate) fn rectified(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
+pub(crate) fn at_least(floor: f32, x: f32) -> f32 {
+    if x < floor { floor } else { x }
 }
 
 /// Adds `sums` to `to`, or overwrites `to` with them.
@@ -72,13 +93,13 @@ pub(crate) fn pack(weights: &[f32], inputs: usize, packed: &mut Vec<Vector>) {
 }
 
 multiversion! {
-    /// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image `x`, for few weights and many positions. `packed` by
+    /// `y[position] = max(floor, Σ x·w + b)` at the `positions` of an image `x`, for few weights and many positions. `packed` by
     /// [`pack`]; `y` `[positions, outputs]`.
-    pub(crate) fn convolve(shape: &LayerShape, packed: &[Vector], bias: &[f32], positions: &[usize], x: &[f32], y: &mut [f32]) {
+    pub(crate) fn convolve(shape: &LayerShape, packed: &[Vector], bias: &[f32], floor: f32, positions: &[usize], x: &[f32], y: &mut [f32]) {
         if large() {
-            convolve_by::<8>(shape, packed, bias, positions, x, y);
+            convolve_by::<8>(shape, packed, bias, floor, positions, x, y);
         } else {
-            convolve_by::<4>(shape, packed, bias, positions, x, y);
+            convolve_by::<4>(shape, packed, bias, floor, positions, x, y);
         }
     }
 }
@@ -91,6 +112,7 @@ fn convolve_by<const R: usize>(
     shape: &LayerShape,
     packed: &[Vector],
     bias: &[f32],
+    floor: f32,
     positions: &[usize],
     x: &[f32],
     y: &mut [f32],
@@ -116,23 +138,23 @@ fn convolve_by<const R: usize>(
             }
             for (r, sums) in sums.iter().enumerate() {
                 let y = &mut y[(first + r) * outputs..][columns.clone()];
-                y.iter_mut().zip(sums).zip(&bias[columns.clone()]).for_each(|((y, s), b)| *y = rectified(s + b));
+                y.iter_mut().zip(sums).zip(&bias[columns.clone()]).for_each(|((y, s), b)| *y = at_least(floor, s + b));
             }
         }
     }
 }
 
 multiversion! {
-    /// `y[row] = max(0, Σ x·w + b)` of a fully connected layer, for many weights and few rows: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y`
+    /// `y[row] = max(floor, Σ x·w + b)` of a fully connected layer, for many weights and few rows: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y`
     /// `[rows, outputs]`.
-    pub(crate) fn linear(shape: &LayerShape, weights: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) {
+    pub(crate) fn linear(shape: &LayerShape, weights: &[f32], bias: &[f32], floor: f32, x: &[f32], y: &mut [f32]) {
         // Few rows fit one tile, so that each weight is loaded once; the registers left set the number of columns.
         match x.len() / shape.inputs() {
-            1 => linear_by::<1, 4>(shape, weights, bias, x, y),
-            2 => linear_by::<2, 4>(shape, weights, bias, x, y),
-            3 => linear_by::<3, 2>(shape, weights, bias, x, y),
-            5 => linear_by::<5, 2>(shape, weights, bias, x, y),
-            _ => linear_by::<4, 2>(shape, weights, bias, x, y),
+            1 => linear_by::<1, 4>(shape, weights, bias, floor, x, y),
+            2 => linear_by::<2, 4>(shape, weights, bias, floor, x, y),
+            3 => linear_by::<3, 2>(shape, weights, bias, floor, x, y),
+            5 => linear_by::<5, 2>(shape, weights, bias, floor, x, y),
+            _ => linear_by::<4, 2>(shape, weights, bias, floor, x, y),
         }
     }
 }
@@ -143,6 +165,7 @@ fn linear_by<const R: usize, const C: usize>(
     shape: &LayerShape,
     weights: &[f32],
     bias: &[f32],
+    floor: f32,
     x: &[f32],
     y: &mut [f32],
 ) {
@@ -173,7 +196,7 @@ fn linear_by<const R: usize, const C: usize>(
             }
             for r in 0..R {
                 for c in 0..C {
-                    y[(row + r) * outputs + first + c] = rectified(sum(&sums[r][c]) + bias[first + c]);
+                    y[(row + r) * outputs + first + c] = at_least(floor, sum(&sums[r][c]) + bias[first + c]);
                 }
             }
         }
@@ -224,9 +247,9 @@ fn input_gradient_by<const R: usize, const V: usize>(
             for (j, many) in vectors::<V>(shape.row_len) {
                 let at = (first, new.clone(), i, j);
                 if many {
-                    input_gradient_tile::<R, V>(shape, weights, positions, dy, dx, at);
+                    input_gradient_tile::<R, V, false>(shape, weights, positions, dy, dx, at);
                 } else {
-                    input_gradient_tile::<R, 1>(shape, weights, positions, dy, dx, at);
+                    input_gradient_tile::<R, 1, true>(shape, weights, positions, dy, dx, at);
                 }
             }
         }
@@ -235,7 +258,7 @@ fn input_gradient_by<const R: usize, const V: usize>(
 
 /// `R` positions, `V` vectors of kernel row `i` from element `j`.
 #[inline(always)]
-fn input_gradient_tile<const R: usize, const V: usize>(
+fn input_gradient_tile<const R: usize, const V: usize, const PARTIAL: bool>(
     shape: &LayerShape,
     weights: &[f32],
     positions: &[usize],
@@ -250,11 +273,7 @@ fn input_gradient_tile<const R: usize, const V: usize>(
     }
     let mut sums = [[[0.0; LANES]; V]; R];
     for o in 0..outputs {
-        let w = &weights[o * inputs + i * shape.row_len + j..][..V * LANES];
-        let mut vectors = [[0.0; LANES]; V];
-        for v in 0..V {
-            vectors[v] = load(&w[v * LANES..][..LANES]);
-        }
+        let vectors = load_vectors::<V, PARTIAL>(&weights[o * inputs + i * shape.row_len + j..]);
         for r in 0..R {
             for v in 0..V {
                 add_product(&mut sums[r][v], rows[r][o], &vectors[v]);
@@ -262,8 +281,13 @@ fn input_gradient_tile<const R: usize, const V: usize>(
         }
     }
     for r in new {
-        let dx = &mut dx[positions[first + r] + i * shape.row_stride + j..][..V * LANES];
-        dx.iter_mut().zip(sums[r].as_flattened()).for_each(|(dx, s)| *dx += s);
+        let dx = &mut dx[positions[first + r] + i * shape.row_stride + j..];
+        if PARTIAL {
+            let len = LANES.min(shape.row_len - j);
+            dx[..len].iter_mut().zip(sums[r].as_flattened()).for_each(|(dx, s)| *dx += s);
+        } else {
+            dx[..V * LANES].iter_mut().zip(sums[r].as_flattened()).for_each(|(dx, s)| *dx += s);
+        }
     }
 }
 
@@ -291,9 +315,9 @@ fn weight_gradient_by<const C: usize, const V: usize>(
         for (j, many) in vectors::<V>(shape.row_len) {
             for o in (0..shape.outputs).step_by(C) {
                 if many {
-                    weight_gradient_tile::<C, V>(shape, positions, x, dy, dw, add, (o, i, j));
+                    weight_gradient_tile::<C, V, false>(shape, positions, x, dy, dw, add, (o, i, j));
                 } else {
-                    weight_gradient_tile::<C, 1>(shape, positions, x, dy, dw, add, (o, i, j));
+                    weight_gradient_tile::<C, 1, true>(shape, positions, x, dy, dw, add, (o, i, j));
                 }
             }
         }
@@ -302,7 +326,7 @@ fn weight_gradient_by<const C: usize, const V: usize>(
 
 /// `C` outputs, `V` vectors of kernel row `i` from element `j`.
 #[inline(always)]
-fn weight_gradient_tile<const C: usize, const V: usize>(
+fn weight_gradient_tile<const C: usize, const V: usize, const PARTIAL: bool>(
     shape: &LayerShape,
     positions: &[usize],
     x: &[f32],
@@ -315,16 +339,16 @@ fn weight_gradient_tile<const C: usize, const V: usize>(
     let mut sums = [[[0.0; LANES]; V]; C];
     for (position, dy) in positions.iter().zip(dy.chunks_exact(outputs)) {
         let dy: &[f32; C] = dy[o..o + C].try_into().expect("the slice has this length");
-        let x = &x[position + i * shape.row_stride + j..][..V * LANES];
+        let x = load_vectors::<V, PARTIAL>(&x[position + i * shape.row_stride + j..]);
         for v in 0..V {
-            let x = load(&x[v * LANES..][..LANES]);
             for c in 0..C {
-                add_product(&mut sums[c][v], dy[c], &x);
+                add_product(&mut sums[c][v], dy[c], &x[v]);
             }
         }
     }
+    let len = if PARTIAL { LANES.min(shape.row_len - j) } else { V * LANES };
     for (c, sums) in sums.iter().enumerate() {
-        put(sums.as_flattened(), &mut dw[(o + c) * inputs + i * shape.row_len + j..][..V * LANES], add);
+        put(sums.as_flattened(), &mut dw[(o + c) * inputs + i * shape.row_len + j..][..len], add);
     }
 }
 
@@ -348,7 +372,7 @@ mod tests {
     use super::*;
     use half::bf16;
 
-    type Convolve = fn(&LayerShape, &[Vector], &[f32], &[usize], &[f32], &mut [f32]);
+    type Convolve = fn(&LayerShape, &[Vector], &[f32], f32, &[usize], &[f32], &mut [f32]);
     type InputGradient = fn(&LayerShape, &[f32], &[usize], &[f32], &mut [f32]);
 
     fn values(n: usize, seed: usize) -> Vec<f32> {
@@ -368,17 +392,21 @@ mod tests {
         (0..kernel_rows).flat_map(move |i| (0..row_len).map(move |j| position + i * row_stride + j))
     }
 
-    /// A 3 × 3 kernel with strides 2 and 1 on a 7 × 13 image of 16 channels: 3 × 11 overlapping positions, kernel rows of three
-    /// vectors.
-    fn convolution() -> (LayerShape, Vec<usize>, Vec<f32>) {
-        let shape = LayerShape { outputs: 24, kernel_rows: 3, row_len: 48, row_stride: 13 * 16 };
-        let positions = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * 16)).collect();
-        (shape, positions, values(7 * 13 * 16, 1))
+    /// A 3 × 3 kernel with strides 2 and 1 on a 7 × 13 image: 3 × 11 overlapping positions.
+    fn convolution(channels: usize) -> (LayerShape, Vec<usize>, Vec<f32>) {
+        let shape = LayerShape { outputs: 24, kernel_rows: 3, row_len: 3 * channels, row_stride: 13 * channels };
+        let positions = (0..3).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * channels)).collect();
+        (shape, positions, values(7 * 13 * channels, 1))
     }
 
+    /// Kernel rows of three vectors; of less than one; of one, and one with a single element.
     #[test]
     fn tiles_of_every_size_equal_naive_loops() {
-        let (shape, all, x) = convolution();
+        [48, 12, 33].into_iter().for_each(|row_len| tiles_equal_naive_loops(row_len / 3));
+    }
+
+    fn tiles_equal_naive_loops(channels: usize) {
+        let (shape, all, x) = convolution(channels);
         let (outputs, inputs) = (shape.outputs, shape.inputs());
         let (w, b) = (values(outputs * inputs, 2), values(outputs, 3));
         let mut packed = Vec::new();
@@ -387,10 +415,12 @@ mod tests {
             let positions = &all[..count];
             let dy = values(count * outputs, 4);
             let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.5; x.len()], vec![0.25; w.len()]);
+            let mut unrectified = y.clone();
             for (p, position) in positions.iter().enumerate() {
                 for o in 0..outputs {
                     let (w, dw) = (&w[o * inputs..][..inputs], &mut dw[o * inputs..][..inputs]);
                     let dot: f32 = receptive_field(&shape, *position).zip(w).map(|(i, w)| x[i] * w).sum();
+                    unrectified[p * outputs + o] = dot + b[o];
                     y[p * outputs + o] = (dot + b[o]).max(0.0);
                     for ((i, w), dw) in receptive_field(&shape, *position).zip(w).zip(dw) {
                         dx[i] += dy[p * outputs + o] * w;
@@ -400,8 +430,10 @@ mod tests {
             }
             let forward = |by: Convolve| {
                 let mut to = vec![0.0; y.len()];
-                by(&shape, &packed, &b, positions, &x, &mut to);
+                by(&shape, &packed, &b, floor(true), positions, &x, &mut to);
                 close(&to, &y);
+                by(&shape, &packed, &b, floor(false), positions, &x, &mut to);
+                close(&to, &unrectified);
             };
             if count >= 4 {
                 forward(convolve_by::<4>);
@@ -437,18 +469,22 @@ mod tests {
             let x = values(rows * 80, 3);
             let row = |x: &[f32]| -> Vec<f32> {
                 let dot = |o: usize| -> f32 { x.iter().zip(&w[o * 80..]).map(|(x, w)| x * w).sum() };
-                (0..12).map(|o| (dot(o) + b[o]).max(0.0)).collect()
+                (0..12).map(|o| dot(o) + b[o]).collect()
             };
+            let unrectified = x.chunks(80).flat_map(row).collect::<Vec<_>>();
             let mut y = vec![0.0; rows * 12];
-            linear(&shape, &w, &b, &x, &mut y);
-            close(&y, &x.chunks(80).flat_map(row).collect::<Vec<_>>());
+            linear(&shape, &w, &b, floor(false), &x, &mut y);
+            close(&y, &unrectified);
+            linear(&shape, &w, &b, floor(true), &x, &mut y);
+            close(&y, &unrectified.iter().map(|y| y.max(0.0)).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn the_rectifier_blocks_gradients_of_inactive_units() {
-        assert!(rectified(f32::NAN).is_nan());
-        assert_eq!([-1.0, 0.0, 2.0].map(rectified), [0.0, 0.0, 2.0]);
+        assert!(at_least(floor(true), f32::NAN).is_nan());
+        assert_eq!([-1.0, 0.0, 2.0].map(|x| at_least(floor(true), x)), [0.0, 0.0, 2.0]);
+        assert_eq!([-1.0, 0.0, 2.0].map(|x| at_least(floor(false), x)), [-1.0, 0.0, 2.0]);
         let dy = [3.0, 4.0, 5.0, 6.0];
         let (mut to, mut db) = ([7.0; 4], [1.0, 2.0]);
         rectifier_gradient(&[0.0, 2.0, 1.0, -0.0], &dy, &mut to, &mut db);

@@ -16,10 +16,10 @@ use std::fmt::Debug;
 
 pub use shape::LayerShape;
 
-pub(crate) use fp32::{MIN_POSITIONS, rectifier_gradient};
+pub(crate) use fp32::{MIN_POSITIONS, at_least, floor, rectifier_gradient};
 
 /// Element types with kernels for the layers of a [`ConvNet`](crate::ConvNet). Weights are `[outputs, inputs]`; `x` is a layer's
-/// input, `y` its output, `dx`, `dy` and `dw` are gradients.
+/// input, `y` its output, 0 or more if `rectify`; `dx`, `dy` and `dw` are gradients.
 pub trait LayerKernels: Element + Default + Debug + Send + 'static {
     /// Weights in the order in which the kernels read them, and buffers.
     type Packed: Default + Debug + Send;
@@ -36,11 +36,12 @@ pub trait LayerKernels: Element + Default + Debug + Send + 'static {
     /// Packs a convolution's weights for [`input_gradient`](Self::input_gradient).
     fn pack_transposed(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed);
 
-    /// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image. `y` `[positions, outputs]`.
+    /// `y[position] = Σ x·w + b` at the `positions` of an image. `y` `[positions, outputs]`.
     fn convolve(
         shape: &LayerShape,
         packed: &Self::Packed,
         bias: &[Self],
+        rectify: bool,
         positions: &[usize],
         x: &[Self],
         y: &mut [Self],
@@ -66,8 +67,8 @@ pub trait LayerKernels: Element + Default + Debug + Send + 'static {
         dw: &mut [f32],
     );
 
-    /// `y[row] = max(0, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `y` `[rows, outputs]`.
-    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], x: &[Self], y: &mut [Self]);
+    /// `y[row] = Σ x·w + b` of a fully connected layer: `x` `[rows, inputs]`, `y` `[rows, outputs]`.
+    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], rectify: bool, x: &[Self], y: &mut [Self]);
 
     /// The input gradient of a fully connected layer, `[rows, inputs]`: `dx = Σ dy·w`.
     fn linear_input_gradient(
@@ -91,9 +92,11 @@ impl LayerKernels for f32 {
     /// `[inputs][outputs / 16]`, padded with zeros.
     type Packed = Vec<Vector>;
 
+    /// The rows of fully connected layers must fill registers.
     fn supports(shape: &LayerShape) -> bool {
         let fast = level() != SimdLevel::Baseline || !cfg!(target_arch = "x86_64");
-        fast && shape.row_len.is_multiple_of(fp32::LANES) && shape.outputs.is_multiple_of(4)
+        let fills = shape.kernel_rows > 1 || shape.row_len.is_multiple_of(fp32::LANES);
+        fast && fills && shape.outputs.is_multiple_of(4)
     }
 
     fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
@@ -110,11 +113,12 @@ impl LayerKernels for f32 {
         shape: &LayerShape,
         packed: &Self::Packed,
         bias: &[Self],
+        rectify: bool,
         positions: &[usize],
         x: &[Self],
         y: &mut [Self],
     ) {
-        fp32::convolve(shape, packed, bias, positions, x, y);
+        fp32::convolve(shape, packed, bias, floor(rectify), positions, x, y);
     }
 
     fn input_gradient(
@@ -139,8 +143,8 @@ impl LayerKernels for f32 {
         fp32::weight_gradient(shape, positions, x, dy, dw, true);
     }
 
-    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], x: &[Self], y: &mut [Self]) {
-        fp32::linear(shape, weights, bias, x, y);
+    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], rectify: bool, x: &[Self], y: &mut [Self]) {
+        fp32::linear(shape, weights, bias, floor(rectify), x, y);
     }
 
     fn linear_input_gradient(shape: &LayerShape, _: &mut Self::Packed, weights: &[Self], dy: &[Self], dx: &mut [f32]) {
@@ -170,10 +174,8 @@ pub struct Paired {
 impl LayerKernels for bf16 {
     type Packed = Paired;
 
-    /// The rows of fully connected layers need not fill registers.
     fn supports(shape: &LayerShape) -> bool {
-        let row_len = if shape.kernel_rows > 1 { avx512_bf16::LANES } else { 2 };
-        avx512_bf16::supported() && shape.row_len.is_multiple_of(row_len) && shape.outputs.is_multiple_of(8)
+        avx512_bf16::supported() && shape.row_len.is_multiple_of(2) && shape.outputs.is_multiple_of(8)
     }
 
     fn scale(frame: &[u8], mean: f32, factor: f32, to: &mut [Self]) {
@@ -185,18 +187,19 @@ impl LayerKernels for bf16 {
     }
 
     fn pack_transposed(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed) {
-        avx512_bf16::pack_outputs(weights, shape.inputs(), &mut packed.outputs);
+        avx512_bf16::pack_outputs(shape, weights, &mut packed.outputs);
     }
 
     fn convolve(
         shape: &LayerShape,
         packed: &Self::Packed,
         bias: &[Self],
+        rectify: bool,
         positions: &[usize],
         x: &[Self],
         y: &mut [Self],
     ) {
-        unsafe { avx512_bf16::convolve(shape, &packed.inputs, bias, positions, x, y) }
+        unsafe { avx512_bf16::convolve(shape, &packed.inputs, bias, floor(rectify), positions, x, y) }
     }
 
     fn input_gradient(
@@ -223,8 +226,8 @@ impl LayerKernels for bf16 {
         unsafe { avx512_bf16::weight_gradient::<f32, true>(shape, positions, x, gradients, dw, buffer) }
     }
 
-    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], x: &[Self], y: &mut [Self]) {
-        unsafe { avx512_bf16::linear(shape, weights, bias, x, y) }
+    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], rectify: bool, x: &[Self], y: &mut [Self]) {
+        unsafe { avx512_bf16::linear(shape, weights, bias, floor(rectify), x, y) }
     }
 
     /// Computed by the weight-gradient kernel: rows take the part of outputs, outputs that of positions.

@@ -135,6 +135,11 @@ impl LayerNorm {
         Self { weight, bias, features, eps: 1e-5 }
     }
 
+    /// Its weight and bias.
+    pub fn slots(&self) -> [Slot; 2] {
+        [self.weight, self.bias]
+    }
+
     /// Normalizes each row of `x`.
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
         let (weight, bias) = (Some(&w[self.weight]), Some(&w[self.bias]));
@@ -229,6 +234,11 @@ impl Norm {
             NormKind::Batch => Self::Batch(BatchNorm::new(b, name, features)),
             NormKind::Layer => Self::Layer(LayerNorm::new(b, name, features)),
         }
+    }
+
+    /// The layer norm, if it is one.
+    pub fn layer_norm(&self) -> Option<&LayerNorm> {
+        if let Self::Layer(norm) = self { Some(norm) } else { None }
     }
 
     /// Normalizes `x`.

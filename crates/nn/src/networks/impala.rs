@@ -10,6 +10,7 @@
 //! million). Not for tasks that a smaller network learns.
 
 use super::config::NetworkConfig;
+use super::own_kernels::kernel_layer;
 use crate::export::Exporter;
 use crate::init::{RECTIFIER_GAIN, hidden_init};
 use crate::layers::conv::Conv;
@@ -17,6 +18,7 @@ use crate::layers::norm::Norm;
 use crate::params::{Builder, Params, Weights};
 use crate::pass::Pass;
 use playfield_core::graph::{Op, Value};
+use playfield_kernels::{Connection, Layer};
 use tch::Tensor;
 
 /// Channels of the three stages.
@@ -94,6 +96,23 @@ impl Impala {
         e.graph.op(Op::Relu, &[x])
     }
 
+    /// The convolutions as playfield's own kernels have them. A stage's convolution reads the sum of the stage before without a
+    /// rectifier.
+    pub(super) fn kernel_layers(&self, params: &Params) -> Vec<Layer> {
+        let mut layers: Vec<Layer> = Vec::new();
+        for stage in &self.stages {
+            if let Some(sum) = layers.last_mut() {
+                sum.rectifier = false;
+            }
+            layers.push(Layer { connection: Connection::MaxPool, ..stage.entry.kernel_layer(params) });
+            for [first, second] in &stage.blocks {
+                layers.push(first.kernel_layer(params));
+                layers.push(Layer { connection: Connection::Residual, ..second.kernel_layer(params) });
+            }
+        }
+        layers
+    }
+
     /// Folds every batch norm into the convolution before it.
     pub fn fold(&mut self, params: &mut Params) {
         for stage in &mut self.stages {
@@ -113,6 +132,10 @@ impl Normed {
 
     fn forward(&self, w: &Weights, x: &Tensor, scale: f64, pass: Pass) -> Tensor {
         self.norm.forward(w, self.conv.forward_scaled(w, x, scale), pass)
+    }
+
+    fn kernel_layer(&self, params: &Params) -> Layer {
+        kernel_layer(params, self.conv.slots(), Some(&self.conv), &self.norm)
     }
 
     fn export(&self, e: &mut Exporter<'_>, x: Value) -> Value {

@@ -1,18 +1,20 @@
 //! Convolutional torsos on the CPU by playfield's own kernels rather than libtorch's.
 //!
-//! They support torsos of convolutions with rectifiers, then fully connected layers, without normalization. They are used where they
-//! are faster ([`dispatch`](super::dispatch)); libtorch computes everything else, and everything on other devices.
+//! They support all convolutional torsos, without normalization or with layer norm. They are used where they are faster
+//! ([`dispatch`](super::dispatch)); libtorch computes everything else, and everything on other devices.
 
 use super::torso::Torso;
-use crate::params::Params;
+use crate::layers::conv::Conv;
+use crate::layers::norm::Norm;
+use crate::params::{Params, Slot};
 use crate::pass::Pass;
 use crate::tensor::{TensorElement, to_vec};
 use playfield_core::ObsRef;
-use playfield_kernels::ConvNet;
 #[cfg(target_arch = "x86_64")]
 use playfield_kernels::bf16;
 use playfield_kernels::conv::LayerKernels;
 use playfield_kernels::frames::Scaling;
+use playfield_kernels::{Connection, ConvNet, Convolution, Layer};
 use tch::{Device, Kind, Tensor};
 
 /// A torso in the precision of its weights.
@@ -60,6 +62,28 @@ impl OwnKernels {
     }
 }
 
+/// A layer with a rectifier as the kernels have it: a convolution, or fully connected.
+pub(super) fn kernel_layer(
+    params: &Params,
+    (weight, bias): (Slot, Slot),
+    convolution: Option<&Conv>,
+    norm: &Norm,
+) -> Layer {
+    Layer {
+        outputs: params.shape(weight)[0],
+        convolution: convolution.map(|conv| Convolution {
+            size: conv.size as usize,
+            stride: conv.stride as usize,
+            padding: conv.padding as usize,
+        }),
+        weight: params.range(weight),
+        bias: params.range(bias),
+        norm: norm.layer_norm().map(|norm| norm.slots().map(|slot| params.range(slot))),
+        connection: Connection::Direct,
+        rectifier: true,
+    }
+}
+
 fn forward<T: LayerKernels + TensorElement>(
     net: &mut ConvNet<T>,
     params: &Params,
@@ -91,7 +115,8 @@ mod tests {
     use playfield_core::{ActionSpace, Dtype, EnvSpec, rng};
     use playfield_kernels::simd::{SimdLevel, level};
 
-    /// The kernels support Atari's torsos at every SIMD level above the baseline, and no normalized torso.
+    /// The kernels support every convolutional torso at every SIMD level above the baseline, with layer norm and without, and no batch
+    /// norm.
     #[test]
     fn supported_torsos() {
         let actions = ActionSpace::Discrete { n: 6 };
@@ -106,10 +131,12 @@ mod tests {
             OwnKernels::new(&torso, &params, [84, 84, 4]).is_some()
         };
         let simd = level() != SimdLevel::Baseline || !cfg!(target_arch = "x86_64");
-        for torso in [TorsoKind::Small, TorsoKind::Nips, TorsoKind::Nature] {
-            assert_eq!(supported(torso, Precision::Fp32, NormKind::None), simd);
-            assert_eq!(supported(torso, Precision::Bf16, NormKind::None), native_bf16());
-            assert!(!supported(torso, Precision::Fp32, NormKind::Layer));
+        for torso in [TorsoKind::Small, TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Impala] {
+            for norm in [NormKind::None, NormKind::Layer] {
+                assert_eq!(supported(torso, Precision::Fp32, norm), simd);
+                assert_eq!(supported(torso, Precision::Bf16, norm), native_bf16());
+            }
+            assert!(!supported(torso, Precision::Fp32, NormKind::Batch));
         }
     }
 }

@@ -4,12 +4,13 @@
 use super::config::{Activation, InitKind, NetworkConfig, NormKind, TorsoKind};
 use super::impala::Impala;
 use super::input::Input;
+use super::own_kernels::kernel_layer;
 use crate::export::Exporter;
 use crate::init::{RECTIFIER_GAIN, hidden_init};
 use crate::layers::conv::Conv;
 use crate::layers::linear::Linear;
 use crate::layers::norm::Norm;
-use crate::params::{Builder, Params, Slot, Weights};
+use crate::params::{Builder, Params, Weights};
 use crate::pass::Pass;
 use playfield_core::graph::{Op, Value};
 use playfield_core::{Dtype, EnvSpec, Error, Result};
@@ -169,19 +170,16 @@ impl Torso {
         }
     }
 
-    /// Its layers, if they are convolutions and fully connected layers with rectifiers and without norm.
+    /// Its layers as playfield's own kernels have them; `None` for flat observations and with batch norm.
     pub(super) fn kernel_layers(&self, params: &Params) -> Option<Vec<Layer>> {
-        let Images::Stack(convs) = &self.images else { return None };
-        let layer = |(weight, bias): (Slot, Slot), convolution| Layer {
-            outputs: params.shape(weight)[0],
-            convolution,
-            weight: params.range(weight),
-            bias: params.range(bias),
+        let convolution = |(conv, norm): &(Conv, Norm)| kernel_layer(params, conv.slots(), Some(conv), norm);
+        let images = match &self.images {
+            Images::Flat => return None,
+            Images::Stack(convs) => convs.iter().map(convolution).collect(),
+            Images::Residual(impala) => impala.kernel_layers(params),
         };
-        let size = |conv: &Conv| (conv.size as usize, conv.stride as usize);
-        let convs = convs.iter().map(|(conv, _)| layer(conv.slots(), Some(size(conv))));
-        let layers = self.layers.iter().map(|(linear, _)| layer(linear.slots(), None));
-        (self.norm == NormKind::None).then(|| convs.chain(layers).collect())
+        let layers = self.layers.iter().map(|(linear, norm)| kernel_layer(params, linear.slots(), None, norm));
+        (self.norm != NormKind::Batch).then(|| images.into_iter().chain(layers).collect())
     }
 
     /// The number of features.
