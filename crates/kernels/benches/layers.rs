@@ -40,9 +40,10 @@ fn of<T: LayerKernels>(dtype: &str) {
         T::pack(&shape, &weights, &mut packed);
         T::pack_transposed(&shape, &weights, &mut packed);
         let flops = 2 * positions.len() * weights.len();
-        let forward = rate(flops, || T::convolve(&shape, &packed, &bias, &positions, black_box(&x), &mut y));
+        let forward = rate(flops, || T::convolve(&shape, &mut packed, &bias, &positions, black_box(&x), &mut y));
         let weight = rate(flops, || T::weight_gradient(&shape, &mut packed, &positions, &x, black_box(&dy), &mut dw));
-        let input = rate(flops, || T::input_gradient(&shape, &packed, &weights, &positions, black_box(&dy), &mut dx));
+        let input =
+            rate(flops, || T::input_gradient(&shape, &mut packed, &weights, &positions, black_box(&dy), &mut dx));
         println!("{name:<14}{dtype:<8}{forward:>14.0}{weight:>18.0}{input:>18.0}");
     }
     let shape = LayerShape { outputs: 512, kernel_rows: 1, row_len: 3136, row_stride: 3136 };
@@ -54,7 +55,7 @@ fn of<T: LayerKernels>(dtype: &str) {
     let (mut dx, mut dw) = (vec![0.0; x.len()], weights.clone());
     let mut packed = T::Packed::default();
     let flops = 2 * ROWS * weights.len();
-    let forward = rate(flops, || T::linear(&shape, &weights, &bias, black_box(&x), &mut y));
+    let forward = rate(flops, || T::linear(&shape, &mut packed, &weights, &bias, black_box(&x), &mut y));
     let weight = rate(flops, || T::linear_weight_gradient(&shape, &mut packed, &x, black_box(&dy), &mut dw));
     let input = rate(flops, || T::linear_input_gradient(&shape, &mut packed, &weights, black_box(&dy), &mut dx));
     println!("{:<14}{dtype:<8}{forward:>14.0}{weight:>18.0}{input:>18.0}", "3136 × 512");

@@ -174,10 +174,10 @@ impl<T: LayerKernels> ConvNet<T> {
         if cache.len() > CACHED {
             spare.extend(cache.drain(..cache.len() - CACHED));
         }
-        for (i, Planned { shape, weight, bias, .. }) in dense.iter().enumerate() {
+        for (i, Planned { shape, weight, bias, packed, .. }) in dense.iter_mut().enumerate() {
             let (x, y) = outputs.split_at_mut(i + 1);
             y[0].resize(n * shape.outputs, T::default());
-            T::linear(shape, &weights[weight.clone()], &weights[bias.clone()], &x[i], &mut y[0]);
+            T::linear(shape, packed, &weights[weight.clone()], &weights[bias.clone()], &x[i], &mut y[0]);
         }
         outputs.last().expect("features").iter().map(|x| x.widen()).collect()
     }
@@ -246,12 +246,19 @@ fn store<T: LayerKernels>(to: &mut [T], from: &[f32]) {
 
 impl<T: LayerKernels> Activations<T> {
     /// Computes the convolutions of a frame. `image` is a buffer for the scaled frame.
-    fn compute(&mut self, convolutions: &[Planned<T>], weights: &[T], scaling: Scaling, frame: &[u8], image: &mut [T]) {
+    fn compute(
+        &mut self,
+        convolutions: &mut [Planned<T>],
+        weights: &[T],
+        scaling: Scaling,
+        frame: &[u8],
+        image: &mut [T],
+    ) {
         scale(scaling, frame, image);
         self.frame.clear();
         self.frame.extend_from_slice(frame);
         self.outputs.resize_with(convolutions.len(), Vec::new);
-        for (i, Planned { shape, bias, positions, packed, .. }) in convolutions.iter().enumerate() {
+        for (i, Planned { shape, bias, positions, packed, .. }) in convolutions.iter_mut().enumerate() {
             let (before, y) = self.outputs.split_at_mut(i);
             y[0].resize(positions.len() * shape.outputs, T::default());
             let x = before.last().map_or(&*image, |x| x);

@@ -61,3 +61,51 @@ pub fn level() -> SimdLevel {
     }
     SimdLevel::Baseline
 }
+
+/// Whether this processor has AMX for bf16, and the operating system lets this process use it. The registers are large: Linux saves them
+/// for a process only after it has asked, once for all of its threads.
+pub fn amx() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        static AMX: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        *AMX.get_or_init(|| amx_detected() && amx_permitted())
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    false
+}
+
+/// The bits of CPUID for AMX-TILE and AMX-BF16, and those of XCR0 by which the operating system enables the registers.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_detected() -> bool {
+    use std::arch::x86_64::{__cpuid_count, _xgetbv};
+    const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
+    const TILE_STATES: u64 = 1 << 17 | 1 << 18;
+    // `xsave` is detected only where the operating system has enabled XGETBV.
+    std::is_x86_feature_detected!("xsave")
+        && __cpuid_count(7, 0).edx & BF16_AND_TILE == BF16_AND_TILE
+        // SAFETY: the processor has XGETBV.
+        && unsafe { _xgetbv(0) } & TILE_STATES == TILE_STATES
+}
+
+/// Asks for permission to use the tile registers: `arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)`. Kernels before 5.16 do not know the
+/// request; a process whose threads have too small a signal stack is refused.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_permitted() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XTILEDATA: i64 = 18;
+    let status: i64;
+    // SAFETY: the system call reads and writes no memory of the process; it overwrites rcx and r11.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => status,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XTILEDATA,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    status == 0
+}

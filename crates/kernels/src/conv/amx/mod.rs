@@ -1,0 +1,475 @@
+//! bf16 kernels for AMX, whose instruction `tdpbf16ps` multiplies two tiles: over [`Tiles`], so that tests run them on every processor.
+//!
+//! # Tiles
+//!
+//! A tile register has 16 rows of 64 bytes. One instruction adds to 16 × 16 `f32` sums the products of 16 rows of 32 bf16 elements
+//! with 16 columns of 32:
+//!
+//! ```text
+//!                       columns: 16 pairs deep, 16 wide
+//!                      ┌ (0,1) (0,1) … (0,1) ┐   elements 0 and 1 of each column
+//!                      │ (2,3) (2,3) … (2,3) │
+//!                      └   …               … ┘
+//!   ┌ 0 1 2 3 … 31 ┐   ┌                     ┐
+//!   │ 0 1 2 3 … 31 │ · │     16 × 16 sums    │   sums[m][n] += Σ rows[m][k]·columns[k][n]
+//!   └ …            ┘   └                     ┘
+//!    rows: 16 × 32
+//! ```
+//!
+//! A row of the second operand holds a *pair* of neighbors along the summed dimension for each of the 16 columns (Intel calls it the VNNI
+//! format). A tile of such pairs is the transpose of a tile of rows, with pairs as its elements ([`Tile::transpose`]).
+//!
+//! # Blocks
+//!
+//! [`multiply`] computes 2 × 2 tiles of sums in registers, and uses each loaded tile twice:
+//!
+//! ```text
+//!                 tmm6   tmm7    columns
+//!               ┌──────┬──────┐
+//!   rows   tmm4 │ tmm0 │ tmm1 │
+//!               ├──────┼──────┤
+//!          tmm5 │ tmm2 │ tmm3 │
+//!               └──────┴──────┘
+//! ```
+//!
+//! Four loads of 1 KiB feed four products. A product takes 16 cycles, a load from the first-level cache 8, so that the loads fit beside
+//! the products; from the second-level cache (48 bytes a cycle at most) they take about as long as the products. The block stores its
+//! 32 × 32 sums in 4 KiB, and a loop over these adds the bias, rounds, or adds to a gradient.
+//!
+//! # Operands
+//!
+//! | result | rows | columns | summed over |
+//! |---|---|---|---|
+//! | convolution | inputs at 32 positions, gathered | weights, packed once | inputs of an output |
+//! | its input gradient | output gradients | weights, packed once | outputs |
+//! | its weight gradient | output gradients, transposed | inputs at the positions, in pairs | positions |
+//! | fully connected | weights, where they lie | inputs, transposed | inputs |
+//! | its input gradient | output gradients | weights, in pairs | outputs |
+//! | its weight gradient | output gradients, transposed | inputs, in pairs | batch rows |
+//!
+//! **Positions are gathered**, although a tile can be loaded from an image with any constant stride: the positions in one row of `nature`'s
+//! outputs (20, 9 and 7) fill 16 rows badly (63 %, 56 % and 44 %). All positions of the image in a sequence fill them to 100 %, 84 % and 77 %.
+//! 32 positions are 16 to 37 KiB, which the first-level cache of 48 KiB holds, written once and read by all outputs.
+//!
+//! **Fully connected weights stay where they lie.** They are most of the parameters (3.2 MB of 3.4 in `nature`), and packing them moves
+//! twice that. As *rows* they need no packing; the batch is transposed instead, 6 KB a row of `nature`. The input gradient sums over
+//! outputs, so that there the weights become columns: a block of 32 columns is paired (16 KB for 512 outputs), and used by all batch rows.
+//!
+//! Rows of 32 elements and tiles of 16 outputs are required ([`supports`]); positions and batch rows may have any number. The rows of
+//! tiles that are left over hold values of earlier calls: their sums are not read.
+
+mod tiles;
+
+use super::fp32::{put, rectified};
+use super::row_offsets;
+use super::shape::LayerShape;
+use crate::Element;
+use crate::simd::multiversion;
+use half::bf16;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tiles::Amx;
+pub(crate) use tiles::Tiles;
+
+/// Rows of a tile, and sums of its rows.
+const SIDE: usize = 16;
+
+/// Elements along the summed dimension of a tile.
+const DEPTH: usize = 32;
+
+/// Rows and columns of a block of 2 × 2 tiles.
+const BLOCK: usize = 2 * SIDE;
+
+/// Batch rows of a fully connected layer that are transposed at a time: 0.8 MB of `nature`'s, which a second-level cache of 2 MB holds
+/// beside the weights of a block.
+const BATCH: usize = 128;
+
+/// An operand: 16 rows of 32 elements, or 16 rows of a pair for each of 16 columns.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Tile([[bf16; DEPTH]; SIDE]);
+
+impl Tile {
+    const ZERO: Self = Self([[bf16::ZERO; DEPTH]; SIDE]);
+
+    fn elements(&self) -> &[bf16] {
+        self.0.as_flattened()
+    }
+}
+
+/// The sums of a block.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Sums([[f32; BLOCK]; BLOCK]);
+
+impl Sums {
+    const ZERO: Self = Self([[0.0; BLOCK]; BLOCK]);
+}
+
+/// A layer's packed weights, and buffers. Tiles are ordered `[rows or columns / 16][summed dimension / 32]`.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    /// For [`convolve`]: columns are outputs.
+    weights: Vec<Tile>,
+    /// For [`input_gradient`]: columns are inputs.
+    transposed: Vec<Tile>,
+    rows: Vec<Tile>,
+    columns: Vec<Tile>,
+}
+
+/// Whether the kernels support `shape`.
+pub(crate) fn supports(shape: &LayerShape) -> bool {
+    shape.row_len.is_multiple_of(DEPTH) && shape.outputs.is_multiple_of(SIDE)
+}
+
+/// The shape that reads a row of `len` adjacent elements.
+fn row_of(len: usize) -> LayerShape {
+    LayerShape { outputs: 0, kernel_rows: 1, row_len: len, row_stride: len }
+}
+
+/// Packs weights `[outputs, inputs]` for [`convolve`].
+pub(crate) fn pack(shape: &LayerShape, weights: &[bf16], packed: &mut Packed) {
+    let inputs = shape.inputs();
+    gather(&row_of(inputs), &row_offsets(shape.outputs, inputs), weights, &mut packed.weights);
+    transpose(&mut packed.weights);
+}
+
+/// Packs weights `[outputs, inputs]` for [`input_gradient`].
+pub(crate) fn pack_transposed(shape: &LayerShape, weights: &[bf16], packed: &mut Packed) {
+    let (inputs, depth) = (shape.inputs(), shape.outputs.div_ceil(DEPTH));
+    packed.transposed.resize(inputs / SIDE * depth, Tile::ZERO);
+    let outputs = row_offsets(shape.outputs, inputs);
+    for (block, tiles) in packed.transposed.chunks_exact_mut(depth).enumerate() {
+        pair(&outputs, &weights[block * SIDE..], tiles);
+    }
+}
+
+/// `y[position] = max(0, Σ x·w + b)` at the `positions` of an image `x`, after [`pack`]. `y` `[positions, outputs]`.
+pub(crate) fn convolve<T: Tiles>(
+    shape: &LayerShape,
+    packed: &mut Packed,
+    bias: &[bf16],
+    positions: &[usize],
+    x: &[bf16],
+    y: &mut [bf16],
+) {
+    let (outputs, depth) = (shape.outputs, shape.inputs() / DEPTH);
+    let Packed { weights, rows, .. } = packed;
+    let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
+    for (positions, y) in positions.chunks(BLOCK).zip(y.chunks_mut(BLOCK * outputs)) {
+        gather(shape, positions, x, rows);
+        for (columns, o) in weights.chunks(2 * depth).zip((0..outputs).step_by(BLOCK)) {
+            multiply(&mut tiles, positions.len(), packed_rows(rows, depth), columns, depth, &mut sums);
+            let bias = &bias[o..outputs.min(o + BLOCK)];
+            rectify(&sums, positions.len(), bias, outputs, &mut y[o..]);
+        }
+    }
+}
+
+/// The gradient of an image: `dx += Σ dy·w` at its `positions`, after [`pack_transposed`]. `dy` `[positions, outputs]`.
+pub(crate) fn input_gradient<T: Tiles>(
+    shape: &LayerShape,
+    packed: &mut Packed,
+    positions: &[usize],
+    dy: &[bf16],
+    dx: &mut [f32],
+) {
+    let &LayerShape { outputs, row_len, row_stride, .. } = shape;
+    let depth = outputs.div_ceil(DEPTH);
+    let Packed { transposed, rows, .. } = packed;
+    gather(&row_of(outputs), &row_offsets(positions.len(), outputs), dy, rows);
+    let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
+    for (columns, column) in transposed.chunks_exact(2 * depth).zip((0..).step_by(BLOCK)) {
+        // A block of columns lies in one row of the kernel.
+        let offset = column / row_len * row_stride + column % row_len;
+        for (rows, positions) in rows.chunks(2 * depth).zip(positions.chunks(BLOCK)) {
+            multiply(&mut tiles, positions.len(), packed_rows(rows, depth), columns, depth, &mut sums);
+            scatter(&sums, positions, &mut dx[offset..]);
+        }
+    }
+}
+
+/// The weight gradient of a convolution, `[outputs, inputs]`: `dw += Σ dy·x` over all positions. `dy` `[positions, outputs]`.
+pub(crate) fn weight_gradient<T: Tiles>(
+    shape: &LayerShape,
+    packed: &mut Packed,
+    positions: &[usize],
+    x: &[bf16],
+    dy: &[bf16],
+    dw: &mut [f32],
+) {
+    let Packed { rows, columns, .. } = packed;
+    gather_transposed(shape.outputs, positions.len(), dy, rows);
+    multiply_pairs::<T, f32>(shape, positions, x, shape.outputs, rows, columns, dw, true);
+}
+
+/// `y[row] = max(0, Σ x·w + b)` of a fully connected layer: `x` `[rows, inputs]`, `weights` `[outputs, inputs]`, `y` `[rows, outputs]`.
+pub(crate) fn linear<T: Tiles>(
+    shape: &LayerShape,
+    packed: &mut Packed,
+    weights: &[bf16],
+    bias: &[bf16],
+    x: &[bf16],
+    y: &mut [bf16],
+) {
+    let (outputs, inputs) = (shape.outputs, shape.inputs());
+    let depth = inputs / DEPTH;
+    let columns = &mut packed.columns;
+    let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
+    for (x, y) in x.chunks(BATCH * inputs).zip(y.chunks_mut(BATCH * outputs)) {
+        gather(&row_of(inputs), &row_offsets(x.len() / inputs, inputs), x, columns);
+        transpose(columns);
+        for o in (0..outputs).step_by(BLOCK) {
+            let bias = &bias[o..outputs.min(o + BLOCK)];
+            let rows = |r, k| (&weights[(o + r * SIDE) * inputs + k * DEPTH..], inputs);
+            for (columns, y) in columns.chunks(2 * depth).zip(y.chunks_mut(BLOCK * outputs)) {
+                multiply(&mut tiles, bias.len(), rows, columns, depth, &mut sums);
+                rectify_transposed(&sums, bias, outputs, y, o);
+            }
+        }
+    }
+}
+
+/// The input gradient of a fully connected layer, `[rows, inputs]`: `dx = Σ dy·w`. `dy` `[rows, outputs]`.
+pub(crate) fn linear_input_gradient<T: Tiles>(
+    shape: &LayerShape,
+    packed: &mut Packed,
+    weights: &[bf16],
+    dy: &[bf16],
+    dx: &mut [f32],
+) {
+    let (outputs, n) = (shape.outputs, dy.len() / shape.outputs);
+    let Packed { rows, columns, .. } = packed;
+    gather(&row_of(outputs), &row_offsets(n, outputs), dy, rows);
+    let outputs = row_offsets(outputs, shape.inputs());
+    multiply_pairs::<T, f32>(shape, &outputs, weights, n, rows, columns, dx, false);
+}
+
+/// The weight gradient of a fully connected layer, `[outputs, inputs]`: `dw = Σ dy·x` over all rows. `dy` `[rows, outputs]`.
+pub(crate) fn linear_weight_gradient<T: Tiles>(
+    shape: &LayerShape,
+    packed: &mut Packed,
+    x: &[bf16],
+    dy: &[bf16],
+    dw: &mut [bf16],
+) {
+    let n = dy.len() / shape.outputs;
+    let Packed { rows, columns, .. } = packed;
+    gather_transposed(shape.outputs, n, dy, rows);
+    let positions = row_offsets(n, shape.inputs());
+    multiply_pairs::<T, bf16>(shape, &positions, x, shape.outputs, rows, columns, dw, false);
+}
+
+/// `to = Σ rows·x` over the `positions` of `x`, or `to += …` where `add`: `rows` `[n, positions]`, packed; `to` `[n, inputs]`.
+#[allow(clippy::too_many_arguments)]
+fn multiply_pairs<T: Tiles, E: Element>(
+    shape: &LayerShape,
+    positions: &[usize],
+    x: &[bf16],
+    n: usize,
+    rows: &[Tile],
+    columns: &mut Vec<Tile>,
+    to: &mut [E],
+    add: bool,
+) {
+    let (inputs, depth) = (shape.inputs(), positions.len().div_ceil(DEPTH));
+    columns.resize(2 * depth, Tile::ZERO);
+    let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
+    for i in 0..shape.kernel_rows {
+        for j in (0..shape.row_len).step_by(BLOCK) {
+            let x = &x[i * shape.row_stride + j..];
+            let (left, right) = columns.split_at_mut(depth);
+            pair(positions, x, left);
+            pair(positions, &x[SIDE..], right);
+            for (rows, first) in rows.chunks(2 * depth).zip((0..n).step_by(BLOCK)) {
+                let n = BLOCK.min(n - first);
+                multiply(&mut tiles, n, packed_rows(rows, depth), columns, depth, &mut sums);
+                put_rows(&sums, n, inputs, &mut to[first * inputs + i * shape.row_len + j..], add);
+            }
+        }
+    }
+}
+
+/// Tile `(r, k)` of packed rows, as [`multiply`] asks for it.
+fn packed_rows<'a>(rows: &'a [Tile], depth: usize) -> impl Fn(usize, usize) -> (&'a [bf16], usize) {
+    move |r, k| (rows[r * depth + k].elements(), DEPTH)
+}
+
+/// `sums = Σ rows·columns` over `depth` tiles, of `n` rows. `rows(r, k)`: where tile `(r, k)` begins, and the stride of its rows.
+/// `columns` `[1 or 2][depth]`.
+fn multiply<'a, T: Tiles>(
+    tiles: &mut T,
+    n: usize,
+    rows: impl Fn(usize, usize) -> (&'a [bf16], usize),
+    columns: &[Tile],
+    depth: usize,
+    sums: &mut Sums,
+) {
+    match (n.div_ceil(SIDE), columns.len() / depth) {
+        (1, 1) => multiply_by::<T, 1, 1>(tiles, rows, columns, depth, sums),
+        (1, _) => multiply_by::<T, 1, 2>(tiles, rows, columns, depth, sums),
+        (_, 1) => multiply_by::<T, 2, 1>(tiles, rows, columns, depth, sums),
+        _ => multiply_by::<T, 2, 2>(tiles, rows, columns, depth, sums),
+    }
+}
+
+/// As [`multiply`], of `R` × `C` tiles.
+#[inline(always)]
+fn multiply_by<'a, T: Tiles, const R: usize, const C: usize>(
+    tiles: &mut T,
+    rows: impl Fn(usize, usize) -> (&'a [bf16], usize),
+    columns: &[Tile],
+    depth: usize,
+    Sums(sums): &mut Sums,
+) {
+    tiles.zero::<0>();
+    tiles.zero::<1>();
+    tiles.zero::<2>();
+    tiles.zero::<3>();
+    for k in 0..depth {
+        let (from, stride) = rows(0, k);
+        tiles.load::<4>(from, stride);
+        tiles.load::<6>(columns[k].elements(), DEPTH);
+        tiles.dot::<0, 4, 6>();
+        if C == 2 {
+            tiles.load::<7>(columns[depth + k].elements(), DEPTH);
+            tiles.dot::<1, 4, 7>();
+        }
+        if R == 2 {
+            let (from, stride) = rows(1, k);
+            tiles.load::<5>(from, stride);
+            tiles.dot::<2, 5, 6>();
+        }
+        if R == 2 && C == 2 {
+            tiles.dot::<3, 5, 7>();
+        }
+    }
+    let sums = sums.as_flattened_mut();
+    tiles.store::<0>(sums, BLOCK);
+    if C == 2 {
+        tiles.store::<1>(&mut sums[SIDE..], BLOCK);
+    }
+    if R == 2 {
+        tiles.store::<2>(&mut sums[SIDE * BLOCK..], BLOCK);
+    }
+    if R == 2 && C == 2 {
+        tiles.store::<3>(&mut sums[SIDE * BLOCK + SIDE..], BLOCK);
+    }
+}
+
+multiversion! {
+    /// Packs what a kernel reads at each position as a row of tiles, `[positions / 16][inputs / 32]`. Elements that a kernel row lacks
+    /// of a multiple of 32 are zero.
+    fn gather(shape: &LayerShape, positions: &[usize], x: &[bf16], to: &mut Vec<Tile>) {
+        let &LayerShape { kernel_rows, row_len, row_stride, .. } = shape;
+        let depth = kernel_rows * row_len.div_ceil(DEPTH);
+        to.resize(positions.len().div_ceil(SIDE) * depth, Tile::ZERO);
+        for (p, position) in positions.iter().enumerate() {
+            let mut to = to[p / SIDE * depth..][..depth].iter_mut().map(|tile| &mut tile.0[p % SIDE]);
+            for i in 0..kernel_rows {
+                let (whole, rest) = x[position + i * row_stride..][..row_len].as_chunks();
+                whole.iter().zip(to.by_ref()).for_each(|(from, to)| *to = *from);
+                if !rest.is_empty() {
+                    let (copied, padding) = to.next().expect("a tile per 32 elements").split_at_mut(rest.len());
+                    copied.copy_from_slice(rest);
+                    padding.fill(bf16::ZERO);
+                }
+            }
+        }
+    }
+}
+
+/// Packs the columns of `x` `[n, outputs]` as rows of tiles, `[outputs / 16][n / 32]`, padded with zeros.
+fn gather_transposed(outputs: usize, n: usize, x: &[bf16], to: &mut Vec<Tile>) {
+    let (depth, positions) = (n.div_ceil(DEPTH), row_offsets(n, outputs));
+    to.resize(outputs / SIDE * depth, Tile::ZERO);
+    for (block, tiles) in to.chunks_exact_mut(depth).enumerate() {
+        pair(&positions, &x[block * SIDE..], tiles);
+    }
+    transpose(to);
+}
+
+multiversion! {
+    /// Pairs the elements at neighboring positions, in 16 columns from each position: one row of a tile per pair, padded with zeros.
+    fn pair(positions: &[usize], x: &[bf16], to: &mut [Tile]) {
+        let read = |position: usize| x[position..].first_chunk::<SIDE>().expect("16 columns");
+        let rows = to.iter_mut().flat_map(|tile| &mut tile.0);
+        let mut pairs = positions.chunks(2);
+        for row in rows {
+            let (first, second) = match pairs.next() {
+                Some([first, second]) => (read(*first), read(*second)),
+                Some([first]) => (read(*first), &[bf16::ZERO; SIDE]),
+                _ => (&[bf16::ZERO; SIDE], &[bf16::ZERO; SIDE]),
+            };
+            for n in 0..SIDE {
+                row[2 * n] = first[n];
+                row[2 * n + 1] = second[n];
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Transposes each tile, as a matrix of 16 × 16 pairs.
+    fn transpose(tiles: &mut [Tile]) {
+        for Tile(rows) in tiles {
+            let from = *rows;
+            for r in 0..SIDE {
+                for c in 0..SIDE {
+                    rows[c][2 * r] = from[r][2 * c];
+                    rows[c][2 * r + 1] = from[r][2 * c + 1];
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `y = max(0, sums + bias)` for `n` rows, `stride` elements apart, of as many columns as `bias` has: 16 or 32.
+    fn rectify(sums: &Sums, n: usize, bias: &[bf16], stride: usize, y: &mut [bf16]) {
+        for (sums, y) in sums.0.iter().zip(y.chunks_mut(stride)).take(n) {
+            let chunks = sums.as_chunks::<SIDE>().0.iter().zip(bias.as_chunks::<SIDE>().0);
+            for ((sums, bias), y) in chunks.zip(y.as_chunks_mut::<SIDE>().0) {
+                for c in 0..SIDE {
+                    y[c] = bf16::narrow(rectified(sums[c] + bias[c].widen()));
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `y = max(0, sums + bias)`, where `sums` has a row per output and a column per row of `y`: into columns from `first`.
+    fn rectify_transposed(sums: &Sums, bias: &[bf16], stride: usize, y: &mut [bf16], first: usize) {
+        for (n, y) in y.chunks_exact_mut(stride).enumerate() {
+            let y = y[first..].as_chunks_mut::<SIDE>().0.iter_mut();
+            for ((sums, bias), y) in sums.0.as_chunks::<SIDE>().0.iter().zip(bias.as_chunks::<SIDE>().0).zip(y) {
+                for o in 0..SIDE {
+                    y[o] = bf16::narrow(rectified(sums[o][n] + bias[o].widen()));
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Adds the first rows of `sums` to `to` at the positions.
+    fn scatter(sums: &Sums, positions: &[usize], to: &mut [f32]) {
+        for (sums, position) in sums.0.iter().zip(positions) {
+            let to = to[*position..].first_chunk_mut::<BLOCK>().expect("a block of columns");
+            put(sums, to, true);
+        }
+    }
+}
+
+multiversion! {
+    /// Stores the first `n` rows of `sums` in `to`, `stride` elements apart, or adds them to it.
+    fn put_rows<T: Element>(sums: &Sums, n: usize, stride: usize, to: &mut [T], add: bool) {
+        for (sums, to) in sums.0.iter().zip(to.chunks_mut(stride)).take(n) {
+            put(sums, to.first_chunk_mut::<BLOCK>().expect("a block of columns"), add);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
