@@ -17,7 +17,7 @@
 //! ```
 //!
 //! A row of the second operand holds a *pair* of neighbors along the summed dimension for each of the 16 columns (Intel calls it the VNNI
-//! format). A tile of such pairs is the transpose of a tile of rows, with pairs as its elements ([`Tile::transpose`]).
+//! format). A tile of such pairs is the transpose of a tile of rows whose elements are pairs ([`transpose`]).
 //!
 //! # Blocks
 //!
@@ -70,6 +70,7 @@ use half::bf16;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use tiles::Amx;
 pub(crate) use tiles::Tiles;
+use tiles::{Tile, word};
 
 /// Rows of a tile, and sums of its rows.
 const SIDE: usize = 16;
@@ -84,18 +85,16 @@ const BLOCK: usize = 2 * SIDE;
 /// beside the weights of a block.
 const BATCH: usize = 128;
 
-/// An operand: 16 rows of 32 elements, or 16 rows of a pair for each of 16 columns.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-pub(crate) struct Tile([[bf16; DEPTH]; SIDE]);
-
-impl Tile {
-    const ZERO: Self = Self([[bf16::ZERO; DEPTH]; SIDE]);
-
-    fn elements(&self) -> &[bf16] {
-        self.0.as_flattened()
-    }
+/// Rows of an operand.
+#[derive(Clone, Copy)]
+enum Rows<'a> {
+    /// `[rows / 16][summed dimension / 32]`.
+    Packed(&'a [Tile]),
+    /// Adjacent elements of rows that start `stride` elements apart.
+    Strided(&'a [bf16], usize),
 }
+
+const ZEROS: Tile = Tile([[0; SIDE]; SIDE]);
 
 /// The sums of a block.
 #[derive(Debug)]
@@ -122,6 +121,12 @@ pub(crate) fn supports(shape: &LayerShape) -> bool {
     shape.row_len.is_multiple_of(DEPTH) && shape.outputs.is_multiple_of(SIDE)
 }
 
+/// The first `n` tiles of a buffer, which grows if needed.
+fn buffer(tiles: &mut Vec<Tile>, n: usize) -> &mut [Tile] {
+    tiles.resize(n.max(tiles.len()), ZEROS);
+    &mut tiles[..n]
+}
+
 /// The shape that reads a row of `len` adjacent elements.
 fn row_of(len: usize) -> LayerShape {
     LayerShape { outputs: 0, kernel_rows: 1, row_len: len, row_stride: len }
@@ -130,6 +135,7 @@ fn row_of(len: usize) -> LayerShape {
 /// Packs weights `[outputs, inputs]` for [`convolve`].
 pub(crate) fn pack(shape: &LayerShape, weights: &[bf16], packed: &mut Packed) {
     let inputs = shape.inputs();
+    packed.weights.resize(shape.outputs / SIDE * (inputs / DEPTH), ZEROS);
     gather(&row_of(inputs), &row_offsets(shape.outputs, inputs), weights, &mut packed.weights);
     transpose(&mut packed.weights);
 }
@@ -137,7 +143,7 @@ pub(crate) fn pack(shape: &LayerShape, weights: &[bf16], packed: &mut Packed) {
 /// Packs weights `[outputs, inputs]` for [`input_gradient`].
 pub(crate) fn pack_transposed(shape: &LayerShape, weights: &[bf16], packed: &mut Packed) {
     let (inputs, depth) = (shape.inputs(), shape.outputs.div_ceil(DEPTH));
-    packed.transposed.resize(inputs / SIDE * depth, Tile::ZERO);
+    packed.transposed.resize(inputs / SIDE * depth, ZEROS);
     let outputs = row_offsets(shape.outputs, inputs);
     for (block, tiles) in packed.transposed.chunks_exact_mut(depth).enumerate() {
         pair(&outputs, &weights[block * SIDE..], tiles);
@@ -156,10 +162,11 @@ pub(crate) fn convolve<T: Tiles>(
     let (outputs, depth) = (shape.outputs, shape.inputs() / DEPTH);
     let Packed { weights, rows, .. } = packed;
     let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
+    let rows = buffer(rows, 2 * depth);
     for (positions, y) in positions.chunks(BLOCK).zip(y.chunks_mut(BLOCK * outputs)) {
         gather(shape, positions, x, rows);
         for (columns, o) in weights.chunks(2 * depth).zip((0..outputs).step_by(BLOCK)) {
-            multiply(&mut tiles, positions.len(), packed_rows(rows, depth), columns, depth, &mut sums);
+            multiply(&mut tiles, positions.len(), Rows::Packed(rows), columns, depth, &mut sums);
             let bias = &bias[o..outputs.min(o + BLOCK)];
             rectify(&sums, positions.len(), bias, outputs, &mut y[o..]);
         }
@@ -177,13 +184,14 @@ pub(crate) fn input_gradient<T: Tiles>(
     let &LayerShape { outputs, row_len, row_stride, .. } = shape;
     let depth = outputs.div_ceil(DEPTH);
     let Packed { transposed, rows, .. } = packed;
+    let rows = buffer(rows, positions.len().div_ceil(SIDE) * depth);
     gather(&row_of(outputs), &row_offsets(positions.len(), outputs), dy, rows);
     let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
     for (columns, column) in transposed.chunks_exact(2 * depth).zip((0..).step_by(BLOCK)) {
         // A block of columns lies in one row of the kernel.
         let offset = column / row_len * row_stride + column % row_len;
         for (rows, positions) in rows.chunks(2 * depth).zip(positions.chunks(BLOCK)) {
-            multiply(&mut tiles, positions.len(), packed_rows(rows, depth), columns, depth, &mut sums);
+            multiply(&mut tiles, positions.len(), Rows::Packed(rows), columns, depth, &mut sums);
             scatter(&sums, positions, &mut dx[offset..]);
         }
     }
@@ -199,7 +207,7 @@ pub(crate) fn weight_gradient<T: Tiles>(
     dw: &mut [f32],
 ) {
     let Packed { rows, columns, .. } = packed;
-    gather_transposed(shape.outputs, positions.len(), dy, rows);
+    let rows = gather_transposed(shape.outputs, positions.len(), dy, rows);
     multiply_pairs::<T, f32>(shape, positions, x, shape.outputs, rows, columns, dw, true);
 }
 
@@ -214,14 +222,15 @@ pub(crate) fn linear<T: Tiles>(
 ) {
     let (outputs, inputs) = (shape.outputs, shape.inputs());
     let depth = inputs / DEPTH;
-    let columns = &mut packed.columns;
     let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
     for (x, y) in x.chunks(BATCH * inputs).zip(y.chunks_mut(BATCH * outputs)) {
-        gather(&row_of(inputs), &row_offsets(x.len() / inputs, inputs), x, columns);
+        let n = x.len() / inputs;
+        let columns = buffer(&mut packed.columns, n.div_ceil(SIDE) * depth);
+        gather(&row_of(inputs), &row_offsets(n, inputs), x, columns);
         transpose(columns);
         for o in (0..outputs).step_by(BLOCK) {
             let bias = &bias[o..outputs.min(o + BLOCK)];
-            let rows = |r, k| (&weights[(o + r * SIDE) * inputs + k * DEPTH..], inputs);
+            let rows = Rows::Strided(&weights[o * inputs..], inputs);
             for (columns, y) in columns.chunks(2 * depth).zip(y.chunks_mut(BLOCK * outputs)) {
                 multiply(&mut tiles, bias.len(), rows, columns, depth, &mut sums);
                 rectify_transposed(&sums, bias, outputs, y, o);
@@ -240,6 +249,7 @@ pub(crate) fn linear_input_gradient<T: Tiles>(
 ) {
     let (outputs, n) = (shape.outputs, dy.len() / shape.outputs);
     let Packed { rows, columns, .. } = packed;
+    let rows = buffer(rows, n.div_ceil(SIDE) * outputs.div_ceil(DEPTH));
     gather(&row_of(outputs), &row_offsets(n, outputs), dy, rows);
     let outputs = row_offsets(outputs, shape.inputs());
     multiply_pairs::<T, f32>(shape, &outputs, weights, n, rows, columns, dx, false);
@@ -255,7 +265,7 @@ pub(crate) fn linear_weight_gradient<T: Tiles>(
 ) {
     let n = dy.len() / shape.outputs;
     let Packed { rows, columns, .. } = packed;
-    gather_transposed(shape.outputs, n, dy, rows);
+    let rows = gather_transposed(shape.outputs, n, dy, rows);
     let positions = row_offsets(n, shape.inputs());
     multiply_pairs::<T, bf16>(shape, &positions, x, shape.outputs, rows, columns, dw, false);
 }
@@ -273,7 +283,7 @@ fn multiply_pairs<T: Tiles, E: Element>(
     add: bool,
 ) {
     let (inputs, depth) = (shape.inputs(), positions.len().div_ceil(DEPTH));
-    columns.resize(2 * depth, Tile::ZERO);
+    let columns = buffer(columns, 2 * depth);
     let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
     for i in 0..shape.kernel_rows {
         for j in (0..shape.row_len).step_by(BLOCK) {
@@ -283,28 +293,15 @@ fn multiply_pairs<T: Tiles, E: Element>(
             pair(positions, &x[SIDE..], right);
             for (rows, first) in rows.chunks(2 * depth).zip((0..n).step_by(BLOCK)) {
                 let n = BLOCK.min(n - first);
-                multiply(&mut tiles, n, packed_rows(rows, depth), columns, depth, &mut sums);
+                multiply(&mut tiles, n, Rows::Packed(rows), columns, depth, &mut sums);
                 put_rows(&sums, n, inputs, &mut to[first * inputs + i * shape.row_len + j..], add);
             }
         }
     }
 }
 
-/// Tile `(r, k)` of packed rows, as [`multiply`] asks for it.
-fn packed_rows<'a>(rows: &'a [Tile], depth: usize) -> impl Fn(usize, usize) -> (&'a [bf16], usize) {
-    move |r, k| (rows[r * depth + k].elements(), DEPTH)
-}
-
-/// `sums = Σ rows·columns` over `depth` tiles, of `n` rows. `rows(r, k)`: where tile `(r, k)` begins, and the stride of its rows.
-/// `columns` `[1 or 2][depth]`.
-fn multiply<'a, T: Tiles>(
-    tiles: &mut T,
-    n: usize,
-    rows: impl Fn(usize, usize) -> (&'a [bf16], usize),
-    columns: &[Tile],
-    depth: usize,
-    sums: &mut Sums,
-) {
+/// `sums = Σ rows·columns` over `depth` tiles, of `n` rows. `columns` `[1 or 2][depth]`.
+fn multiply<T: Tiles>(tiles: &mut T, n: usize, rows: Rows<'_>, columns: &[Tile], depth: usize, sums: &mut Sums) {
     match (n.div_ceil(SIDE), columns.len() / depth) {
         (1, 1) => multiply_by::<T, 1, 1>(tiles, rows, columns, depth, sums),
         (1, _) => multiply_by::<T, 1, 2>(tiles, rows, columns, depth, sums),
@@ -314,10 +311,9 @@ fn multiply<'a, T: Tiles>(
 }
 
 /// As [`multiply`], of `R` × `C` tiles.
-#[inline(always)]
-fn multiply_by<'a, T: Tiles, const R: usize, const C: usize>(
+fn multiply_by<T: Tiles, const R: usize, const C: usize>(
     tiles: &mut T,
-    rows: impl Fn(usize, usize) -> (&'a [bf16], usize),
+    rows: Rows<'_>,
     columns: &[Tile],
     depth: usize,
     Sums(sums): &mut Sums,
@@ -327,17 +323,15 @@ fn multiply_by<'a, T: Tiles, const R: usize, const C: usize>(
     tiles.zero::<2>();
     tiles.zero::<3>();
     for k in 0..depth {
-        let (from, stride) = rows(0, k);
-        tiles.load::<4>(from, stride);
-        tiles.load::<6>(columns[k].elements(), DEPTH);
+        rows.load::<T, 4>(tiles, 0, k, depth);
+        tiles.load::<6>(&columns[k]);
         tiles.dot::<0, 4, 6>();
         if C == 2 {
-            tiles.load::<7>(columns[depth + k].elements(), DEPTH);
+            tiles.load::<7>(&columns[depth + k]);
             tiles.dot::<1, 4, 7>();
         }
         if R == 2 {
-            let (from, stride) = rows(1, k);
-            tiles.load::<5>(from, stride);
+            rows.load::<T, 5>(tiles, 1, k, depth);
             tiles.dot::<2, 5, 6>();
         }
         if R == 2 && C == 2 {
@@ -357,54 +351,69 @@ fn multiply_by<'a, T: Tiles, const R: usize, const C: usize>(
     }
 }
 
+impl Rows<'_> {
+    /// Loads tile `k` of the `r`-th 16 rows.
+    #[inline(always)]
+    fn load<T: Tiles, const TO: usize>(self, tiles: &mut T, r: usize, k: usize, depth: usize) {
+        match self {
+            Self::Packed(rows) => tiles.load::<TO>(&rows[r * depth + k]),
+            Self::Strided(rows, stride) => tiles.load_strided::<TO>(&rows[r * SIDE * stride + k * DEPTH..], stride),
+        }
+    }
+}
+
 multiversion! {
-    /// Packs what a kernel reads at each position as a row of tiles, `[positions / 16][inputs / 32]`. Elements that a kernel row lacks
-    /// of a multiple of 32 are zero.
-    fn gather(shape: &LayerShape, positions: &[usize], x: &[bf16], to: &mut Vec<Tile>) {
+    /// Packs what a kernel reads at each position as a row of tiles, `[positions / 16][inputs / 32]`. A kernel row that is no multiple
+    /// of 32 elements is padded with zeros.
+    fn gather(shape: &LayerShape, positions: &[usize], x: &[bf16], to: &mut [Tile]) {
         let &LayerShape { kernel_rows, row_len, row_stride, .. } = shape;
         let depth = kernel_rows * row_len.div_ceil(DEPTH);
-        to.resize(positions.len().div_ceil(SIDE) * depth, Tile::ZERO);
         for (p, position) in positions.iter().enumerate() {
             let mut to = to[p / SIDE * depth..][..depth].iter_mut().map(|tile| &mut tile.0[p % SIDE]);
             for i in 0..kernel_rows {
-                let (whole, rest) = x[position + i * row_stride..][..row_len].as_chunks();
-                whole.iter().zip(to.by_ref()).for_each(|(from, to)| *to = *from);
+                let (whole, rest) = x[position + i * row_stride..][..row_len].as_chunks::<DEPTH>();
+                for (from, to) in whole.iter().zip(to.by_ref()) {
+                    copy_pairs(from, to);
+                }
                 if !rest.is_empty() {
-                    let (copied, padding) = to.next().expect("a tile per 32 elements").split_at_mut(rest.len());
-                    copied.copy_from_slice(rest);
-                    padding.fill(bf16::ZERO);
+                    let to = to.next().expect("a tile per 32 elements");
+                    *to = [0; SIDE];
+                    copy_pairs(rest, to);
                 }
             }
         }
     }
 }
 
+#[inline(always)]
+fn copy_pairs(from: &[bf16], to: &mut [u32; SIDE]) {
+    to.iter_mut().zip(from.as_chunks().0).for_each(|(to, [first, second])| *to = word(*first, *second));
+}
+
 /// Packs the columns of `x` `[n, outputs]` as rows of tiles, `[outputs / 16][n / 32]`, padded with zeros.
-fn gather_transposed(outputs: usize, n: usize, x: &[bf16], to: &mut Vec<Tile>) {
+fn gather_transposed<'a>(outputs: usize, n: usize, x: &[bf16], to: &'a mut Vec<Tile>) -> &'a [Tile] {
     let (depth, positions) = (n.div_ceil(DEPTH), row_offsets(n, outputs));
-    to.resize(outputs / SIDE * depth, Tile::ZERO);
+    let to = buffer(to, outputs / SIDE * depth);
     for (block, tiles) in to.chunks_exact_mut(depth).enumerate() {
         pair(&positions, &x[block * SIDE..], tiles);
     }
     transpose(to);
+    to
 }
 
 multiversion! {
     /// Pairs the elements at neighboring positions, in 16 columns from each position: one row of a tile per pair, padded with zeros.
     fn pair(positions: &[usize], x: &[bf16], to: &mut [Tile]) {
-        let read = |position: usize| x[position..].first_chunk::<SIDE>().expect("16 columns");
+        let read = |position: usize| *x[position..].first_chunk::<SIDE>().expect("16 columns");
         let rows = to.iter_mut().flat_map(|tile| &mut tile.0);
         let mut pairs = positions.chunks(2);
         for row in rows {
             let (first, second) = match pairs.next() {
                 Some([first, second]) => (read(*first), read(*second)),
-                Some([first]) => (read(*first), &[bf16::ZERO; SIDE]),
-                _ => (&[bf16::ZERO; SIDE], &[bf16::ZERO; SIDE]),
+                Some([first]) => (read(*first), [bf16::ZERO; SIDE]),
+                _ => ([bf16::ZERO; SIDE], [bf16::ZERO; SIDE]),
             };
-            for n in 0..SIDE {
-                row[2 * n] = first[n];
-                row[2 * n + 1] = second[n];
-            }
+            *row = std::array::from_fn(|n| word(first[n], second[n]));
         }
     }
 }
@@ -413,14 +422,22 @@ multiversion! {
     /// Transposes each tile, as a matrix of 16 × 16 pairs.
     fn transpose(tiles: &mut [Tile]) {
         for Tile(rows) in tiles {
-            let from = *rows;
-            for r in 0..SIDE {
-                for c in 0..SIDE {
-                    rows[c][2 * r] = from[r][2 * c];
-                    rows[c][2 * r + 1] = from[r][2 * c + 1];
-                }
-            }
+            exchange::<8>(rows);
+            exchange::<4>(rows);
+            exchange::<2>(rows);
+            exchange::<1>(rows);
         }
+    }
+}
+
+/// Exchanges the two blocks off the diagonal in each 2 × 2 blocks of `D` × `D`. For all powers of two this is the transpose; each step
+/// is a permutation of two registers.
+#[inline(always)]
+fn exchange<const D: usize>(rows: &mut [[u32; SIDE]; SIDE]) {
+    for r in (0..SIDE).filter(|r| r & D == 0) {
+        let (upper, lower) = (rows[r], rows[r + D]);
+        rows[r] = std::array::from_fn(|c| if c & D == 0 { upper[c] } else { lower[c - D] });
+        rows[r + D] = std::array::from_fn(|c| if c & D == 0 { upper[c + D] } else { lower[c] });
     }
 }
 
@@ -428,11 +445,9 @@ multiversion! {
     /// `y = max(0, sums + bias)` for `n` rows, `stride` elements apart, of as many columns as `bias` has: 16 or 32.
     fn rectify(sums: &Sums, n: usize, bias: &[bf16], stride: usize, y: &mut [bf16]) {
         for (sums, y) in sums.0.iter().zip(y.chunks_mut(stride)).take(n) {
-            let chunks = sums.as_chunks::<SIDE>().0.iter().zip(bias.as_chunks::<SIDE>().0);
-            for ((sums, bias), y) in chunks.zip(y.as_chunks_mut::<SIDE>().0) {
-                for c in 0..SIDE {
-                    y[c] = bf16::narrow(rectified(sums[c] + bias[c].widen()));
-                }
+            let outputs = bias.len();
+            for ((y, sum), bias) in y[..outputs].iter_mut().zip(&sums[..outputs]).zip(bias) {
+                *y = bf16::narrow(rectified(sum + bias.widen()));
             }
         }
     }

@@ -21,7 +21,7 @@ fn f32s(values: &[bf16]) -> Vec<f32> {
 
 /// Buffers that earlier calls have filled with NaN: their values must not matter.
 fn used() -> Packed {
-    let nan = || vec![Tile([[bf16::NAN; DEPTH]; SIDE]); 400];
+    let nan = || vec![Tile([[word(bf16::NAN, bf16::NAN); SIDE]; SIDE]); 400];
     Packed { weights: nan(), transposed: nan(), rows: nan(), columns: nan() }
 }
 

@@ -5,10 +5,21 @@
 use super::{DEPTH, SIDE};
 use half::bf16;
 
+/// An operand in memory, 1 KiB: 16 rows of 16 pairs of bf16, the first element of a pair in the low half of a word.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Tile(pub [[u32; SIDE]; SIDE]);
+
+/// A pair as the processor reads it from memory.
+#[inline(always)]
+pub(crate) fn word(first: bf16, second: bf16) -> u32 {
+    u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
+}
+
 /// Tile operations. A `const` parameter is the number of a register.
 ///
 /// # Panics
-/// [`load`](Self::load) and [`store`](Self::store) panic if the slice is shorter than the tile.
+/// [`load_strided`](Self::load_strided) and [`store`](Self::store) panic if the slice is shorter than the tile.
 pub(crate) trait Tiles {
     /// Configures the registers of this thread. They are released when the value is dropped.
     fn configure() -> Self;
@@ -16,8 +27,11 @@ pub(crate) trait Tiles {
     /// Sets a register to zero.
     fn zero<const TO: usize>(&mut self);
 
+    /// Loads an operand.
+    fn load<const TO: usize>(&mut self, from: &Tile);
+
     /// Loads 16 rows of 32 elements, `stride` elements apart.
-    fn load<const TO: usize>(&mut self, from: &[bf16], stride: usize);
+    fn load_strided<const TO: usize>(&mut self, from: &[bf16], stride: usize);
 
     /// `sums[m][n] += Σ rows[m][2k]·columns[k][2n] + rows[m][2k + 1]·columns[k][2n + 1]` over the pairs `k` from 0 to 15.
     fn dot<const SUMS: usize, const ROWS: usize, const COLUMNS: usize>(&mut self);
@@ -84,17 +98,14 @@ impl Tiles for Amx {
     }
 
     #[inline(always)]
-    fn load<const TO: usize>(&mut self, from: &[bf16], stride: usize) {
+    fn load<const TO: usize>(&mut self, Tile(rows): &Tile) {
+        unsafe { load::<TO>(rows.as_ptr().cast(), size_of_val(&rows[0])) };
+    }
+
+    #[inline(always)]
+    fn load_strided<const TO: usize>(&mut self, from: &[bf16], stride: usize) {
         assert!(from.len() >= extent(stride, DEPTH));
-        unsafe {
-            std::arch::asm!(
-                "tileloadd tmm{to}, [{from} + {stride} * 1]",
-                to = const TO,
-                from = in(reg) from.as_ptr(),
-                stride = in(reg) stride * size_of::<bf16>(),
-                options(nostack, preserves_flags, readonly),
-            );
-        }
+        unsafe { load::<TO>(from.as_ptr().cast(), stride * size_of::<bf16>()) };
     }
 
     #[inline(always)]
@@ -125,6 +136,24 @@ impl Tiles for Amx {
     }
 }
 
+/// Loads 16 rows of 64 bytes, `stride` bytes apart.
+///
+/// # Safety
+/// The registers are configured, and the rows lie in memory that may be read.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn load<const TO: usize>(from: *const u8, stride: usize) {
+    unsafe {
+        std::arch::asm!(
+            "tileloadd tmm{to}, [{from} + {stride} * 1]",
+            to = const TO,
+            from = in(reg) from,
+            stride = in(reg) stride,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 impl Drop for Amx {
     fn drop(&mut self) {
@@ -141,7 +170,7 @@ impl Drop for Amx {
 /// results are exact but one: which NaN a NaN is.
 #[cfg(test)]
 pub(crate) struct Emulated {
-    /// The bits of a row in 32-bit words: an `f32`, or a pair whose first element is the low half.
+    /// Words: the bits of an `f32`, or a pair.
     registers: [[[u32; SIDE]; SIDE]; 8],
 }
 
@@ -155,14 +184,14 @@ impl Tiles for Emulated {
         self.registers[TO] = [[0; SIDE]; SIDE];
     }
 
-    fn load<const TO: usize>(&mut self, from: &[bf16], stride: usize) {
+    fn load<const TO: usize>(&mut self, Tile(rows): &Tile) {
+        self.registers[TO] = *rows;
+    }
+
+    fn load_strided<const TO: usize>(&mut self, from: &[bf16], stride: usize) {
         assert!(from.len() >= extent(stride, DEPTH));
         for (row, from) in self.registers[TO].iter_mut().zip(from.chunks(stride)) {
-            let pairs = from.as_chunks().0;
-            *row = std::array::from_fn(|i| {
-                let [first, second]: [bf16; 2] = pairs[i];
-                u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
-            });
+            row.iter_mut().zip(from.as_chunks().0).for_each(|(to, [first, second])| *to = word(*first, *second));
         }
     }
 
@@ -224,19 +253,21 @@ mod tests {
     use super::*;
     use crate::Element;
 
+    fn pair([first, second]: [f32; 2]) -> u32 {
+        word(bf16::narrow(first), bf16::narrow(second))
+    }
+
     /// A tile of zeros but for the first pairs of its first row.
-    fn row(pairs: &[[f32; 2]]) -> Vec<bf16> {
-        let mut tile = vec![bf16::ZERO; SIDE * DEPTH];
-        tile.iter_mut().zip(pairs.as_flattened()).for_each(|(to, x)| *to = bf16::narrow(*x));
+    fn row(pairs: &[[f32; 2]]) -> Tile {
+        let mut tile = Tile([[0; SIDE]; SIDE]);
+        tile.0[0].iter_mut().zip(pairs).for_each(|(to, x)| *to = pair(*x));
         tile
     }
 
-    /// A tile of zeros but for the first column of pairs.
-    fn column(pairs: &[[f32; 2]]) -> Vec<bf16> {
-        let mut tile = vec![bf16::ZERO; SIDE * DEPTH];
-        for (to, pair) in tile.chunks_mut(DEPTH).zip(pairs) {
-            to.iter_mut().zip(pair).for_each(|(to, x)| *to = bf16::narrow(*x));
-        }
+    /// A tile of zeros but for the first pairs of its first column.
+    fn column(pairs: &[[f32; 2]]) -> Tile {
+        let mut tile = Tile([[0; SIDE]; SIDE]);
+        tile.0.iter_mut().zip(pairs).for_each(|(to, x)| to[0] = pair(*x));
         tile
     }
 
@@ -245,8 +276,8 @@ mod tests {
         let mut tiles = Emulated::configure();
         tiles.zero::<0>();
         for (x, w) in [(&start[..1], &start[1..]), (x, w)] {
-            tiles.load::<4>(&row(x), DEPTH);
-            tiles.load::<6>(&column(w), DEPTH);
+            tiles.load::<4>(&row(x));
+            tiles.load::<6>(&column(w));
             tiles.dot::<0, 4, 6>();
         }
         let mut sums = [f32::NAN; SIDE * SIDE];
@@ -289,12 +320,12 @@ mod tests {
             eprintln!("skipped: this processor has no AMX");
             return;
         }
-        fn sums<T: Tiles>(operands: &[[Vec<bf16>; 2]], stride: usize) -> Vec<u32> {
+        fn sums<T: Tiles>(operands: &[(Vec<bf16>, Tile)], stride: usize) -> Vec<u32> {
             let mut tiles = T::configure();
             tiles.zero::<3>();
-            for [rows, columns] in operands {
-                tiles.load::<5>(rows, stride);
-                tiles.load::<7>(columns, DEPTH);
+            for (rows, columns) in operands {
+                tiles.load_strided::<5>(rows, stride);
+                tiles.load::<7>(columns);
                 tiles.dot::<3, 5, 7>();
             }
             let mut sums = vec![0.0; extent(stride, SIDE)];
@@ -307,14 +338,19 @@ mod tests {
             let bits = (state >> 33) as u16;
             bf16::from_bits(bits & 0x807f | (low + (state >> 50) as u16 % exponents) << 7)
         };
+        // All exponents, those near 1, those whose products are near the smallest normal number, and the smallest.
         for (low, exponents) in [(0, 256), (120, 14), (60, 8), (0, 70)] {
             for stride in [DEPTH, DEPTH + 6] {
-                let mut tile = |stride| (0..extent(stride, DEPTH)).map(|_| random(low, exponents)).collect::<Vec<_>>();
-                let operands: Vec<_> = (0..50).map(|_| [tile(stride), tile(DEPTH)]).collect();
-                for operands in operands.chunks(5) {
+                let mut operands = || {
+                    let rows = (0..extent(stride, DEPTH)).map(|_| random(low, exponents)).collect();
+                    let mut pair = |_| word(random(low, exponents), random(low, exponents));
+                    (rows, Tile([(); SIDE].map(|()| std::array::from_fn(&mut pair))))
+                };
+                for _ in 0..10 {
+                    let operands: Vec<_> = (0..5).map(|_| operands()).collect();
                     assert_eq!(
-                        sums::<Amx>(operands, stride),
-                        sums::<Emulated>(operands, stride),
+                        sums::<Amx>(&operands, stride),
+                        sums::<Emulated>(&operands, stride),
                         "exponents from {low}"
                     );
                 }
