@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, missing_docs)]
 
-use playfield_kernels::conv::{LayerKernels, LayerShape};
+use playfield_kernels::conv::{Bf16Kernels, LayerKernels, LayerShape, bf16_kernels};
 use playfield_kernels::{Element, bf16};
 use std::hint::black_box;
 use std::time::Instant;
@@ -16,8 +16,11 @@ const CONVOLUTIONS: [(&str, usize, usize, usize, usize, usize); 3] =
     [("8 × 8 × 32", 84, 4, 32, 8, 4), ("4 × 4 × 64", 20, 32, 64, 4, 2), ("3 × 3 × 64", 9, 64, 64, 3, 1)];
 
 fn main() {
-    println!("{:<14}{:<8}{:>14}{:>18}{:>18}", "layer", "", "forward", "weight gradient", "input gradient");
-    of::<bf16>("bf16");
+    println!("{:<14}{:<12}{:>10}{:>18}{:>18}", "layer", "", "forward", "weight gradient", "input gradient");
+    of::<bf16>(match bf16_kernels() {
+        Some(Bf16Kernels::Amx) => "bf16, AMX",
+        _ => "bf16",
+    });
     of::<f32>("fp32");
 }
 
@@ -44,7 +47,7 @@ fn of<T: LayerKernels>(dtype: &str) {
         let weight = rate(flops, || T::weight_gradient(&shape, &mut packed, &positions, &x, black_box(&dy), &mut dw));
         let input =
             rate(flops, || T::input_gradient(&shape, &mut packed, &weights, &positions, black_box(&dy), &mut dx));
-        println!("{name:<14}{dtype:<8}{forward:>14.0}{weight:>18.0}{input:>18.0}");
+        println!("{name:<14}{dtype:<12}{forward:>10.0}{weight:>18.0}{input:>18.0}");
     }
     let shape = LayerShape { outputs: 512, kernel_rows: 1, row_len: 3136, row_stride: 3136 };
     if !T::supports(&shape) {
@@ -58,7 +61,7 @@ fn of<T: LayerKernels>(dtype: &str) {
     let forward = rate(flops, || T::linear(&shape, &mut packed, &weights, &bias, black_box(&x), &mut y));
     let weight = rate(flops, || T::linear_weight_gradient(&shape, &mut packed, &x, black_box(&dy), &mut dw));
     let input = rate(flops, || T::linear_input_gradient(&shape, &mut packed, &weights, black_box(&dy), &mut dx));
-    println!("{:<14}{dtype:<8}{forward:>14.0}{weight:>18.0}{input:>18.0}", "3136 × 512");
+    println!("{:<14}{dtype:<12}{forward:>10.0}{weight:>18.0}{input:>18.0}", "3136 × 512");
 }
 
 fn values<T: Element>(n: usize) -> Vec<T> {

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! A row of the second operand holds a *pair* of neighbors along the summed dimension for each of the 16 columns (Intel calls it the VNNI
-//! format). A tile of such pairs is the transpose of a tile of rows whose elements are pairs ([`transpose`]).
+//! format). A tile of such pairs is the transpose of a tile of rows whose elements are pairs ([`pack::transpose`]).
 //!
 //! # Blocks
 //!
@@ -40,16 +40,19 @@
 //!
 //! | result | rows | columns | summed over |
 //! |---|---|---|---|
-//! | convolution | inputs at 32 positions, gathered | weights, packed once | inputs of an output |
+//! | convolution | inputs at the positions | weights, packed once | inputs of an output |
 //! | its input gradient | output gradients | weights, packed once | outputs |
 //! | its weight gradient | output gradients, transposed | inputs at the positions, in pairs | positions |
 //! | fully connected | weights, where they lie | inputs, transposed | inputs |
 //! | its input gradient | output gradients | weights, in pairs | outputs |
 //! | its weight gradient | output gradients, transposed | inputs, in pairs | batch rows |
 //!
-//! **Positions are gathered**, although a tile can be loaded from an image with any constant stride: the positions in one row of `nature`'s
-//! outputs (20, 9 and 7) fill 16 rows badly (63 %, 56 % and 44 %). All positions of the image in a sequence fill them to 100 %, 84 % and 77 %.
-//! 32 positions are 16 to 37 KiB, which the first-level cache of 48 KiB holds, written once and read by all outputs.
+//! **Positions in a row of outputs** are a constant stride apart, so that tiles can be loaded from the image. The last tile of a row
+//! overlaps the one before. In the first layer of `nature` a row has 20 positions, and 63 % of the 32 rows of a block are new. The rows of
+//! the later layers (9 and 7 positions) do not fill a tile: their positions are gathered from the whole image, 32 at a time. That is 32 to
+//! 37 KiB, which the first-level cache of 48 KiB holds, written once and read by all outputs. Gathering copies 64 bytes for each row of
+//! a tile, about as much work as the product of a tile: the first layer, whose positions overlap most and have 2 tiles of outputs, would
+//! spend more time on it than the 60 % more products cost.
 //!
 //! **Fully connected weights stay where they lie.** They are most of the parameters (3.2 MB of 3.4 in `nature`), and packing them moves
 //! twice that. As *rows* they need no packing; the batch is transposed instead, 6 KB a row of `nature`. The input gradient sums over
@@ -58,19 +61,21 @@
 //! Rows of 32 elements and tiles of 16 outputs are required ([`supports`]); positions and batch rows may have any number. The rows of
 //! tiles that are left over hold values of earlier calls: their sums are not read.
 
+mod pack;
 mod tiles;
 
-use super::fp32::{put, rectified};
+use super::fp32::{put, rectified, tiles as tiles_of};
 use super::row_offsets;
 use super::shape::LayerShape;
 use crate::Element;
 use crate::simd::multiversion;
 use half::bf16;
+use pack::{buffer, gather, gather_transposed, pair, row_of, transpose};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use tiles::Amx;
+use tiles::Tile;
 pub(crate) use tiles::Tiles;
-use tiles::{Tile, word};
 
 /// Rows of a tile, and sums of its rows.
 const SIDE: usize = 16;
@@ -92,6 +97,8 @@ enum Rows<'a> {
     Packed(&'a [Tile]),
     /// Adjacent elements of rows that start `stride` elements apart.
     Strided(&'a [bf16], usize),
+    /// What a kernel reads of an image `x`, at 16 positions from each of two, `stride` elements apart.
+    Image { shape: &'a LayerShape, x: &'a [bf16], positions: [usize; 2], stride: usize },
 }
 
 const ZEROS: Tile = Tile([[0; SIDE]; SIDE]);
@@ -119,17 +126,6 @@ pub(crate) struct Packed {
 /// Whether the kernels support `shape`.
 pub(crate) fn supports(shape: &LayerShape) -> bool {
     shape.row_len.is_multiple_of(DEPTH) && shape.outputs.is_multiple_of(SIDE)
-}
-
-/// The first `n` tiles of a buffer, which grows if needed.
-fn buffer(tiles: &mut Vec<Tile>, n: usize) -> &mut [Tile] {
-    tiles.resize(n.max(tiles.len()), ZEROS);
-    &mut tiles[..n]
-}
-
-/// The shape that reads a row of `len` adjacent elements.
-fn row_of(len: usize) -> LayerShape {
-    LayerShape { outputs: 0, kernel_rows: 1, row_len: len, row_stride: len }
 }
 
 /// Packs weights `[outputs, inputs]` for [`convolve`].
@@ -160,17 +156,43 @@ pub(crate) fn convolve<T: Tiles>(
     y: &mut [bf16],
 ) {
     let (outputs, depth) = (shape.outputs, shape.inputs() / DEPTH);
-    let Packed { weights, rows, .. } = packed;
+    let Packed { weights, rows: gathered, .. } = packed;
+    let gathered = buffer(gathered, 2 * depth);
     let (mut tiles, mut sums) = (T::configure(), Sums::ZERO);
-    let rows = buffer(rows, 2 * depth);
-    for (positions, y) in positions.chunks(BLOCK).zip(y.chunks_mut(BLOCK * outputs)) {
-        gather(shape, positions, x, rows);
+    // The first `n` rows, whose first 16 are those of `y[starts[0]]` and whose others are those of `y[starts[1]]`.
+    let mut block = |n: usize, rows: Rows<'_>, starts: [usize; 2], y: &mut [bf16]| {
         for (columns, o) in weights.chunks(2 * depth).zip((0..outputs).step_by(BLOCK)) {
-            multiply(&mut tiles, positions.len(), Rows::Packed(rows), columns, depth, &mut sums);
+            multiply(&mut tiles, n, rows, columns, depth, &mut sums);
             let bias = &bias[o..outputs.min(o + BLOCK)];
-            rectify(&sums, positions.len(), bias, outputs, &mut y[o..]);
+            for (sums, start) in sums.0[..n].chunks(SIDE).zip(starts) {
+                rectify(sums, bias, outputs, &mut y[start * outputs + o..]);
+            }
+        }
+    };
+    if let Some((len, stride)) = runs(positions) {
+        for (positions, y) in positions.chunks(len).zip(y.chunks_mut(len * outputs)) {
+            let mut starts = tiles_of::<SIDE>(len);
+            while let Some(start) = starts.next() {
+                let next = starts.next();
+                let (n, starts) = (if next.is_some() { BLOCK } else { SIDE }, [start, next.unwrap_or(start)]);
+                block(n, Rows::Image { shape, x, positions: starts.map(|p| positions[p]), stride }, starts, y);
+            }
+        }
+    } else {
+        for (positions, y) in positions.chunks(BLOCK).zip(y.chunks_mut(BLOCK * outputs)) {
+            gather(shape, positions, x, gathered);
+            block(positions.len(), Rows::Packed(gathered), [0, SIDE], y);
         }
     }
+}
+
+/// The length of runs of positions with a constant stride, and the stride, if all runs are equally long and fill a tile.
+fn runs(positions: &[usize]) -> Option<(usize, usize)> {
+    let stride = positions.get(1)? - positions[0];
+    let follows = |pair: &[usize]| pair[1].checked_sub(pair[0]) == Some(stride);
+    let len = 1 + positions.windows(2).take_while(|pair| follows(pair)).count();
+    let equal = positions.chunks(len).all(|run| run.len() == len && run.windows(2).all(follows));
+    (len >= SIDE && equal).then_some((len, stride))
 }
 
 /// The gradient of an image: `dx += Σ dy·w` at its `positions`, after [`pack_transposed`]. `dy` `[positions, outputs]`.
@@ -358,93 +380,18 @@ impl Rows<'_> {
         match self {
             Self::Packed(rows) => tiles.load::<TO>(&rows[r * depth + k]),
             Self::Strided(rows, stride) => tiles.load_strided::<TO>(&rows[r * SIDE * stride + k * DEPTH..], stride),
-        }
-    }
-}
-
-multiversion! {
-    /// Packs what a kernel reads at each position as a row of tiles, `[positions / 16][inputs / 32]`. A kernel row that is no multiple
-    /// of 32 elements is padded with zeros.
-    fn gather(shape: &LayerShape, positions: &[usize], x: &[bf16], to: &mut [Tile]) {
-        let &LayerShape { kernel_rows, row_len, row_stride, .. } = shape;
-        let depth = kernel_rows * row_len.div_ceil(DEPTH);
-        for (p, position) in positions.iter().enumerate() {
-            let mut to = to[p / SIDE * depth..][..depth].iter_mut().map(|tile| &mut tile.0[p % SIDE]);
-            for i in 0..kernel_rows {
-                let (whole, rest) = x[position + i * row_stride..][..row_len].as_chunks::<DEPTH>();
-                for (from, to) in whole.iter().zip(to.by_ref()) {
-                    copy_pairs(from, to);
-                }
-                if !rest.is_empty() {
-                    let to = to.next().expect("a tile per 32 elements");
-                    *to = [0; SIDE];
-                    copy_pairs(rest, to);
-                }
+            Self::Image { shape: LayerShape { row_len, row_stride, .. }, x, positions, stride } => {
+                let (row, column) = (k * DEPTH / row_len, k * DEPTH % row_len);
+                tiles.load_strided::<TO>(&x[positions[r] + row * row_stride + column..], stride);
             }
         }
     }
 }
 
-#[inline(always)]
-fn copy_pairs(from: &[bf16], to: &mut [u32; SIDE]) {
-    to.iter_mut().zip(from.as_chunks().0).for_each(|(to, [first, second])| *to = word(*first, *second));
-}
-
-/// Packs the columns of `x` `[n, outputs]` as rows of tiles, `[outputs / 16][n / 32]`, padded with zeros.
-fn gather_transposed<'a>(outputs: usize, n: usize, x: &[bf16], to: &'a mut Vec<Tile>) -> &'a [Tile] {
-    let (depth, positions) = (n.div_ceil(DEPTH), row_offsets(n, outputs));
-    let to = buffer(to, outputs / SIDE * depth);
-    for (block, tiles) in to.chunks_exact_mut(depth).enumerate() {
-        pair(&positions, &x[block * SIDE..], tiles);
-    }
-    transpose(to);
-    to
-}
-
 multiversion! {
-    /// Pairs the elements at neighboring positions, in 16 columns from each position: one row of a tile per pair, padded with zeros.
-    fn pair(positions: &[usize], x: &[bf16], to: &mut [Tile]) {
-        let read = |position: usize| *x[position..].first_chunk::<SIDE>().expect("16 columns");
-        let rows = to.iter_mut().flat_map(|tile| &mut tile.0);
-        let mut pairs = positions.chunks(2);
-        for row in rows {
-            let (first, second) = match pairs.next() {
-                Some([first, second]) => (read(*first), read(*second)),
-                Some([first]) => (read(*first), [bf16::ZERO; SIDE]),
-                _ => ([bf16::ZERO; SIDE], [bf16::ZERO; SIDE]),
-            };
-            *row = std::array::from_fn(|n| word(first[n], second[n]));
-        }
-    }
-}
-
-multiversion! {
-    /// Transposes each tile, as a matrix of 16 × 16 pairs.
-    fn transpose(tiles: &mut [Tile]) {
-        for Tile(rows) in tiles {
-            exchange::<8>(rows);
-            exchange::<4>(rows);
-            exchange::<2>(rows);
-            exchange::<1>(rows);
-        }
-    }
-}
-
-/// Exchanges the two blocks off the diagonal in each 2 × 2 blocks of `D` × `D`. For all powers of two this is the transpose; each step
-/// is a permutation of two registers.
-#[inline(always)]
-fn exchange<const D: usize>(rows: &mut [[u32; SIDE]; SIDE]) {
-    for r in (0..SIDE).filter(|r| r & D == 0) {
-        let (upper, lower) = (rows[r], rows[r + D]);
-        rows[r] = std::array::from_fn(|c| if c & D == 0 { upper[c] } else { lower[c - D] });
-        rows[r + D] = std::array::from_fn(|c| if c & D == 0 { upper[c + D] } else { lower[c] });
-    }
-}
-
-multiversion! {
-    /// `y = max(0, sums + bias)` for `n` rows, `stride` elements apart, of as many columns as `bias` has: 16 or 32.
-    fn rectify(sums: &Sums, n: usize, bias: &[bf16], stride: usize, y: &mut [bf16]) {
-        for (sums, y) in sums.0.iter().zip(y.chunks_mut(stride)).take(n) {
+    /// `y = max(0, sums + bias)`: rows `stride` elements apart, of as many columns as `bias` has: 16 or 32.
+    fn rectify(sums: &[[f32; BLOCK]], bias: &[bf16], stride: usize, y: &mut [bf16]) {
+        for (sums, y) in sums.iter().zip(y.chunks_mut(stride)) {
             let outputs = bias.len();
             for ((y, sum), bias) in y[..outputs].iter_mut().zip(&sums[..outputs]).zip(bias) {
                 *y = bf16::narrow(rectified(sum + bias.widen()));

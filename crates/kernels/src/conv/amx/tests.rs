@@ -1,6 +1,6 @@
 //! The kernels over emulated tiles, on every processor, and over the processor's where it has them.
 
-use super::tiles::Emulated;
+use super::tiles::{Emulated, word};
 use super::*;
 use crate::conv::LayerKernels;
 use crate::frames::Scaling;
@@ -25,16 +25,18 @@ fn used() -> Packed {
     Packed { weights: nan(), transposed: nan(), rows: nan(), columns: nan() }
 }
 
-/// Exact equality with naive loops: a 3 × 3 kernel with strides 2 and 1 on a 9 × 13 image of 32 channels; one, two, three and four tiles
-/// of outputs; numbers of positions that 16 and 32 divide and do not.
+/// Exact equality with naive loops: 3 × 3 kernels on images of 32 channels; one to four tiles of outputs; numbers of positions that 16
+/// and 32 divide and do not. Rows of 11 positions are gathered, rows of 19 and 20 are not.
 fn convolutions_equal_naive_loops<T: Tiles>() {
-    let all: Vec<usize> = (0..4).flat_map(|y| (0..11).map(move |x| (y * 2 * 13 + x) * 32)).collect();
-    for outputs in [16, 32, 48, 64] {
-        let shape = LayerShape { outputs, kernel_rows: 3, row_len: 96, row_stride: 13 * 32 };
+    for (outputs, width, stride) in [(16, 13, 1), (32, 13, 1), (48, 42, 2), (64, 40, 2)] {
+        let columns = (width - 3) / stride + 1;
+        let all: Vec<usize> =
+            (0..4).flat_map(|y| (0..columns).map(move |x| (y * 2 * width + x * stride) * 32)).collect();
+        let shape = LayerShape { outputs, kernel_rows: 3, row_len: 96, row_stride: width * 32 };
         assert!(supports(&shape));
         let inputs = shape.inputs();
-        let (x, w, b) = (integers(9 * 13 * 32, 1), integers(outputs * inputs, 2), integers(outputs, 3));
-        for count in [8, 15, 16, 17, 31, 32, 33, all.len()] {
+        let (x, w, b) = (integers(9 * width * 32, 1), integers(outputs * inputs, 2), integers(outputs, 3));
+        for count in [8, 15, 16, 17, 31, 32, 33, 2 * columns, all.len()] {
             let positions = &all[..count];
             let dy = integers(count * outputs, 4);
             let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.5; x.len()], vec![0.25; w.len()]);
@@ -118,7 +120,7 @@ fn nan_is_not_rectified() {
     let mut sums = Sums::ZERO;
     (sums.0[0][0], sums.0[0][1], sums.0[1][0]) = (f32::NAN, -1.0, 2.0);
     let (bias, mut y, mut transposed) = ([bf16::ZERO; SIDE], [bf16::ONE; BLOCK], [bf16::ONE; BLOCK]);
-    rectify(&sums, 2, &bias, SIDE, &mut y);
+    rectify(&sums.0[..2], &bias, SIDE, &mut y);
     rectify_transposed(&sums, &bias, SIDE, &mut transposed, 0);
     assert!(y[0].is_nan() && transposed[0].is_nan());
     assert_eq!((f32s(&y[1..3]), y[SIDE].widen()), (vec![0.0, 0.0], 2.0));
