@@ -182,15 +182,10 @@ pub fn bf16_kernels() -> Option<Bf16Kernels> {
     None
 }
 
-/// The fewest rows for which AMX is used. A tile product takes as long for one row as for 16. By instructions, AMX and AVX-512 BF16 break
-/// even at about two rows of a fully connected layer; up to four rows the latter reads the weights once, which bounds both.
-#[cfg(target_arch = "x86_64")]
-const MIN_AMX_ROWS: usize = 5;
-
-/// Whether AMX computes a layer for `rows` rows of the batch, or positions of an image; otherwise AVX-512 BF16 does.
+/// Whether AMX computes a layer for `rows` rows of a batch, or positions of an image; otherwise AVX-512 BF16 does.
 #[cfg(target_arch = "x86_64")]
 fn uses_amx(shape: &LayerShape, rows: usize) -> bool {
-    rows >= MIN_AMX_ROWS && amx::supports(shape) && bf16_kernels() == Some(Bf16Kernels::Amx)
+    bf16_kernels() == Some(Bf16Kernels::Amx) && amx::suits(shape, rows)
 }
 
 /// Weights and buffers of both kinds of kernels; those of one kind stay empty unless it computes the layer.

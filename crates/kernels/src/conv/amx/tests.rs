@@ -114,6 +114,18 @@ fn kernels_over_the_tiles_of_the_processor_equal_naive_loops() {
     fully_connected_layers_equal_naive_loops::<Amx>();
 }
 
+/// All layers of `nature`, but for a fully connected one with few rows; no shape that does not fill tiles. Weights are packed for the
+/// fewest positions of a convolution: more positions never change the choice.
+#[test]
+fn shapes_that_suit_tiles() {
+    let shape = |outputs, kernel_rows, row_len| LayerShape { outputs, kernel_rows, row_len, row_stride: 0 };
+    for convolution in [shape(32, 8, 32), shape(64, 4, 128), shape(64, 3, 192)] {
+        assert!([crate::conv::MIN_POSITIONS, 49, 400].into_iter().all(|positions| suits(&convolution, positions)));
+    }
+    assert_eq!([1, 4, 5, 2048].map(|rows| suits(&shape(512, 1, 3136), rows)), [false, false, true, true]);
+    assert!(!suits(&shape(40, 3, 96), 49) && !suits(&shape(64, 3, 48), 49));
+}
+
 /// Divergence is detected by a NaN in the output.
 #[test]
 fn nan_is_not_rectified() {
