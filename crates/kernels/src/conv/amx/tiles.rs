@@ -235,9 +235,9 @@ fn flushed(x: f32) -> f32 {
     if x.abs() < f32::MIN_POSITIVE { 0.0_f32.copysign(x) } else { x }
 }
 
-/// `x·w + sum`, rounded once. `mul_add` rounds a subnormal result to a multiple of 2⁻¹⁴⁹; the instruction rounds to 24 bits and then
-/// decides whether the result is subnormal. The two differ below the smallest normal number 2⁻¹²⁶ by less than 2⁻¹⁵⁰. There the sum
-/// is exact in `f64`.
+/// `x·w + sum`, rounded once. `mul_add` rounds below the smallest normal number 2⁻¹²⁶ to multiples of 2⁻¹⁴⁹. The instruction rounds to
+/// 24 bits, multiples of 2⁻¹⁵⁰ there, and then decides whether the result is subnormal: from 2⁻¹²⁶ − 2⁻¹⁵⁰ up to 2⁻¹²⁶ − 2⁻¹⁵¹ it is,
+/// whereas `mul_add` returns 2⁻¹²⁶. `f64` has bits enough to tell.
 #[cfg(test)]
 #[inline(always)]
 fn multiply_add(x: f32, w: f32, sum: f32) -> f32 {
