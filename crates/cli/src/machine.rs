@@ -24,6 +24,7 @@ pub fn libtorch() -> String {
 /// The instructions that kernels use: `AVX2 (limited; the processor has AVX-512)`.
 pub fn instructions() -> String {
     let name = |level| match level {
+        SimdLevel::Amx => "AMX, AVX-512 with BF16",
         SimdLevel::Avx512Bf16 => "AVX-512 with BF16",
         SimdLevel::Avx512 => "AVX-512",
         SimdLevel::Avx2 => "AVX2",
@@ -51,6 +52,7 @@ pub fn limit(level: SimdLevel) {
         SimdLevel::Avx2 => ["avx2", "AVX2", "AVX2"],
         SimdLevel::Avx512 => ["avx512", "AVX512_CORE", "AVX512"],
         SimdLevel::Avx512Bf16 => ["avx512", "AVX512_CORE_BF16", "AVX512"],
+        SimdLevel::Amx => ["avx512", "AVX512_CORE_AMX", "AVX512"],
     };
     for (variable, value) in [
         ("PLAYFIELD_CPU", level.name()),

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_kernels::conv::{LayerKernels, LayerShape};
+use playfield_kernels::simd::{SimdLevel, level};
 use playfield_kernels::{Element, bf16};
 use std::hint::black_box;
 use std::time::Instant;
@@ -16,8 +17,8 @@ const CONVOLUTIONS: [(&str, usize, usize, usize, usize, usize); 3] =
     [("8 × 8 × 32", 84, 4, 32, 8, 4), ("4 × 4 × 64", 20, 32, 64, 4, 2), ("3 × 3 × 64", 9, 64, 64, 3, 1)];
 
 fn main() {
-    println!("{:<14}{:<8}{:>14}{:>18}{:>18}", "layer", "", "forward", "weight gradient", "input gradient");
-    of::<bf16>("bf16");
+    println!("{:<14}{:<12}{:>10}{:>18}{:>18}", "layer", "", "forward", "weight gradient", "input gradient");
+    of::<bf16>(if level() == SimdLevel::Amx { "bf16, AMX" } else { "bf16" });
     of::<f32>("fp32");
 }
 
@@ -40,10 +41,11 @@ fn of<T: LayerKernels>(dtype: &str) {
         T::pack(&shape, &weights, &mut packed);
         T::pack_transposed(&shape, &weights, &mut packed);
         let flops = 2 * positions.len() * weights.len();
-        let forward = rate(flops, || T::convolve(&shape, &packed, &bias, true, &positions, black_box(&x), &mut y));
+        let forward = rate(flops, || T::convolve(&shape, &mut packed, &bias, true, &positions, black_box(&x), &mut y));
         let weight = rate(flops, || T::weight_gradient(&shape, &mut packed, &positions, &x, black_box(&dy), &mut dw));
-        let input = rate(flops, || T::input_gradient(&shape, &packed, &weights, &positions, black_box(&dy), &mut dx));
-        println!("{name:<14}{dtype:<8}{forward:>14.0}{weight:>18.0}{input:>18.0}");
+        let input =
+            rate(flops, || T::input_gradient(&shape, &mut packed, &weights, &positions, black_box(&dy), &mut dx));
+        println!("{name:<14}{dtype:<12}{forward:>10.0}{weight:>18.0}{input:>18.0}");
     }
     let shape = LayerShape { outputs: 512, kernel_rows: 1, row_len: 3136, row_stride: 3136 };
     if !T::supports(&shape) {
@@ -54,10 +56,10 @@ fn of<T: LayerKernels>(dtype: &str) {
     let (mut dx, mut dw) = (vec![0.0; x.len()], weights.clone());
     let mut packed = T::Packed::default();
     let flops = 2 * ROWS * weights.len();
-    let forward = rate(flops, || T::linear(&shape, &weights, &bias, true, black_box(&x), &mut y));
+    let forward = rate(flops, || T::linear(&shape, &mut packed, &weights, &bias, true, black_box(&x), &mut y));
     let weight = rate(flops, || T::linear_weight_gradient(&shape, &mut packed, &x, black_box(&dy), &mut dw));
     let input = rate(flops, || T::linear_input_gradient(&shape, &mut packed, &weights, black_box(&dy), &mut dx));
-    println!("{:<14}{dtype:<8}{forward:>14.0}{weight:>18.0}{input:>18.0}", "3136 × 512");
+    println!("{:<14}{dtype:<12}{forward:>10.0}{weight:>18.0}{input:>18.0}", "3136 × 512");
 }
 
 fn values<T: Element>(n: usize) -> Vec<T> {

@@ -5,7 +5,7 @@
 //! passes over memory some ten times. These kernels avoid both.
 //!
 //! Each kernel is a plain loop that [`simd`] compiles for AVX-512, AVX2 and the baseline of the architecture; bf16 arithmetic uses
-//! AVX-512 BF16 intrinsics. The crate depends on neither libtorch nor any agent: callers pass slices.
+//! AVX-512 BF16 intrinsics and AMX tiles. The crate depends on neither libtorch nor any agent: callers pass slices.
 //!
 //! bf16 is [`half::bf16`]; conversions are branch-free here, because `half`'s test for NaN keeps loops from being vectorized.
 

@@ -26,7 +26,7 @@ macro_rules! multiversion {
                 use $crate::simd::{SimdLevel, level};
                 match level() {
                     // SAFETY: `level` detected these instructions.
-                    SimdLevel::Avx512 | SimdLevel::Avx512Bf16 => return unsafe { avx512($($argument),*) },
+                    SimdLevel::Avx512 | SimdLevel::Avx512Bf16 | SimdLevel::Amx => return unsafe { avx512($($argument),*) },
                     // SAFETY: `level` detected these instructions.
                     SimdLevel::Avx2 => return unsafe { avx2($($argument),*) },
                     SimdLevel::Baseline => {}
@@ -51,15 +51,17 @@ pub enum SimdLevel {
     Avx512,
     /// AVX-512 BF16: dot products of 32 pairs of bf16.
     Avx512Bf16,
+    /// AMX for bf16: products of tiles of 16 × 32 elements.
+    Amx,
 }
 
 impl SimdLevel {
     /// All levels, in ascending order.
-    pub const ALL: [Self; 4] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+    pub const ALL: [Self; 5] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// Its name in options and reports.
     pub fn name(self) -> &'static str {
-        ["baseline", "avx2", "avx512", "avx512_bf16"][self as usize]
+        ["baseline", "avx2", "avx512", "avx512_bf16", "amx"][self as usize]
     }
 }
 
@@ -72,7 +74,7 @@ const UNKNOWN: u8 = u8::MAX;
 #[inline]
 pub fn level() -> SimdLevel {
     match LEVEL.load(Ordering::Relaxed) {
-        UNKNOWN => limit(SimdLevel::Avx512Bf16),
+        UNKNOWN => limit(SimdLevel::Amx),
         level => SimdLevel::ALL[usize::from(level)],
     }
 }
@@ -92,7 +94,7 @@ pub fn detected() -> SimdLevel {
         use std::is_x86_feature_detected as has;
         let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("fma");
         if avx512 && has!("avx512bf16") {
-            return SimdLevel::Avx512Bf16;
+            return if amx() { SimdLevel::Amx } else { SimdLevel::Avx512Bf16 };
         }
         if avx512 {
             return SimdLevel::Avx512;
@@ -102,4 +104,52 @@ pub fn detected() -> SimdLevel {
         }
     }
     SimdLevel::Baseline
+}
+
+/// Whether this processor has AMX for bf16, and the operating system lets this process use it. The registers are large: Linux saves them
+/// for a process only after it has asked, once for all of its threads.
+fn amx() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        static AMX: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        *AMX.get_or_init(|| amx_detected() && amx_permitted())
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    false
+}
+
+/// The bits of CPUID for AMX-TILE and AMX-BF16, and those of XCR0 by which the operating system enables the registers.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_detected() -> bool {
+    use std::arch::x86_64::{__cpuid_count, _xgetbv};
+    const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
+    const TILE_STATES: u64 = 1 << 17 | 1 << 18;
+    // `xsave` is detected only where the operating system has enabled XGETBV.
+    std::is_x86_feature_detected!("xsave")
+        && __cpuid_count(7, 0).edx & BF16_AND_TILE == BF16_AND_TILE
+        // SAFETY: the processor has XGETBV.
+        && unsafe { _xgetbv(0) } & TILE_STATES == TILE_STATES
+}
+
+/// Asks for permission to use the tile registers: `arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)`. Kernels before 5.16 do not know the
+/// request; a process whose threads have too small a signal stack is refused.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_permitted() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XTILEDATA: i64 = 18;
+    let status: i64;
+    // SAFETY: the system call reads and writes no memory of the process; it overwrites rcx and r11.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => status,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XTILEDATA,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    status == 0
 }

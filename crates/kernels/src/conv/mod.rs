@@ -1,5 +1,7 @@
-//! Kernels of convolutional and fully connected layers, per element type: [`fp32`] for `f32`, [`avx512_bf16`] for bf16.
+//! Kernels of convolutional and fully connected layers, per element type: [`fp32`] for `f32`, [`amx`] and [`avx512_bf16`] for bf16.
 
+#[cfg(any(target_arch = "x86_64", test))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
 mod fp32;
@@ -9,6 +11,8 @@ use crate::Element;
 #[cfg(target_arch = "x86_64")]
 use crate::bf16;
 use crate::simd::{SimdLevel, level};
+#[cfg(target_arch = "x86_64")]
+use amx::Amx;
 #[cfg(target_arch = "x86_64")]
 use avx512_bf16::{Pair, Pairs};
 use fp32::Vector;
@@ -39,7 +43,7 @@ pub trait LayerKernels: Element + Default + Debug + Send + 'static {
     /// `y[position] = Σ x·w + b` at the `positions` of an image. `y` `[positions, outputs]`.
     fn convolve(
         shape: &LayerShape,
-        packed: &Self::Packed,
+        packed: &mut Self::Packed,
         bias: &[Self],
         rectify: bool,
         positions: &[usize],
@@ -50,7 +54,7 @@ pub trait LayerKernels: Element + Default + Debug + Send + 'static {
     /// The gradient of an image: `dx += Σ dy·w` at the `positions`.
     fn input_gradient(
         shape: &LayerShape,
-        packed: &Self::Packed,
+        packed: &mut Self::Packed,
         weights: &[Self],
         positions: &[usize],
         dy: &[Self],
@@ -68,7 +72,15 @@ pub trait LayerKernels: Element + Default + Debug + Send + 'static {
     );
 
     /// `y[row] = Σ x·w + b` of a fully connected layer: `x` `[rows, inputs]`, `y` `[rows, outputs]`.
-    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], rectify: bool, x: &[Self], y: &mut [Self]);
+    fn linear(
+        shape: &LayerShape,
+        packed: &mut Self::Packed,
+        weights: &[Self],
+        bias: &[Self],
+        rectify: bool,
+        x: &[Self],
+        y: &mut [Self],
+    );
 
     /// The input gradient of a fully connected layer, `[rows, inputs]`: `dx = Σ dy·w`.
     fn linear_input_gradient(
@@ -111,7 +123,7 @@ impl LayerKernels for f32 {
 
     fn convolve(
         shape: &LayerShape,
-        packed: &Self::Packed,
+        packed: &mut Self::Packed,
         bias: &[Self],
         rectify: bool,
         positions: &[usize],
@@ -123,7 +135,7 @@ impl LayerKernels for f32 {
 
     fn input_gradient(
         shape: &LayerShape,
-        _: &Self::Packed,
+        _: &mut Self::Packed,
         weights: &[Self],
         positions: &[usize],
         dy: &[Self],
@@ -143,7 +155,15 @@ impl LayerKernels for f32 {
         fp32::weight_gradient(shape, positions, x, dy, dw, true);
     }
 
-    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], rectify: bool, x: &[Self], y: &mut [Self]) {
+    fn linear(
+        shape: &LayerShape,
+        _: &mut Self::Packed,
+        weights: &[Self],
+        bias: &[Self],
+        rectify: bool,
+        x: &[Self],
+        y: &mut [Self],
+    ) {
         fp32::linear(shape, weights, bias, floor(rectify), x, y);
     }
 
@@ -157,10 +177,24 @@ impl LayerKernels for f32 {
     }
 }
 
+/// Whether AMX computes a layer for `rows` rows of a batch, or positions of an image; otherwise AVX-512 BF16 does.
+#[cfg(target_arch = "x86_64")]
+fn uses_amx(shape: &LayerShape, rows: usize) -> bool {
+    level() == SimdLevel::Amx && amx::suits(shape, rows)
+}
+
+/// Weights and buffers of both kinds of kernels; those of one kind stay empty unless it computes the layer.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Default)]
+pub struct Packed {
+    vectors: Paired,
+    tiles: amx::Packed,
+}
+
 /// Weights in pairs of inputs and of outputs.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Default)]
-pub struct Paired {
+struct Paired {
     inputs: Vec<Pairs>,
     outputs: Vec<Pairs>,
     /// Output gradients in pairs of positions.
@@ -172,7 +206,7 @@ pub struct Paired {
 // SAFETY of every call below: `supports` is false where the processor lacks AVX-512 BF16.
 #[cfg(target_arch = "x86_64")]
 impl LayerKernels for bf16 {
-    type Packed = Paired;
+    type Packed = Packed;
 
     fn supports(shape: &LayerShape) -> bool {
         avx512_bf16::supported() && shape.row_len.is_multiple_of(2) && shape.outputs.is_multiple_of(8)
@@ -182,64 +216,98 @@ impl LayerKernels for bf16 {
         unsafe { avx512_bf16::scale(frame, mean, factor, to) }
     }
 
-    fn pack(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed) {
-        avx512_bf16::pack_inputs(weights, shape.inputs(), &mut packed.inputs);
+    fn pack(shape: &LayerShape, weights: &[Self], Packed { vectors, tiles }: &mut Self::Packed) {
+        if uses_amx(shape, MIN_POSITIONS) {
+            amx::pack(shape, weights, tiles);
+        } else {
+            avx512_bf16::pack_inputs(weights, shape.inputs(), &mut vectors.inputs);
+        }
     }
 
-    fn pack_transposed(shape: &LayerShape, weights: &[Self], packed: &mut Self::Packed) {
-        avx512_bf16::pack_outputs(shape, weights, &mut packed.outputs);
+    fn pack_transposed(shape: &LayerShape, weights: &[Self], Packed { vectors, tiles }: &mut Self::Packed) {
+        if uses_amx(shape, MIN_POSITIONS) {
+            amx::pack_transposed(shape, weights, tiles);
+        } else {
+            avx512_bf16::pack_outputs(shape, weights, &mut vectors.outputs);
+        }
     }
 
     fn convolve(
         shape: &LayerShape,
-        packed: &Self::Packed,
+        Packed { vectors, tiles }: &mut Self::Packed,
         bias: &[Self],
         rectify: bool,
         positions: &[usize],
         x: &[Self],
         y: &mut [Self],
     ) {
-        unsafe { avx512_bf16::convolve(shape, &packed.inputs, bias, floor(rectify), positions, x, y) }
+        if uses_amx(shape, positions.len()) {
+            amx::convolve::<Amx>(shape, tiles, (bias, floor(rectify)), positions, x, y);
+        } else {
+            unsafe { avx512_bf16::convolve(shape, &vectors.inputs, bias, floor(rectify), positions, x, y) }
+        }
     }
 
     fn input_gradient(
         shape: &LayerShape,
-        packed: &Self::Packed,
+        Packed { vectors, tiles }: &mut Self::Packed,
         _: &[Self],
         positions: &[usize],
         dy: &[Self],
         dx: &mut [f32],
     ) {
-        unsafe { avx512_bf16::input_gradient(shape, &packed.outputs, positions, dy, dx) }
+        if uses_amx(shape, positions.len()) {
+            amx::input_gradient::<Amx>(shape, tiles, positions, dy, dx);
+        } else {
+            unsafe { avx512_bf16::input_gradient(shape, &vectors.outputs, positions, dy, dx) }
+        }
     }
 
     fn weight_gradient(
         shape: &LayerShape,
-        packed: &mut Self::Packed,
+        Packed { vectors, tiles }: &mut Self::Packed,
         positions: &[usize],
         x: &[Self],
         dy: &[Self],
         dw: &mut [f32],
     ) {
-        let Paired { gradients, buffer, .. } = packed;
+        if uses_amx(shape, positions.len()) {
+            return amx::weight_gradient::<Amx>(shape, tiles, positions, x, dy, dw);
+        }
+        let Paired { gradients, buffer, .. } = vectors;
         avx512_bf16::pair_rows(dy, shape.outputs, gradients);
         unsafe { avx512_bf16::weight_gradient::<f32, true>(shape, positions, x, gradients, dw, buffer) }
     }
 
-    fn linear(shape: &LayerShape, weights: &[Self], bias: &[Self], rectify: bool, x: &[Self], y: &mut [Self]) {
-        unsafe { avx512_bf16::linear(shape, weights, bias, floor(rectify), x, y) }
+    fn linear(
+        shape: &LayerShape,
+        Packed { tiles, .. }: &mut Self::Packed,
+        weights: &[Self],
+        bias: &[Self],
+        rectify: bool,
+        x: &[Self],
+        y: &mut [Self],
+    ) {
+        if uses_amx(shape, x.len() / shape.inputs()) {
+            amx::linear::<Amx>(shape, tiles, weights, (bias, floor(rectify)), x, y);
+        } else {
+            unsafe { avx512_bf16::linear(shape, weights, bias, floor(rectify), x, y) }
+        }
     }
 
-    /// Computed by the weight-gradient kernel: rows take the part of outputs, outputs that of positions.
+    /// With AVX-512 BF16 computed by the weight-gradient kernel: rows take the part of outputs, outputs that of positions.
     fn linear_input_gradient(
         shape: &LayerShape,
-        packed: &mut Self::Packed,
+        Packed { vectors, tiles }: &mut Self::Packed,
         weights: &[Self],
         dy: &[Self],
         dx: &mut [f32],
     ) {
         let (outputs, n) = (shape.outputs, dy.len() / shape.outputs);
-        let Paired { gradients, buffer, .. } = packed;
+        if uses_amx(shape, n) {
+            return amx::linear_input_gradient::<Amx>(shape, tiles, weights, dy, dx);
+        }
+        let Paired { gradients, buffer, .. } = vectors;
         gradients.clear();
         for o in (0..outputs).step_by(2) {
             gradients.extend((0..n).map(|row| [dy[row * outputs + o], dy[row * outputs + o + 1]]));
@@ -249,10 +317,20 @@ impl LayerKernels for bf16 {
         unsafe { avx512_bf16::weight_gradient::<f32, false>(&shape, &positions, weights, gradients, dx, buffer) }
     }
 
-    fn linear_weight_gradient(shape: &LayerShape, packed: &mut Self::Packed, x: &[Self], dy: &[Self], dw: &mut [Self]) {
-        let Paired { gradients, buffer, .. } = packed;
+    fn linear_weight_gradient(
+        shape: &LayerShape,
+        Packed { vectors, tiles }: &mut Self::Packed,
+        x: &[Self],
+        dy: &[Self],
+        dw: &mut [Self],
+    ) {
+        let n = dy.len() / shape.outputs;
+        if uses_amx(shape, n) {
+            return amx::linear_weight_gradient::<Amx>(shape, tiles, x, dy, dw);
+        }
+        let Paired { gradients, buffer, .. } = vectors;
         avx512_bf16::pair_rows(dy, shape.outputs, gradients);
-        let positions = row_offsets(dy.len() / shape.outputs, shape.inputs());
+        let positions = row_offsets(n, shape.inputs());
         unsafe { avx512_bf16::weight_gradient::<bf16, false>(shape, &positions, x, gradients, dw, buffer) }
     }
 }

@@ -15,6 +15,7 @@ use crate::conv::LayerKernels;
 use crate::frames::Scaling;
 use image::Image;
 use layer::{Activations, GradientScratch, Planned, Scratch};
+use std::mem::take;
 
 pub use layer::{Connection, Convolution, Layer};
 
@@ -149,13 +150,15 @@ impl<T: LayerKernels> ConvNet<T> {
             spare.extend(cache.drain(..cache.len() - CACHED));
         }
         layers.resize_with(dense.len(), Activations::default);
-        for (i, layer) in dense.iter().enumerate() {
-            let Planned { shape, weight, bias, .. } = layer;
+        for (i, layer) in dense.iter_mut().enumerate() {
+            let mut packed = take(&mut layer.packed);
+            let Planned { shape, weight, bias, .. } = &*layer;
             let (before, activations) = layers.split_at_mut(i);
             let x = before.last().map_or(&*input, |before| &before.output);
             layer.activate(weights, n, &mut activations[0], scratch, |rectify, y| {
-                T::linear(shape, &weights[weight.clone()], &weights[bias.clone()], rectify, x, y);
+                T::linear(shape, &mut packed, &weights[weight.clone()], &weights[bias.clone()], rectify, x, y);
             });
+            layer.packed = packed;
         }
         layers.last().map_or(&*input, |last| &last.output).iter().map(|x| x.widen()).collect()
     }
@@ -225,7 +228,7 @@ impl<T: LayerKernels> Convolved<T> {
     /// Computes the convolutions of a frame, which is scaled in `image`.
     fn compute(
         &mut self,
-        convolutions: &[Planned<T>],
+        convolutions: &mut [Planned<T>],
         weights: &[T],
         pixels: &[u8],
         image: &[T],
@@ -234,13 +237,15 @@ impl<T: LayerKernels> Convolved<T> {
         self.frame.clear();
         self.frame.extend_from_slice(pixels);
         self.layers.resize_with(convolutions.len(), Activations::default);
-        for (i, layer) in convolutions.iter().enumerate() {
-            let Planned { shape, bias, positions, packed, .. } = layer;
+        for (i, layer) in convolutions.iter_mut().enumerate() {
+            let mut packed = take(&mut layer.packed);
+            let Planned { shape, bias, positions, .. } = &*layer;
             let (before, activations) = self.layers.split_at_mut(i);
             let x = before.last().map_or(image, |before| &before.output);
             layer.activate(weights, 1, &mut activations[0], scratch, |rectify, y| {
-                T::convolve(shape, packed, &weights[bias.clone()], rectify, positions, x, y);
+                T::convolve(shape, &mut packed, &weights[bias.clone()], rectify, positions, x, y);
             });
+            layer.packed = packed;
         }
     }
 }
