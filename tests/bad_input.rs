@@ -250,7 +250,7 @@ fn a_hostile_checkpoint_is_refused() {
         ("run.elapsed_seconds", serde_json::json!(1e300)),
         ("optimizer.updates", serde_json::json!(u64::MAX)),
         ("env.state", serde_json::json!({ "envs": [] })),
-        ("player.rng", serde_json::json!("../x")),
+        ("actor.rng", serde_json::json!("../x")),
     ] {
         let mut hostile = whole.clone();
         hostile.put(key, &value);

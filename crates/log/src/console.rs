@@ -166,7 +166,7 @@ impl Sink for Console {
             let time = duration(row.elapsed);
             self.print(&format!(
                 "first episode: return {:.2} in {} steps, after {time}",
-                row.end.reward, row.end.length
+                row.end.episode_return, row.end.length
             ));
         }
         Ok(())
@@ -290,7 +290,7 @@ mod tests {
     fn the_first_and_the_last_line_are_shown_and_the_first_episode_is_announced() {
         let page = Page::default();
         let mut console = Console::to(Box::new(page.clone()), 5_000_000, 0);
-        let end = EpisodeEnd { reward: -21.0, length: 812 };
+        let end = EpisodeEnd { episode_return: -21.0, length: 812 };
         for _ in 0..2 {
             console.episode(&EpisodeRow { step: 900, elapsed: Duration::from_secs(12), end }).unwrap();
         }

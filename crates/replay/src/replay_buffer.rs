@@ -293,7 +293,7 @@ impl ReplayBuffer {
 
     /// Saves everything except the frames (see [`Segments`](crate::Segments)).
     pub fn save(&self, snapshot: &mut Snapshot) {
-        snapshot.put("replay.lanes", &self.rings);
+        snapshot.put("replay.rings", &self.rings);
         snapshot.put("replay.frame", &(self.frame_len, self.ring_len));
         let n = [self.capacity()];
         snapshot.arrays.insert("replay.actions".into(), Array::new(&n, &self.actions));
@@ -312,7 +312,7 @@ impl ReplayBuffer {
     pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
         let wrong = || Error::checkpoint("replay", "of another buffer size or environment");
         let (rings, frame): (Vec<Ring>, (usize, usize)) =
-            (snapshot.get("replay.lanes")?, snapshot.get("replay.frame")?);
+            (snapshot.get("replay.rings")?, snapshot.get("replay.frame")?);
         let actions: Vec<i32> = snapshot.array("replay.actions")?.values().ok_or_else(wrong)?;
         let rewards = snapshot.array("replay.rewards")?.values().ok_or_else(wrong)?;
         let flags = snapshot.array("replay.flags")?.values().ok_or_else(wrong)?;

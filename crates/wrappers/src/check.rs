@@ -281,7 +281,7 @@ impl Sample {
     fn rewards(&self) -> Finding {
         let (low, high) = self.rewards.iter().fold((f32::MAX, f32::MIN), |(low, high), r| (low.min(*r), high.max(*r)));
         let mean = self.rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / self.rewards.len() as f64;
-        let returns = || self.episodes.iter().map(|end| end.reward);
+        let returns = || self.episodes.iter().map(|end| end.episode_return);
         let (worst, best) = (returns().fold(f64::INFINITY, f64::min), returns().fold(f64::NEG_INFINITY, f64::max));
         let found = format!("from {low} to {high}, mean {mean:.3}");
         let found = match self.episodes.is_empty() {

@@ -35,8 +35,8 @@ fn statistics_count_raw_rewards_over_lost_lives_and_truncations() {
         env.step(&actions, &mut batch).unwrap();
         ends.push(batch.episode.clone());
     }
-    let long = Some(EpisodeEnd { reward: 4.0, length: 4 });
-    let lives = Some(EpisodeEnd { reward: -0.5, length: 3 });
+    let long = Some(EpisodeEnd { episode_return: 4.0, length: 4 });
+    let lives = Some(EpisodeEnd { episode_return: -0.5, length: 3 });
     let none = vec![None, None];
     assert_eq!(ends, [none.clone(), none.clone(), vec![None, lives], vec![long, None], none, vec![None, lives]]);
     env.reset(&mut batch).unwrap();
@@ -52,7 +52,7 @@ fn statistics_are_more_precise_than_f32() {
     let mut env = WrappedVecEnv::new(pool, RecordEpisodeStatistics::new(n));
     env.reset(&mut batch).unwrap();
     (0..4).for_each(|_| env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap());
-    assert_eq!(batch.episode[0].unwrap().reward, 16_777_219.0);
+    assert_eq!(batch.episode[0].unwrap().episode_return, 16_777_219.0);
 }
 
 /// The actions recorded as forced over `n` steps.

@@ -87,9 +87,9 @@ impl Algorithm for Dqn {
         let mut replay = Replay::new(&config, spec, n, seed, run.checkpoint_dir().as_deref())?;
         let mut lost = Vec::new();
         if let Some(snapshot) = &snapshot {
-            learner.load_all(snapshot)?;
+            learner.load(snapshot)?;
             // Of a run with another number of processes the buffer is not resumed.
-            if snapshot.state.contains_key("replay.lanes") {
+            if snapshot.state.contains_key("replay.rings") {
                 lost = replay.load(snapshot)?;
             }
         }

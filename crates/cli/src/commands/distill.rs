@@ -261,7 +261,7 @@ fn performance(agent: &Agent, parameters: usize, args: &Args, stop: &Stop) -> Re
     let mut policy = agent.policy(args.seed, "eval/actions")?;
     let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, args.episodes as usize, stop, || ())?;
     policy.begin(1);
-    let mean_return = ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64;
+    let mean_return = ends.iter().map(|e| e.episode_return).sum::<f64>() / ends.len() as f64;
     Ok(Performance { mean_return, parameters, microseconds: action_time(&mut *policy, agent)? })
 }
 

@@ -49,7 +49,7 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
 
 fn report(ends: &[EpisodeEnd]) -> Report {
     let n = ends.len() as f64;
-    let returns: Vec<f64> = ends.iter().map(|e| e.reward).collect();
+    let returns: Vec<f64> = ends.iter().map(|e| e.episode_return).collect();
     let mean = returns.iter().sum::<f64>() / n;
     Report {
         mean_return: mean,
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_report_has_the_mean_and_standard_deviation_of_all_episodes() {
-        let r = report(&[1.0, 10.0, 1.0, 10.0].map(|reward| EpisodeEnd { reward, length: 2 }));
+        let r = report(&[1.0, 10.0, 1.0, 10.0].map(|episode_return| EpisodeEnd { episode_return, length: 2 }));
         assert_eq!(
             (r.mean_return, r.std_return, r.min_return, r.max_return, r.mean_length, r.episodes),
             (5.5, 4.5, 1.0, 10.0, 2.0, 4)
