@@ -72,7 +72,7 @@ fn a_run_writes_its_files() {
     let said = succeeds(dir, &["train", "pole.toml"]);
     let run = dir.join("runs/paac-cartpole-1");
     for part in
-        ["4000 of 4000", "steps/s", "mean of the last", "runs/paac-cartpole-1", "playfield eval runs/paac-cartpole-1"]
+        ["4,000 of 4,000", "steps/s", "mean of the last", "runs/paac-cartpole-1", "playfield eval runs/paac-cartpole-1"]
     {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -493,7 +493,7 @@ fn the_best_checkpoint_is_not_one_lucky_episode() {
     assert_eq!(agent("run"), "run at step 800");
     // Now the windows are full.
     succeeds(dir, &["train", "--resume", "run", "--steps", "4000"]);
-    assert_eq!(agent("run"), "run at step 4000");
+    assert_eq!(agent("run"), "run at step 4,000");
     let manifest = |name: &str| {
         let text = fs::read_to_string(dir.join("run/checkpoints").join(name).join("manifest.json")).unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["score"].as_f64()

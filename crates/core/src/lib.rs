@@ -17,7 +17,7 @@
 //! | [`graph`] | networks as graphs of operators, for export |
 //! | [`run`], [`metrics`], [`checkpoint`], [`files`] | the training run and its files |
 //! | [`schedule`], [`rng`] | schedules of coefficients, random streams |
-//! | [`json`] | infinity and NaN in JSON |
+//! | [`json`], [`text`] | infinity and NaN in JSON, numbers in messages |
 
 pub mod algorithm;
 pub mod calls;
@@ -46,6 +46,7 @@ pub mod snapshot;
 pub mod space;
 pub mod spec;
 pub mod step;
+pub mod text;
 pub mod warnings;
 
 pub use algorithm::{Algorithm, Configured};

@@ -9,6 +9,7 @@
 
 use crate::group::SingleProcess;
 use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
+use crate::text::thousands;
 use crate::{Checkpoints, EpisodeEnd, Error, Group, Image, Result, Snapshot, resume, warnings};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -329,7 +330,7 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.scalars(&row))?;
         match values.iter().find(|(tag, v)| tag.starts_with("train/") && tag.ends_with("loss") && !v.is_finite()) {
             None => Ok(()),
-            Some((tag, v)) => Err(self.diverged(&format!("{tag} is {v} after {step} steps"))),
+            Some((tag, v)) => Err(self.diverged(&format!("{tag} is {v} after {} steps", thousands(step)))),
         }
     }
 
@@ -387,7 +388,8 @@ impl Run {
 
     /// The error for values that are not finite, described by `what`. It names the last checkpoint, if there is one.
     pub fn diverged(&self, what: &str) -> Error {
-        let checkpoint = self.last_checkpoint.map(|step| format!("; the last good checkpoint is that of step {step}"));
+        let checkpoint = self.last_checkpoint.map(thousands);
+        let checkpoint = checkpoint.map(|step| format!("; the last good checkpoint is that of step {step}"));
         let checkpoint = checkpoint.unwrap_or_default();
         Error::Diverged(format!("training diverged: {what}. Lower the learning rate{checkpoint}"))
     }
@@ -464,7 +466,7 @@ impl Run {
             return Ok(());
         }
         if let Some(name) = snapshot.non_finite() {
-            return Err(self.diverged(&format!("{name} is not finite after {step} steps")));
+            return Err(self.diverged(&format!("{name} is not finite after {} steps", thousands(step))));
         }
         if self.group.is_distributed() {
             self.gather_reports(Vec::new())?;

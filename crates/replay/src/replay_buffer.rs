@@ -14,6 +14,7 @@
 
 use crate::frames::{Frames, Scratch};
 use crate::segments::put_bytes;
+use playfield_core::text::thousands;
 use playfield_core::{
     Actions, Array, Dtype, EnvSpec, Error, Normalizer, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, frame_stack,
     memory,
@@ -134,12 +135,13 @@ impl ReplayBuffer {
         let least = spec.frame_stack.saturating_add(n_step).saturating_add(2);
         if n_step == 0 || len < least {
             return Err(Error::config(format!(
-                "a replay buffer of {capacity} steps for {envs} environments is too small: a frame stack of {} and {n_step}-step returns need at least {}: raise `buffer_size`, or lower `n_step`",
+                "a replay buffer of {} steps for {envs} environments is too small: a frame stack of {} and {n_step}-step returns need at least {}: raise `buffer_size`, or lower `n_step`",
+                thousands(capacity as u64),
                 spec.frame_stack,
-                least.saturating_mul(envs)
+                thousands(least.saturating_mul(envs) as u64)
             )));
         }
-        let what = format!("a replay buffer of {capacity} steps");
+        let what = format!("a replay buffer of {} steps", thousands(capacity as u64));
         let advice = match spec.dtype == Dtype::U8 && !compress {
             true => "lower `buffer_size`, or set `buffer_compression` = true",
             false => "lower `buffer_size`",

@@ -10,6 +10,7 @@ use playfield_core::check::{Finding, Level};
 use playfield_core::config::ClipReward;
 use playfield_core::rng::{self, Rng};
 use playfield_core::space::random_action;
+use playfield_core::text::thousands;
 use playfield_core::{
     ActionSpace, Actions, Dtype, EnvConfig, EnvFactory, EnvSource, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result,
     StepBatch, VecEnv,
@@ -260,7 +261,7 @@ impl Sample {
         let (low, high) = self.range;
         let is_image = spec.dtype == Dtype::U8 && (2..=3).contains(&spec.shape.len());
         if !self.varies {
-            let found = format!("the observation was the same in {} steps", self.steps);
+            let found = format!("the observation was the same in {} steps", thousands(self.steps));
             return Some(Finding::warning("observation", found, "return what the action changes"));
         }
         if is_image && high <= 1.0 {
@@ -311,13 +312,15 @@ impl Sample {
         let mut lengths: Vec<u64> = self.episodes.iter().map(|end| end.length).collect();
         lengths.sort_unstable();
         let (Some(shortest), Some(longest)) = (lengths.first(), lengths.last()) else {
-            let found = format!("no episode ended in {} steps", self.steps);
+            let found = format!("no episode ended in {} steps", thousands(self.steps));
             let advice = "set env.max_episode_steps, or, if episodes are that long, check with more --steps";
             return Some(Finding::warning("episodes", found, advice));
         };
         let found = format!(
-            "{} of {shortest} to {longest} steps: {} terminated, {} truncated",
+            "{} of {} to {} steps: {} terminated, {} truncated",
             lengths.len(),
+            thousands(*shortest),
+            thousands(*longest),
             self.terminated,
             self.truncated
         );
@@ -347,7 +350,11 @@ impl Sample {
     /// `step_seconds`: of a step without playfield.
     fn speed(&self, step_seconds: Option<f64>) -> Finding {
         let median = median(&self.durations);
-        let found = format!("{:.0} steps/s with one environment ({:.1} µs, median)", 1.0 / median, median * 1e6);
+        let found = format!(
+            "{} steps/s with one environment ({:.1} µs, median)",
+            thousands((1.0 / median) as u64),
+            median * 1e6
+        );
         let Some(inside) = step_seconds else { return Finding::ok("speed", found) };
         let own = (median - inside).max(0.0);
         let share = 100.0 * own / median;

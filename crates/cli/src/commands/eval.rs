@@ -6,6 +6,7 @@ use crate::paths;
 use indicatif::ProgressBar;
 use playfield_collect::evaluate;
 use playfield_core::run::Stop;
+use playfield_core::text::thousands;
 use playfield_core::{EpisodeEnd, Error, Result, rng};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -39,10 +40,10 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
         out!("{}", serde_json::to_string(&report).map_err(Error::other)?);
     } else {
         let Report { mean_return, std_return, min_return, max_return, mean_length, .. } = &report;
-        out!("agent      {} at step {}", paths::shown(&args.run), agent.snapshot.step);
+        out!("agent      {} at step {}", paths::shown(&args.run), thousands(agent.snapshot.step));
         out!("episodes   {episodes} of {}, {}", env.id, if args.playing.deterministic { "greedy" } else { "sampled" });
         out!("return     {mean_return:.2} ± {std_return:.2}, from {min_return:.2} to {max_return:.2}");
-        out!("length     {mean_length:.0} steps");
+        out!("length     {} steps", thousands(mean_length.round() as u64));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use crate::{Registry, paths, signals};
 use playfield_collect::Collector;
 use playfield_core::files::{self, Output};
 use playfield_core::run::Stop;
+use playfield_core::text::thousands;
 use playfield_core::{Action, EnvFactory as _, Error, Image, Outputs, Policy, Result, rng};
 use playfield_lab::caption::{Caption, captioned};
 use playfield_log::video::{Format, Video};
@@ -27,7 +28,8 @@ pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
         }
     };
     let part = if episode.ended { "a complete episode" } else { "the beginning of an episode" };
-    out!("content    {} steps, return {:.2}: {part}", episode.steps, episode.episode_return);
+    let steps = thousands(episode.steps as u64);
+    out!("content    {steps} steps, return {:.2}: {part}", episode.episode_return);
     Ok(stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8)))
 }
 
