@@ -66,5 +66,5 @@ pub use run::{Evaluation, Persist, Run};
 pub use schedule::Schedule;
 pub use snapshot::{Array, Snapshot};
 pub use space::{Action, ActionSpace, Actions};
-pub use spec::EnvSpec;
+pub use spec::{EnvSpec, Part};
 pub use step::{EpisodeEnd, Step, StepBatch};

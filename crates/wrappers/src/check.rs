@@ -109,6 +109,7 @@ fn check_all(
 fn spaces(spec: &EnvSpec) -> Finding {
     let shape = spec.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let observation = match spec.dtype {
+        _ if !spec.parts.is_empty() => format!("parts {}", spec.observation_text()),
         Dtype::U8 if (2..=3).contains(&spec.shape.len()) => format!("images u8[{shape}]"),
         Dtype::U8 => format!("vectors u8[{shape}]"),
         Dtype::F32 => format!("vectors f32[{shape}]"),

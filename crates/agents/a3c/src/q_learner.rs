@@ -165,8 +165,7 @@ impl Policy for QLearner {
     }
 
     fn export(&self, graph: &mut Graph, obs: Value) -> Result<()> {
-        self.online.export(graph, obs, None);
-        Ok(())
+        self.online.export(graph, obs, None)
     }
 
     fn seed(&mut self, seed: u64) {
