@@ -208,7 +208,7 @@ fn damaged_checkpoints() {
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
     let skipped = "warning: skipped the checkpoint run/checkpoints/000000002000: ";
-    assert!(said.contains(skipped) && said.contains("from step 1000 to 3000"), "{said}");
+    assert!(said.contains(skipped) && said.contains("from step 1,000 to 3,000"), "{said}");
 
     for checkpoint in checkpoints(&run) {
         fs::write(checkpoint.join("manifest.json"), "{").unwrap();
@@ -250,7 +250,7 @@ fn a_hostile_checkpoint_is_refused() {
         ("run.elapsed_seconds", serde_json::json!(1e300)),
         ("optimizer.updates", serde_json::json!(u64::MAX)),
         ("env.state", serde_json::json!({ "envs": [] })),
-        ("player.rng", serde_json::json!("../x")),
+        ("actor.rng", serde_json::json!("../x")),
     ] {
         let mut hostile = whole.clone();
         hostile.put(key, &value);

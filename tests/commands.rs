@@ -37,9 +37,9 @@ fn several_seeds_are_trained_and_reported_together() {
     assert_eq!(words[0], ["seed", "steps", "return"], "{said}");
     let mut returns = Vec::new();
     for (row, seed) in words[1..4].iter().zip(["5", "6", "7"]) {
-        assert_eq!(row[..2], [seed, "4000"], "{said}");
+        assert_eq!(row[..2], [seed, "4,000"], "{said}");
         returns.push(row[2].parse::<f64>().unwrap());
-        assert!(progress.contains(&format!("seed-{seed} done after 4000 steps, return {}", row[2])), "{progress}");
+        assert!(progress.contains(&format!("seed-{seed} done after 4,000 steps, return {}", row[2])), "{progress}");
     }
     let summary = |name: &str| words.iter().find(|row| row[0] == name).unwrap()[1].parse::<f64>().unwrap();
     let mean = returns.iter().sum::<f64>() / 3.0;
@@ -51,10 +51,10 @@ fn several_seeds_are_trained_and_reported_together() {
     assert_eq!(weights(&group.join("seed-6")), weights(&dir.join("alone")));
 
     let said = refuses(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1"]);
-    assert!(said.contains("has completed its 4000 steps"), "{said}");
+    assert!(said.contains("has completed its 4,000 steps"), "{said}");
     // The whole folder is extended, and then one of its runs.
     let said = succeeds(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1", "--steps", "5000"]);
-    assert_eq!(said.matches(" 5000 ").count(), 3, "{said}");
+    assert_eq!(said.matches(" 5,000 ").count(), 3, "{said}");
     succeeds(dir, &["report", "runs/paac-cartpole-seeds-1"]);
     assert!(fs::read_to_string(dir.join("report.html")).unwrap().contains(", 3 seeds"), "one group of its runs");
     succeeds(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1/seed-7", "--steps", "5400"]);

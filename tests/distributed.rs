@@ -193,7 +193,7 @@ fn dqn_on_two_ranks_computes_the_update_of_one_process() {
                 });
                 assert!(losses.unwrap().is_finite());
             }
-            parameters(&mut |snapshot| learner.save_all(snapshot))
+            parameters(&mut |snapshot| learner.save(snapshot))
         };
         check(&two_ranks(|group| train(Some(group), 3)), &train(None, 3), &train(None, 0));
     }
@@ -213,12 +213,12 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
     let ranks = two_ranks(|group| {
         let mut learner = dqn::learner::Learner::new(config.clone(), &spec(), 1).unwrap();
         learner.join(&group).unwrap();
-        let before = parameters(&mut |snapshot| learner.save_all(snapshot));
+        let before = parameters(&mut |snapshot| learner.save(snapshot));
         let losses = learner.update(0.01, |_, batch, weights| {
             batch.r_t.fill(if group.rank() == 1 { f32::NAN } else { 1.0 });
             weights.fill(1.0);
         });
-        (losses.unwrap().is_finite(), before == parameters(&mut |snapshot| learner.save_all(snapshot)))
+        (losses.unwrap().is_finite(), before == parameters(&mut |snapshot| learner.save(snapshot)))
     });
     assert_eq!(ranks, [(false, true), (false, true)]);
 }

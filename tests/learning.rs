@@ -198,3 +198,64 @@ fn n_step_q_solves_cartpole() {
 fn dqn_solves_cartpole() {
     mostly_solves("dqn/cartpole.toml", &[], &SEEDS, 475.0);
 }
+
+/// The right action depends on an image and on a vector: neither alone tells more than chance, whose mean return is 5 of 10. A run
+/// resumes, is recorded as a video, and is not exported.
+#[cfg(feature = "python")]
+#[test]
+fn an_image_and_a_vector_are_learned_together() {
+    for (algorithm, steps, settings) in [
+        (
+            "ppo",
+            "4000",
+            "rollout_steps = 32\nminibatch_size = 32\nlearning_rate.start = 0.002\nentropy_coefficient = 0.0\n",
+        ),
+        (
+            "dqn",
+            "2500",
+            "learning_rate = 0.001\nlearning_starts = 200\nbuffer_size = 4000\ntarget_update_interval = 100\nexploration_epsilon.end = 0.05\nexploration_epsilon.steps = 1000\nsum_over_batch = false\noptimizer = { rule = 'adam' }\n",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        common::python(dir, "both", BOTH);
+        let text = format!(
+            "algorithm = '{algorithm}'\nsteps = {steps}\n[env]\nid = 'both:Both-v0'\nnum_envs = 4\n[network]\nhidden = [64, 64]\nactivation = 'relu'\n[{algorithm}]\nnum_threads = 1\ngamma = 0.0\n{settings}"
+        );
+        file(dir, "a.toml", &text);
+        let first = if algorithm == "ppo" { "1000" } else { steps };
+        succeeds(dir, &["train", "a.toml", "--seed", "1", "--run-dir", "run", "--steps", first]);
+        if first != steps {
+            succeeds(dir, &["train", "--resume", "run", "--steps", steps]);
+            succeeds(dir, &["watch", "run", "--video", "a.gif"]);
+            let said = common::refuses(dir, &["export", "run"]);
+            assert!(said.contains("cannot be exported"), "{said}");
+        }
+        let reached = greedy(dir, "run", "20");
+        assert!(reached >= 9.0, "{algorithm}: {reached}");
+    }
+}
+
+/// The bright half of the image is `side`; the right action is `side` xor `sign`.
+#[cfg(feature = "python")]
+const BOTH: &str = "
+class Both(Base):
+    observation_space = gym.spaces.Dict(
+        image=gym.spaces.Box(0, 255, (1, 36, 36), np.uint8),
+        sign=gym.spaces.Box(-1, 1, (1,), np.float32),
+        noise=gym.spaces.Discrete(2),
+    )
+    def observe(self):
+        self.side, sign, noise = self.np_random.integers(2, size=3)
+        self.right = self.side ^ sign
+        image = np.zeros((1, 36, 36), np.uint8)
+        image[..., 18 * self.side : 18 * self.side + 18] = 255
+        return {'image': image, 'sign': np.array([2 * sign - 1], np.float32), 'noise': noise}
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed)
+        return self.observe(), info
+    def step(self, action):
+        reward = float(action == self.right)
+        self.t += 1
+        return self.observe(), reward, self.t == 10, False, {}
+";

@@ -21,6 +21,18 @@ fn full() -> Stdio {
 }
 
 /// A reader that closes the pipe, such as `head` or `less`, is not an error.
+/// Lists and details for people fit the narrowest usual terminal, with the name of the program as users type it.
+#[test]
+fn lists_fit_80_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = ["separate-weights", "exploration"].map(|name| ["trick", "show", name].to_vec());
+    for args in long.into_iter().chain([vec!["trick", "list"], vec!["envs", "o"]]) {
+        let text = succeeds(dir.path(), &args).replace(env!("CARGO_BIN_EXE_playfield"), "playfield");
+        let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{args:?}: {wide:#?}");
+    }
+}
+
 #[test]
 fn a_closed_pipe_is_not_an_error() {
     let dir = tempfile::tempdir().unwrap();

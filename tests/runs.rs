@@ -3,6 +3,7 @@
 mod common;
 
 use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use playfield::core::Checkpoints;
 use playfield::core::checkpoint::read;
 use std::fs;
 use std::path::Path;
@@ -71,7 +72,7 @@ fn a_run_writes_its_files() {
     let said = succeeds(dir, &["train", "pole.toml"]);
     let run = dir.join("runs/paac-cartpole-1");
     for part in
-        ["4000 of 4000", "steps/s", "mean of the last", "runs/paac-cartpole-1", "playfield eval runs/paac-cartpole-1"]
+        ["4,000 of 4,000", "steps/s", "mean of the last", "runs/paac-cartpole-1", "playfield eval runs/paac-cartpole-1"]
     {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -127,7 +128,7 @@ fn the_seed_determines_the_run() {
 }
 
 /// An interrupted and resumed run equals an uninterrupted one, bit for bit, where environments save their state: networks,
-/// optimizers, random streams, replay buffers and priorities.
+/// optimizers, random streams, replay buffers and priorities. The last resume is from a checkpoint with the keys of format 1.
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     for env in [
@@ -188,6 +189,7 @@ fn resumed_equals_whole(text: &str) {
     succeeds(dir, &["train", "a.toml", "--run-dir", "whole"]);
     succeeds(dir, &["train", "a.toml", "--run-dir", "parts", "--steps", "1500"]);
     succeeds(dir, &["train", "--resume", "parts", "--steps", "2700"]);
+    rewrite_in_format_1(&dir.join("parts"));
     succeeds(dir, &["train", "--resume", "parts", "--steps", "4000"]);
     let [whole, parts] = ["whole", "parts"].map(|run| read(checkpoints(&dir.join(run)).last().unwrap()).unwrap());
     assert_eq!(whole.step, parts.step, "{text}");
@@ -201,6 +203,40 @@ fn resumed_equals_whole(text: &str) {
     assert_eq!(rows(&dir.join("whole"), "episodes.csv"), rows(&dir.join("parts"), "episodes.csv"), "{text}");
     let commands = fs::read_to_string(dir.join("parts/command.txt")).unwrap();
     assert_eq!(commands.lines().count(), 3);
+}
+
+/// Rewrites the newest checkpoint of `run` as earlier versions wrote it: in format 1, with the old names of renamed keys.
+fn rewrite_in_format_1(run: &Path) {
+    let path = checkpoints(run).pop().unwrap();
+    let mut snapshot = read(&path).unwrap();
+    let old = |key: &str| {
+        let (name, key) = match key.strip_prefix("actor_learner.0.") {
+            Some(key) => ("actor_learner.0.", key),
+            None => ("", key),
+        };
+        let key = match key {
+            "actor.rng" => "player.rng",
+            "recurrent_state.h" => "memory.h",
+            "recurrent_state.c" => "memory.c",
+            "replay.rings" => "replay.lanes",
+            "priorities.values" => "priorities.numbers",
+            key => key,
+        };
+        format!("{name}{key}")
+    };
+    let (new_keys, arrays) = (snapshot.state.len() + snapshot.arrays.len(), snapshot.arrays.clone());
+    snapshot.arrays = arrays.into_iter().map(|(key, array)| (old(&key), array)).collect();
+    let state = serde_json::to_string(&snapshot.state).unwrap().replace("\"episode_return\"", "\"reward\"");
+    let state: serde_json::Map<_, _> = serde_json::from_str(&state).unwrap();
+    snapshot.state = state.into_iter().map(|(key, value)| (old(&key), value)).collect();
+    assert_eq!(snapshot.state.len() + snapshot.arrays.len(), new_keys);
+    Checkpoints::new(run.join("checkpoints"), 9).save(&snapshot, None).unwrap();
+    let manifest = path.join("manifest.json");
+    let mut fields: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    assert_eq!(fields["format"], 2);
+    fields["format"] = 1.into();
+    fields.as_object_mut().unwrap().remove("sha256");
+    fs::write(manifest, fields.to_string()).unwrap();
 }
 
 /// A run with a damaged frame file or damaged CSV rows resumes without what they held, and says so.
@@ -457,7 +493,7 @@ fn the_best_checkpoint_is_not_one_lucky_episode() {
     assert_eq!(agent("run"), "run at step 800");
     // Now the windows are full.
     succeeds(dir, &["train", "--resume", "run", "--steps", "4000"]);
-    assert_eq!(agent("run"), "run at step 4000");
+    assert_eq!(agent("run"), "run at step 4,000");
     let manifest = |name: &str| {
         let text = fs::read_to_string(dir.join("run/checkpoints").join(name).join("manifest.json")).unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["score"].as_f64()

@@ -14,6 +14,9 @@ use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _};
 use std::sync::{Mutex, PoisonError};
 
+/// The columns of the narrowest usual terminal.
+const WIDTH: usize = 80;
+
 /// The destination of results.
 struct Stdout {
     /// The stdout of the process when it started; `None` before [`claim_stdout`].
@@ -73,6 +76,26 @@ pub fn terminal_size() -> Option<(terminal_size::Width, terminal_size::Height)> 
     STDOUT.lock().unwrap_or_else(PoisonError::into_inner).with(|stdout| terminal_size::terminal_size_of(stdout))
 }
 
+/// `head`, then `text` in lines of at most 80 characters, which continue below the start of `text`.
+pub fn hanging(head: &str, text: &str) -> String {
+    let indent = head.chars().count();
+    let (mut lines, mut width) = (head.to_string(), indent);
+    for word in text.split(' ') {
+        let len = word.chars().count();
+        if width == indent {
+            width += len;
+        } else if width + 1 + len <= WIDTH {
+            lines.push(' ');
+            width += 1 + len;
+        } else {
+            lines.push_str(&format!("\n{:indent$}", ""));
+            width = indent + len;
+        }
+        lines.push_str(word);
+    }
+    lines
+}
+
 /// See [`note!`].
 pub fn print_message(line: Arguments<'_>) {
     // One write per line, so that lines of several threads do not mix. Errors cannot be reported anywhere, so they are ignored.
@@ -113,6 +136,17 @@ impl Stdout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_text_continues_below_its_start() {
+        assert_eq!(hanging("name  ", "short text"), "name  short text");
+        let (text, word) = ("word ".repeat(30), "x".repeat(90));
+        let lines = hanging("name  ", text.trim_end());
+        assert!(lines.lines().all(|line| line.chars().count() <= WIDTH), "{lines}");
+        assert!(lines.lines().skip(1).all(|line| line.starts_with("      word")), "{lines}");
+        assert_eq!(lines.split_whitespace().count(), 31);
+        assert_eq!(hanging("ab ", &format!("c {word} d")), format!("ab c\n   {word}\n   d"));
+    }
 
     #[test]
     fn the_first_write_error_is_kept_and_later_output_dropped() {

@@ -171,7 +171,7 @@ mod tests {
             for (i, length) in [1, 3].into_iter().enumerate() {
                 if self.age.is_multiple_of(length) {
                     batch.set(i, Step { terminated: true, ..Step::default() });
-                    batch.episode[i] = Some(EpisodeEnd { reward: [1.0, 10.0][i], length });
+                    batch.episode[i] = Some(EpisodeEnd { episode_return: [1.0, 10.0][i], length });
                 }
             }
             Ok(())
@@ -215,7 +215,7 @@ mod tests {
         let mut counted = 0;
         let ends =
             evaluate(&mut collector, &mut Idle::default(), Mode::Greedy, 4, &Stop::default(), || counted += 1).unwrap();
-        let returns: Vec<f64> = ends.iter().map(|e| e.reward).collect();
+        let returns: Vec<f64> = ends.iter().map(|e| e.episode_return).collect();
         assert_eq!((returns, counted), (vec![1.0, 10.0, 1.0, 10.0], 4));
         assert_eq!(collector.steps(), 12);
     }

@@ -24,9 +24,12 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+mod renames;
+
 const MODEL: &str = "model.safetensors";
 const MANIFEST: &str = "manifest.json";
-const FORMAT: u32 = 1;
+/// The format of new checkpoints. Format 1 has the old names of [renamed keys](renames).
+const FORMAT: u32 = 2;
 
 /// The files of rank `rank` > 0.
 fn part_names(rank: usize) -> [String; 2] {
@@ -241,8 +244,8 @@ pub fn read(path: &Path) -> Result<Snapshot> {
 pub fn read_with_parts(path: &Path) -> Result<(Snapshot, Vec<Snapshot>)> {
     let damaged = |what: String| Error::checkpoint(path, what);
     let manifest = manifest(path)?;
-    if manifest.format != FORMAT {
-        return Err(damaged(format!("written in format {}; this playfield reads {FORMAT}", manifest.format)));
+    if !(1..=FORMAT).contains(&manifest.format) {
+        return Err(damaged(format!("written in format {}; this playfield reads 1 to {FORMAT}", manifest.format)));
     }
     let file = |name: &str| -> Result<Vec<u8>> {
         let bytes = files::read(&path.join(name)).map_err(|e| damaged(format!("{name}: {e}")))?;
@@ -254,10 +257,16 @@ pub fn read_with_parts(path: &Path) -> Result<(Snapshot, Vec<Snapshot>)> {
     let arrays = |name: &str| unpack(&file(name)?).map_err(|e| damaged(format!("{name}: {e}")));
     let state = |name: &str| serde_json::from_slice(&file(name)?).map_err(|e| damaged(format!("{name}: {e}")));
     let step = manifest.step;
-    let snapshot = Snapshot { step, params: arrays(MODEL)?, arrays: arrays(ARRAYS)?, state: state(STATE)? };
+    let current = |mut snapshot: Snapshot| {
+        if manifest.format == 1 {
+            renames::rename_keys(&mut snapshot);
+        }
+        snapshot
+    };
+    let snapshot = current(Snapshot { step, params: arrays(MODEL)?, arrays: arrays(ARRAYS)?, state: state(STATE)? });
     let names = (1..).map(part_names).take_while(|names| manifest.files.contains_key(&names[0]));
     let part = |[own, own_state]: [String; 2]| {
-        Ok(Snapshot { step, params: BTreeMap::new(), arrays: arrays(&own)?, state: state(&own_state)? })
+        Ok(current(Snapshot { step, params: BTreeMap::new(), arrays: arrays(&own)?, state: state(&own_state)? }))
     };
     let parts = names.map(part).collect::<Result<_>>()?;
     match snapshot.non_finite() {

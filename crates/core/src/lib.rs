@@ -17,7 +17,7 @@
 //! | [`graph`] | networks as graphs of operators, for export |
 //! | [`run`], [`metrics`], [`checkpoint`], [`files`] | the training run and its files |
 //! | [`schedule`], [`rng`] | schedules of coefficients, random streams |
-//! | [`json`] | infinity and NaN in JSON |
+//! | [`json`], [`text`] | infinity and NaN in JSON, numbers in messages |
 
 pub mod algorithm;
 pub mod calls;
@@ -47,6 +47,7 @@ pub mod snapshot;
 pub mod space;
 pub mod spec;
 pub mod step;
+pub mod text;
 
 pub use algorithm::{Algorithm, Configured};
 pub use checkpoint::Checkpoints;
@@ -65,5 +66,5 @@ pub use run::{Evaluation, Persist, Run};
 pub use schedule::Schedule;
 pub use snapshot::{Array, Snapshot};
 pub use space::{Action, ActionSpace, Actions};
-pub use spec::EnvSpec;
+pub use spec::{EnvSpec, Part};
 pub use step::{EpisodeEnd, Step, StepBatch};

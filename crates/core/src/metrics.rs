@@ -240,7 +240,7 @@ impl Window {
 
     /// Mean raw return, if there was an episode.
     pub fn mean_reward(&self) -> Option<f64> {
-        self.mean(|e| e.reward)
+        self.mean(|e| e.episode_return)
     }
 
     /// Mean length in agent steps, if there was an episode.

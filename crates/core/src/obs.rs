@@ -61,10 +61,7 @@ impl Obs {
 
     /// The element type.
     pub fn dtype(&self) -> Dtype {
-        match self {
-            Self::U8(_) => Dtype::U8,
-            Self::F32(_) => Dtype::F32,
-        }
+        self.as_ref().dtype()
     }
 
     /// Borrows all elements.
@@ -97,7 +94,24 @@ impl Obs {
     }
 }
 
+/// Appends the elements of a vector to `values`, from its bytes ([`ObsMut::write_parts`]) in a stack of `frames` observations,
+/// where the bytes of the frames alternate: `[elements, frames]`.
+pub fn read_vector(bytes: &[u8], frames: usize, values: &mut Vec<f32>) {
+    for element in bytes.chunks_exact(size_of::<f32>() * frames) {
+        let of_frame = |frame| f32::from_le_bytes(std::array::from_fn(|byte| element[byte * frames + frame]));
+        values.extend((0..frames).map(of_frame));
+    }
+}
+
 impl<'a> ObsRef<'a> {
+    /// The element type.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::U8(_) => Dtype::U8,
+            Self::F32(_) => Dtype::F32,
+        }
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         match self {
@@ -171,6 +185,29 @@ impl ObsMut<'_> {
         }
     }
 
+    /// Writes the parts of an observation, in the order of [`EnvSpec::parts`](crate::EnvSpec::parts): pixels as they are, four
+    /// bytes (little-endian) for each element of a vector.
+    ///
+    /// # Panics
+    /// If the buffer has another number of bytes: a bug of the caller.
+    pub fn write_parts(&mut self, parts: &[ObsRef<'_>]) {
+        let mut rest = self.u8();
+        for part in parts {
+            let bytes = part.len() * if part.dtype() == Dtype::F32 { size_of::<f32>() } else { 1 };
+            let (to, after) = rest.split_at_mut(bytes);
+            match part {
+                ObsRef::U8(pixels) => to.copy_from_slice(pixels),
+                ObsRef::F32(values) => {
+                    to.chunks_exact_mut(size_of::<f32>())
+                        .zip(*values)
+                        .for_each(|(to, v)| to.copy_from_slice(&v.to_le_bytes()));
+                }
+            }
+            rest = after;
+        }
+        assert!(rest.is_empty(), "{} bytes of the observation have no part", rest.len());
+    }
+
     /// The pixels, for an environment with [`Dtype::U8`].
     ///
     /// # Panics
@@ -191,5 +228,38 @@ impl ObsMut<'_> {
             Self::F32(v) => v,
             Self::U8(_) => panic!("the observation is u8, not f32"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ActionSpace, EnvSpec, FrameStack, Part, StepBatch};
+
+    /// Two stacked observations of an image of three pixels, and vectors before and after it.
+    #[test]
+    fn parts_are_read_as_they_were_written_also_from_a_stack() {
+        let parts = vec![Part::vector("a", 1), Part::image("b", 1, 3, 1), Part::vector("c", 2)];
+        let spec = EnvSpec::of_parts("t", parts, ActionSpace::Discrete { n: 2 }).with_frame_stack(2);
+        assert_eq!((spec.dtype, &spec.shape[..], spec.obs_len()), (Dtype::U8, &[15][..], 30));
+        assert_eq!(spec.observation_text(), "a f32[1] + b u8[1, 3] + c f32[2]");
+        let mut batch = StepBatch::new(&spec, 1);
+        let mut stack = FrameStack::new(&spec, 1);
+        let frames = [(1.5, [0, 128, 255], [-0.0, f32::MIN_POSITIVE]), (f32::MAX, [7, 8, 9], [3.25, -1e-3])];
+        for (t, (a, b, c)) in frames.iter().enumerate() {
+            batch.obs.as_mut().write_parts(&[ObsRef::F32(&[*a]), ObsRef::U8(b), ObsRef::F32(c)]);
+            if t == 0 { stack.reset(&batch) } else { stack.push(&batch) }
+        }
+        let bytes = stack.observations().as_ref().u8();
+        let ranges: Vec<_> = spec.part_ranges().map(|(_, range)| 2 * range.start..2 * range.end).collect();
+        let [mut first, mut last] = [Vec::new(), Vec::new()];
+        read_vector(&bytes[ranges[0].clone()], 2, &mut first);
+        read_vector(&bytes[ranges[2].clone()], 2, &mut last);
+        let [(a0, b0, c0), (a1, b1, c1)] = frames;
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&first), bits(&[a0, a1]));
+        assert_eq!(bits(&last), bits(&[c0[0], c1[0], c0[1], c1[1]]));
+        let pixels: Vec<u8> = b0.into_iter().zip(b1).flat_map(|(old, new)| [old, new]).collect();
+        assert_eq!(bytes[ranges[1].clone()], pixels);
     }
 }

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::rng::Rng;
+use crate::text::thousands;
 use crate::{ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Obs, ObsRef, Result, StepBatch, memory};
 use rand::seq::SliceRandom as _;
 
@@ -86,7 +87,7 @@ impl Rollout {
         };
         let transition = element * spec.obs_len() + action + 23 + spec.mask_len();
         let bytes = (transition as u64).saturating_mul(envs as u64).saturating_mul(steps as u64 + 1);
-        let what = format!("a rollout of {steps} steps of {envs} environments");
+        let what = format!("a rollout of {} steps of {envs} environments", thousands(steps as u64));
         memory::require(&what, bytes, "lower `rollout_steps` or `env.num_envs`")
     }
 

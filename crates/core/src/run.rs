@@ -9,6 +9,7 @@
 
 use crate::group::SingleProcess;
 use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
+use crate::text::thousands;
 use crate::{Checkpoints, EpisodeEnd, Error, Group, Image, Result, Snapshot, notices, resume};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -329,7 +330,7 @@ impl Run {
         self.sinks.iter_mut().try_for_each(|s| s.scalars(&row))?;
         match values.iter().find(|(tag, v)| tag.starts_with("train/") && tag.ends_with("loss") && !v.is_finite()) {
             None => Ok(()),
-            Some((tag, v)) => Err(self.diverged(&format!("{tag} is {v} after {step} steps"))),
+            Some((tag, v)) => Err(self.diverged(&format!("{tag} is {v} after {} steps", thousands(step)))),
         }
     }
 
@@ -387,7 +388,8 @@ impl Run {
 
     /// The error for values that are not finite, described by `what`. It names the last checkpoint, if there is one.
     pub fn diverged(&self, what: &str) -> Error {
-        let checkpoint = self.last_checkpoint.map(|step| format!("; the last good checkpoint is that of step {step}"));
+        let checkpoint = self.last_checkpoint.map(thousands);
+        let checkpoint = checkpoint.map(|step| format!("; the last good checkpoint is that of step {step}"));
         let checkpoint = checkpoint.unwrap_or_default();
         Error::Diverged(format!("training diverged: {what}. Lower the learning rate{checkpoint}"))
     }
@@ -419,8 +421,8 @@ impl Run {
         let Evaluation { episodes, video, video_fps } = evaluation;
         let n = episodes.len() as f64;
         let mean = |of: fn(&EpisodeEnd) -> f64| episodes.iter().map(of).sum::<f64>() / n;
-        let (mean_return, mean_length) = (mean(|e| e.reward), mean(|e| e.length as f64));
-        let variance = episodes.iter().map(|e| (e.reward - mean_return).powi(2)).sum::<f64>() / n;
+        let (mean_return, mean_length) = (mean(|e| e.episode_return), mean(|e| e.length as f64));
+        let variance = episodes.iter().map(|e| (e.episode_return - mean_return).powi(2)).sum::<f64>() / n;
         (self.score, self.evaluated) = (Some(mean_return), Some(mean_return));
         let values = [
             ("eval/mean_reward", mean_return),
@@ -464,7 +466,7 @@ impl Run {
             return Ok(());
         }
         if let Some(name) = snapshot.non_finite() {
-            return Err(self.diverged(&format!("{name} is not finite after {step} steps")));
+            return Err(self.diverged(&format!("{name} is not finite after {} steps", thousands(step))));
         }
         if self.group.is_distributed() {
             self.gather_reports(Vec::new())?;
@@ -581,8 +583,8 @@ mod tests {
     fn infinite_and_missing_returns_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = run(dir.path());
-        for reward in [f64::NEG_INFINITY, 1.5, f64::NAN, f64::INFINITY] {
-            first.episode(1, EpisodeEnd { reward, length: 3 }).unwrap();
+        for episode_return in [f64::NEG_INFINITY, 1.5, f64::NAN, f64::INFINITY] {
+            first.episode(1, EpisodeEnd { episode_return, length: 3 }).unwrap();
         }
         save(&mut first, snapshot(1, 0.0)).unwrap();
         let saved = first.checkpoints.as_ref().unwrap().latest().unwrap().snapshot;
@@ -659,13 +661,13 @@ mod tests {
         let sinks = [Calls::default(), Calls::default()];
         let boxed: Box<dyn Sink> = Box::new(sinks[0].clone());
         let mut run = Run::new(1, 100).with_sink(boxed).with_sink(sinks[1].clone());
-        let end = EpisodeEnd { reward: 2.0, length: 4 };
+        let end = EpisodeEnd { episode_return: 2.0, length: 4 };
         run.progress(8, [(8, end)]).unwrap();
         run.describe("toy/a", "a toy");
         run.log(8, &[("toy/a", 0.5)]).unwrap();
         run.log(9, &[(Tag::from(format!("async/return/{}", 3)), 0.25)]).unwrap();
         let image = Image { width: 1, height: 1, rgb: vec![0; 3] };
-        let episodes = vec![end, EpisodeEnd { reward: 4.0, length: 6 }];
+        let episodes = vec![end, EpisodeEnd { episode_return: 4.0, length: 6 }];
         run.evaluated(10, &Evaluation { episodes, video: vec![image.clone(); 2], video_fps: 15.0 }).unwrap();
         run.histogram(10, "weights/a", &[1.0]).unwrap();
         run.text(10, "config", "**seed**").unwrap();
@@ -728,7 +730,7 @@ mod tests {
     fn a_checkpoint_has_a_score_once_the_window_is_full() {
         let dir = tempfile::tempdir().unwrap();
         let mut run = run(dir.path());
-        let end = |reward| EpisodeEnd { reward, length: 1 };
+        let end = |episode_return| EpisodeEnd { episode_return, length: 1 };
         run.episode(1, end(1000.0)).unwrap();
         save(&mut run, snapshot(1, 0.0)).unwrap();
         (0..Window::LEN).for_each(|_| run.episode(2, end(1.0)).unwrap());

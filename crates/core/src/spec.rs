@@ -2,13 +2,50 @@
 
 use crate::{ActionSpace, Dtype};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// One part of an observation that has several ([`EnvSpec::of_parts`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name: the key of a Dict, or the index in a Tuple.
+    pub name: String,
+    /// `[height, width]` or `[height, width, channels]` of an image, `[len]` of a vector.
+    pub shape: Vec<usize>,
+    /// [`Dtype::U8`] for an image, [`Dtype::F32`] for a vector.
+    pub dtype: Dtype,
+}
+
+impl Part {
+    /// An image of `channels` channels, or of one without an axis for it where that is 1.
+    pub fn image(name: impl Into<String>, height: usize, width: usize, channels: usize) -> Self {
+        let mut shape = vec![height, width];
+        shape.extend((channels > 1).then_some(channels));
+        Self { name: name.into(), shape, dtype: Dtype::U8 }
+    }
+
+    /// A vector of `len` elements.
+    pub fn vector(name: impl Into<String>, len: usize) -> Self {
+        Self { name: name.into(), shape: vec![len], dtype: Dtype::F32 }
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The number of bytes in an observation.
+    pub fn bytes(&self) -> usize {
+        self.elements() * if self.dtype == Dtype::F32 { size_of::<f32>() } else { 1 }
+    }
+}
 
 /// The spaces of an environment: plain data, saved with every checkpoint and compared when one is loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnvSpec {
     /// The environment's id, as in a configuration file: `"ALE/Pong-v5"`, `"CartPole"`.
     pub id: String,
-    /// The shape of *one* frame or vector, before frame stacking: `[84, 84]`, `[4]`. Color channels are the last axis.
+    /// The shape of *one* frame or vector, before frame stacking: `[84, 84]`, `[4]`. Color channels are the last axis. Of an
+    /// observation with several parts: its number of bytes.
     pub shape: Vec<usize>,
     /// The element type of an observation.
     pub dtype: Dtype,
@@ -22,6 +59,9 @@ pub struct EnvSpec {
     /// Whether the environment states which discrete actions are valid ([`Env::action_mask`](crate::Env::action_mask)).
     #[serde(default)]
     pub action_mask: bool,
+    /// The parts of an observation that has several ([`of_parts`](Self::of_parts)); else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
 }
 
 impl EnvSpec {
@@ -35,7 +75,40 @@ impl EnvSpec {
             actions,
             action_names: Vec::new(),
             action_mask: false,
+            parts: Vec::new(),
         }
+    }
+
+    /// An environment whose observations have several parts, of which at least one is an image. An observation is
+    /// `u8[bytes]`, so that pixels stay bytes until the network reads them: the parts one after the other, four bytes
+    /// (little-endian) for each element of a vector ([`ObsMut::write_parts`](crate::ObsMut::write_parts)).
+    pub fn of_parts(id: impl Into<String>, parts: Vec<Part>, actions: ActionSpace) -> Self {
+        let bytes = parts.iter().map(Part::bytes).sum();
+        Self { parts, ..Self::new(id, &[bytes], Dtype::U8, actions) }
+    }
+
+    /// The parts with their bytes in an observation before frame stacking.
+    pub fn part_ranges(&self) -> impl Iterator<Item = (&Part, Range<usize>)> {
+        self.parts.iter().scan(0, |end, part| {
+            let start = std::mem::replace(end, *end + part.bytes());
+            Some((part, start..*end))
+        })
+    }
+
+    /// The same environment, which observes only `part`.
+    #[must_use]
+    pub fn of_part(&self, part: &Part) -> Self {
+        Self { shape: part.shape.clone(), dtype: part.dtype, parts: Vec::new(), ..self.clone() }
+    }
+
+    /// The type and shape of an observation before frame stacking: `u8[84, 84]`, `image u8[84, 84] + position f32[2]`.
+    pub fn observation_text(&self) -> String {
+        let text = |dtype, shape: &[usize]| format!("{}{shape:?}", if dtype == Dtype::U8 { "u8" } else { "f32" });
+        if self.parts.is_empty() {
+            return text(self.dtype, &self.shape);
+        }
+        let parts = self.parts.iter().map(|part| format!("{} {}", part.name, text(part.dtype, &part.shape)));
+        parts.collect::<Vec<_>>().join(" + ")
     }
 
     /// The same environment, whose last `frame_stack` frames make one observation.

@@ -33,9 +33,9 @@ impl Step {
 /// Return and length of a finished episode, on raw rewards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EpisodeEnd {
-    /// The sum of raw rewards. It may be infinite.
-    #[serde(with = "crate::json::float")]
-    pub reward: f64,
+    /// The sum of raw rewards. It may be infinite. Checkpoints of format 1 call it `reward`.
+    #[serde(with = "crate::json::float", alias = "reward")]
+    pub episode_return: f64,
     /// The number of agent steps.
     pub length: u64,
 }

@@ -3,9 +3,10 @@
 //! All output goes to stderr: stdout is for results.
 
 use crate::dashboard::Dashboard;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::Result;
 use playfield_core::metrics::{EpisodeRow, Row, Sink};
+use playfield_core::text::thousands;
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -156,7 +157,7 @@ impl Sink for Console {
     fn evaluation(&mut self, row: &Row) -> Result<()> {
         let [mean, std, length] =
             ["eval/mean_reward", "eval/std_reward", "eval/mean_ep_length"].map(|tag| row.get(tag).unwrap_or(f64::NAN));
-        let (steps, length) = (HumanCount(row.step), whole(length));
+        let (steps, length) = (thousands(row.step), whole(length));
         self.print(&format!("evaluation after {steps} steps: mean return {mean:.2} ± {std:.2}, length {length}"));
         Ok(())
     }
@@ -166,7 +167,8 @@ impl Sink for Console {
             let time = duration(row.elapsed);
             self.print(&format!(
                 "first episode: return {:.2} in {} steps, after {time}",
-                row.end.reward, row.end.length
+                row.end.episode_return,
+                thousands(row.end.length)
             ));
         }
         Ok(())
@@ -232,10 +234,10 @@ fn join(cells: impl Iterator<Item = (usize, String)>) -> String {
     cells.map(|(width, cell)| format!("{cell:>width$}")).collect()
 }
 
-/// `1,234,567`.
+/// A rounded number: `-1,234,567`.
 fn whole(value: f64) -> String {
     let sign = if value <= -0.5 { "-" } else { "" };
-    format!("{sign}{}", HumanCount(value.abs().round() as u64))
+    format!("{sign}{}", thousands(value.abs().round() as u64))
 }
 
 /// About three significant digits: `0.0325`, `12.3`, `1.2e-5`.
@@ -290,7 +292,7 @@ mod tests {
     fn the_first_and_the_last_line_are_shown_and_the_first_episode_is_announced() {
         let page = Page::default();
         let mut console = Console::to(Box::new(page.clone()), 5_000_000, 0);
-        let end = EpisodeEnd { reward: -21.0, length: 812 };
+        let end = EpisodeEnd { episode_return: -21.0, length: 812 };
         for _ in 0..2 {
             console.episode(&EpisodeRow { step: 900, elapsed: Duration::from_secs(12), end }).unwrap();
         }

@@ -74,7 +74,12 @@ impl Sink for Episodes {
 
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
         let (step, time, end) = (row.step, row.elapsed.as_secs_f64(), row.end);
-        self.table.write([step.to_string(), format!("{time:.3}"), end.reward.to_string(), end.length.to_string()])
+        self.table.write([
+            step.to_string(),
+            format!("{time:.3}"),
+            end.episode_return.to_string(),
+            end.length.to_string(),
+        ])
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -188,8 +193,8 @@ mod tests {
         Row::new(step, Duration::from_millis(250), values.iter().map(|(tag, value)| ((*tag).into(), *value)))
     }
 
-    fn episode(step: u64, reward: f64) -> EpisodeRow {
-        EpisodeRow { step, elapsed: Duration::from_millis(1500), end: EpisodeEnd { reward, length: 7 } }
+    fn episode(step: u64, episode_return: f64) -> EpisodeRow {
+        EpisodeRow { step, elapsed: Duration::from_millis(1500), end: EpisodeEnd { episode_return, length: 7 } }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub fn resolve(config: &NetworkConfig, spec: &EnvSpec, device: &str) -> Result<(
     config.check()?;
     let device = device::parse(device)?;
     let torso = torso::resolve(config, spec);
-    let precision = match config.kind(device, torso.convolves()) {
+    let precision = match config.kind(device, torso.convolves() && spec.parts.is_empty()) {
         Kind::BFloat16 if config.precision == Precision::Auto && device == Device::Cpu => {
             timing::faster_precision(config, spec)?
         }

@@ -37,7 +37,7 @@ fn close(what: &str, actual: &[f32], expected: &[f32]) {
 fn initial_state(start: &BTreeMap<String, Vec<f32>>) -> RecurrentState {
     let mut snapshot = Snapshot::default();
     for (name, values) in start {
-        snapshot.arrays.insert(format!("memory.{name}"), Array::new(&[N, WIDTH as usize], values));
+        snapshot.arrays.insert(format!("recurrent_state.{name}"), Array::new(&[N, WIDTH as usize], values));
     }
     let mut state = RecurrentState::new(N, WIDTH, Device::Cpu);
     state.load(&snapshot).unwrap();
@@ -67,7 +67,7 @@ fn forward_and_backward_equal_pytorch() {
     let mut after = Snapshot::default();
     end.save(&mut after);
     for (name, expected) in &golden.end {
-        close(name, &after.arrays[&format!("memory.{name}")].values::<f32>().unwrap(), expected);
+        close(name, &after.arrays[&format!("recurrent_state.{name}")].values::<f32>().unwrap(), expected);
     }
     let loss = (y.flatten(0, -1) * Tensor::from_slice(&golden.weights)).sum(Kind::Float);
     params.zero_gradient();

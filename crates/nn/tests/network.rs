@@ -488,7 +488,7 @@ fn frames_are_standardized_each_by_itself() {
     let config = NetworkConfig { standardize: true, ..NetworkConfig::default() };
     for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 1.0 / 256.0)] {
         let mut input = Input::new(&config, &spec, true, Device::Cpu, kind).unwrap();
-        let loaded = input.load(ObsRef::U8(&pixels), n, Pass::Infer);
+        let loaded = input.load(ObsRef::U8(&pixels), n, Pass::Infer).remove(0);
         assert_eq!(loaded.size(), [n as i64, 3, 37, 41]);
         let rows = to_vec(&loaded.permute([0, 2, 3, 1]));
         for (actual, obs) in rows.chunks(spec.obs_len()).zip(pixels.chunks(spec.obs_len())) {

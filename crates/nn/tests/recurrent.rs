@@ -193,7 +193,7 @@ fn padding_is_ignored() {
                     close("outputs", &to_vec(&own.narrow(0, 0, length)), &to_vec(&alone));
                     assert_eq!(own.narrow(0, length, STEPS - length).abs().sum(Kind::Float).double_value(&[]), 0.0);
                     for (end, last) in end.iter().zip(&last) {
-                        close("memory", &to_vec(&end.h().get(i)), &to_vec(last.h()));
+                        close("recurrent state", &to_vec(&end.h().get(i)), &to_vec(last.h()));
                         close("cell", &to_vec(&end.c().get(i)), &to_vec(last.c()));
                     }
                 }
@@ -246,8 +246,8 @@ fn recurrent_dropout_preserves_the_cell_state() {
     });
     let values = [0.3_f32, -1.7, 2.0, 0.01];
     let mut snapshot = Snapshot::default();
-    snapshot.arrays.insert("memory.h".into(), Array::new(&[1, 4], &[0.0_f32; 4]));
-    snapshot.arrays.insert("memory.c".into(), Array::new(&[1, 4], &values));
+    snapshot.arrays.insert("recurrent_state.h".into(), Array::new(&[1, 4], &[0.0_f32; 4]));
+    snapshot.arrays.insert("recurrent_state.c".into(), Array::new(&[1, 4], &values));
     let mut start = RecurrentState::new(1, WIDTH, Device::Cpu);
     start.load(&snapshot).unwrap();
     let full = Lengths::full(1, LONG).unwrap();

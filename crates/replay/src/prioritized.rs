@@ -205,7 +205,7 @@ impl Prioritized {
 
     /// Saves the priorities into `snapshot`.
     pub fn save(&self, snapshot: &mut Snapshot) {
-        let (numbers, changes): (Vec<f64>, _) = match &self.order {
+        let (values, changes): (Vec<f64>, _) = match &self.order {
             Order::Tree(tree) => (self.items.iter().map(|&i| tree.get(i)).collect(), 0),
             Order::Ranks(ranks) => (ranks.items().iter().map(|&i| ranks.error(i)).collect(), ranks.changes()),
         };
@@ -213,7 +213,7 @@ impl Prioritized {
         snapshot.put("priorities.largest", &self.largest);
         snapshot.put("priorities.changes", &changes);
         snapshot.arrays.insert("priorities.items".into(), array(&self.items));
-        snapshot.arrays.insert("priorities.numbers".into(), Array::new(&[numbers.len()], &numbers));
+        snapshot.arrays.insert("priorities.values".into(), Array::new(&[values.len()], &values));
         if let Order::Ranks(ranks) = &self.order {
             snapshot.arrays.insert("priorities.heap".into(), array(ranks.items()));
         }
@@ -239,19 +239,19 @@ impl Prioritized {
         if !(self.largest >= 0.0 && self.largest.is_finite()) {
             return Err(wrong("contains an invalid largest error"));
         }
-        let numbers = snapshot.array("priorities.numbers")?.values::<f64>().ok_or_else(|| wrong("of another type"))?;
-        let is_valid = numbers.iter().all(|n| *n >= 0.0) && numbers.iter().sum::<f64>().is_finite();
-        if numbers.len() != self.items.len() || !is_valid {
+        let values = snapshot.array("priorities.values")?.values::<f64>().ok_or_else(|| wrong("of another type"))?;
+        let is_valid = values.iter().all(|n| *n >= 0.0) && values.iter().sum::<f64>().is_finite();
+        if values.len() != self.items.len() || !is_valid {
             return Err(wrong("contains an invalid priority"));
         }
         match &mut self.order {
-            Order::Tree(tree) => tree.set(self.items.iter().copied().zip(numbers)),
+            Order::Tree(tree) => tree.set(self.items.iter().copied().zip(values)),
             Order::Ranks(ranks) => {
                 let heap = items("priorities.heap")?;
-                if heap.len() != numbers.len() {
+                if heap.len() != values.len() {
                     return Err(wrong("of another replay buffer"));
                 }
-                ranks.restore_from(&heap, &numbers, snapshot.get("priorities.changes")?);
+                ranks.restore_from(&heap, &values, snapshot.get("priorities.changes")?);
             }
         }
         Ok(())

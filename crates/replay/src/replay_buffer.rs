@@ -14,6 +14,7 @@
 
 use crate::frames::{Frames, Scratch};
 use crate::segments::put_bytes;
+use playfield_core::text::thousands;
 use playfield_core::{
     Actions, Array, Dtype, EnvSpec, Error, Normalizer, Obs, ObsMut, ObsRef, Result, Snapshot, StepBatch, frame_stack,
     memory,
@@ -134,12 +135,13 @@ impl ReplayBuffer {
         let least = spec.frame_stack.saturating_add(n_step).saturating_add(2);
         if n_step == 0 || len < least {
             return Err(Error::config(format!(
-                "a replay buffer of {capacity} steps for {envs} environments is too small: a frame stack of {} and {n_step}-step returns need at least {}: raise `buffer_size`, or lower `n_step`",
+                "a replay buffer of {} steps for {envs} environments is too small: a frame stack of {} and {n_step}-step returns need at least {}: raise `buffer_size`, or lower `n_step`",
+                thousands(capacity as u64),
                 spec.frame_stack,
-                least.saturating_mul(envs)
+                thousands(least.saturating_mul(envs) as u64)
             )));
         }
-        let what = format!("a replay buffer of {capacity} steps");
+        let what = format!("a replay buffer of {} steps", thousands(capacity as u64));
         let advice = match spec.dtype == Dtype::U8 && !compress {
             true => "lower `buffer_size`, or set `buffer_compression` = true",
             false => "lower `buffer_size`",
@@ -293,7 +295,7 @@ impl ReplayBuffer {
 
     /// Saves everything except the frames (see [`Segments`](crate::Segments)).
     pub fn save(&self, snapshot: &mut Snapshot) {
-        snapshot.put("replay.lanes", &self.rings);
+        snapshot.put("replay.rings", &self.rings);
         snapshot.put("replay.frame", &(self.frame_len, self.ring_len));
         let n = [self.capacity()];
         snapshot.arrays.insert("replay.actions".into(), Array::new(&n, &self.actions));
@@ -312,7 +314,7 @@ impl ReplayBuffer {
     pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
         let wrong = || Error::checkpoint("replay", "of another buffer size or environment");
         let (rings, frame): (Vec<Ring>, (usize, usize)) =
-            (snapshot.get("replay.lanes")?, snapshot.get("replay.frame")?);
+            (snapshot.get("replay.rings")?, snapshot.get("replay.frame")?);
         let actions: Vec<i32> = snapshot.array("replay.actions")?.values().ok_or_else(wrong)?;
         let rewards = snapshot.array("replay.rewards")?.values().ok_or_else(wrong)?;
         let flags = snapshot.array("replay.flags")?.values().ok_or_else(wrong)?;

@@ -49,8 +49,11 @@ impl Curve {
     pub fn new(run: &RunFolder, quantity: &Quantity, axis: Axis) -> Option<Self> {
         let (points, window) = match quantity {
             Quantity::Return { window } => {
-                let point =
-                    |e: &crate::run::Episode| Point { step: e.step as f64, seconds: e.seconds, value: e.end.reward };
+                let point = |e: &crate::run::Episode| Point {
+                    step: e.step as f64,
+                    seconds: e.seconds,
+                    value: e.end.episode_return,
+                };
                 (run.episodes.iter().map(point).collect::<Vec<_>>(), *window)
             }
             Quantity::Column { tag, window } => (run.progress.column(tag)?, *window),

@@ -327,10 +327,10 @@ fn episodes(path: &Path) -> Result<Vec<Episode>> {
         let place = columns.iter().position(|column| column == name);
         place.ok_or_else(|| damaged(format!("the column `{name}` is missing")))
     };
-    let [step, seconds, reward, length] = [place("step")?, place("time")?, place("return")?, place("length")?];
+    let [step, seconds, episode_return, length] = [place("step")?, place("time")?, place("return")?, place("length")?];
     let episode = |(i, row): (usize, Vec<Option<f64>>)| {
         let cell = |place: usize| row[place].ok_or_else(|| damaged(format!("a cell of row {} is empty", i + 1)));
-        let end = EpisodeEnd { reward: cell(reward)?, length: cell(length)? as u64 };
+        let end = EpisodeEnd { episode_return: cell(episode_return)?, length: cell(length)? as u64 };
         Ok(Episode { step: cell(step)? as u64, seconds: cell(seconds)?, end })
     };
     rows.into_iter().enumerate().map(episode).collect()

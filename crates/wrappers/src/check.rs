@@ -10,6 +10,7 @@ use playfield_core::check::{Finding, Level};
 use playfield_core::config::ClipReward;
 use playfield_core::rng::{self, Rng};
 use playfield_core::space::random_action;
+use playfield_core::text::thousands;
 use playfield_core::{
     ActionSpace, Actions, Dtype, EnvConfig, EnvFactory, EnvSource, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result,
     StepBatch, VecEnv,
@@ -108,6 +109,7 @@ fn check_all(
 fn spaces(spec: &EnvSpec) -> Finding {
     let shape = spec.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let observation = match spec.dtype {
+        _ if !spec.parts.is_empty() => format!("parts {}", spec.observation_text()),
         Dtype::U8 if (2..=3).contains(&spec.shape.len()) => format!("images u8[{shape}]"),
         Dtype::U8 => format!("vectors u8[{shape}]"),
         Dtype::F32 => format!("vectors f32[{shape}]"),
@@ -260,7 +262,7 @@ impl Sample {
         let (low, high) = self.range;
         let is_image = spec.dtype == Dtype::U8 && (2..=3).contains(&spec.shape.len());
         if !self.varies {
-            let found = format!("the observation was the same in {} steps", self.steps);
+            let found = format!("the observation was the same in {} steps", thousands(self.steps));
             return Some(Finding::warning("observation", found, "return what the action changes"));
         }
         if is_image && high <= 1.0 {
@@ -281,7 +283,7 @@ impl Sample {
     fn rewards(&self) -> Finding {
         let (low, high) = self.rewards.iter().fold((f32::MAX, f32::MIN), |(low, high), r| (low.min(*r), high.max(*r)));
         let mean = self.rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / self.rewards.len() as f64;
-        let returns = || self.episodes.iter().map(|end| end.reward);
+        let returns = || self.episodes.iter().map(|end| end.episode_return);
         let (worst, best) = (returns().fold(f64::INFINITY, f64::min), returns().fold(f64::NEG_INFINITY, f64::max));
         let found = format!("from {low} to {high}, mean {mean:.3}");
         let found = match self.episodes.is_empty() {
@@ -311,13 +313,15 @@ impl Sample {
         let mut lengths: Vec<u64> = self.episodes.iter().map(|end| end.length).collect();
         lengths.sort_unstable();
         let (Some(shortest), Some(longest)) = (lengths.first(), lengths.last()) else {
-            let found = format!("no episode ended in {} steps", self.steps);
+            let found = format!("no episode ended in {} steps", thousands(self.steps));
             let advice = "set env.max_episode_steps, or, if episodes are that long, check with more --steps";
             return Some(Finding::warning("episodes", found, advice));
         };
         let found = format!(
-            "{} of {shortest} to {longest} steps: {} terminated, {} truncated",
+            "{} of {} to {} steps: {} terminated, {} truncated",
             lengths.len(),
+            thousands(*shortest),
+            thousands(*longest),
             self.terminated,
             self.truncated
         );
@@ -347,7 +351,11 @@ impl Sample {
     /// `step_seconds`: of a step without playfield.
     fn speed(&self, step_seconds: Option<f64>) -> Finding {
         let median = median(&self.durations);
-        let found = format!("{:.0} steps/s with one environment ({:.1} µs, median)", 1.0 / median, median * 1e6);
+        let found = format!(
+            "{} steps/s with one environment ({:.1} µs, median)",
+            thousands((1.0 / median) as u64),
+            median * 1e6
+        );
         let Some(inside) = step_seconds else { return Finding::ok("speed", found) };
         let own = (median - inside).max(0.0);
         let share = 100.0 * own / median;

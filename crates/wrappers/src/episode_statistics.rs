@@ -16,8 +16,9 @@ pub struct RecordEpisodeStatistics {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Running {
     /// Infinite if a reward was: rewards may be clipped outside this wrapper.
-    #[serde(with = "playfield_core::json::float")]
-    reward: f64,
+    /// Checkpoints of format 1 call it `reward`.
+    #[serde(with = "playfield_core::json::float", alias = "reward")]
+    episode_return: f64,
     length: u64,
 }
 
@@ -38,11 +39,11 @@ impl VecEnvWrapper for RecordEpisodeStatistics {
 
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
         for (i, running) in self.running.iter_mut().enumerate() {
-            running.reward += f64::from(batch.reward[i]);
+            running.episode_return += f64::from(batch.reward[i]);
             running.length = running.length.saturating_add(u64::from(!batch.ignored[i]));
             batch.episode[i] = batch.done(i).then(|| {
-                let Running { reward, length } = std::mem::take(running);
-                EpisodeEnd { reward, length }
+                let Running { episode_return, length } = std::mem::take(running);
+                EpisodeEnd { episode_return, length }
             });
         }
         Ok(())
@@ -65,12 +66,12 @@ mod tests {
 
     #[test]
     fn infinite_returns_are_restored_from_json() {
-        let of = |reward| Running { reward, length: 3 };
+        let of = |episode_return| Running { episode_return, length: 3 };
         let statistics = RecordEpisodeStatistics { running: vec![of(0.1), of(f64::INFINITY), of(f64::NEG_INFINITY)] };
         let text = statistics.save().to_string();
         let mut other = RecordEpisodeStatistics::new(3);
         other.load(&serde_json::from_str(&text).unwrap()).unwrap();
-        let rewards = |s: &RecordEpisodeStatistics| s.running.iter().map(|r| r.reward).collect::<Vec<_>>();
-        assert_eq!(rewards(&other), rewards(&statistics));
+        let returns = |s: &RecordEpisodeStatistics| s.running.iter().map(|r| r.episode_return).collect::<Vec<_>>();
+        assert_eq!(returns(&other), returns(&statistics));
     }
 }

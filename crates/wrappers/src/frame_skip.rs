@@ -44,9 +44,9 @@ impl FrameSkip {
     /// # Errors
     /// [`Error::Config`] for max-pooling of observations that are not `u8` frames.
     pub fn new(spec: &EnvSpec, skip: usize, max_pool: bool) -> Result<Self> {
-        if max_pool && spec.dtype != Dtype::U8 {
+        if max_pool && (spec.dtype != Dtype::U8 || !spec.parts.is_empty()) {
             let message = "`max_pool` is for frames of pixels";
-            return Err(Error::config(format!("[env]: {message}: {} observes vectors", spec.id)));
+            return Err(Error::config(format!("[env]: {message}: {} observes {}", spec.id, spec.observation_text())));
         }
         let len = spec.frame_len();
         let pool = max_pool.then(|| MaxPool { last: vec![0; len], before: vec![0; len] });

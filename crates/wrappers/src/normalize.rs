@@ -33,8 +33,14 @@ impl Normalize {
     /// [`Error::Config`] for normalization of frames.
     pub fn new(spec: &EnvSpec, n: usize, obs: bool, reward: bool, gamma: f64) -> Result<Self> {
         if obs && spec.dtype == Dtype::U8 {
-            let message = "`normalize_obs` is for vectors: the network scales frames itself";
-            return Err(Error::config(format!("[env]: {message} ({} observes frames)", spec.id)));
+            let message = match spec.parts.is_empty() {
+                true => "`normalize_obs` is for vectors: the network scales frames itself",
+                false => {
+                    "`normalize_obs` is not available for an image with other parts: scale those in the environment"
+                }
+            };
+            let (id, observation) = (&spec.id, spec.observation_text());
+            return Err(Error::config(format!("[env]: {message} ({id} observes {observation})")));
         }
         let observations = obs.then(|| Moments::new(spec.frame_len()));
         let normalizer = Normalizer { observations, returns: reward.then(|| Moments::new(1)) };

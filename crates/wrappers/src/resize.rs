@@ -35,10 +35,11 @@ impl Resize {
     pub fn new(spec: &EnvSpec, height: usize, width: usize) -> Result<Self> {
         let (h, w) = match (spec.dtype, spec.shape.as_slice()) {
             (Dtype::U8, &[h, w] | &[h, w, 1 | 3]) => (h, w),
-            (_, shape) => {
+            _ => {
                 return Err(Error::config(format!(
-                    "[env]: `resize` is for frames, [height, width] or [height, width, 3] pixels: {} observes {shape:?}",
-                    spec.id
+                    "[env]: `resize` is for frames, [height, width] or [height, width, 3] pixels: {} observes {}",
+                    spec.id,
+                    spec.observation_text()
                 )));
             }
         };

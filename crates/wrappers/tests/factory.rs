@@ -148,7 +148,7 @@ fn the_order_outside_is_statistics_then_fire_then_lives_then_clipping() {
     env.reset(&mut batch).unwrap();
     for expected in [(false, None, None), (false, Some(1), None), (false, None, Some(15.0))] {
         env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap();
-        let seen = (batch.life_lost[0], batch.forced[0], batch.episode[0].map(|e| e.reward));
+        let seen = (batch.life_lost[0], batch.forced[0], batch.episode[0].map(|e| e.episode_return));
         assert_eq!((seen, batch.reward[0]), (expected, 1.0));
     }
 }

@@ -4,11 +4,11 @@ mod common;
 
 use common::{LIFE, PLAIN, Random, Script, TERMINATED, TRUNCATED, episode, spec};
 use playfield_core::{
-    ActionSpace, Actions, Dtype, Env, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Result, Step, StepBatch, VecEnv,
+    ActionSpace, Actions, Dtype, Env, EnvSpec, EpisodeEnd, Error, Obs, ObsRef, Part, Result, Step, StepBatch, VecEnv,
 };
 use playfield_wrappers::{
-    CheckFinite, EpisodicLife, FireOnLifeLoss, Normalize, Pool, RecordEpisodeStatistics, ScaleActions, VecEnvWrapper,
-    WrappedVecEnv,
+    CheckFinite, EpisodicLife, FireOnLifeLoss, FrameSkip, Normalize, Pool, RecordEpisodeStatistics, Resize,
+    ScaleActions, VecEnvWrapper, WrappedVecEnv,
 };
 
 const NAMES: [&str; 3] = ["NOOP", "FIRE", "LEFT"];
@@ -35,8 +35,8 @@ fn statistics_count_raw_rewards_over_lost_lives_and_truncations() {
         env.step(&actions, &mut batch).unwrap();
         ends.push(batch.episode.clone());
     }
-    let long = Some(EpisodeEnd { reward: 4.0, length: 4 });
-    let lives = Some(EpisodeEnd { reward: -0.5, length: 3 });
+    let long = Some(EpisodeEnd { episode_return: 4.0, length: 4 });
+    let lives = Some(EpisodeEnd { episode_return: -0.5, length: 3 });
     let none = vec![None, None];
     assert_eq!(ends, [none.clone(), none.clone(), vec![None, lives], vec![long, None], none, vec![None, lives]]);
     env.reset(&mut batch).unwrap();
@@ -52,7 +52,7 @@ fn statistics_are_more_precise_than_f32() {
     let mut env = WrappedVecEnv::new(pool, RecordEpisodeStatistics::new(n));
     env.reset(&mut batch).unwrap();
     (0..4).for_each(|_| env.step(&Actions::Discrete(vec![0]), &mut batch).unwrap());
-    assert_eq!(batch.episode[0].unwrap().reward, 16_777_219.0);
+    assert_eq!(batch.episode[0].unwrap().episode_return, 16_777_219.0);
 }
 
 /// The actions recorded as forced over `n` steps.
@@ -161,6 +161,31 @@ fn values_that_are_not_finite_are_refused() {
             batch.truncated[1] = true;
             assert_eq!(message(wrapper.recv(&mut batch)).as_ref(), Some(&expected));
         }
+    }
+}
+
+/// The vectors among the parts of an observation are checked, too; settings for one image or one vector are refused.
+#[test]
+fn observations_with_parts_are_checked() {
+    let parts = vec![Part::image("camera", 3, 3, 1), Part::vector("speed", 2)];
+    let spec = EnvSpec::of_parts("Script", parts, ActionSpace::Discrete { n: 2 });
+    let mut wrapper = CheckFinite::new(&spec, false);
+    let mut batch = StepBatch::new(&spec, 2);
+    let write = |batch: &mut StepBatch, speed: [f32; 2]| {
+        batch.obs.slice_mut(17, 17).write_parts(&[ObsRef::U8(&[255; 9]), ObsRef::F32(&speed)]);
+    };
+    write(&mut batch, [f32::MAX, f32::MAX]);
+    wrapper.recv(&mut batch).unwrap();
+    write(&mut batch, [0.0, f32::NAN]);
+    let message = wrapper.recv(&mut batch).unwrap_err().to_string();
+    let expected = "Script: environment 1: element 1 of part 'speed' of its observation is NaN, and must be finite";
+    assert_eq!(message, expected);
+    for message in [
+        Normalize::new(&spec, 2, true, false, 0.99).err().unwrap().to_string(),
+        FrameSkip::new(&spec, 2, true).err().unwrap().to_string(),
+        Resize::new(&spec, 2, 2).err().unwrap().to_string(),
+    ] {
+        assert!(message.contains("Script observes camera u8[3, 3] + speed f32[2]"), "{message}");
     }
 }
 

@@ -174,7 +174,7 @@ class OneHotObservations:
     a bit remains one element.
     """
 
-    is_image = False
+    is_image, target_dtype = False, np.float32
 
     def __init__(self, space, rows=None):
         self.is_binary = isinstance(space, gymnasium.spaces.MultiBinary)
@@ -211,49 +211,72 @@ class OneHotObservations:
 
 
 class JoinedObservations:
-    """Converts Dict and Tuple to one `float32` vector: their parts one after the other, in the order of the space (Gymnasium sorts
-    the keys of a plain dictionary). Small images are flattened, with values from 0 to 1.
+    """Converts Dict and Tuple: their parts one after the other, in the order of the space (Gymnasium sorts the keys of a plain
+    dictionary).
+
+    Without a large image they are one `float32` vector; small images are flattened, with values from 0 to 1. With a large image they
+    are bytes, as `EnvSpec::of_parts` describes: the pixels of images, and four for each element of the others. `parts` then holds
+    name, shape, and whether it is an image, of each.
     """
 
     is_image = False
-    LARGEST_IMAGE = 1024
+    LARGEST_FLAT_IMAGE = 1024
 
     def __init__(self, space, rows=None):
         is_dict = isinstance(space, gymnasium.spaces.Dict)
-        parts = space.spaces.items() if is_dict else enumerate(space.spaces)
-        self.type, self.rows, self.parts = dict if is_dict else (tuple, list), rows, []
-        for key, part in parts:
+        spaces = space.spaces.items() if is_dict else enumerate(space.spaces)
+        self.type, self.rows, self.converters, leaves = dict if is_dict else (tuple, list), rows, [], []
+        for key, part in spaces:
             try:
                 converter = observations_of(part, rows)
             except Exception as exception:
                 raise refuse(f"part {key!r} of its observation: {exception}") from None
-            if converter.is_image and math.prod(converter.shape) > self.LARGEST_IMAGE:
-                raise refuse(
-                    f"part {key!r} of its observation is an image of {math.prod(converter.shape)} values, and an image that large "
-                    "must be the only part: wrap it where it is registered (gymnasium.wrappers.FilterObservation, or "
-                    "TransformObservation to return the image alone)"
-                )
-            self.parts.append((key, converter))
-        if not self.parts:
+            self.converters.append((key, converter))
+            nested = isinstance(converter, JoinedObservations)
+            leaves += [(f"{key}/{name}", leaf) for name, leaf in converter.leaves] if nested else [(str(key), converter)]
+        if not leaves:
             raise refuse(f"its observation space is {space}, which has no parts: there is nothing to learn from")
-        self.shape = (sum(math.prod(converter.shape) for _, converter in self.parts),)
+        self.leaves, self.parts = leaves, []
+        sizes = [math.prod(leaf.shape) for _, leaf in leaves]
+        self.target_dtype, self.shape = np.float32, (sum(sizes),)
+        if any(leaf.is_image and size > self.LARGEST_FLAT_IMAGE for (_, leaf), size in zip(leaves, sizes, strict=True)):
+            itemsizes = [np.dtype(leaf.target_dtype).itemsize for _, leaf in leaves]
+            self.target_dtype, self.shape = np.uint8, (int(np.dot(sizes, itemsizes)),)
+            for (name, leaf), size in zip(leaves, sizes, strict=True):
+                self.parts.append((name, list(leaf.shape) if leaf.is_image else [size], leaf.is_image))
 
     def copy(self, observation):
+        arrays = []
+        for part, (_, leaf) in zip(self.copies(observation), self.leaves, strict=True):
+            part = part.reshape(-1) if self.rows is None else part.reshape(self.rows, -1)
+            if self.parts and not leaf.is_image:
+                part = np.ascontiguousarray(part, "<f4").view(np.uint8)
+            elif leaf.is_image and not self.parts:
+                part = part / np.float32(255)
+            arrays.append(part)
+        return np.concatenate(arrays, axis=-1)
+
+    def copies(self, observation):
+        """A converted copy of each leaf."""
         if not isinstance(observation, self.type):
             raise refuse(f"its observation is {short(observation)}, where its space has parts")
-        if len(observation) != len(self.parts):
-            raise refuse(f"its observation has {len(observation)} parts, where its space has {len(self.parts)}")
-        vectors = []
-        for key, converter in self.parts:
+        if len(observation) != len(self.converters):
+            raise refuse(f"its observation has {len(observation)} parts, where its space has {len(self.converters)}")
+        copies = []
+        for key, converter in self.converters:
             if isinstance(observation, dict) and key not in observation:
                 raise refuse(f"its observation lacks the part {key!r}")
             try:
-                part = converter.copy(observation[key])
+                nested = isinstance(converter, JoinedObservations)
+                copies += converter.copies(observation[key]) if nested else [converter.copy(observation[key])]
             except Exception as exception:
                 raise refuse(f"part {key!r} of its observation: {exception}") from None
-            part = part / np.float32(255) if converter.is_image else part
-            vectors.append(part.reshape(-1) if self.rows is None else part.reshape(self.rows, -1))
-        return np.concatenate(vectors, axis=-1)
+        return copies
+
+
+def layout(observations):
+    """The shape of converted observations, whether they are bytes, and their parts (empty unless they are bytes of several)."""
+    return list(observations.shape), observations.target_dtype == np.uint8, getattr(observations, "parts", [])
 
 
 class Actions:
@@ -376,15 +399,15 @@ class Local(Member):
         return getattr(self, method)(*arguments)
 
     def describe(self):
-        """`(shape, is an image, action space, action names, has a mask)`: names (Atari, MiniGrid) only where every action has one."""
+        """`(shape, is bytes, parts, action space, action names, has a mask)`, the first three as in `layout`; names (Atari, MiniGrid)
+        only where every action has one."""
         self.mask_source, names = self.find_mask(), []
         if self.actions.is_discrete:
             with contextlib.suppress(Exception):  # names are optional
                 names = list(self.env.unwrapped.get_action_meanings())
             complete = [len(names)] == self.actions.sizes and all(isinstance(name, str) for name in names)
             names = names if complete else []
-        observations, has_mask = self.observations, self.mask_source is not None
-        return list(observations.shape), observations.is_image, self.actions.description, names, has_mask
+        return *layout(self.observations), self.actions.description, names, self.mask_source is not None
 
     def find_mask(self):
         """Where the environment states which actions are valid: in its method `action_masks` (as for sb3-contrib), in
@@ -772,9 +795,9 @@ class Batch:
                 if description != descriptions[0]:
                     raise refuse(f"environment {index} has other spaces than environment 0")
             self.description = descriptions[0]
-            shape, is_image, *_ = self.description
+            shape, is_bytes, *_ = self.description
             # The observations of the last step: a fresh array of images costs more in page faults than in copies.
-            self.observations = np.empty((size, *shape), np.uint8 if is_image else np.float32)
+            self.observations = np.empty((size, *shape), np.uint8 if is_bytes else np.float32)
         except BaseException:
             self.close()
             raise

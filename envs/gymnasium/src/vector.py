@@ -3,7 +3,7 @@
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from playfield_environments import INT32_MAX, Actions, Batch, has_own_vector, mask_of, observations_of, short
+from playfield_environments import INT32_MAX, Actions, Batch, has_own_vector, layout, mask_of, observations_of, short
 from playfield_helper import find, refuse
 
 
@@ -42,7 +42,7 @@ class Vector:
         except BaseException:
             self.env.close()
             raise
-        self.description = list(self.row.shape), self.row.is_image, self.actions.description, [], self.has_mask
+        self.description = *layout(self.row), self.actions.description, [], self.has_mask
 
     def accepts_a_list_of_seeds(self):
         """Whether each row has its own seed: some vector environments accept only one for all rows."""

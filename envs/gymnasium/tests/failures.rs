@@ -117,7 +117,7 @@ fn a_failed_process_restarts() {
                 assert_eq!(batch.final_obs_row(1).f32(), [2.0], "{name}");
                 assert_eq!(batch.reward, [1.0, 0.0, 1.0], "{name}");
                 let end = batch.episode[1].unwrap();
-                assert_eq!((end.reward, end.length), (2.0, 3), "{name}");
+                assert_eq!((end.episode_return, end.length), (2.0, 3), "{name}");
             }
             for _ in 0..4 {
                 env.step(&Actions::Discrete(vec![0; 3]), &mut batch).unwrap();

@@ -4,7 +4,10 @@ mod common;
 
 use common::{WAYS, config, python, sample_actions, try_wrapped, wrapped};
 use playfield_core::config::Vectorization;
-use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvSource, EnvSpec, EpisodeEnd, Obs, Step, StepBatch, rng};
+use playfield_core::{
+    Action, ActionSpace, Actions, Dtype, EnvSource, EnvSpec, EpisodeEnd, Obs, ObsMut, ObsRef, Part, Step, StepBatch,
+    rng,
+};
 use playfield_core::{EnvFactory as _, notices};
 use playfield_gymnasium::{GymSource, python_seed};
 use playfield_wrappers::Factory;
@@ -342,6 +345,43 @@ fn observations_with_parts_become_one_vector() {
             env.step(&actions, &mut batch).unwrap();
             let error = env.step(&actions, &mut batch).unwrap_err().to_string();
             assert!(error.contains(message), "{way}: {error}");
+        }
+    }
+}
+
+/// With a large image among them, parts are bytes: pixels, channels last, and four bytes for each other element. The same in all ways
+/// of stepping, and for a registered vector environment.
+#[test]
+fn observations_with_an_image_and_other_parts_are_bytes() {
+    let parts = vec![
+        Part::image("camera", 36, 40, 3),
+        Part::image("deep/icon", 2, 3, 1),
+        Part::vector("deep/position", 2),
+        Part::vector("kind", 3),
+    ];
+    let expected = |t: usize| {
+        let pixel = |row: usize, column: usize, channel: usize| ((100 * channel + 7 * row + column + t) % 256) as u8;
+        let positions = (0..36).flat_map(|row| (0..40).map(move |column| (row, column)));
+        let camera: Vec<u8> =
+            positions.flat_map(|(row, column)| (0..3).map(move |channel| pixel(row, column, channel))).collect();
+        let icon: Vec<u8> = (0..6).map(|i| i + t as u8).collect();
+        let kind: Vec<f32> = (0..3).map(|k| f32::from(u8::from(k == t % 3))).collect();
+        let mut bytes = vec![0; 36 * 40 * 3 + 6 + 4 * 5];
+        let parts = [ObsRef::U8(&camera), ObsRef::U8(&icon), ObsRef::F32(&[t as f32, -1.5]), ObsRef::F32(&kind)];
+        ObsMut::U8(&mut bytes).write_parts(&parts);
+        bytes
+    };
+    for (id, way) in WAYS.iter().map(|way| ("tiny:Cameras-v0", *way)).chain([("tiny:CamerasVector-v0", "")]) {
+        let mut env = wrapped(id, way, 2);
+        assert_eq!((&env.spec().parts, env.spec().dtype), (&parts, Dtype::U8), "{id} {way}");
+        let mut batch = StepBatch::new(env.spec(), 2);
+        env.reset(&mut batch).unwrap();
+        for t in 1..=4 {
+            assert!(batch.obs == Obs::U8([expected((t - 1) % 3), expected((t - 1) % 3)].concat()), "{id} {way} {t}");
+            env.step(&Actions::Discrete(vec![0, 1]), &mut batch).unwrap();
+            if t == 3 {
+                assert!(batch.final_obs == Obs::U8([expected(3), expected(3)].concat()), "{id} {way} {t}");
+            }
         }
     }
 }

@@ -99,10 +99,10 @@ impl Learner for ActorCriticLearner {
     }
 
     fn save(&self, snapshot: &mut Snapshot) {
-        self.actor.save(snapshot);
+        self.actor.save_acting_state(snapshot);
     }
 
     fn load(&mut self, snapshot: &Snapshot, restored: bool) -> Result<()> {
-        self.actor.load(snapshot, restored)
+        self.actor.load_acting_state(snapshot, restored)
     }
 }

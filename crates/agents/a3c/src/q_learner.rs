@@ -165,8 +165,7 @@ impl Policy for QLearner {
     }
 
     fn export(&self, graph: &mut Graph, obs: Value) -> Result<()> {
-        self.online.export(graph, obs, None);
-        Ok(())
+        self.online.export(graph, obs, None)
     }
 
     fn seed(&mut self, seed: u64) {
@@ -281,14 +280,14 @@ impl Learner for QLearner {
     }
 
     fn save(&self, snapshot: &mut Snapshot) {
-        snapshot.put("player.rng", &self.rng);
+        snapshot.put("actor.rng", &self.rng);
         self.online.dispatch().save(snapshot);
         snapshot.put("exploration", &(self.explorer.sampled, self.explorer.samples));
         snapshot.put("next_actions", &self.next);
     }
 
     fn load(&mut self, snapshot: &Snapshot, restored: bool) -> Result<()> {
-        self.rng = snapshot.get("player.rng")?;
+        self.rng = snapshot.get("actor.rng")?;
         self.online.dispatch().load(snapshot)?;
         (self.explorer.sampled, self.explorer.samples) = snapshot.get("exploration")?;
         let next: Option<Vec<i64>> = snapshot.get("next_actions")?;

@@ -244,7 +244,7 @@ impl Inbox {
     fn receive(&mut self, message: Message, run: &Run, checkpoint: &mut CheckpointBuilder<'_>) {
         match message {
             Message::Episodes { by, episodes } => {
-                self.metrics.returns[by].extend(episodes.iter().map(|(_, end)| end.reward));
+                self.metrics.returns[by].extend(episodes.iter().map(|(_, end)| end.episode_return));
                 self.episodes.extend(episodes);
             }
             Message::Update(by, update) => self.metrics.add(by, update),

@@ -96,7 +96,7 @@ fn a_single_actor_learner_is_paac() {
     assert_eq!(expected.params, actual.params);
     assert_eq!(expected.get::<u64>("optimizer.updates").unwrap(), actual.get::<u64>("optimizer.updates").unwrap());
     let own = actual.nested("actor_learner.0");
-    assert_eq!(expected.state["player.rng"], own.state["player.rng"]);
+    assert_eq!(expected.state["actor.rng"], own.state["actor.rng"]);
     assert_eq!(expected.state["env.state"], own.state["env.state"]);
 }
 
@@ -124,9 +124,9 @@ fn several_actor_learners_resume_from_a_checkpoint() {
         train::<A3c>(&config, &factory(), dir.path(), 2_000).unwrap();
         let first = latest(dir.path());
         let streams: Vec<_> =
-            (0..threads).map(|i| first.nested(&format!("actor_learner.{i}")).state["player.rng"].clone()).collect();
+            (0..threads).map(|i| first.nested(&format!("actor_learner.{i}")).state["actor.rng"].clone()).collect();
         assert!((1..threads).all(|i| streams[i] != streams[0]), "each has its own stream");
-        assert!(!first.state.contains_key(&format!("actor_learner.{threads}.player.rng")));
+        assert!(!first.state.contains_key(&format!("actor_learner.{threads}.actor.rng")));
         train::<A3c>(&config, &factory(), dir.path(), 4_000).unwrap();
         let second = latest(dir.path());
         assert!(first.step >= 2_000 && second.step >= 4_000 && second.step < 4_000 + 20 * threads as u64);
@@ -218,8 +218,8 @@ fn a_failing_actor_learner_stops_the_others_and_is_named() {
         assert!(said.contains("actor-learner 2") && said.contains("failed on purpose"), "{said}");
         assert!(start.elapsed() < Duration::from_secs(60), "the others stop");
         let saved = latest(dir.path());
-        assert!(saved.step > 0 && saved.state.contains_key("actor_learner.0.player.rng"));
-        assert!(!saved.state.contains_key("actor_learner.2.player.rng"), "the state of the failed one is not saved");
+        assert!(saved.step > 0 && saved.state.contains_key("actor_learner.0.actor.rng"));
+        assert!(!saved.state.contains_key("actor_learner.2.actor.rng"), "the state of the failed one is not saved");
         // With working environments the run resumes from this checkpoint.
         let target = saved.step + 1_000;
         train::<A3c>(&config(4), &factory(), dir.path(), target).unwrap();

@@ -265,37 +265,44 @@ impl Actor {
         Ok(Self::new(net, 1, rng::stream(0, "actions")))
     }
 
-    /// Writes everything that an exact resume needs, between two rollouts: [`save`](Self::save), parameters, `optimizer`.
-    pub fn save_all(&self, optimizer: &Optimizer, snapshot: &mut Snapshot) {
+    /// Writes everything that an exact resume needs, between two rollouts: parameters, `optimizer` and the
+    /// [acting state](Self::save_acting_state).
+    pub fn save_training_state(&self, optimizer: &Optimizer, snapshot: &mut Snapshot) {
         self.net.params.save(snapshot);
         optimizer.save(&self.net.params, snapshot);
-        self.save(snapshot);
+        self.save_acting_state(snapshot);
     }
 
-    /// Restores what [`save_all`](Self::save_all) wrote. `with_state`: see [`load`](Self::load).
+    /// Restores what [`save_training_state`](Self::save_training_state) wrote. `with_state`: see
+    /// [`load_acting_state`](Self::load_acting_state).
     ///
     /// # Errors
     /// [`Error::Checkpoint`] where it is missing or of another network.
-    pub fn load_all(&mut self, optimizer: &mut Optimizer, snapshot: &Snapshot, with_state: bool) -> Result<()> {
+    pub fn load_training_state(
+        &mut self,
+        optimizer: &mut Optimizer,
+        snapshot: &Snapshot,
+        with_state: bool,
+    ) -> Result<()> {
         self.net.params.load(snapshot)?;
         optimizer.load(&self.net.params, snapshot)?;
-        self.load(snapshot, with_state)
+        self.load_acting_state(snapshot, with_state)
     }
 
-    /// Writes what a resume needs beside the parameters, between two rollouts: recurrent state, random stream, choice of kernels.
-    pub fn save(&self, snapshot: &mut Snapshot) {
+    /// Writes the state of acting that is not a parameter, between two rollouts: recurrent state, random stream, choice of kernels.
+    pub fn save_acting_state(&self, snapshot: &mut Snapshot) {
         self.state.save(snapshot);
         self.net.dispatch().save(snapshot);
-        snapshot.put("player.rng", &self.rng);
+        snapshot.put("actor.rng", &self.rng);
     }
 
-    /// Restores what [`save`](Self::save) wrote. Where the environments could not be restored, their episodes start anew and so
+    /// Restores what [`save_acting_state`](Self::save_acting_state) wrote. Where the environments could not be restored, their episodes start anew and so
     /// does the recurrent state: `with_state` is false then.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] where it is missing or of another network.
-    pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
-        self.rng = snapshot.get("player.rng")?;
+    pub fn load_acting_state(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
+        self.rng = snapshot.get("actor.rng")?;
         self.net.dispatch().load(snapshot)?;
         if with_state {
             self.state.load(snapshot)?;

@@ -112,8 +112,7 @@ impl Policy for Actor {
     }
 
     fn export(&self, graph: &mut Graph, obs: Value) -> Result<()> {
-        self.network.export(graph, obs, self.values.support().as_deref());
-        Ok(())
+        self.network.export(graph, obs, self.values.support().as_deref())
     }
 
     fn seed(&mut self, seed: u64) {

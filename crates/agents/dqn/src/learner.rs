@@ -285,7 +285,7 @@ impl Learner {
     }
 
     /// Writes everything that an exact resume needs: both networks, the optimizer, the random stream.
-    pub fn save_all(&self, snapshot: &mut Snapshot) {
+    pub fn save(&self, snapshot: &mut Snapshot) {
         let Shard { online, target, .. } = &self.main;
         online.params.save(snapshot);
         online.dispatch().save(snapshot);
@@ -296,11 +296,11 @@ impl Learner {
         snapshot.put("dqn.rng", &self.rng);
     }
 
-    /// Restores what [`save_all`](Self::save_all) wrote.
+    /// Restores what [`save`](Self::save) wrote.
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is of another network.
-    pub fn load_all(&mut self, snapshot: &Snapshot) -> Result<()> {
+    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.main.online.params.load(snapshot)?;
         let arrays = snapshot.arrays.iter();
         let state = arrays.filter_map(|(k, v)| Some((k.strip_prefix("target.")?.to_string(), v.clone()))).collect();

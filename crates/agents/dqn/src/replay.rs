@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::learner::{Learner, Losses};
 use playfield_collect::Experience;
 use playfield_core::rng::Rng;
+use playfield_core::text::thousands;
 use playfield_core::{EnvSpec, Error, Normalizer, Persist, Result, Snapshot, StepBatch, rng};
 use playfield_replay::{Changes, Lost, Prioritized, ReplayBuffer, ReplayConfig, Segments, uniform};
 use std::path::Path;
@@ -39,12 +40,9 @@ impl Replay {
     /// The memory that the buffer will take, as a message.
     pub fn size(config: &Config, spec: &EnvSpec) -> String {
         let gigabytes = ReplayBuffer::bytes(spec, ring(config)) as f64 / 1e9;
-        match config.buffer_compression {
-            false => format!("replay buffer: {} steps, {gigabytes:.2} GB when full", config.buffer_size),
-            true => {
-                format!("replay buffer: {} steps, compressed, about {gigabytes:.2} GB when full", config.buffer_size)
-            }
-        }
+        let (steps, about) =
+            (thousands(config.buffer_size as u64), if config.buffer_compression { "compressed, about " } else { "" });
+        format!("replay buffer: {steps} steps, {about}{gigabytes:.2} GB when full")
     }
 
     /// The number of transitions that can be sampled.

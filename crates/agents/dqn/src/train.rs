@@ -5,6 +5,7 @@ use crate::learner::Learner;
 use crate::replay::Replay;
 use crate::worker::{Chunk, LearnerHandle, Worker};
 use playfield_collect::{Collector, Evaluator};
+use playfield_core::text::thousands;
 use playfield_core::{Algorithm, EnvFactory, EnvSpec, Mode, Policy, Result, Run, Snapshot, rng};
 use playfield_nn::config::TorsoKind;
 use playfield_nn::{NetworkConfig, QNetwork};
@@ -77,7 +78,7 @@ impl Algorithm for Dqn {
 
         run.notify(&Replay::size(&config, spec));
         if config.learning_starts >= run.steps() {
-            let (starts, steps) = (config.learning_starts, run.steps());
+            let [starts, steps] = [config.learning_starts, run.steps()].map(thousands);
             run.notify(&format!(
                 "warning: no update is made: dqn.learning_starts = {starts}, and the run has {steps} steps"
             ));
@@ -87,9 +88,9 @@ impl Algorithm for Dqn {
         let mut replay = Replay::new(&config, spec, n, seed, run.checkpoint_dir().as_deref())?;
         let mut lost = Vec::new();
         if let Some(snapshot) = &snapshot {
-            learner.load_all(snapshot)?;
+            learner.load(snapshot)?;
             // Of a run with another number of processes the buffer is not resumed.
-            if snapshot.state.contains_key("replay.lanes") {
+            if snapshot.state.contains_key("replay.rings") {
                 lost = replay.load(snapshot)?;
             }
         }

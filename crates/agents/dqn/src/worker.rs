@@ -254,7 +254,7 @@ impl Persist for LearnerHandle {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         let saved = self.with(|worker| {
             let mut snapshot = Snapshot::default();
-            worker.learner.save_all(&mut snapshot);
+            worker.learner.save(&mut snapshot);
             worker.replay.save(&mut snapshot).map(|()| snapshot)
         });
         saved.map(|saved| snapshot.extend(saved))

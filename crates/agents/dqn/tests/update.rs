@@ -95,13 +95,13 @@ fn over(trunk: bool, config: Config, seed: u64) -> Learner {
 fn golden(case: &Case) -> Learner {
     let mut learner = over(case.trunk, config(case), 1);
     let mut snapshot = Snapshot::default();
-    learner.save_all(&mut snapshot);
+    learner.save(&mut snapshot);
     for (name, array) in &mut snapshot.params {
         *array = Array::new(&array.shape, &case.before[name]);
         let target = snapshot.arrays.get_mut(&format!("target.{name}")).unwrap();
         *target = Array::new(&target.shape, &case.target[name]);
     }
-    learner.load_all(&snapshot).unwrap();
+    learner.load(&snapshot).unwrap();
     learner
 }
 
@@ -152,7 +152,7 @@ fn an_update_equals_pytorch() {
             close(&format!("{}, error", case.name), f64::from(*actual), *expected);
         }
         let mut snapshot = Snapshot::default();
-        learner.save_all(&mut snapshot);
+        learner.save(&mut snapshot);
         for (name, array) in &snapshot.params {
             for (actual, expected) in array.values::<f32>().unwrap().iter().zip(&case.after[name]) {
                 close(&format!("{}, {name}", case.name), f64::from(*actual), f64::from(*expected));
@@ -167,9 +167,9 @@ fn a_sharded_batch_equals_an_unsharded_one() {
     for case in &cases() {
         let mut whole = golden(case);
         let mut snapshot = Snapshot::default();
-        whole.save_all(&mut snapshot);
+        whole.save(&mut snapshot);
         let mut shared = over(case.trunk, Config { num_threads: 3, ..config(case) }, 1);
-        shared.load_all(&snapshot).unwrap();
+        shared.load(&snapshot).unwrap();
         for _ in 0..3 {
             let (a, b) = (update(&mut whole, case), update(&mut shared, case));
             for (what, a, b) in
@@ -183,7 +183,7 @@ fn a_sharded_batch_equals_an_unsharded_one() {
         }
         let [a, b] = [&whole, &shared].map(|learner| {
             let mut snapshot = Snapshot::default();
-            learner.save_all(&mut snapshot);
+            learner.save(&mut snapshot);
             snapshot.params
         });
         for (name, array) in &a {
@@ -216,12 +216,12 @@ fn the_target_network_changes_only_by_its_updates() {
     for (rate, expected) in [(1.0, 1.0), (0.25, 0.25)] {
         let mut learner = golden(case);
         let mut snapshot = Snapshot::default();
-        learner.save_all(&mut snapshot);
+        learner.save(&mut snapshot);
         let before = snapshot.arrays["target.q.out.weight"].values::<f32>().unwrap();
         update(&mut learner, case);
         let read = |learner: &Learner| {
             let mut snapshot = Snapshot::default();
-            learner.save_all(&mut snapshot);
+            learner.save(&mut snapshot);
             let online = snapshot.params["q.out.weight"].values::<f32>().unwrap();
             (snapshot.arrays["target.q.out.weight"].values::<f32>().unwrap(), online)
         };
@@ -381,13 +381,13 @@ fn a_noisy_update_has_a_sample_for_each_network() {
     };
     let mut learner = over(true, config, 4);
     let mut snapshot = Snapshot::default();
-    learner.save_all(&mut snapshot);
+    learner.save(&mut snapshot);
     // The target differs from the online network.
     for (name, array) in &snapshot.params {
         let other: Vec<f32> = array.values::<f32>().unwrap().iter().map(|x| 0.7 * x - 0.05).collect();
         snapshot.arrays.insert(format!("target.{name}"), Array::new(&array.shape, &other));
     }
-    learner.load_all(&snapshot).unwrap();
+    learner.load(&snapshot).unwrap();
     let tensors = |prefix: &str, arrays: &BTreeMap<String, Array>| -> BTreeMap<String, Tensor> {
         let own = arrays.iter().filter_map(|(name, array)| Some((name.strip_prefix(prefix)?, array)));
         own.map(|(name, array)| {
@@ -435,7 +435,7 @@ fn a_noisy_update_has_a_sample_for_each_network() {
     }
     // Gradient descent with learning rate .01 reveals the gradient. That of the torso is scaled by 1/√2.
     let mut after = Snapshot::default();
-    learner.save_all(&mut after);
+    learner.save(&mut after);
     for (name, before) in &online {
         let scale = if name.starts_with("torso") { std::f64::consts::FRAC_1_SQRT_2 } else { 1.0 };
         let expected = before.detach() - before.grad() * (0.01 * scale);
@@ -454,7 +454,7 @@ fn a_loss_that_is_not_finite_changes_nothing() {
         update(&mut learner, case);
         let save = |learner: &Learner| {
             let mut snapshot = Snapshot::default();
-            learner.save_all(&mut snapshot);
+            learner.save(&mut snapshot);
             (snapshot.params, snapshot.arrays)
         };
         let before = save(&learner);
@@ -477,7 +477,7 @@ fn equal_seeds_and_resumed_learners_are_equal_bit_for_bit() {
     let advance = |learner: &mut Learner| {
         let losses = update(learner, case);
         let mut snapshot = Snapshot::default();
-        learner.save_all(&mut snapshot);
+        learner.save(&mut snapshot);
         (losses, snapshot)
     };
     let (mut a, mut b) = (learner(config.clone(), 4), learner(config.clone(), 4));
@@ -485,7 +485,7 @@ fn equal_seeds_and_resumed_learners_are_equal_bit_for_bit() {
     assert_eq!(first, advance(&mut b));
     assert_ne!(first.1.params, advance(&mut learner(config.clone(), 5)).1.params);
     let mut resumed = learner(config, 6);
-    resumed.load_all(&first.1).unwrap();
+    resumed.load(&first.1).unwrap();
     assert_eq!(advance(&mut a), advance(&mut resumed));
 }
 

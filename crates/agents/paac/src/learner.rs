@@ -79,19 +79,19 @@ impl Learner {
         self.optimizer.updates()
     }
 
-    /// Restores what [`save`](Persist::save) wrote. `with_state`: see [`Actor::load`].
+    /// Restores what [`save`](Persist::save) wrote. `with_state`: see [`Actor::load_acting_state`].
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is of another network.
     pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
-        self.actor.load_all(&mut self.optimizer, snapshot, with_state)
+        self.actor.load_training_state(&mut self.optimizer, snapshot, with_state)
     }
 }
 
 /// Everything that an exact resume needs: parameters, optimizer, recurrent state, random stream.
 impl Persist for Learner {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        self.actor.save_all(&self.optimizer, snapshot);
+        self.actor.save_training_state(&self.optimizer, snapshot);
         Ok(())
     }
 }

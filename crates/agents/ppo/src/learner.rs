@@ -231,12 +231,12 @@ impl Learner {
         self.optimizer.updates()
     }
 
-    /// Restores what [`save`](Persist::save) wrote. `with_state`: see [`Actor::load`].
+    /// Restores what [`save`](Persist::save) wrote. `with_state`: see [`Actor::load_acting_state`].
     ///
     /// # Errors
     /// [`Error::Checkpoint`](playfield_core::Error::Checkpoint) where it is of another network.
     pub fn load(&mut self, snapshot: &Snapshot, with_state: bool) -> Result<()> {
-        self.actor.load_all(&mut self.optimizer, snapshot, with_state)?;
+        self.actor.load_training_state(&mut self.optimizer, snapshot, with_state)?;
         self.adapted_rate = snapshot.get("ppo.learning_rate")?;
         self.rng = snapshot.get("ppo.rng")?;
         Ok(())
@@ -275,7 +275,7 @@ fn adapt_learning_rate(learning_rate: f64, kl: f64, target: f64) -> f64 {
 /// Everything that an exact resume needs: parameters, optimizer, recurrent state, random streams, learning rate.
 impl Persist for Learner {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        self.actor.save_all(&self.optimizer, snapshot);
+        self.actor.save_training_state(&self.optimizer, snapshot);
         snapshot.put("ppo.learning_rate", &self.adapted_rate);
         snapshot.put("ppo.rng", &self.rng);
         Ok(())

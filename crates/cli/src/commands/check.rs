@@ -1,7 +1,7 @@
 use crate::Registry;
 use crate::args::Check;
 use crate::experiment;
-use crate::output::{note, out};
+use crate::output::{hanging, is_terminal, note, out};
 use playfield_core::check::{Finding, Level};
 use playfield_core::{Error, Result};
 use playfield_wrappers::check_env;
@@ -34,9 +34,14 @@ pub fn check(registry: &Registry, args: &Check, verbose: bool) -> Result<ExitCod
                 Level::Warning => "warning",
                 Level::Error => "error",
             };
-            out!("{level:<8} {check:<12} {found}");
+            // Each finding is one line in a file or a pipe.
+            let row = |head: String, text: &str| match is_terminal() {
+                true => out!("{}", hanging(&head, text)),
+                false => out!("{head}{text}"),
+            };
+            row(format!("{level:<8} {check:<12} "), found);
             if let Some(advice) = advice {
-                out!("{:21} -> {advice}", "");
+                row(format!("{:21} -> ", ""), advice);
             }
             if let (true, Some(detail)) = (verbose, detail) {
                 note!("\n{}\n", detail.trim_end());

@@ -9,6 +9,7 @@ use playfield_collect::evaluate;
 use playfield_core::metrics::{EpisodeRow, Row};
 use playfield_core::rng::Rng;
 use playfield_core::run::Stop;
+use playfield_core::text::thousands;
 use playfield_core::{
     ActionSpace, Actions, Algorithm as _, EnvFactory as _, Error, Mode, Obs, Outputs, Policy, Result, Snapshot, rng,
 };
@@ -156,7 +157,7 @@ pub fn distill(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let teacher = performance(&teacher, parameters, args, &stop)?;
     let student = performance(&small, student.parameters(), args, &stop)?;
     if let Some(signal) = stop.requested() {
-        note!("stopped after {step} steps; the current student is saved in {}", paths::shown(&path));
+        note!("stopped after {} steps; the current student is saved in {}", thousands(step), paths::shown(&path));
         return Ok(ExitCode::from(128 + signal as u8));
     }
     let kept = (teacher.mean_return > 0.0).then(|| student.mean_return / teacher.mean_return);
@@ -261,7 +262,7 @@ fn performance(agent: &Agent, parameters: usize, args: &Args, stop: &Stop) -> Re
     let mut policy = agent.policy(args.seed, "eval/actions")?;
     let ends = evaluate(&mut collector, &mut *policy, Mode::Greedy, args.episodes as usize, stop, || ())?;
     policy.begin(1);
-    let mean_return = ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64;
+    let mean_return = ends.iter().map(|e| e.episode_return).sum::<f64>() / ends.len() as f64;
     Ok(Performance { mean_return, parameters, microseconds: action_time(&mut *policy, agent)? })
 }
 
@@ -283,15 +284,15 @@ fn print(report: &Report, args: &Args, temperature: f64) {
     let Report { teacher, student, kept, run } = report;
     out!("{:<10} {:>12} {:>12} {:>16}", "", "return", "parameters", "µs per action");
     for (name, s) in [("teacher", teacher), ("student", student)] {
-        out!("{name:<10} {:>12.2} {:>12} {:>16.0}", s.mean_return, s.parameters, s.microseconds);
+        out!("{name:<10} {:>12.2} {:>12} {:>16.0}", s.mean_return, thousands(s.parameters as u64), s.microseconds);
     }
     let kept = kept.map_or(String::new(), |kept| format!("{:.0} % of the return, ", 100.0 * kept));
     let parameters = 100.0 * student.parameters as f64 / teacher.parameters as f64;
     out!(
-        "kept       {kept}with {parameters:.0} % of the parameters, {:.1} times as fast (greedy, {} episodes, τ = {temperature})",
-        teacher.microseconds / student.microseconds,
-        args.episodes
+        "kept       {kept}with {parameters:.0} % of the parameters, {:.1} times as fast",
+        teacher.microseconds / student.microseconds
     );
+    out!("measured   {} greedy episodes, τ = {temperature}", args.episodes);
     out!("run        {run}");
     out!("evaluate   {} eval {run} --episodes 30 --deterministic", paths::program());
 }

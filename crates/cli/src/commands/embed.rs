@@ -61,7 +61,7 @@ pub fn embed(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let bytes = map::png(&title, &map.points, &values, |i| frames[i].take())?;
     let path = args.out.clone().unwrap_or_else(|| args.run.join(format!("embed-{:012}.png", agent.snapshot.step)));
     fs::write(&path, bytes).map_err(Error::io("write", &path))?;
-    let returns: Vec<f64> = collector.take_episodes().into_iter().map(|(_, end)| end.reward).collect();
+    let returns: Vec<f64> = collector.take_episodes().into_iter().map(|(_, end)| end.episode_return).collect();
     let mean = returns.iter().sum::<f64>() / returns.len() as f64;
     match returns.len() {
         0 => out!("episodes   none finished"),

@@ -16,7 +16,7 @@ pub fn envs(registry: &Registry, filter: Option<&str>) -> Result<ExitCode> {
     });
     let found: Vec<_> = others.iter().filter(|id| matches(id)).collect();
     for row in &rows {
-        out!("{:<28} {}", row.id, row.about);
+        out!("{:<24} {}", row.id, row.about);
     }
     for id in &found {
         out!("{id}");

@@ -6,6 +6,7 @@ use crate::paths;
 use indicatif::ProgressBar;
 use playfield_collect::evaluate;
 use playfield_core::run::Stop;
+use playfield_core::text::thousands;
 use playfield_core::{EpisodeEnd, Error, Result, rng};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -39,17 +40,17 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
         out!("{}", serde_json::to_string(&report).map_err(Error::other)?);
     } else {
         let Report { mean_return, std_return, min_return, max_return, mean_length, .. } = &report;
-        out!("agent      {} at step {}", paths::shown(&args.run), agent.snapshot.step);
+        out!("agent      {} at step {}", paths::shown(&args.run), thousands(agent.snapshot.step));
         out!("episodes   {episodes} of {}, {}", env.id, if args.playing.deterministic { "greedy" } else { "sampled" });
         out!("return     {mean_return:.2} ± {std_return:.2}, from {min_return:.2} to {max_return:.2}");
-        out!("length     {mean_length:.0} steps");
+        out!("length     {} steps", thousands(mean_length.round() as u64));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn report(ends: &[EpisodeEnd]) -> Report {
     let n = ends.len() as f64;
-    let returns: Vec<f64> = ends.iter().map(|e| e.reward).collect();
+    let returns: Vec<f64> = ends.iter().map(|e| e.episode_return).collect();
     let mean = returns.iter().sum::<f64>() / n;
     Report {
         mean_return: mean,
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_report_has_the_mean_and_standard_deviation_of_all_episodes() {
-        let r = report(&[1.0, 10.0, 1.0, 10.0].map(|reward| EpisodeEnd { reward, length: 2 }));
+        let r = report(&[1.0, 10.0, 1.0, 10.0].map(|episode_return| EpisodeEnd { episode_return, length: 2 }));
         assert_eq!(
             (r.mean_return, r.std_return, r.min_return, r.max_return, r.mean_length, r.episodes),
             (5.5, 4.5, 1.0, 10.0, 2.0, 4)

@@ -2,6 +2,7 @@ use crate::args::{Export, ExportFormat};
 use crate::commands::agent::Agent;
 use crate::output::out;
 use crate::{Registry, paths, signals};
+use playfield_core::text::thousands;
 use playfield_core::{EnvFactory as _, Error, Result};
 use playfield_export::{Format, Model, Origin};
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ pub fn export(registry: &Registry, args: &Export) -> Result<ExitCode> {
     }
     model.write(format, &path)?;
     let shown = paths::shown(&path);
-    out!("policy     {shown}, of {} at step {}", paths::shown(&args.run), agent.snapshot.step);
+    out!("policy     {shown}, of {} at step {}", paths::shown(&args.run), thousands(agent.snapshot.step));
     out!("card       {shown}.md");
     out!("\nRun it in Python:\n\n{}", model.snippet(format, &shown).trim_end());
     Ok(ExitCode::SUCCESS)

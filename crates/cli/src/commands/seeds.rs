@@ -14,6 +14,7 @@ use crate::{Registry, paths};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use playfield_core::files::atomic_write;
 use playfield_core::run::Stop;
+use playfield_core::text::thousands;
 use playfield_core::{Error, Result};
 use playfield_log::duration;
 use playfield_report::stats;
@@ -129,12 +130,12 @@ fn train(path: &Path, plan: &Plan, args: &Args, resumed: &[String], stop: &Stop)
         return Err(Error::config(format!(
             "every run in {} has completed its {} steps: continue training with --steps N",
             paths::shown(path),
-            plan.steps
+            thousands(plan.steps)
         )));
     }
     let mut jobs = Jobs::new(args.jobs, open);
     let shown = paths::shown(path);
-    note!("{open} seeds, {} steps each, {} in parallel, into {shown}", plan.steps, jobs.slots());
+    note!("{open} seeds, {} steps each, {} in parallel, into {shown}", thousands(plan.steps), jobs.slots());
     let device = args.device.iter().flat_map(|device| ["--device".into(), device.clone()]);
     let steps = ["--steps".into(), plan.steps.to_string()];
     let resumed: Vec<String> = steps.into_iter().chain(device).chain(resumed.iter().cloned()).collect();
@@ -253,7 +254,8 @@ impl Progress {
                 Status::Done => "done",
                 Status::Failed => "failed",
             };
-            note!("{} {state} after {} steps, return {}", seed.run.name, seed.run.step, shown(seed.score()));
+            let (name, steps) = (&seed.run.name, thousands(seed.run.step));
+            note!("{name} {state} after {steps} steps, return {}", shown(seed.score()));
         }
     }
 }
@@ -284,7 +286,7 @@ fn report(seeds: &[Seed]) {
             Status::Done => "",
             Status::Failed => "  failed",
         };
-        out!("{:<10} {:>12} {:>12}{state}", seed.seed, seed.run.step, shown(seed.score()));
+        out!("{:<10} {:>12} {:>12}{state}", seed.seed, thousands(seed.run.step), shown(seed.score()));
     }
     let scores: Vec<f64> = seeds.iter().filter_map(Seed::score).collect();
     for (name, value) in summary(&scores) {

@@ -16,6 +16,7 @@ use crate::{Registry, paths, signals};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::files::atomic_write;
 use playfield_core::run::Stop;
+use playfield_core::text::thousands;
 use playfield_core::{Error, Result, rng};
 use playfield_lab::chart;
 use playfield_lab::trick::Panel;
@@ -112,11 +113,11 @@ pub fn sweep(registry: &Registry, args: &Args) -> Result<ExitCode> {
     let mut trials: Vec<Trial> = (0..plan.trials).map(|i| Trial::new(i, &plan, &ranges)).collect();
     restore(&path, &mut trials)?;
     let (rungs, mut jobs) = (rungs(experiment.steps), Jobs::new(args.jobs, plan.trials));
-    let [first, second, third] = rungs;
+    let [first, second, third] = rungs.map(thousands);
     note!(
         "{} trials of {} steps, {} in parallel, into {}; the worst {} are stopped after {first}, {second} and {third} steps",
         plan.trials,
-        experiment.steps,
+        thousands(experiment.steps),
         jobs.slots(),
         paths::shown(&path),
         if plan.keep == 2 { "half".into() } else { format!("{} of {}", plan.keep - 1, plan.keep) },
@@ -344,7 +345,7 @@ fn save(path: &Path, plan: &Plan, trials: &[Trial]) -> Result<()> {
         let status = Value::try_from(trial.status).map_err(Error::other)?;
         let (status, score) =
             (status.as_str().unwrap_or_default(), trial.run.score.map_or(String::new(), |s| s.to_string()));
-        text += &format!("{},{status},{},{score}", trial.run.name, trial.run.step);
+        text += &format!("{},{status},{},{score}", trial.run.name, thousands(trial.run.step));
         plan.params.iter().zip(&trial.values).for_each(|(p, v)| text += &format!(",{}", p.to_toml(*v)));
         text.push('\n');
     }
@@ -412,7 +413,7 @@ fn report(path: &Path, plan: &Plan, ranges: &[Range], trials: &mut [Trial]) -> R
             Status::Failed => "failed",
         };
         let score = trial.run.score.map_or("-".into(), number);
-        let mut line = format!("{:<10} {status:<8} {:>10} {score:>9}", trial.run.name, trial.run.step);
+        let mut line = format!("{:<10} {status:<8} {:>10} {score:>9}", trial.run.name, thousands(trial.run.step));
         for ((param, value), width) in plan.params.iter().zip(&trial.values).zip(&widths) {
             let value = if param.whole { param.to_toml(*value) } else { format!("{value:.3e}") };
             line += &format!("  {value:>width$}");

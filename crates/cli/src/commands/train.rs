@@ -8,6 +8,7 @@ use crate::ranks::{self, Job};
 use crate::{Registry, paths, signals, suggest, trust};
 use playfield_core::checkpoint::Loaded;
 use playfield_core::run::{Stop, Summary};
+use playfield_core::text::thousands;
 use playfield_core::{Error, Group, Result, Run, Snapshot, checkpoint, resume};
 use playfield_log::duration;
 use playfield_wrappers::Factory;
@@ -123,7 +124,8 @@ fn train_rank(registry: &Registry, args: &Train, stop: &Stop, group: &Arc<dyn Gr
         let saved_here = saved.filter(|_| group.rank() == 0 && summary.step > resumed_at.unwrap_or(0));
         if let (Err(_), Some(step)) = (&trained, saved_here) {
             note!(
-                "step {step} is saved; to resume from there: {} train --resume {}",
+                "step {} is saved; to resume from there: {} train --resume {}",
+                thousands(step),
                 paths::program(),
                 paths::shown(&path)
             );
@@ -217,7 +219,9 @@ fn resume_run(registry: &Registry, args: &Train, path: &Path) -> Result<(Job, Fo
         }
         if at >= steps {
             return Err(Error::config(format!(
-                "{path} has completed its {steps} steps (it is at step {at}): continue training with --steps N"
+                "{path} has completed its {} steps (it is at step {}): continue training with --steps N",
+                thousands(steps),
+                thousands(at)
             )));
         }
     }
@@ -231,15 +235,19 @@ fn resume_run(registry: &Registry, args: &Train, path: &Path) -> Result<(Job, Fo
 
 fn progress(resumed_at: Option<u64>, steps: u64) -> String {
     match resumed_at {
-        Some(at) => format!("from step {at} to {steps}"),
-        None => format!("{steps} steps"),
+        Some(at) => format!("from step {} to {}", thousands(at), thousands(steps)),
+        None => format!("{} steps", thousands(steps)),
     }
 }
 
 fn report(summary: &Summary, steps: u64, path: &Path, checkpoint: Option<&Path>, renders: bool) {
     let (program, path) = (paths::program(), paths::shown(path));
-    out!("steps      {} of {steps}", summary.step);
-    out!("speed      {:.0} steps/s, {} in total", summary.steps_per_second, duration(summary.elapsed));
+    out!("steps      {} of {}", thousands(summary.step), thousands(steps));
+    out!(
+        "speed      {} steps/s, {} in total",
+        thousands(summary.steps_per_second.round() as u64),
+        duration(summary.elapsed)
+    );
     match summary.mean_reward {
         Some(mean) => out!("return     {mean:.2}, mean of the last {} episodes", summary.episodes.min(100)),
         None => out!("return     no finished episode"),

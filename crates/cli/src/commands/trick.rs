@@ -1,5 +1,5 @@
 use crate::args::{Trick as Args, TrickCommand};
-use crate::output::out;
+use crate::output::{hanging, out};
 use crate::{machine, paths, signals, suggest};
 use indicatif::{ProgressBar, ProgressStyle};
 use playfield_core::run::Stop;
@@ -19,10 +19,11 @@ pub fn trick(args: &Args) -> Result<ExitCode> {
     match &args.command {
         TrickCommand::List => {
             for trick in ALL {
-                out!("{:>2}  {:<20} {}", trick.number, trick.name, trick.about);
+                let head = format!("{:>2}  {:<19}", trick.number, trick.name);
+                out!("{}", hanging(&head, trick.about));
             }
             let program = paths::program();
-            out!("\n{program} trick show NAME prints details, {program} trick run NAME measures its effect");
+            out!("\n{program} trick show NAME   print details\n{program} trick run NAME    measure the effect");
             Ok(ExitCode::SUCCESS)
         }
         TrickCommand::Show { name } => {
@@ -46,12 +47,13 @@ fn find(name: &str) -> Result<&'static Trick> {
 fn show(trick: &Trick) {
     let Trick { number, name, about, source, data, verified_by, metric, better, baseline, with, .. } = trick;
     let better = if *better == Better::Lower { "lower" } else { "higher" };
-    out!("{name}, trick {number}: {about}\n");
-    out!("source     {source}");
-    out!("tests      {}", verified_by.replace("; ", "\n           "));
-    out!("data       {data}");
-    out!("measured   {metric} ({better} is better)");
-    out!("compared   {baseline}, with: {}", with.join(", "));
+    out!("{}\n", hanging(&format!("{name}, trick {number}: "), about));
+    let row = |key: &str, text: &str| out!("{}", hanging(&format!("{key:<11}"), text));
+    row("source", source);
+    verified_by.split("; ").enumerate().for_each(|(i, test)| row(if i == 0 { "tests" } else { "" }, test));
+    row("data", data);
+    row("measured", &format!("{metric} ({better} is better)"));
+    row("compared", &format!("{baseline}, with: {}", with.join(", ")));
     out!("measure    {} trick run {name}", paths::program());
 }
 
@@ -129,8 +131,9 @@ fn write(outcome: &Outcome, out: &Path) -> Result<String> {
 
 fn report(trick: &Trick, outcome: &Outcome) {
     let better = if outcome.better == Better::Lower { "lower" } else { "higher" };
-    out!("{}: {}", trick.name, trick.about);
-    out!("{} seeds in {:.0} s; {} ({better} is better)", outcome.seeds, outcome.seconds, outcome.metric);
+    out!("{}", hanging(&format!("{}: ", trick.name), trick.about));
+    let metric = format!("{} ({better} is better)", outcome.metric);
+    out!("{}", hanging(&format!("{} seeds in {:.0} s; ", outcome.seeds, outcome.seconds), &metric));
     let width = outcome.variants.iter().map(|v| v.name.chars().count()).max().unwrap_or(0).max(7);
     out!("{:width$}  {:>8}  {:>19}  verdict", "variant", "median", "quartiles");
     for (i, variant) in outcome.variants.iter().enumerate() {

@@ -6,6 +6,7 @@ use crate::{Registry, paths, signals};
 use playfield_collect::Collector;
 use playfield_core::files::{self, Output};
 use playfield_core::run::Stop;
+use playfield_core::text::thousands;
 use playfield_core::{Action, EnvFactory as _, Error, Image, Outputs, Policy, Result, rng};
 use playfield_lab::caption::{Caption, captioned};
 use playfield_log::video::{Format, Video};
@@ -27,7 +28,8 @@ pub fn watch(registry: &Registry, args: &Watch) -> Result<ExitCode> {
         }
     };
     let part = if episode.ended { "a complete episode" } else { "the beginning of an episode" };
-    out!("content    {} steps, return {:.2}: {part}", episode.steps, episode.reward);
+    let steps = thousands(episode.steps as u64);
+    out!("content    {steps} steps, return {:.2}: {part}", episode.episode_return);
     Ok(stop.requested().map_or(ExitCode::SUCCESS, |signal| ExitCode::from(128 + signal as u8)))
 }
 
@@ -96,10 +98,10 @@ fn begin(format: Format, path: &Path, first: &Image, fps: f64) -> Result<Video<B
     Video::new(format, BufWriter::new(file), first, fps)
 }
 
-/// What was played.
+/// An episode that is shown.
 struct Episode {
     steps: usize,
-    reward: f64,
+    episode_return: f64,
     ended: bool,
 }
 
@@ -107,7 +109,7 @@ struct Episode {
 struct Numbers {
     steps: usize,
     /// The return so far.
-    reward: f64,
+    episode_return: f64,
     /// The outputs of the network, where they are shown and the episode has not ended.
     outputs: Option<Outputs>,
     /// The name of the chosen action, and its index.
@@ -116,7 +118,7 @@ struct Numbers {
 
 impl Numbers {
     fn line(&self) -> String {
-        let mut line = format!("step {}  return {:.2}", self.steps, self.reward);
+        let mut line = format!("step {}  return {:.2}", self.steps, self.episode_return);
         if let Some(value) = self.outputs.as_ref().and_then(|outputs| outputs.values.first()) {
             line += &format!("  value {value:.2}");
         }
@@ -168,11 +170,11 @@ fn play(
     let (spec, mode) = (collector.spec().clone(), args.playing.mode());
     let unsupported = || Error::config(format!("{} does not support rendering", spec.id));
     let limit = (f64::from(args.seconds) * agent.factory.render_fps()).ceil() as usize;
-    let mut episode = Episode { steps: 0, reward: 0.0, ended: false };
+    let mut episode = Episode { steps: 0, episode_return: 0.0, ended: false };
     while !episode.ended && episode.steps < limit && stop.requested().is_none() {
         let frame = collector.render()?.ok_or_else(unsupported)?;
         let outputs = args.overlay.then(|| outputs(&mut *policy, &mut collector)).transpose()?;
-        let (steps, reward) = (episode.steps, episode.reward);
+        let (steps, episode_return) = (episode.steps, episode.episode_return);
         collector.step(&mut *policy, mode)?;
         let action = match collector.experience().actions.row(0) {
             Action::Discrete(a) => {
@@ -180,15 +182,16 @@ fn play(
             }
             _ => None,
         };
-        show(&frame, &Numbers { steps, reward, outputs, action })?;
+        show(&frame, &Numbers { steps, episode_return, outputs, action })?;
         let batch = &collector.experience().batch;
         (episode.steps, episode.ended) = (steps + 1, batch.done(0));
-        episode.reward = batch.episode[0].map_or(reward + f64::from(batch.reward[0]), |end| end.reward);
+        episode.episode_return =
+            batch.episode[0].map_or(episode_return + f64::from(batch.reward[0]), |end| end.episode_return);
     }
     let last = if episode.ended { collector.final_frame()? } else { None };
     if let Some(frame) = last {
-        let Episode { steps, reward, .. } = episode;
-        show(&frame, &Numbers { steps, reward, outputs: None, action: None })?;
+        let Episode { steps, episode_return, .. } = episode;
+        show(&frame, &Numbers { steps, episode_return, outputs: None, action: None })?;
     }
     Ok(episode)
 }
@@ -214,7 +217,7 @@ mod tests {
     fn a_caption_has_return_value_and_the_probability_of_the_action() {
         let outputs = Outputs { preferences: vec![0.0, 2.0_f32.ln(), 0.0], values: vec![0.5], ..Outputs::default() };
         let action = Some(("LEFT".to_string(), 1));
-        let mut numbers = Numbers { steps: 12, reward: 3.0, outputs: Some(outputs), action };
+        let mut numbers = Numbers { steps: 12, episode_return: 3.0, outputs: Some(outputs), action };
         let caption = numbers.caption();
         assert_eq!(caption.text, "step 12  return 3.00  value 0.50  LEFT 50 %");
         assert!(caption.bars.iter().zip([0.25, 0.5, 0.25]).all(|(a, b)| (a - b).abs() < 1e-6), "{caption:?}");

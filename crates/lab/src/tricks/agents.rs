@@ -56,7 +56,7 @@ pub(super) fn train(trial: &Trial, recipe: &Table, source: Option<Arc<dyn EnvSou
 impl Trained {
     /// The mean raw return of the last 100 episodes up to agent step `step`; that of all where there are fewer.
     pub fn lately(&self, step: u64) -> f64 {
-        let until: Vec<f64> = self.episodes.iter().filter(|e| e.step <= step).map(|e| e.end.reward).collect();
+        let until: Vec<f64> = self.episodes.iter().filter(|e| e.step <= step).map(|e| e.end.episode_return).collect();
         let last = &until[until.len().saturating_sub(100)..];
         last.iter().sum::<f64>() / last.len() as f64
     }
@@ -65,7 +65,7 @@ impl Trained {
     pub fn greedy(&mut self, seed: u64, episodes: usize) -> Result<f64> {
         let mut collector = Collector::new(self.factory.vec(&rng::seeds(seed, "eval", 1))?, None)?;
         let ends = evaluate(&mut collector, &mut *self.policy, Mode::Greedy, episodes, &Stop::default(), || ())?;
-        Ok(ends.iter().map(|e| e.reward).sum::<f64>() / ends.len() as f64)
+        Ok(ends.iter().map(|e| e.episode_return).sum::<f64>() / ends.len() as f64)
     }
 
     /// Draws the return as the curve of `variant`: at each twentieth of `steps` agent steps the mean of the last 100 episodes; x is

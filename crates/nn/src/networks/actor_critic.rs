@@ -65,7 +65,7 @@ impl ActorCritic {
         let policy = PolicyHead::new(&mut b, &spec.actions, width, config.init);
         let (weight, bias) = hidden_init(config.init, width, 1.0);
         let value = Linear::new(&mut b, "value", width, 1, weight, bias);
-        let kind = config.kind(device, torso.is_convolutional());
+        let kind = config.kind(device, torso.is_convolutional() && spec.parts.is_empty());
         let input = Input::new(config, spec, torso.is_convolutional(), device, kind)?;
         b.check_memory()?;
         let params = b.finish(device, kind);
@@ -158,8 +158,8 @@ impl ActorCritic {
     /// [`Error::Config`] naming a layer that has no operators.
     pub fn export(&self, graph: &mut Graph, obs: Value) -> Result<()> {
         let e = &mut Exporter::new(graph, &self.params);
-        let mut features = self.torso.export(e, obs);
-        let value_features = self.value_torso.as_ref().map(|torso| torso.export(e, obs));
+        let mut features = self.torso.export(e, obs)?;
+        let value_features = self.value_torso.as_ref().map(|torso| torso.export(e, obs)).transpose()?;
         let mut state = None;
         if let Some(lstm) = &self.layers.lstm {
             let width = [lstm.width() as usize];

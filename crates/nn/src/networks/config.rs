@@ -15,9 +15,9 @@ pub use crate::layers::norm::NormKind;
 pub struct NetworkConfig {
     /// The feature extractor.
     pub torso: TorsoKind,
-    /// Widths of the `mlp` torso's layers.
+    /// Widths of the `mlp` torso's layers, and of those after the torsos of images where an observation has several parts.
     pub hidden: Vec<i64>,
-    /// The nonlinearity after each layer of the `mlp` torso.
+    /// The nonlinearity after each of the `hidden` layers.
     pub activation: Activation,
     /// Normalization of each hidden layer, before its nonlinearity.
     pub norm: NormKind,
@@ -82,8 +82,8 @@ pub enum Kernels {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bf16 for convolutional torsos on hardware with native bf16 (AVX-512 BF16, AMX, CUDA), on the CPU only where a measurement
-    /// does not favor fp32; else fp32.
+    /// bf16 for convolutional torsos of frames on hardware with native bf16 (AVX-512 BF16, AMX, CUDA), on the CPU only where a
+    /// measurement does not favor fp32; else fp32: also for observations with several parts, whose vectors would be rounded.
     #[default]
     Auto,
     /// 32-bit floats.

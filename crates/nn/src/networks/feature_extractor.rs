@@ -20,8 +20,8 @@ use crate::export::Exporter;
 use crate::params::Params;
 use crate::pass::Pass;
 use crate::sharding::{Shards, split};
-use playfield_core::ObsRef;
 use playfield_core::graph::Value;
+use playfield_core::{ObsRef, Result};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -183,9 +183,12 @@ impl FeatureExtractor {
     }
 
     /// Adds input and torso to a graph.
-    pub fn export(&self, e: &mut Exporter<'_>, obs: Value) -> Value {
-        let x = self.local.input.export(e, obs);
-        self.torso().export(e, x)
+    ///
+    /// # Errors
+    /// [`Error::Config`](playfield_core::Error::Config) for observations with several parts.
+    pub fn export(&self, e: &mut Exporter<'_>, obs: Value) -> Result<Value> {
+        let x = self.local.input.export(e, obs)?;
+        Ok(self.torso().export(e, x))
     }
 
     /// Folds every batch norm into the layer before it: see [`norm::fold`](crate::norm::fold()).

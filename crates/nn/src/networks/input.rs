@@ -8,6 +8,7 @@
 //! standard deviation: there are no running statistics, and acting and training compute alike.
 
 use super::config::NetworkConfig;
+use super::parts::Parts;
 use crate::export::Exporter;
 use crate::pass::Pass;
 use playfield_core::graph::{Op, Value};
@@ -20,6 +21,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// Turns observations of one spec into tensors on one device.
 #[derive(Debug)]
 pub struct Input {
+    /// Where an observation has several parts; the following fields are those of one part.
+    parts: Option<Parts>,
     /// `[height, width, channels]` for frames, `[features]` for vectors; history included.
     shape: Vec<i64>,
     device: Device,
@@ -32,8 +35,15 @@ impl Input {
     /// For observations of `spec` with their history. `planes`: as images `[n, c, h, w]`; else flat, `[n, features]`.
     ///
     /// # Errors
-    /// [`Error::Config`] where `standardize` is set for vectors.
+    /// [`Error::Config`] where `standardize` is set for vectors, or for observations with several parts.
     pub fn new(config: &NetworkConfig, spec: &EnvSpec, planes: bool, device: Device, kind: Kind) -> Result<Self> {
+        if config.standardize && !spec.parts.is_empty() {
+            return Err(Error::config(format!(
+                "[network]: `standardize` is for frames alone, and {} observes {}; set standardize = false",
+                spec.id,
+                spec.observation_text()
+            )));
+        }
         if config.standardize && spec.dtype != Dtype::U8 {
             return Err(Error::config(format!(
                 "[network]: `standardize` is for frames, and {} observes vectors; use env.normalize_obs = true",
@@ -47,13 +57,15 @@ impl Input {
             }
             _ => vec![spec.obs_len() as i64],
         };
-        Ok(Self { shape, device, kind, standardize: config.standardize, kept: HashMap::new() })
+        let parts = (!spec.parts.is_empty()).then(|| Parts::new(config, spec, device, kind));
+        Ok(Self { parts, shape, device, kind, standardize: config.standardize, kept: HashMap::new() })
     }
 
     /// A copy with buffers of its own.
     pub fn deep_clone(&self) -> Self {
-        let Self { shape, device, kind, standardize, .. } = self;
-        Self { shape: shape.clone(), device: *device, kind: *kind, standardize: *standardize, kept: HashMap::new() }
+        let Self { parts, shape, device, kind, standardize, .. } = self;
+        let (parts, shape) = (parts.as_ref().map(Parts::deep_clone), shape.clone());
+        Self { parts, shape, device: *device, kind: *kind, standardize: *standardize, kept: HashMap::new() }
     }
 
     /// The factor that the first layer applies: 1/255 for images (bytes with two or three axes), 1 for vectors (of bytes, too) and
@@ -65,7 +77,7 @@ impl Input {
         }
     }
 
-    /// `[height, width, channels]` of images.
+    /// `[height, width, channels]` of images that are the whole observation.
     pub(super) fn image(&self) -> Option<[usize; 3]> {
         let &[height, width, channels] = &self.shape[..] else { return None };
         Some([height as usize, width as usize, channels as usize])
@@ -76,13 +88,22 @@ impl Input {
         if self.standardize { Scaling::Standardize } else { Scaling::Unit }
     }
 
-    /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`.
+    /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`. Observations with several
+    /// parts are a tensor for each image of the torso, and then one of all other parts, `[n, features]`.
     ///
-    /// The next call with the same `n` and `pass` overwrites the tensor: use it, and its backward pass, before that.
+    /// The next call with the same `n` and `pass` overwrites the tensors: use them, and their backward pass, before that.
     ///
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn load(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+    pub fn load(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Vec<Tensor> {
+        match &mut self.parts {
+            Some(parts) => parts.load(obs.u8(), n, pass),
+            None => vec![self.load_whole(obs, n, pass)],
+        }
+    }
+
+    /// The same of observations without parts.
+    fn load_whole(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
         let size: Vec<i64> = [n as i64].into_iter().chain(self.shape.iter().copied()).collect();
         assert_eq!(obs.len() as i64, size.iter().product::<i64>(), "`obs` must hold {n} observations of this spec");
         let (device, kind) = (self.device, self.kind);
@@ -123,7 +144,15 @@ const LEAST_VARIANCE: f32 = 1e-6;
 
 impl Input {
     /// Adds the conversion of observations `[n, …]` to a graph: `[n, c, h, w]` or `[n, features]`.
-    pub fn export(&self, e: &mut Exporter<'_>, obs: Value) -> Value {
+    ///
+    /// # Errors
+    /// [`Error::Config`] for observations with several parts: a graph has no operator that reads floats from bytes.
+    pub fn export(&self, e: &mut Exporter<'_>, obs: Value) -> Result<Value> {
+        if self.parts.is_some() {
+            return Err(Error::config(
+                "a policy for observations with several parts, one of which is an image, cannot be exported: run it with playfield::Policy",
+            ));
+        }
         let shape: Vec<usize> = self.shape.iter().map(|&d| d as usize).collect();
         let x = e.graph.float(obs);
         let mut x = e.graph.reshape(x, &shape);
@@ -133,10 +162,10 @@ impl Input {
             let variance = e.graph.op(Op::Clip { min: LEAST_VARIANCE, max: WHITE * WHITE }, &[variance]);
             x = e.standardize(x, mean, variance);
         }
-        match shape.len() {
+        Ok(match shape.len() {
             3 => e.graph.op(Op::Transpose(vec![0, 3, 1, 2]), &[x]),
             _ => x,
-        }
+        })
     }
 }
 

@@ -17,6 +17,7 @@ pub mod heads;
 mod impala;
 pub mod input;
 mod own_kernels;
+mod parts;
 pub mod q_network;
 pub(crate) mod summary;
 pub mod timing;

@@ -118,7 +118,7 @@ impl QNetwork {
         let mut outs: Vec<_> = outs.collect();
         let advantage = if q.dueling { outs.pop() } else { None };
         let first = outs.pop().expect("one stream at least");
-        let kind = config.kind(device, torso.is_convolutional());
+        let kind = config.kind(device, torso.is_convolutional() && spec.parts.is_empty());
         let input = Input::new(config, spec, torso.is_convolutional(), device, kind)?;
         b.check_memory()?;
         let params = b.finish(device, kind);
@@ -203,9 +203,12 @@ impl QNetwork {
 
     /// Adds the network without noise to `graph`, from observations to `q_values` `[n, actions]` and `value` `[n]`, their maximum.
     /// `support`: the values of the atoms of a categorical distribution; without it a value is the mean of its atoms.
-    pub fn export(&self, graph: &mut Graph, obs: Value, support: Option<&[f32]>) {
+    ///
+    /// # Errors
+    /// [`Error::Config`] for observations with several parts.
+    pub fn export(&self, graph: &mut Graph, obs: Value, support: Option<&[f32]>) -> Result<()> {
         let e = &mut Exporter::new(graph, &self.params);
-        let features = self.torso.export(e, obs);
+        let features = self.torso.export(e, obs)?;
         let mut q = self.layers.export(e, features);
         if let Some(support) = support {
             let support = e.graph.constant("support", || Array::new(&[support.len()], support));
@@ -219,6 +222,7 @@ impl QNetwork {
         e.graph.output("q_values", q, &[self.actions()]);
         let value = e.graph.op(Op::Reduce { by: Reduction::Max, axes: vec![1], keep: false }, &[q]);
         e.graph.output("value", value, &[]);
+        Ok(())
     }
 
     /// Sets the gradient to that of `loss` (a scalar), which depends on the last training pass.

@@ -3,7 +3,8 @@
 use super::config::{Kernels, NetworkConfig, NormKind, TorsoKind};
 use super::feature_extractor::FeatureExtractor;
 use crate::params::Params;
-use playfield_core::{Dtype, EnvSpec};
+use playfield_core::EnvSpec;
+use playfield_core::text::thousands;
 use std::fmt::Write as _;
 use tch::{Device, Kind};
 
@@ -20,7 +21,8 @@ pub struct Summary {
 pub(super) fn summary(config: &NetworkConfig, spec: &EnvSpec, params: &Params, torso: &FeatureExtractor) -> Summary {
     let extractor = match config.torso {
         TorsoKind::Mlp => format!("mlp {:?}", config.hidden),
-        other => format!("{other:?}").to_lowercase(),
+        other if spec.parts.is_empty() => format!("{other:?}").to_lowercase(),
+        other => format!("{}, mlp {:?}", format!("{other:?}").to_lowercase(), config.hidden),
     };
     let norm = match config.norm {
         NormKind::None => String::new(),
@@ -29,7 +31,10 @@ pub(super) fn summary(config: &NetworkConfig, spec: &EnvSpec, params: &Params, t
     let lstm = if config.lstm_width() > 0 { format!(", LSTM {}", config.lstm_width()) } else { String::new() };
     let separate = if config.shared { "" } else { ", separate for policy and value" };
     let frames = if spec.frame_stack > 1 { format!("{} frames of ", spec.frame_stack) } else { String::new() };
-    let dtype = if spec.dtype == Dtype::U8 { "u8" } else { "f32" };
+    let observation = match spec.parts.len() {
+        0 => spec.observation_text(),
+        parts => format!("{parts} parts ({} bytes)", thousands(spec.frame_len() as u64)),
+    };
     let precision = if params.precision() == Kind::BFloat16 { "bf16" } else { "fp32" };
     let device = match params.master().device() {
         Device::Cuda(index) => format!("cuda:{index}"),
@@ -40,24 +45,16 @@ pub(super) fn summary(config: &NetworkConfig, spec: &EnvSpec, params: &Params, t
         (true, Kernels::Own) => "own kernels",
         (true, Kernels::Auto) => "own or libtorch's kernels, timed",
     };
-    let count = thousands(params.count());
+    let count = thousands(params.count() as u64);
     let text = format!(
-        "network    {extractor}{norm}{lstm}{separate} on {frames}{dtype}{:?}\n           {count} parameters, {precision} on {device}, {kernels}",
-        spec.shape
+        "network    {extractor}{norm}{lstm}{separate} on {frames}{observation}\n           {count} parameters, {precision} on {device}, {kernels}"
     );
     let mut layers = "| parameter | shape | elements |\n|---|---|---|\n".to_string();
     for (name, shape) in params.shapes() {
-        let _ = writeln!(layers, "| `{name}` | {shape:?} | {} |", thousands(shape.iter().product::<i64>() as usize));
+        let _ = writeln!(layers, "| `{name}` | {shape:?} | {} |", thousands(shape.iter().product::<i64>() as u64));
     }
     let _ = writeln!(layers, "| total | | {count} |\n\nComputes in {precision} on {device}, with {kernels}.");
     Summary { text, layers }
-}
-
-/// `1,234,567`.
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
 
 #[cfg(test)]
@@ -65,7 +62,7 @@ mod tests {
     use super::*;
     use crate::config::Precision;
     use crate::{ActorCritic, QConfig, QNetwork};
-    use playfield_core::{ActionSpace, rng};
+    use playfield_core::{ActionSpace, Dtype, rng};
 
     #[test]
     fn a_summary_has_the_layers_and_the_number_of_parameters() {
@@ -95,10 +92,5 @@ mod tests {
         let (config, q) = (NetworkConfig { lstm: 0, ..config }, QConfig { dueling: false, noisy_sigma: 0.0, atoms: 1 });
         let net = QNetwork::new(&config, q, &spec, "cpu", &mut rng::stream(1, "init")).unwrap();
         assert!(net.summary(&config, &spec).text.contains("1,693,362 parameters, fp32 on cpu, "));
-    }
-
-    #[test]
-    fn digits_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 }

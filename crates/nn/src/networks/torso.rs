@@ -5,6 +5,7 @@ use super::config::{Activation, InitKind, NetworkConfig, NormKind, TorsoKind};
 use super::impala::Impala;
 use super::input::Input;
 use super::own_kernels::kernel_layer;
+use super::parts;
 use crate::export::Exporter;
 use crate::init::{RECTIFIER_GAIN, hidden_init};
 use crate::layers::conv::Conv;
@@ -38,6 +39,8 @@ enum Images {
     Stack(Vec<(Conv, Norm)>),
     /// IMPALA's residual network.
     Residual(Impala),
+    /// One torso for each image of an observation with several parts: see [`parts`].
+    Parts(Vec<Torso>),
 }
 
 /// Outputs, kernel side and stride of each convolution, and the width of the fully connected layer.
@@ -50,16 +53,33 @@ const NATURE: Architecture = (&[(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512);
 /// Its convolutions are in [`Impala`].
 const IMPALA: Architecture = (&[], 256);
 
-/// The torso of `config` for `spec`, with `auto` and `lstm` resolved; the LSTM is not part of the torso.
+/// The torso of `config` for `spec` (or for its images), with `auto` and `lstm` resolved; the LSTM is not part of the torso.
 pub fn resolve(config: &NetworkConfig, spec: &EnvSpec) -> TorsoKind {
+    let has_frames = || match spec.parts.is_empty() {
+        true => fits(TorsoKind::Nature, spec),
+        false => spec.parts.iter().any(|part| fits(TorsoKind::Nature, &spec.of_part(part))),
+    };
     match config.torso {
-        TorsoKind::Auto | TorsoKind::Lstm if fits(NATURE.0, spec) => TorsoKind::Nature,
+        TorsoKind::Auto | TorsoKind::Lstm if has_frames() => TorsoKind::Nature,
         TorsoKind::Auto | TorsoKind::Lstm => TorsoKind::Mlp,
         chosen => chosen,
     }
 }
 
-fn fits(convs: &[(i64, i64, i64)], spec: &EnvSpec) -> bool {
+/// The architecture of a convolutional torso and its name.
+fn architecture(kind: TorsoKind) -> Option<(Architecture, &'static str)> {
+    match kind {
+        TorsoKind::Nips => Some((NIPS, "nips")),
+        TorsoKind::Small => Some((SMALL, "small")),
+        TorsoKind::Nature => Some((NATURE, "nature")),
+        TorsoKind::Impala => Some((IMPALA, "impala")),
+        TorsoKind::Mlp | TorsoKind::Auto | TorsoKind::Lstm => None,
+    }
+}
+
+/// Whether observations of `spec` are frames that are large enough for the convolutional torso `kind`; false for another torso.
+pub(super) fn fits(kind: TorsoKind, spec: &EnvSpec) -> bool {
+    let Some(((convs, _), _)) = architecture(kind) else { return false };
     let side = |length: usize| {
         convs.iter().try_fold(length as i64, |x, (_, size, stride)| (x >= *size).then(|| (x - size) / stride + 1))
     };
@@ -74,7 +94,10 @@ impl Torso {
     pub fn new(b: &mut Builder<'_>, config: &NetworkConfig, spec: &EnvSpec) -> Result<Self> {
         let (mut torso, last) = Self::without_last_layer(b, config, spec)?;
         if let Some(outputs) = last {
-            let name = if torso.is_convolutional() { "fc".into() } else { format!("fc{}", torso.layers.len() + 1) };
+            let name = match torso.images {
+                Images::Flat | Images::Parts(_) => format!("fc{}", torso.layers.len() + 1),
+                Images::Stack(_) | Images::Residual(_) => "fc".into(),
+            };
             torso.push(b, &name, outputs, config.init);
         }
         Ok(torso)
@@ -90,26 +113,20 @@ impl Torso {
         spec: &EnvSpec,
     ) -> Result<(Self, Option<i64>)> {
         let scale = Input::scale(config, spec);
-        let (architecture, name) = match resolve(config, spec) {
-            TorsoKind::Nips => (NIPS, "nips"),
-            TorsoKind::Small => (SMALL, "small"),
-            TorsoKind::Nature => (NATURE, "nature"),
-            TorsoKind::Impala => (IMPALA, "impala"),
-            TorsoKind::Mlp | TorsoKind::Auto | TorsoKind::Lstm => {
-                let (images, layers, width) = (Images::Flat, Vec::new(), spec.obs_len() as i64);
-                let mut torso = Self { images, layers, activation: config.activation, scale, norm: config.norm, width };
-                let (last, before) = config.hidden.split_last().unzip();
-                for (i, &outputs) in before.unwrap_or_default().iter().enumerate() {
-                    torso.push(b, &format!("fc{}", i + 1), outputs, config.init);
-                }
-                return Ok((torso, last.copied()));
-            }
+        let kind = resolve(config, spec);
+        if !spec.parts.is_empty() {
+            let (images, width) = Self::of_images(b, &NetworkConfig { torso: kind, ..config.clone() }, spec)?;
+            return Ok(Self::with_hidden_layers(b, config, Images::Parts(images), width, 1.0));
+        }
+        let Some((architecture, name)) = architecture(kind) else {
+            return Ok(Self::with_hidden_layers(b, config, Images::Flat, spec.obs_len() as i64, scale));
         };
-        if !fits(architecture.0, spec) {
+        if !fits(kind, spec) {
             let least = if architecture.0.is_empty() { "" } else { " of at least 36×36" };
             return Err(Error::config(format!(
-                "[network]: the {name} torso needs u8 frames{least}, and {} observes {:?} of {:?}; use torso = \"mlp\"",
-                spec.id, spec.shape, spec.dtype
+                "[network]: the {name} torso needs u8 frames{least}, and {} observes {}; use torso = \"mlp\"",
+                spec.id,
+                spec.observation_text()
             )));
         }
         let (mut h, mut w) = (spec.shape[0] as i64, spec.shape[1] as i64);
@@ -134,6 +151,47 @@ impl Torso {
         Ok((torso, Some(architecture.1)))
     }
 
+    /// All but the last of the `hidden` layers of `config` on `width` inputs, and the width of the last one.
+    fn with_hidden_layers(
+        b: &mut Builder<'_>,
+        config: &NetworkConfig,
+        images: Images,
+        width: i64,
+        scale: f64,
+    ) -> (Self, Option<i64>) {
+        let (layers, activation, norm) = (Vec::new(), config.activation, config.norm);
+        let mut torso = Self { images, layers, activation, scale, norm, width };
+        let (last, before) = config.hidden.split_last().unzip();
+        for (i, &outputs) in before.unwrap_or_default().iter().enumerate() {
+            torso.push(b, &format!("fc{}", i + 1), outputs, config.init);
+        }
+        (torso, last.copied())
+    }
+
+    /// The torsos of the images of an observation with several parts, and the number of their features and of all elements of
+    /// other parts.
+    fn of_images(b: &mut Builder<'_>, config: &NetworkConfig, spec: &EnvSpec) -> Result<(Vec<Self>, i64)> {
+        let (mut torsos, mut width) = (Vec::new(), 0);
+        for part in &spec.parts {
+            let of_part = spec.of_part(part);
+            if parts::has_torso(config, spec, part) {
+                let torso = b.scope(&format!("image{}", torsos.len()), |b| Self::new(b, config, &of_part))?;
+                width += torso.width;
+                torsos.push(torso);
+            } else {
+                width += of_part.obs_len() as i64;
+            }
+        }
+        if config.torso.convolves() && torsos.is_empty() {
+            return Err(Error::config(format!(
+                "[network]: a convolutional torso needs an image of at least 36×36, and {} observes {}; use torso = \"mlp\"",
+                spec.id,
+                spec.observation_text()
+            )));
+        }
+        Ok((torsos, width))
+    }
+
     /// Adds a fully connected layer.
     pub(super) fn push(&mut self, b: &mut Builder<'_>, name: &str, outputs: i64, init: InitKind) {
         let (weight, bias) = hidden_init(init, self.width, RECTIFIER_GAIN);
@@ -147,9 +205,13 @@ impl Torso {
         self.activation
     }
 
-    /// Whether its input is an image.
+    /// Whether it has convolutions.
     pub fn is_convolutional(&self) -> bool {
-        !matches!(self.images, Images::Flat)
+        match &self.images {
+            Images::Flat => false,
+            Images::Stack(_) | Images::Residual(_) => true,
+            Images::Parts(torsos) => !torsos.is_empty(),
+        }
     }
 
     /// Whether features depend on the whole batch in training, by batch norm.
@@ -163,6 +225,7 @@ impl Torso {
             Images::Flat => {}
             Images::Stack(convs) => convs.iter_mut().for_each(|(conv, norm)| norm.fold(params, conv.slots())),
             Images::Residual(impala) => impala.fold(params),
+            Images::Parts(torsos) => torsos.iter_mut().for_each(|torso| torso.fold(params)),
         }
         self.layers.iter_mut().for_each(|(layer, norm)| norm.fold(params, layer.slots()));
         if self.norm == NormKind::Batch {
@@ -170,11 +233,11 @@ impl Torso {
         }
     }
 
-    /// Its layers as playfield's own kernels have them; `None` for flat observations and with batch norm.
+    /// Its layers as playfield's own kernels have them; `None` for flat observations, for those with several parts, and with batch norm.
     pub(super) fn kernel_layers(&self, params: &Params) -> Option<Vec<Layer>> {
         let convolution = |(conv, norm): &(Conv, Norm)| kernel_layer(params, conv.slots(), Some(conv), norm);
         let images = match &self.images {
-            Images::Flat => return None,
+            Images::Flat | Images::Parts(_) => return None,
             Images::Stack(convs) => convs.iter().map(convolution).collect(),
             Images::Residual(impala) => impala.kernel_layers(params),
         };
@@ -188,8 +251,14 @@ impl Torso {
     }
 
     /// Applies the torso to the result of [`Input::load`].
-    pub fn forward(&self, w: &Weights, x: &Tensor, pass: Pass) -> Tensor {
+    pub fn forward(&self, w: &Weights, inputs: &[Tensor], pass: Pass) -> Tensor {
+        let x = &inputs[0];
         let mut x = match &self.images {
+            Images::Parts(torsos) => {
+                let (images, others) = inputs.split_at(torsos.len());
+                let features = torsos.iter().zip(images.chunks(1)).map(|(torso, image)| torso.forward(w, image, pass));
+                Tensor::cat(&features.chain(others.iter().map(Tensor::shallow_clone)).collect::<Vec<_>>(), 1)
+            }
             Images::Flat if self.scale != 1.0 => x * self.scale,
             Images::Flat => x.shallow_clone(),
             Images::Stack(convs) => {
@@ -202,7 +271,7 @@ impl Torso {
             }
             Images::Residual(impala) => impala.forward(w, x, self.scale, pass),
         };
-        if self.is_convolutional() {
+        if x.dim() == 4 {
             // Channels-last in memory: flattened without a copy.
             x = x.permute([0, 2, 3, 1]).flatten(1, -1);
         }
@@ -227,6 +296,7 @@ impl Torso {
                 }
             }
             Images::Residual(impala) => x = impala.export(e, x),
+            Images::Parts(_) => unreachable!("`Input::export` refuses observations with several parts"),
         }
         if self.is_convolutional() {
             let features = self.layers.first().map_or(self.width as usize, |(layer, _)| layer.sizes(e).1);

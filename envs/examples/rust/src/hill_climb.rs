@@ -64,7 +64,7 @@ impl Algorithm for HillClimb {
                     evaluate(&mut collector, &mut policy, Mode::Greedy, config.episodes, &Stop::default(), || ())?;
                 let step = collector.steps();
                 run.progress(step, ends.iter().map(|end| (step, *end)))?;
-                let mean_return = ends.iter().map(|end| end.reward).sum::<f64>() / ends.len() as f64;
+                let mean_return = ends.iter().map(|end| end.episode_return).sum::<f64>() / ends.len() as f64;
                 if mean_return >= search.best {
                     (search.policy, search.best) = (policy.clone(), mean_return);
                 }

@@ -2,27 +2,32 @@
 
 use crate::python::Failure;
 use numpy::{PyArray1, PyArrayMethods};
-use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvConfig, EnvSpec};
+use playfield_core::{Action, ActionSpace, Actions, Dtype, EnvConfig, EnvSpec, Part};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
-/// The spec of an environment from the description in `environments.py`: `(shape, is an image, action space, action
-/// names, has a mask)`.
+/// The spec of an environment from the description in `environments.py`: `(shape, is bytes, parts, action space, action names,
+/// has a mask)`.
 pub(crate) fn spec(
     id: &str,
     config: &EnvConfig,
     description: &Bound<'_, PyAny>,
 ) -> std::result::Result<EnvSpec, Failure> {
-    type Description<'py> = (Vec<usize>, bool, Bound<'py, PyAny>, Vec<String>, bool);
-    let (shape, is_image, actions, action_names, has_mask) = description.extract::<Description<'_>>()?;
+    type Parts = Vec<(String, Vec<usize>, bool)>;
+    type Description<'py> = (Vec<usize>, bool, Parts, Bound<'py, PyAny>, Vec<String>, bool);
+    let (shape, is_bytes, parts, actions, action_names, has_mask) = description.extract::<Description<'_>>()?;
+    let dtype = |is_bytes| if is_bytes { Dtype::U8 } else { Dtype::F32 };
+    let part = |(name, shape, is_image)| Part { name, shape, dtype: dtype(is_image) };
     let actions = if let Ok((_box, low, high)) = actions.extract::<(String, _, _)>() {
         ActionSpace::Box { low, high }
     } else {
         let (kind, sizes) = actions.extract::<(String, Vec<usize>)>()?;
         if kind == "discrete" { ActionSpace::Discrete { n: sizes[0] } } else { ActionSpace::MultiDiscrete { sizes } }
     };
-    let dtype = if is_image { Dtype::U8 } else { Dtype::F32 };
-    let spec = EnvSpec::new(id, &shape, dtype, actions);
+    let spec = match parts.is_empty() {
+        true => EnvSpec::new(id, &shape, dtype(is_bytes), actions),
+        false => EnvSpec::of_parts(id, parts.into_iter().map(part).collect(), actions),
+    };
     let spec = spec.with_frame_stack(config.frame_stack).with_action_names(action_names);
     Ok(if has_mask { spec.with_action_mask() } else { spec })
 }

@@ -340,6 +340,41 @@ class Parts(gymnasium.Env):
         return self._answer(), 0.0, self.t == 3, False, {}
 
 
+class Cameras(gymnasium.Env):
+    """Observations with a channel-first image beside other parts, one of them nested. Episodes end after three steps."""
+
+    action_space = Discrete(2)
+    observation_space = Dict(
+        {
+            "camera": Box(0, 255, (3, 36, 40), np.uint8),
+            "deep": Dict({"position": Box(-9, 9, (2,), np.float32), "icon": Box(0, 255, (2, 3), np.uint8)}),
+            "kind": Discrete(3),
+        }
+    )
+
+    def __init__(self):
+        channel, row, column = np.indices((3, 36, 40))
+        self.pixels = 100 * channel + 7 * row + column
+
+    def _answer(self):
+        return {
+            "camera": ((self.pixels + self.t) % 256).astype(np.uint8),
+            "deep": {
+                "position": np.array([self.t, -1.5], np.float32),
+                "icon": np.arange(6, dtype=np.uint8).reshape(2, 3) + np.uint8(self.t),
+            },
+            "kind": self.t % 3,
+        }
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return self._answer(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._answer(), 0.0, self.t == 3, False, {}
+
+
 class Masked(gymnasium.Env):
     """One choice of each component is invalid, another at each step; the reward holds the action. Truncated after 4 steps.
 
@@ -402,6 +437,13 @@ def parts_vector(num_envs, max_episode_steps=None, **kwargs):
     return SyncVectorEnv([lambda: Parts(**kwargs)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
+def cameras_vector(num_envs, max_episode_steps=None, **kwargs):
+    """The same as a registered vector environment."""
+    from gymnasium.vector import SyncVectorEnv
+
+    return SyncVectorEnv([Cameras] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
 class Odd(Count):
     """Spaces that playfield does not support."""
 
@@ -409,8 +451,6 @@ class Odd(Count):
         super().__init__()
         if which == "observation":
             self.observation_space = Dict(a=Discrete(2), mission=Text(10))
-        elif which == "camera":
-            self.observation_space = Dict(a=Discrete(2), camera=Box(0, 255, (84, 84), np.uint8))
         elif which == "action":
             self.action_space = Box(0, 5, (2,), np.int32)
         elif which == "empty":
@@ -483,7 +523,7 @@ def manual_vector(num_envs, max_episode_steps=None, **kwargs):
 
 for made, limit in ((Count, 8), (Flicker, 8), (Same, 3), (Raises, None), (Odd, None)):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made, max_episode_steps=limit)
-for made in (Masked, Parts, Bounds, Info, Bytes, Frames, Pixels, Scalar, Numpy, Ends, Breaks, Simulator, Torch):
+for made in (Masked, Parts, Cameras, Bounds, Info, Bytes, Frames, Pixels, Scalar, Numpy, Ends, Breaks, Simulator, Torch):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
 gymnasium.register("Function-v0", entry_point=function, max_episode_steps=3)
 gymnasium.register("Late-v0", vector_entry_point=Late)
@@ -494,4 +534,5 @@ gymnasium.register("Uneven-v0", entry_point=Uneven)
 gymnasium.register("UnevenVector-v0", vector_entry_point=uneven_vector)
 gymnasium.register("CartPoleVector-v0", vector_entry_point=cartpole_vector)
 gymnasium.register("PartsVector-v0", vector_entry_point=parts_vector)
+gymnasium.register("CamerasVector-v0", vector_entry_point=cameras_vector)
 gymnasium.register("MaskedVector-v0", vector_entry_point=masked_vector)

@@ -96,7 +96,7 @@ impl RecurrentState {
     pub fn save(&self, snapshot: &mut Snapshot) {
         if self.h.numel() > 0 {
             let shape = self.h.size().iter().map(|&d| d as usize).collect::<Vec<_>>();
-            for (name, tensor) in [("memory.h", &self.h), ("memory.c", &self.c)] {
+            for (name, tensor) in [("recurrent_state.h", &self.h), ("recurrent_state.c", &self.c)] {
                 snapshot.arrays.insert(name.into(), Array::new(&shape, &to_vec(tensor)));
             }
         }
@@ -108,7 +108,7 @@ impl RecurrentState {
     /// [`Error::Checkpoint`] where it is missing or of another size.
     pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
         if self.h.numel() > 0 {
-            for (name, tensor) in [("memory.h", &mut self.h), ("memory.c", &mut self.c)] {
+            for (name, tensor) in [("recurrent_state.h", &mut self.h), ("recurrent_state.c", &mut self.c)] {
                 let values = snapshot.array(name)?.values::<f32>().filter(|v| v.len() == tensor.numel());
                 let values = values.ok_or_else(|| Error::checkpoint(name, "of another network"))?;
                 *tensor = Tensor::from_slice(&values).view_as(tensor).to_device(tensor.device());
