@@ -1,6 +1,7 @@
 use crate::output::out;
 use crate::{machine, paths};
 use playfield_core::{Error, Result};
+use playfield_kernels::simd::{SimdLevel, level};
 use std::process::ExitCode;
 
 /// `playfield doctor`.
@@ -8,6 +9,7 @@ pub fn doctor() -> Result<ExitCode> {
     let mut report = vec![
         ("playfield".to_string(), Ok(format!("{}, {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH))),
         ("processor".to_string(), Ok(processor())),
+        ("kernels".to_string(), Ok(kernels().into())),
         ("libtorch".to_string(), libtorch()),
         ("devices".to_string(), Ok(devices())),
         ("this folder".to_string(), writable()),
@@ -33,6 +35,14 @@ fn processor() -> String {
         machine::instructions(),
         paths::program()
     )
+}
+
+/// Whose kernels compute networks on frames: `docs/networks.md`.
+fn kernels() -> &'static str {
+    match level() {
+        SimdLevel::Baseline if cfg!(target_arch = "x86_64") => "libtorch's; playfield's own need AVX2",
+        _ => "playfield's own or libtorch's, timed, for nips, nature, small and impala; libtorch's for mlp",
+    }
 }
 
 /// Checks libtorch: 1·3 + 2·4 = 11.
