@@ -261,7 +261,7 @@ fn a_run_of_two_processes_is_deterministic_and_resumes_exactly() {
         file(dir, "a.toml", &text);
         let launch = |args: &[&str]| succeeds(dir, &[&LAUNCH, args].concat());
         let said = launch(&["train", "a.toml", "--steps", "1200", "--run-dir", "whole"]);
-        assert!(said.contains("1200 of 1200") && said.matches("\ncheckpoint ").count() == 1, "{name}: {said}");
+        assert!(said.contains("1,200 of 1,200") && said.matches("\ncheckpoint ").count() == 1, "{name}: {said}");
         launch(&["train", "a.toml", "--steps", "600", "--run-dir", "halves"]);
         launch(&["train", "--resume", "halves", "--steps", "1200"]);
         let (whole, halves) = (last(&dir.join("whole")), last(&dir.join("halves")));

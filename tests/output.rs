@@ -69,7 +69,7 @@ fn a_full_device() {
     let args = ["train", "a.toml", "--run-dir", "run", "--steps", "2000", "--set", "log_seconds=0.01"];
     let output = playfield(dir, &args).stderr(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("2000 of 2000"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("2,000 of 2,000"));
     // stderr is full, too.
     let output =
         shell(dir, "{ $playfield train a.toml --run-dir other --steps 400 2>&1 >/dev/null; echo $? >code; } | true");

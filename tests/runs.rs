@@ -5,6 +5,7 @@ mod common;
 use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
 use playfield::core::Checkpoints;
 use playfield::core::checkpoint::read;
+use playfield::core::text::thousands;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -374,7 +375,7 @@ fn a_signal_saves_and_prints_how_to_resume() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.contains("playfield train --resume run"), "{said}");
         let saved = read(checkpoints(&dir.path().join("run")).last().unwrap()).unwrap();
-        assert!(said.contains(&format!("{} of 1000000000", saved.step)), "{said}");
+        assert!(said.contains(&format!("{} of 1,000,000,000", thousands(saved.step))), "{said}");
         assert!(said.contains(&format!("checkpoint run/checkpoints/{:012}\n", saved.step)), "{said}");
         let more = (saved.step + 1000).to_string();
         succeeds(dir.path(), &["train", "--resume", "run", "--steps", &more]);
@@ -407,7 +408,7 @@ fn an_ignored_hangup_stays_ignored() {
     );
     let output = std::process::Command::new("bash").args(["-c", &line]).current_dir(dir.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("4000 of 4000"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("4,000 of 4,000"));
 }
 
 /// A run that is killed before its first checkpoint resumes at step 0 in the same folder.
@@ -579,7 +580,8 @@ class Early(Base):
         let said = refuses(dir, &["train", "late.toml", "--run-dir", "late"]);
         let saved = read(checkpoints(&dir.join("late")).last().unwrap()).unwrap().step;
         let hint = format!(
-            "step {saved} is saved; to resume from there: {} train --resume late\n",
+            "step {} is saved; to resume from there: {} train --resume late\n",
+            thousands(saved),
             env!("CARGO_BIN_EXE_playfield")
         );
         assert!(said.contains(&hint) && said.contains("the simulator has crashed"), "{said}");
