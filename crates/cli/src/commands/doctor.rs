@@ -9,7 +9,7 @@ pub fn doctor() -> Result<ExitCode> {
     let mut report = vec![
         ("playfield".to_string(), Ok(format!("{}, {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH))),
         ("processor".to_string(), Ok(processor())),
-        ("kernels".to_string(), Ok(kernels().into())),
+        ("kernels".to_string(), Ok(kernels())),
         ("libtorch".to_string(), libtorch()),
         ("devices".to_string(), Ok(devices())),
         ("this folder".to_string(), writable()),
@@ -29,19 +29,14 @@ pub fn doctor() -> Result<ExitCode> {
 }
 
 fn processor() -> String {
-    format!(
-        "{} ({}); its kernels: `{} doctor --bench`",
-        machine::processor(),
-        machine::instructions(),
-        paths::program()
-    )
+    format!("{} ({})", machine::processor(), machine::instructions())
 }
 
 /// Whose kernels compute networks on frames: `docs/networks.md`.
-fn kernels() -> &'static str {
+fn kernels() -> String {
     match level() {
-        SimdLevel::Baseline if cfg!(target_arch = "x86_64") => "libtorch's; playfield's own need AVX2",
-        _ => "playfield's own or libtorch's, timed, for nips, nature, small and impala; libtorch's for mlp",
+        SimdLevel::Baseline if cfg!(target_arch = "x86_64") => "libtorch's; playfield's own need AVX2".into(),
+        _ => format!("playfield's own or libtorch's, as measured: `{} doctor --bench`", paths::program()),
     }
 }
 
