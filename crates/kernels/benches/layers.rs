@@ -1,10 +1,10 @@
-//! GFLOP/s of each kernel of the nature network's layers, one thread: `cargo bench -p playfield-kernels --bench layers`. The fastest
-//! of many repetitions counts, so that other work on the machine matters little.
+//! GFLOP/s of each kernel of the nature network's layers, one thread: `cargo bench -p playfield-kernels --bench layers`. `PLAYFIELD_CPU`
+//! limits the instructions. The fastest of many repetitions counts, so that other work on the machine matters little.
 
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_kernels::conv::{LayerKernels, LayerShape};
-use playfield_kernels::simd::{SimdLevel, level};
+use playfield_kernels::simd::{self, SimdLevel, level};
 use playfield_kernels::{Element, bf16};
 use std::hint::black_box;
 use std::time::Instant;
@@ -17,6 +17,11 @@ const CONVOLUTIONS: [(&str, usize, usize, usize, usize, usize); 3] =
     [("8 × 8 × 32", 84, 4, 32, 8, 4), ("4 × 4 × 64", 20, 32, 64, 4, 2), ("3 × 3 × 64", 9, 64, 64, 3, 1)];
 
 fn main() {
+    let limit = std::env::var("PLAYFIELD_CPU").ok();
+    SimdLevel::ALL
+        .into_iter()
+        .filter(|level| limit.as_deref() == Some(level.name()))
+        .for_each(|level| _ = simd::limit(level));
     println!("{:<14}{:<12}{:>10}{:>18}{:>18}", "layer", "", "forward", "weight gradient", "input gradient");
     of::<bf16>(if level() == SimdLevel::Amx { "bf16, AMX" } else { "bf16" });
     of::<f32>("fp32");

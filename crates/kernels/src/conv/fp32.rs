@@ -75,7 +75,8 @@ pub(crate) fn put<T: Element>(sums: &[f32], to: &mut [T], add: bool) {
     }
 }
 
-/// Whether registers are wide and numerous enough for large tiles.
+/// Whether registers are wide and numerous enough for large tiles. AVX2 has 16 of 8 elements: a tile of twelve leaves enough for its
+/// operands, and one of 16 would be kept in memory.
 #[inline(always)]
 fn large() -> bool {
     level() != SimdLevel::Avx2
@@ -99,7 +100,7 @@ multiversion! {
         if large() {
             convolve_by::<8>(shape, packed, bias, floor, positions, x, y);
         } else {
-            convolve_by::<4>(shape, packed, bias, floor, positions, x, y);
+            convolve_by::<6>(shape, packed, bias, floor, positions, x, y);
         }
     }
 }
@@ -149,12 +150,13 @@ multiversion! {
     /// `[rows, outputs]`.
     pub(crate) fn linear(shape: &LayerShape, weights: &[f32], bias: &[f32], floor: f32, x: &[f32], y: &mut [f32]) {
         // Few rows fit one tile, so that each weight is loaded once; the registers left set the number of columns.
-        match x.len() / shape.inputs() {
-            1 => linear_by::<1, 4>(shape, weights, bias, floor, x, y),
-            2 => linear_by::<2, 4>(shape, weights, bias, floor, x, y),
-            3 => linear_by::<3, 2>(shape, weights, bias, floor, x, y),
-            5 => linear_by::<5, 2>(shape, weights, bias, floor, x, y),
-            _ => linear_by::<4, 2>(shape, weights, bias, floor, x, y),
+        match (x.len() / shape.inputs(), large()) {
+            (1, _) => linear_by::<1, 4>(shape, weights, bias, floor, x, y),
+            (2, true) => linear_by::<2, 4>(shape, weights, bias, floor, x, y),
+            (2, false) => linear_by::<2, 2>(shape, weights, bias, floor, x, y),
+            (5, true) => linear_by::<5, 2>(shape, weights, bias, floor, x, y),
+            (3, _) | (_, false) => linear_by::<3, 2>(shape, weights, bias, floor, x, y),
+            (_, true) => linear_by::<4, 2>(shape, weights, bias, floor, x, y),
         }
     }
 }
@@ -221,11 +223,14 @@ multiversion! {
     pub(crate) fn input_gradient(shape: &LayerShape, weights: &[f32], positions: &[usize], dy: &[f32], dx: &mut [f32]) {
         match (positions.len(), large()) {
             (1, _) => input_gradient_by::<1, 4>(shape, weights, positions, dy, dx),
-            (2, _) => input_gradient_by::<2, 4>(shape, weights, positions, dy, dx),
+            (2, true) => input_gradient_by::<2, 4>(shape, weights, positions, dy, dx),
+            (2, false) => input_gradient_by::<2, 2>(shape, weights, positions, dy, dx),
             (3, _) => input_gradient_by::<3, 2>(shape, weights, positions, dy, dx),
             (5, true) => input_gradient_by::<5, 2>(shape, weights, positions, dy, dx),
             (8.., true) => input_gradient_by::<8, 1>(shape, weights, positions, dy, dx),
-            _ => input_gradient_by::<4, 2>(shape, weights, positions, dy, dx),
+            (_, true) => input_gradient_by::<4, 2>(shape, weights, positions, dy, dx),
+            (6.., false) => input_gradient_by::<6, 1>(shape, weights, positions, dy, dx),
+            (_, false) => input_gradient_by::<4, 1>(shape, weights, positions, dy, dx),
         }
     }
 }
@@ -294,8 +299,11 @@ fn input_gradient_tile<const R: usize, const V: usize, const PARTIAL: bool>(
 multiversion! {
     /// The weight gradient `[outputs, inputs]`: `dw = Σ dy·x` over all positions, added to `dw` where `add`.
     pub(crate) fn weight_gradient(shape: &LayerShape, positions: &[usize], x: &[f32], dy: &[f32], dw: &mut [f32], add: bool) {
+        let threes = shape.row_len.is_multiple_of(3 * LANES) || shape.row_len > 30 * LANES;
         if large() {
             weight_gradient_by::<4, 2>(shape, positions, x, dy, dw, add);
+        } else if threes {
+            weight_gradient_by::<2, 3>(shape, positions, x, dy, dw, add);
         } else {
             weight_gradient_by::<4, 1>(shape, positions, x, dy, dw, add);
         }
@@ -435,8 +443,8 @@ mod tests {
                 by(&shape, &packed, &b, floor(false), positions, &x, &mut to);
                 close(&to, &unrectified);
             };
-            if count >= 4 {
-                forward(convolve_by::<4>);
+            if count >= 6 {
+                forward(convolve_by::<6>);
             }
             if count >= MIN_POSITIONS {
                 [convolve_by::<8>, convolve].into_iter().for_each(forward);
@@ -447,10 +455,23 @@ mod tests {
                 close(&to, &dx);
             };
             backward(input_gradient);
-            if count >= 4 {
-                backward(input_gradient_by::<4, 2>);
+            // The tiles of every level; those for one row are used by all.
+            for (rows, by) in [
+                (2, input_gradient_by::<2, 4> as InputGradient),
+                (2, input_gradient_by::<2, 2>),
+                (4, input_gradient_by::<4, 2>),
+                (4, input_gradient_by::<4, 1>),
+                (5, input_gradient_by::<5, 2>),
+                (6, input_gradient_by::<6, 1>),
+                (8, input_gradient_by::<8, 1>),
+            ] {
+                if count >= rows {
+                    backward(by);
+                }
             }
-            for by in [weight_gradient_by::<4, 2>, weight_gradient_by::<4, 1>, weight_gradient] {
+            for by in
+                [weight_gradient_by::<4, 2>, weight_gradient_by::<4, 1>, weight_gradient_by::<2, 3>, weight_gradient]
+            {
                 let mut to = vec![0.25; w.len()];
                 by(&shape, positions, &x, &dy, &mut to, true);
                 close(&to, &dw);
@@ -475,8 +496,19 @@ mod tests {
             let mut y = vec![0.0; rows * 12];
             linear(&shape, &w, &b, floor(false), &x, &mut y);
             close(&y, &unrectified);
-            linear(&shape, &w, &b, floor(true), &x, &mut y);
-            close(&y, &unrectified.iter().map(|y| y.max(0.0)).collect::<Vec<_>>());
+            for (least, by) in [
+                (1, linear as fn(&LayerShape, &[f32], &[f32], f32, &[f32], &mut [f32])),
+                (2, linear_by::<2, 2>),
+                (2, linear_by::<2, 4>),
+                (3, linear_by::<3, 2>),
+                (4, linear_by::<4, 2>),
+                (5, linear_by::<5, 2>),
+            ] {
+                if rows >= least {
+                    by(&shape, &w, &b, floor(true), &x, &mut y);
+                    close(&y, &unrectified.iter().map(|y| y.max(0.0)).collect::<Vec<_>>());
+                }
+            }
         }
     }
 
