@@ -345,7 +345,7 @@ fn save(path: &Path, plan: &Plan, trials: &[Trial]) -> Result<()> {
         let status = Value::try_from(trial.status).map_err(Error::other)?;
         let (status, score) =
             (status.as_str().unwrap_or_default(), trial.run.score.map_or(String::new(), |s| s.to_string()));
-        text += &format!("{},{status},{},{score}", trial.run.name, thousands(trial.run.step));
+        text += &format!("{},{status},{},{score}", trial.run.name, trial.run.step);
         plan.params.iter().zip(&trial.values).for_each(|(p, v)| text += &format!(",{}", p.to_toml(*v)));
         text.push('\n');
     }
