@@ -99,7 +99,7 @@ fn each_wrong_environment_is_named() {
             "observation_space",
         ),
         ("Undefined", "observation", Level::Error, "observation[0] is nan (reset)", "finite"),
-        ("Blank", "observation", Level::Warning, "was the same in 1500 steps", "return what the action changes"),
+        ("Blank", "observation", Level::Warning, "was the same in 1,500 steps", "return what the action changes"),
         ("Large", "observation", Level::Warning, "elements from -", "normalize_obs"),
         ("Dark", "observation", Level::Warning, "pixels from 0 to 1, of 255", "0..255"),
         ("NoSeed", "reset", Level::Error, "TypeError", "def reset(self, *, seed=None, options=None)"),
@@ -111,7 +111,7 @@ fn each_wrong_environment_is_named() {
         ("Unseeded", "seeds", Level::Error, "with the same seed and actions differ: the", "self.np_random"),
         ("SameStart", "seeds", Level::Warning, "begins with the same observation", "super().reset(seed=seed)"),
         ("Shared", "seeds", Level::Error, "the reward of step", "self.np_random"),
-        ("Endless", "episodes", Level::Warning, "no episode ended in 1500 steps", "env.max_episode_steps"),
+        ("Endless", "episodes", Level::Warning, "no episode ended in 1,500 steps", "env.max_episode_steps"),
         ("Limit", "episodes", Level::Warning, "15 of 100 to 100 steps: 15 terminated, 0 truncated", "truncated = True"),
         ("Both", "episodes", Level::Warning, "only together with `terminated`", "where a limit cuts it"),
         (
