@@ -1,32 +1,15 @@
-use playfield_core::calls::{self, Call};
+use crate::split::{Experience, Split};
+use playfield_core::calls;
 use playfield_core::group::{Group, SingleProcess};
 use playfield_core::metrics::PhaseTimer;
 use playfield_core::resume::{restore_environments, save_environments};
 use playfield_core::run::Persist;
 use playfield_core::{
-    Actions, EnvFactory, EnvSpec, EpisodeEnd, Error, FrameStack, Image, Mode, Normalizer, Obs, Policy, Result, Rollout,
-    Snapshot, StepBatch, VecEnv,
+    EnvFactory, EnvSpec, EpisodeEnd, Error, FrameStack, Image, Mode, Normalizer, Obs, Policy, Result, Rollout,
+    RolloutPolicy, Snapshot, State, VecEnv,
 };
-use playfield_core::{RolloutPolicy, State};
 use std::mem::take;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// One step of all environments: the actions that were sent, and what followed.
-#[derive(Clone, Debug)]
-pub struct Experience {
-    /// The actions that the policy selected, one for each environment.
-    pub actions: Actions,
-    /// Observations, rewards and ends of episodes.
-    pub batch: StepBatch,
-}
-
-impl Experience {
-    /// Buffers for `n` environments of `spec`.
-    pub fn new(spec: &EnvSpec, n: usize) -> Self {
-        Self { actions: Actions::zeros(&spec.actions, n), batch: StepBatch::new(spec, n) }
-    }
-}
 
 /// Environments, and everything that stepping a policy in them needs.
 pub struct Collector {
@@ -45,58 +28,6 @@ pub struct Collector {
     pub timer: PhaseTimer,
 }
 
-/// Environments that step together.
-struct Split {
-    /// The number of its first environment.
-    first: usize,
-    env: Box<dyn VecEnv>,
-    frames: FrameStack,
-    experience: Experience,
-    /// The step in progress, and the time that it took to send it.
-    call: Option<(Call, Duration)>,
-}
-
-impl Split {
-    fn new(first: usize, env: Box<dyn VecEnv>) -> Self {
-        let (spec, n) = (env.spec().clone(), env.num_envs());
-        Self { first, env, frames: FrameStack::new(&spec, n), experience: Experience::new(&spec, n), call: None }
-    }
-
-    /// What its names in a checkpoint begin with.
-    fn scope(&self) -> String {
-        if self.first == 0 { String::new() } else { format!("split.{}.", self.first) }
-    }
-
-    /// Starts a step with the selected actions.
-    fn send(&mut self) -> Result<()> {
-        let (call, start) = (calls::begin(), Instant::now());
-        let sent = self.env.send(&self.experience.actions);
-        self.call = Some((call, start.elapsed()));
-        sent.map_err(|error| self.locate(error))
-    }
-
-    /// Waits for the step. Returns the time that it took beside what the caller did meanwhile.
-    fn receive(&mut self) -> Result<Duration> {
-        let start = Instant::now();
-        let received = self.env.recv(&mut self.experience.batch);
-        let sent = self.call.take().map_or(Duration::ZERO, |(_, sent)| sent);
-        received.map_err(|error| self.locate(error))?;
-        let took = sent + start.elapsed();
-        self.frames.push(&self.experience.batch);
-        Ok(took)
-    }
-
-    /// Environments are numbered within the split in an error of theirs.
-    fn locate(&self, error: Error) -> Error {
-        match (self.first, error) {
-            (1.., Error::Env { id, message, detail }) => {
-                Error::Env { id, message: format!("among the environments from {}, {message}", self.first), detail }
-            }
-            (_, error) => error,
-        }
-    }
-}
-
 impl Collector {
     /// A collector of `env`. Every environment starts an episode, or continues where `snapshot` left it; where the environments
     /// could not be saved ([`is_restored`](Self::is_restored) is false), running episodes are discarded and new ones start.
@@ -109,7 +40,7 @@ impl Collector {
 
     /// The same for environments of `envs`, one for each of `seeds`, in `num_splits` batches: while one steps, the policy acts for the
     /// next one (double-buffered sampling; Petrenko et al. 2020, *Sample Factory*, section 3.2). Only [`collect`](Self::collect) steps
-    /// them. See [`resolve_splits`].
+    /// them. See [`resolve_splits`](crate::resolve_splits).
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -310,7 +241,7 @@ impl Collector {
         let filled = self.fill(policy, rollout);
         if filled.is_err() {
             // Environments can be saved between two steps only.
-            let in_progress: Vec<_> = (0..self.splits.len()).filter(|&i| self.splits[i].call.is_some()).collect();
+            let in_progress: Vec<_> = (0..self.splits.len()).filter(|&i| self.splits[i].is_stepping()).collect();
             in_progress.into_iter().for_each(|i| _ = self.receive(i));
         }
         filled?;
@@ -361,31 +292,6 @@ impl Collector {
     }
 }
 
-/// The fewest environments of a split that `auto` makes: smaller batches take more time for each observation.
-const MIN_SPLIT: usize = 4;
-
-/// The number of batches that `num_splits` means for environments of `envs`. 0, automatic: two where environments step in the
-/// background and the policy is not `recurrent`, else one.
-///
-/// # Errors
-/// [`Error::Config`] where that number of batches cannot step in turn.
-pub fn resolve_splits(num_splits: usize, recurrent: bool, envs: &dyn EnvFactory) -> Result<usize> {
-    let n = envs.num_envs();
-    let refused = |why: &str| {
-        Err(Error::config(format!("`num_splits` = {num_splits}: {why}; set it to 1, or 0 to choose automatically")))
-    };
-    match num_splits {
-        0 if envs.can_split() && !recurrent && n >= 2 * MIN_SPLIT => Ok(2),
-        0 | 1 => Ok(1),
-        _ if num_splits > n => refused("there are fewer environments (`env.num_envs`)"),
-        _ if recurrent => refused("a recurrent policy acts for all environments at once"),
-        _ if !envs.can_split() => {
-            refused("these environments step in turn with the policy, or share running statistics")
-        }
-        _ => Ok(num_splits),
-    }
-}
-
 /// The observations that a policy receives: those of `frames`, or a normalized copy.
 fn observations<'a>(frames: &'a FrameStack, normalizer: Option<&Normalizer>, copy: &'a mut Option<Obs>) -> &'a Obs {
     let (Some(normalizer), Obs::F32(values)) = (normalizer, frames.observations()) else {
@@ -410,8 +316,9 @@ impl Persist for Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolve_splits;
     use playfield_core::rollout::Decisions;
-    use playfield_core::{ActionSpace, Dtype, ObsRef, Step};
+    use playfield_core::{ActionSpace, Actions, Dtype, ObsRef, Step, StepBatch};
     use std::sync::Mutex;
 
     type Log = Arc<Mutex<Vec<String>>>;

@@ -9,6 +9,8 @@
 
 mod collector;
 mod evaluator;
+mod split;
 
-pub use collector::{Collector, Experience, resolve_splits};
+pub use collector::Collector;
 pub use evaluator::{Evaluator, evaluate};
+pub use split::{Experience, resolve_splits};

@@ -118,7 +118,7 @@ fn amx() -> bool {
     false
 }
 
-/// The bits of CPUID for AMX-TILE and AMX-BF16, and those of XCR0 by which the operating system enables the registers.
+/// Whether CPUID reports AMX-TILE and AMX-BF16, and the operating system has enabled the tile registers in XCR0.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn amx_detected() -> bool {
     use std::arch::x86_64::{__cpuid_count, _xgetbv};

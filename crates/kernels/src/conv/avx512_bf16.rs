@@ -505,20 +505,8 @@ fn add_products<const R: usize, const C: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::fp32::floor;
+    use super::super::test_values::{bf16s, f32s, integers};
     use super::*;
-
-    /// Integers from −8 to 8: exact in bf16, and the sums of their products in f32.
-    fn integers(n: usize, seed: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003 % 17) as f32 - 8.0).collect()
-    }
-
-    fn bf16s(values: &[f32]) -> Vec<bf16> {
-        values.iter().map(|x| bf16::narrow(*x)).collect()
-    }
-
-    fn f32s(values: &[bf16]) -> Vec<f32> {
-        values.iter().map(|x| x.widen()).collect()
-    }
 
     /// Kernel rows of three vectors, of one and a half, and of less than one.
     #[test]
@@ -528,7 +516,7 @@ mod tests {
         }
     }
 
-    /// Exact equality with naive loops, for numbers of positions that tiles divide and do not: a 3 × 3 kernel with strides 2 and 1
+    /// Exact equality with naive loops, for numbers of positions that are and are not multiples of a tile's: a 3 × 3 kernel with strides 2 and 1
     /// on a 7 × 13 image; outputs of two and a half vectors.
     fn tiles_equal_naive_loops(channels: usize) {
         let row_len = 3 * channels;

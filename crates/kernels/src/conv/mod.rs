@@ -6,6 +6,8 @@ mod amx;
 mod avx512_bf16;
 mod fp32;
 mod shape;
+#[cfg(test)]
+mod test_values;
 
 use crate::Element;
 #[cfg(target_arch = "x86_64")]

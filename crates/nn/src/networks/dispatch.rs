@@ -41,7 +41,7 @@ pub struct Dispatch {
 #[derive(Clone, Copy, Debug)]
 struct Choice {
     path: Path,
-    /// What it was chosen by, until the user is told.
+    /// The times that it was chosen by; `None` once they are reported.
     unreported: Option<Times>,
 }
 

@@ -2,22 +2,10 @@
 
 use super::tiles::{Emulated, word};
 use super::*;
+use crate::conv::test_values::{bf16s, f32s, integers};
 use crate::conv::{LayerKernels, floor};
 use crate::frames::Scaling;
 use crate::{Connection, ConvNet, Convolution, Layer};
-
-/// Integers from −8 to 8: exact in bf16, and the sums of their products in f32.
-fn integers(n: usize, seed: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003 % 17) as f32 - 8.0).collect()
-}
-
-fn bf16s(values: &[f32]) -> Vec<bf16> {
-    values.iter().map(|x| bf16::narrow(*x)).collect()
-}
-
-fn f32s(values: &[bf16]) -> Vec<f32> {
-    values.iter().map(|x| x.widen()).collect()
-}
 
 /// Buffers that earlier calls have filled with NaN: their values must not matter.
 fn used() -> Packed {
@@ -25,8 +13,8 @@ fn used() -> Packed {
     Packed { weights: nan(), transposed: nan(), rows: nan(), columns: nan() }
 }
 
-/// Exact equality with naive loops: 3 × 3 kernels on images of 32 channels; one to four tiles of outputs; numbers of positions that 16
-/// and 32 divide and do not. Rows of 11 positions are gathered, rows of 19 and 20 are not.
+/// Exact equality with naive loops: 3 × 3 kernels on images of 32 channels, one to four tiles of outputs, and numbers of positions that are
+/// and are not multiples of 16 and 32. Rows of 11 positions are gathered, rows of 19 and 20 are not.
 fn convolutions_equal_naive_loops<T: Tiles>() {
     for (outputs, width, stride) in [(16, 13, 1), (32, 13, 1), (48, 42, 2), (64, 40, 2)] {
         let columns = (width - 3) / stride + 1;
@@ -67,7 +55,7 @@ fn convolutions_equal_naive_loops<T: Tiles>() {
     }
 }
 
-/// Exact equality with naive loops for numbers of batch rows that 16, 32 and 128 divide and do not.
+/// Exact equality with naive loops, for numbers of batch rows that are and are not multiples of 16, 32 and 128.
 fn fully_connected_layers_equal_naive_loops<T: Tiles>() {
     for (outputs, inputs) in [(16, 96), (48, 64), (64, 32)] {
         let shape = LayerShape { outputs, kernel_rows: 1, row_len: inputs, row_stride: inputs };
