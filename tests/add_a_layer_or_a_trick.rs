@@ -1,8 +1,6 @@
 //! The steps of docs/add-a-layer-or-a-trick.md: its code is the code of the files that it names, and its commands run.
 
-mod common;
-
-use common::{file, playfield, stderr};
+use crate::common::{file, playfield, stderr};
 use std::fs;
 use std::path::Path;
 

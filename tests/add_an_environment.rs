@@ -1,9 +1,7 @@
 //! The steps of docs/add-an-environment.md: its commands run, and its code is the code of the examples. The crate in Rust is compiled
 //! and run by its own tests.
 
-mod common;
-
-use common::{file, playfield, stderr};
+use crate::common::{file, playfield, stderr};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -72,13 +70,6 @@ fn the_steps_in_rust_are_those_of_the_example() {
     let config: toml::Table = fs::read_to_string(copy.join(".cargo/config.toml")).unwrap().parse().unwrap();
     assert!(path(&config["env"]["LIBTORCH"]["value"]).join("lib").exists());
     assert!(path(&config["env"]["PYO3_PYTHON"]["value"]).exists());
-    let flags = config["target"].as_table().unwrap().values().next().unwrap()["rustflags"].as_array().unwrap();
-    let libraries: Vec<_> = flags.iter().filter_map(|flag| flag.as_str().unwrap().split_once("-rpath,")).collect();
-    assert_eq!(libraries.len(), 2);
-    assert!(
-        libraries.iter().all(|(_, path)| Path::new(path).is_absolute() && Path::new(path).exists()),
-        "{libraries:?}"
-    );
 
     let sources = ["rust/src/corridor.rs", "rust/src/main.rs"].map(example);
     let plain = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");

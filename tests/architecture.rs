@@ -4,13 +4,18 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Every package of the workspace and its transitive dependencies in a normal build.
-fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+/// Cargo's description of the workspace and of every crate in Cargo.lock.
+fn metadata() -> Value {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--format-version", "1", "--locked", "--offline"]).args(features);
+    cargo.args(["metadata", "--format-version", "1", "--locked", "--offline"]);
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Every package of the workspace and its transitive dependencies in a normal build.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = metadata();
     let names: BTreeMap<&str, &str> = metadata["packages"]
         .as_array()
         .unwrap()
@@ -45,7 +50,7 @@ fn dependencies(features: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn crates_depend_downward() {
-    let graph = dependencies(&[]);
+    let graph = dependencies();
     let depends = |package: &str, on: &str| graph[package].contains(on);
     let plain = ["core", "collect", "wrappers", "replay", "kernels", "classic", "log", "report"];
     for plain in plain.map(|name| format!("playfield-{name}")) {
@@ -75,7 +80,7 @@ fn crates_depend_downward() {
 /// The tricks work with any network: they depend on layers and losses, and on no agent.
 #[test]
 fn tricks_depend_on_no_agent() {
-    let graph = dependencies(&[]);
+    let graph = dependencies();
     let own: Vec<_> = graph["playfield-tricks"].iter().filter(|d| d.starts_with("playfield")).collect();
     assert_eq!(own, ["playfield-core", "playfield-kernels", "playfield-losses", "playfield-nn"]);
 }
@@ -83,9 +88,32 @@ fn tricks_depend_on_no_agent() {
 /// The lab uses agents and small environments: it depends neither on the command line nor on Python.
 #[test]
 fn the_lab_does_not_depend_on_the_command_line() {
-    let graph = dependencies(&[]);
+    let graph = dependencies();
     for forbidden in ["playfield-cli", "playfield-log", "playfield-gymnasium", "pyo3"] {
         assert!(!graph["playfield-lab"].contains(forbidden), "the lab depends on {forbidden}");
+    }
+}
+
+/// Dependencies are from crates.io, under the licenses that `deny.toml` allows; none of those that it denies is among them.
+/// (`make audit` checks the same and known vulnerabilities with cargo-deny, whose build takes longer than many of the tests.)
+#[test]
+fn dependencies_have_allowed_licenses_and_sources() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deny.toml");
+    let deny: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+    let allowed = deny["licenses"]["allow"].as_array().unwrap();
+    let denied = deny["bans"]["deny"].as_array().unwrap();
+    let is_allowed = |license: &str| allowed.iter().any(|l| l.as_str() == Some(license.trim_matches(['(', ')', ' '])));
+    for package in metadata()["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let license = package["license"].as_str().unwrap_or_else(|| panic!("{name} has no license"));
+        // An SPDX expression; some old crates write `/` instead of `OR`.
+        let accepted = license.replace('/', " OR ");
+        let accepted = accepted.split(" AND ").all(|part| part.split(" OR ").any(is_allowed));
+        assert!(accepted, "{name}: {license}");
+        let source = package["source"].as_str();
+        let registry = "registry+https://github.com/rust-lang/crates.io-index";
+        assert!(source.is_none_or(|source| source == registry), "{name}: {source:?}");
+        assert!(denied.iter().all(|entry| entry["crate"].as_str() != Some(name)), "{name} is denied");
     }
 }
 

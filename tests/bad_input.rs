@@ -1,8 +1,6 @@
 //! Invalid arguments and settings: a one-line error that says what to do, exit code 2, and nothing overwritten.
 
-mod common;
-
-use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use crate::common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
 use std::fs;
 use std::process::Command;
 
@@ -327,7 +325,7 @@ mod python {
             assert!(said.contains(expected), "{id}: {said}");
         }
         let classes = "class Empty(Base):\n    observation_space = gym.spaces.Box(-1, 1, (0,), np.float32)\n";
-        common::python(dir, "empty", classes);
+        crate::common::python(dir, "empty", classes);
         let said = refuses(dir, &["train", "a.toml", "--env", "empty:Empty-v0"]);
         assert!(said.contains("which has no elements: there is nothing to learn from"), "{said}");
         let output = playfield(dir, &["train", "a.toml", "--env", "nowhere:Thing-v0", "--verbose"]).output().unwrap();

@@ -1,8 +1,6 @@
 //! `playfield check`: its output, its JSON object and its exit code. What it finds is tested with the environments.
 
-mod common;
-
-use common::{file, playfield, refuses, stderr, succeeds};
+use crate::common::{file, playfield, refuses, stderr, succeeds};
 use serde_json::Value;
 
 #[test]

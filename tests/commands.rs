@@ -1,8 +1,6 @@
 //! Several seeds, TensorBoard, videos in the terminal, completions and man pages.
 
-mod common;
-
-use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use crate::common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

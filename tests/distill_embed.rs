@@ -1,8 +1,6 @@
 //! Policy distillation and embeddings of a trained agent.
 
-mod common;
-
-use common::{file, playfield, refuses, stderr, succeeds};
+use crate::common::{file, playfield, refuses, stderr, succeeds};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

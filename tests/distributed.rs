@@ -1,9 +1,7 @@
 //! Training in several processes: updates, determinism, resuming, and failures.
 #![cfg(target_os = "linux")] // finds processes in /proc
 
-mod common;
-
-use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use crate::common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
 use playfield::core::checkpoint::read_with_parts;
 use playfield::core::{
     ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Group, Obs, Persist as _, Rollout, Schedule, Snapshot, StepBatch,

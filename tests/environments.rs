@@ -2,9 +2,7 @@
 //! spaces.
 #![cfg(feature = "python")]
 
-mod common;
-
-use common::{file, playfield, refuses, stderr, succeeds};
+use crate::common::{file, playfield, refuses, stderr, succeeds};
 use std::fs;
 use std::path::Path;
 
@@ -244,7 +242,7 @@ fn the_code_of_a_stranger_s_run_is_not_executed() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     file(dir, "game.py", LEAVES_A_TRACE);
-    file(dir, "a.toml", &common::experiment("game:Game-v0"));
+    file(dir, "a.toml", &crate::common::experiment("game:Game-v0"));
     let trace = dir.join("executed");
     succeeds(dir, &["train", "a.toml", "--run-dir", "run"]);
     // The one who trained it evaluates it.
@@ -281,8 +279,8 @@ fn files_named_like_python_s_modules_are_not_imported() {
             let text = if name == "game" { LEAVES_A_TRACE } else { "raise SystemExit('the wrong module')" };
             file(dir, &format!("{name}.py"), text);
         }
-        let text =
-            common::experiment("game:Game-v0").replace("[env]", &format!("[env]\nvectorization = '{vectorization}'"));
+        let text = crate::common::experiment("game:Game-v0")
+            .replace("[env]", &format!("[env]\nvectorization = '{vectorization}'"));
         file(dir, "a.toml", &text);
         let output =
             playfield(dir, &["train", "a.toml", "--run-dir", "run"]).env_remove("PYTHONPATH").output().unwrap();

@@ -1,8 +1,6 @@
 //! Evaluation in training, and the resolved configuration of a run.
 
-mod common;
-
-use common::{file, refuses, succeeds};
+use crate::common::{file, refuses, succeeds};
 use std::fs;
 use std::path::Path;
 

@@ -5,9 +5,8 @@
 #[allow(dead_code)] // its `main`
 #[path = "../examples/act.rs"]
 mod act;
-mod common;
 
-use common::{CARTPOLE, file, refuses, succeeds};
+use crate::common::{CARTPOLE, file, refuses, succeeds};
 use playfield::collect::Collector;
 use playfield::core::algorithm::Entry;
 use playfield::core::{
@@ -446,7 +445,7 @@ fn exported_weights_have_the_names_of_the_checkpoint() {
     assert!(said.contains("= F.linear(v") && said.contains("return mean, std, value"), "{said}");
     let code = "import sys\nfrom safetensors.numpy import load_file\na, b = [load_file(p) for p in sys.argv[1:]]\n\
                 print(sorted(a.keys() - b.keys()), b.keys() - a.keys(), all((a[k] == b[k]).all() for k in b))";
-    let checkpoint = common::checkpoints(&dir.join("run")).pop().unwrap().join("model.safetensors");
+    let checkpoint = crate::common::checkpoints(&dir.join("run")).pop().unwrap().join("model.safetensors");
     let said = python(dir, code, &["deep/er/p.safetensors", checkpoint.to_str().unwrap()]);
     assert_eq!(said.trim(), "['normalize_obs.mean', 'normalize_obs.std'] set() True");
     assert!(dir.join("deep/er/p.safetensors.md").exists());

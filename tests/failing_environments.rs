@@ -1,9 +1,7 @@
 //! Environments that hang, crash or fail, through the whole program: the run is saved, one signal ends it, no process is left.
 #![cfg(all(feature = "python", target_os = "linux"))]
 
-mod common;
-
-use common::{checkpoints, file, refuses, stderr};
+use crate::common::{checkpoints, file, refuses, stderr};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};

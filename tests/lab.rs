@@ -1,8 +1,6 @@
 //! The lab from the command line.
 
-mod common;
-
-use common::{refuses, succeeds};
+use crate::common::{refuses, succeeds};
 
 #[test]
 fn a_trick_is_listed_explained_and_measured() {
@@ -35,7 +33,7 @@ fn unknown_tricks_are_refused() {
     let said = refuses(dir.path(), &["trick", "show", "zzzz"]);
     assert!(said.contains("unknown trick 'zzzz'") && said.contains("playfield trick list"), "{said}");
     refuses(dir.path(), &["trick", "run", "log-softmax", "--seeds", "0"]);
-    common::file(dir.path(), "taken", "");
+    crate::common::file(dir.path(), "taken", "");
     let said = refuses(dir.path(), &["trick", "run", "log-softmax", "--seeds", "1", "--out", "taken"]);
     assert!(said.contains("taken"), "{said}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was written");

@@ -1,8 +1,6 @@
 //! Every algorithm solves environments with a known solution within a known number of steps.
 
-mod common;
-
-use common::{file, succeeds};
+use crate::common::{file, succeeds};
 use std::path::Path;
 
 /// The settings with which each algorithm solves an identity environment in 2,000 steps, and the environments it supports. One
@@ -218,7 +216,7 @@ fn an_image_and_a_vector_are_learned_together() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        common::python(dir, "both", BOTH);
+        crate::common::python(dir, "both", BOTH);
         let text = format!(
             "algorithm = '{algorithm}'\nsteps = {steps}\n[env]\nid = 'both:Both-v0'\nnum_envs = 4\n[network]\nhidden = [64, 64]\nactivation = 'relu'\n[{algorithm}]\nnum_threads = 1\ngamma = 0.0\n{settings}"
         );
@@ -228,7 +226,7 @@ fn an_image_and_a_vector_are_learned_together() {
         if first != steps {
             succeeds(dir, &["train", "--resume", "run", "--steps", steps]);
             succeeds(dir, &["watch", "run", "--video", "a.gif"]);
-            let said = common::refuses(dir, &["export", "run"]);
+            let said = crate::common::refuses(dir, &["export", "run"]);
             assert!(said.contains("cannot be exported"), "{said}");
         }
         let reached = greedy(dir, "run", "20");

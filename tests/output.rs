@@ -1,8 +1,6 @@
 //! Results are written to stdout, everything else to stderr; and errors of either.
 
-mod common;
-
-use common::{CARTPOLE, checkpoints, file, playfield, stderr, succeeds};
+use crate::common::{CARTPOLE, checkpoints, file, playfield, stderr, succeeds};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -116,7 +114,7 @@ fn signals_with_a_full_stderr() {
 #[cfg(feature = "python")]
 mod python {
     use super::*;
-    use common::{experiment, python};
+    use crate::common::{experiment, python};
     use serde_json::Value;
 
     /// Output of Python's `print`, C's `printf` and an environment's child processes goes to stderr.

@@ -1,8 +1,6 @@
 //! The list of runs, plots and reports.
 
-mod common;
-
-use common::{CARTPOLE, browser, file, playfield, refuses, stderr, succeeds};
+use crate::common::{CARTPOLE, browser, file, playfield, refuses, stderr, succeeds};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

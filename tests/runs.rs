@@ -1,8 +1,6 @@
 //! Run folders: files, interruption, resuming.
 
-mod common;
-
-use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use crate::common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
 use playfield::core::Checkpoints;
 use playfield::core::checkpoint::read;
 use playfield::core::text::thousands;
@@ -506,7 +504,7 @@ fn the_best_checkpoint_is_not_one_lucky_episode() {
 #[cfg(feature = "python")]
 mod python {
     use super::*;
-    use common::{experiment, python};
+    use crate::common::{experiment, python};
 
     /// The saved state of a run can be read with any rewards.
     #[test]

@@ -1,8 +1,6 @@
 //! Random search from the command line.
 
-mod common;
-
-use common::{file, playfield, refuses, succeeds};
+use crate::common::{file, playfield, refuses, succeeds};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -148,7 +146,7 @@ fn trials_use_the_sweeps_cores_and_end_with_it() {
         std::thread::sleep(Duration::from_millis(50));
     }
     for trial in ["trial-000", "trial-001"] {
-        assert!(!common::checkpoints(&folder.join(trial)).is_empty(), "unfinished trials are saved");
+        assert!(!crate::common::checkpoints(&folder.join(trial)).is_empty(), "unfinished trials are saved");
     }
 }
 

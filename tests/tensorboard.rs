@@ -1,9 +1,7 @@
 //! TensorBoard reads the event files of a run, including resumed ones.
 #![cfg(feature = "python")]
 
-mod common;
-
-use common::{CARTPOLE, browser, file, playfield, refuses, succeeds};
+use crate::common::{CARTPOLE, browser, file, playfield, refuses, succeeds};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

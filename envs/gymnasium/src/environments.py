@@ -66,8 +66,8 @@ def make(name, arguments):
         )
     if has_own_vector(spec):
         raise refuse(
-            "only a vector environment is registered: it supports `vectorization = \"sync\"`, no time limit of a step and no "
-            "wrapper inside one environment (frame_skip, max_pool, resize, noop_max, repeat_action_probability, fire_reset)"
+            "only a vector environment is registered: it supports `vectorization = \"sync\"`, no rendering, no time limit of a step and "
+            "no wrapper inside one environment (frame_skip, max_pool, resize, noop_max, repeat_action_probability, fire_reset)"
         )
     return gymnasium.make(target, **({"disable_env_checker": True} | arguments))
 
