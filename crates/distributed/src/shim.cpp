@@ -52,6 +52,14 @@ at::Tensor over(void* data, int64_t len, int bytes_per_element) {
   return at::from_blob(data, {len}, at::TensorOptions().dtype(type));
 }
 
+void all_reduce(Gloo& gloo, at::Tensor values, bool maximum) {
+  std::vector<at::Tensor> tensors{values};
+  c10d::AllreduceOptions options;
+  options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
+  options.timeout = gloo.timeout;
+  gloo.inner->allreduce(tensors, options)->wait();
+}
+
 } // namespace
 
 extern "C" {
@@ -126,12 +134,15 @@ void playfield_gloo_free(Gloo* gloo) {
 
 // Replaces the elements by their sums over all ranks, or by their maxima.
 char* playfield_gloo_all_reduce(Gloo* gloo, void* data, int64_t len, int bytes_per_element, bool maximum) {
+  return guard([&] { all_reduce(*gloo, over(data, len, bytes_per_element), maximum); });
+}
+
+// Replaces the floats by their sums over all ranks, which are exchanged and added as bfloat16.
+char* playfield_gloo_sum_in_bf16(Gloo* gloo, float* data, int64_t len) {
   return guard([&] {
-    std::vector<at::Tensor> tensors{over(data, len, bytes_per_element)};
-    c10d::AllreduceOptions options;
-    options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
-    options.timeout = gloo->timeout;
-    gloo->inner->allreduce(tensors, options)->wait();
+    at::Tensor values = over(data, len, 4), rounded = values.to(at::kBFloat16);
+    all_reduce(*gloo, rounded, false);
+    values.copy_(rounded);
   });
 }
 
