@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use common::{CARTPOLE, checkpoints, copy, file, files, playfield, refuses, stderr, succeeds};
 use playfield::core::checkpoint::read_with_parts;
+use playfield::core::files::TEMPORARY;
 use playfield::core::group::GradientPrecision;
 use playfield::core::{
     ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Group, Obs, Persist as _, Rollout, Schedule, Snapshot, StepBatch,
@@ -16,6 +17,7 @@ use playfield::nn::optim::Sgd;
 use playfield::{dqn, paac, ppo};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
@@ -294,6 +296,9 @@ fn last(run: &Path) -> Vec<Snapshot> {
     all
 }
 
+/// The signal of `PLAYFIELD_FAULT=kill`: the process aborts.
+const SIGABRT: i32 = 6;
+
 const LAUNCH: [&str; 6] = ["launch", "--processes", "2", "--timeout", "60", "--"];
 
 /// The setting reaches the optimizer: the same run in fp32 ends with other parameters.
@@ -475,6 +480,49 @@ fn a_killed_rank_ends_the_run() {
         let other = format!("error: rank {}: ", 1 - killed);
         assert!(said.contains(&other) && said.contains(&format!("rank {killed} has ended")), "{said}");
         assert_eq!(last(&dir.path().join("run")).len(), 2);
+    }
+}
+
+/// A rank ends in the middle of a save: rank 0 while it writes the checkpoint, rank 1 while it writes the frames of its replay buffer.
+/// The other ends and names it. The run resumes from the last complete checkpoint, bit for bit as if it had not been interrupted.
+#[test]
+fn a_rank_that_ends_in_a_save_leaves_a_complete_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let [.., (_, dqn)] = experiments();
+    // Few operations on files beside the checkpoint.
+    let text = dqn.replacen("[env]", "[run]\nlog_seconds = 1e6\nlog_steps = 1_000_000\n[env]", 1);
+    file(dir, "a.toml", &text);
+    let train = |args: &[&str]| succeeds(dir, &[&LAUNCH[..], &["train"], args].concat());
+    train(&["a.toml", "--steps", "400", "--run-dir", "run"]);
+    copy(&dir.join("run"), &dir.join("saved"));
+    let resume = ["train", "--resume", "run", "--steps", "800"];
+    train(&resume[1..]);
+    let uninterrupted = last(&dir.join("run"));
+    let unfinished = || files(&dir.join("run")).into_iter().filter(|name| name.contains(TEMPORARY)).collect::<Vec<_>>();
+    for (killed, operation, file) in [(0, 30, "state.safetensors"), (0, 40, "rank-1.json"), (1, 3, "rank-1/replay/")] {
+        fs::remove_dir_all(dir.join("run")).unwrap();
+        copy(&dir.join("saved"), &dir.join("run"));
+        let port = free_port();
+        let fault = format!("kill:{operation}");
+        let start = |rank| {
+            let variables = [("PLAYFIELD_FAULT", fault.as_str())];
+            start_rank(dir, rank, port, &resume, if rank == killed { &variables } else { &[] })
+        };
+        let ranks = [start(0), start(1)].map(|rank| rank.wait_with_output().unwrap());
+        let (ended, said) = (&ranks[killed], stderr(&ranks[1 - killed]));
+        assert_eq!(ended.status.signal(), Some(SIGABRT), "rank {killed}, {fault}: {}", stderr(ended));
+        assert_eq!(ranks[1 - killed].status.code(), Some(3), "rank {killed}, {fault}: {said}");
+        assert!(said.contains(&format!("rank {killed} has ended")), "rank {killed}, {fault}: {said}");
+        assert!(unfinished().iter().any(|name| name.contains(file)), "{fault} is not in {file}: {:?}", unfinished());
+        train(&resume[1..]);
+        assert!(unfinished().is_empty(), "{:?}", unfinished());
+        let resumed = last(&dir.join("run"));
+        assert_eq!(resumed.len(), uninterrupted.len());
+        for (resumed, uninterrupted) in resumed.iter().zip(&uninterrupted) {
+            assert_eq!((resumed.step, &resumed.params), (uninterrupted.step, &uninterrupted.params));
+            assert!(resumed.arrays == uninterrupted.arrays && resumed.state == uninterrupted.state);
+        }
     }
 }
 
