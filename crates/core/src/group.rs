@@ -26,15 +26,15 @@ pub struct Config {
     pub gradient_precision: GradientPrecision,
 }
 
-/// The precision in which the ranks exchange and add gradients. Parameters, optimizer state and running statistics are fp32.
+/// The precision in which the ranks exchange gradients. Parameters, optimizer state and running statistics are fp32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GradientPrecision {
     /// 32-bit floats.
     #[default]
     Fp32,
-    /// bfloat16, half of the bytes, as PyTorch's `bf16_compress_hook`. Each rank rounds its gradient, and each addition of two
-    /// ranks' gradients rounds the sum: relative errors of at most 2⁻⁸ each. No value overflows: the exponent is that of fp32.
+    /// bfloat16, half of the bytes, as PyTorch's `bf16_compress_hook`. Each rank's gradient is rounded, and so is the sum, which is
+    /// computed in fp32: two relative errors of at most 2⁻⁸. No value overflows, because bfloat16 has the exponents of fp32.
     Bf16,
 }
 
@@ -54,7 +54,7 @@ pub trait Group: Debug + Send + Sync {
     /// [`Error::Group`].
     fn all_reduce(&self, values: &mut [f64], reduce: Reduce) -> Result<()>;
 
-    /// Replaces each value by the sum of that of all ranks, computed in `precision`. Every rank gets the same bits.
+    /// Replaces each value by the sum of that of all ranks, exchanged in `precision`. Every rank gets the same bits.
     ///
     /// # Errors
     /// [`Error::Group`].

@@ -174,7 +174,7 @@ impl Gloo {
         check(unsafe { playfield_gloo_all_reduce(self.0, data, len, size_of::<T>() as c_int, maximum) })
     }
 
-    /// Replaces the values by their sums over all ranks, which are exchanged and added as bfloat16.
+    /// Replaces the values by their sums over all ranks, which are exchanged as bfloat16 and added in fp32.
     pub fn sum_in_bf16(&mut self, values: &mut [f32]) -> Result<()> {
         // SAFETY: as above.
         check(unsafe { playfield_gloo_sum_in_bf16(self.0, values.as_mut_ptr(), values.len() as i64) })
