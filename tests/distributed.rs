@@ -1,17 +1,21 @@
 //! Training in several processes: updates, determinism, resuming, and failures.
 #![cfg(target_os = "linux")] // finds processes in /proc
 
-use crate::common::{CARTPOLE, checkpoints, file, playfield, refuses, stderr, succeeds};
+use crate::common::{CARTPOLE, checkpoints, copy, file, files, playfield, refuses, stderr, succeeds};
 use playfield::core::checkpoint::read_with_parts;
+use playfield::core::files::TEMPORARY;
+use playfield::core::group::GradientPrecision;
 use playfield::core::{
     ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Group, Obs, Persist as _, Rollout, Schedule, Snapshot, StepBatch,
 };
 use playfield::distributed;
 use playfield::nn::NetworkConfig;
 use playfield::nn::config::Precision;
+use playfield::nn::optim::Sgd;
 use playfield::{dqn, paac, ppo};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
@@ -53,12 +57,22 @@ fn parameters(learner: &mut impl FnMut(&mut Snapshot)) -> Vec<f32> {
     snapshot.params.values().flat_map(|array| array.values::<f32>().unwrap()).collect()
 }
 
-/// Both ranks have the same parameters, bit for bit, and those of one process to rounding. They have changed by more.
-fn check(ranks: &[Vec<f32>], one: &[f32], before: &[f32]) {
-    assert_eq!(ranks[0], ranks[1]);
-    let difference = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    let (rounding, change) = (difference(&ranks[0], one), difference(one, before));
-    assert!(rounding < 1e-5 && change > 1e-3, "rounding {rounding}, change {change}");
+/// The largest difference between two elements.
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// What `train` computes on two ranks after three updates equals what it computes in one process: both ranks have the same parameters,
+/// bit for bit, and those of one process to rounding. They have changed by more.
+fn check(train: impl Fn(Option<(Arc<dyn Group>, GradientPrecision)>, usize) -> Vec<f32> + Sync) {
+    let (one, before) = (train(None, 3), train(None, 0));
+    let change = difference(&one, &before);
+    let ranks = |precision| two_ranks(|group| train(Some((group, precision)), 3));
+    let (fp32, bf16) = (ranks(GradientPrecision::Fp32), ranks(GradientPrecision::Bf16));
+    assert!(fp32[0] == fp32[1] && bf16[0] == bf16[1]);
+    let (fp32, bf16) = (difference(&fp32[0], &one), difference(&bf16[0], &one));
+    assert!(fp32 < 1e-5 && change > 1e-3, "rounding {fp32}, change {change}");
+    assert!(bf16 > 1e-6 && bf16 < change / 20.0, "bf16: rounding {bf16}, change {change}");
 }
 
 const ENVS: usize = 4;
@@ -124,14 +138,49 @@ fn paac_on_two_ranks_computes_the_update_of_one_process() {
         device: "cpu".into(),
         ..paac::Config::default()
     };
-    let train = |group: Option<Arc<dyn Group>>, updates: usize| {
-        let (rank, ranks) = group.as_ref().map_or((0, 1), |group| (group.rank(), group.world_size()));
+    check(|group, updates| {
+        let (rank, ranks) = group.as_ref().map_or((0, 1), |(group, _)| (group.rank(), group.world_size()));
         let mut learner = paac::learner::Learner::new(&config, &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
-        group.iter().for_each(|group| learner.join(group).unwrap());
+        group.iter().for_each(|(group, precision)| learner.join(group, *precision).unwrap());
         (0..updates).for_each(|i| _ = learner.update(&rollout(i, rank, ranks), 0).unwrap());
         parameters(&mut |snapshot| learner.save(snapshot).unwrap())
+    });
+}
+
+/// The mean of two gradients g and h in bf16, whose unit roundoff u is 2⁻⁸: each is rounded, and so is their sum, so that the error
+/// of an element is at most u (1 + u) (|g| + |h|), and nothing is added to it.
+#[test]
+fn a_gradient_in_bf16_has_the_error_of_rounding() {
+    let config = paac::Config {
+        rollout_steps: STEPS,
+        // With SGD and a learning rate of 1 a step is the gradient.
+        optimizer: Sgd::default().into(),
+        learning_rate: Schedule::constant(1.0),
+        gradient_clip: 0.0,
+        num_threads: 1,
+        network: network(),
+        device: "cpu".into(),
+        ..paac::Config::default()
     };
-    check(&two_ranks(|group| train(Some(group), 3)), &train(None, 3), &train(None, 0));
+    // The gradient of `part` of `parts` of the environments, or that of a group.
+    let gradient = |part: usize, parts: usize, group: Option<(Arc<dyn Group>, GradientPrecision)>| {
+        let mut learner = paac::learner::Learner::new(&config, &spec(), ENVS / parts, 1).unwrap();
+        group.iter().for_each(|(group, precision)| learner.join(group, *precision).unwrap());
+        let before = parameters(&mut |snapshot| learner.save(snapshot).unwrap());
+        learner.update(&rollout(0, part, parts), 0).unwrap();
+        let after = parameters(&mut |snapshot| learner.save(snapshot).unwrap());
+        before.into_iter().zip(after).map(|(before, after)| before - after).collect::<Vec<_>>()
+    };
+    let (g, h, exact) = (gradient(0, 2, None), gradient(1, 2, None), gradient(0, 1, None));
+    let ranks = || two_ranks(|group| gradient(group.rank(), 2, Some((group, GradientPrecision::Bf16))));
+    let (first, second) = (ranks(), ranks());
+    assert!(first == second && first[0] == first[1], "every rank and every run has the same bits");
+    let unit = 2_f32.powi(-8);
+    for (i, ((g, h), exact)) in g.iter().zip(&h).zip(&exact).enumerate() {
+        let (error, bound) = ((first[0][i] - exact).abs(), unit * (1.0 + unit) * (g.abs() + h.abs()));
+        assert!(error <= bound + 1e-6, "element {i}: error {error}, bound {bound}");
+    }
+    assert!(difference(&first[0], &exact) > 1e-4, "nothing is rounded");
 }
 
 #[test]
@@ -146,14 +195,13 @@ fn ppo_on_two_ranks_computes_the_update_of_one_process() {
         device: "cpu".into(),
         ..ppo::Config::default()
     };
-    let train = |group: Option<Arc<dyn Group>>, updates: usize| {
-        let (rank, ranks) = group.as_ref().map_or((0, 1), |group| (group.rank(), group.world_size()));
+    check(|group, updates| {
+        let (rank, ranks) = group.as_ref().map_or((0, 1), |(group, _)| (group.rank(), group.world_size()));
         let mut learner = ppo::learner::Learner::new(&config(ranks), &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
-        group.iter().for_each(|group| learner.join(group).unwrap());
+        group.iter().for_each(|(group, precision)| learner.join(group, *precision).unwrap());
         (0..updates).for_each(|i| _ = learner.update(&rollout(i, rank, ranks), 0).unwrap());
         parameters(&mut |snapshot| learner.save(snapshot).unwrap())
-    };
-    check(&two_ranks(|group| train(Some(group), 3)), &train(None, 3), &train(None, 0));
+    });
 }
 
 /// Both forms of the loss: a sum over the batch and a mean.
@@ -172,10 +220,10 @@ fn dqn_on_two_ranks_computes_the_update_of_one_process() {
             device: "cpu".into(),
             ..dqn::Config::default()
         };
-        let train = |group: Option<Arc<dyn Group>>, updates: usize| {
-            let (rank, ranks) = group.as_ref().map_or((0, 1), |group| (group.rank(), group.world_size()));
+        check(|group, updates| {
+            let (rank, ranks) = group.as_ref().map_or((0, 1), |(group, _)| (group.rank(), group.world_size()));
             let mut learner = dqn::learner::Learner::new(config(ranks), &spec(), 1 + rank as u64).unwrap();
-            group.iter().for_each(|group| learner.join(group).unwrap());
+            group.iter().for_each(|(group, precision)| learner.join(group, *precision).unwrap());
             for update in 0..updates {
                 let losses = learner.update(0.01, |rows, batch, weights| {
                     let first = update * BATCH + rank * (BATCH / ranks) + rows.start;
@@ -192,8 +240,7 @@ fn dqn_on_two_ranks_computes_the_update_of_one_process() {
                 assert!(losses.unwrap().is_finite());
             }
             parameters(&mut |snapshot| learner.save(snapshot))
-        };
-        check(&two_ranks(|group| train(Some(group), 3)), &train(None, 3), &train(None, 0));
+        });
     }
 }
 
@@ -210,7 +257,7 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
     };
     let ranks = two_ranks(|group| {
         let mut learner = dqn::learner::Learner::new(config.clone(), &spec(), 1).unwrap();
-        learner.join(&group).unwrap();
+        learner.join(&group, GradientPrecision::Bf16).unwrap();
         let before = parameters(&mut |snapshot| learner.save(snapshot));
         let losses = learner.update(0.01, |_, batch, weights| {
             batch.r_t.fill(if group.rank() == 1 { f32::NAN } else { 1.0 });
@@ -224,7 +271,7 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
 /// The settings of a short run of each algorithm that trains in several processes.
 fn experiments() -> [(&'static str, String); 3] {
     let paac = CARTPOLE.replace("num_envs = 4", "num_envs = 4\nnormalize_obs = true\nnormalize_reward = true");
-    let ppo = "algorithm = 'ppo'\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
+    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
                learning_rate.steps = 4000\nclip_range.steps = 4000\n";
     let dqn = "algorithm = 'dqn'\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
                beta.steps = 4000\nlearning_starts = 200\nbuffer_size = 1000\nnoisy_sigma = 0.5\n";
@@ -247,7 +294,26 @@ fn last(run: &Path) -> Vec<Snapshot> {
     all
 }
 
+/// The signal of `PLAYFIELD_FAULT=kill`: the process aborts.
+const SIGABRT: i32 = 6;
+
 const LAUNCH: [&str; 6] = ["launch", "--processes", "2", "--timeout", "60", "--"];
+
+/// The setting reaches the optimizer: the same run in fp32 ends with other parameters.
+#[test]
+fn gradients_in_bf16_change_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let [_, (_, ppo), _] = experiments();
+    file(dir, "a.toml", &ppo);
+    let run = |precision: &str| {
+        let set = format!("gradient_precision={precision}");
+        let args = ["train", "a.toml", "--steps", "80", "--run-dir", precision, "--set", &set];
+        succeeds(dir, &[&LAUNCH[..], &args].concat());
+        last(&dir.join(precision))
+    };
+    assert_ne!(run("bf16")[0].params, run("fp32")[0].params);
+}
 
 /// An interrupted and resumed run of two processes equals an uninterrupted one, bit for bit. With another number of processes it
 /// resumes, too, and a warning says that it is not exact.
@@ -307,19 +373,23 @@ fn settings_that_cannot_be_divided_are_refused() {
     }
 }
 
-/// Different settings, without the launcher: both ranks end, and the second names the key.
+/// Starts `rank` of two without the launcher.
+fn start_rank(dir: &Path, rank: usize, port: u16, args: &[&str], variables: &[(&str, &str)]) -> Child {
+    let mut command = playfield(dir, args);
+    command.env("RANK", rank.to_string()).env("WORLD_SIZE", "2").env("PLAYFIELD_GROUP_TIMEOUT", "60");
+    command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string()).envs(variables.iter().copied());
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Different settings: both ranks end, and the second names the key.
 #[test]
 fn ranks_with_different_settings_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "a.toml", CARTPOLE);
-    let port = free_port().to_string();
-    let start = |rank: &str, set: &str| {
-        let mut command = playfield(dir.path(), &["train", "a.toml", "--run-dir", "run", "--set", set]);
-        let variables = [("RANK", rank), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port)];
-        command.envs(variables).env("PLAYFIELD_GROUP_TIMEOUT", "60");
-        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let ranks = [start("0", "gamma=0.99"), start("1", "gamma=0.9")];
+    let port = free_port();
+    let args = |set| ["train", "a.toml", "--run-dir", "run", "--set", set];
+    let ranks = [(0, "gamma=0.99"), (1, "gamma=0.9")];
+    let ranks = ranks.map(|(rank, set)| start_rank(dir.path(), rank, port, &args(set), &[]));
     let [first, second] = ranks.map(|rank| rank.wait_with_output().unwrap());
     assert_eq!((first.status.code(), second.status.code()), (Some(2), Some(2)));
     assert!(stderr(&first).contains("another rank has other settings"), "{}", stderr(&first));
@@ -408,6 +478,49 @@ fn a_killed_rank_ends_the_run() {
         let other = format!("error: rank {}: ", 1 - killed);
         assert!(said.contains(&other) && said.contains(&format!("rank {killed} has ended")), "{said}");
         assert_eq!(last(&dir.path().join("run")).len(), 2);
+    }
+}
+
+/// A rank ends in the middle of a save: rank 0 while it writes the checkpoint, rank 1 while it writes the frames of its replay buffer.
+/// The other ends and names it. The run resumes from the last complete checkpoint, bit for bit as if it had not been interrupted.
+#[test]
+fn a_rank_that_ends_in_a_save_leaves_a_complete_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let [.., (_, dqn)] = experiments();
+    // Few operations on files beside the checkpoint.
+    let text = dqn.replacen("[env]", "[run]\nlog_seconds = 1e6\nlog_steps = 1_000_000\n[env]", 1);
+    file(dir, "a.toml", &text);
+    let train = |args: &[&str]| succeeds(dir, &[&LAUNCH[..], &["train"], args].concat());
+    train(&["a.toml", "--steps", "400", "--run-dir", "run"]);
+    copy(&dir.join("run"), &dir.join("saved"));
+    let resume = ["train", "--resume", "run", "--steps", "800"];
+    train(&resume[1..]);
+    let uninterrupted = last(&dir.join("run"));
+    let unfinished = || files(&dir.join("run")).into_iter().filter(|name| name.contains(TEMPORARY)).collect::<Vec<_>>();
+    for (killed, operation, file) in [(0, 30, "state.safetensors"), (0, 40, "rank-1.json"), (1, 3, "rank-1/replay/")] {
+        fs::remove_dir_all(dir.join("run")).unwrap();
+        copy(&dir.join("saved"), &dir.join("run"));
+        let port = free_port();
+        let fault = format!("kill:{operation}");
+        let start = |rank| {
+            let variables = [("PLAYFIELD_FAULT", fault.as_str())];
+            start_rank(dir, rank, port, &resume, if rank == killed { &variables } else { &[] })
+        };
+        let ranks = [start(0), start(1)].map(|rank| rank.wait_with_output().unwrap());
+        let (ended, said) = (&ranks[killed], stderr(&ranks[1 - killed]));
+        assert_eq!(ended.status.signal(), Some(SIGABRT), "rank {killed}, {fault}: {}", stderr(ended));
+        assert_eq!(ranks[1 - killed].status.code(), Some(3), "rank {killed}, {fault}: {said}");
+        assert!(said.contains(&format!("rank {killed} has ended")), "rank {killed}, {fault}: {said}");
+        assert!(unfinished().iter().any(|name| name.contains(file)), "{fault} is not in {file}: {:?}", unfinished());
+        train(&resume[1..]);
+        assert!(unfinished().is_empty(), "{:?}", unfinished());
+        let resumed = last(&dir.join("run"));
+        assert_eq!(resumed.len(), uninterrupted.len());
+        for (resumed, uninterrupted) in resumed.iter().zip(&uninterrupted) {
+            assert_eq!((resumed.step, &resumed.params), (uninterrupted.step, &uninterrupted.params));
+            assert!(resumed.arrays == uninterrupted.arrays && resumed.state == uninterrupted.state);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs the program as a user does.
 #![allow(dead_code)] // each test program uses a part
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -87,4 +88,32 @@ for made in Base.__subclasses__():
 /// The settings of [`CARTPOLE`] with the environment `id`.
 pub fn experiment(id: &str) -> String {
     CARTPOLE.replace("'CartPole'", &format!("'{id}'")).replace("4000", "400")
+}
+
+/// Copies a folder with its folders and files.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => _ = fs::copy(entry.path(), target).unwrap(),
+        }
+    }
+}
+
+/// The files below `folder`, relative to it.
+pub fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path()).iter().map(|file| format!("{name}/{file}"))),
+            false => found.push(name),
+        }
+    }
+    found.sort();
+    found
 }

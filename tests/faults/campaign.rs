@@ -1,6 +1,7 @@
 //! The tries of a campaign, how they run, and the table of their results.
 
 use crate::common::playfield;
+pub use crate::common::{copy, files};
 use playfield::core::rng;
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -202,34 +203,6 @@ pub fn with_fault(folder: &Path, args: &[&str], fault: &str) -> Ended {
     let mut command = playfield(folder, args);
     command.env("PLAYFIELD_FAULT", fault);
     Running::start(folder, command).wait(LIMIT)
-}
-
-/// Copies a folder with its folders and files.
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => _ = fs::copy(entry.path(), target).unwrap(),
-        }
-    }
-}
-
-/// The files below `folder`, relative to it.
-pub fn files(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        match entry.file_type().unwrap().is_dir() {
-            true => found.extend(files(&entry.path()).iter().map(|file| format!("{name}/{file}"))),
-            false => found.push(name),
-        }
-    }
-    found.sort();
-    found
 }
 
 /// A random number below `n`, the `i`-th of the stream `name`: the same in every run of the campaign.

@@ -7,6 +7,7 @@ use crate::registry::external;
 use crate::renames::renamed;
 use crate::{Registry, args, paths, suggest};
 use playfield_core::algorithm::{Entry, parse_section, write_section};
+use playfield_core::group;
 use playfield_core::run::{EvalConfig, Intervals};
 use playfield_core::{Configured, EnvConfig, EnvSource, Error, Result, Schedule};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub struct Experiment {
     pub seed: u64,
     pub intervals: Intervals,
     pub evaluation: EvalConfig,
+    pub distributed: group::Config,
     pub env: EnvConfig,
     pub source: Arc<dyn EnvSource>,
     /// The algorithm with its configuration.
@@ -52,6 +54,7 @@ impl Experiment {
         let intervals = parse_section::<Intervals>("run", &section("run"))?.resolve(steps);
         let evaluation: EvalConfig = parse_section("eval", &section("eval"))?;
         env.evaluation(&evaluation.env)?;
+        let distributed = parse_section("distributed", &section("distributed"))?;
         let positive = |seconds: f64| seconds > 0.0;
         match () {
             () if steps == 0 => Err(Error::config("`steps` must be at least 1")),
@@ -62,7 +65,7 @@ impl Experiment {
             () if evaluation.video && evaluation.every_steps == 0 => Err(Error::config(
                 "[eval]: `video` needs an evaluation: set `every_steps`, the agent steps between two",
             )),
-            () => Ok(Self { algorithm, steps, seed, intervals, evaluation, env, source, configured }),
+            () => Ok(Self { algorithm, steps, seed, intervals, evaluation, distributed, env, source, configured }),
         }
     }
 
@@ -86,6 +89,7 @@ impl Experiment {
         table.insert("seed".into(), integer(self.seed)?);
         table.insert("run".into(), write_section("run", &self.intervals)?.into());
         table.insert("eval".into(), write_section("eval", &self.evaluation)?.into());
+        table.insert("distributed".into(), write_section("distributed", &self.distributed)?.into());
         table.insert("env".into(), write_section("env", &self.env)?.into());
         Ok(table)
     }
@@ -150,6 +154,7 @@ fn known(algorithm: Entry, table: &Table, sets: &[String]) -> Result<Table> {
     known.insert("seed".into(), 0.into());
     known.insert("run".into(), write_section("run", &Intervals::default())?.into());
     known.insert("eval".into(), write_section("eval", &EvalConfig::default())?.into());
+    known.insert("distributed".into(), write_section("distributed", &group::Config::default())?.into());
     known.insert("env".into(), write_section("env", &EnvConfig::default())?.into());
     Ok(known)
 }

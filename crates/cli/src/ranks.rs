@@ -85,21 +85,9 @@ pub fn receive(registry: &Registry, group: &dyn Group, own: Option<Experiment>) 
             .check_trust(&settings, &header.folder)
             .and_then(|()| Experiment::new(settings.clone(), &[], registry)),
     };
-    let agrees = experiment.and_then(|experiment| {
-        let own = experiment.to_table()?;
-        let differs = difference("", &own, &settings);
-        match differs {
-            _ if header.version != VERSION => Err(Error::config(format!(
-                "rank {} runs playfield {VERSION}, and rank 0 {}: install the same version",
-                group.rank(),
-                header.version
-            ))),
-            Some(key) => Err(Error::config(format!(
-                "rank {} has another value of `{key}` than rank 0: start all ranks with the same configuration",
-                group.rank()
-            ))),
-            None => Ok(experiment),
-        }
+    let agrees = check_version(group.rank(), &header.version).and(experiment).and_then(|experiment| {
+        check_settings(group.rank(), &experiment.to_table()?, &settings)?;
+        Ok(experiment)
     });
     let experiment = match (group.any(agrees.is_err())?, agrees) {
         (true, Ok(_)) => return Err(other_settings()),
@@ -117,6 +105,26 @@ pub fn receive(registry: &Registry, group: &dyn Group, own: Option<Experiment>) 
     Ok(Job { experiment, folder: header.folder, checkpoint })
 }
 
+/// Refuses to train with another version of playfield than that of rank 0: its settings and random streams may have another meaning.
+fn check_version(rank: usize, of_rank_0: &str) -> Result<()> {
+    match of_rank_0 {
+        VERSION => Ok(()),
+        other => Err(Error::config(format!(
+            "rank {rank} runs playfield {VERSION}, and rank 0 {other}: install the same version on all machines"
+        ))),
+    }
+}
+
+/// Refuses settings, `own`, that differ from those of rank 0.
+fn check_settings(rank: usize, own: &Table, of_rank_0: &Table) -> Result<()> {
+    match difference("", own, of_rank_0) {
+        None => Ok(()),
+        Some(key) => Err(Error::config(format!(
+            "rank {rank} has another value of `{key}` than rank 0: start all ranks with the same configuration"
+        ))),
+    }
+}
+
 /// The first key whose values differ. Each rank may have its own device.
 fn difference(path: &str, own: &Table, other: &Table) -> Option<String> {
     own.keys().chain(other.keys()).find_map(|key| {
@@ -132,6 +140,13 @@ fn difference(path: &str, own: &Table, other: &Table) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_version_is_refused() {
+        assert!(check_version(1, VERSION).is_ok());
+        let message = check_version(1, "0.0.9").unwrap_err().to_string();
+        assert!(message.contains(&format!("rank 1 runs playfield {VERSION}, and rank 0 0.0.9")), "{message}");
+    }
 
     #[test]
     fn the_first_setting_that_differs_is_named() {

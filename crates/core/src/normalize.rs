@@ -232,7 +232,7 @@ mod tests {
             values.iter_mut().zip(&self.other).for_each(|(value, other)| *value += other);
             Ok(())
         }
-        fn sum(&self, _: &mut [f32]) -> Result<()> {
+        fn sum(&self, _: &mut [f32], _: crate::group::GradientPrecision) -> Result<()> {
             unreachable!()
         }
         fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {

@@ -7,7 +7,7 @@
 //! Of a run in several processes each rank has a [`Run`] with the same [`group`](Run::group), and calls the same methods in the same
 //! order. Rank 0 has the sinks and writes the files.
 
-use crate::group::SingleProcess;
+use crate::group::{self, GradientPrecision, SingleProcess};
 use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
 use crate::text::thousands;
 use crate::{Checkpoints, EpisodeEnd, Error, Group, Image, Result, Snapshot, notices, resume};
@@ -51,6 +51,7 @@ pub struct Evaluation {
 /// One training run.
 pub struct Run {
     group: Arc<dyn Group>,
+    distributed: group::Config,
     /// What the ranks have agreed on for this iteration.
     agreed: Agreed,
     /// Episodes that this rank has not yet reported to rank 0.
@@ -109,6 +110,7 @@ impl Run {
         let now = Instant::now();
         Self {
             group: SingleProcess::shared(),
+            distributed: group::Config::default(),
             agreed: Agreed::default(),
             unreported: Vec::new(),
             seed,
@@ -134,14 +136,19 @@ impl Run {
     }
 
     /// Makes this the run of one rank of `group`.
-    pub fn with_group(mut self, group: Arc<dyn Group>) -> Self {
-        self.group = group;
+    pub fn with_group(mut self, group: Arc<dyn Group>, config: group::Config) -> Self {
+        (self.group, self.distributed) = (group, config);
         self
     }
 
     /// The processes that train together.
     pub fn group(&self) -> &Arc<dyn Group> {
         &self.group
+    }
+
+    /// The precision in which the processes exchange gradients.
+    pub fn gradient_precision(&self) -> GradientPrecision {
+        self.distributed.gradient_precision
     }
 
     /// Adds a sink, which receives all reports.

@@ -51,6 +51,7 @@ unsafe extern "C" {
         bytes_per_element: c_int,
         maximum: bool,
     ) -> *mut c_char;
+    fn playfield_gloo_sum_in_bf16(gloo: *mut RawGloo, data: *mut f32, len: i64) -> *mut c_char;
     fn playfield_gloo_broadcast(gloo: *mut RawGloo, data: *mut u8, len: i64) -> *mut c_char;
     fn playfield_gloo_send(gloo: *mut RawGloo, data: *mut u8, len: i64, to: c_int) -> *mut c_char;
     fn playfield_gloo_receive(gloo: *mut RawGloo, data: *mut u8, len: i64, from: c_int) -> *mut c_char;
@@ -171,6 +172,12 @@ impl Gloo {
         let (data, len) = (values.as_mut_ptr().cast(), values.len() as i64);
         // SAFETY: the slice is borrowed exclusively until the operation has ended.
         check(unsafe { playfield_gloo_all_reduce(self.0, data, len, size_of::<T>() as c_int, maximum) })
+    }
+
+    /// Replaces the values by their sums over all ranks, which are exchanged as bfloat16 and added in fp32.
+    pub fn sum_in_bf16(&mut self, values: &mut [f32]) -> Result<()> {
+        // SAFETY: as above.
+        check(unsafe { playfield_gloo_sum_in_bf16(self.0, values.as_mut_ptr(), values.len() as i64) })
     }
 
     /// Replaces the bytes by those of rank 0.

@@ -2,7 +2,7 @@
 
 use crate::Config;
 use crate::ffi::{self, Gloo, Store};
-use playfield_core::group::{self, Reduce};
+use playfield_core::group::{self, GradientPrecision, Reduce};
 use playfield_core::{Error, Result};
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
 use std::sync::mpsc::channel;
@@ -210,8 +210,11 @@ impl group::Group for Group {
         self.run("all-reduce", |gloo| gloo.all_reduce(values, reduce == Reduce::Max))
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
-        self.run("all-reduce", |gloo| gloo.all_reduce(values, false))
+    fn sum(&self, values: &mut [f32], precision: GradientPrecision) -> Result<()> {
+        self.run("all-reduce", |gloo| match precision {
+            GradientPrecision::Fp32 => gloo.all_reduce(values, false),
+            GradientPrecision::Bf16 => gloo.sum_in_bf16(values),
+        })
     }
 
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()> {

@@ -3,7 +3,9 @@
 //
 // No exception leaves a function. Each returns null or the message of its error, which the caller frees.
 
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
 #include <gloo/context.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -132,6 +134,28 @@ char* playfield_gloo_all_reduce(Gloo* gloo, void* data, int64_t len, int bytes_p
     options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
     options.timeout = gloo->timeout;
     gloo->inner->allreduce(tensors, options)->wait();
+  });
+}
+
+// Replaces the floats by their sums over all ranks, which are exchanged as bfloat16. Each rank adds one part of the elements, in
+// fp32 and in the order of the ranks, and sends the rounded sums to all. Gloo's own all-reduce of bfloat16 rounds after each
+// addition, and was slower (1M elements, two ranks on loopback, AVX-512: at least 17 ms, and 5 ms in fp32).
+char* playfield_gloo_sum_in_bf16(Gloo* gloo, float* data, int64_t len) {
+  return guard([&] {
+    int64_t ranks = gloo->inner->getSize(), part = (len + ranks - 1) / ranks;
+    at::Tensor values = over(data, len, 4);
+    at::Tensor parts = at::zeros({ranks, part}, at::kBFloat16), received = at::empty_like(parts);
+    at::Tensor flat = parts.view(-1).narrow(0, 0, len);
+    flat.copy_(values);
+    c10d::AllToAllOptions to_all;
+    to_all.timeout = gloo->timeout;
+    std::vector<int64_t> equal;
+    gloo->inner->alltoall_base(received, parts, equal, equal, to_all)->wait();
+    at::Tensor sums = received.to(at::kFloat).sum(0, /*keepdim=*/true).to(at::kBFloat16);
+    c10d::AllgatherOptions gather;
+    gather.timeout = gloo->timeout;
+    gloo->inner->_allgather_base(parts, sums, gather)->wait();
+    values.copy_(flat);
   });
 }
 

@@ -1,7 +1,7 @@
 //! Groups of two processes: the test program starts itself again as each rank.
 
 use playfield_core::Group as _;
-use playfield_core::group::Reduce;
+use playfield_core::group::{GradientPrecision, Reduce};
 use playfield_distributed::Group;
 use std::env;
 use std::io::Write as _;
@@ -74,8 +74,16 @@ fn operations(group: &Group) -> playfield_core::Result<()> {
     assert_eq!(values, [1.0, 0.0]);
     // More than a packet, and a length that two ranks do not divide.
     let mut floats: Vec<f32> = (0..300_001).map(|i| i as f32 + rank as f32).collect();
-    group.sum(&mut floats)?;
+    group.sum(&mut floats, GradientPrecision::Fp32)?;
     assert!(floats.iter().enumerate().all(|(i, x)| *x == 2.0 * i as f32 + 1.0));
+    // 1 + 2⁻⁹ is 1 in bf16, and 1 + 2⁻⁷ is exact; 2 + 2⁻⁷ lies between 2 and the next number, 2 + 2⁻⁶, and is rounded to even.
+    let (exact, rounded) = (1.0 + 2_f32.powi(-7), 1.0 + 2_f32.powi(-9));
+    let mut floats = vec![rounded; 100_001];
+    floats[1] = if rank == 0.0 { exact } else { 1.0 };
+    floats[2] = 3e38 * (1.0 - 2.0 * rank as f32);
+    floats[3] = if rank == 0.0 { f32::NAN } else { 1.0 };
+    group.sum(&mut floats, GradientPrecision::Bf16)?;
+    assert!(floats[..3] == [2.0, 2.0, 0.0] && floats[3].is_nan() && floats[4..].iter().all(|x| *x == 2.0));
     let mut bytes = if rank == 0.0 { b"of rank 0".to_vec() } else { vec![7; 100] };
     group.broadcast(&mut bytes)?;
     assert_eq!(bytes, b"of rank 0");

@@ -5,7 +5,7 @@
 //! environments, threads and parameters are arranged is each algorithm's own.
 
 use playfield_core::graph::{Graph, Value};
-use playfield_core::group::{Group, Reduce, SingleProcess};
+use playfield_core::group::{GradientPrecision, Group, Reduce, SingleProcess};
 use playfield_core::rng::Rng;
 use playfield_core::rollout::Decisions;
 use playfield_core::{
@@ -171,13 +171,18 @@ impl Actor {
     }
 
     /// Makes this the actor of one rank of `group`: it takes the parameters of rank 0, and `optimizer` steps by the mean of the
-    /// gradients of all ranks from now on. Call it after loading.
+    /// gradients of all ranks from now on, which they exchange in `precision`. Call it after loading.
     ///
     /// # Errors
     /// [`Error::Group`].
-    pub fn join(&mut self, optimizer: &mut Optimizer, group: &Arc<dyn Group>) -> Result<()> {
+    pub fn join(
+        &mut self,
+        optimizer: &mut Optimizer,
+        group: &Arc<dyn Group>,
+        precision: GradientPrecision,
+    ) -> Result<()> {
         self.net.params.broadcast(&**group)?;
-        optimizer.set_group(group.clone(), Combine::Mean);
+        optimizer.set_group(group.clone(), Combine::Mean, precision);
         self.group = group.clone();
         Ok(())
     }

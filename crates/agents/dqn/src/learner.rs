@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Distribution, Loss};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use playfield_core::group::SingleProcess;
+use playfield_core::group::{GradientPrecision, SingleProcess};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{EnvSpec, Group, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
@@ -173,16 +173,16 @@ impl Learner {
     }
 
     /// Makes this the learner of one rank of `group`: it takes the parameters of rank 0, and steps by the gradient of the batches of
-    /// all ranks from now on. Call it after loading.
+    /// all ranks from now on, which they exchange in `precision`. Call it after loading.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
-    pub fn join(&mut self, group: &Arc<dyn Group>) -> Result<()> {
+    pub fn join(&mut self, group: &Arc<dyn Group>, precision: GradientPrecision) -> Result<()> {
         let Shard { online, target, .. } = &mut self.main;
         online.params.broadcast(&**group)?;
         target.params.broadcast(&**group)?;
         let combine = if self.config.sum_over_batch { Combine::Sum } else { Combine::Mean };
-        self.optimizer.set_group(group.clone(), combine);
+        self.optimizer.set_group(group.clone(), combine, precision);
         self.group = group.clone();
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::Config;
 use playfield_actor_critic::{Actor, Losses};
+use playfield_core::group::GradientPrecision;
 use playfield_core::{EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_nn::ActorCritic;
 use playfield_nn::optim::Optimizer;
@@ -70,8 +71,8 @@ impl Learner {
     ///
     /// # Errors
     /// As that.
-    pub fn join(&mut self, group: &Arc<dyn Group>) -> Result<()> {
-        self.actor.join(&mut self.optimizer, group)
+    pub fn join(&mut self, group: &Arc<dyn Group>, precision: GradientPrecision) -> Result<()> {
+        self.actor.join(&mut self.optimizer, group, precision)
     }
 
     /// Updates so far.

@@ -2,6 +2,7 @@
 
 use crate::Config;
 use playfield_actor_critic::{Actor, Targets, index_tensor, normalize, sampled};
+use playfield_core::group::GradientPrecision;
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_losses::policy_gradient as pg;
@@ -222,8 +223,8 @@ impl Learner {
     ///
     /// # Errors
     /// As that.
-    pub fn join(&mut self, group: &Arc<dyn Group>) -> Result<()> {
-        self.actor.join(&mut self.optimizer, group)
+    pub fn join(&mut self, group: &Arc<dyn Group>, precision: GradientPrecision) -> Result<()> {
+        self.actor.join(&mut self.optimizer, group, precision)
     }
 
     /// Gradient steps so far.

@@ -71,7 +71,7 @@ fn train_rank(registry: &Registry, args: &Train, stop: &Stop, group: &Arc<dyn Gr
         // Resolved before training, so that the saved settings contain every value that is used.
         experiment.configured.resolve(steps, &factory)?;
         experiment.env = factory.config().clone();
-        let mut run = Run::new(seed, steps).with_stop(stop.clone()).with_group(group.clone());
+        let mut run = Run::new(seed, steps).with_stop(stop.clone()).with_group(group.clone(), experiment.distributed);
         run = run.with_checkpoints(checkpoints.clone(), intervals.clone());
         run = run.with_evaluation(experiment.evaluation.clone());
         if let Some(folder) = &folder {

@@ -24,7 +24,7 @@ pub use step::{Step, gradient_norm, step_shared};
 
 use crate::params::Params;
 use crate::tensor::to_vec;
-use playfield_core::group::{Group, SingleProcess};
+use playfield_core::group::{GradientPrecision, Group, SingleProcess};
 use playfield_core::{Error, Result, Snapshot};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Arc;
@@ -49,6 +49,7 @@ pub struct Optimizer {
     pool: Option<ThreadPool>,
     group: Arc<dyn Group>,
     combine: Combine,
+    precision: GradientPrecision,
 }
 
 impl Optimizer {
@@ -57,14 +58,14 @@ impl Optimizer {
         let config = config.into();
         let buffer = |initial: f32| params.master().full_like(f64::from(initial));
         let state = config.rule().state().map(|state| state.map(|state| buffer(state.initial)));
-        let (group, combine) = (SingleProcess::shared(), Combine::Mean);
-        Self { config, state, updates: 0, pool: None, group, combine }
+        let (group, combine, precision) = (SingleProcess::shared(), Combine::Mean, GradientPrecision::Fp32);
+        Self { config, state, updates: 0, pool: None, group, combine, precision }
     }
 
-    /// Makes [`step_sharded`](Self::step_sharded) combine the gradients of all ranks of `group`: each rank steps by the same gradient,
-    /// so that parameters and state that are the same at the start stay so.
-    pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine) {
-        (self.group, self.combine) = (group, combine);
+    /// Makes [`step_sharded`](Self::step_sharded) combine the gradients of all ranks of `group`, which they exchange in
+    /// `precision`: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so.
+    pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine, precision: GradientPrecision) {
+        (self.group, self.combine, self.precision) = (group, combine, precision);
     }
 
     /// The same with up to `threads` threads for a step. It uses two at most, and one for small networks.
@@ -108,19 +109,21 @@ impl Optimizer {
     }
 
     /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
-    /// all-reduce of the flat buffers.
+    /// all-reduce of each flat buffer.
     fn reduce(&self, params: &mut Params, shards: &[&Params]) -> Result<()> {
         let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
-        let mut values = to_vec(&gradient);
-        values.extend(to_vec(params.running_stats()));
-        self.group.sum(&mut values)?;
-        let (mean, (gradient, running)) = (1.0 / self.group.world_size() as f32, values.split_at_mut(gradient.numel()));
+        let (mut gradient, mut running) = (to_vec(&gradient), to_vec(params.running_stats()));
+        let scale = 1.0 / self.group.world_size() as f32;
+        self.group.sum(&mut gradient, self.precision)?;
         if self.combine == Combine::Mean {
-            gradient.iter_mut().for_each(|x| *x *= mean);
+            gradient.iter_mut().for_each(|x| *x *= scale);
         }
-        running.iter_mut().for_each(|x| *x *= mean);
-        params.set_gradient(&Tensor::from_slice(gradient));
-        params.set_running_stats(running);
+        params.set_gradient(&Tensor::from_slice(&gradient));
+        if !running.is_empty() {
+            self.group.sum(&mut running, GradientPrecision::Fp32)?;
+            running.iter_mut().for_each(|x| *x *= scale);
+            params.set_running_stats(&running);
+        }
         Ok(())
     }
 
