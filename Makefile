@@ -6,7 +6,7 @@ DENY   := 0.20.2
 MUTANTS := 27.1.0
 PACKAGE ?= playfield-losses
 
-.PHONY: help setup build train test lint example model browser bench faults mutants audit clean
+.PHONY: help setup build train test lint example model browser bench faults soak mutants audit clean
 help:
 	@echo "make train [CONFIG=configs/ppo/pong-fast.toml] [ARGS='--seed 2']   build, train, record a video"
 	@echo "make test                                                     everything that CI runs"
@@ -14,6 +14,7 @@ help:
 	@echo "make browser                                                  Chromium for two of the tests (as root, Debian)"
 	@echo "make bench                                                    benchmarks on this machine"
 	@echo "make faults                                                   the fault campaign: less than an hour; docs/reliability.md"
+	@echo "make soak [SECONDS=3600] [FRAMES=10000]                        memory, descriptors and threads of long trainings"
 	@echo "make mutants [PACKAGE=playfield-losses]                       mutations of the code that no test catches (slow)"
 	@echo "make audit                                                    known vulnerabilities (needs github.com)"
 
@@ -59,6 +60,10 @@ bench: build
 # classes by a part of their name.
 faults: setup
 	cargo test --locked --test faults -- --ignored --nocapture
+
+# Four trainings on Pong, side by side: fails if one of them grows, or needs longer than two seconds to save.
+soak: build
+	scripts/soak $(or $(SECONDS),3600) $(FRAMES)
 
 # Mutation testing of a package with cargo-mutants, by the package's tests and the whole program's training tests
 # (WHOLE= for the package's only). Surviving mutants are listed in target/mutants.out/missed.txt.

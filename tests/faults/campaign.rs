@@ -64,7 +64,7 @@ impl Tally {
     }
 }
 
-/// Runs all groups, two at a time, prints the table, and fails if a try did. The variable `FAULTS` selects classes by a part of their
+/// Runs all groups, one per core at a time (two to eight), prints the table, and fails if a try did. The variable `FAULTS` selects classes by a part of their
 /// name.
 pub fn run(mut classes: Vec<Class>) {
     let selected = std::env::var("FAULTS").unwrap_or_default();
@@ -74,7 +74,7 @@ pub fn run(mut classes: Vec<Class>) {
         classes.into_iter().enumerate().flat_map(|(i, class)| class.groups.into_iter().map(move |g| (i, g))).collect();
     let (queue, results) = (Mutex::new(queue), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8) {
             scope.spawn(|| {
                 while let Some((class, group)) = { queue.lock().unwrap().pop_front() } {
                     let (folder, mut tally, start) = (folder(), Tally::default(), Instant::now());
