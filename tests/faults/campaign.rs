@@ -64,8 +64,8 @@ impl Tally {
     }
 }
 
-/// Runs all groups, one per core at a time (two to eight), prints the table, and fails if a try did. The variable `FAULTS` selects classes by a part of their
-/// name.
+/// Runs all groups, one per core at a time (two to eight), prints the table, and fails if a try did. The variable `FAULTS` selects
+/// classes by a part of their name.
 pub fn run(mut classes: Vec<Class>) {
     let selected = std::env::var("FAULTS").unwrap_or_default();
     classes.retain(|class| class.name.contains(&selected));
