@@ -52,7 +52,7 @@ pub fn class(size: Size) -> Vec<Class> {
             let table = table.clone();
             Group::new(format!("{name}: {}", key.join(".")), move |folder, tally| {
                 let tries = values().into_iter().enumerate();
-                for (_, value) in tries.filter(|(i, _)| (k * values().len() + i + offset) % stride == 0) {
+                for (_, value) in tries.filter(|(i, _)| (k * values().len() + i + offset).is_multiple_of(stride)) {
                     tally.add(format!("{value}"), train(folder, &table, &key, value));
                 }
             })
