@@ -40,9 +40,11 @@ lint: setup
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --locked --no-default-features -- -D warnings
 
-# An example of a user's crate, built outside the workspace, with the same third-party crates.
+# An example of a user's crate, built outside the workspace. With the same folder and the same paths, as text, it shares the third-party
+# crates.
 example: setup
-	cd envs/examples/rust && cargo test --locked --target-dir ../../../target
+	cd envs/examples/rust && LIBTORCH=$(CURDIR)/.libtorch PYO3_PYTHON=$(CURDIR)/.venv/bin/python \
+	cargo test --locked --target-dir $(CURDIR)/target
 
 # Every interleaving of the threads that share parameters.
 model:
