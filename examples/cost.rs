@@ -1,5 +1,5 @@
 //! How the cost of training grows with environments, minibatches, threads and the replay buffer, measured on this machine and drawn as
-//! four charts: `make build && cargo run --release --example cost -- docs/cost.svg`, some six minutes.
+//! four charts: `make build && cargo run --release --example cost -- cost.svg`.
 #![allow(clippy::print_stdout)] // not a library
 
 use playfield::core::rng;
