@@ -159,7 +159,7 @@ mod tests {
         [y.collect(), dx, d_scale, d_shift, d_bias]
     }
 
-    /// Samples of one row and of several, of numbers of elements that are and are not multiples of the partial sums'; a mean far from 0.
+    /// Samples of one row and of several, whose numbers of elements divide evenly into the partial sums or do not; a mean far from 0.
     #[test]
     fn a_norm_and_its_gradients_equal_the_formulas() {
         for (rows, channels) in [(1, 512), (400, 16), (81, 8), (49, 24)] {

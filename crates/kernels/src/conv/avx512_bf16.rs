@@ -516,7 +516,7 @@ mod tests {
         }
     }
 
-    /// Exact equality with naive loops, for numbers of positions that are and are not multiples of a tile's: a 3 × 3 kernel with strides 2 and 1
+    /// Exact equality with naive loops, for multiples of a tile's positions and for other numbers: a 3 × 3 kernel with strides 2 and 1
     /// on a 7 × 13 image; outputs of two and a half vectors.
     fn tiles_equal_naive_loops(channels: usize) {
         let row_len = 3 * channels;

@@ -55,7 +55,7 @@ fn convolutions_equal_naive_loops<T: Tiles>() {
     }
 }
 
-/// Exact equality with naive loops, for numbers of batch rows that are and are not multiples of 16, 32 and 128.
+/// Exact equality with naive loops, for multiples of 16, 32 and 128 batch rows and for other numbers.
 fn fully_connected_layers_equal_naive_loops<T: Tiles>() {
     for (outputs, inputs) in [(16, 96), (48, 64), (64, 32)] {
         let shape = LayerShape { outputs, kernel_rows: 1, row_len: inputs, row_stride: inputs };
