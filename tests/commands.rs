@@ -13,10 +13,11 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-fn wait_for(path: &Path) {
-    let start = Instant::now();
-    while !path.exists() {
-        assert!(start.elapsed() < Duration::from_secs(60), "no {}", path.display());
+/// Waits until the run in `folder` has logged its first row: before its first update it has nothing to save.
+fn wait_for_row(folder: &Path) {
+    let (start, path) = (Instant::now(), folder.join("progress.csv"));
+    while fs::read_to_string(&path).map_or(0, |text| text.lines().count()) < 2 {
+        assert!(start.elapsed() < Duration::from_secs(60), "no row in {}", path.display());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -70,7 +71,7 @@ fn interrupted_seeds_resume() {
     let args = ["train", "a.toml", "--seeds", "3", "--jobs", "2", "--run-dir", "group"];
     let child = playfield(dir, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let group = dir.join("group");
-    ["seed-1", "seed-2"].iter().for_each(|seed| wait_for(&group.join(seed).join("progress.csv")));
+    ["seed-1", "seed-2"].iter().for_each(|seed| wait_for_row(&group.join(seed)));
     signal(&child, "INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));

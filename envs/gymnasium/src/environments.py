@@ -518,15 +518,16 @@ class Remote(Member):
     known (`describe`), its observations are views of shared memory: the caller copies them before the next step.
 
     `limit` is the longest time in seconds that a step (with the reset after the end of an episode) or a reset may take, or None.
+    `core` is the processor core that it runs on, or None for any.
     """
 
-    def __init__(self, name, arguments, limit=None):
+    def __init__(self, name, arguments, limit=None, core=None):
         context = forkserver()
         self.limit, self.deadline = limit, None
         self.method, self.shared = None, None
         self.pipe, theirs = context.Pipe()
         with without_interrupts():
-            self.process = context.Process(target=ByValue(serve), args=(theirs, name, arguments))
+            self.process = context.Process(target=ByValue(serve), args=(theirs, name, arguments, core))
             self.process.start()
         theirs.close()
 
@@ -578,8 +579,8 @@ class Restarting(Member):
     step is 0, and its final observation is the last one before.
     """
 
-    def __init__(self, index, name, arguments, limit):
-        self.start = lambda: Remote(name, arguments, limit)
+    def __init__(self, index, name, arguments, limit, core):
+        self.start = lambda: Remote(name, arguments, limit, core)
         self.index, self.remote, self.restarts = index, self.start(), 0
         self.method, self.seed, self.last = None, 0, None
 
@@ -715,8 +716,13 @@ def end_after_parent(pipe):
     os._exit(1)
 
 
-def serve(pipe, name, arguments):
+def serve(pipe, name, arguments, core):
     """The main function of a child: creates an environment, executes requests until the pipe is closed, and closes it."""
+    # Of the processes that one step wakes, none interrupts the program that wakes the others.
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if core is not None:
+            os.sched_setaffinity(0, {core})
     # The end of the program closes the pipes, so each environment can close what it has started. A handler, unlike SIG_IGN,
     # is not inherited by an environment's own child processes.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -754,12 +760,20 @@ def serve(pipe, name, arguments):
         os._exit(0)
 
 
-def create_member(index, name, arguments, process):
+def create_member(index, name, arguments, process, core=None):
     """An environment in this process (`sync`) or in its own (`async`); `recv` waits until the latter is created."""
     mode, limit, restarts = process
     if mode == "sync":
         return Local(name, arguments)
-    return Restarting(index, name, arguments, limit) if restarts else Remote(name, arguments, limit)
+    return Restarting(index, name, arguments, limit, core) if restarts else Remote(name, arguments, limit, core)
+
+
+def cores_of(size):
+    """The processor core of each of `size` processes: the same number on every core that this program may use. None for any core,
+    where they cannot be divided evenly.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+    return [cores[index % len(cores)] for index in range(size)] if size % len(cores) == 0 else [None] * size
 
 
 def one(name, arguments, process):
@@ -785,8 +799,8 @@ class Batch:
     def __init__(self, name, size, arguments, process):
         self.members, self.waiting, self.failed = [], False, False
         try:
-            for index in range(size):
-                self.members.append(create_member(index, name, arguments, process))
+            for index, core in enumerate(cores_of(size)):
+                self.members.append(create_member(index, name, arguments, process, core))
             for made in self.members:
                 if not isinstance(made, Local):
                     made.recv()

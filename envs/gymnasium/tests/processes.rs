@@ -5,7 +5,7 @@
 mod common;
 
 use common::{WAYS, config, python, wrapped};
-use playfield_core::{Actions, EnvFactory, EnvSource, StepBatch, VecEnv, rng};
+use playfield_core::{Actions, EnvFactory, EnvSource, Obs, StepBatch, VecEnv, rng};
 use playfield_gymnasium::GymSource;
 use playfield_wrappers::Factory;
 use std::io::{BufRead, BufReader, Read};
@@ -89,6 +89,26 @@ fn every_environment_is_closed_and_no_extra_one_is_created() {
             assert_eq!(left(&log), [0; 0], "{way}");
         }
     }
+}
+
+/// Processes that can be divided evenly among the cores are, one core each; others may use all of them.
+#[test]
+fn processes_are_divided_evenly_among_the_cores() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let allowed = |n: usize| -> Vec<Vec<f32>> {
+        let mut env = wrapped("tiny:Cores-v0", "vectorization = 'async'", n);
+        let mut batch = StepBatch::new(env.spec(), n);
+        env.reset(&mut batch).unwrap();
+        let Obs::F32(values) = batch.obs else { panic!("the observations are not f32") };
+        values.chunks(2).map(<[f32]>::to_vec).collect()
+    };
+    let even = allowed(2 * cores);
+    assert!(even.iter().all(|row| row[0] == 1.0), "{even:?}");
+    for row in &even {
+        assert_eq!(even.iter().filter(|other| other == &row).count(), 2, "{even:?}");
+    }
+    let uneven = allowed(2 * cores + 1);
+    assert!(uneven.iter().all(|row| row[0] == if cores == 1 { 1.0 } else { cores as f32 }), "{uneven:?}");
 }
 
 /// A process that does not respond is killed after some seconds.

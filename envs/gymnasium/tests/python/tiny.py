@@ -78,6 +78,18 @@ class Steps(gymnasium.Env):
         return {}
 
 
+class Cores(Steps):
+    """The observation is the number of processor cores that its process may use, and the sum of their numbers."""
+
+    observation_space = Box(0, 1e9, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        import os
+
+        cores = os.sched_getaffinity(0)
+        return np.array([len(cores), sum(cores)], np.float32), {}
+
+
 class Slow(Steps):
     """Each step takes 50 ms."""
 
@@ -529,6 +541,7 @@ gymnasium.register("Function-v0", entry_point=function, max_episode_steps=3)
 gymnasium.register("Late-v0", vector_entry_point=Late)
 gymnasium.register("Vector-v0", vector_entry_point=vector)
 gymnasium.register("ManualVector-v0", vector_entry_point=manual_vector)
+gymnasium.register("Cores-v0", entry_point=Cores)
 gymnasium.register("Slow-v0", entry_point=Slow)
 gymnasium.register("Uneven-v0", entry_point=Uneven)
 gymnasium.register("UnevenVector-v0", vector_entry_point=uneven_vector)
