@@ -6,6 +6,7 @@
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -59,6 +60,33 @@ pub trait Group: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Group`].
     fn sum(&self, values: &mut [f32], precision: GradientPrecision) -> Result<()>;
+
+    /// Tells the group that this rank's gradients lie in the memory of the CUDA device `cuda`, or, with `None`, in that of the host.
+    /// Every rank calls it before training. Where each has a device of its own, their gradients can stay there:
+    /// [`sums_on_device`](Self::sums_on_device).
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    fn set_device(&self, _cuda: Option<usize>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether [`sum_on_device`](Self::sum_on_device) takes gradients; else they go through the memory of the host. The same on all
+    /// ranks.
+    fn sums_on_device(&self) -> bool {
+        false
+    }
+
+    /// [`sum`](Self::sum) of a contiguous fp32 `tch::Tensor` where it lies. (This crate does without libtorch; hence `Any`.)
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    ///
+    /// # Panics
+    /// If the group does not sum on devices, or for another type: a bug of the caller.
+    fn sum_on_device(&self, _tensor: &mut dyn Any, _precision: GradientPrecision) -> Result<()> {
+        panic!("this group sums in the memory of the host")
+    }
 
     /// Replaces `bytes` by those of rank 0.
     ///

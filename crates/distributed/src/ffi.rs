@@ -1,10 +1,11 @@
-//! `shim.cpp` in Rust: the declarations, and owners of its two objects.
+//! `shim.cpp` in Rust: the declarations, and owners of its two kinds of objects.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::net::TcpListener;
 use std::os::fd::IntoRawFd as _;
 use std::ptr::null_mut;
 use std::time::Duration;
+use tch::{Kind, Tensor};
 
 /// The message of a failed call.
 pub type Result<T> = std::result::Result<T, String>;
@@ -13,7 +14,7 @@ pub type Result<T> = std::result::Result<T, String>;
 struct RawStore([u8; 0]);
 
 #[repr(C)]
-struct RawGloo([u8; 0]);
+struct RawBackend([u8; 0]);
 
 unsafe extern "C" {
     fn playfield_free(message: *mut c_char);
@@ -41,20 +42,27 @@ unsafe extern "C" {
         address: *const c_char,
         interface: *const c_char,
         timeout: i64,
-        gloo: *mut *mut RawGloo,
+        gloo: *mut *mut RawBackend,
     ) -> *mut c_char;
-    fn playfield_gloo_free(gloo: *mut RawGloo);
-    fn playfield_gloo_all_reduce(
-        gloo: *mut RawGloo,
-        data: *mut u8,
-        len: i64,
-        bytes_per_element: c_int,
-        maximum: bool,
+    fn playfield_backend_free(backend: *mut RawBackend);
+    fn playfield_all_reduce(backend: *mut RawBackend, data: *mut f64, len: i64, maximum: bool) -> *mut c_char;
+    fn playfield_sum(backend: *mut RawBackend, values: *mut c_void, bf16: bool) -> *mut c_char;
+    fn playfield_broadcast(backend: *mut RawBackend, data: *mut u8, len: i64) -> *mut c_char;
+    fn playfield_send(backend: *mut RawBackend, data: *mut u8, len: i64, to: c_int) -> *mut c_char;
+    fn playfield_receive(backend: *mut RawBackend, data: *mut u8, len: i64, from: c_int) -> *mut c_char;
+}
+
+#[cfg(nccl)]
+unsafe extern "C" {
+    fn playfield_cuda_uuid(device: c_int, uuid: *mut *mut c_char) -> *mut c_char;
+    fn playfield_nccl_join(
+        store: *mut RawStore,
+        rank: c_int,
+        world_size: c_int,
+        device: c_int,
+        timeout: i64,
+        nccl: *mut *mut RawBackend,
     ) -> *mut c_char;
-    fn playfield_gloo_sum_in_bf16(gloo: *mut RawGloo, data: *mut f32, len: i64) -> *mut c_char;
-    fn playfield_gloo_broadcast(gloo: *mut RawGloo, data: *mut u8, len: i64) -> *mut c_char;
-    fn playfield_gloo_send(gloo: *mut RawGloo, data: *mut u8, len: i64, to: c_int) -> *mut c_char;
-    fn playfield_gloo_receive(gloo: *mut RawGloo, data: *mut u8, len: i64, from: c_int) -> *mut c_char;
 }
 
 /// The result of a call that returned `message`, which is freed.
@@ -140,16 +148,31 @@ impl Drop for Store {
     }
 }
 
-/// The connections between the ranks.
+/// The UUID of a CUDA device; `None` if this build has no NCCL.
+pub fn cuda_uuid(device: usize) -> Result<Option<String>> {
+    #[cfg(nccl)]
+    // SAFETY: the text, if there is one, is freed once.
+    unsafe {
+        let mut uuid = null_mut();
+        check(playfield_cuda_uuid(device as c_int, &mut uuid))?;
+        let text = CStr::from_ptr(uuid).to_string_lossy().into_owned();
+        playfield_free(uuid);
+        Ok(Some(text))
+    }
+    #[cfg(not(nccl))]
+    Ok(None).inspect(|_: &Option<String>| _ = device)
+}
+
+/// The connections between the ranks, of Gloo or NCCL.
 #[derive(Debug)]
-pub struct Gloo(*mut RawGloo);
+pub struct Backend(*mut RawBackend);
 
 // SAFETY: any thread may call a process group, one at a time: the methods that communicate take `&mut self`.
-unsafe impl Send for Gloo {}
+unsafe impl Send for Backend {}
 
-impl Gloo {
-    /// Connects `rank` to the others. It listens on `address`, or on the address of `interface` where there is one.
-    pub fn join(
+impl Backend {
+    /// Connects `rank` to the others with Gloo. It listens on `address`, or on the address of `interface` where there is one.
+    pub fn gloo(
         store: &Store,
         rank: usize,
         world_size: usize,
@@ -167,46 +190,60 @@ impl Gloo {
         Ok(Self(gloo))
     }
 
-    /// Replaces the values by their sums or maxima over all ranks.
-    pub fn all_reduce<T: Float>(&mut self, values: &mut [T], maximum: bool) -> Result<()> {
-        let (data, len) = (values.as_mut_ptr().cast(), values.len() as i64);
-        // SAFETY: the slice is borrowed exclusively until the operation has ended.
-        check(unsafe { playfield_gloo_all_reduce(self.0, data, len, size_of::<T>() as c_int, maximum) })
+    /// Connects `rank` to the others with NCCL, for tensors on the CUDA device `device`.
+    #[cfg(nccl)]
+    pub fn nccl(store: &Store, rank: usize, world_size: usize, device: usize, timeout: Duration) -> Result<Self> {
+        let (rank, world_size, device) = (rank as c_int, world_size as c_int, device as c_int);
+        let mut nccl = null_mut();
+        // SAFETY: the process group shares ownership of the store. After an error `nccl` is null, or owned here.
+        let result =
+            check(unsafe { playfield_nccl_join(store.0, rank, world_size, device, milliseconds(timeout), &mut nccl) });
+        let nccl = Self(nccl);
+        result.map(|()| nccl)
     }
 
-    /// Replaces the values by their sums over all ranks, which are exchanged as bfloat16 and added in fp32.
-    pub fn sum_in_bf16(&mut self, values: &mut [f32]) -> Result<()> {
-        // SAFETY: as above.
-        check(unsafe { playfield_gloo_sum_in_bf16(self.0, values.as_mut_ptr(), values.len() as i64) })
+    /// Without NCCL there is nothing to connect.
+    #[cfg(not(nccl))]
+    pub fn nccl(_: &Store, _: usize, _: usize, _: usize, _: Duration) -> Result<Self> {
+        Err("this build has no NCCL".into())
+    }
+
+    /// Replaces the values by their sums or maxima over all ranks.
+    pub fn all_reduce(&mut self, values: &mut [f64], maximum: bool) -> Result<()> {
+        // SAFETY: the slice is borrowed exclusively until the operation has ended.
+        check(unsafe { playfield_all_reduce(self.0, values.as_mut_ptr(), values.len() as i64, maximum) })
+    }
+
+    /// Replaces the values of a contiguous tensor of fp32 by their sums over all ranks, which are exchanged as bfloat16 and added in
+    /// fp32 if `bf16`.
+    pub fn sum(&mut self, values: &mut Tensor, bf16: bool) -> Result<()> {
+        assert!(values.kind() == Kind::Float && values.is_contiguous(), "{values:?}");
+        // SAFETY: the tensor is borrowed exclusively until the operation has ended.
+        check(unsafe { playfield_sum(self.0, values.as_mut_ptr().cast(), bf16) })
     }
 
     /// Replaces the bytes by those of rank 0.
     pub fn broadcast(&mut self, bytes: &mut [u8]) -> Result<()> {
         // SAFETY: as above.
-        check(unsafe { playfield_gloo_broadcast(self.0, bytes.as_mut_ptr(), bytes.len() as i64) })
+        check(unsafe { playfield_broadcast(self.0, bytes.as_mut_ptr(), bytes.len() as i64) })
     }
 
     /// Sends the bytes to rank `to`. They are borrowed exclusively because libtorch's tensors are.
     pub fn send(&mut self, bytes: &mut [u8], to: usize) -> Result<()> {
         // SAFETY: as above.
-        check(unsafe { playfield_gloo_send(self.0, bytes.as_mut_ptr(), bytes.len() as i64, to as c_int) })
+        check(unsafe { playfield_send(self.0, bytes.as_mut_ptr(), bytes.len() as i64, to as c_int) })
     }
 
     /// Receives as many bytes from rank `from`.
     pub fn receive(&mut self, bytes: &mut [u8], from: usize) -> Result<()> {
         // SAFETY: as above.
-        check(unsafe { playfield_gloo_receive(self.0, bytes.as_mut_ptr(), bytes.len() as i64, from as c_int) })
+        check(unsafe { playfield_receive(self.0, bytes.as_mut_ptr(), bytes.len() as i64, from as c_int) })
     }
 }
 
-impl Drop for Gloo {
+impl Drop for Backend {
     fn drop(&mut self) {
-        // SAFETY: this value is the only owner.
-        unsafe { playfield_gloo_free(self.0) }
+        // SAFETY: this value is the only owner; null is allowed.
+        unsafe { playfield_backend_free(self.0) }
     }
 }
-
-/// An element type of an all-reduce, which the shim tells by its size.
-pub trait Float: Copy {}
-impl Float for f32 {}
-impl Float for f64 {}

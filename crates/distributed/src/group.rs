@@ -1,14 +1,16 @@
 //! The group: rendezvous, collective operations, and which rank failed.
 
 use crate::Config;
-use crate::ffi::{self, Gloo, Store};
+use crate::ffi::{self, Backend, Store};
 use playfield_core::group::{self, GradientPrecision, Reduce};
 use playfield_core::{Error, Result};
+use std::any::Any;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
 
 /// Time between two questions to the store.
 const POLL: Duration = Duration::from_millis(20);
@@ -27,7 +29,25 @@ pub struct Group {
     timeout: Duration,
     store: Arc<Store>,
     /// `None` after a failure: its connections cannot be used any more.
-    gloo: Mutex<Option<Gloo>>,
+    connections: Mutex<Option<Connections>>,
+}
+
+/// The connections to the other ranks.
+#[derive(Debug)]
+struct Connections {
+    gloo: Backend,
+    /// Between CUDA devices, where each rank has one of its own.
+    nccl: Option<Backend>,
+}
+
+impl Connections {
+    /// The backend for a tensor on `device`.
+    fn of(&mut self, device: Device) -> ffi::Result<&mut Backend> {
+        match device {
+            Device::Cpu => Ok(&mut self.gloo),
+            _ => self.nccl.as_mut().ok_or_else(|| format!("no connections between devices like {device:?}")),
+        }
+    }
 }
 
 impl Group {
@@ -49,37 +69,45 @@ impl Group {
         let joined = within(config.timeout + ROLL_CALL, move || join(&owned));
         let joined = joined.unwrap_or_else(|| {
             let Config { master_address, master_port, .. } = config;
-            Err(format!("no answer from {master_address}:{master_port} (MASTER_ADDR, MASTER_PORT)"))
+            Err(format!("no answer from rank 0 at {master_address}:{master_port} (MASTER_ADDR, MASTER_PORT)"))
         });
         joined.map_err(|message| Error::Group { rank: config.rank, operation: "joining the group", message })
     }
 
-    fn gloo(&self) -> MutexGuard<'_, Option<Gloo>> {
-        self.gloo.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, Option<Connections>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a collective operation. After its failure all others fail, too.
-    fn run<T>(&self, operation: &'static str, body: impl FnOnce(&mut Gloo) -> ffi::Result<T>) -> Result<T> {
-        let mut gloo = self.gloo();
-        let failed = match gloo.as_mut() {
+    fn run<T>(&self, operation: &'static str, body: impl FnOnce(&mut Connections) -> ffi::Result<T>) -> Result<T> {
+        let mut connections = self.connections();
+        let failed = match connections.as_mut() {
             Some(connections) => match body(connections) {
                 Ok(value) => return Ok(value),
                 Err(message) => message,
             },
             None => "an earlier operation has failed".into(),
         };
-        drop(gloo);
+        drop(connections);
         self.close();
         let message = match self.roll_call("") {
             absent if absent.is_empty() => format!("the connection is lost ({failed})"),
             absent => absent.join("; "),
         };
-        Err(Error::Group { rank: self.rank, operation, message })
+        Err(self.error(operation, message))
+    }
+
+    fn error(&self, operation: &'static str, message: String) -> Error {
+        Error::Group { rank: self.rank, operation, message }
+    }
+
+    fn sum_tensor(&self, values: &mut Tensor, precision: GradientPrecision) -> Result<()> {
+        self.run("all-reduce", |ranks| ranks.of(values.device())?.sum(values, precision == GradientPrecision::Bf16))
     }
 
     /// Closes the connections, which wakes the ranks that wait for this one. It may take as long as the timeout, so a thread does it.
     fn close(&self) {
-        let closed = self.gloo().take();
+        let closed = self.connections().take();
         thread::spawn(move || drop(closed));
     }
 
@@ -188,8 +216,14 @@ fn join(config: &Config) -> ffi::Result<Group> {
         thread::sleep(POLL);
     }
     let local = local_address(master).map_err(|error| format!("no route to MASTER_ADDR {master}: {error}"))?;
-    let gloo = Gloo::join(&store, rank, world_size, &local.to_string(), config.interface.as_deref(), timeout)?;
-    Ok(Group { rank, world_size, timeout, store: Arc::new(store), gloo: Mutex::new(Some(gloo)) })
+    let gloo = Backend::gloo(&store, rank, world_size, &local.to_string(), config.interface.as_deref(), timeout)?;
+    Ok(Group {
+        rank,
+        world_size,
+        timeout,
+        store: Arc::new(store),
+        connections: Mutex::new(Some(Connections { gloo, nccl: None })),
+    })
 }
 
 /// The number of bytes that follow, as it is sent before them.
@@ -207,18 +241,48 @@ impl group::Group for Group {
     }
 
     fn all_reduce(&self, values: &mut [f64], reduce: Reduce) -> Result<()> {
-        self.run("all-reduce", |gloo| gloo.all_reduce(values, reduce == Reduce::Max))
+        self.run("all-reduce", |ranks| ranks.gloo.all_reduce(values, reduce == Reduce::Max))
     }
 
     fn sum(&self, values: &mut [f32], precision: GradientPrecision) -> Result<()> {
-        self.run("all-reduce", |gloo| match precision {
-            GradientPrecision::Fp32 => gloo.all_reduce(values, false),
-            GradientPrecision::Bf16 => gloo.sum_in_bf16(values),
-        })
+        // SAFETY: the tensor has the memory of `values`, which outlives it.
+        let mut tensor = unsafe {
+            Tensor::from_blob(values.as_mut_ptr().cast(), &[values.len() as i64], &[1], Kind::Float, Device::Cpu)
+        };
+        self.sum_tensor(&mut tensor, precision)
+    }
+
+    fn set_device(&self, cuda: Option<usize>) -> Result<()> {
+        // Ranks with the same device, or without one, have no use for NCCL, which refuses them.
+        let uuid = cuda.map_or(Ok(None), ffi::cuda_uuid);
+        let uuid = uuid.map_err(|message| self.error("the name of the CUDA device", message))?;
+        let mut all = self.gather(uuid.unwrap_or_default().into_bytes())?;
+        let ranks = all.len();
+        all.sort();
+        all.dedup();
+        let mut distinct = vec![u8::from(all.len() == ranks && all.iter().all(|uuid| !uuid.is_empty()))];
+        self.broadcast(&mut distinct)?;
+        if distinct == [1] {
+            let device = cuda.expect("it has a name");
+            self.run("connecting the CUDA devices", |ranks| {
+                ranks.nccl = Some(Backend::nccl(&self.store, self.rank, self.world_size, device, self.timeout)?);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn sums_on_device(&self) -> bool {
+        self.connections().as_ref().is_some_and(|ranks| ranks.nccl.is_some())
+    }
+
+    fn sum_on_device(&self, tensor: &mut dyn Any, precision: GradientPrecision) -> Result<()> {
+        let tensor = tensor.downcast_mut().expect("a tensor of tch");
+        self.sum_tensor(tensor, precision)
     }
 
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()> {
-        self.run("broadcast", |gloo| {
+        self.run("broadcast", |Connections { gloo, .. }| {
             let mut len = length(bytes);
             gloo.broadcast(&mut len)?;
             bytes.resize(u64::from_le_bytes(len) as usize, 0);
@@ -227,7 +291,7 @@ impl group::Group for Group {
     }
 
     fn gather(&self, mut bytes: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-        self.run("gather", |gloo| {
+        self.run("gather", |Connections { gloo, .. }| {
             if self.rank > 0 {
                 gloo.send(&mut length(&bytes), 0)?;
                 gloo.send(&mut bytes, 0)?;

@@ -1,5 +1,6 @@
-// A C interface to the parts of libtorch's c10d that playfield uses: TCPStore (a key-value server for the rendezvous) and
-// ProcessGroupGloo (collective operations between CPUs). `ffi.rs` declares these functions in Rust.
+// A C interface to the parts of libtorch's c10d that playfield uses: TCPStore (a key-value server for the rendezvous) and two
+// backends of collective operations, ProcessGroupGloo (between CPUs) and ProcessGroupNCCL (between CUDA devices; only with
+// PLAYFIELD_NCCL, where libtorch has CUDA). `ffi.rs` declares these functions in Rust.
 //
 // No exception leaves a function. Each returns null or the message of its error, which the caller frees.
 
@@ -10,6 +11,9 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef PLAYFIELD_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 
 #include <cstdlib>
 #include <cstring>
@@ -23,9 +27,11 @@ struct Store {
   c10::intrusive_ptr<c10d::Store> inner;
 };
 
-struct Gloo {
-  c10::intrusive_ptr<ProcessGroupGloo> inner;
+struct Backend {
+  c10::intrusive_ptr<c10d::Backend> inner;
   milliseconds timeout;
+  // How long `wait` blocks: for Gloo, whose operations end by themselves after the timeout, without a limit.
+  milliseconds wait;
 };
 
 // The first line of an error: the others are a backtrace.
@@ -48,9 +54,32 @@ char* guard(Body body) noexcept {
   }
 }
 
-// A tensor over the caller's memory. `bytes_per_element` is 4 or 8 for floats, 1 for bytes.
-at::Tensor over(void* data, int64_t len, int bytes_per_element) {
-  auto type = bytes_per_element == 8 ? at::kDouble : bytes_per_element == 4 ? at::kFloat : at::kByte;
+void sum_in_bf16(Backend& backend, at::Tensor& values) {
+  int64_t len = values.numel(), ranks = backend.inner->getSize(), part = (len + ranks - 1) / ranks;
+  at::Tensor parts = at::zeros({ranks, part}, values.options().dtype(at::kBFloat16)), received = at::empty_like(parts);
+  at::Tensor flat = parts.view(-1).narrow(0, 0, len);
+  flat.copy_(values);
+  c10d::AllToAllOptions to_all;
+  to_all.timeout = backend.timeout;
+  std::vector<int64_t> equal;
+  backend.inner->alltoall_base(received, parts, equal, equal, to_all)->wait(backend.wait);
+  at::Tensor sums = received.to(at::kFloat).sum(0, /*keepdim=*/true).to(at::kBFloat16);
+  c10d::AllgatherOptions gather;
+  gather.timeout = backend.timeout;
+  backend.inner->_allgather_base(parts, sums, gather)->wait(backend.wait);
+  values.copy_(flat);
+}
+
+void all_reduce(Backend& backend, at::Tensor values, bool maximum) {
+  std::vector<at::Tensor> tensors{std::move(values)};
+  c10d::AllreduceOptions options;
+  options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
+  options.timeout = backend.timeout;
+  backend.inner->allreduce(tensors, options)->wait(backend.wait);
+}
+
+// A tensor over the caller's memory.
+at::Tensor over(void* data, int64_t len, at::ScalarType type) {
   return at::from_blob(data, {len}, at::TensorOptions().dtype(type));
 }
 
@@ -106,10 +135,10 @@ char* playfield_store_get(Store* store, const char* key, char** value, size_t* l
   });
 }
 
-// Connects `rank` to the others, which join through the same store. It listens on `address`, or on the address of `interface`
-// where that is not empty. Every operation fails after `timeout` milliseconds.
+// Connects `rank` to the others, which join through the same store, with Gloo. It listens on `address`, or on the address of
+// `interface` where that is not empty. Every operation fails after `timeout` milliseconds.
 char* playfield_gloo_join(
-    Store* store, int rank, int world_size, const char* address, const char* interface, int64_t timeout, Gloo** gloo) {
+    Store* store, int rank, int world_size, const char* address, const char* interface, int64_t timeout, Backend** gloo) {
   return guard([&] {
     auto options = ProcessGroupGloo::Options::create(milliseconds(timeout));
     // Operations run one at a time.
@@ -118,68 +147,76 @@ char* playfield_gloo_join(
         *interface ? ProcessGroupGloo::createDeviceForInterface(interface)
                    : ProcessGroupGloo::createDeviceForHostname(address));
     auto inner = c10::make_intrusive<ProcessGroupGloo>(store->inner, rank, world_size, options);
-    *gloo = new Gloo{inner, milliseconds(timeout)};
+    *gloo = new Backend{inner, milliseconds(timeout), kNoTimeout};
   });
 }
 
-void playfield_gloo_free(Gloo* gloo) {
-  delete gloo;
+#ifdef PLAYFIELD_NCCL
+// Writes the UUID of a CUDA device, which the caller frees: 32 hexadecimal digits.
+char* playfield_cuda_uuid(int device, char** uuid) {
+  return guard([&] {
+    std::string text;
+    for (char byte : at::cuda::getDeviceProperties(device)->uuid.bytes) {
+      const char* digits = "0123456789abcdef";
+      text += {digits[(byte >> 4) & 15], digits[byte & 15]};
+    }
+    *uuid = strdup(text.c_str());
+  });
+}
+
+// Connects `rank` to the others with NCCL, for tensors on the CUDA device `device`.
+char* playfield_nccl_join(Store* store, int rank, int world_size, int device, int64_t timeout, Backend** nccl) {
+  return guard([&] {
+    // Errors and timeouts are exceptions of `wait`. By default a thread of c10d ends the process instead.
+    setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0);
+    auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = milliseconds(timeout);
+    auto inner = c10::make_intrusive<c10d::ProcessGroupNCCL>(store->inner, rank, world_size, options);
+    *nccl = new Backend{inner, milliseconds(timeout), milliseconds(timeout)};
+    // NCCL connects at the first operation: what is wrong is said here.
+    all_reduce(**nccl, at::zeros({1}, at::TensorOptions().dtype(at::kFloat).device(at::kCUDA, device)), false);
+  });
+}
+#endif
+
+void playfield_backend_free(Backend* backend) {
+  delete backend;
 }
 
 // Replaces the elements by their sums over all ranks, or by their maxima.
-char* playfield_gloo_all_reduce(Gloo* gloo, void* data, int64_t len, int bytes_per_element, bool maximum) {
-  return guard([&] {
-    std::vector<at::Tensor> tensors{over(data, len, bytes_per_element)};
-    c10d::AllreduceOptions options;
-    options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
-    options.timeout = gloo->timeout;
-    gloo->inner->allreduce(tensors, options)->wait();
-  });
+char* playfield_all_reduce(Backend* backend, double* data, int64_t len, bool maximum) {
+  return guard([&] { all_reduce(*backend, over(data, len, at::kDouble), maximum); });
 }
 
-// Replaces the floats by their sums over all ranks, which are exchanged as bfloat16. Each rank adds one part of the elements, in
-// fp32 and in the order of the ranks, and sends the rounded sums to all. Gloo's own all-reduce of bfloat16 rounds after each
-// addition, and was slower (1M elements, two ranks on loopback, AVX-512: at least 17 ms, and 5 ms in fp32).
-char* playfield_gloo_sum_in_bf16(Gloo* gloo, float* data, int64_t len) {
-  return guard([&] {
-    int64_t ranks = gloo->inner->getSize(), part = (len + ranks - 1) / ranks;
-    at::Tensor values = over(data, len, 4);
-    at::Tensor parts = at::zeros({ranks, part}, at::kBFloat16), received = at::empty_like(parts);
-    at::Tensor flat = parts.view(-1).narrow(0, 0, len);
-    flat.copy_(values);
-    c10d::AllToAllOptions to_all;
-    to_all.timeout = gloo->timeout;
-    std::vector<int64_t> equal;
-    gloo->inner->alltoall_base(received, parts, equal, equal, to_all)->wait();
-    at::Tensor sums = received.to(at::kFloat).sum(0, /*keepdim=*/true).to(at::kBFloat16);
-    c10d::AllgatherOptions gather;
-    gather.timeout = gloo->timeout;
-    gloo->inner->_allgather_base(parts, sums, gather)->wait();
-    values.copy_(flat);
-  });
+// Replaces the elements of a contiguous tensor of fp32, on a device of the backend, by their sums over all ranks, which are exchanged
+// as bfloat16 if `bf16`: each rank adds one part of the elements, in fp32 and in the order of the ranks, and sends the rounded sums to
+// all. Gloo's own all-reduce of bfloat16 rounds after each addition, and was slower (1M elements, two ranks on loopback, AVX-512: at
+// least 17 ms, and 5 ms in fp32).
+char* playfield_sum(Backend* backend, at::Tensor* values, bool bf16) {
+  return guard([&] { bf16 ? sum_in_bf16(*backend, *values) : all_reduce(*backend, *values, false); });
 }
 
 // Replaces the bytes by those of rank 0.
-char* playfield_gloo_broadcast(Gloo* gloo, uint8_t* data, int64_t len) {
+char* playfield_broadcast(Backend* backend, uint8_t* data, int64_t len) {
   return guard([&] {
-    std::vector<at::Tensor> tensors{over(data, len, 1)};
+    std::vector<at::Tensor> tensors{over(data, len, at::kByte)};
     c10d::BroadcastOptions options;
-    options.timeout = gloo->timeout;
-    gloo->inner->broadcast(tensors, options)->wait();
+    options.timeout = backend->timeout;
+    backend->inner->broadcast(tensors, options)->wait();
   });
 }
 
-char* playfield_gloo_send(Gloo* gloo, uint8_t* data, int64_t len, int to) {
+char* playfield_send(Backend* backend, uint8_t* data, int64_t len, int to) {
   return guard([&] {
-    std::vector<at::Tensor> tensors{over(data, len, 1)};
-    gloo->inner->send(tensors, to, 0)->wait(gloo->timeout);
+    std::vector<at::Tensor> tensors{over(data, len, at::kByte)};
+    backend->inner->send(tensors, to, 0)->wait(backend->timeout);
   });
 }
 
-char* playfield_gloo_receive(Gloo* gloo, uint8_t* data, int64_t len, int from) {
+char* playfield_receive(Backend* backend, uint8_t* data, int64_t len, int from) {
   return guard([&] {
-    std::vector<at::Tensor> tensors{over(data, len, 1)};
-    gloo->inner->recv(tensors, from, 0)->wait(gloo->timeout);
+    std::vector<at::Tensor> tensors{over(data, len, at::kByte)};
+    backend->inner->recv(tensors, from, 0)->wait(backend->timeout);
   });
 }
 

@@ -182,7 +182,7 @@ impl Actor {
         precision: GradientPrecision,
     ) -> Result<()> {
         self.net.params.broadcast(&**group)?;
-        optimizer.set_group(group.clone(), Combine::Mean, precision);
+        optimizer.set_group(group.clone(), Combine::Mean, precision)?;
         self.group = group.clone();
         Ok(())
     }

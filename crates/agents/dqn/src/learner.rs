@@ -182,7 +182,7 @@ impl Learner {
         online.params.broadcast(&**group)?;
         target.params.broadcast(&**group)?;
         let combine = if self.config.sum_over_batch { Combine::Sum } else { Combine::Mean };
-        self.optimizer.set_group(group.clone(), combine, precision);
+        self.optimizer.set_group(group.clone(), combine, precision)?;
         self.group = group.clone();
         Ok(())
     }

@@ -28,7 +28,7 @@ use playfield_core::group::{GradientPrecision, Group, SingleProcess};
 use playfield_core::{Error, Result, Snapshot};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Arc;
-use tch::{Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// How the gradients of several processes are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,17 @@ impl Optimizer {
 
     /// Makes [`step_sharded`](Self::step_sharded) combine the gradients of all ranks of `group`, which they exchange in
     /// `precision`: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so.
-    pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine, precision: GradientPrecision) {
+    ///
+    /// # Errors
+    /// [`Error::Group`](playfield_core::Error::Group).
+    pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine, precision: GradientPrecision) -> Result<()> {
+        let device = self.state.iter().flatten().next().map_or(Device::Cpu, Tensor::device);
+        group.set_device(match device {
+            Device::Cuda(index) => Some(index),
+            _ => None,
+        })?;
         (self.group, self.combine, self.precision) = (group, combine, precision);
+        Ok(())
     }
 
     /// The same with up to `threads` threads for a step. It uses two at most, and one for small networks.
@@ -111,14 +120,21 @@ impl Optimizer {
     /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
     /// all-reduce of each flat buffer.
     fn reduce(&self, params: &mut Params, shards: &[&Params]) -> Result<()> {
-        let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
-        let (mut gradient, mut running) = (to_vec(&gradient), to_vec(params.running_stats()));
-        let scale = 1.0 / self.group.world_size() as f32;
-        self.group.sum(&mut gradient, self.precision)?;
-        if self.combine == Combine::Mean {
-            gradient.iter_mut().for_each(|x| *x *= scale);
+        let mut gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
+        if self.group.sums_on_device() {
+            gradient = gradient.to_kind(Kind::Float);
+            self.group.sum_on_device(&mut gradient, self.precision)?;
+        } else {
+            let mut values = to_vec(&gradient);
+            self.group.sum(&mut values, self.precision)?;
+            gradient = Tensor::from_slice(&values);
         }
-        params.set_gradient(&Tensor::from_slice(&gradient));
+        let scale = 1.0 / self.group.world_size() as f32;
+        if self.combine == Combine::Mean {
+            gradient *= f64::from(scale);
+        }
+        params.set_gradient(&gradient);
+        let mut running = to_vec(params.running_stats());
         if !running.is_empty() {
             self.group.sum(&mut running, GradientPrecision::Fp32)?;
             running.iter_mut().for_each(|x| *x *= scale);
@@ -217,8 +233,9 @@ mod tests {
     use super::*;
     use crate::init::Init;
     use crate::params::Builder;
+    use playfield_core::group::Reduce;
     use playfield_core::rng::stream;
-    use tch::{Device, Kind};
+    use std::any::Any;
 
     fn params(len: i64, kind: Kind) -> Params {
         let mut rng = stream(1, "start");
@@ -295,6 +312,66 @@ mod tests {
     }
 
     /// A gradient that is not finite leaves parameters and state as they are.
+    /// Two ranks with the same values. `Device` says that it sums them where they are.
+    #[derive(Debug)]
+    struct Two {
+        on_device: bool,
+    }
+
+    impl Group for Two {
+        fn rank(&self) -> usize {
+            0
+        }
+        fn world_size(&self) -> usize {
+            2
+        }
+        fn all_reduce(&self, _: &mut [f64], _: Reduce) -> Result<()> {
+            unreachable!()
+        }
+        fn sum(&self, values: &mut [f32], _: GradientPrecision) -> Result<()> {
+            assert!(!self.on_device);
+            values.iter_mut().for_each(|x| *x *= 2.0);
+            Ok(())
+        }
+        fn sums_on_device(&self) -> bool {
+            self.on_device
+        }
+        fn sum_on_device(&self, tensor: &mut dyn Any, _: GradientPrecision) -> Result<()> {
+            *tensor.downcast_mut::<Tensor>().unwrap() *= 2.0;
+            Ok(())
+        }
+        fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
+            unreachable!()
+        }
+        fn gather(&self, _: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+            unreachable!()
+        }
+    }
+
+    /// The mean of equal gradients is the gradient, their sum is twice as large; shards are added before.
+    #[test]
+    fn gradients_are_combined_in_the_host_or_on_the_device() {
+        for (on_device, kind, combine, factor) in [
+            (false, Kind::Float, Combine::Mean, 2.0),
+            (true, Kind::Float, Combine::Mean, 2.0),
+            (true, Kind::BFloat16, Combine::Mean, 2.0),
+            (false, Kind::Float, Combine::Sum, 4.0),
+            (true, Kind::Float, Combine::Sum, 4.0),
+        ] {
+            let (mut params, mut alone) = (params(100, kind), params(100, kind));
+            let optimizer = |params: &Params| Optimizer::new(Sgd::default(), params);
+            let (mut ours, mut theirs) = (optimizer(&params), optimizer(&alone));
+            ours.set_group(Arc::new(Two { on_device }), combine, GradientPrecision::Fp32).unwrap();
+            let mut shard = params.shallow_clone();
+            params.set_gradient(&gradient(0, &params));
+            shard.set_gradient(&gradient(0, &params));
+            alone.set_gradient(&(gradient(0, &alone) * factor));
+            ours.step_sharded(&mut params, &[&shard], 0.1, 0.0).unwrap();
+            theirs.step(&mut alone, 0.1, 0.0);
+            assert_eq!(to_vec(params.master()), to_vec(alone.master()), "{on_device} {kind:?} {combine:?}");
+        }
+    }
+
     #[test]
     fn a_gradient_that_is_not_finite_changes_nothing() {
         let mut params = params(100, Kind::Float);
