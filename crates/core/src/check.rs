@@ -58,3 +58,16 @@ pub struct Inspection {
     /// The median duration of a step without playfield's part, in seconds.
     pub step_seconds: Option<f64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_has_its_level_and_its_advice() {
+        let parts = |finding: Finding| (finding.level, finding.found, finding.advice);
+        assert_eq!(parts(Finding::ok("a", "b")), (Level::Ok, "b".into(), None));
+        assert_eq!(parts(Finding::warning("a", "b", "c")), (Level::Warning, "b".into(), Some("c".into())));
+        assert_eq!(parts(Finding::error("a", "b", "c")), (Level::Error, "b".into(), Some("c".into())));
+    }
+}

@@ -227,3 +227,94 @@ pub fn thread_count(num_threads: usize) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     if num_threads == 0 { cores() } else { num_threads }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> Result<EnvConfig> {
+        EnvConfig::resolve(&text.parse().unwrap(), toml::Table::new())
+    }
+
+    /// Each bound: the values at it, and the first beyond it with what the error names.
+    #[test]
+    fn each_key_has_its_bounds() {
+        for (good, bad, expected) in [
+            ("", "id = ''", "`id` is missing"),
+            ("num_envs = 1", "num_envs = 0", "`num_envs` must lie between 1 and 100000"),
+            ("num_envs = 100000", "num_envs = 100001", "`num_envs` must"),
+            ("step_timeout_seconds = 0", "step_timeout_seconds = -0.1", "`step_timeout_seconds` is a number"),
+            ("step_timeout_seconds = 1e9", "step_timeout_seconds = 2e9", "`step_timeout_seconds` is"),
+            ("on_failure = 'stop'", "on_failure = 'restart'", "needs `vectorization` = \"async\""),
+            (
+                "on_failure = 'restart'\nvectorization = 'async'",
+                "on_failure = 'restart'\nvectorization = 'auto'",
+                "needs",
+            ),
+            ("vectorization = 'async'", "vectorization = 'fast'", "vectorization"),
+            ("frame_stack = 1", "frame_stack = 0", "`frame_stack` must lie between 1 and 1000"),
+            ("frame_stack = 1000", "frame_stack = 1001", "`frame_stack` must"),
+            ("frame_skip = 1", "frame_skip = 0", "`frame_skip` must be at least 1"),
+            ("resize = []", "resize = [84]", "`resize` is [height, width]"),
+            ("resize = [1, 1]", "resize = [84, 0]", "`resize` is"),
+            ("repeat_action_probability = 1", "repeat_action_probability = 1.1", "is a probability"),
+            ("repeat_action_probability = 0", "repeat_action_probability = -0.1", "is a probability"),
+            ("normalize_gamma = 0", "normalize_gamma = -0.1", "`normalize_gamma` is a discount"),
+            ("normalize_gamma = 1", "normalize_gamma = 1.1", "`normalize_gamma` is"),
+        ] {
+            let with_id =
+                |text: &str| if text.starts_with("id") { text.into() } else { format!("id = 'Catch'\n{text}") };
+            assert_eq!(resolve(&with_id(good)).unwrap().id, "Catch", "{good}");
+            let message = resolve(&with_id(bad)).unwrap_err().to_string();
+            assert!(message.contains(expected) && message.contains("[env]"), "{message}");
+        }
+    }
+
+    /// The keys of the file before those of the kind of environment, and these before the general ones.
+    #[test]
+    fn a_key_that_is_left_out_takes_its_default() {
+        let defaults: toml::Table = "frame_stack = 4\nnoop_max = 30".parse().unwrap();
+        let config = EnvConfig::resolve(&"id = 'Pong'\nnoop_max = 7".parse().unwrap(), defaults).unwrap();
+        assert_eq!((config.frame_stack, config.noop_max, config.num_envs), (4, 7, EnvConfig::default().num_envs));
+    }
+
+    #[test]
+    fn evaluation_has_raw_rewards_and_whole_episodes() {
+        let config = resolve("id = 'Pong'\nclip_reward = 'sign'\nepisodic_life = true\nframe_skip = 4").unwrap();
+        let evaluation = config.evaluation(&"max_episode_steps = 5".parse().unwrap()).unwrap();
+        let expected =
+            EnvConfig { clip_reward: ClipReward::None, episodic_life: false, max_episode_steps: 5, ..config };
+        assert_eq!(evaluation, expected);
+    }
+
+    #[test]
+    fn threads_and_time_limits() {
+        let config = EnvConfig { num_envs: 3, ..EnvConfig::default() };
+        let threads = |num_threads| EnvConfig { num_threads, ..config.clone() }.thread_count();
+        assert_eq!([2, 3, 9].map(threads), [2, 3, 3]);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        assert_eq!((thread_count(0), thread_count(cores + 1)), (cores, cores + 1));
+        let limit = |step_timeout_seconds| EnvConfig { step_timeout_seconds, ..config.clone() }.step_timeout();
+        assert_eq!([0.0, 2.5].map(limit), [None, Some(Duration::from_millis(2500))]);
+    }
+
+    /// Nothing that has its default is a setting, and each that has not is one.
+    #[test]
+    fn settings_of_single_environments_are_named() {
+        assert!(resolve("id = 'Catch'").unwrap().inner_settings().is_empty());
+        let all = "on_failure = 'restart'\nstep_timeout_seconds = 1\nvectorization = 'async'\nframe_skip = 2\nmax_pool = true
+            resize = [84, 84]\nnoop_max = 1\nfire_reset = true\nrepeat_action_probability = 0.25\nfull_action_space = true
+            max_episode_steps = 1\nkwargs.size = 5";
+        let keys: Vec<&str> =
+            all.split_ascii_whitespace().filter(|word| word.starts_with(char::is_alphabetic)).collect();
+        let keys: Vec<&str> =
+            keys.iter().filter(|key| **key != "true").map(|key| key.split('.').next().unwrap()).collect();
+        let config = resolve(&format!("id = 'Catch'\n{all}")).unwrap();
+        assert_eq!(config.inner_settings(), keys);
+        let config = EnvConfig { id: "Catch".into(), ..EnvConfig::default() };
+        assert!(config.refuse_kwargs().is_ok());
+        let config = EnvConfig { kwargs: "size = 5".parse().unwrap(), ..config };
+        let message = config.refuse_kwargs().unwrap_err().to_string();
+        assert_eq!(message, "[env.kwargs]: unknown key `size`: Catch takes none");
+    }
+}

@@ -318,3 +318,98 @@ where
     }
     Make(make)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ActionSpace, Dtype};
+
+    /// An environment that implements nothing more than it must.
+    struct Plain(EnvSpec);
+
+    impl Plain {
+        fn new() -> Self {
+            Self(EnvSpec::new("Plain", &[1], Dtype::F32, ActionSpace::Discrete { n: 2 }))
+        }
+    }
+
+    impl Env for Plain {
+        fn spec(&self) -> &EnvSpec {
+            &self.0
+        }
+        fn reset(&mut self, _: Option<u64>, _: ObsMut<'_>) -> Result<Step> {
+            Ok(Step::default())
+        }
+        fn step(&mut self, _: Action<'_>, _: ObsMut<'_>) -> Result<Step> {
+            Ok(Step::default())
+        }
+    }
+
+    /// A batch that implements nothing more than it must; its log says what was called.
+    struct PlainVec(EnvSpec, Vec<&'static str>);
+
+    impl VecEnv for PlainVec {
+        fn spec(&self) -> &EnvSpec {
+            &self.0
+        }
+        fn num_envs(&self) -> usize {
+            1
+        }
+        fn reset(&mut self, _: &mut StepBatch) -> Result<()> {
+            Ok(())
+        }
+        fn send(&mut self, _: &Actions) -> Result<()> {
+            self.1.push("send");
+            Ok(())
+        }
+        fn recv(&mut self, _: &mut StepBatch) -> Result<()> {
+            self.1.push("recv");
+            Ok(())
+        }
+    }
+
+    struct PlainFactory(EnvSpec);
+
+    impl EnvFactory for PlainFactory {
+        fn spec(&self) -> &EnvSpec {
+            &self.0
+        }
+        fn num_envs(&self) -> usize {
+            1
+        }
+        fn vec(&self, _: &[u64]) -> Result<Box<dyn VecEnv>> {
+            Ok(Box::new(PlainVec(self.0.clone(), Vec::new())))
+        }
+    }
+
+    /// What an environment that implements nothing more than it must claims: no state, no lives, no pictures, no statistics.
+    #[test]
+    fn an_environment_claims_nothing_that_it_does_not_implement() {
+        let mut env = Plain::new();
+        assert!(env.save_state().is_none() && env.lives() == 0 && env.render().unwrap().is_none());
+        let message = env.load_state(&State::default()).unwrap_err().to_string();
+        assert!(message.contains("Plain") && message.contains("cannot restore"), "{message}");
+
+        let mut batch = PlainVec(env.0.clone(), Vec::new());
+        batch.step(&Actions::Discrete(vec![0]), &mut StepBatch::new(&env.0, 1)).unwrap();
+        assert_eq!(batch.1, ["send", "recv"]);
+        assert!(!batch.steps_in_background() && batch.save_state().unwrap().is_none());
+        assert!(batch.load_state(&State::default()).unwrap_err().to_string().contains("cannot restore"));
+        assert!(batch.render().unwrap().is_none() && batch.final_frame().unwrap().is_none());
+        assert!(batch.normalizer().is_none() && batch.save_statistics().is_none());
+
+        let factory = PlainFactory(env.0.clone());
+        assert!(!factory.can_split() && factory.render_fps() == 30.0);
+        for vec in [factory.unnormalized(&[1]), factory.evaluation(&[1], &toml::Table::new())] {
+            assert_eq!(vec.unwrap().num_envs(), 1);
+        }
+
+        let (source, config) = (source(|_| Ok(Plain::new())), EnvConfig { num_envs: 7, ..EnvConfig::default() });
+        assert!(
+            source.defaults().is_empty() && source.env_settings() == ["kwargs"] && source.batch_settings().is_empty()
+        );
+        assert_eq!((source.resolve(&config).unwrap(), source.render_fps()), (config.clone(), 30.0));
+        assert!(source.inspect(&config, 1).unwrap().is_none() && source.batch(&config, &[1]).unwrap().is_none());
+        assert!(source.env(&config).unwrap().spec().id == "Plain" && !source.renders(&config).unwrap());
+    }
+}

@@ -301,4 +301,25 @@ mod tests {
         remove_unfinished(&path("missing")).unwrap();
         assert!(remove_unfinished(&path("a.txt")).is_err());
     }
+
+    /// A file without a folder lies in the working directory. What does not exist is removed already; a file is no folder.
+    #[test]
+    fn folders_and_their_removal() {
+        let folder = |path: &str| folder_of(Path::new(path)).to_path_buf();
+        assert_eq!([folder("a"), folder("a/b"), folder("/a")], [Path::new("."), Path::new("a"), Path::new("/")]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        remove_folder(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(remove_folder(&path).unwrap_err().to_string().contains("cannot remove"));
+        assert!(sync_folder(&dir.path().join("missing")).is_err());
+        assert!(atomic_write(&path, |file| file.seek(SeekFrom::Start(5)).map(|at| assert_eq!(at, 5))).is_ok());
+        atomic_write(&path, |file| {
+            file.write_all(b"12345")?;
+            file.seek(SeekFrom::Start(1))?;
+            file.write_all(b"x")
+        })
+        .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1x345");
+    }
 }

@@ -238,4 +238,33 @@ mod tests {
         stack.push(&batch);
         assert_eq!(stack.observations(), &Obs::U8(vec![1, 3, 2, 4]));
     }
+
+    /// Frames 10, 20, … of two pixels, whose second has 1 more: [`stack`] equals the stack of an episode with as many frames.
+    #[test]
+    fn single_frames_are_stacked_as_those_of_an_episode() {
+        for depth in 1..6 {
+            for count in 1..=depth {
+                let frames: Vec<[u8; 2]> = (1..=count as u8).map(|t| [10 * t, 10 * t + 1]).collect();
+                let (mut bytes, mut floats) = (vec![9; 2 * depth], vec![9.0; 2 * depth]);
+                stack(&frames.iter().map(|f| ObsRef::U8(f)).collect::<Vec<_>>(), depth, ObsMut::U8(&mut bytes));
+                let wide: Vec<[f32; 2]> = frames.iter().map(|frame| frame.map(f32::from)).collect();
+                stack(&wide.iter().map(|f| ObsRef::F32(f)).collect::<Vec<_>>(), depth, ObsMut::F32(&mut floats));
+                assert_eq!(bytes, oracle(&frames, depth), "{count} of {depth}");
+                assert_eq!(floats, bytes.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_stack_is_restored_with_its_action_masks() {
+        let spec = spec(3).with_action_mask();
+        let mut stack = FrameStack::new(&spec, 2);
+        assert_eq!((stack.depth(), stack.dtype(), stack.action_mask()), (3, Dtype::U8, [true; 4].as_slice()));
+        let stacked: Vec<u8> = (0..12).collect();
+        stack.restore(ObsRef::U8(&stacked), &[true, false, false, true]);
+        assert_eq!(
+            (stack.observations(), stack.action_mask()),
+            (&Obs::U8(stacked), [true, false, false, true].as_slice())
+        );
+    }
 }

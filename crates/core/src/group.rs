@@ -202,6 +202,9 @@ impl Group for SingleProcess {
 mod tests {
     use super::*;
 
+    /// The rank whose operations fail.
+    const FAILING: usize = 7;
+
     /// A rank of a group without connections.
     #[derive(Debug)]
     struct Rank(usize, usize);
@@ -213,8 +216,18 @@ mod tests {
         fn world_size(&self) -> usize {
             self.1
         }
-        fn all_reduce(&self, _: &mut [f64], _: Reduce) -> Result<()> {
-            unreachable!()
+        /// Every other rank has the value 2.
+        fn all_reduce(&self, values: &mut [f64], reduce: Reduce) -> Result<()> {
+            if self.0 == FAILING {
+                return Err(Error::other("the connection is lost"));
+            }
+            let others = (self.1 - 1) as f64;
+            values.iter_mut().for_each(|x| match reduce {
+                Reduce::Sum => *x += 2.0 * others,
+                Reduce::Max if self.1 > 1 => *x = x.max(0.0),
+                Reduce::Max => {}
+            });
+            Ok(())
         }
         fn sum(&self, _: &mut [f32], _: GradientPrecision) -> Result<()> {
             unreachable!()
@@ -242,5 +255,29 @@ mod tests {
         let seed = |rank| (&Rank(rank, 4) as &dyn Group).seed(7);
         assert_eq!(seed(0), 7);
         assert!(seed(1) != 7 && seed(1) != seed(2));
+    }
+
+    /// This rank has 5, each of the three others 2: a mean of 11/4. No other rank has a true flag.
+    #[test]
+    fn flags_and_means_of_all_ranks() {
+        let (four, one) = (Rank(0, 4), Rank(0, 1));
+        let (four, one): (&dyn Group, &dyn Group) = (&four, &one);
+        assert_eq!((four.is_distributed(), one.is_distributed()), (true, false));
+        assert_eq!((four.mean(5.0).unwrap(), one.mean(5.0).unwrap()), (2.75, 5.0));
+        assert_eq!([true, false].map(|flag| four.any(flag).unwrap()), [true, false]);
+        assert!(four.barrier().is_ok() && Rank(FAILING, 8).barrier().is_err());
+        assert!(!four.sums_on_device() && four.set_device(Some(1)).is_ok());
+    }
+
+    #[test]
+    fn one_process_exchanges_nothing() {
+        let alone = SingleProcess::shared();
+        assert_eq!((alone.rank(), alone.world_size()), (0, 1));
+        assert_eq!(alone.gather(vec![3, 4]).unwrap(), [[3, 4]]);
+        let (mut values, mut gradient, mut bytes) = ([1.0, 2.0], [3.0_f32], vec![5]);
+        alone.all_reduce(&mut values, Reduce::Max).unwrap();
+        alone.sum(&mut gradient, GradientPrecision::Bf16).unwrap();
+        alone.broadcast(&mut bytes).unwrap();
+        assert_eq!((values, gradient, bytes), ([1.0, 2.0], [3.0], vec![5]));
     }
 }

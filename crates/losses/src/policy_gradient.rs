@@ -77,20 +77,21 @@ mod tests {
     }
 
     /// ε = .5. Value 3, old value 1 (clipped to 1.5) and return 4: max(1, 6.25), no gradient. Value 1.2, old value 1 (not clipped)
-    /// and return 2: .64, gradient −1.6/3. Value 3, old value 1 and return 1: max(4, .25), gradient 4/3.
+    /// and return 2: .64, gradient −1.6/5. Value 3, old value 1 and return 1: max(4, .25), gradient 4/5. Value and return 1.2, old
+    /// value 1 (not clipped): 0. Value and return 0, old value 1 (clipped to .5): max(0, .25), no gradient.
     #[test]
     fn the_clipped_value_loss_by_hand() {
-        let value = Tensor::from_slice(&[3.0_f32, 1.2, 3.0]).set_requires_grad(true);
-        let (old, returns) = (Tensor::from_slice(&[1.0_f32; 3]), Tensor::from_slice(&[4.0_f32, 2.0, 1.0]));
+        let value = Tensor::from_slice(&[3.0_f32, 1.2, 3.0, 1.2, 0.0]).set_requires_grad(true);
+        let (old, returns) = (Tensor::from_slice(&[1.0_f32; 5]), Tensor::from_slice(&[4.0_f32, 2.0, 1.0, 1.2, 0.0]));
         let loss = clipped_value_loss(&value, &old, &returns, 0.5);
-        assert_close(&loss, &[(6.25 + 0.64 + 4.0) / 3.0], 1e-6);
+        assert_close(&loss, &[(6.25 + 0.64 + 4.0 + 0.25) / 5.0], 1e-6);
         loss.backward();
-        assert_close(&value.grad(), &[0.0, -1.6 / 3.0, 4.0 / 3.0], 1e-6);
+        assert_close(&value.grad(), &[0.0, -1.6 / 5.0, 4.0 / 5.0, 0.0, 0.0], 1e-6);
     }
 
     #[test]
     fn normalized_advantages_have_mean_0_and_deviation_1() {
-        assert_close(&normalize(&Tensor::from_slice(&[1.0_f32, 3.0])), &[-1.0, 1.0], 1e-6);
+        assert_close(&normalize(&Tensor::from_slice(&[1.0_f32, 5.0])), &[-1.0, 1.0], 1e-6);
         assert_close(&normalize(&Tensor::from_slice(&[2.0_f32, 2.0])), &[0.0, 0.0], 1e-6);
     }
 
@@ -108,5 +109,8 @@ mod tests {
         value_loss(&value, &returns).backward();
         assert_close(&value.grad(), &[-2.0, 0.0], 1e-6);
         assert!((explained_variance(&value.detach(), &returns) - (1.0 - 1.0 / 0.25)).abs() < 1e-6);
+        // Errors 1, 2, 1 with variance 2/9; returns 2, 4, 5 with variance 14/9.
+        let [value, returns] = [[1.0_f32, 2.0, 4.0], [2.0, 4.0, 5.0]].map(|v| Tensor::from_slice(&v));
+        assert!((explained_variance(&value, &returns) - (1.0 - 2.0 / 14.0)).abs() < 1e-6);
     }
 }

@@ -56,6 +56,14 @@ mod tests {
         assert!(difference < 1e-6, "{actual:?}: off by {difference}");
     }
 
+    #[test]
+    fn invalid_actions_have_the_value_minus_infinity() {
+        let q = Tensor::from_slice2(&[[1.0_f32, 2.0], [3.0, 4.0]]);
+        let masked = |mask: &[bool]| Vec::<f32>::try_from(masked(&q, mask).flatten(0, -1)).unwrap();
+        assert_eq!(masked(&[true, false, false, true]), [1.0, f32::NEG_INFINITY, f32::NEG_INFINITY, 4.0]);
+        assert_eq!(masked(&[]), [1.0, 2.0, 3.0, 4.0], "no mask: every action is valid");
+    }
+
     fn case() -> (Tensor, Tensor, Tensor, Tensor) {
         let r_t = Tensor::from_slice(&[1.0_f32, 2.0, 3.0]);
         let discount_t = Tensor::from_slice(&[0.5_f32, 0.0, 0.9]);

@@ -51,6 +51,15 @@ mod tests {
         }
     }
 
+    /// The last of three dimensions are the classes: ln(¼), ln(¾) whatever the others are.
+    #[test]
+    fn the_classes_are_the_last_dimension() {
+        let logits = Tensor::from_slice(&[0.0, 3.0_f64.ln()]).expand([2, 3, 2], false);
+        for pair in values(&log_softmax(&logits)).chunks(2) {
+            assert!((pair[0] - 0.25_f64.ln()).abs() < 1e-15 && (pair[1] - 0.75_f64.ln()).abs() < 1e-15, "{pair:?}");
+        }
+    }
+
     /// Logits of ±1e4: the loss is the difference of logits and the gradient π − onehot, where the naive form overflows.
     #[test]
     fn large_logits_stay_finite() {

@@ -175,7 +175,7 @@ mod tests {
                 for (place, &item) in ranks.heap.iter().enumerate() {
                     prop_assert_eq!(ranks.place[item], place);
                     prop_assert_eq!(Some(ranks.error(item)), list[item]);
-                    prop_assert!(place == 0 || !ranks.above(place, (place - 1) / 2));
+                    prop_assert!(place == 0 || ranks.error(item) <= ranks.error(ranks.heap[(place - 1) / 2]));
                 }
                 let sum: f64 = (0..30).map(|i| ranks.probability(i)).sum();
                 prop_assert!(ranks.len() == 0 || (sum - 1.0).abs() < 1e-12);
@@ -202,5 +202,11 @@ mod tests {
         let found = [0.0, 0.54, 0.55, 0.81, 0.82, 0.999_999].map(|u| ranks.find(u));
         assert_eq!(found, [0, 0, 2, 2, 4, 4]);
         assert!((ranks.smallest() - 2.0 / 11.0).abs() < 1e-12);
+        // Sorted by the first change and by the fourth: as many as items since. Now changed once more.
+        ranks.set(2, 4.0);
+        assert_eq!(ranks.changes(), 1);
+        let mut restored = Ranks::new(5, 1.0);
+        restored.restore_from(&[0, 2, 4], &[9.0, 3.0, 0.1], 2);
+        assert_eq!((restored.items(), restored.changes()), ([0, 2, 4].as_slice(), 2));
     }
 }

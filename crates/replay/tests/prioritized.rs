@@ -2,6 +2,7 @@
 
 use playfield_core::Snapshot;
 use playfield_core::rng::stream;
+use playfield_core::snapshot::Array;
 use playfield_replay::prioritized::{LargestOf, PriorityKind};
 use playfield_replay::{Changes, Prioritized, PriorityConfig};
 use proptest::prelude::*;
@@ -193,4 +194,60 @@ fn stratified_samples_are_one_from_each_segment() {
     let (mut indices, mut weights) = ([0; 10], [0.0; 10]);
     p.sample(&mut stream(1, "samples"), 1.0, &mut indices, &mut weights);
     assert_eq!([0, 1, 2, 3].map(|item| indices.iter().filter(|i| **i == item).count()), [1, 2, 3, 4]);
+}
+
+/// All priorities are 0 (ε = 0): every transition is as likely as another.
+#[test]
+fn priorities_of_zero_are_sampled_uniformly() {
+    let config = PriorityConfig { epsilon: 0.0, uniform_share: 0.0, ..PriorityConfig::default() };
+    let mut p = Prioritized::new(config, 8).unwrap();
+    p.apply(&added([2, 5]));
+    p.update(&[2, 5], &[0.0, 0.0]).unwrap();
+    assert_eq!([2, 5, 0].map(|i| p.probability(i)), [0.5, 0.5, 0.0]);
+    let (mut indices, mut weights) = ([0; 200], [0.0; 200]);
+    p.sample(&mut stream(1, "samples"), 1.0, &mut indices, &mut weights);
+    let count = |item| indices.iter().filter(|&&i| i == item).count();
+    assert!((60..=140).contains(&count(2)) && count(2) + count(5) == 200, "{indices:?}");
+    assert!(weights.iter().all(|w| *w == 1.0));
+    p.apply(&Changes { added: vec![], removed: vec![2] });
+    assert_eq!(p.items(), [5]);
+}
+
+/// Each part of a saved sampler, damaged: an error, and no panic.
+#[test]
+fn damaged_priorities_are_refused() {
+    for by in [PriorityKind::Error, PriorityKind::Rank] {
+        let new = || Prioritized::new(PriorityConfig { by, ..PriorityConfig::default() }, 8).unwrap();
+        let (mut p, mut saved) = (new(), Snapshot::default());
+        p.apply(&added([1, 3, 6]));
+        p.update(&[1, 3], &[2.0, 0.0]).unwrap();
+        p.save(&mut saved);
+        new().load(&saved).unwrap();
+        let refused = |expected: &str, damage: &dyn Fn(&mut Snapshot)| {
+            let mut damaged = saved.clone();
+            damage(&mut damaged);
+            let message = new().load(&damaged).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        };
+        let items = |key: &'static str, items: &[u64]| {
+            let array = Array::new(&[items.len()], items);
+            move |s: &mut Snapshot| _ = s.arrays.insert(key.into(), array.clone())
+        };
+        let values = |values: &[f64]| {
+            let array = Array::new(&[values.len()], values);
+            move |s: &mut Snapshot| _ = s.arrays.insert("priorities.values".into(), array.clone())
+        };
+        refused("of another replay buffer", &items("priorities.items", &[1, 3, 8]));
+        refused("of another replay buffer", &items("priorities.items", &[1, 3, 3]));
+        refused("an invalid priority", &items("priorities.items", &[1, 3]));
+        refused("an invalid largest error", &|s| s.put("priorities.largest", &-1.0));
+        for wrong in [[1.0, -1.0, 1.0], [1.0, f64::INFINITY, 1.0], [1.0, f64::NAN, 1.0], [f64::MAX; 3]] {
+            refused("an invalid priority", &values(&wrong));
+        }
+        refused("an invalid priority", &values(&[1.0, 1.0]));
+        if by == PriorityKind::Rank {
+            refused("of another replay buffer", &items("priorities.heap", &[1, 3]));
+            refused("of another replay buffer", &items("priorities.heap", &[1, 3, 9]));
+        }
+    }
 }

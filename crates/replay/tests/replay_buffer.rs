@@ -2,6 +2,7 @@
 
 use playfield_core::normalize::Moments;
 use playfield_core::rng::{Rng, stream};
+use playfield_core::snapshot::Array;
 use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Normalizer, Obs, Snapshot, Step, StepBatch};
 use playfield_replay::{ReplayBuffer, ReplayConfig, Segments, Transitions, uniform};
 use proptest::prelude::*;
@@ -417,4 +418,92 @@ fn transitions_are_normalized_when_they_are_sampled() {
     let mut raw = Transitions::new(&spec, 1);
     buffer.gather(&[0], &mut raw);
     assert_eq!((raw.r_t[0], raw.s_tm1), (504.0, Obs::F32(vec![0.0, 1.0, 0.0, 10.0])));
+}
+
+/// A frame of 2 bytes, an action of 4, a reward of 4, a byte of flags, and a mask of 9 actions, in 20 slots.
+#[test]
+fn the_memory_of_a_buffer_by_hand() {
+    let masked = spec(FRAME, 1).with_action_mask();
+    let plain = ReplayBuffer::new(&masked, 2, config(20, 1, false)).unwrap();
+    assert_eq!((plain.resident_bytes(), ReplayBuffer::bytes(&masked, config(20, 1, false))), (400, 400));
+    let vectors = EnvSpec { dtype: Dtype::F32, ..spec(3, 1) };
+    assert_eq!(ReplayBuffer::bytes(&vectors, config(20, 1, false)), 20 * (3 * 4 + 9));
+    // Compressed: a sixth of 60 bytes is assumed. An empty block is a pointer and a length; those of the frames come on top.
+    let spec = spec(60, 1);
+    assert_eq!(ReplayBuffer::bytes(&spec, config(20, 1, true)), 20 * (10 + 9));
+    let mut compressed = ReplayBuffer::new(&spec, 1, config(20, 1, true)).unwrap();
+    assert_eq!(compressed.resident_bytes(), 20 * (16 + 9));
+    compressed.reset(&StepBatch::new(&spec, 1));
+    assert!(
+        (20 * (16 + 9) + 1..20 * (16 + 9) + 60).contains(&compressed.resident_bytes()),
+        "60 zeros need fewer bytes"
+    );
+}
+
+#[test]
+fn a_buffer_is_empty_until_a_transition_can_be_sampled() {
+    let spec = spec(1, 1);
+    let (mut buffer, mut batch) =
+        (ReplayBuffer::new(&spec, 1, config(20, 2, false)).unwrap(), StepBatch::new(&spec, 1));
+    buffer.reset(&batch);
+    let mut empty = Vec::new();
+    for _ in 0..3 {
+        empty.push((buffer.is_empty(), buffer.len()));
+        batch.clear();
+        buffer.push(&Actions::Discrete(vec![0]), &batch);
+    }
+    assert_eq!(empty, [(true, 0), (true, 0), (false, 1)]);
+    assert!(Transitions::new(&spec, 0).is_empty() && !Transitions::new(&spec, 1).is_empty());
+}
+
+/// A saved buffer with a transition marked that lacks frames or steps, or with impossible positions, is refused.
+#[test]
+fn a_buffer_with_impossible_transitions_is_refused() {
+    let spec = spec(1, 3);
+    let fresh = || ReplayBuffer::new(&spec, 1, config(10, 2, false)).unwrap();
+    let saved = |steps: usize| {
+        let (mut buffer, mut batch, mut snapshot) = (fresh(), StepBatch::new(&spec, 1), Snapshot::default());
+        buffer.reset(&batch);
+        for _ in 0..steps {
+            batch.clear();
+            buffer.push(&Actions::Discrete(vec![0]), &batch);
+        }
+        let sampleable: Vec<usize> = (0..10).filter(|&i| buffer.contains(i)).collect();
+        buffer.save(&mut snapshot);
+        (snapshot, sampleable)
+    };
+    let load = |snapshot: &Snapshot| fresh().load(snapshot);
+    let flags = |snapshot: &Snapshot| snapshot.array("replay.flags").unwrap().values::<u8>().unwrap();
+    let with_flags = |snapshot: &Snapshot, slot: usize, flag: u8| {
+        let (mut changed, mut all) = (snapshot.clone(), flags(snapshot));
+        all[slot] = flag;
+        changed.arrays.insert("replay.flags".into(), Array::new(&[10], &all));
+        changed
+    };
+    let with_ring = |snapshot: &Snapshot, written: u64, marked: u64| {
+        let mut changed = snapshot.clone();
+        changed.put("replay.rings", &[serde_json::json!({ "written": written, "considered": marked })]);
+        changed
+    };
+    // Positions 0 to 6: those before 5 have two steps after them.
+    let (partly, sampleable) = saved(6);
+    assert_eq!(sampleable, [0, 1, 2, 3, 4]);
+    load(&partly).unwrap();
+    let ready = flags(&partly)[4];
+    load(&with_ring(&partly, 7, 7)).unwrap();
+    for (written, marked) in [(7, 8), (7, 4), (0, 0), (1 << 62, 5)] {
+        assert!(load(&with_ring(&partly, written, marked)).is_err(), "{written}, {marked}");
+    }
+    for slot in [5, 6, 7, 9] {
+        assert!(load(&with_flags(&with_ring(&partly, 7, 7), slot, ready)).is_err(), "slot {slot}");
+    }
+    // Positions 15 to 24: the oldest two lack a frame of their stacks, unless an episode begins with them.
+    let (full, sampleable) = saved(24);
+    assert_eq!(sampleable, [0, 1, 2, 7, 8, 9]);
+    load(&full).unwrap();
+    for slot in [5, 6] {
+        assert!(load(&with_flags(&full, slot, ready)).is_err(), "slot {slot}");
+    }
+    let first = flags(&partly)[0];
+    load(&with_flags(&full, 5, first)).unwrap();
 }
