@@ -327,4 +327,141 @@ mod tests {
             assert!(said.contains("[a]: `y`") && said.contains(bound), "{said}");
         }
     }
+
+    #[test]
+    fn schedules_stay_within_the_bounds_at_both_ends() {
+        let said = |result: Result<()>| result.map_err(|error| error.to_string()).err().unwrap_or_default();
+        let (share, size) = (Schedule::linear(1.0, 0.0, 10), Schedule::linear(0.0, 5.0, 10));
+        assert_eq!(said(check_share_schedules("a", &[("x", share)])), "");
+        assert_eq!(said(check_size_schedules("a", &[("x", size)])), "");
+        for wrong in [Schedule::linear(1.1, 0.0, 10), Schedule::linear(0.0, -0.1, 10)] {
+            assert!(said(check_share_schedules("a", &[("x", share), ("y", wrong)])).contains("`y`"));
+        }
+        for wrong in [Schedule::linear(-1.0, 0.0, 10), Schedule::linear(0.0, f64::INFINITY, 10)] {
+            assert!(said(check_size_schedules("a", &[("x", size), ("y", wrong)])).contains("`y`"));
+        }
+    }
+
+    /// A table with another `rule` replaces the one below it; without one, or with the same, it is laid over it.
+    #[test]
+    fn another_rule_replaces_the_table() {
+        let table = |text: &str| text.parse::<toml::Table>().unwrap();
+        for (over, expected) in [
+            ("o = { rule = 'b', y = 2 }", "o = { rule = 'b', y = 2 }"),
+            ("o = { rule = 'a', y = 2 }", "o = { rule = 'a', x = 1, y = 2 }"),
+            ("o = { y = 2 }", "o = { rule = 'a', x = 1, y = 2 }"),
+        ] {
+            let mut under = table("o = { rule = 'a', x = 1 }");
+            merge(&mut under, &table(over));
+            assert_eq!(under, table(expected), "{over}");
+        }
+    }
+
+    /// An algorithm with the shared key `device`, and a default that depends on a choice.
+    struct Toy;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct ToyConfig {
+        device: String,
+        large: bool,
+        size: u64,
+        horizon: u64,
+    }
+
+    impl Default for ToyConfig {
+        fn default() -> Self {
+            Self { device: "cpu".into(), large: false, size: 1, horizon: 0 }
+        }
+    }
+
+    impl Algorithm for Toy {
+        const NAME: &'static str = "toy";
+        const ABOUT: &'static str = "an example";
+        type Config = ToyConfig;
+
+        fn defaults(chosen: &ToyConfig) -> ToyConfig {
+            ToyConfig { size: if chosen.large { 100 } else { 1 }, ..ToyConfig::default() }
+        }
+        fn check(config: &ToyConfig) -> Result<()> {
+            check_counts("toy", &[("size", config.size)])
+        }
+        fn resolve(config: &ToyConfig, steps: u64, _: &dyn EnvFactory) -> Result<ToyConfig> {
+            Ok(ToyConfig { horizon: steps, ..config.clone() })
+        }
+        fn extend(config: &ToyConfig, from: u64, to: u64) -> ToyConfig {
+            ToyConfig { horizon: if config.horizon == from { to } else { config.horizon }, ..config.clone() }
+        }
+        fn train(_: &ToyConfig, _: &dyn EnvFactory, _: &mut Run) -> Result<Box<dyn Policy>> {
+            Err(Error::other("training"))
+        }
+        fn load(_: &ToyConfig, _: &EnvSpec, _: &Snapshot) -> Result<Box<dyn Policy>> {
+            Err(Error::other("loading"))
+        }
+    }
+
+    struct NoEnvs(EnvSpec);
+
+    impl EnvFactory for NoEnvs {
+        fn spec(&self) -> &EnvSpec {
+            &self.0
+        }
+        fn num_envs(&self) -> usize {
+            1
+        }
+        fn vec(&self, _: &[u64]) -> Result<Box<dyn crate::VecEnv>> {
+            Err(Error::other("no environment"))
+        }
+    }
+
+    /// From a file's table to the algorithm and back: shared keys at the top level, all others in the section, defaults by choice.
+    #[test]
+    fn an_entry_parses_resolves_and_extends_its_configuration() {
+        let table = |text: &str| text.parse::<toml::Table>().unwrap();
+        let entry = Entry::of::<Toy>();
+        let complete = |text: &str| entry.parse(&table(text)).unwrap().table().unwrap();
+        let expected = table("device = 'cpu'\ntoy = { large = false, size = 1, horizon = 0 }");
+        assert_eq!(complete("steps = 5"), expected);
+        let expected = table("device = 'cuda'\ntoy = { large = true, size = 100, horizon = 0 }");
+        assert_eq!(complete("device = 'cuda'\ntoy.large = true"), expected);
+        assert!(complete("toy = { large = true, size = 7 }")["toy"].to_string().contains("size = 7"));
+        for (wrong, expected) in [("toy.size = 0", "`size` must be at least 1"), ("toy.sice = 1", "sice")] {
+            let message = entry.parse(&table(wrong)).map(drop).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        let spec = EnvSpec::new("t", &[1], crate::Dtype::F32, crate::ActionSpace::Discrete { n: 2 });
+        let mut toy = entry.parse(&table("")).unwrap();
+        toy.resolve(50, &NoEnvs(spec.clone())).unwrap();
+        assert_eq!(toy.table().unwrap()["toy"]["horizon"].as_integer(), Some(50));
+        toy.extend(50, 80);
+        assert_eq!(toy.table().unwrap()["toy"]["horizon"].as_integer(), Some(80));
+        assert_eq!(toy.load(&spec, &Snapshot::default()).map(drop).unwrap_err().to_string(), "loading");
+    }
+
+    /// Without defaults by choice or schedules over the run, the configuration stays what it is.
+    #[test]
+    fn an_algorithm_without_choices_keeps_its_configuration() {
+        struct Plain;
+        impl Algorithm for Plain {
+            const NAME: &'static str = "plain";
+            const ABOUT: &'static str = "an example";
+            type Config = ToyConfig;
+            fn check(_: &ToyConfig) -> Result<()> {
+                Ok(())
+            }
+            fn resolve(config: &ToyConfig, _: u64, _: &dyn EnvFactory) -> Result<ToyConfig> {
+                Ok(config.clone())
+            }
+            fn train(_: &ToyConfig, _: &dyn EnvFactory, _: &mut Run) -> Result<Box<dyn Policy>> {
+                Err(Error::other("training"))
+            }
+            fn load(_: &ToyConfig, _: &EnvSpec, _: &Snapshot) -> Result<Box<dyn Policy>> {
+                Err(Error::other("loading"))
+            }
+        }
+        let changed = ToyConfig { size: 5, horizon: 50, ..ToyConfig::default() };
+        assert_eq!(Plain::defaults(&changed), ToyConfig::default());
+        assert_eq!(Plain::extend(&changed, 50, 80), changed);
+        assert!(Plain::SINGLE_PROCESS.is_some());
+    }
 }

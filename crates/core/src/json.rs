@@ -51,3 +51,28 @@ pub mod float {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    struct Value(#[serde(with = "super::float")] f64);
+
+    fn read(text: &str) -> Result<f64, String> {
+        serde_json::from_str::<Value>(text).map(|value| value.0).map_err(|error| error.to_string())
+    }
+
+    /// Whole numbers are written without a point, and what is not finite as text.
+    #[test]
+    fn every_float_is_read_back() {
+        for value in [0.0, -0.1, 5.0, -7.0, 1e300, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(read(&serde_json::to_string(&Value(value)).unwrap()), Ok(value));
+        }
+        assert!(read(&serde_json::to_string(&Value(f64::NAN)).unwrap()).unwrap().is_nan());
+        assert_eq!((read("5"), read("-7")), (Ok(5.0), Ok(-7.0)));
+        assert!(read("null").unwrap().is_nan());
+        let message = read("\"many\"").unwrap_err();
+        assert!(message.contains("expected a number, \"inf\", \"-inf\" or \"NaN\""), "{message}");
+    }
+}

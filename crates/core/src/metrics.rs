@@ -378,4 +378,39 @@ mod tests {
         assert_eq!(position("toy/surprise/3"), position("toy/other"));
         assert_eq!(Metric::find("toy/surprise/3"), None);
     }
+
+    #[test]
+    fn a_row_has_its_time_and_the_values_of_its_tags() {
+        let row = Row::new(7, Duration::from_millis(1500), [("a/b".into(), 3.0), ("a/c".into(), 4.0)]);
+        let values = ["time/total_timesteps", "time/time_elapsed", "a/b", "a/c", "a/d"].map(|tag| row.get(tag));
+        assert_eq!(values, [Some(7.0), Some(1.5), Some(3.0), Some(4.0), None]);
+    }
+
+    /// Means over the last 100 of 101 episodes, with returns 0 to 100.
+    #[test]
+    fn a_window_holds_the_last_hundred_episodes() {
+        let mut window = Window::default();
+        assert!(window.is_empty() && !window.is_full());
+        for i in 0..=100 {
+            window.push(EpisodeEnd { episode_return: f64::from(i), ..EpisodeEnd::default() });
+            assert_eq!((window.is_empty(), window.is_full()), (false, i >= 99));
+        }
+        assert_eq!(window.len(), 100);
+        assert_eq!(window.values.front().unwrap().episode_return, 1.0);
+    }
+
+    /// A destination without a method for evaluations writes them as scalars, and ignores everything else.
+    #[test]
+    fn an_evaluation_is_a_row_of_scalars() {
+        struct Last(Option<Row>);
+        impl Sink for Last {
+            fn scalars(&mut self, row: &Row) -> Result<()> {
+                self.0 = Some(row.clone());
+                Ok(())
+            }
+        }
+        let (mut sink, row) = (Last(None), Row::new(1, Duration::ZERO, [("eval/mean_reward".into(), 2.0)]));
+        sink.evaluation(&row).unwrap();
+        assert_eq!(sink.0.unwrap().get("eval/mean_reward"), Some(2.0));
+    }
 }
