@@ -4,9 +4,10 @@ CONFIG ?= configs/ppo/pong-fast.toml
 ARGS   ?=
 DENY   := 0.20.2
 MUTANTS := 27.1.0
+FUZZ   := 0.13.2
 PACKAGE ?= playfield-losses
 
-.PHONY: help setup build train test lint example model browser bench faults soak mutants audit clean
+.PHONY: help setup build train test lint example model browser bench faults fuzz soak mutants audit clean
 help:
 	@echo "make train [CONFIG=configs/ppo/pong-fast.toml] [ARGS='--seed 2']   build, train, record a video"
 	@echo "make test                                                     everything that CI runs"
@@ -14,6 +15,7 @@ help:
 	@echo "make browser                                                  Chromium for two of the tests (as root, Debian)"
 	@echo "make bench                                                    benchmarks on this machine"
 	@echo "make faults                                                   the fault campaign: less than an hour; docs/reliability.md"
+	@echo "make fuzz [TARGET=config] [SECONDS=3600]                        inputs that make a parser of files panic"
 	@echo "make soak [SECONDS=3600] [FRAMES=10000]                        memory, descriptors and threads of long trainings"
 	@echo "make mutants [PACKAGE=playfield-losses]                       mutations of the code that no test catches (slow)"
 	@echo "make audit                                                    known vulnerabilities (needs github.com)"
@@ -63,6 +65,15 @@ bench: build
 faults: setup
 	cargo test --locked --test faults -- --ignored --nocapture
 
+# Coverage-guided fuzzing of a parser of files, with libFuzzer: config, manifest, safetensors, state, segment or csv. What is found is
+# written to target/fuzz/found.
+TARGET ?= config
+fuzz: .tools/bin/cargo-fuzz
+	mkdir -p target/fuzz/found target/fuzz/corpus/$(TARGET)
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none --dev $(TARGET) \
+	target/fuzz/corpus/$(TARGET) tests/fuzz/seeds/$(TARGET) -- -max_total_time=$(or $(SECONDS),3600) -rss_limit_mb=2048 \
+	-artifact_prefix=target/fuzz/found/$(TARGET)- -print_final_stats=1
+
 # Four trainings on Pong, side by side: fails if one of them grows, or needs longer than two seconds to save.
 soak: build
 	scripts/soak $(or $(SECONDS),3600) $(FRAMES)
@@ -79,6 +90,9 @@ audit: .tools/bin/cargo-deny
 
 .tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root .tools cargo-deny@$(DENY)
+
+.tools/bin/cargo-fuzz:
+	cargo install --quiet --locked --root .tools cargo-fuzz@$(FUZZ)
 
 .tools/bin/cargo-mutants:
 	cargo install --quiet --locked --root .tools cargo-mutants@$(MUTANTS)

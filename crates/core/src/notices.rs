@@ -14,3 +14,16 @@ pub fn push(message: String) {
 pub fn take() -> Vec<String> {
     std::mem::take(&mut *NOTICES.lock().unwrap_or_else(PoisonError::into_inner))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_taken_once() {
+        push("first".into());
+        push("second".into());
+        assert_eq!(take(), ["first", "second"]);
+        assert!(take().is_empty());
+    }
+}

@@ -262,4 +262,20 @@ mod tests {
         let pixels: Vec<u8> = b0.into_iter().zip(b1).flat_map(|(old, new)| [old, new]).collect();
         assert_eq!(bytes[ranges[1].clone()], pixels);
     }
+
+    #[test]
+    fn buffers_of_both_types_are_read_and_written() {
+        let (bytes, floats) = (Obs::U8(vec![1, 2, 3]), Obs::F32(vec![0.5, -1.0]));
+        assert_eq!((bytes.is_empty(), Obs::zeros(Dtype::U8, 0).is_empty()), (false, true));
+        assert_eq!((bytes.as_ref().is_empty(), bytes.as_ref().slice(1, 0).is_empty()), (false, true));
+        assert_eq!((bytes.as_ref().u8(), floats.as_ref().f32()), ([1, 2, 3].as_slice(), [0.5, -1.0].as_slice()));
+        for from in [bytes, floats] {
+            let mut to = Obs::zeros(from.dtype(), from.len());
+            to.as_mut().copy_from(from.as_ref());
+            assert_eq!(to, from);
+        }
+        let mut floats = Obs::zeros(Dtype::F32, 2);
+        floats.as_mut().f32()[1] = 7.0;
+        assert_eq!(floats, Obs::F32(vec![0.0, 7.0]));
+    }
 }

@@ -96,3 +96,35 @@ pub trait RolloutPolicy: Policy {
     /// are valid (empty: all). Called before [`reset_states`](Policy::reset_states).
     fn final_value(&mut self, obs: ObsRef<'_>, action_mask: &[bool], i: usize) -> f32;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Plain;
+
+    impl Policy for Plain {
+        fn act(&mut self, _: &Obs, _: &[bool], _: Mode, _: &mut Actions) -> Result<()> {
+            Ok(())
+        }
+        fn seed(&mut self, _: u64) {}
+    }
+
+    /// Two observations with three actions each: the values of the best ones.
+    #[test]
+    fn the_value_of_an_observation_is_that_of_its_best_action() {
+        let outputs = Outputs::of_values(vec![1.0, 3.0, 2.0, -1.0, -2.0, -3.0], 2, vec![9.0]);
+        assert!(outputs.are_values && outputs.preferences.len() == 6 && outputs.features == [9.0]);
+        assert_eq!(outputs.values, [3.0, -1.0]);
+        assert!(Outputs::of_values(Vec::new(), 0, Vec::new()).values.is_empty());
+    }
+
+    #[test]
+    fn a_policy_without_outputs_says_so() {
+        let said = |result: Result<()>| result.unwrap_err().to_string();
+        assert!(said(Plain.outputs(&Obs::F32(vec![]), 0).map(drop)).contains("does not expose"));
+        let mut graph = Graph::default();
+        let obs = graph.input("obs", crate::Dtype::F32, &[1]);
+        assert!(said(Plain.export(&mut graph, obs)).contains("cannot be exported"));
+    }
+}

@@ -86,6 +86,8 @@ pub fn snapshot_of_rank(snapshot: Snapshot, parts: &[Snapshot], group: &dyn Grou
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::group::{GradientPrecision, Reduce};
+    use crate::{Actions, EnvSpec, Obs, State, StepBatch};
 
     /// The seeds of a new run depend only on its seed; those of a resumed run differ and depend on the step.
     #[test]
@@ -96,6 +98,146 @@ mod tests {
         assert_eq!(at(100), at(100));
         for (a, b) in [(&fresh, at(100)), (&at(100), at(200))] {
             assert!(a.iter().all(|seed| !b.contains(seed)));
+        }
+    }
+
+    /// Environments with a state (or, with `None`, without one), which restore it and their statistics.
+    struct Envs {
+        spec: EnvSpec,
+        state: Option<u64>,
+        statistics: u64,
+    }
+
+    impl Envs {
+        fn new(state: Option<u64>, statistics: u64) -> Self {
+            let spec = EnvSpec::new("t", &[1], crate::Dtype::U8, crate::ActionSpace::Discrete { n: 2 });
+            Self { spec: spec.with_action_mask(), state, statistics }
+        }
+    }
+
+    impl VecEnv for Envs {
+        fn spec(&self) -> &EnvSpec {
+            &self.spec
+        }
+        fn num_envs(&self) -> usize {
+            2
+        }
+        fn reset(&mut self, _: &mut StepBatch) -> Result<()> {
+            Ok(())
+        }
+        fn send(&mut self, _: &Actions) -> Result<()> {
+            Ok(())
+        }
+        fn recv(&mut self, _: &mut StepBatch) -> Result<()> {
+            Ok(())
+        }
+        fn save_state(&mut self) -> Result<Option<State>> {
+            Ok(self.state.map(State::from))
+        }
+        fn load_state(&mut self, state: &State) -> Result<()> {
+            self.state = state.as_u64();
+            Ok(())
+        }
+        fn save_statistics(&self) -> Option<State> {
+            Some(self.statistics.into())
+        }
+        fn load_statistics(&mut self, statistics: &State, _: bool) -> Result<()> {
+            self.statistics = statistics.as_u64().unwrap();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn environments_are_restored_with_their_observations_and_masks() {
+        let mut saved = Envs::new(Some(5), 6);
+        let mut history = FrameStack::new(&saved.spec, 2);
+        history.restore(Obs::U8(vec![3, 4]).as_ref(), &[true, false, false, true]);
+        let mut snapshot = Snapshot::default();
+        save_environments("a.", &mut saved, &history, &mut snapshot);
+
+        let (mut envs, mut restored) = (Envs::new(Some(0), 0), FrameStack::new(&saved.spec, 2));
+        assert!(restore_environments("a.", &mut envs, &mut restored, &snapshot).unwrap());
+        assert_eq!((envs.state, restored.observations()), (Some(5), history.observations()));
+        assert_eq!(restored.action_mask(), history.action_mask());
+        assert!(restore_environments("b.", &mut envs, &mut restored, &snapshot).is_err(), "another scope");
+
+        // Another length, and a row without a valid action.
+        for mask in [vec![true; 3], vec![true, true, false, false]] {
+            snapshot.put("a.env.action_mask", &mask);
+            let message = restore_environments("a.", &mut envs, &mut restored, &snapshot).unwrap_err().to_string();
+            assert!(message.contains("of another action space"), "{message}");
+        }
+        snapshot.arrays.insert("a.observations".into(), Array::new(&[1], &[1_u8]));
+        let message = restore_environments("a.", &mut envs, &mut restored, &snapshot).unwrap_err().to_string();
+        assert!(message.contains("of another shape"), "{message}");
+    }
+
+    #[test]
+    fn environments_without_a_state_keep_their_statistics() {
+        let (mut saved, mut snapshot) = (Envs::new(None, 6), Snapshot::default());
+        let mut history = FrameStack::new(&saved.spec, 2);
+        save_environments("", &mut saved, &history, &mut snapshot);
+        let mut envs = Envs::new(Some(0), 0);
+        assert!(!restore_environments("", &mut envs, &mut history, &snapshot).unwrap());
+        assert_eq!((envs.state, envs.statistics), (Some(0), 6));
+        assert_eq!(snapshot.state.keys().collect::<Vec<_>>(), ["env.statistics"]);
+        // Without action masks none are saved.
+        let plain = FrameStack::new(&EnvSpec { action_mask: false, ..saved.spec.clone() }, 2);
+        save_environments("", &mut Envs::new(Some(1), 1), &plain, &mut snapshot);
+        assert!(snapshot.state.contains_key("env.state") && !snapshot.state.contains_key("env.action_mask"));
+    }
+
+    /// One of two ranks.
+    #[derive(Debug)]
+    struct Rank(usize);
+
+    impl Group for Rank {
+        fn rank(&self) -> usize {
+            self.0
+        }
+        fn world_size(&self) -> usize {
+            2
+        }
+        fn all_reduce(&self, _: &mut [f64], _: Reduce) -> Result<()> {
+            Ok(())
+        }
+        fn sum(&self, _: &mut [f32], _: GradientPrecision) -> Result<()> {
+            Ok(())
+        }
+        fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
+            Ok(())
+        }
+        fn gather(&self, _: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// With as many ranks as before each gets its part; with another number only what does not belong to environments.
+    #[test]
+    fn a_rank_resumes_from_its_own_part() {
+        let snapshot_of = |name: &str| {
+            let mut snapshot = Snapshot { step: 9, ..Snapshot::default() };
+            for key in ["env.state", "env.action_mask", "replay.rings", "priorities.largest", "statistics"] {
+                snapshot.put(key, &name);
+            }
+            snapshot.put("actor.rng", &rng::stream(1, name));
+            for key in ["observations", "replay.flags", "priorities.items", "optimizer.m"] {
+                snapshot.arrays.insert(key.into(), Array::new(&[1], &[name.len() as u64]));
+            }
+            snapshot
+        };
+        let (zero, one) = (snapshot_of("rank 0"), snapshot_of("another").own_part());
+        let parts = [one.clone()];
+        assert_eq!(snapshot_of_rank(zero.clone(), &parts, &Rank(0), 7), zero);
+        let of_one = snapshot_of_rank(zero.clone(), &parts, &Rank(1), 7);
+        assert_eq!((&of_one.state, &of_one.arrays["optimizer.m"]), (&one.state, &zero.arrays["optimizer.m"]));
+
+        for parts in [&[][..], &[one.clone(), one]] {
+            let [first, second] = [0, 1].map(|rank| snapshot_of_rank(zero.clone(), parts, &Rank(rank), 7));
+            assert_eq!(first.state.keys().collect::<Vec<_>>(), ["actor.rng", "statistics"]);
+            assert_eq!(first.arrays.keys().collect::<Vec<_>>(), ["optimizer.m"]);
+            let streams = [&zero, &first, &second].map(|snapshot| snapshot.state["actor.rng"].clone());
+            assert!(streams[0] != streams[1] && streams[0] != streams[2] && streams[1] != streams[2]);
         }
     }
 }

@@ -49,4 +49,11 @@ mod tests {
         let mut b: Rng = serde_json::from_str(&saved).unwrap();
         assert_eq!((a.next_u64(), a.next_u64()), (b.next_u64(), b.next_u64()));
     }
+
+    /// The hash and its finalizer, computed with Python's integers: a seed keeps its meaning from version to version.
+    #[test]
+    fn seeds_keep_their_values() {
+        let derived = [derive(0, "", 0), derive(7, "env", 2), derive(1 << 40, "actions", 3)];
+        assert_eq!(derived, [0x6875_2350_ae1d_483f, 0x5156_e26c_68cb_26d8, 0xeab3_9308_2ec5_d486]);
+    }
 }
