@@ -473,4 +473,72 @@ mod tests {
         let expected = Actions::Continuous { values: vec![8.0, 9.0, 0.0, 1.0], dim: 2 };
         assert_eq!(rollout.gather_actions(&[4, 0]), expected);
     }
+
+    /// Two environments, recorded one at a time, two steps: every value is 100 · step + 10 · environment plus a digit for its kind.
+    #[test]
+    fn each_environment_has_its_rows() {
+        let spec = EnvSpec::new("t", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 }).with_action_mask();
+        let mut rollout = Rollout::new(&spec, 2, 2, 0.5);
+        assert_eq!((rollout.envs(), rollout.steps(), rollout.len()), (2, 2, 4));
+        let mut frames = [0, 1].map(|_| FrameStack::new(&spec, 1));
+        let mask = |t: usize, env: usize| [true, t == 1, env == 1];
+        let value = |t: usize, env: usize, kind: usize| (100 * t + 10 * env + kind) as f32;
+        for t in 0..3 {
+            assert_eq!((rollout.is_empty(), rollout.is_full()), (t == 0, t == 2));
+            for env in 0..2 {
+                let mut batch = StepBatch::new(&spec, 1);
+                batch.obs = Obs::F32(vec![value(t, env, 0), value(t, env, 1)]);
+                batch.action_mask = mask(t, env).to_vec();
+                frames[env].push(&batch);
+                rollout.store_observations(env, &frames[env]);
+                if t < 2 {
+                    let decisions = rollout.decisions(env, 1);
+                    decisions.log_probs.fill(value(t, env, 2));
+                    decisions.values.fill(value(t, env, 3));
+                    batch.reward[0] = value(t, env, 4);
+                    rollout.record(env, &Actions::Discrete(vec![(t + env) as i64]), &batch, |_| unreachable!());
+                }
+            }
+        }
+        let rows = |kind: usize, from: usize, to: usize| -> Vec<f32> {
+            (from..to).flat_map(|t| [value(t, 0, kind), value(t, 1, kind)]).collect()
+        };
+        let observations = |from: usize, to: usize| -> Vec<f32> {
+            let row = |(t, env)| [value(t, env, 0), value(t, env, 1)];
+            (from..to).flat_map(|t| [(t, 0), (t, 1)]).flat_map(row).collect()
+        };
+        let masks = |from: usize, to: usize| -> Vec<bool> {
+            (from..to).flat_map(|t| [mask(t, 0), mask(t, 1)]).flatten().collect()
+        };
+        assert_eq!(rollout.observations().f32(), observations(0, 2));
+        assert_eq!(rollout.next_observations().f32(), observations(1, 3));
+        assert_eq!(rollout.last_observations().f32(), observations(2, 3));
+        assert_eq!(rollout.action_masks(), masks(0, 2));
+        assert_eq!(rollout.next_action_masks(), masks(1, 3));
+        assert_eq!(rollout.last_action_masks(), masks(2, 3));
+        assert_eq!(rollout.gather_action_masks(&[3, 0]), [mask(1, 1), mask(0, 0)].concat());
+        assert_eq!((rollout.log_probs(), rollout.values()), (&rows(2, 0, 2)[..], &rows(3, 0, 2)[..]));
+        assert_eq!((rollout.rewards(), rollout.actions()), (&rows(4, 0, 2)[..], &Actions::Discrete(vec![0, 1, 1, 2])));
+        assert_eq!((rollout.discounts(), rollout.forced()), ([0.5; 4].as_slice(), [false; 4].as_slice()));
+        assert!((0..4).all(|i| rollout.is_transition(i)) && rollout.transitions().is_none());
+        rollout.clear();
+        assert!(rollout.is_empty() && !rollout.is_full());
+    }
+
+    /// 10⁶ environments and 10⁹ observations of each: bytes per transition are petabytes.
+    #[test]
+    fn the_memory_of_a_rollout_by_hand() {
+        let discrete = || ActionSpace::Discrete { n: 3 };
+        let continuous = ActionSpace::Box { low: vec![-1.0; 2], high: vec![1.0; 2] };
+        for (spec, bytes) in [
+            (EnvSpec::new("t", &[3], Dtype::U8, discrete()), 3 + 8 + 23),
+            (EnvSpec::new("t", &[3], Dtype::F32, discrete()), 12 + 8 + 23),
+            (EnvSpec::new("t", &[3], Dtype::U8, discrete()).with_frame_stack(4).with_action_mask(), 12 + 8 + 23 + 3),
+            (EnvSpec::new("t", &[1], Dtype::U8, continuous), 1 + 8 + 23),
+        ] {
+            let message = Rollout::check_memory(&spec, 1_000_000, 999_999_999).unwrap_err().to_string();
+            assert!(message.contains(&format!("takes {bytes}000000.00 GB")), "{bytes}: {message}");
+            assert!(message.contains("lower `rollout_steps`") && Rollout::check_memory(&spec, 1, 1).is_ok());
+        }
+    }
 }

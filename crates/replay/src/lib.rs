@@ -20,5 +20,5 @@ pub mod uniform;
 
 pub use prioritized::{Prioritized, PriorityConfig};
 pub use replay_buffer::{Changes, ReplayBuffer, ReplayConfig, Transitions};
-pub use segments::{Lost, Segments};
+pub use segments::{Lost, Segment, Segments};
 pub use sum_tree::SumTree;

@@ -46,16 +46,6 @@ impl SumTree {
         Self { nodes: vec![Node::EMPTY; 2 * leaves], leaves, items, path: Vec::new() }
     }
 
-    /// The number of items.
-    pub fn len(&self) -> usize {
-        self.items
-    }
-
-    /// Whether there is no item.
-    pub fn is_empty(&self) -> bool {
-        self.items == 0
-    }
-
     /// The sum of all priorities.
     pub fn total(&self) -> f64 {
         self.nodes[1].sum

@@ -4,7 +4,7 @@ use playfield_core::normalize::Moments;
 use playfield_core::rng::{Rng, stream};
 use playfield_core::snapshot::Array;
 use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Normalizer, Obs, Snapshot, Step, StepBatch};
-use playfield_replay::{ReplayBuffer, ReplayConfig, Segments, Transitions, uniform};
+use playfield_replay::{ReplayBuffer, ReplayConfig, Segment, Segments, Transitions, uniform};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs;
@@ -506,4 +506,62 @@ fn a_buffer_with_impossible_transitions_is_refused() {
     }
     let first = flags(&partly)[0];
     load(&with_flags(&full, 5, first)).unwrap();
+}
+
+/// Positions of segments that a checkpoint with valid checksums may claim. A segment whose frames are all overwritten is not read.
+#[test]
+fn segments_of_other_buffers_are_refused() {
+    let (spec, dir) = (spec(1, 1), tempfile::tempdir().unwrap());
+    let fresh = || ReplayBuffer::new(&spec, 2, config(20, 1, false)).unwrap();
+    let (mut buffer, mut batch, mut segments) = (fresh(), StepBatch::new(&spec, 2), Segments::new(dir.path()));
+    buffer.reset(&batch);
+    let push = |buffer: &mut ReplayBuffer, batch: &mut StepBatch, steps: usize| {
+        for _ in 0..steps {
+            batch.clear();
+            buffer.push(&Actions::Discrete(vec![0, 1]), batch);
+        }
+    };
+    push(&mut buffer, &mut batch, 4);
+    segments.append(&buffer).unwrap();
+    // Positions 0 to 4 are in the first segment; 15 have been written after 10 more steps, so that 5 is the oldest.
+    push(&mut buffer, &mut batch, 10);
+    segments.append(&buffer).unwrap();
+    let mut snapshot = Snapshot::default();
+    buffer.save(&mut snapshot);
+    let list = segments.list().to_vec();
+    assert_eq!((&list[0].to, &list[1].from, &list[1].to), (&vec![5, 5], &vec![5, 5], &vec![15, 15]));
+    fs::remove_file(dir.path().join(&list[0].file)).unwrap();
+    let restore = |change: &dyn Fn(&mut Vec<Segment>)| {
+        let (mut restored, mut list) = (fresh(), list.clone());
+        change(&mut list);
+        restored.load(&snapshot).unwrap();
+        Segments::new(dir.path()).restore(&mut restored, list).map_err(|error| error.to_string())
+    };
+    assert_eq!(restore(&|_| ()), Ok(Vec::new()));
+    assert_eq!(restore(&|list| drop(list.remove(0))), Ok(Vec::new()));
+    for (change, expected) in [
+        (
+            &(|list: &mut Vec<Segment>| list[1].to.push(1)) as &dyn Fn(&mut Vec<Segment>),
+            "another number of environments",
+        ),
+        (&|list: &mut Vec<Segment>| list[1].from.push(1), "another number of environments"),
+        (&|list: &mut Vec<Segment>| list[1].to[0] = 16, "does not follow"),
+        (&|list: &mut Vec<Segment>| list[1].from[1] = 6, "does not follow"),
+        (&|list: &mut Vec<Segment>| list[1].to[0] = 14, "the newest frames"),
+        (&|list: &mut Vec<Segment>| list[1].file = "../x.lz4".into(), "not the name of a file in this folder"),
+    ] {
+        let message = restore(change).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+    // After the second save without a use for it, the file of a segment is removed, and files of others are kept.
+    fs::write(dir.path().join("note.txt"), "").unwrap();
+    segments.prune(&buffer).unwrap();
+    push(&mut buffer, &mut batch, 10);
+    segments.append(&buffer).unwrap();
+    segments.prune(&buffer).unwrap();
+    segments.prune(&buffer).unwrap();
+    let mut names: Vec<_> =
+        fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, [segments.list()[0].file.as_str(), "note.txt"]);
 }
