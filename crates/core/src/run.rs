@@ -746,4 +746,112 @@ mod tests {
         save(&mut run, snapshot(3, 0.0)).unwrap();
         assert_eq!(run.checkpoints.as_ref().unwrap().best().unwrap().snapshot.step, 2);
     }
+
+    fn never() -> Intervals {
+        Intervals { log_seconds: f64::INFINITY, checkpoint_seconds: f64::INFINITY, ..Intervals::default() }
+    }
+
+    #[test]
+    fn training_continues_to_its_last_step_or_a_request() {
+        let (dir, stop) = (tempfile::tempdir().unwrap(), Stop::default());
+        let intervals = Intervals { log_steps: 1000, ..never() };
+        let run = || Run::new(1, 100).with_checkpoints(Checkpoints::new(dir.path(), 1), intervals.clone());
+        let mut first = run().with_stop(stop.clone());
+        assert_eq!([0, 99, 100, 101].map(|step| first.should_continue(step).unwrap()), [true, true, false, false]);
+        let mut due = |step| {
+            first.progress(step, []).unwrap();
+            first.log_due()
+        };
+        assert_eq!([0, 99, 100].map(&mut due), [false, false, true], "the last row of a run");
+        stop.request(2);
+        assert!(due(5) && !first.should_continue(5).unwrap(), "a request");
+        let mut hurried = Run::new(1, 100);
+        hurried =
+            hurried.with_checkpoints(Checkpoints::new(dir.path(), 1), Intervals { log_seconds: 0.0, ..intervals });
+        assert!(hurried.log_due() && !hurried.wants_histograms());
+    }
+
+    #[test]
+    fn a_run_has_its_settings_and_its_part_of_the_seeds() {
+        let dir = tempfile::tempdir().unwrap();
+        let evaluation = EvalConfig { every_steps: 5, ..EvalConfig::default() };
+        let run = run(dir.path()).with_evaluation(evaluation.clone());
+        assert_eq!((run.seed(), run.rank_seed(), run.steps(), run.evaluation()), (1, 1, 100, &evaluation));
+        assert_eq!(run.checkpoint_dir().as_deref(), Some(dir.path()));
+        assert_eq!(run.environment_seeds(3, None), resume::environment_seeds(1, 3, None));
+        assert!(Run::new(1, 100).checkpoint_dir().is_none());
+        assert_eq!(run.gradient_precision(), GradientPrecision::Fp32);
+    }
+
+    /// A new run reports the layers of its network, too; a resumed one has done so before.
+    #[test]
+    fn a_resumed_run_continues_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = run(dir.path());
+        first.progress(24, [(24, EpisodeEnd { episode_return: 3.0, length: 2 })]).unwrap();
+        save(&mut first, snapshot(24, 0.0)).unwrap();
+        let saved = first.checkpoints.as_ref().unwrap().latest().unwrap().snapshot;
+        assert!(Run::can_resume(&saved) && !Run::can_resume(&snapshot(24, 0.0)));
+
+        let (calls, started) = ([Calls::default(), Calls::default()], Instant::now());
+        let mut fresh = Run::new(1, 100).with_sink(calls[0].clone());
+        let mut resumed = run(dir.path()).with_sink(calls[1].clone()).with_resume(saved.clone()).unwrap();
+        for run in [&mut fresh, &mut resumed] {
+            run.network("small", "| layer |").unwrap();
+        }
+        let reports = calls.map(|calls| calls.0.lock().unwrap().clone());
+        assert_eq!(reports, [vec!["notify small", "text 0 network | layer |"], vec!["notify small"]]);
+        assert_eq!((resumed.last_checkpoint(), fresh.last_checkpoint()), (Some(24), None));
+        assert_eq!((resumed.take_resume(), resumed.take_resume()), (Some(saved), None));
+        resumed.progress(34, [(34, EpisodeEnd { episode_return: 5.0, length: 2 })]).unwrap();
+        let summary = resumed.summary();
+        assert_eq!((summary.step, summary.episodes, summary.mean_reward, summary.evaluated), (34, 2, Some(4.0), None));
+        assert!(
+            summary.steps_per_second >= 10.0 / started.elapsed().as_secs_f64() && summary.elapsed >= resumed.before
+        );
+        assert!(summary.steps_per_second < 34.0 / 1e-9);
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_after_its_time_or_an_evaluation() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |checkpoint_seconds| {
+            let intervals = Intervals { checkpoint_seconds, ..never() };
+            Run::new(1, 100).with_checkpoints(Checkpoints::new(dir.path(), 2), intervals)
+        };
+        assert!(with(0.0).save_due() && !Run::new(1, 100).save_due());
+        let mut run = with(1e9).with_evaluation(EvalConfig { every_steps: 10, ..EvalConfig::default() });
+        assert!(!run.save_due());
+        save(&mut run, snapshot(0, 0.0)).unwrap();
+        assert!(run.checkpoints.as_ref().unwrap().list().unwrap().is_empty(), "nothing is saved at step 0");
+        for (step, episode_return) in [(10, 7.0), (20, 3.0)] {
+            let episodes = vec![EpisodeEnd { episode_return, length: 1 }];
+            run.evaluated(step, &Evaluation { episodes, ..Evaluation::default() }).unwrap();
+            assert!(run.save_due());
+            save(&mut run, snapshot(step, 0.0)).unwrap();
+            assert!(!run.save_due() && run.summary().evaluated == Some(episode_return));
+        }
+        let best = run.checkpoints.as_ref().unwrap().best().unwrap();
+        assert_eq!((best.snapshot.step, best.score), (10, Some(7.0)));
+    }
+
+    /// What was trained is saved after any error but one: parameters that are not finite.
+    #[test]
+    fn training_that_fails_is_saved_unless_it_diverged() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut run = run(dir.path());
+        let mut finish = |trained: Result<()>, step| {
+            let result = run.finish(trained, step, &mut [&mut snapshot(step, 0.0)]);
+            (result.map_err(|error| error.to_string()), run.last_checkpoint())
+        };
+        assert_eq!(finish(Ok(()), 5), (Ok(()), Some(5)));
+        assert_eq!(
+            finish(Err(Error::other("an environment failed")), 6),
+            (Err("an environment failed".into()), Some(6))
+        );
+        assert_eq!(finish(Err(Error::Diverged("a loss".into())), 7), (Err("a loss".into()), Some(6)));
+        let explained = run.explain(Error::Diverged("a loss is NaN".into())).to_string();
+        assert!(explained.contains("a loss is NaN") && explained.ends_with("is that of step 6"), "{explained}");
+        assert_eq!(run.explain(Error::other("x")).to_string(), "x");
+    }
 }
