@@ -23,7 +23,8 @@ impl Progress {
     /// # Errors
     /// [`Error::Io`] where it cannot be written, or exists although the run is new.
     pub fn open(path: &Path, resumed_at: Option<u64>) -> Result<Self> {
-        Ok(Self { table: Table::open(path, &["time/total_timesteps", "time/time_elapsed"], resumed_at)? })
+        let columns = ["time/total_timesteps", "time/time_elapsed"];
+        Ok(Self { table: Table::open(path, &columns, |header| header.starts_with(&columns), resumed_at)? })
     }
 }
 
@@ -63,7 +64,8 @@ impl Episodes {
     /// # Errors
     /// [`Error::Io`] where it cannot be written, or exists although the run is new.
     pub fn open(path: &Path, resumed_at: Option<u64>) -> Result<Self> {
-        Ok(Self { table: Table::open(path, &["step", "time", "return", "length"], resumed_at)? })
+        let columns = ["step", "time", "return", "length"];
+        Ok(Self { table: Table::open(path, &columns, |header| header == columns, resumed_at)? })
     }
 }
 
@@ -101,7 +103,13 @@ struct Table {
 }
 
 impl Table {
-    fn open(path: &Path, columns: &[&str], resumed_at: Option<u64>) -> Result<Self> {
+    /// `is_header`: whether a file with these columns is one of this kind.
+    fn open(
+        path: &Path,
+        columns: &[&str],
+        is_header: impl Fn(&[&str]) -> bool,
+        resumed_at: Option<u64>,
+    ) -> Result<Self> {
         if resumed_at.is_none() {
             Output::create_new(path).map_err(Error::io("create", path))?;
         }
@@ -109,22 +117,23 @@ impl Table {
             true => columns.iter().map(|column| column.to_string()).collect(),
             false => header.iter().map(String::from).collect(),
         };
-        Self::replace(path, header, |row| step(row).is_some_and(|step| Some(step) <= resumed_at))
+        Self::replace(path, header, is_header, |row| step(row).is_some_and(|step| Some(step) <= resumed_at))
     }
 
     /// Replaces the file by one with `columns`. The cost is linear in the size of the file.
     fn widen(&mut self, columns: Vec<String>) -> Result<()> {
         self.flush()?;
-        *self = Self::replace(&self.path, |_| columns, |_| true)?;
+        *self = Self::replace(&self.path, |_| columns, |_| true, |_| true)?;
         Ok(())
     }
 
     /// Replaces the file at `path` by one with `columns(header)`, which holds the rows that `keep` accepts, or by an empty one
-    /// where there is none. A row that is damaged (a cell that is not a number, or another number of cells) is left out, and the file as
-    /// it was is kept beside the new one, as `<name>.damaged`. Atomic: whenever the process ends, the file is the old one or the new one.
+    /// where there is none. What is damaged (a header that `is_header` refuses, with its rows; a row with a cell that is not a number, or
+    /// with another number of cells) is left out, and the file as it was is kept beside the new one, as `<name>.damaged`. Atomic: whenever the process ends, the file is the old one or the new one.
     fn replace(
         path: &Path,
         columns: impl FnOnce(&StringRecord) -> Vec<String>,
+        is_header: impl Fn(&[&str]) -> bool,
         keep: impl Fn(&StringRecord) -> bool,
     ) -> Result<Self> {
         let bytes = match files::read(path) {
@@ -139,7 +148,10 @@ impl Table {
         let mut header = reader.headers().map_err(unreadable)?.clone();
         let is_number = |cell: &str| cell.is_empty() || cell.parse::<f64>().is_ok();
         let is_tag = |cell: &str| !cell.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
-        let mut is_damaged = !header.iter().all(is_tag);
+        let names: Vec<&str> = header.iter().collect();
+        let is_distinct = names.iter().enumerate().all(|(i, name)| !names[..i].contains(name));
+        let is_right = names.is_empty() || (is_header(&names) && is_distinct && names.iter().all(|name| is_tag(name)));
+        let mut is_damaged = !is_right;
         if is_damaged {
             header.clear();
         }
@@ -294,6 +306,7 @@ mod tests {
             (at("1.6") + 1, b',', [rows[0], rows[2]].concat()),
             (at("20,"), b'-', [rows[0], rows[2]].concat()),
             (at("time"), 0xff, String::new()),
+            (at("time"), b'l', String::new()),
         ] {
             let mut damaged = whole.to_vec();
             damaged[place] = byte;
@@ -321,5 +334,19 @@ mod tests {
         let mut progress = Progress { table };
         let said = progress.scalars(&row(1, &[])).unwrap_err().to_string();
         assert!(said.starts_with("cannot write /dev/full: "), "{said}");
+    }
+
+    /// A file with the columns of another one, or with one twice, would take no row.
+    #[test]
+    fn a_header_of_another_file_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("progress.csv");
+        for header in ["step,time,return,length", "time/time_elapsed", "time/total_timesteps,time/time_elapsed,a,a"] {
+            fs::write(&path, format!("{header}\n1,2,3,4\n")).unwrap();
+            let mut progress = Progress::open(&path, Some(100)).unwrap();
+            progress.scalars(&row(100, &[])).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "time/total_timesteps,time/time_elapsed\n100,0.25\n");
+            assert!(dir.path().join("progress.csv.damaged").exists());
+        }
     }
 }
