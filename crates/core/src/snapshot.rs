@@ -257,3 +257,51 @@ impl Snapshot {
         self.arrays.get(key).ok_or_else(|| Error::checkpoint(ARRAYS, format!("'{key}' is missing")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_read_as_the_type_that_it_has() {
+        let array = Array::new(&[3], &[1.5_f32, -2.0, 0.0]);
+        assert_eq!((array.values(), array.values::<f64>()), (Some(vec![1.5_f32, -2.0, 0.0]), None));
+        assert_eq!(Array::new(&[2], &[u64::MAX, 7]).values(), Some(vec![u64::MAX, 7]));
+        assert_eq!(array.to_obs(Dtype::F32, 3), Some(Obs::F32(vec![1.5, -2.0, 0.0])));
+        assert_eq!((array.to_obs(Dtype::U8, 3), array.to_obs(Dtype::F32, 2)), (None, None));
+        let bytes = Array::from_obs(&Obs::U8(vec![1, 2]));
+        assert_eq!(bytes.to_obs(Dtype::U8, 2), Some(Obs::U8(vec![1, 2])));
+        assert!(array.is_finite() && bytes.is_finite());
+        assert!(!Array::new(&[2], &[0.0_f32, f32::NAN]).is_finite() && !Array::new(&[1], &[f64::INFINITY]).is_finite());
+    }
+
+    /// Parameters, arrays and state keep their names below that of an object, and bytes keep everything.
+    #[test]
+    fn a_snapshot_is_nested_sent_and_divided_into_parts() {
+        let mut own = Snapshot { step: 5, ..Snapshot::default() };
+        own.put("rng", &3);
+        own.arrays.insert("observations".into(), Array::new(&[1], &[4_u64]));
+        own.arrays.insert("optimizer.m".into(), Array::new(&[1], &[1.0_f32]));
+        let mut all = Snapshot { step: 5, ..Snapshot::default() };
+        all.nest("learner", own.clone());
+        assert_eq!(all.state["learner.rng"], 3);
+        assert_eq!((all.nested("learner"), all.nested("learn").arrays.len()), (own.clone(), 0));
+        own.params.insert("w".into(), Array::new(&[1], &[2.0_f32]));
+        assert_eq!(Snapshot::from_bytes(&own.to_bytes().unwrap()).unwrap(), own);
+        let bytes = own.to_bytes().unwrap();
+        assert!((0..bytes.len()).all(|n| Snapshot::from_bytes(&bytes[..n]).is_err()), "cut anywhere");
+        // A part has no parameters and no optimizer state; with those of the whole it is the whole again.
+        let part = own.own_part();
+        assert!(part.params.is_empty() && part.arrays.keys().eq(["observations"]));
+        assert_eq!(own.with_part(&part), own);
+        let mut extended = part;
+        extended.extend(own.clone());
+        assert_eq!(extended, own);
+        assert_eq!(own.get::<u64>("rng").unwrap(), 3);
+        assert!(own.get::<bool>("rng").unwrap_err().to_string().contains("'rng'"));
+        assert!(own.get::<u64>("x").unwrap_err().to_string().contains("'x' is missing"));
+        assert!(own.array("x").unwrap_err().to_string().contains("'x' is missing"));
+        own.arrays.insert("target".into(), Array::new(&[1], &[f32::NAN]));
+        assert_eq!(own.non_finite(), Some("target"));
+    }
+}
