@@ -286,6 +286,7 @@ impl Persist for Learner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use playfield_core::{ActionSpace, Dtype, StepBatch};
 
     #[test]
     fn the_learning_rate_follows_the_kl_divergence() {
@@ -294,5 +295,28 @@ mod tests {
         assert_eq!(adapt_learning_rate(2e-4, 0.02, 0.01), 2e-4);
         assert_eq!(adapt_learning_rate(2e-4, 0.005, 0.01), 2e-4);
         assert_eq!([adapt_learning_rate(1e-6, 1.0, 0.01), adapt_learning_rate(9e-3, 0.0, 0.01)], [1e-6, 1e-2]);
+    }
+
+    /// Of two environments and two steps, environment 1 ignored its action at step 0: row 1 is no transition.
+    #[test]
+    fn steps_without_an_action_are_left_out() {
+        let spec = EnvSpec::new("t", &[1], Dtype::F32, ActionSpace::Discrete { n: 2 });
+        let mut rollout = Rollout::new(&spec, 2, 2, 0.9);
+        for ignored in [true, false] {
+            let mut batch = StepBatch::new(&spec, 2);
+            batch.ignored[1] = ignored;
+            rollout.record(0, &Actions::Discrete(vec![0, 1]), &batch, |_| 0.0);
+        }
+        let outputs = |rows: &[i64]| {
+            let rows = Tensor::from_slice(rows).to_kind(Kind::Float);
+            (Distribution::Categorical { logits: Tensor::stack(&[&rows, &rows], 1), sizes: vec![2] }, rows)
+        };
+        for (minibatch, expected) in [(vec![0, 1, 2, 3], vec![0, 2, 3]), (vec![3, 0], vec![3, 0]), (vec![1], vec![])] {
+            let (policy, values) = outputs(&minibatch.iter().map(|&i| i as i64).collect::<Vec<_>>());
+            let (policy, values, indices) = transitions_of(&rollout, policy, values, minibatch);
+            let floats: Vec<f32> = expected.iter().map(|&i: &usize| i as f32).collect();
+            assert_eq!((&indices, Vec::<f32>::try_from(values).unwrap()), (&expected, floats));
+            assert_eq!(policy.logits().unwrap().size(), [expected.len() as i64, 2]);
+        }
     }
 }

@@ -291,6 +291,33 @@ fn a_replaced_action_has_no_policy_gradient() {
     assert_eq!([value(&report, "train/approx_kl"), value(&report, "train/clip_fraction")], [0.0, 0.0]);
 }
 
+/// All observations and actions are the same, so that the divergence is that of any transition; the replaced ones of environment 0 do not
+/// count.
+#[test]
+fn the_divergence_is_a_mean_over_sampled_actions() {
+    let spec = spec(false);
+    let config = Config { epochs: 1, minibatch_size: 12, ..config() };
+    let [all, sampled] = [None, Some(0)].map(|forced| {
+        let mut learner = Learner::new(&config, &spec, ENVS, 1).unwrap();
+        let (mut rollout, mut frames) = (Rollout::new(&spec, ENVS, STEPS, 0.9), FrameStack::new(&spec, ENVS));
+        let mut batch = StepBatch::new(&spec, ENVS);
+        frames.reset(&batch);
+        for _ in 0..STEPS {
+            rollout.store_observations(0, &frames);
+            rollout.decisions(0, ENVS).log_probs.fill(-3.0);
+            batch.clear();
+            batch.forced[0] = forced;
+            frames.push(&batch);
+            rollout.record(0, &Actions::Discrete(vec![0; ENVS]), &batch, |_| 0.0);
+        }
+        rollout.store_observations(0, &frames);
+        let report = learner.update(&rollout, 0).unwrap().report();
+        ["train/approx_kl", "train/clip_fraction"].map(|tag| value(&report, tag))
+    });
+    assert!((all[0] / sampled[0] - 1.0).abs() < 1e-6 && all[0] > 0.1, "{all:?}, {sampled:?}");
+    assert!((all[1] - 1.0).abs() < 1e-6 && (sampled[1] - 1.0).abs() < 1e-6, "{all:?}, {sampled:?}");
+}
+
 /// Updates stop before the first minibatch whose KL divergence is above 1.5 times the target.
 #[test]
 fn updates_stop_at_the_target_kl() {
@@ -370,10 +397,12 @@ fn values_that_cannot_work_are_refused_with_their_bounds() {
         checked.map_or_else(|error| error.to_string(), |()| String::new())
     };
     let recurrent = NetworkConfig { lstm: 4, ..NetworkConfig::default() };
+    let layer_norm = NetworkConfig { norm: NormKind::Layer, ..NetworkConfig::default() };
     let batch_norm = NetworkConfig { norm: NormKind::Batch, ..NetworkConfig::default() };
     for (config, message) in [
         (Config { minibatch_size: 13, ..config() }, "`minibatch_size` = 13 must be at most the 12 transitions"),
         (Config { epochs: 0, ..config() }, "`epochs` must be at least 1"),
+        (Config { epochs: 1001, ..config() }, "`epochs` = 1001 must be at most 1000"),
         (Config { clip_range: Schedule::constant(-0.1), ..config() }, "`clip_range` = -0.1 must not be negative"),
         (Config { target_kl: -1.0, ..config() }, "`target_kl` = -1 must not be negative"),
         (
@@ -383,7 +412,7 @@ fn values_that_cannot_work_are_refused_with_their_bounds() {
         (Config { minibatch_size: 6, network: recurrent.clone(), ..config() }, "a multiple of rollout_steps = 4"),
         (Config { minibatch_size: 1, ..config() }, "set minibatch_size to at least 2"),
         (Config { clip_range: Schedule::constant(0.0), ..config() }, "`clip_range` must start above 0"),
-        (Config { target_kl: 0.01, network: batch_norm, ..config() }, "set target_kl = 0, or norm = \"layer\""),
+        (Config { target_kl: 0.01, network: batch_norm.clone(), ..config() }, "set target_kl = 0, or norm = \"layer\""),
         (Config { gae_lambda: 1.1, ..config() }, "`gae_lambda` = 1.1 must lie between 0 and 1"),
     ] {
         let said = refused(&config, ENVS);
@@ -392,6 +421,9 @@ fn values_that_cannot_work_are_refused_with_their_bounds() {
     for config in [
         config(),
         Config { minibatch_size: 12, ..config() },
+        Config { epochs: 1000, ..config() },
+        Config { target_kl: 0.0, network: batch_norm, ..config() },
+        Config { target_kl: 0.01, network: layer_norm, ..config() },
         Config { minibatch_size: 8, network: recurrent, ..config() },
         Config { minibatch_size: 1, normalize_advantage: false, ..config() },
     ] {
