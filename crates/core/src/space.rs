@@ -380,4 +380,89 @@ mod tests {
             assert_eq!(from.select(&[2, 0, 2]), selected);
         }
     }
+
+    fn spaces() -> [ActionSpace; 3] {
+        [
+            ActionSpace::Discrete { n: 3 },
+            ActionSpace::MultiDiscrete { sizes: vec![2, 4] },
+            ActionSpace::Box { low: vec![-1.0, 0.0], high: vec![1.0, 5.0] },
+        ]
+    }
+
+    #[test]
+    fn a_space_has_sizes_and_something_to_decide() {
+        assert_eq!(spaces().each_ref().map(ActionSpace::sizes), [&[3][..], &[2, 4], &[]]);
+        assert!(spaces().iter().all(|space| !space.is_empty()));
+        for empty in [
+            ActionSpace::Discrete { n: 0 },
+            ActionSpace::MultiDiscrete { sizes: vec![] },
+            ActionSpace::MultiDiscrete { sizes: vec![2, 0] },
+            ActionSpace::Box { low: vec![], high: vec![] },
+        ] {
+            assert!(empty.is_empty(), "{empty:?}");
+        }
+    }
+
+    /// Three actions of each space: rows, indices, and which of the single actions are in it.
+    #[test]
+    fn rows_and_indices_of_every_space() {
+        let mut batches = [
+            Actions::Discrete(vec![0, 1, 2]),
+            Actions::MultiDiscrete { indices: vec![0, 3, 1, 2, 1, 0], dim: 2 },
+            Actions::Continuous { values: vec![-1.0, 0.0, 0.5, 2.0, 1.0, 5.0], dim: 2 },
+        ];
+        for (space, actions) in spaces().iter().zip(&batches) {
+            assert_eq!((actions.len(), actions.is_empty(), Actions::zeros(space, 0).is_empty()), (3, false, true));
+            actions.check(space, 3).unwrap();
+            assert!(actions.check(space, 2).is_err());
+            for other in spaces() {
+                let expected = *space == other;
+                assert_eq!((0..3).all(|i| actions.row(i).check(&other).is_ok()), expected, "{actions:?}, {other:?}");
+                assert_eq!(actions.check(&other, 3).is_ok(), expected);
+            }
+        }
+        assert_eq!(batches[0].row(2), Action::Discrete(2));
+        assert_eq!(batches[1].row(1), Action::MultiDiscrete(&[1, 2]));
+        assert_eq!(batches[2].row(2), Action::Continuous(&[1.0, 5.0]));
+        assert_eq!(batches[0].indices(), Some((&[0, 1, 2][..], 1)));
+        assert_eq!(batches[1].indices(), Some((&[0, 3, 1, 2, 1, 0][..], 2)));
+        assert!(batches[2].indices().is_none() && batches[2].indices_mut().is_none());
+        for (actions, dim) in batches[..2].iter_mut().zip([1, 2]) {
+            let (indices, components) = actions.indices_mut().unwrap();
+            indices[0] = 1;
+            assert_eq!((components, actions.indices().unwrap().0[0]), (dim, 1));
+        }
+    }
+
+    /// The first wrong element is named, with its environment, component and bounds.
+    #[test]
+    fn the_first_wrong_action_is_named() {
+        let [discrete, multi, continuous] = spaces();
+        for (actions, space, expected) in [
+            (
+                Actions::Discrete(vec![0, 3]),
+                &discrete,
+                Some("action 3 for environment 1: the action space has actions 0 to 2"),
+            ),
+            (Actions::Discrete(vec![-1, 0]), &discrete, Some("action -1 for environment 0")),
+            (Actions::Discrete(vec![0, 2]), &discrete, None),
+            (
+                Actions::MultiDiscrete { indices: vec![1, 3, 1, 4], dim: 2 },
+                &multi,
+                Some("index 4 for component 1 of the action for environment 1: it has choices 0 to 3"),
+            ),
+            (Actions::MultiDiscrete { indices: vec![1, 3, 2, 0], dim: 2 }, &multi, Some("index 2 for component 0")),
+            (Actions::MultiDiscrete { indices: vec![1, 1, 1, 1, 1, 1], dim: 3 }, &multi, Some("of another kind")),
+            (
+                Actions::Continuous { values: vec![0.0, 5.0, 0.0, 5.5], dim: 2 },
+                &continuous,
+                Some("action 5.5 for environment 1 is outside its bounds, 0 to 5"),
+            ),
+            (Actions::Continuous { values: vec![0.0; 2], dim: 1 }, &continuous, Some("of another kind")),
+        ] {
+            let message = actions.check(space, 2).map_err(|error| error.to_string()).err();
+            assert_eq!(message.is_some(), expected.is_some(), "{message:?}");
+            assert!(message.unwrap_or_default().contains(expected.unwrap_or_default()), "{expected:?}");
+        }
+    }
 }
