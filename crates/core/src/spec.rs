@@ -149,3 +149,37 @@ impl EnvSpec {
         self.action_names.iter().position(|n| n == name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_masks_and_names_of_actions() {
+        let discrete = EnvSpec::new("t", &[4, 5], Dtype::U8, ActionSpace::Discrete { n: 3 });
+        assert_eq!((discrete.frame_len(), discrete.obs_len(), discrete.mask_len()), (20, 20, 0));
+        let stacked = discrete.clone().with_frame_stack(4).with_action_mask().with_action_names(["NOOP", "FIRE", "UP"]);
+        assert_eq!((stacked.frame_len(), stacked.obs_len(), stacked.mask_len()), (20, 80, 3));
+        assert_eq!(["NOOP", "UP", "DOWN"].map(|name| stacked.action_named(name)), [Some(0), Some(2), None]);
+        let multi = EnvSpec { actions: ActionSpace::MultiDiscrete { sizes: vec![2, 4] }, ..stacked };
+        assert_eq!(multi.mask_len(), 6);
+        let continuous = ActionSpace::Box { low: vec![0.0], high: vec![1.0] };
+        assert_eq!(EnvSpec { actions: continuous, ..multi }.mask_len(), 0);
+        assert_eq!(discrete.action_named("NOOP"), None);
+    }
+
+    /// An image without and with an axis for channels, a vector, and the environment that observes one of them.
+    #[test]
+    fn parts_have_shapes_and_bytes() {
+        let parts = [Part::image("a", 2, 3, 1), Part::image("b", 2, 3, 3), Part::vector("c", 5)];
+        assert_eq!(parts.each_ref().map(|part| part.shape.clone()), [vec![2, 3], vec![2, 3, 3], vec![5]]);
+        assert_eq!(parts.each_ref().map(|part| (part.elements(), part.bytes())), [(6, 6), (18, 18), (5, 20)]);
+        let actions = ActionSpace::Discrete { n: 2 };
+        let spec = EnvSpec::of_parts("t", parts.to_vec(), actions).with_frame_stack(2).with_action_mask();
+        let ranges: Vec<_> = spec.part_ranges().map(|(_, range)| range).collect();
+        assert_eq!((spec.frame_len(), spec.dtype, ranges), (44, Dtype::U8, vec![0..6, 6..24, 24..44]));
+        let vector = spec.of_part(&parts[2]);
+        assert_eq!((vector.shape, vector.dtype, vector.parts), (vec![5], Dtype::F32, vec![]));
+        assert_eq!((vector.frame_stack, vector.action_mask, vector.id.as_str()), (2, true, "t"));
+    }
+}

@@ -225,4 +225,38 @@ mod tests {
             assert_eq!([batch.terminated[0], batch.truncated[0], batch.life_lost[0]], expected, "{given:?}");
         }
     }
+
+    /// Three environments with frames of two elements and masks of three.
+    #[test]
+    fn each_environment_has_its_rows() {
+        let spec = EnvSpec::new("t", &[2], Dtype::U8, crate::ActionSpace::Discrete { n: 3 }).with_action_mask();
+        let mut batch = StepBatch::new(&spec, 3);
+        for i in 0..3 {
+            let value = 10 * (i as u8 + 1);
+            batch.obs_row_mut(i).u8().copy_from_slice(&[value, value + 1]);
+            batch.final_obs_row_mut(i).u8().copy_from_slice(&[value + 5, value + 6]);
+            batch.mask_row_mut(i)[i] = false;
+            batch.final_mask_row_mut(i)[2 - i] = false;
+        }
+        assert_eq!(batch.obs, Obs::U8(vec![10, 11, 20, 21, 30, 31]));
+        assert_eq!(batch.final_obs, Obs::U8(vec![15, 16, 25, 26, 35, 36]));
+        assert_eq!((batch.obs_row(1).u8(), batch.final_obs_row(2).u8()), (&[20, 21][..], &[35, 36][..]));
+        let masks = |row: fn(&StepBatch, usize) -> &[bool]| [0, 1, 2].map(|i| row(&batch, i).to_vec());
+        let without = |i: usize| (0..3).map(|a| a != i).collect::<Vec<_>>();
+        assert_eq!(masks(StepBatch::mask_row), [0, 1, 2].map(without));
+        assert_eq!(masks(StepBatch::final_mask_row), [2, 1, 0].map(without));
+        let plain = StepBatch::new(&EnvSpec { action_mask: false, ..spec }, 2);
+        assert!(plain.mask_row(1).is_empty() && plain.final_mask_row(1).is_empty());
+    }
+
+    /// Terminated, truncated, ignored, and neither.
+    #[test]
+    fn an_episode_starts_after_an_end_and_after_an_ignored_step() {
+        let spec = EnvSpec::new("t", &[1], Dtype::U8, crate::ActionSpace::Discrete { n: 3 });
+        let mut batch = StepBatch::new(&spec, 4);
+        (batch.terminated[0], batch.truncated[1], batch.ignored[2]) = (true, true, true);
+        assert_eq!(batch.ended(), [true, true, false, false]);
+        assert_eq!(batch.starts(), [true, true, true, false]);
+        assert_eq!((batch.transitions(), batch.num_envs()), (3, 4));
+    }
 }
