@@ -1,16 +1,19 @@
 //! Actor-learners: a single one equals PAAC; several resume from checkpoints; a failing one stops training with a checkpoint.
 
-use playfield_a3c::{A3c, Config};
+use playfield_a3c::{A3c, Config, Method};
+use playfield_core::metrics::{EpisodeRow, Row};
 use playfield_core::run::Intervals;
 use playfield_core::{
-    Actions, Algorithm, Checkpoints, EnvConfig, EnvFactory, EnvSpec, Error, Result, Run, Schedule, Snapshot, StepBatch,
-    VecEnv,
+    Actions, Algorithm, Checkpoints, EnvConfig, EnvFactory, EnvSpec, EpisodeEnd, Error, Result, Run, Schedule, Sink,
+    Snapshot, StepBatch, VecEnv,
 };
 use playfield_hogwild::Sharing;
 use playfield_nn::NetworkConfig;
+use playfield_nn::config::NormKind;
 use playfield_paac::Paac;
 use playfield_wrappers::Factory;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const ENVS: usize = 4;
@@ -32,9 +35,19 @@ fn with_settings(settings: toml::Table) -> Factory {
 
 /// Trains to `steps` in `dir`, from the latest checkpoint if there is one.
 fn train<A: Algorithm>(config: &A::Config, factory: &dyn EnvFactory, dir: &Path, steps: u64) -> Result<()> {
+    train_to::<A>(config, factory, dir, steps, Recorder::default())
+}
+
+fn train_to<A: Algorithm>(
+    config: &A::Config,
+    factory: &dyn EnvFactory,
+    dir: &Path,
+    steps: u64,
+    recorder: Recorder,
+) -> Result<()> {
     let checkpoints = Checkpoints::new(dir, 1);
     let resumed = checkpoints.latest().ok().map(|loaded| loaded.snapshot);
-    let mut run = Run::new(3, steps).with_checkpoints(checkpoints, Default::default());
+    let mut run = Run::new(3, steps).with_checkpoints(checkpoints, Default::default()).with_sink(recorder);
     if let Some(snapshot) = resumed {
         run = run.with_resume(snapshot)?;
     }
@@ -53,51 +66,95 @@ fn config(num_threads: usize) -> Config {
     Config { num_threads, network: network(), device: "cpu".into(), ..Config::default() }
 }
 
+/// The episodes of a run with their steps, and the lags of its rows.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<(Vec<(u64, EpisodeEnd)>, Vec<f64>)>>);
+
+impl Sink for Recorder {
+    fn scalars(&mut self, row: &Row) -> Result<()> {
+        self.0.lock().unwrap().1.extend(row.get("async/policy_lag"));
+        Ok(())
+    }
+    fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
+        self.0.lock().unwrap().0.push((row.step, row.end));
+        Ok(())
+    }
+}
+
 /// PAAC and a single actor-learner with all environments resume from the same checkpoint and compute identical updates, bit for
-/// bit.
+/// bit; with batch norm, running statistics included, to rounding. 3,008 steps are 94 rollouts. No other thread's update comes between.
 #[test]
 fn a_single_actor_learner_is_paac() {
     let learning_rate = Schedule::linear(3e-3, 0.0, 10_000);
     let entropy_coefficient = Schedule::linear(0.02, 0.002, 10_000);
-    let paac_config = playfield_paac::Config {
-        num_threads: 1,
-        rollout_steps: 8,
-        gae_lambda: 0.9,
-        learning_rate,
-        entropy_coefficient,
-        gradient_clip: 0.5,
-        network: network(),
-        device: "cpu".into(),
-        ..Default::default()
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let [paac, a3c] = ["paac", "a3c"].map(|name| dir.path().join(name));
-    train::<Paac>(&paac_config, &factory(), &paac, 1_000).unwrap();
-    let mut start = latest(&paac);
-    let whole = Snapshot { params: Default::default(), ..start.clone() };
-    start.nest("actor_learner.0", whole);
-    Checkpoints::new(&a3c, 1).save(&start, None).unwrap();
+    for network in [network(), NetworkConfig { norm: NormKind::Batch, ..network() }] {
+        let has_norm = network.norm == NormKind::Batch;
+        let paac_config = playfield_paac::Config {
+            num_threads: 1,
+            rollout_steps: 8,
+            gae_lambda: 0.9,
+            learning_rate,
+            entropy_coefficient,
+            gradient_clip: 0.5,
+            network: network.clone(),
+            device: "cpu".into(),
+            ..Default::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let [paac, a3c] = ["paac", "a3c"].map(|name| dir.path().join(name));
+        train::<Paac>(&paac_config, &factory(), &paac, 1_000).unwrap();
+        let mut start = latest(&paac);
+        let whole = Snapshot { params: Default::default(), ..start.clone() };
+        start.nest("actor_learner.0", whole);
+        Checkpoints::new(&a3c, 1).save(&start, None).unwrap();
 
-    train::<Paac>(&paac_config, &factory(), &paac, 3_000).unwrap();
-    // The default of `initial_square` differs, but the optimizer state is restored from the checkpoint.
-    let config = Config {
-        rollout_steps: 8,
-        gae_lambda: 0.9,
-        learning_rate,
-        entropy_coefficient,
-        gradient_clip: 0.5,
-        sum_over_time: true,
-        ..config(1)
+        let recorders = [Recorder::default(), Recorder::default()];
+        train_to::<Paac>(&paac_config, &factory(), &paac, 3_008, recorders[0].clone()).unwrap();
+        // The default of `initial_square` differs, but the optimizer state is restored from the checkpoint.
+        let config = Config {
+            rollout_steps: 8,
+            gae_lambda: 0.9,
+            learning_rate,
+            entropy_coefficient,
+            gradient_clip: 0.5,
+            sum_over_time: true,
+            network,
+            ..config(1)
+        };
+        train_to::<A3c>(&config, &factory(), &a3c, 3_008, recorders[1].clone()).unwrap();
+        let (expected, actual) = (latest(&paac), latest(&a3c));
+        assert_eq!((expected.step, actual.step), (3_008, 3_008));
+        assert_ne!(expected.params, start.params);
+        for (name, array) in &expected.params {
+            let [a, b] = [array, &actual.params[name]].map(|array| array.values::<f32>().unwrap());
+            // The global norm sums the elements of normalization layers in another order.
+            let bound = if has_norm { 1e-6 } else { 0.0 };
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= bound), "{name}: {a:?}, {b:?}");
+        }
+        assert_eq!(expected.get::<u64>("optimizer.updates").unwrap(), actual.get::<u64>("optimizer.updates").unwrap());
+        let own = actual.nested("actor_learner.0");
+        assert_eq!(expected.state["actor.rng"], own.state["actor.rng"]);
+        assert_eq!(expected.state["env.state"], own.state["env.state"]);
+        let [(expected, _), (actual, lags)] = recorders.map(|recorder| recorder.0.lock().unwrap().clone());
+        assert!(expected.len() > 10 && expected == actual, "{expected:?}, {actual:?}");
+        assert!(!lags.is_empty() && lags.iter().all(|lag| *lag == 0.0), "{lags:?}");
+    }
+}
+
+/// The target network is that of the last update that was due: the first one where none is, and never the same where all are.
+#[test]
+fn the_target_network_is_updated_when_it_is_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let targets = |name: &str, target_update_interval| {
+        let config = Config { method: Method::OneStepQ, target_update_interval, ..config(1) };
+        [100, 200].map(|steps| {
+            train::<A3c>(&config, &factory(), &dir.path().join(name), steps).unwrap();
+            latest(&dir.path().join(name)).array("target").unwrap().values::<f32>().unwrap()
+        })
     };
-    train::<A3c>(&config, &factory(), &a3c, 3_000).unwrap();
-    let (expected, actual) = (latest(&paac), latest(&a3c));
-    assert_eq!(expected.step, actual.step);
-    assert_ne!(expected.params, start.params);
-    assert_eq!(expected.params, actual.params);
-    assert_eq!(expected.get::<u64>("optimizer.updates").unwrap(), actual.get::<u64>("optimizer.updates").unwrap());
-    let own = actual.nested("actor_learner.0");
-    assert_eq!(expected.state["actor.rng"], own.state["actor.rng"]);
-    assert_eq!(expected.state["env.state"], own.state["env.state"]);
+    let [never, always] = [targets("never", 1_000_000_000), targets("always", 1)];
+    assert_eq!(never[0], never[1]);
+    assert!(never[0] != always[0] && always[0] != always[1]);
 }
 
 /// A decaying entropy coefficient changes the parameters; a linear schedule with equal start and end does not.
@@ -134,6 +191,10 @@ fn several_actor_learners_resume_from_a_checkpoint() {
         let per_update = 5 * (ENVS / threads) as u64;
         assert_eq!((updates(&first), updates(&second)), (first.step / per_update, second.step / per_update));
         assert_ne!(first.params, second.params);
+        if !config.shared_statistics {
+            let own = |i| second.nested(&format!("actor_learner.{i}")).get::<u64>("statistics.updates").unwrap();
+            assert_eq!((0..threads).map(own).sum::<u64>(), updates(&second), "each counts its own");
+        }
     }
 }
 
@@ -231,6 +292,12 @@ fn a_failing_actor_learner_stops_the_others_and_is_named() {
 fn invalid_settings_are_errors() {
     let said = A3c::resolve(&config(3), 100, &factory()).unwrap_err().to_string();
     assert!(said.contains("`num_threads` = 3 cannot share 4 environments evenly"), "{said}");
+    // Running statistics would be those of each thread alone.
+    let normalized = with_settings(toml::toml! { normalize_obs = true });
+    let dir = tempfile::tempdir().unwrap();
+    train::<A3c>(&config(1), &normalized, &dir.path().join("one"), 40).unwrap();
+    let said = train::<A3c>(&config(2), &normalized, &dir.path().join("two"), 40).unwrap_err().to_string();
+    assert!(said.contains("set a3c.num_threads = 1, or use paac"), "{said}");
     let gpu = Config { device: "cuda".into(), ..config(1) };
     let said = A3c::check(&gpu).unwrap_err().to_string();
     assert!(said.contains("Use device 'cpu', or paac for a GPU"), "{said}");
