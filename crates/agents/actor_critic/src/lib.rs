@@ -391,3 +391,51 @@ impl RolloutPolicy for Actor {
         to_vec(&self.net.forward_from(&state, &[], obs, 1, Pass::Infer).1)[0]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of two ranks; the other one has the advantages 5 and 8.
+    #[derive(Debug)]
+    struct Rank;
+
+    impl Group for Rank {
+        fn rank(&self) -> usize {
+            0
+        }
+        fn world_size(&self) -> usize {
+            2
+        }
+        fn all_reduce(&self, values: &mut [f64], reduce: Reduce) -> Result<()> {
+            assert_eq!(reduce, Reduce::Sum);
+            values.iter_mut().zip([2.0, 13.0, 89.0]).for_each(|(x, other)| *x += other);
+            Ok(())
+        }
+        fn sum(&self, _: &mut [f32], _: GradientPrecision) -> Result<()> {
+            unreachable!()
+        }
+        fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
+            unreachable!()
+        }
+        fn gather(&self, _: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+            unreachable!()
+        }
+    }
+
+    /// Of 1, 2, 5 and 8 the mean is 4 and the variance 7.5; of 1 and 2 alone they are 1.5 and .25.
+    #[test]
+    fn advantages_are_normalized_over_all_ranks() {
+        let normalized = |group: &dyn Group| {
+            let values = normalize(&Tensor::from_slice(&[1.0_f32, 2.0]), group).unwrap();
+            Vec::<f32>::try_from(values).unwrap()
+        };
+        let deviation = 7.5_f32.sqrt();
+        for (value, expected) in normalized(&Rank).into_iter().zip([-3.0 / deviation, -2.0 / deviation]) {
+            assert!((value - expected).abs() < 1e-6, "{value}, {expected}");
+        }
+        for (value, expected) in normalized(&*SingleProcess::shared()).into_iter().zip([-1.0, 1.0]) {
+            assert!((value - expected).abs() < 1e-6, "{value}, {expected}");
+        }
+    }
+}

@@ -323,6 +323,36 @@ fn evaluation_has_its_own_epsilon() {
     }
 }
 
+/// A copy in training's ε evaluates with its own; the random stream is restored, and starts anew from a seed.
+#[test]
+fn an_actor_keeps_its_random_stream() {
+    let config = Config { exploration_evaluation: 0.25, ..config(&cases()[0]) };
+    let learner = learner(config, 1);
+    let obs = Obs::F32([0.4, -0.9].repeat(50));
+    let choose = |actor: &mut Actor| {
+        let mut actions = Actions::Discrete(vec![0; 50]);
+        actor.act(&obs, &[], Mode::Sample, &mut actions).unwrap();
+        actions
+    };
+    let mut first = actor(&learner);
+    first.epsilon = 1.0;
+    let (mut saved, begun) = (Snapshot::default(), choose(&mut first));
+    playfield_core::Persist::save(&mut first, &mut saved).unwrap();
+    let continued = choose(&mut first);
+    let mut restored = actor(&learner);
+    restored.epsilon = 1.0;
+    restored.load(&saved).unwrap();
+    assert_eq!(choose(&mut restored), continued);
+    assert_ne!(begun, continued);
+    let of_seed = |actor: &mut Actor, seed| {
+        actor.seed(seed);
+        choose(actor)
+    };
+    assert_eq!(of_seed(&mut first, 7), of_seed(&mut restored, 7));
+    assert_ne!(of_seed(&mut first, 7), of_seed(&mut restored, 8));
+    assert_eq!((first.epsilon, first.into_evaluation_policy().epsilon), (1.0, 0.25));
+}
+
 /// The actor of a noisy network samples new noise at each step, and does not use ε in evaluation.
 #[test]
 fn a_noisy_actor_samples_new_noise_at_each_step() {
