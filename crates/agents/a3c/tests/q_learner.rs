@@ -159,3 +159,37 @@ fn epsilon_is_resampled_from_a_range() {
     distinct.dedup();
     assert_eq!(distinct.len(), 400);
 }
+
+/// Actions 0 and 2 are valid in even rows, 1 and 2 in odd ones. In evaluation each valid action is sampled with ε/2 beside the best one.
+#[test]
+fn the_policy_is_greedy_or_explores_among_valid_actions() {
+    let exploration = Exploration { evaluation: 0.4, ..Exploration::default() };
+    let network = NetworkConfig { hidden: vec![], ..NetworkConfig::default() };
+    let config = Config { method: Method::OneStepQ, exploration, network, ..Config::default() };
+    let target = Arc::new(Target::default());
+    let mut policy = QLearner::new(&config, &spec(), &mut stream(1, "init"), stream(2, "actions"), target)
+        .unwrap()
+        .into_evaluation_policy();
+    let n = 8_000;
+    let obs = Obs::F32([0.4, -0.9].repeat(n));
+    let mask: Vec<bool> =
+        (0..n).flat_map(|i| if i % 2 == 0 { [true, false, true] } else { [false, true, true] }).collect();
+    let choose = |policy: &mut QLearner, mode| {
+        let mut actions = Actions::Discrete(vec![0; n]);
+        policy.act(&obs, &mask, mode, &mut actions).unwrap();
+        let Actions::Discrete(actions) = actions else { unreachable!() };
+        assert!(actions.iter().enumerate().all(|(i, &a)| mask[3 * i + a as usize]), "an invalid action");
+        actions
+    };
+    let q = values(&to_vec(policy.params().master()), &[0.4, -0.9]);
+    let best = [if q[0] > q[2] { 0 } else { 2 }, if q[1] > q[2] { 1 } else { 2 }];
+    let greedy = choose(&mut policy, Mode::Greedy);
+    assert!(greedy.iter().enumerate().all(|(i, &a)| a == best[i % 2]), "{q:?}");
+    policy.seed(5);
+    let sampled = choose(&mut policy, Mode::Sample);
+    let share = sampled.iter().zip(&greedy).filter(|(a, b)| a == b).count() as f64 / n as f64;
+    assert!((share - 0.8).abs() < 0.02, "{share}");
+    assert_ne!(choose(&mut policy, Mode::Sample), sampled);
+    policy.seed(5);
+    assert_eq!(choose(&mut policy, Mode::Sample), sampled);
+}

@@ -1,6 +1,8 @@
 //! Bounds, defaults and automatic values of DQN's settings.
 
-use playfield_core::{ActionSpace, Algorithm as _, Dtype, EnvFactory, EnvSpec, Result, Schedule, VecEnv};
+use playfield_core::{ActionSpace, Algorithm as _, Dtype, EnvFactory, EnvSpec, Result, Schedule, StepBatch, VecEnv};
+use playfield_dqn::learner::Losses;
+use playfield_dqn::replay::Replay;
 use playfield_dqn::{Config, Distribution, Dqn};
 use playfield_nn::optim::{Adam, OptimizerConfig};
 use playfield_replay::PriorityConfig;
@@ -110,4 +112,34 @@ fn values_that_cannot_work_are_refused_with_their_bounds() {
     ] {
         Dqn::check(&config).unwrap();
     }
+}
+
+/// A thread for 16 elements of a batch, on as many cores as there are.
+#[test]
+fn small_batches_have_few_threads() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = |num_threads, batch_size| Config { num_threads, batch_size, ..Config::default() }.threads();
+    assert_eq!((threads(0, 8), threads(0, 32), threads(0, 1 << 20)), (1, cores.min(2), cores));
+    assert_eq!((threads(3, 8), threads(1, 1024)), (3, 1));
+}
+
+#[test]
+fn an_update_is_finite_if_its_loss_and_its_gradient_are() {
+    let finite = |loss, grad_norm| Losses { loss, grad_norm, ..Losses::default() }.is_finite();
+    assert_eq!([finite(1.0, 2.0), finite(f64::NAN, 2.0), finite(1.0, f64::INFINITY)], [true, false, false]);
+}
+
+/// Frames of 84 × 84 bytes with 9 more for each step; compressed ones are expected to need a sixth.
+#[test]
+fn the_memory_of_a_replay_buffer_is_said() {
+    let spec = EnvSpec::new("t", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 3 }).with_frame_stack(4);
+    let said = |buffer_size, buffer_compression| {
+        Replay::size(&Config { buffer_size, buffer_compression, ..Config::default() }, &spec)
+    };
+    assert_eq!(said(1_000_000, false), "replay buffer: 1,000,000 steps, 7.07 GB when full");
+    assert_eq!(said(300_000, true), "replay buffer: 300,000 steps, compressed, about 0.36 GB when full");
+    let mut replay = Replay::new(&Config { buffer_size: 20, ..Config::default() }, &spec, 1, 1, None).unwrap();
+    let batch = StepBatch::new(&spec, 1);
+    replay.reset(&batch);
+    assert!(replay.is_empty() && replay.len() == 0);
 }
