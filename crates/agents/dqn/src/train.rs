@@ -77,7 +77,7 @@ impl Algorithm for Dqn {
         let clock = Clock::new(&config);
 
         run.notify(&Replay::size(&config, spec));
-        if config.learning_starts >= run.steps() {
+        if config.learning_starts > run.steps() {
             let [starts, steps] = [config.learning_starts, run.steps()].map(thousands);
             run.notify(&format!(
                 "warning: no update is made: dqn.learning_starts = {starts}, and the run has {steps} steps"
