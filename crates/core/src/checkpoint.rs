@@ -469,4 +469,20 @@ mod tests {
         fs::remove_file(path.join(STATE)).unwrap();
         assert!(c.latest().unwrap_err().to_string().contains(STATE));
     }
+
+    /// The keys of a checkpoint of format 1, which has no checksum of its manifest, get their new names; those of format 2 have them.
+    #[test]
+    fn keys_are_renamed_in_a_checkpoint_of_format_1() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut snapshot = Snapshot { step: 7, ..Snapshot::default() };
+        snapshot.put("player.rng", &3);
+        let path = Checkpoints::new(dir.path(), 1).save(&snapshot, None).unwrap();
+        let keys = || read(&path).unwrap().state.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(), ["player.rng"]);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(path.join(MANIFEST)).unwrap()).unwrap();
+        manifest["format"] = 1.into();
+        manifest.as_object_mut().unwrap().remove("sha256");
+        fs::write(path.join(MANIFEST), manifest.to_string()).unwrap();
+        assert_eq!(keys(), ["actor.rng"]);
+    }
 }

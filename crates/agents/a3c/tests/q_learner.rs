@@ -5,7 +5,8 @@ use playfield_a3c::q_learner::{Explorer, QLearner, Target};
 use playfield_a3c::{Config, Exploration, Method};
 use playfield_core::rng::stream;
 use playfield_core::{
-    ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Mode, Obs, Policy, Rollout, RolloutPolicy as _, StepBatch,
+    ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Mode, Obs, Policy, Rollout, RolloutPolicy as _, Snapshot,
+    StepBatch,
 };
 use playfield_nn::NetworkConfig;
 use playfield_nn::params::to_vec;
@@ -192,4 +193,46 @@ fn the_policy_is_greedy_or_explores_among_valid_actions() {
     assert_ne!(choose(&mut policy, Mode::Sample), sampled);
     policy.seed(5);
     assert_eq!(choose(&mut policy, Mode::Sample), sampled);
+}
+
+/// The random stream, the sampled ε and Sarsa's next actions are restored; without the environments' state the next actions are not.
+#[test]
+fn a_learner_is_restored_with_its_exploration() {
+    let network = NetworkConfig { hidden: vec![], ..NetworkConfig::default() };
+    let config = Config { method: Method::OneStepSarsa, network, ..Config::default() };
+    let target = Arc::new(Target::default());
+    let new = |seed| {
+        QLearner::new(&config, &spec(), &mut stream(1, "init"), stream(seed, "actions"), target.clone()).unwrap()
+    };
+    let (mut learner, mut saved) = (new(2), Snapshot::default());
+    target.update(to_vec(learner.params().master()));
+    learner.begin_rollout(1_000_000);
+    let last = learner.epsilon().unwrap();
+    assert!(Exploration::default().final_epsilons.contains(&last), "{last}");
+    learner.save(&mut saved);
+    let choose = |learner: &mut QLearner| {
+        let mut actions = Actions::Discrete(vec![0; 40]);
+        learner.act(&Obs::F32([0.4, -0.9].repeat(40)), &[], Mode::Sample, &mut actions).unwrap();
+        actions
+    };
+    let expected = choose(&mut learner);
+    // Of ten other streams one at least has sampled another ε.
+    for seed in 3..13 {
+        let mut restored = new(seed);
+        restored.load(&saved, true).unwrap();
+        restored.begin_rollout(1_000_000);
+        assert_eq!((restored.epsilon(), choose(&mut restored)), (Some(last), expected.clone()));
+    }
+    let next = vec![2_i64; 40];
+    saved.put("next_actions", &Some(&next));
+    for (restored, is_next) in [(true, true), (false, false)] {
+        let mut learner = new(2);
+        learner.load(&saved, restored).unwrap();
+        assert_eq!(choose(&mut learner) == Actions::Discrete(next.clone()), is_next);
+    }
+    for wrong in [3_i64, -1] {
+        saved.put("next_actions", &Some(vec![0, wrong]));
+        let message = new(2).load(&saved, true).unwrap_err().to_string();
+        assert!(message.contains("of another environment"), "{message}");
+    }
 }
