@@ -1,34 +1,16 @@
 //! Bounds, defaults and automatic values of DQN's settings.
 
-use playfield_core::{ActionSpace, Algorithm as _, Dtype, EnvFactory, EnvSpec, Result, Schedule, StepBatch, VecEnv};
+#[path = "../../test_envs.rs"]
+mod test_envs;
+
+use playfield_core::{ActionSpace, Algorithm as _, Dtype, EnvSpec, Schedule, StepBatch};
 use playfield_dqn::learner::Losses;
 use playfield_dqn::replay::Replay;
 use playfield_dqn::{Config, Distribution, Dqn};
 use playfield_nn::optim::{Adam, OptimizerConfig};
 use playfield_replay::PriorityConfig;
 use playfield_replay::prioritized::PriorityKind;
-
-/// Environments that only say how many they are.
-struct Envs(EnvSpec, usize);
-
-impl EnvFactory for Envs {
-    fn spec(&self) -> &EnvSpec {
-        &self.0
-    }
-    fn num_envs(&self) -> usize {
-        self.1
-    }
-    fn vec(&self, _: &[u64]) -> Result<Box<dyn VecEnv>> {
-        unreachable!()
-    }
-    fn can_split(&self) -> bool {
-        true
-    }
-}
-
-fn envs(n: usize) -> Envs {
-    Envs(EnvSpec::new("t", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 }), n)
-}
+use test_envs::{Envs, envs};
 
 /// The schedules of ε and β begin with learning, at step 200 here, and end with the run.
 #[test]

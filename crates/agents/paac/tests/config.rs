@@ -1,31 +1,13 @@
 //! Bounds, defaults and automatic values of PAAC's settings.
 
-use playfield_core::{ActionSpace, Algorithm as _, Dtype, EnvFactory, EnvSpec, Result, Schedule, VecEnv};
+#[path = "../../test_envs.rs"]
+mod test_envs;
+
+use playfield_core::{Algorithm as _, Schedule};
 use playfield_nn::NetworkConfig;
 use playfield_nn::optim::{Adam, RmsProp};
 use playfield_paac::{Config, Paac};
-
-/// Environments that only say how many they are.
-struct Envs(EnvSpec, usize);
-
-impl EnvFactory for Envs {
-    fn spec(&self) -> &EnvSpec {
-        &self.0
-    }
-    fn num_envs(&self) -> usize {
-        self.1
-    }
-    fn vec(&self, _: &[u64]) -> Result<Box<dyn VecEnv>> {
-        unreachable!()
-    }
-    fn can_split(&self) -> bool {
-        true
-    }
-}
-
-fn envs(n: usize) -> Envs {
-    Envs(EnvSpec::new("t", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 }), n)
-}
+use test_envs::envs;
 
 #[test]
 fn automatic_values_are_resolved_once() {
