@@ -382,6 +382,32 @@ mod tests {
         }
     }
 
+    /// An environment that renders where its settings say so.
+    struct Drawn(Plain, bool);
+
+    impl Env for Drawn {
+        fn spec(&self) -> &EnvSpec {
+            self.0.spec()
+        }
+        fn reset(&mut self, seed: Option<u64>, obs: ObsMut<'_>) -> Result<Step> {
+            self.0.reset(seed, obs)
+        }
+        fn step(&mut self, action: Action<'_>, obs: ObsMut<'_>) -> Result<Step> {
+            self.0.step(action, obs)
+        }
+        fn render(&mut self) -> Result<Option<Image>> {
+            Ok(self.1.then(|| Image { width: 1, height: 1, rgb: vec![0; 3] }))
+        }
+    }
+
+    #[test]
+    fn an_environment_is_created_to_see_whether_it_renders() {
+        let source = source(|config| Ok(Drawn(Plain::new(), config.kwargs.contains_key("draw"))));
+        let config = EnvConfig::default();
+        let drawn = EnvConfig { kwargs: "draw = true".parse().unwrap(), ..config.clone() };
+        assert_eq!([config, drawn].map(|config| source.renders(&config).unwrap()), [false, true]);
+    }
+
     /// What an environment that implements nothing more than it must claims: no state, no lives, no pictures, no statistics.
     #[test]
     fn an_environment_claims_nothing_that_it_does_not_implement() {

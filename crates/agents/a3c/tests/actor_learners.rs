@@ -68,15 +68,18 @@ fn config(num_threads: usize) -> Config {
 
 /// The episodes of a run with their steps, and the lags of its rows.
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<(Vec<(u64, EpisodeEnd)>, Vec<f64>)>>);
+struct Recorder {
+    episodes: Arc<Mutex<Vec<(u64, EpisodeEnd)>>>,
+    lags: Arc<Mutex<Vec<f64>>>,
+}
 
 impl Sink for Recorder {
     fn scalars(&mut self, row: &Row) -> Result<()> {
-        self.0.lock().unwrap().1.extend(row.get("async/policy_lag"));
+        self.lags.lock().unwrap().extend(row.get("async/policy_lag"));
         Ok(())
     }
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
-        self.0.lock().unwrap().0.push((row.step, row.end));
+        self.episodes.lock().unwrap().push((row.step, row.end));
         Ok(())
     }
 }
@@ -135,7 +138,8 @@ fn a_single_actor_learner_is_paac() {
         let own = actual.nested("actor_learner.0");
         assert_eq!(expected.state["actor.rng"], own.state["actor.rng"]);
         assert_eq!(expected.state["env.state"], own.state["env.state"]);
-        let [(expected, _), (actual, lags)] = recorders.map(|recorder| recorder.0.lock().unwrap().clone());
+        let lags = recorders[1].lags.lock().unwrap().clone();
+        let [expected, actual] = recorders.map(|recorder| recorder.episodes.lock().unwrap().clone());
         assert!(expected.len() > 10 && expected == actual, "{expected:?}, {actual:?}");
         assert!(!lags.is_empty() && lags.iter().all(|lag| *lag == 0.0), "{lags:?}");
     }
