@@ -279,4 +279,16 @@ mod tests {
         graph.output("once", x, &[1]);
         graph.output("again", x, &[1]);
     }
+
+    #[test]
+    fn outputs_keep_their_order() {
+        let mut graph = Graph::default();
+        let obs = graph.input("obs", Dtype::F32, &[3]);
+        for name in ["policy", "value"] {
+            let x = graph.op(if name == "policy" { Op::Relu } else { Op::Tanh }, &[obs]);
+            graph.output(name, x, &[3]);
+        }
+        let names: Vec<_> = graph.outputs().iter().map(|output| output.name.as_str()).collect();
+        assert_eq!((names, graph.outputs()[1].shape.as_slice()), (vec!["policy", "value"], &[3][..]));
+    }
 }

@@ -485,12 +485,12 @@ mod tests {
         let value = |t: usize, env: usize, kind: usize| (100 * t + 10 * env + kind) as f32;
         for t in 0..3 {
             assert_eq!((rollout.is_empty(), rollout.is_full()), (t == 0, t == 2));
-            for env in 0..2 {
+            for (env, frames) in frames.iter_mut().enumerate() {
                 let mut batch = StepBatch::new(&spec, 1);
                 batch.obs = Obs::F32(vec![value(t, env, 0), value(t, env, 1)]);
                 batch.action_mask = mask(t, env).to_vec();
-                frames[env].push(&batch);
-                rollout.store_observations(env, &frames[env]);
+                frames.push(&batch);
+                rollout.store_observations(env, frames);
                 if t < 2 {
                     let decisions = rollout.decisions(env, 1);
                     decisions.log_probs.fill(value(t, env, 2));

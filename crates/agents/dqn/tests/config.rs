@@ -123,5 +123,5 @@ fn the_memory_of_a_replay_buffer_is_said() {
     let mut replay = Replay::new(&Config { buffer_size: 20, ..Config::default() }, &spec, 1, 1, None).unwrap();
     let batch = StepBatch::new(&spec, 1);
     replay.reset(&batch);
-    assert!(replay.is_empty() && replay.len() == 0);
+    assert_eq!((replay.is_empty(), replay.len()), (true, 0));
 }
