@@ -218,7 +218,6 @@ impl Config {
             {
                 wrong("a categorical distribution needs `atoms` ≥ 2 and `value_min` < `value_max`".into())
             }
-            c if c.atoms < 1 => wrong("`atoms` must be at least 1".into()),
             _ => Ok(()),
         }
     }
