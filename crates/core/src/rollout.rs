@@ -517,6 +517,10 @@ mod tests {
         assert_eq!(rollout.next_action_masks(), masks(1, 3));
         assert_eq!(rollout.last_action_masks(), masks(2, 3));
         assert_eq!(rollout.gather_action_masks(&[3, 0]), [mask(1, 1), mask(0, 0)].concat());
+        for mut gathered in [Obs::F32(vec![9.0; 4]), Obs::F32(Vec::new()), Obs::U8(vec![0; 4])] {
+            rollout.gather_observations(&[3, 0], &mut gathered);
+            assert_eq!(gathered, Obs::F32(vec![value(1, 1, 0), value(1, 1, 1), value(0, 0, 0), value(0, 0, 1)]));
+        }
         assert_eq!((rollout.log_probs(), rollout.values()), (&rows(2, 0, 2)[..], &rows(3, 0, 2)[..]));
         assert_eq!((rollout.rewards(), rollout.actions()), (&rows(4, 0, 2)[..], &Actions::Discrete(vec![0, 1, 1, 2])));
         assert_eq!((rollout.discounts(), rollout.forced()), ([0.5; 4].as_slice(), [false; 4].as_slice()));
@@ -535,6 +539,7 @@ mod tests {
             (EnvSpec::new("t", &[3], Dtype::F32, discrete()), 12 + 8 + 23),
             (EnvSpec::new("t", &[3], Dtype::U8, discrete()).with_frame_stack(4).with_action_mask(), 12 + 8 + 23 + 3),
             (EnvSpec::new("t", &[1], Dtype::U8, continuous), 1 + 8 + 23),
+            (EnvSpec::new("t", &[1], Dtype::U8, ActionSpace::MultiDiscrete { sizes: vec![2; 3] }), 1 + 24 + 23),
         ] {
             let message = Rollout::check_memory(&spec, 1_000_000, 999_999_999).unwrap_err().to_string();
             assert!(message.contains(&format!("takes {bytes}000000.00 GB")), "{bytes}: {message}");
