@@ -3,12 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use playfield_core::metrics::{EpisodeRow, Row, Sink};
 use playfield_core::EpisodeEnd;
+use playfield_core::metrics::{EpisodeRow, Row, Sink};
 use playfield_log::{Episodes, Progress};
+use std::fs;
 use std::sync::LazyLock;
 use std::time::Duration;
-use std::fs;
 
 static DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
 

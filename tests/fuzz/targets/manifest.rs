@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use playfield_core::{Array, Checkpoints, Snapshot};
-use std::sync::LazyLock;
 use std::fs;
+use std::sync::LazyLock;
 
 static CHECKPOINTS: LazyLock<(tempfile::TempDir, Checkpoints)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();

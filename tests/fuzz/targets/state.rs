@@ -76,5 +76,6 @@ fuzz_target!(|bytes: &[u8]| {
             p.update(&indices, &[1.0; 8]).unwrap();
         }
     }
-    let _ = (snapshot.get::<Rng>("rng").is_ok(), snapshot.get::<Moments>("moments").map(|m| m.is_like(&Moments::new(2))));
+    let _ =
+        (snapshot.get::<Rng>("rng").is_ok(), snapshot.get::<Moments>("moments").map(|m| m.is_like(&Moments::new(2))));
 });
