@@ -199,15 +199,15 @@ impl Group for SingleProcess {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The rank whose operations fail.
     const FAILING: usize = 7;
 
-    /// A rank of a group without connections.
+    /// A rank and the number of ranks of a group without connections.
     #[derive(Debug)]
-    struct Rank(usize, usize);
+    pub(crate) struct Rank(pub usize, pub usize);
 
     impl Group for Rank {
         fn rank(&self) -> usize {

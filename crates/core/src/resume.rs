@@ -86,7 +86,7 @@ pub fn snapshot_of_rank(snapshot: Snapshot, parts: &[Snapshot], group: &dyn Grou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::{GradientPrecision, Reduce};
+    use crate::group::tests::Rank;
     use crate::{Actions, EnvSpec, Obs, State, StepBatch};
 
     /// The seeds of a new run depend only on its seed; those of a resumed run differ and depend on the step.
@@ -187,31 +187,6 @@ mod tests {
         assert!(snapshot.state.contains_key("env.state") && !snapshot.state.contains_key("env.action_mask"));
     }
 
-    /// One of two ranks.
-    #[derive(Debug)]
-    struct Rank(usize);
-
-    impl Group for Rank {
-        fn rank(&self) -> usize {
-            self.0
-        }
-        fn world_size(&self) -> usize {
-            2
-        }
-        fn all_reduce(&self, _: &mut [f64], _: Reduce) -> Result<()> {
-            Ok(())
-        }
-        fn sum(&self, _: &mut [f32], _: GradientPrecision) -> Result<()> {
-            Ok(())
-        }
-        fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
-            Ok(())
-        }
-        fn gather(&self, _: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-            Ok(Vec::new())
-        }
-    }
-
     /// With as many ranks as before each gets its part; with another number only what does not belong to environments.
     #[test]
     fn a_rank_resumes_from_its_own_part() {
@@ -228,12 +203,12 @@ mod tests {
         };
         let (zero, one) = (snapshot_of("rank 0"), snapshot_of("another").own_part());
         let parts = [one.clone()];
-        assert_eq!(snapshot_of_rank(zero.clone(), &parts, &Rank(0), 7), zero);
-        let of_one = snapshot_of_rank(zero.clone(), &parts, &Rank(1), 7);
+        assert_eq!(snapshot_of_rank(zero.clone(), &parts, &Rank(0, 2), 7), zero);
+        let of_one = snapshot_of_rank(zero.clone(), &parts, &Rank(1, 2), 7);
         assert_eq!((&of_one.state, &of_one.arrays["optimizer.m"]), (&one.state, &zero.arrays["optimizer.m"]));
 
         for parts in [&[][..], &[one.clone(), one]] {
-            let [first, second] = [0, 1].map(|rank| snapshot_of_rank(zero.clone(), parts, &Rank(rank), 7));
+            let [first, second] = [0, 1].map(|rank| snapshot_of_rank(zero.clone(), parts, &Rank(rank, 2), 7));
             assert_eq!(first.state.keys().collect::<Vec<_>>(), ["actor.rng", "statistics"]);
             assert_eq!(first.arrays.keys().collect::<Vec<_>>(), ["optimizer.m"]);
             let streams = [&zero, &first, &second].map(|snapshot| snapshot.state["actor.rng"].clone());

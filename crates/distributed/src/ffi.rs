@@ -148,10 +148,10 @@ impl Drop for Store {
     }
 }
 
-/// The UUID of a CUDA device; `None` if this build has no NCCL.
+/// The UUID of a CUDA device, 32 hexadecimal digits; `None` if this build has no NCCL.
+#[cfg(nccl)]
 pub fn cuda_uuid(device: usize) -> Result<Option<String>> {
-    #[cfg(nccl)]
-    // SAFETY: the text, if there is one, is freed once.
+    // SAFETY: the text is freed once.
     unsafe {
         let mut uuid = null_mut();
         check(playfield_cuda_uuid(device as c_int, &mut uuid))?;
@@ -159,8 +159,12 @@ pub fn cuda_uuid(device: usize) -> Result<Option<String>> {
         playfield_free(uuid);
         Ok(Some(text))
     }
-    #[cfg(not(nccl))]
-    Ok(None).inspect(|_: &Option<String>| _ = device)
+}
+
+/// This build has no NCCL.
+#[cfg(not(nccl))]
+pub fn cuda_uuid(_: usize) -> Result<Option<String>> {
+    Ok(None)
 }
 
 /// The connections between the ranks, of Gloo or NCCL.

@@ -54,6 +54,7 @@ char* guard(Body body) noexcept {
   }
 }
 
+// Replaces the values by their sums over all ranks, exchanged as bfloat16: see playfield_sum.
 void sum_in_bf16(Backend& backend, at::Tensor& values) {
   int64_t len = values.numel(), ranks = backend.inner->getSize(), part = (len + ranks - 1) / ranks;
   at::Tensor parts = at::zeros({ranks, part}, values.options().dtype(at::kBFloat16)), received = at::empty_like(parts);
@@ -70,6 +71,7 @@ void sum_in_bf16(Backend& backend, at::Tensor& values) {
   values.copy_(flat);
 }
 
+// Replaces the values by their sums over all ranks, or by their maxima.
 void all_reduce(Backend& backend, at::Tensor values, bool maximum) {
   std::vector<at::Tensor> tensors{std::move(values)};
   c10d::AllreduceOptions options;

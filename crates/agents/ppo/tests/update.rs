@@ -264,25 +264,33 @@ fn recurrent_minibatches_equal_the_unrolled_sequence() {
     }
 }
 
+/// A rollout of equal steps with action 0, which had the log-probability −3; `write` writes their results.
+fn equal_steps(spec: &EnvSpec, write: impl Fn(&mut StepBatch)) -> Rollout {
+    let (mut rollout, mut frames) = (Rollout::new(spec, ENVS, STEPS, 0.9), FrameStack::new(spec, ENVS));
+    let mut batch = StepBatch::new(spec, ENVS);
+    frames.reset(&batch);
+    for _ in 0..STEPS {
+        rollout.store_observations(0, &frames);
+        rollout.decisions(0, ENVS).log_probs.fill(-3.0);
+        batch.clear();
+        write(&mut batch);
+        frames.push(&batch);
+        rollout.record(0, &Actions::Discrete(vec![0; ENVS]), &batch, |_| 0.0);
+    }
+    rollout.store_observations(0, &frames);
+    rollout
+}
+
 /// A replaced action contributes to the value loss but not to the policy gradient, whatever its log-probability.
 #[test]
 fn a_replaced_action_has_no_policy_gradient() {
     let spec = spec(false);
     let config = Config { entropy_coefficient: Schedule::constant(0.0), gradient_clip: 0.0, ..config() };
     let mut learner = Learner::new(&config, &spec, ENVS, 1).unwrap();
-    let (mut rollout, mut frames) = (Rollout::new(&spec, ENVS, STEPS, 0.9), FrameStack::new(&spec, ENVS));
-    let mut batch = StepBatch::new(&spec, ENVS);
-    frames.reset(&batch);
-    for _ in 0..STEPS {
-        rollout.store_observations(0, &frames);
-        rollout.decisions(0, ENVS).log_probs.fill(-3.0);
-        batch.clear();
+    let rollout = equal_steps(&spec, |batch| {
         batch.reward.copy_from_slice(&[1.0, 2.0, -1.0]);
         batch.forced = vec![Some(2); ENVS];
-        frames.push(&batch);
-        rollout.record(0, &Actions::Discrete(vec![0; ENVS]), &batch, |_| 0.0);
-    }
-    rollout.store_observations(0, &frames);
+    });
     let before = params(&mut learner);
     let report = learner.update(&rollout, 0).unwrap().report();
     let after = params(&mut learner);
@@ -299,18 +307,7 @@ fn the_divergence_is_a_mean_over_sampled_actions() {
     let config = Config { epochs: 1, minibatch_size: 12, ..config() };
     let [all, sampled] = [None, Some(0)].map(|forced| {
         let mut learner = Learner::new(&config, &spec, ENVS, 1).unwrap();
-        let (mut rollout, mut frames) = (Rollout::new(&spec, ENVS, STEPS, 0.9), FrameStack::new(&spec, ENVS));
-        let mut batch = StepBatch::new(&spec, ENVS);
-        frames.reset(&batch);
-        for _ in 0..STEPS {
-            rollout.store_observations(0, &frames);
-            rollout.decisions(0, ENVS).log_probs.fill(-3.0);
-            batch.clear();
-            batch.forced[0] = forced;
-            frames.push(&batch);
-            rollout.record(0, &Actions::Discrete(vec![0; ENVS]), &batch, |_| 0.0);
-        }
-        rollout.store_observations(0, &frames);
+        let rollout = equal_steps(&spec, |batch| batch.forced[0] = forced);
         let report = learner.update(&rollout, 0).unwrap().report();
         ["train/approx_kl", "train/clip_fraction"].map(|tag| value(&report, tag))
     });
