@@ -69,6 +69,7 @@ faults: setup
 # written to target/fuzz/found.
 TARGET ?= config
 fuzz: .tools/bin/cargo-fuzz
+	@test -d tests/fuzz/seeds/$(TARGET) || { echo "TARGET=$(TARGET) is unknown: use one of" $$(ls tests/fuzz/seeds) >&2; exit 2; }
 	mkdir -p target/fuzz/found target/fuzz/corpus/$(TARGET)
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none --dev $(TARGET) \
 	target/fuzz/corpus/$(TARGET) tests/fuzz/seeds/$(TARGET) -- -max_total_time=$(or $(SECONDS),3600) -rss_limit_mb=2048 \
