@@ -4,7 +4,7 @@
 use crate::common::{CARTPOLE, checkpoints, copy, file, files, playfield, refuses, stderr, succeeds};
 use playfield::core::checkpoint::read_with_parts;
 use playfield::core::files::TEMPORARY;
-use playfield::core::group::GradientPrecision;
+use playfield::core::group::{self, GradientPrecision};
 use playfield::core::{
     ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Group, Obs, Persist as _, Rollout, Schedule, Snapshot, StepBatch,
 };
@@ -62,13 +62,15 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
+const BF16: group::Config = group::Config { gradient_precision: GradientPrecision::Bf16, overlap: false };
+
 /// What `train` computes on two ranks after three updates equals what it computes in one process: both ranks have the same parameters,
 /// bit for bit, and those of one process to rounding. They have changed by more.
-fn check(train: impl Fn(Option<(Arc<dyn Group>, GradientPrecision)>, usize) -> Vec<f32> + Sync) {
+fn check(train: impl Fn(Option<(Arc<dyn Group>, group::Config)>, usize) -> Vec<f32> + Sync) {
     let (one, before) = (train(None, 3), train(None, 0));
     let change = difference(&one, &before);
-    let ranks = |precision| two_ranks(|group| train(Some((group, precision)), 3));
-    let (fp32, bf16) = (ranks(GradientPrecision::Fp32), ranks(GradientPrecision::Bf16));
+    let ranks = |exchange| two_ranks(|group| train(Some((group, exchange)), 3));
+    let (fp32, bf16) = (ranks(group::Config::default()), ranks(BF16));
     assert!(fp32[0] == fp32[1] && bf16[0] == bf16[1]);
     let (fp32, bf16) = (difference(&fp32[0], &one), difference(&bf16[0], &one));
     assert!(fp32 < 1e-5 && change > 1e-3, "rounding {fp32}, change {change}");
@@ -141,7 +143,7 @@ fn paac_on_two_ranks_computes_the_update_of_one_process() {
     check(|group, updates| {
         let (rank, ranks) = group.as_ref().map_or((0, 1), |(group, _)| (group.rank(), group.world_size()));
         let mut learner = paac::learner::Learner::new(&config, &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
-        group.iter().for_each(|(group, precision)| learner.join(group, *precision).unwrap());
+        group.iter().for_each(|(group, exchange)| learner.join(group, *exchange).unwrap());
         (0..updates).for_each(|i| _ = learner.update(&rollout(i, rank, ranks), 0).unwrap());
         parameters(&mut |snapshot| learner.save(snapshot).unwrap())
     });
@@ -163,16 +165,16 @@ fn a_gradient_in_bf16_has_the_error_of_rounding() {
         ..paac::Config::default()
     };
     // The gradient of `part` of `parts` of the environments, or that of a group.
-    let gradient = |part: usize, parts: usize, group: Option<(Arc<dyn Group>, GradientPrecision)>| {
+    let gradient = |part: usize, parts: usize, group: Option<(Arc<dyn Group>, group::Config)>| {
         let mut learner = paac::learner::Learner::new(&config, &spec(), ENVS / parts, 1).unwrap();
-        group.iter().for_each(|(group, precision)| learner.join(group, *precision).unwrap());
+        group.iter().for_each(|(group, exchange)| learner.join(group, *exchange).unwrap());
         let before = parameters(&mut |snapshot| learner.save(snapshot).unwrap());
         learner.update(&rollout(0, part, parts), 0).unwrap();
         let after = parameters(&mut |snapshot| learner.save(snapshot).unwrap());
         before.into_iter().zip(after).map(|(before, after)| before - after).collect::<Vec<_>>()
     };
     let (g, h, exact) = (gradient(0, 2, None), gradient(1, 2, None), gradient(0, 1, None));
-    let ranks = || two_ranks(|group| gradient(group.rank(), 2, Some((group, GradientPrecision::Bf16))));
+    let ranks = || two_ranks(|group| gradient(group.rank(), 2, Some((group, BF16))));
     let (first, second) = (ranks(), ranks());
     assert!(first == second && first[0] == first[1], "every rank and every run has the same bits");
     let unit = 2_f32.powi(-8);
@@ -198,7 +200,7 @@ fn ppo_on_two_ranks_computes_the_update_of_one_process() {
     check(|group, updates| {
         let (rank, ranks) = group.as_ref().map_or((0, 1), |(group, _)| (group.rank(), group.world_size()));
         let mut learner = ppo::learner::Learner::new(&config(ranks), &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
-        group.iter().for_each(|(group, precision)| learner.join(group, *precision).unwrap());
+        group.iter().for_each(|(group, exchange)| learner.join(group, *exchange).unwrap());
         (0..updates).for_each(|i| _ = learner.update(&rollout(i, rank, ranks), 0).unwrap());
         parameters(&mut |snapshot| learner.save(snapshot).unwrap())
     });
@@ -223,7 +225,7 @@ fn dqn_on_two_ranks_computes_the_update_of_one_process() {
         check(|group, updates| {
             let (rank, ranks) = group.as_ref().map_or((0, 1), |(group, _)| (group.rank(), group.world_size()));
             let mut learner = dqn::learner::Learner::new(config(ranks), &spec(), 1 + rank as u64).unwrap();
-            group.iter().for_each(|(group, precision)| learner.join(group, *precision).unwrap());
+            group.iter().for_each(|(group, exchange)| learner.join(group, *exchange).unwrap());
             for update in 0..updates {
                 let losses = learner.update(0.01, |rows, batch, weights| {
                     let first = update * BATCH + rank * (BATCH / ranks) + rows.start;
@@ -257,7 +259,7 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
     };
     let ranks = two_ranks(|group| {
         let mut learner = dqn::learner::Learner::new(config.clone(), &spec(), 1).unwrap();
-        learner.join(&group, GradientPrecision::Bf16).unwrap();
+        learner.join(&group, BF16).unwrap();
         let before = parameters(&mut |snapshot| learner.save(snapshot));
         let losses = learner.update(0.01, |_, batch, weights| {
             batch.r_t.fill(if group.rank() == 1 { f32::NAN } else { 1.0 });
@@ -271,9 +273,9 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
 /// The settings of a short run of each algorithm that trains in several processes.
 fn experiments() -> [(&'static str, String); 3] {
     let paac = CARTPOLE.replace("num_envs = 4", "num_envs = 4\nnormalize_obs = true\nnormalize_reward = true");
-    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
+    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\noverlap = true\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
                learning_rate.steps = 4000\nclip_range.steps = 4000\n";
-    let dqn = "algorithm = 'dqn'\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
+    let dqn = "algorithm = 'dqn'\n[distributed]\noverlap = true\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
                beta.steps = 4000\nlearning_starts = 200\nbuffer_size = 1000\nnoisy_sigma = 0.5\n";
     [
         ("paac", paac.replace("steps = 4000\n", "") + "learning_rate.steps = 4000\n"),
@@ -299,20 +301,24 @@ const SIGABRT: i32 = 6;
 
 const LAUNCH: [&str; 6] = ["launch", "--processes", "2", "--timeout", "60", "--"];
 
-/// The setting reaches the optimizer: the same run in fp32 ends with other parameters.
+/// The settings reach the optimizer: other ones end with other parameters.
 #[test]
-fn gradients_in_bf16_change_a_run() {
+fn the_exchange_of_gradients_changes_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let [_, (_, ppo), _] = experiments();
     file(dir, "a.toml", &ppo);
-    let run = |precision: &str| {
-        let set = format!("gradient_precision={precision}");
-        let args = ["train", "a.toml", "--steps", "80", "--run-dir", precision, "--set", &set];
-        succeeds(dir, &[&LAUNCH[..], &args].concat());
-        last(&dir.join(precision))
+    let run = |name: &str, precision: &str, overlap: &str| {
+        let args = ["train", "a.toml", "--steps", "80", "--run-dir", name];
+        let set =
+            ["--set", &format!("gradient_precision={precision}"), "--set", &format!("distributed.overlap={overlap}")];
+        succeeds(dir, &[&LAUNCH[..], &args, &set].concat());
+        last(&dir.join(name)).remove(0)
     };
-    assert_ne!(run("bf16")[0].params, run("fp32")[0].params);
+    let (bf16, fp32, delayed) = (run("a", "bf16", "false"), run("b", "fp32", "false"), run("c", "fp32", "true"));
+    assert!(bf16.params != fp32.params && delayed.params != fp32.params);
+    let previous = |snapshot: &Snapshot| snapshot.arrays.keys().any(|name| name.contains("previous_gradient"));
+    assert!(previous(&delayed) && !previous(&fp32), "a checkpoint contains the gradient that has not been used");
 }
 
 /// An interrupted and resumed run of two processes equals an uninterrupted one, bit for bit. With another number of processes it

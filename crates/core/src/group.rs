@@ -25,6 +25,10 @@ pub enum Reduce {
 pub struct Config {
     /// The precision in which the ranks exchange gradients.
     pub gradient_precision: GradientPrecision,
+    /// Whether the exchange of gradients overlaps with computation. Each update then steps by the gradient of the update before, which
+    /// the ranks exchange meanwhile: a delay of one update, as in Pipe-SGD (Li et al. 2018, with a pipeline width of 2). The first update
+    /// makes no step.
+    pub overlap: bool,
 }
 
 /// The precision in which the ranks exchange gradients. Parameters, optimizer state and running statistics are fp32.
@@ -60,6 +64,29 @@ pub trait Group: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Group`].
     fn sum(&self, values: &mut [f32], precision: GradientPrecision) -> Result<()>;
+
+    /// Starts a [`sum`](Self::sum), which goes on while this process computes, or calls other operations.
+    /// [`finish_sum`](Self::finish_sum) returns it, and must be called before the next one is started.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    ///
+    /// # Panics
+    /// If the group has no such operation: a bug of the caller.
+    fn start_sum(&self, _values: Vec<f32>, _precision: GradientPrecision) -> Result<()> {
+        panic!("this group does not sum in the background")
+    }
+
+    /// Waits for the sum that was started, and returns it.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    ///
+    /// # Panics
+    /// If none was started: a bug of the caller.
+    fn finish_sum(&self) -> Result<Vec<f32>> {
+        panic!("no sum was started")
+    }
 
     /// Tells the group that this rank's gradients lie in the memory of the CUDA device `cuda`, or, with `None`, in that of the host.
     /// Every rank calls it before training. Where each has a device of its own, their gradients can stay there:

@@ -7,7 +7,7 @@
 //! Of a run in several processes each rank has a [`Run`] with the same [`group`](Run::group), and calls the same methods in the same
 //! order. Rank 0 has the sinks and writes the files.
 
-use crate::group::{self, GradientPrecision, SingleProcess};
+use crate::group::{self, SingleProcess};
 use crate::metrics::{EpisodeRow, Row, Sink, Tag, Window};
 use crate::text::thousands;
 use crate::{Checkpoints, EpisodeEnd, Error, Group, Image, Result, Snapshot, notices, resume};
@@ -146,9 +146,9 @@ impl Run {
         &self.group
     }
 
-    /// The precision in which the processes exchange gradients.
-    pub fn gradient_precision(&self) -> GradientPrecision {
-        self.distributed.gradient_precision
+    /// How the processes exchange gradients.
+    pub fn distributed(&self) -> group::Config {
+        self.distributed
     }
 
     /// Adds a sink, which receives all reports.

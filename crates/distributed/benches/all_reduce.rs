@@ -7,8 +7,8 @@
 //! cargo bench -p playfield-distributed -- [ELEMENTS [MILLISECONDS…]]
 //! ```
 //!
-//! An update is a sleep of MILLISECONDS in place of its computation, so that many ranks fit on few cores, then the two exchanges of an
-//! iteration of training: the decision to continue, and the all-reduce of the gradient.
+//! An update is a sleep of MILLISECONDS in place of its computation, so that many ranks fit on few cores, and the two exchanges of an
+//! iteration of training: the decision to continue, and the all-reduce of the gradient, after the computation or overlapping with it.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::group::{GradientPrecision, Group as _, Reduce};
@@ -84,6 +84,18 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
             };
             print(&format!("{name}, update of {milliseconds} ms"), repeat(group, update)?);
         }
+        group.start_sum(gradient.clone(), precision)?;
+        for milliseconds in updates {
+            let update = || {
+                thread::sleep(Duration::from_secs_f64(milliseconds / 1e3));
+                group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
+                let mut sum = group.finish_sum()?;
+                sum.iter_mut().for_each(|x| *x /= group.world_size() as f32);
+                group.start_sum(sum, precision)
+            };
+            print(&format!("{name}, overlapping update of {milliseconds} ms"), repeat(group, update)?);
+        }
+        group.finish_sum()?;
     }
     Ok(())
 }

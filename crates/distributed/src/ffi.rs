@@ -37,6 +37,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn playfield_gloo_join(
         store: *mut RawStore,
+        name: *const c_char,
         rank: c_int,
         world_size: c_int,
         address: *const c_char,
@@ -175,21 +176,24 @@ pub struct Backend(*mut RawBackend);
 unsafe impl Send for Backend {}
 
 impl Backend {
-    /// Connects `rank` to the others with Gloo. It listens on `address`, or on the address of `interface` where there is one.
+    /// Connects `rank` to the others with Gloo. It listens on `address`, or on the address of `interface` where there is one. `name`
+    /// tells several such backends of one store apart.
     pub fn gloo(
         store: &Store,
+        name: &str,
         rank: usize,
         world_size: usize,
         address: &str,
         interface: Option<&str>,
         timeout: Duration,
     ) -> Result<Self> {
-        let (address, interface, timeout) =
-            (string(address)?, string(interface.unwrap_or_default())?, milliseconds(timeout));
+        let [name, address, interface] = [string(name)?, string(address)?, string(interface.unwrap_or_default())?];
+        let (texts, timeout) = ([name.as_ptr(), address.as_ptr(), interface.as_ptr()], milliseconds(timeout));
         let (rank, world_size, mut gloo) = (rank as c_int, world_size as c_int, null_mut());
         // SAFETY: the strings live during the call; the process group shares ownership of the store.
         check(unsafe {
-            playfield_gloo_join(store.0, rank, world_size, address.as_ptr(), interface.as_ptr(), timeout, &mut gloo)
+            let [name, address, interface] = texts;
+            playfield_gloo_join(store.0, name, rank, world_size, address, interface, timeout, &mut gloo)
         })?;
         Ok(Self(gloo))
     }

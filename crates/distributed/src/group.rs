@@ -6,7 +6,7 @@ use playfield_core::group::{self, GradientPrecision, Reduce};
 use playfield_core::{Error, Result};
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ pub struct Group {
     world_size: usize,
     timeout: Duration,
     store: Arc<Store>,
+    /// The address to listen on, and the network interface instead, where one is given.
+    address: (String, Option<String>),
     /// `None` after a failure: its connections cannot be used any more.
     connections: Mutex<Option<Connections>>,
 }
@@ -38,6 +40,42 @@ struct Connections {
     gloo: Backend,
     /// Between CUDA devices, where each rank has one of its own.
     nccl: Option<Backend>,
+    /// Of sums in the background.
+    background: Option<Background>,
+}
+
+/// A thread with connections of its own, so that its sums and the other operations need no common order.
+#[derive(Debug)]
+struct Background {
+    values: Sender<(Vec<f32>, GradientPrecision)>,
+    sums: Receiver<ffi::Result<Vec<f32>>>,
+}
+
+impl Background {
+    fn new(mut gloo: Backend) -> Self {
+        let ((values, jobs), (done, sums)) = (channel::<(Vec<f32>, _)>(), channel());
+        thread::spawn(move || {
+            for (mut values, precision) in jobs {
+                let sum = sum_slice(&mut gloo, &mut values, precision).map(|()| values);
+                if done.send(sum).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { values, sums }
+    }
+}
+
+fn sum(backend: &mut Backend, values: &mut Tensor, precision: GradientPrecision) -> ffi::Result<()> {
+    backend.sum(values, precision == GradientPrecision::Bf16)
+}
+
+fn sum_slice(backend: &mut Backend, values: &mut [f32], precision: GradientPrecision) -> ffi::Result<()> {
+    // SAFETY: the tensor has the memory of `values`, which outlives it.
+    let mut tensor = unsafe {
+        Tensor::from_blob(values.as_mut_ptr().cast(), &[values.len() as i64], &[1], Kind::Float, Device::Cpu)
+    };
+    sum(backend, &mut tensor, precision)
 }
 
 impl Connections {
@@ -101,8 +139,10 @@ impl Group {
         Error::Group { rank: self.rank, operation, message }
     }
 
-    fn sum_tensor(&self, values: &mut Tensor, precision: GradientPrecision) -> Result<()> {
-        self.run("all-reduce", |ranks| ranks.of(values.device())?.sum(values, precision == GradientPrecision::Bf16))
+    /// New connections to the other ranks, which `name` tells from others. All ranks connect at the same time.
+    fn connect(&self, name: &str) -> ffi::Result<Backend> {
+        let (address, interface) = &self.address;
+        Backend::gloo(&self.store, name, self.rank, self.world_size, address, interface.as_deref(), self.timeout)
     }
 
     /// Closes the connections, which wakes the ranks that wait for this one. It may take as long as the timeout, so a thread does it.
@@ -216,14 +256,11 @@ fn join(config: &Config) -> ffi::Result<Group> {
         thread::sleep(POLL);
     }
     let local = local_address(master).map_err(|error| format!("no route to MASTER_ADDR {master}: {error}"))?;
-    let gloo = Backend::gloo(&store, rank, world_size, &local.to_string(), config.interface.as_deref(), timeout)?;
-    Ok(Group {
-        rank,
-        world_size,
-        timeout,
-        store: Arc::new(store),
-        connections: Mutex::new(Some(Connections { gloo, nccl: None })),
-    })
+    let (address, connections) = ((local.to_string(), config.interface.clone()), Mutex::new(None));
+    let mut group = Group { rank, world_size, timeout, store: Arc::new(store), address, connections };
+    let gloo = group.connect("gloo")?;
+    group.connections = Mutex::new(Some(Connections { gloo, nccl: None, background: None }));
+    Ok(group)
 }
 
 /// The number of bytes that follow, as it is sent before them.
@@ -245,11 +282,27 @@ impl group::Group for Group {
     }
 
     fn sum(&self, values: &mut [f32], precision: GradientPrecision) -> Result<()> {
-        // SAFETY: the tensor has the memory of `values`, which outlives it.
-        let mut tensor = unsafe {
-            Tensor::from_blob(values.as_mut_ptr().cast(), &[values.len() as i64], &[1], Kind::Float, Device::Cpu)
-        };
-        self.sum_tensor(&mut tensor, precision)
+        self.run("all-reduce", |ranks| sum_slice(&mut ranks.gloo, values, precision))
+    }
+
+    fn start_sum(&self, values: Vec<f32>, precision: GradientPrecision) -> Result<()> {
+        self.run("all-reduce in the background", |ranks| {
+            let background = match ranks.background.take() {
+                Some(background) => background,
+                None => Background::new(self.connect("background")?),
+            };
+            // A thread that has ended says so when its sum is awaited.
+            let _ = background.values.send((values, precision));
+            ranks.background = Some(background);
+            Ok(())
+        })
+    }
+
+    fn finish_sum(&self) -> Result<Vec<f32>> {
+        self.run("all-reduce in the background", |ranks| {
+            let background = ranks.background.as_ref().expect("a sum was started");
+            background.sums.recv().map_err(|_| "its thread has ended")?
+        })
     }
 
     fn set_device(&self, cuda: Option<usize>) -> Result<()> {
@@ -277,8 +330,8 @@ impl group::Group for Group {
     }
 
     fn sum_on_device(&self, tensor: &mut dyn Any, precision: GradientPrecision) -> Result<()> {
-        let tensor = tensor.downcast_mut().expect("a tensor of tch");
-        self.sum_tensor(tensor, precision)
+        let tensor = tensor.downcast_mut::<Tensor>().expect("a tensor of tch");
+        self.run("all-reduce", |ranks| sum(ranks.of(tensor.device())?, tensor, precision))
     }
 
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()> {

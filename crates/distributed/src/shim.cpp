@@ -138,9 +138,10 @@ char* playfield_store_get(Store* store, const char* key, char** value, size_t* l
 }
 
 // Connects `rank` to the others, which join through the same store, with Gloo. It listens on `address`, or on the address of
-// `interface` where that is not empty. Every operation fails after `timeout` milliseconds.
+// `interface` where that is not empty. Every operation fails after `timeout` milliseconds. `name` tells several backends apart.
 char* playfield_gloo_join(
-    Store* store, int rank, int world_size, const char* address, const char* interface, int64_t timeout, Backend** gloo) {
+    Store* store, const char* name, int rank, int world_size, const char* address, const char* interface, int64_t timeout,
+    Backend** gloo) {
   return guard([&] {
     auto options = ProcessGroupGloo::Options::create(milliseconds(timeout));
     // Operations run one at a time.
@@ -148,7 +149,8 @@ char* playfield_gloo_join(
     options->devices.push_back(
         *interface ? ProcessGroupGloo::createDeviceForInterface(interface)
                    : ProcessGroupGloo::createDeviceForHostname(address));
-    auto inner = c10::make_intrusive<ProcessGroupGloo>(store->inner, rank, world_size, options);
+    auto own = c10::make_intrusive<c10d::PrefixStore>(name, store->inner);
+    auto inner = c10::make_intrusive<ProcessGroupGloo>(own, rank, world_size, options);
     *gloo = new Backend{inner, milliseconds(timeout), kNoTimeout};
   });
 }

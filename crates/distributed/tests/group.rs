@@ -50,11 +50,17 @@ fn a_rank() {
         match scenario.as_str() {
             "operations" => operations(&group),
             "device" => group.set_device(Some(group.rank())).map(|()| assert!(!group.sums_on_device())),
-            "end" | "end before gather" if group.rank() == 1 => std::process::abort(),
+            "end" | "end before gather" | "end before the background" if group.rank() == 1 => std::process::abort(),
+            "end before the background" => in_the_background(&group),
+            "end in the background" | "stop in the background" => {
+                in_the_background(&group).and_then(|()| match scenario.as_str() {
+                    _ if group.rank() == 0 => in_the_background(&group),
+                    "end in the background" => std::process::abort(),
+                    _ => wait(),
+                })
+            }
             "end before gather" => group.gather(vec![1; 1000]).map(drop),
-            "stop" if group.rank() == 1 => loop {
-                std::thread::sleep(Duration::from_secs(1));
-            },
+            "stop" if group.rank() == 1 => wait(),
             "leave" if group.rank() == 1 => {
                 group.leave("the disk is full");
                 Ok(())
@@ -64,6 +70,18 @@ fn a_rank() {
     });
     let text = result.map_or_else(|error| error.to_string(), |()| "ok".into());
     writeln!(std::io::stdout(), "\nresult: {text}").unwrap();
+}
+
+/// Does nothing, until the process is killed.
+fn wait() -> ! {
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn in_the_background(group: &Group) -> playfield_core::Result<()> {
+    group.start_sum(vec![1.0; 1000], GradientPrecision::Fp32)?;
+    group.finish_sum().map(drop)
 }
 
 fn operations(group: &Group) -> playfield_core::Result<()> {
@@ -86,6 +104,17 @@ fn operations(group: &Group) -> playfield_core::Result<()> {
     floats[3] = if rank == 0.0 { f32::NAN } else { 1.0 };
     group.sum(&mut floats, GradientPrecision::Bf16)?;
     assert!(floats[..3] == [2.0, 2.0, 0.0] && floats[3].is_nan() && floats[4..].iter().all(|x| *x == 2.0));
+    // In the background, in turn with other operations; the ranks do not start at the same time.
+    for (round, precision) in
+        [GradientPrecision::Fp32, GradientPrecision::Bf16, GradientPrecision::Fp32].into_iter().enumerate()
+    {
+        std::thread::sleep(Duration::from_millis(50) * group.rank() as u32);
+        group.start_sum(vec![round as f32 + rank as f32; 300_001], precision)?;
+        assert_eq!((group as &dyn playfield_core::Group).mean(rank)?, 0.5);
+        group.barrier()?;
+        let expected = 2.0 * round as f32 + 1.0;
+        assert!(group.finish_sum()?.iter().all(|x| *x == expected));
+    }
     // The same of a tensor.
     let tensor = |values: &[f32]| Tensor::from_slice(values) + rank;
     let mut sums = [tensor(&[1.0, 2.0, 3.0]), tensor(&[1.0, 2.0, 3.0])];
@@ -122,7 +151,13 @@ fn nccl_is_used_where_it_is_built() {
 
 #[test]
 fn the_error_names_the_rank_that_ended() {
-    for (scenario, operation) in [("end", "all-reduce"), ("end before gather", "gather")] {
+    let background = "all-reduce in the background";
+    for (scenario, operation) in [
+        ("end", "all-reduce"),
+        ("end before gather", "gather"),
+        ("end before the background", background),
+        ("end in the background", background),
+    ] {
         let [said, _] = both(scenario);
         let expected = format!("result: rank 0: {operation} failed: rank 1 has ended or does not respond");
         assert!(said.contains(&expected), "{said}");
@@ -132,13 +167,16 @@ fn the_error_names_the_rank_that_ended() {
 /// Rank 1 is alive, and does nothing for longer than the timeout.
 #[test]
 fn the_error_names_the_rank_that_does_not_respond() {
-    let (port, started) = (free_port(), Instant::now());
-    let [rank_0, mut rank_1] = [0, 1].map(|rank| start("stop", rank, port, &[]));
-    let said = said(&rank_0.wait_with_output().unwrap());
-    assert!(said.contains("result: rank 0: all-reduce failed: rank 1 has ended or does not respond"), "{said}");
-    assert!(started.elapsed() >= Duration::from_secs(2), "the timeout");
-    rank_1.kill().unwrap();
-    rank_1.wait().unwrap();
+    for (scenario, operation) in [("stop", "all-reduce"), ("stop in the background", "all-reduce in the background")] {
+        let (port, started) = (free_port(), Instant::now());
+        let [rank_0, mut rank_1] = [0, 1].map(|rank| start(scenario, rank, port, &[]));
+        let said = said(&rank_0.wait_with_output().unwrap());
+        let expected = format!("result: rank 0: {operation} failed: rank 1 has ended or does not respond");
+        assert!(said.contains(&expected), "{said}");
+        assert!(started.elapsed() >= Duration::from_secs(2), "the timeout");
+        rank_1.kill().unwrap();
+        rank_1.wait().unwrap();
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! environments, threads and parameters are arranged is each algorithm's own.
 
 use playfield_core::graph::{Graph, Value};
-use playfield_core::group::{GradientPrecision, Group, Reduce, SingleProcess};
+use playfield_core::group::{self, Group, Reduce, SingleProcess};
 use playfield_core::rng::Rng;
 use playfield_core::rollout::Decisions;
 use playfield_core::{
@@ -171,18 +171,13 @@ impl Actor {
     }
 
     /// Makes this the actor of one rank of `group`: it takes the parameters of rank 0, and `optimizer` steps by the mean of the
-    /// gradients of all ranks from now on, which they exchange in `precision`. Call it after loading.
+    /// gradients of all ranks from now on, which they exchange as `exchange` says. Call it after loading.
     ///
     /// # Errors
     /// [`Error::Group`].
-    pub fn join(
-        &mut self,
-        optimizer: &mut Optimizer,
-        group: &Arc<dyn Group>,
-        precision: GradientPrecision,
-    ) -> Result<()> {
+    pub fn join(&mut self, optimizer: &mut Optimizer, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         self.net.params.broadcast(&**group)?;
-        optimizer.set_group(group.clone(), Combine::Mean, precision)?;
+        optimizer.set_group(group.clone(), Combine::Mean, exchange)?;
         self.group = group.clone();
         Ok(())
     }
@@ -272,10 +267,15 @@ impl Actor {
 
     /// Writes everything that an exact resume needs, between two rollouts: parameters, `optimizer` and the
     /// [acting state](Self::save_acting_state).
-    pub fn save_training_state(&self, optimizer: &Optimizer, snapshot: &mut Snapshot) {
+    ///
+    /// # Errors
+    /// [`Error::Group`], from an exchange of gradients that is going on.
+    pub fn save_training_state(&self, optimizer: &mut Optimizer, snapshot: &mut Snapshot) -> Result<()> {
+        optimizer.finish_exchange()?;
         self.net.params.save(snapshot);
         optimizer.save(&self.net.params, snapshot);
         self.save_acting_state(snapshot);
+        Ok(())
     }
 
     /// Restores what [`save_training_state`](Self::save_training_state) wrote. `with_state`: see
@@ -412,7 +412,7 @@ mod tests {
             values.iter_mut().zip([2.0, 13.0, 89.0]).for_each(|(x, other)| *x += other);
             Ok(())
         }
-        fn sum(&self, _: &mut [f32], _: GradientPrecision) -> Result<()> {
+        fn sum(&self, _: &mut [f32], _: group::GradientPrecision) -> Result<()> {
             unreachable!()
         }
         fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {

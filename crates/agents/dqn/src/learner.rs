@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Distribution, Loss};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use playfield_core::group::{GradientPrecision, SingleProcess};
+use playfield_core::group::{self, SingleProcess};
 use playfield_core::rng::{self, Rng};
 use playfield_core::{EnvSpec, Group, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
@@ -173,16 +173,16 @@ impl Learner {
     }
 
     /// Makes this the learner of one rank of `group`: it takes the parameters of rank 0, and steps by the gradient of the batches of
-    /// all ranks from now on, which they exchange in `precision`. Call it after loading.
+    /// all ranks from now on, which they exchange as `exchange` says. Call it after loading.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
-    pub fn join(&mut self, group: &Arc<dyn Group>, precision: GradientPrecision) -> Result<()> {
+    pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         let Shard { online, target, .. } = &mut self.main;
         online.params.broadcast(&**group)?;
         target.params.broadcast(&**group)?;
         let combine = if self.config.sum_over_batch { Combine::Sum } else { Combine::Mean };
-        self.optimizer.set_group(group.clone(), combine, precision)?;
+        self.optimizer.set_group(group.clone(), combine, exchange)?;
         self.group = group.clone();
         Ok(())
     }
@@ -282,6 +282,14 @@ impl Learner {
     /// Updates so far.
     pub fn updates(&self) -> u64 {
         self.optimizer.updates()
+    }
+
+    /// Waits for an exchange of gradients that is going on: call it before [`save`](Self::save).
+    ///
+    /// # Errors
+    /// [`Error::Group`](playfield_core::Error::Group).
+    pub fn finish_exchange(&mut self) -> Result<()> {
+        self.optimizer.finish_exchange()
     }
 
     /// Writes everything that an exact resume needs: both networks, the optimizer, the random stream.

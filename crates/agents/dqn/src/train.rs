@@ -94,7 +94,7 @@ impl Algorithm for Dqn {
                 lost = replay.load(snapshot)?;
             }
         }
-        learner.join(&group, run.gradient_precision())?;
+        learner.join(&group, run.distributed())?;
         for file in &lost {
             run.notify(&format!("warning: {}: its transitions are dropped", file.message));
         }

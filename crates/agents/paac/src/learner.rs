@@ -2,7 +2,7 @@
 
 use crate::Config;
 use playfield_actor_critic::{Actor, Losses};
-use playfield_core::group::GradientPrecision;
+use playfield_core::group;
 use playfield_core::{EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_nn::ActorCritic;
 use playfield_nn::optim::Optimizer;
@@ -71,8 +71,8 @@ impl Learner {
     ///
     /// # Errors
     /// As that.
-    pub fn join(&mut self, group: &Arc<dyn Group>, precision: GradientPrecision) -> Result<()> {
-        self.actor.join(&mut self.optimizer, group, precision)
+    pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
+        self.actor.join(&mut self.optimizer, group, exchange)
     }
 
     /// Updates so far.
@@ -92,7 +92,7 @@ impl Learner {
 /// Everything that an exact resume needs: parameters, optimizer, recurrent state, random stream.
 impl Persist for Learner {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        self.actor.save_training_state(&self.optimizer, snapshot);
+        self.actor.save_training_state(&mut self.optimizer, snapshot)?;
         Ok(())
     }
 }

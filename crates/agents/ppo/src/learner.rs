@@ -2,7 +2,7 @@
 
 use crate::Config;
 use playfield_actor_critic::{Actor, Targets, index_tensor, normalize, sampled};
-use playfield_core::group::GradientPrecision;
+use playfield_core::group;
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_losses::policy_gradient as pg;
@@ -223,8 +223,8 @@ impl Learner {
     ///
     /// # Errors
     /// As that.
-    pub fn join(&mut self, group: &Arc<dyn Group>, precision: GradientPrecision) -> Result<()> {
-        self.actor.join(&mut self.optimizer, group, precision)
+    pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
+        self.actor.join(&mut self.optimizer, group, exchange)
     }
 
     /// Gradient steps so far.
@@ -276,7 +276,7 @@ fn adapt_learning_rate(learning_rate: f64, kl: f64, target: f64) -> f64 {
 /// Everything that an exact resume needs: parameters, optimizer, recurrent state, random streams, learning rate.
 impl Persist for Learner {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        self.actor.save_training_state(&self.optimizer, snapshot);
+        self.actor.save_training_state(&mut self.optimizer, snapshot)?;
         snapshot.put("ppo.learning_rate", &self.adapted_rate);
         snapshot.put("ppo.rng", &self.rng);
         Ok(())

@@ -68,7 +68,7 @@ impl Algorithm for Ppo {
         if let Some(snapshot) = &snapshot {
             learner.load(snapshot, collector.is_restored())?;
         }
-        learner.join(&group, run.gradient_precision())?;
+        learner.join(&group, run.distributed())?;
         let summary = learner.actor.net.summary(&config.network, spec);
         run.network(&summary.text, &summary.layers)?;
         let mut evaluator = Evaluator::new(envs, run, collector.steps())?;

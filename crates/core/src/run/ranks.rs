@@ -137,6 +137,8 @@ mod tests {
         }
     }
 
+    const EXCHANGE: Config = Config { gradient_precision: GradientPrecision::Bf16, overlap: true };
+
     /// Runs `body` on both ranks, each with a run of 100 steps and checkpoints in `dir`.
     fn both<T: Send>(dir: &Path, intervals: &Intervals, body: impl Fn(Run, usize) -> T + Sync) -> [T; 2] {
         thread::scope(|scope| {
@@ -144,8 +146,7 @@ mod tests {
                 scope.spawn(|| {
                     let rank = group.rank;
                     let run = Run::new(7, 100).with_checkpoints(Checkpoints::new(dir, 2), intervals.clone());
-                    let config = Config { gradient_precision: GradientPrecision::Bf16 };
-                    body(run.with_group(Arc::new(group), config), rank)
+                    body(run.with_group(Arc::new(group), EXCHANGE), rank)
                 })
             });
             ranks.map(|rank| rank.join().unwrap())
@@ -161,7 +162,7 @@ mod tests {
     fn each_rank_has_its_own_seeds_and_folder() {
         let dir = tempfile::tempdir().unwrap();
         let values = both(dir.path(), &never(), |run, _| {
-            assert_eq!((run.seed(), run.gradient_precision()), (7, GradientPrecision::Bf16));
+            assert_eq!((run.seed(), run.distributed()), (7, EXCHANGE));
             (run.rank_seed(), run.environment_seeds(3, None), run.checkpoint_dir().unwrap())
         });
         let all = crate::resume::environment_seeds(7, 6, None);

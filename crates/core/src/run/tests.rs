@@ -248,7 +248,7 @@ fn a_run_has_its_settings_and_its_part_of_the_seeds() {
     assert_eq!(run.checkpoint_dir().as_deref(), Some(dir.path()));
     assert_eq!(run.environment_seeds(3, None), resume::environment_seeds(1, 3, None));
     assert!(Run::new(1, 100).checkpoint_dir().is_none());
-    assert_eq!(run.gradient_precision(), GradientPrecision::Fp32);
+    assert_eq!(run.distributed(), group::Config::default());
 }
 
 /// A new run reports the layers of its network, too; a resumed one has done so before.

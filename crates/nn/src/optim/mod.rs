@@ -8,6 +8,7 @@
 mod adam;
 mod adamw;
 mod config;
+mod exchange;
 mod radam;
 mod rmsprop;
 mod rule;
@@ -17,6 +18,7 @@ mod step;
 pub use adam::Adam;
 pub use adamw::AdamW;
 pub use config::{OptimizerConfig, Rule};
+pub use exchange::Combine;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
@@ -24,20 +26,12 @@ pub use step::{Step, gradient_norm, step_shared};
 
 use crate::params::Params;
 use crate::tensor::to_vec;
-use playfield_core::group::{GradientPrecision, Group, SingleProcess};
-use playfield_core::{Error, Result, Snapshot};
+use exchange::Exchange;
+use playfield_core::{Array, Error, Group, Result, Snapshot, group};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor, no_grad};
-
-/// How the gradients of several processes are combined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Combine {
-    /// Their mean: for a loss that is a mean over the rank's batch. All batches have the same size.
-    Mean,
-    /// Their sum: for a loss that is a sum over the batch.
-    Sum,
-}
 
 /// An optimizer of one network.
 #[derive(Debug)]
@@ -47,9 +41,7 @@ pub struct Optimizer {
     updates: u64,
     /// A second thread.
     pool: Option<ThreadPool>,
-    group: Arc<dyn Group>,
-    combine: Combine,
-    precision: GradientPrecision,
+    exchange: Exchange,
 }
 
 impl Optimizer {
@@ -58,23 +50,17 @@ impl Optimizer {
         let config = config.into();
         let buffer = |initial: f32| params.master().full_like(f64::from(initial));
         let state = config.rule().state().map(|state| state.map(|state| buffer(state.initial)));
-        let (group, combine, precision) = (SingleProcess::shared(), Combine::Mean, GradientPrecision::Fp32);
-        Self { config, state, updates: 0, pool: None, group, combine, precision }
+        Self { config, state, updates: 0, pool: None, exchange: Exchange::new() }
     }
 
-    /// Makes [`step_sharded`](Self::step_sharded) combine the gradients of all ranks of `group`, which they exchange in
-    /// `precision`: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so.
+    /// Makes [`step_sharded`](Self::step_sharded) combine the gradients of all ranks of `group`, which they exchange as `exchange`
+    /// says: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so.
     ///
     /// # Errors
-    /// [`Error::Group`](playfield_core::Error::Group).
-    pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine, precision: GradientPrecision) -> Result<()> {
+    /// [`Error::Group`]. [`Error::Config`] where the exchange cannot overlap with computation: gradients on CUDA devices that NCCL sums.
+    pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine, exchange: group::Config) -> Result<()> {
         let device = self.state.iter().flatten().next().map_or(Device::Cpu, Tensor::device);
-        group.set_device(match device {
-            Device::Cuda(index) => Some(index),
-            _ => None,
-        })?;
-        (self.group, self.combine, self.precision) = (group, combine, precision);
-        Ok(())
+        self.exchange.join(group, combine, exchange, device)
     }
 
     /// The same with up to `threads` threads for a step. It uses two at most, and one for small networks.
@@ -96,7 +82,9 @@ impl Optimizer {
     }
 
     /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
-    /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks.
+    /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks. With
+    /// [`overlap`](group::Config::overlap) it steps by the gradient of the last call instead; the first one makes no step, and
+    /// returns 0.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
@@ -107,40 +95,21 @@ impl Optimizer {
         learning_rate: f64,
         max_norm: f64,
     ) -> Result<f64> {
-        let shards = match self.group.is_distributed() {
-            false => shards,
-            true => {
-                self.reduce(params, shards)?;
-                &[]
-            }
-        };
-        Ok(self.apply(params, shards, learning_rate, max_norm))
+        if !self.exchange.is_distributed() {
+            return Ok(self.apply(params, shards, learning_rate, max_norm));
+        }
+        match self.exchange.combine(params, shards)? {
+            true => Ok(self.apply(params, &[], learning_rate, max_norm)),
+            false => Ok(0.0),
+        }
     }
 
-    /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
-    /// all-reduce of each flat buffer.
-    fn reduce(&self, params: &mut Params, shards: &[&Params]) -> Result<()> {
-        let mut gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
-        if self.group.sums_on_device() {
-            gradient = gradient.to_kind(Kind::Float);
-            self.group.sum_on_device(&mut gradient, self.precision)?;
-        } else {
-            let mut values = to_vec(&gradient);
-            self.group.sum(&mut values, self.precision)?;
-            gradient = Tensor::from_slice(&values);
-        }
-        let scale = 1.0 / self.group.world_size() as f32;
-        if self.combine == Combine::Mean {
-            gradient *= f64::from(scale);
-        }
-        params.set_gradient(&gradient);
-        let mut running = to_vec(params.running_stats());
-        if !running.is_empty() {
-            self.group.sum(&mut running, GradientPrecision::Fp32)?;
-            running.iter_mut().for_each(|x| *x *= scale);
-            params.set_running_stats(&running);
-        }
-        Ok(())
+    /// Waits for an exchange that overlaps with computation, so that [`save`](Self::save) writes its gradient: call it before.
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn finish_exchange(&mut self) -> Result<()> {
+        self.exchange.finish()
     }
 
     fn apply(&mut self, params: &mut Params, shards: &[&Params], learning_rate: f64, max_norm: f64) -> f64 {
@@ -189,6 +158,7 @@ impl Optimizer {
             let named = params.named(flat).into_iter().map(|(k, v)| (format!("optimizer.{name}.{k}"), v));
             snapshot.arrays.extend(named);
         }
+        self.exchange.save(params, snapshot);
     }
 
     /// Restores updates and state from `snapshot`.
@@ -198,18 +168,21 @@ impl Optimizer {
     pub fn load(&mut self, params: &Params, snapshot: &Snapshot) -> Result<()> {
         self.updates = check_updates("optimizer.updates", snapshot)?;
         for (name, flat) in self.named_state() {
-            let prefix = format!("optimizer.{name}.");
-            let arrays = snapshot.arrays.iter();
-            let named = arrays.filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_string(), v.clone()))).collect();
-            params.load_named(&named, flat)?;
+            params.load_named(&arrays_below(&format!("optimizer.{name}."), snapshot), flat)?;
         }
-        Ok(())
+        self.exchange.load(params, snapshot)
     }
 
     fn named_state(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
         let names = self.config.rule().state();
         names.into_iter().zip(&self.state).filter_map(|(state, flat)| Some((state?.name, flat.as_ref()?)))
     }
+}
+
+/// The arrays of `snapshot` whose names begin with `prefix`, without it.
+fn arrays_below(prefix: &str, snapshot: &Snapshot) -> BTreeMap<String, Array> {
+    let arrays = snapshot.arrays.iter();
+    arrays.filter_map(|(name, array)| Some((name.strip_prefix(prefix)?.to_string(), array.clone()))).collect()
 }
 
 /// The number of updates that `snapshot` has under `key`.
@@ -233,9 +206,7 @@ mod tests {
     use super::*;
     use crate::init::Init;
     use crate::params::Builder;
-    use playfield_core::group::Reduce;
     use playfield_core::rng::stream;
-    use std::any::Any;
 
     fn params(len: i64, kind: Kind) -> Params {
         let mut rng = stream(1, "start");
@@ -312,66 +283,6 @@ mod tests {
     }
 
     /// A gradient that is not finite leaves parameters and state as they are.
-    /// Two ranks with the same values. `Device` says that it sums them where they are.
-    #[derive(Debug)]
-    struct Two {
-        on_device: bool,
-    }
-
-    impl Group for Two {
-        fn rank(&self) -> usize {
-            0
-        }
-        fn world_size(&self) -> usize {
-            2
-        }
-        fn all_reduce(&self, _: &mut [f64], _: Reduce) -> Result<()> {
-            unreachable!()
-        }
-        fn sum(&self, values: &mut [f32], _: GradientPrecision) -> Result<()> {
-            assert!(!self.on_device);
-            values.iter_mut().for_each(|x| *x *= 2.0);
-            Ok(())
-        }
-        fn sums_on_device(&self) -> bool {
-            self.on_device
-        }
-        fn sum_on_device(&self, tensor: &mut dyn Any, _: GradientPrecision) -> Result<()> {
-            *tensor.downcast_mut::<Tensor>().unwrap() *= 2.0;
-            Ok(())
-        }
-        fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
-            unreachable!()
-        }
-        fn gather(&self, _: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-            unreachable!()
-        }
-    }
-
-    /// The mean of equal gradients is the gradient, their sum is twice as large; shards are added before.
-    #[test]
-    fn gradients_are_combined_in_the_host_or_on_the_device() {
-        for (on_device, kind, combine, factor) in [
-            (false, Kind::Float, Combine::Mean, 2.0),
-            (true, Kind::Float, Combine::Mean, 2.0),
-            (true, Kind::BFloat16, Combine::Mean, 2.0),
-            (false, Kind::Float, Combine::Sum, 4.0),
-            (true, Kind::Float, Combine::Sum, 4.0),
-        ] {
-            let (mut params, mut alone) = (params(100, kind), params(100, kind));
-            let optimizer = |params: &Params| Optimizer::new(Sgd::default(), params);
-            let (mut ours, mut theirs) = (optimizer(&params), optimizer(&alone));
-            ours.set_group(Arc::new(Two { on_device }), combine, GradientPrecision::Fp32).unwrap();
-            let mut shard = params.shallow_clone();
-            params.set_gradient(&gradient(0, &params));
-            shard.set_gradient(&gradient(0, &params));
-            alone.set_gradient(&(gradient(0, &alone) * factor));
-            ours.step_sharded(&mut params, &[&shard], 0.1, 0.0).unwrap();
-            theirs.step(&mut alone, 0.1, 0.0);
-            assert_eq!(to_vec(params.master()), to_vec(alone.master()), "{on_device} {kind:?} {combine:?}");
-        }
-    }
-
     #[test]
     fn a_gradient_that_is_not_finite_changes_nothing() {
         let mut params = params(100, Kind::Float);

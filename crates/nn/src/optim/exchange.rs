@@ -1,0 +1,327 @@
+//! The exchange of gradients among the processes that train together.
+
+use super::arrays_below;
+use crate::params::Params;
+use crate::tensor::to_vec;
+use playfield_core::group::{self, GradientPrecision, Group, SingleProcess};
+use playfield_core::{Error, Result, Snapshot};
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// How the gradients of several processes are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    /// Their mean: for a loss that is a mean over the rank's batch. All batches have the same size.
+    Mean,
+    /// Their sum: for a loss that is a sum over the batch.
+    Sum,
+}
+
+/// The gradient of the previous update, where the exchange overlaps with computation.
+#[derive(Debug)]
+enum Previous {
+    /// There was no update.
+    None,
+    /// The ranks are exchanging it.
+    InFlight,
+    /// The combined gradient of all ranks, on the CPU.
+    Combined(Tensor),
+}
+
+/// The prefix of the names of [`Previous::Combined`] in a snapshot. `optimizer` makes it a part that all ranks have in common.
+const PREVIOUS: &str = "optimizer.previous_gradient.";
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    group: Arc<dyn Group>,
+    combine: Combine,
+    config: group::Config,
+    previous: Previous,
+}
+
+impl Exchange {
+    /// That of one process, which exchanges nothing.
+    pub(super) fn new() -> Self {
+        let (group, config) = (SingleProcess::shared(), group::Config::default());
+        Self { group, combine: Combine::Mean, config, previous: Previous::None }
+    }
+
+    /// Makes this the exchange among the ranks of `group`, of gradients on `device`.
+    pub(super) fn join(
+        &mut self,
+        group: Arc<dyn Group>,
+        combine: Combine,
+        config: group::Config,
+        device: Device,
+    ) -> Result<()> {
+        group.set_device(match device {
+            Device::Cuda(index) => Some(index),
+            _ => None,
+        })?;
+        if config.overlap && group.sums_on_device() {
+            return Err(Error::config(
+                "`distributed.overlap` must be false where NCCL sums gradients on CUDA devices: it is for slower networks, with Gloo",
+            ));
+        }
+        (self.group, self.combine, self.config) = (group, combine, config);
+        if !self.overlaps() {
+            self.previous = Previous::None;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_distributed(&self) -> bool {
+        self.group.is_distributed()
+    }
+
+    fn overlaps(&self) -> bool {
+        self.config.overlap && self.is_distributed()
+    }
+
+    /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
+    /// all-reduce of each flat buffer. Where the exchange overlaps, it starts with this gradient, and the gradient of the previous call
+    /// takes its place; false where there is none.
+    pub(super) fn combine(&mut self, params: &mut Params, shards: &[&Params]) -> Result<bool> {
+        let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
+        let combined = match self.overlaps() {
+            true => self.delay(&gradient)?,
+            false => Some(self.sum(gradient)?),
+        };
+        let mut running = to_vec(params.running_stats());
+        if !running.is_empty() {
+            self.group.sum(&mut running, GradientPrecision::Fp32)?;
+            let scale = 1.0 / self.group.world_size() as f32;
+            running.iter_mut().for_each(|x| *x *= scale);
+            params.set_running_stats(&running);
+        }
+        combined.iter().for_each(|gradient| params.set_gradient(gradient));
+        Ok(combined.is_some())
+    }
+
+    /// The combined gradient of all ranks.
+    fn sum(&self, gradient: Tensor) -> Result<Tensor> {
+        if self.group.sums_on_device() {
+            let mut gradient = gradient.to_kind(Kind::Float);
+            self.group.sum_on_device(&mut gradient, self.config.gradient_precision)?;
+            return Ok(self.scaled(gradient));
+        }
+        let mut values = to_vec(&gradient);
+        self.group.sum(&mut values, self.config.gradient_precision)?;
+        Ok(self.scaled(Tensor::from_slice(&values)))
+    }
+
+    /// Starts the exchange of `gradient`, and returns the one before.
+    fn delay(&mut self, gradient: &Tensor) -> Result<Option<Tensor>> {
+        self.finish()?;
+        self.group.start_sum(to_vec(gradient), self.config.gradient_precision)?;
+        match std::mem::replace(&mut self.previous, Previous::InFlight) {
+            Previous::Combined(previous) => Ok(Some(previous)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits for the exchange that is going on.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        if let Previous::InFlight = self.previous {
+            let sum = self.group.finish_sum()?;
+            self.previous = Previous::Combined(self.scaled(Tensor::from_slice(&sum)));
+        }
+        Ok(())
+    }
+
+    fn scaled(&self, sum: Tensor) -> Tensor {
+        match self.combine {
+            Combine::Mean => sum * f64::from(1.0 / self.group.world_size() as f32),
+            Combine::Sum => sum,
+        }
+    }
+
+    /// Writes the previous gradient, after [`finish`](Self::finish).
+    pub(super) fn save(&self, params: &Params, snapshot: &mut Snapshot) {
+        if let Previous::Combined(gradient) = &self.previous {
+            let named = params.named(gradient).into_iter();
+            snapshot.arrays.extend(named.map(|(name, array)| (format!("{PREVIOUS}{name}"), array)));
+        }
+    }
+
+    /// Restores what [`save`](Self::save) wrote.
+    pub(super) fn load(&mut self, params: &Params, snapshot: &Snapshot) -> Result<()> {
+        let arrays = arrays_below(PREVIOUS, snapshot);
+        self.previous = Previous::None;
+        if !arrays.is_empty() {
+            let gradient = Tensor::zeros([params.master().numel() as i64], (Kind::Float, Device::Cpu));
+            params.load_named(&arrays, &gradient)?;
+            self.previous = Previous::Combined(gradient);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::Init;
+    use crate::optim::{Adam, Optimizer, OptimizerConfig, Sgd};
+    use crate::params::Builder;
+    use playfield_core::group::Reduce;
+    use playfield_core::rng::stream;
+    use std::any::Any;
+    use std::sync::Mutex;
+
+    /// A multiple of the alignment of buffers.
+    const LEN: i64 = 128;
+
+    fn params(kind: Kind) -> Params {
+        let mut rng = stream(1, "start");
+        let mut b = Builder::new(&mut rng);
+        b.param("p", &[LEN], Init::Uniform { fan_in: 3 });
+        b.finish(Device::Cpu, kind)
+    }
+
+    fn gradient(t: usize) -> Tensor {
+        Tensor::from_slice(&(0..LEN).map(|i| ((i * 31 + t as i64 * 17) % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>())
+    }
+
+    /// Two ranks with the same values.
+    #[derive(Debug, Default)]
+    struct Two {
+        /// Whether gradients are summed where they are.
+        on_device: bool,
+        in_flight: Mutex<Option<Vec<f32>>>,
+    }
+
+    impl Group for Two {
+        fn rank(&self) -> usize {
+            0
+        }
+        fn world_size(&self) -> usize {
+            2
+        }
+        fn all_reduce(&self, _: &mut [f64], _: Reduce) -> Result<()> {
+            unreachable!()
+        }
+        fn sum(&self, values: &mut [f32], _: GradientPrecision) -> Result<()> {
+            assert!(!self.on_device);
+            values.iter_mut().for_each(|x| *x *= 2.0);
+            Ok(())
+        }
+        fn start_sum(&self, mut values: Vec<f32>, precision: GradientPrecision) -> Result<()> {
+            self.sum(&mut values, precision)?;
+            assert!(self.in_flight.lock().unwrap().replace(values).is_none(), "one at a time");
+            Ok(())
+        }
+        fn finish_sum(&self) -> Result<Vec<f32>> {
+            Ok(self.in_flight.lock().unwrap().take().expect("a sum was started"))
+        }
+        fn sums_on_device(&self) -> bool {
+            self.on_device
+        }
+        fn sum_on_device(&self, tensor: &mut dyn Any, _: GradientPrecision) -> Result<()> {
+            *tensor.downcast_mut::<Tensor>().unwrap() *= 2.0;
+            Ok(())
+        }
+        fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
+            unreachable!()
+        }
+        fn gather(&self, _: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+            unreachable!()
+        }
+    }
+
+    const OVERLAP: group::Config = group::Config { gradient_precision: GradientPrecision::Fp32, overlap: true };
+
+    /// The mean of equal gradients is the gradient, their sum is twice as large; shards are added before.
+    #[test]
+    fn gradients_are_combined_in_the_host_or_on_the_device() {
+        for (on_device, kind, combine, factor) in [
+            (false, Kind::Float, Combine::Mean, 2.0),
+            (true, Kind::Float, Combine::Mean, 2.0),
+            (true, Kind::BFloat16, Combine::Mean, 2.0),
+            (false, Kind::Float, Combine::Sum, 4.0),
+            (true, Kind::Float, Combine::Sum, 4.0),
+        ] {
+            let (mut params, mut alone) = (params(kind), params(kind));
+            let optimizer = |params: &Params| Optimizer::new(Sgd::default(), params);
+            let (mut ours, mut theirs) = (optimizer(&params), optimizer(&alone));
+            let group = Two { on_device, ..Two::default() };
+            ours.set_group(Arc::new(group), combine, group::Config::default()).unwrap();
+            let mut shard = params.shallow_clone();
+            params.set_gradient(&gradient(0));
+            shard.set_gradient(&gradient(0));
+            alone.set_gradient(&(gradient(0) * factor));
+            ours.step_sharded(&mut params, &[&shard], 0.1, 0.0).unwrap();
+            theirs.step(&mut alone, 0.1, 0.0);
+            assert_eq!(to_vec(params.master()), to_vec(alone.master()), "{on_device} {kind:?} {combine:?}");
+        }
+    }
+
+    /// With overlap, update k steps by the gradient of update k − 1: parameters, state and norms are those of one process, an update
+    /// later. A run that is saved and loaded between two updates goes on in the same way.
+    #[test]
+    fn an_overlapping_exchange_delays_each_gradient_by_one_update() {
+        for (combine, factor) in [(Combine::Mean, 1.0), (Combine::Sum, 2.0)] {
+            let config = OptimizerConfig::from(Adam::default());
+            let new = || {
+                let params = params(Kind::Float);
+                let optimizer = Optimizer::new(config.clone(), &params);
+                (params, optimizer)
+            };
+            let join = |optimizer: &mut Optimizer| {
+                optimizer.set_group(Arc::new(Two::default()), combine, OVERLAP).unwrap();
+            };
+            let ((mut ours, mut delayed), (mut theirs, mut exact)) = (new(), new());
+            join(&mut delayed);
+            for t in 0..6 {
+                ours.set_gradient(&gradient(t));
+                let norm = delayed.step_sharded(&mut ours, &[], 0.01, 1.0).unwrap();
+                let expected = match t {
+                    0 => 0.0,
+                    t => {
+                        theirs.set_gradient(&(gradient(t - 1) * factor));
+                        exact.step(&mut theirs, 0.01, 1.0)
+                    }
+                };
+                assert_eq!(norm, expected, "update {t}");
+                assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "update {t}");
+                assert_eq!(delayed.statistics(), exact.statistics(), "update {t}");
+                if t == 3 {
+                    let mut snapshot = Snapshot::default();
+                    delayed.finish_exchange().unwrap();
+                    ours.save(&mut snapshot);
+                    delayed.save(&ours, &mut snapshot);
+                    (ours, delayed) = new();
+                    ours.load(&snapshot).unwrap();
+                    delayed.load(&ours, &snapshot).unwrap();
+                    join(&mut delayed);
+                }
+            }
+        }
+    }
+
+    /// Without overlap, and in one process, a previous gradient from a checkpoint has no use.
+    #[test]
+    fn a_previous_gradient_is_dropped_without_overlap() {
+        let mut params = params(Kind::Float);
+        let mut optimizer = Optimizer::new(Sgd::default(), &params);
+        optimizer.exchange.previous = Previous::Combined(gradient(0));
+        for (group, config) in
+            [(Arc::new(Two::default()) as Arc<dyn Group>, group::Config::default()), (SingleProcess::shared(), OVERLAP)]
+        {
+            optimizer.exchange.previous = Previous::Combined(gradient(0));
+            optimizer.set_group(group, Combine::Mean, config).unwrap();
+            let mut snapshot = Snapshot::default();
+            optimizer.save(&params, &mut snapshot);
+            assert!(snapshot.arrays.keys().all(|name| !name.starts_with(PREVIOUS)));
+            params.set_gradient(&gradient(1));
+            assert!(optimizer.step_sharded(&mut params, &[], 0.01, 0.0).unwrap() > 0.0);
+        }
+    }
+
+    #[test]
+    fn sums_on_devices_do_not_overlap() {
+        let mut optimizer = Optimizer::new(Sgd::default(), &params(Kind::Float));
+        let group = Arc::new(Two { on_device: true, ..Two::default() });
+        let error = optimizer.set_group(group, Combine::Mean, OVERLAP).unwrap_err();
+        assert!(matches!(error, Error::Config(_)) && error.to_string().contains("`distributed.overlap`"), "{error}");
+    }
+}
