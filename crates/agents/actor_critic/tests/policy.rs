@@ -82,5 +82,5 @@ fn the_network_is_exported() {
     let mut graph = Graph::default();
     let input = graph.input("obs", Dtype::F32, &[2]);
     actor(0).export(&mut graph, input).unwrap();
-    assert!(graph.constants().count() > 0 && graph.outputs().len() > 0);
+    assert!(graph.constants().count() > 0 && !graph.outputs().is_empty());
 }

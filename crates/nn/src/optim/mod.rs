@@ -31,7 +31,7 @@ use playfield_core::{Array, Error, Group, Result, Snapshot, group};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 /// An optimizer of one network.
 #[derive(Debug)]
@@ -207,6 +207,7 @@ mod tests {
     use crate::init::Init;
     use crate::params::Builder;
     use playfield_core::rng::stream;
+    use tch::Kind;
 
     fn params(len: i64, kind: Kind) -> Params {
         let mut rng = stream(1, "start");
