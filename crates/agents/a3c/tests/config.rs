@@ -1,12 +1,12 @@
 //! Bounds, defaults and automatic values of the asynchronous methods' settings.
 
 use playfield_a3c::{A3c, Config, Exploration};
-#[path = "../../test_envs.rs"]
-mod test_envs;
+#[path = "../../test_fakes.rs"]
+mod test_fakes;
 
 use playfield_core::{Algorithm as _, Schedule};
 use playfield_nn::optim::{Adam, OptimizerConfig};
-use test_envs::envs;
+use test_fakes::envs;
 
 #[test]
 fn automatic_values_are_resolved_once() {

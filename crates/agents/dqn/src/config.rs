@@ -1,5 +1,5 @@
 use playfield_core::algorithm::{check_counts, check_share_schedules, check_shares, check_size_schedules, check_sizes};
-use playfield_core::{Error, Result, Schedule};
+use playfield_core::{Error, Group, Result, Schedule};
 use playfield_nn::optim::{OptimizerConfig, RmsProp};
 use playfield_nn::{NetworkConfig, QConfig};
 use playfield_replay::{PriorityConfig, prioritized::PriorityKind};
@@ -229,8 +229,25 @@ impl Config {
 
     /// The number of threads among which a batch is split.
     pub fn threads(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads_on(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    fn threads_on(&self, cores: usize) -> usize {
         if self.num_threads == 0 { cores.min(self.batch_size / 16).max(1) } else { self.num_threads }
+    }
+
+    /// The settings of one rank of `group`, which has an equal part of each batch and of the buffer, and acts and learns in turn where
+    /// there are others.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the parts are not equal.
+    pub fn of_rank(&self, group: &dyn Group) -> Result<Self> {
+        Ok(Self {
+            batch_size: group.share("dqn.batch_size", self.batch_size)?,
+            buffer_size: group.share("dqn.buffer_size", self.buffer_size)?,
+            overlap: self.overlap && !group.is_distributed(),
+            ..self.clone()
+        })
     }
 
     /// The batch elements of each of `threads` threads.
@@ -249,5 +266,22 @@ impl Config {
     pub fn heads(&self) -> QConfig {
         let atoms = if self.distribution == Distribution::None { 1 } else { self.atoms };
         QConfig { dueling: self.dueling, noisy_sigma: self.noisy_sigma, atoms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each thread has 16 elements at least.
+    #[test]
+    fn threads_depend_on_cores_and_batch() {
+        let threads =
+            |num_threads, batch_size, cores| Config { num_threads, batch_size, ..Config::default() }.threads_on(cores);
+        assert_eq!(
+            [(32, 1), (32, 2), (32, 8), (15, 8), (160, 8)].map(|(n, cores)| threads(0, n, cores)),
+            [1, 2, 2, 1, 8]
+        );
+        assert_eq!(threads(3, 32, 8), 3);
     }
 }

@@ -133,6 +133,11 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// The mean of the errors' absolute values.
+    pub fn mean_error(&self) -> f64 {
+        self.errors.iter().map(|e| f64::from(e.abs())).sum::<f64>() / self.errors.len() as f64
+    }
+
     /// Whether the update was made: loss and gradient are finite.
     pub fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.grad_norm.is_finite()

@@ -61,17 +61,12 @@ impl Algorithm for Dqn {
     fn train(config: &Config, envs: &dyn EnvFactory, run: &mut Run) -> Result<Box<dyn Policy>> {
         let config = Self::resolve(config, run.steps(), envs)?;
         let (spec, seed, group) = (envs.spec(), run.rank_seed(), run.group().clone());
-        // Settings are those of all processes together: each has an equal part of the environments, of every batch and of the buffer.
+        // Settings are those of all processes together, and each has an equal part of the environments.
         let n = group.share("env.num_envs", envs.num_envs())?;
         if config.overlap && group.is_distributed() {
             run.notify("dqn.overlap is not available with several processes: each acts and learns in turn");
         }
-        let config = Config {
-            batch_size: group.share("dqn.batch_size", config.batch_size)?,
-            buffer_size: group.share("dqn.buffer_size", config.buffer_size)?,
-            overlap: config.overlap && !group.is_distributed(),
-            ..config
-        };
+        let config = config.of_rank(&*group)?;
         // One thread for each operation: the learner splits the batch among threads instead.
         tch::set_num_threads(1);
         let clock = Clock::new(&config);
@@ -210,13 +205,29 @@ fn report(chunk: &Chunk, version: u64, lag: u64) -> Vec<(&'static str, f64)> {
         ("async/policy_lag", lag as f64),
     ];
     if let Some(losses) = &chunk.losses {
-        let error = losses.errors.iter().map(|e| f64::from(e.abs())).sum::<f64>() / losses.errors.len() as f64;
         row.extend([
             ("train/loss", losses.loss),
             ("train/q_mean", losses.q_mean),
-            ("train/td_error", error),
+            ("train/td_error", losses.mean_error()),
             ("train/grad_norm", losses.grad_norm),
         ]);
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use playfield_core::{ActionSpace, Dtype};
+
+    /// 2¹⁹ weights are not small: 512 · 512, twice. Nor is a convolutional network.
+    #[test]
+    fn a_network_below_the_bound_is_small() {
+        let spec = EnvSpec::new("t", &[512], Dtype::F32, ActionSpace::Discrete { n: 3 });
+        let small = |torso, hidden: &[i64]| {
+            is_small(&NetworkConfig { torso, hidden: hidden.to_vec(), ..NetworkConfig::default() }, &spec)
+        };
+        assert!(small(TorsoKind::Mlp, &[512, 511]) && !small(TorsoKind::Mlp, &[512, 512]));
+        assert!(!small(TorsoKind::Nature, &[8]));
+    }
 }

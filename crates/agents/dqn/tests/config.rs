@@ -1,16 +1,18 @@
 //! Bounds, defaults and automatic values of DQN's settings.
 
-#[path = "../../test_envs.rs"]
-mod test_envs;
+#[path = "../../test_fakes.rs"]
+mod test_fakes;
 
+use playfield_core::group::{self, Group, SingleProcess};
 use playfield_core::{ActionSpace, Algorithm as _, Dtype, EnvSpec, Schedule, StepBatch};
-use playfield_dqn::learner::Losses;
+use playfield_dqn::learner::{Learner, Losses};
 use playfield_dqn::replay::Replay;
 use playfield_dqn::{Config, Distribution, Dqn};
 use playfield_nn::optim::{Adam, OptimizerConfig};
 use playfield_replay::PriorityConfig;
 use playfield_replay::prioritized::PriorityKind;
-use test_envs::{Envs, envs};
+use std::sync::Arc;
+use test_fakes::{Envs, Lost, envs};
 
 /// The schedules of ε and β begin with learning, at step 200 here, and end with the run.
 #[test]
@@ -124,4 +126,32 @@ fn the_memory_of_a_replay_buffer_is_said() {
     let batch = StepBatch::new(&spec, 1);
     replay.reset(&batch);
     assert_eq!((replay.is_empty(), replay.len()), (true, 0));
+}
+
+/// Two ranks have half of each batch and of the buffer, and act and learn in turn; one process keeps its settings.
+#[test]
+fn a_rank_has_its_part_of_batch_and_buffer() {
+    let config = Config { batch_size: 32, buffer_size: 1000, overlap: true, ..Config::default() };
+    let half = Config { batch_size: 16, buffer_size: 500, overlap: false, ..config.clone() };
+    assert_eq!(config.of_rank(&Lost).unwrap(), half);
+    assert!(!half.of_rank(&SingleProcess).unwrap().overlap);
+    assert_eq!(config.of_rank(&SingleProcess).unwrap(), config);
+    for (key, config) in [
+        ("`dqn.batch_size` = 33", Config { batch_size: 33, ..config.clone() }),
+        ("`dqn.buffer_size` = 1001", Config { buffer_size: 1001, ..config.clone() }),
+    ] {
+        let message = config.of_rank(&Lost).unwrap_err().to_string();
+        assert!(message.contains(key), "{message}");
+    }
+}
+
+/// A device is chosen once, and a learner that cannot join its group says so.
+#[test]
+fn a_learner_that_cannot_join_its_group_says_so() {
+    let config = Dqn::resolve(&Config { device: "auto".into(), ..Config::default() }, 1000, &envs(1)).unwrap();
+    assert_ne!(config.device, "auto");
+    let mut learner = Learner::new(Config { device: "cpu".into(), ..config }, &envs(1).0, 1).unwrap();
+    let group: Arc<dyn Group> = Arc::new(Lost);
+    let error = learner.join(&group, group::Config::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the connection is lost");
 }

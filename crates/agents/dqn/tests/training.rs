@@ -126,3 +126,16 @@ fn a_run_without_updates_is_announced() {
         assert_eq!(warned, expected == 0, "{messages:?}");
     }
 }
+
+/// Updates that are due before a transition can be sampled are skipped, by every thread: with returns of 5 steps, a transition of two
+/// environments is complete after round 6.
+#[test]
+fn updates_without_a_transition_are_skipped() {
+    for (threads, overlap) in [(1, false), (2, false), (1, true), (2, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { learning_starts: 0, n_step: 5, ..config(threads, overlap) };
+        let (snapshot, _, rows) = train(&config, dir.path(), 100);
+        assert_eq!(updates(&snapshot), 46, "{threads} {overlap}");
+        assert!(rows.last().unwrap().get("time/phase_learn_ms").is_some_and(|time| time > 0.0));
+    }
+}

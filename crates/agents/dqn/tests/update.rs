@@ -1,6 +1,7 @@
 //! One update against PyTorch (`golden/update.py`) for each variant of DQN with importance weights: loss, TD errors, gradient norm
 //! and parameters.
 
+use playfield_core::graph::Graph;
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Schedule, Snapshot};
 use playfield_dqn::actor::Actor;
@@ -533,5 +534,30 @@ fn invalid_settings_are_named() {
     ] {
         let said = config.check().unwrap_err().to_string();
         assert!(said.contains(expected), "{said}");
+    }
+}
+
+/// |−1|, |3| and |0| have the mean 4/3.
+#[test]
+fn the_mean_error_is_of_absolute_values() {
+    let losses = Losses { errors: vec![-1.0, 3.0, 0.0], ..Losses::default() };
+    assert!((losses.mean_error() - 4.0 / 3.0).abs() < 1e-12);
+}
+
+/// A policy is exported with the values of its atoms, where it has atoms.
+#[test]
+fn a_policy_is_exported_with_its_support() {
+    for (distribution, atoms, support) in
+        [(Distribution::Categorical, 5, Some([-2.0, -1.0, 0.0, 1.0, 2.0])), (Distribution::None, 1, None)]
+    {
+        let config = Config { distribution, atoms, value_min: -2.0, value_max: 2.0, ..config(&cases()[0]) };
+        let actor = actor(&learner(config, 1));
+        let mut graph = Graph::default();
+        let input = graph.input("obs", Dtype::F32, &[2]);
+        actor.export(&mut graph, input).unwrap();
+        assert!(!graph.outputs().is_empty());
+        let constants: Vec<Vec<f32>> = graph.constants().map(|(_, array)| array.values().unwrap()).collect();
+        let has = |values: [f32; 5]| constants.iter().any(|constant| *constant == values);
+        assert_eq!(has([-2.0, -1.0, 0.0, 1.0, 2.0]), support.is_some());
     }
 }

@@ -1,13 +1,16 @@
 //! Bounds, defaults and automatic values of PAAC's settings.
 
-#[path = "../../test_envs.rs"]
-mod test_envs;
+#[path = "../../test_fakes.rs"]
+mod test_fakes;
 
+use playfield_core::group::{self, Group};
 use playfield_core::{Algorithm as _, Schedule};
 use playfield_nn::NetworkConfig;
 use playfield_nn::optim::{Adam, RmsProp};
+use playfield_paac::learner::Learner;
 use playfield_paac::{Config, Paac};
-use test_envs::envs;
+use std::sync::Arc;
+use test_fakes::{Lost, envs};
 
 #[test]
 fn automatic_values_are_resolved_once() {
@@ -63,4 +66,14 @@ fn values_that_cannot_work_are_refused_with_their_bounds() {
     }
     let message = Paac::resolve(&Config { rollout_steps: 1_000_000_000, ..default() }, 10, &envs(100_000)).unwrap_err();
     assert!(message.to_string().contains("lower `rollout_steps`"), "{message}");
+}
+
+#[test]
+fn a_learner_that_cannot_join_its_group_says_so() {
+    let config = Config { device: "cpu".into(), ..Config::default() };
+    let config = Paac::resolve(&config, 1000, &envs(2)).unwrap();
+    let mut learner = Learner::new(&config, &envs(2).0, 2, 1).unwrap();
+    let group: Arc<dyn Group> = Arc::new(Lost);
+    let error = learner.join(&group, group::Config::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the connection is lost");
 }

@@ -1,5 +1,5 @@
 use playfield_core::algorithm::{check_counts, check_shares, check_size_schedules, check_sizes};
-use playfield_core::{Error, Result, Schedule};
+use playfield_core::{Error, Group, Result, Schedule};
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::{InitKind, NormKind};
 use playfield_nn::optim::{Adam, OptimizerConfig};
@@ -124,6 +124,14 @@ impl Config {
         }
         self.optimizer.check("ppo")?;
         self.network.check()
+    }
+
+    /// The settings of one rank of `group`, which has an equal part of each minibatch.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the parts are not equal.
+    pub fn of_rank(&self, group: &dyn Group) -> Result<Self> {
+        Ok(Self { minibatch_size: group.share("ppo.minibatch_size", self.minibatch_size)?, ..self.clone() })
     }
 
     /// Rejects a minibatch that does not fit the rollouts of `n` environments.

@@ -54,8 +54,7 @@ impl Algorithm for Ppo {
         let (spec, group) = (envs.spec(), run.group().clone());
         // Settings are those of all processes together, and each has an equal part of the environments.
         let n = group.share("env.num_envs", envs.num_envs())?;
-        let minibatch_size = group.share("ppo.minibatch_size", config.minibatch_size)?;
-        let config = Config { minibatch_size, ..config };
+        let config = config.of_rank(&*group)?;
         config.check_minibatch(n)?;
         // One thread for each operation: the network splits the batch among threads instead.
         tch::set_num_threads(1);

@@ -1,13 +1,16 @@
 //! Defaults and automatic values of PPO's settings.
 
-#[path = "../../test_envs.rs"]
-mod test_envs;
+#[path = "../../test_fakes.rs"]
+mod test_fakes;
 
+use playfield_core::group::{self, Group, SingleProcess};
 use playfield_core::{Algorithm as _, Schedule};
 use playfield_nn::NetworkConfig;
 use playfield_nn::optim::{Adam, RmsProp};
+use playfield_ppo::learner::Learner;
 use playfield_ppo::{Config, Ppo};
-use test_envs::envs;
+use std::sync::Arc;
+use test_fakes::{Lost, envs};
 
 #[test]
 fn automatic_values_are_resolved_once() {
@@ -42,4 +45,27 @@ fn each_rule_has_its_defaults() {
     let rms_prop = with(RmsProp { eps: 0.5, ..RmsProp::tensorflow() }.into());
     assert_ne!(rms_prop, Config::default());
     assert_eq!(Config { optimizer: Config::default().optimizer, ..rms_prop }, Config::default());
+}
+
+/// Two ranks have half of a minibatch each, and one process all of it.
+#[test]
+fn a_rank_has_its_part_of_each_minibatch() {
+    let config = Config { minibatch_size: 64, ..Config::default() };
+    assert_eq!(config.of_rank(&Lost).unwrap(), Config { minibatch_size: 32, ..config.clone() });
+    assert_eq!(config.of_rank(&SingleProcess).unwrap(), config);
+    let message = Config { minibatch_size: 65, ..config }.of_rank(&Lost).unwrap_err().to_string();
+    assert!(
+        message.contains("`ppo.minibatch_size` = 65 must be a multiple of the number of processes, 2"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_learner_that_cannot_join_its_group_says_so() {
+    let config = Config { device: "cpu".into(), ..Config::default() };
+    let config = Ppo::resolve(&config, 1000, &envs(32)).unwrap();
+    let mut learner = Learner::new(&config, &envs(32).0, 2, 1).unwrap();
+    let group: Arc<dyn Group> = Arc::new(Lost);
+    let error = learner.join(&group, group::Config::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the connection is lost");
 }
