@@ -10,6 +10,7 @@ use playfield_core::{
 use playfield_hogwild::Sharing;
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::NormKind;
+use playfield_nn::optim::{Adam, OptimizerConfig, RmsProp, Rule};
 use playfield_paac::Paac;
 use playfield_wrappers::Factory;
 use std::path::Path;
@@ -85,13 +86,16 @@ impl Sink for Recorder {
 }
 
 /// PAAC and a single actor-learner with all environments resume from the same checkpoint and compute identical updates, bit for
-/// bit; with batch norm, running statistics included, to rounding. 3,008 steps are 94 rollouts. No other thread's update comes between.
+/// bit; with batch norm, running statistics included, to rounding. Adam's bias correction counts their updates. 3,008 steps are 94
+/// rollouts. No other thread's update comes between.
 #[test]
 fn a_single_actor_learner_is_paac() {
     let learning_rate = Schedule::linear(3e-3, 0.0, 10_000);
     let entropy_coefficient = Schedule::linear(0.02, 0.002, 10_000);
-    for network in [network(), NetworkConfig { norm: NormKind::Batch, ..network() }] {
-        let has_norm = network.norm == NormKind::Batch;
+    let batch_norm = NetworkConfig { norm: NormKind::Batch, ..network() };
+    let [rms_prop, adam] = [RmsProp::tensorflow().into(), OptimizerConfig::from(Adam::default())];
+    for (network, optimizer) in [(network(), rms_prop.clone()), (batch_norm, rms_prop), (network(), adam)] {
+        let is_exact = network.norm != NormKind::Batch && optimizer.name() == Rule::RmsProp;
         let paac_config = playfield_paac::Config {
             num_threads: 1,
             rollout_steps: 8,
@@ -99,6 +103,7 @@ fn a_single_actor_learner_is_paac() {
             learning_rate,
             entropy_coefficient,
             gradient_clip: 0.5,
+            optimizer: optimizer.clone(),
             network: network.clone(),
             device: "cpu".into(),
             ..Default::default()
@@ -121,6 +126,10 @@ fn a_single_actor_learner_is_paac() {
             entropy_coefficient,
             gradient_clip: 0.5,
             sum_over_time: true,
+            optimizer: match optimizer {
+                OptimizerConfig::RmsProp(_) => config(1).optimizer,
+                other => other,
+            },
             network,
             ..config(1)
         };
@@ -130,8 +139,8 @@ fn a_single_actor_learner_is_paac() {
         assert_ne!(expected.params, start.params);
         for (name, array) in &expected.params {
             let [a, b] = [array, &actual.params[name]].map(|array| array.values::<f32>().unwrap());
-            // The global norm sums the elements of normalization layers in another order.
-            let bound = if has_norm { 1e-6 } else { 0.0 };
+            // The global norm sums the elements of normalization layers in another order; Adam's step divides in another.
+            let bound = if is_exact { 0.0 } else { 1e-6 };
             assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= bound), "{name}: {a:?}, {b:?}");
         }
         assert_eq!(expected.get::<u64>("optimizer.updates").unwrap(), actual.get::<u64>("optimizer.updates").unwrap());
@@ -218,17 +227,27 @@ fn a_checkpoint_contains_every_episode_before_it() {
     }
 }
 
-/// Environments of which that of the third actor-learner fails after 100 steps, by an error or a panic.
+/// How an environment fails.
+#[derive(Clone, Copy, PartialEq)]
+enum Failure {
+    Error,
+    Panic,
+    /// A reward whose square is not finite.
+    Reward,
+}
+
+/// Environments of which that with the seed `fails_for` fails after `steps` steps.
 struct Failing {
     inner: Factory,
-    panics: bool,
+    failure: Failure,
     fails_for: u64,
+    steps: usize,
 }
 
 struct FailingEnv {
     inner: Box<dyn VecEnv>,
     left: Option<usize>,
-    panics: bool,
+    failure: Failure,
 }
 
 impl EnvFactory for Failing {
@@ -241,8 +260,8 @@ impl EnvFactory for Failing {
     }
 
     fn vec(&self, seeds: &[u64]) -> Result<Box<dyn VecEnv>> {
-        let left = (seeds[0] == self.fails_for).then_some(100);
-        Ok(Box::new(FailingEnv { inner: self.inner.vec(seeds)?, left, panics: self.panics }))
+        let left = (seeds[0] == self.fails_for).then_some(self.steps);
+        Ok(Box::new(FailingEnv { inner: self.inner.vec(seeds)?, left, failure: self.failure }))
     }
 }
 
@@ -260,23 +279,24 @@ impl VecEnv for FailingEnv {
         self.inner.send(actions)
     }
     fn recv(&mut self, batch: &mut StepBatch) -> Result<()> {
-        if let Some(left) = &mut self.left {
-            *left -= 1;
-            match (*left, self.panics) {
-                (0, true) => panic!("failed on purpose"),
-                (0, false) => return Err(Error::env("FailingEnv", "failed on purpose")),
-                _ => {}
+        self.inner.recv(batch)?;
+        if let Some(left) = self.left.take() {
+            match (left, self.failure) {
+                (1, Failure::Panic) => panic!("failed on purpose"),
+                (1, Failure::Error) => return Err(Error::env("FailingEnv", "failed on purpose")),
+                (1, Failure::Reward) => batch.reward[0] = 1e38,
+                _ => self.left = Some(left - 1),
             }
         }
-        self.inner.recv(batch)
+        Ok(())
     }
 }
 
 #[test]
 fn a_failing_actor_learner_stops_the_others_and_is_named() {
-    for panics in [false, true] {
+    for failure in [Failure::Error, Failure::Panic] {
         let fails_for = playfield_core::rng::seeds(3, "env", ENVS)[2];
-        let failing = Failing { inner: factory(), panics, fails_for };
+        let failing = Failing { inner: factory(), failure, fails_for, steps: 100 };
         let (dir, start) = (tempfile::tempdir().unwrap(), Instant::now());
         let error = train::<A3c>(&config(4), &failing, dir.path(), u64::MAX / 2).unwrap_err();
         let said = error.to_string();
@@ -290,6 +310,19 @@ fn a_failing_actor_learner_stops_the_others_and_is_named() {
         train::<A3c>(&config(4), &factory(), dir.path(), target).unwrap();
         assert!(latest(dir.path()).step >= target);
     }
+}
+
+/// The update whose gradient is not finite is named, the first one here, and not counted.
+#[test]
+fn a_gradient_that_is_not_finite_ends_training() {
+    let fails_for = playfield_core::rng::seeds(3, "env", ENVS)[0];
+    let failing = Failing { inner: factory(), failure: Failure::Reward, fails_for, steps: 1 };
+    let dir = tempfile::tempdir().unwrap();
+    let error = train::<A3c>(&config(1), &failing, dir.path(), 1_000).unwrap_err();
+    let said = error.to_string();
+    assert!(matches!(error, Error::Diverged(_)) && said.contains("actor-learner 0: the gradient's norm is"), "{said}");
+    assert!(said.contains(" at update 1"), "{said}");
+    assert!(Checkpoints::new(dir.path(), 1).latest().is_err(), "nothing is saved");
 }
 
 #[test]

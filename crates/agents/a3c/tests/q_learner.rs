@@ -3,6 +3,7 @@
 use playfield_a3c::learner::Learner;
 use playfield_a3c::q_learner::{Explorer, QLearner, Target};
 use playfield_a3c::{Config, Exploration, Method};
+use playfield_core::graph::Graph;
 use playfield_core::rng::stream;
 use playfield_core::{
     ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Mode, Obs, Policy, Rollout, RolloutPolicy as _, Snapshot,
@@ -46,9 +47,11 @@ fn an_update_equals_plain_loops() {
         let target = Arc::new(Target::default());
         let mut learner = learner(method, &target);
         let online = to_vec(learner.params().master());
-        let old: Vec<f32> = online.iter().enumerate().map(|(i, p)| p * 0.5 - 0.1 * (i % 3) as f32).collect();
+        let old: Vec<f32> = online.iter().enumerate().map(|(i, p)| p * -0.5 - 0.1 * (i % 3) as f32).collect();
         target.update(old.clone());
         learner.begin_rollout(0);
+        let greedy = [&online, &old].map(|params| max(values(params, &[0.7, -0.4])).0);
+        assert_ne!(greedy[0], greedy[1], "a Sarsa target after the last observation is no maximum");
 
         let s = |t: usize, i: usize| [0.3 * t as f32 - 0.5 * i as f32, 1.0 - 0.2 * t as f32];
         let last = [0.7, -0.4];
@@ -230,9 +233,74 @@ fn a_learner_is_restored_with_its_exploration() {
         learner.load(&saved, restored).unwrap();
         assert_eq!(choose(&mut learner) == Actions::Discrete(next.clone()), is_next);
     }
+    saved.put("next_actions", &Some(vec![0_i64, 2]));
+    new(2).load(&saved, true).unwrap();
     for wrong in [3_i64, -1] {
-        saved.put("next_actions", &Some(vec![0, wrong]));
+        saved.put("next_actions", &Some(vec![2, wrong]));
         let message = new(2).load(&saved, true).unwrap_err().to_string();
         assert!(message.contains("of another environment"), "{message}");
+    }
+}
+
+/// Sarsa's next action is used once: when the same number of environments is sampled for next.
+#[test]
+fn the_next_actions_are_used_only_by_the_next_sample() {
+    let config = Config {
+        method: Method::OneStepSarsa,
+        exploration: Exploration { evaluation: 0.0, ..Exploration::default() },
+        network: NetworkConfig { hidden: vec![], ..NetworkConfig::default() },
+        ..Config::default()
+    };
+    let new = || QLearner::new(&config, &spec(), &mut stream(1, "init"), stream(2, "actions"), Arc::default()).unwrap();
+    let q = values(&to_vec(new().params().master()), &[0.4, -0.9]);
+    let best = max(q).0 as i64;
+    let next = (best + 1) % 3;
+    let mut saved = Snapshot::default();
+    new().save(&mut saved);
+    saved.put("next_actions", &Some(vec![next; 2]));
+    let loaded = || {
+        let mut learner = new();
+        learner.load(&saved, true).unwrap();
+        learner
+    };
+    let act = |policy: &mut dyn Policy, mode, n: usize| {
+        let mut actions = Actions::Discrete(vec![9; n]);
+        policy.act(&Obs::F32([0.4, -0.9].repeat(n)), &[], mode, &mut actions).unwrap();
+        let Actions::Discrete(actions) = actions else { unreachable!() };
+        actions
+    };
+    let mut learner = loaded();
+    let (sampled, mut actions) = (vec![next; 2], Actions::Discrete(vec![9; 2]));
+    let mut rollout = Rollout::new(&spec(), 2, 1, 0.9);
+    let obs = Obs::F32([0.4, -0.9].repeat(2));
+    learner.sample(&obs, &[], &mut actions, rollout.decisions(0, 2)).unwrap();
+    assert_eq!(actions, Actions::Discrete(sampled));
+    assert_eq!(act(&mut loaded(), Mode::Greedy, 2), [best; 2]);
+    assert_eq!(act(&mut loaded(), Mode::Sample, 5).len(), 5);
+    assert_eq!(act(&mut loaded().into_evaluation_policy(), Mode::Sample, 2), [best; 2], "its ε is 0");
+    assert_eq!(act(&mut *loaded().evaluation_policy(), Mode::Sample, 2), [best; 2]);
+}
+
+#[test]
+fn a_policy_reports_its_values_and_is_exported() {
+    let mut learner = learner(Method::OneStepQ, &Arc::default());
+    let q = values(&to_vec(learner.params().master()), &[0.4, -0.9]);
+    let outputs = learner.outputs(&Obs::F32(vec![0.4, -0.9]), 1).unwrap();
+    assert!(outputs.are_values && outputs.values.len() == 1);
+    assert!(outputs.preferences.iter().zip(q).all(|(a, b)| (a - b).abs() < 1e-6) && outputs.preferences.len() == 3);
+    let mut graph = Graph::default();
+    let input = graph.input("obs", Dtype::F32, &[2]);
+    learner.export(&mut graph, input).unwrap();
+    assert!(!graph.outputs().is_empty());
+}
+
+/// Only Q-learning explores by ε.
+#[test]
+fn an_actor_critic_has_no_epsilon() {
+    for (method, has_epsilon) in [(Method::ActorCritic, false), (Method::NStepQ, true)] {
+        let network = NetworkConfig { hidden: vec![], ..NetworkConfig::default() };
+        let config = Config { method, network, ..Config::default() };
+        let learner = playfield_a3c::learner::learner(&config, &spec(), 1, 1, stream(2, "actions"), &Arc::default());
+        assert_eq!(learner.unwrap().epsilon().is_some(), has_epsilon);
     }
 }

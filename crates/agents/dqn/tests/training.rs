@@ -139,3 +139,17 @@ fn updates_without_a_transition_are_skipped() {
         assert!(rows.last().unwrap().get("time/phase_learn_ms").is_some_and(|time| time > 0.0));
     }
 }
+
+/// Each save writes the frames since the last one, and removes files whose frames have all been overwritten.
+#[test]
+fn files_of_overwritten_frames_are_removed() {
+    for overlap in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { buffer_size: 64, ..config(1, overlap) };
+        for steps in [100, 200, 300, 400, 500] {
+            train(&config, dir.path(), steps);
+        }
+        let files = std::fs::read_dir(dir.path().join("replay")).unwrap().count();
+        assert!((1..=3).contains(&files), "{files} files");
+    }
+}
