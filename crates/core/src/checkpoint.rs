@@ -371,6 +371,26 @@ mod tests {
         assert_eq!(c.latest().unwrap().snapshot, snapshot(1234));
     }
 
+    /// Old keys get their new names in checkpoints of format 1, and only there.
+    #[test]
+    fn a_checkpoint_of_format_1_is_read_with_the_names_of_today() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Checkpoints::new(dir.path(), 3);
+        let mut old = snapshot(5);
+        old.arrays.insert("memory.h".into(), Array::new(&[1], &[1.0_f32]));
+        old.put("player.rng", &7);
+        let name = c.save(&old, None).unwrap().join(MANIFEST);
+        assert_eq!(c.latest().unwrap().snapshot, old);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&name).unwrap()).unwrap();
+        manifest.as_object_mut().unwrap().remove("sha256");
+        manifest["format"] = 1.into();
+        fs::write(&name, manifest.to_string()).unwrap();
+        let read = c.latest().unwrap().snapshot;
+        assert!(read.arrays.contains_key("recurrent_state.h") && !read.arrays.contains_key("memory.h"));
+        assert_eq!((read.state.contains_key("player.rng"), read.get::<u64>("actor.rng").unwrap()), (false, 7));
+        assert_eq!((read.arrays["obs"].clone(), read.get::<f64>("x").unwrap()), (old.arrays["obs"].clone(), 0.1));
+    }
+
     /// A checkpoint with parameters that are not finite counts as damaged.
     #[test]
     fn falls_back_past_parameters_that_are_not_finite() {

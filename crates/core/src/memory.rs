@@ -32,10 +32,15 @@ pub fn available() -> Option<u64> {
     let system = read("/proc/meminfo").and_then(|text| available_of(&text));
     let group = number("/sys/fs/cgroup/memory.max")
         .and_then(|max| Some(max.saturating_sub(number("/sys/fs/cgroup/memory.current")?)));
-    let limit = read("/proc/self/limits").and_then(|text| address_space_of(&text));
-    let used = read("/proc/self/statm").and_then(|text| text.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
-    let left = limit.map(|limit| limit.saturating_sub(4096 * used));
+    let limits = read("/proc/self/limits");
+    let left = limits.and_then(|limits| address_space_left(&limits, &read("/proc/self/statm").unwrap_or_default()));
     [system, group, left].into_iter().flatten().min()
+}
+
+/// What the limit of the address space leaves, in bytes; `None` where there is none. `limits` and `statm` are those of /proc/self.
+fn address_space_left(limits: &str, statm: &str) -> Option<u64> {
+    let pages = statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    Some(address_space_of(limits)?.saturating_sub(4096 * pages))
 }
 
 /// The soft limit of the address space in /proc/self/limits, in bytes; `None` where there is none.
@@ -72,6 +77,10 @@ mod tests {
             |soft: &str| format!("Limit  Soft  Hard  Units\nMax address space     {soft}   unlimited   bytes\n");
         assert_eq!(address_space_of(&limits("16384000000")), Some(16_384_000_000));
         assert_eq!(address_space_of(&limits("unlimited")), None);
+        assert_eq!(address_space_left(&limits("16384000000"), "1000 20 3"), Some(16_379_904_000));
+        assert_eq!(address_space_left(&limits("4096"), "1000 20 3"), Some(0));
+        assert_eq!(address_space_left(&limits("4096"), ""), Some(4096));
+        assert_eq!(address_space_left(&limits("unlimited"), "1000 20 3"), None);
         assert!(available().is_none_or(|bytes| bytes > 1_000_000));
     }
 }
