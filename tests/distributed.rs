@@ -62,7 +62,7 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-const BF16: group::Config = group::Config { gradient_precision: GradientPrecision::Bf16, overlap: false };
+const BF16: group::Config = group::Config { gradient_precision: GradientPrecision::Bf16, delay_gradients: false };
 
 /// What `train` computes on two ranks after three updates equals what it computes in one process: both ranks have the same parameters,
 /// bit for bit, and those of one process to rounding. They have changed by more.
@@ -273,9 +273,9 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
 /// The settings of a short run of each algorithm that trains in several processes.
 fn experiments() -> [(&'static str, String); 3] {
     let paac = CARTPOLE.replace("num_envs = 4", "num_envs = 4\nnormalize_obs = true\nnormalize_reward = true");
-    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\noverlap = true\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
+    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\ndelay_gradients = true\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
                learning_rate.steps = 4000\nclip_range.steps = 4000\n";
-    let dqn = "algorithm = 'dqn'\n[distributed]\noverlap = true\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
+    let dqn = "algorithm = 'dqn'\n[distributed]\ndelay_gradients = true\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
                beta.steps = 4000\nlearning_starts = 200\nbuffer_size = 1000\nnoisy_sigma = 0.5\n";
     [
         ("paac", paac.replace("steps = 4000\n", "") + "learning_rate.steps = 4000\n"),
@@ -308,10 +308,14 @@ fn the_exchange_of_gradients_changes_a_run() {
     let dir = dir.path();
     let [_, (_, ppo), _] = experiments();
     file(dir, "a.toml", &ppo);
-    let run = |name: &str, precision: &str, overlap: &str| {
+    let run = |name: &str, precision: &str, delay: &str| {
         let args = ["train", "a.toml", "--steps", "80", "--run-dir", name];
-        let set =
-            ["--set", &format!("gradient_precision={precision}"), "--set", &format!("distributed.overlap={overlap}")];
+        let set = [
+            "--set",
+            &format!("gradient_precision={precision}"),
+            "--set",
+            &format!("distributed.delay_gradients={delay}"),
+        ];
         succeeds(dir, &[&LAUNCH[..], &args, &set].concat());
         last(&dir.join(name)).remove(0)
     };

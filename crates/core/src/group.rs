@@ -25,10 +25,9 @@ pub enum Reduce {
 pub struct Config {
     /// The precision in which the ranks exchange gradients.
     pub gradient_precision: GradientPrecision,
-    /// Whether the exchange of gradients overlaps with computation. Each update then steps by the gradient of the update before, which
-    /// the ranks exchange meanwhile: a delay of one update, as in Pipe-SGD (Li et al. 2018, with a pipeline width of 2). The first update
-    /// makes no step.
-    pub overlap: bool,
+    /// Whether each update steps by the gradient of the update before, so that the ranks exchange a gradient while they compute the
+    /// next one: a delay of one update, as in Pipe-SGD (Li et al. 2018, with a pipeline width of 2). The first update makes no step.
+    pub delay_gradients: bool,
 }
 
 /// The precision in which the ranks exchange gradients. Parameters, optimizer state and running statistics are fp32.

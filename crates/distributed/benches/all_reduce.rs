@@ -8,7 +8,7 @@
 //! ```
 //!
 //! An update is a sleep of MILLISECONDS in place of its computation, so that many ranks fit on few cores, and the two exchanges of an
-//! iteration of training: the decision to continue, and the all-reduce of the gradient, after the computation or overlapping with it.
+//! iteration of training: the decision to continue, and the all-reduce of the gradient, after the computation, or with the computation of the next update.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::group::{GradientPrecision, Group as _, Reduce};
@@ -93,7 +93,7 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
                 sum.iter_mut().for_each(|x| *x /= group.world_size() as f32);
                 group.start_sum(sum, precision)
             };
-            print(&format!("{name}, overlapping update of {milliseconds} ms"), repeat(group, update)?);
+            print(&format!("{name}, delayed update of {milliseconds} ms"), repeat(group, update)?);
         }
         group.finish_sum()?;
     }

@@ -17,7 +17,7 @@ pub enum Combine {
     Sum,
 }
 
-/// The gradient of the previous update, where the exchange overlaps with computation.
+/// The gradient of the previous update, where gradients are delayed.
 #[derive(Debug)]
 enum Previous {
     /// There was no update.
@@ -58,13 +58,13 @@ impl Exchange {
             Device::Cuda(index) => Some(index),
             _ => None,
         })?;
-        if config.overlap && group.sums_on_device() {
+        if config.delay_gradients && group.sums_on_device() {
             return Err(Error::config(
-                "`distributed.overlap` must be false where NCCL sums gradients on CUDA devices: it is for slower networks, with Gloo",
+                "`distributed.delay_gradients` must be false where NCCL sums gradients on CUDA devices: it is for slower networks, with Gloo",
             ));
         }
         (self.group, self.combine, self.config) = (group, combine, config);
-        if !self.overlaps() {
+        if !self.delays() {
             self.previous = Previous::None;
         }
         Ok(())
@@ -74,16 +74,16 @@ impl Exchange {
         self.group.is_distributed()
     }
 
-    fn overlaps(&self) -> bool {
-        self.config.overlap && self.is_distributed()
+    fn delays(&self) -> bool {
+        self.config.delay_gradients && self.is_distributed()
     }
 
     /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
-    /// all-reduce of each flat buffer. Where the exchange overlaps, it starts with this gradient, and the gradient of the previous call
+    /// all-reduce of each flat buffer. Where gradients are delayed, the exchange of this one starts, and that of the previous call
     /// takes its place; false where there is none.
     pub(super) fn combine(&mut self, params: &mut Params, shards: &[&Params]) -> Result<bool> {
         let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
-        let combined = match self.overlaps() {
+        let combined = match self.delays() {
             true => self.delay(&gradient)?,
             false => Some(self.sum(gradient)?),
         };
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    const OVERLAP: group::Config = group::Config { gradient_precision: GradientPrecision::Fp32, overlap: true };
+    const DELAYED: group::Config = group::Config { gradient_precision: GradientPrecision::Fp32, delay_gradients: true };
 
     /// The mean of equal gradients is the gradient, their sum is twice as large; shards are added before.
     #[test]
@@ -255,10 +255,10 @@ mod tests {
         }
     }
 
-    /// With overlap, update k steps by the gradient of update k − 1: parameters, state and norms are those of one process, an update
+    /// With a delay, update k steps by the gradient of update k − 1: parameters, state and norms are those of one process, an update
     /// later. A run that is saved and loaded between two updates goes on in the same way.
     #[test]
-    fn an_overlapping_exchange_delays_each_gradient_by_one_update() {
+    fn a_delayed_gradient_is_used_one_update_later() {
         for (combine, factor) in [(Combine::Mean, 1.0), (Combine::Sum, 2.0)] {
             let config = OptimizerConfig::from(Adam::default());
             let new = || {
@@ -267,7 +267,7 @@ mod tests {
                 (params, optimizer)
             };
             let join = |optimizer: &mut Optimizer| {
-                optimizer.set_group(Arc::new(Two::default()), combine, OVERLAP).unwrap();
+                optimizer.set_group(Arc::new(Two::default()), combine, DELAYED).unwrap();
             };
             let ((mut ours, mut delayed), (mut theirs, mut exact)) = (new(), new());
             join(&mut delayed);
@@ -298,14 +298,14 @@ mod tests {
         }
     }
 
-    /// Without overlap, and in one process, a previous gradient from a checkpoint has no use.
+    /// Without a delay, and in one process, a previous gradient from a checkpoint has no use.
     #[test]
-    fn a_previous_gradient_is_dropped_without_overlap() {
+    fn a_previous_gradient_is_dropped_without_a_delay() {
         let mut params = params(Kind::Float);
         let mut optimizer = Optimizer::new(Sgd::default(), &params);
         optimizer.exchange.previous = Previous::Combined(gradient(0));
         for (group, config) in
-            [(Arc::new(Two::default()) as Arc<dyn Group>, group::Config::default()), (SingleProcess::shared(), OVERLAP)]
+            [(Arc::new(Two::default()) as Arc<dyn Group>, group::Config::default()), (SingleProcess::shared(), DELAYED)]
         {
             optimizer.exchange.previous = Previous::Combined(gradient(0));
             optimizer.set_group(group, Combine::Mean, config).unwrap();
@@ -318,10 +318,13 @@ mod tests {
     }
 
     #[test]
-    fn sums_on_devices_do_not_overlap() {
+    fn sums_on_devices_are_not_delayed() {
         let mut optimizer = Optimizer::new(Sgd::default(), &params(Kind::Float));
         let group = Arc::new(Two { on_device: true, ..Two::default() });
-        let error = optimizer.set_group(group, Combine::Mean, OVERLAP).unwrap_err();
-        assert!(matches!(error, Error::Config(_)) && error.to_string().contains("`distributed.overlap`"), "{error}");
+        let error = optimizer.set_group(group, Combine::Mean, DELAYED).unwrap_err();
+        assert!(
+            matches!(error, Error::Config(_)) && error.to_string().contains("`distributed.delay_gradients`"),
+            "{error}"
+        );
     }
 }

@@ -57,7 +57,7 @@ impl Optimizer {
     /// says: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so.
     ///
     /// # Errors
-    /// [`Error::Group`]. [`Error::Config`] where the exchange cannot overlap with computation: gradients on CUDA devices that NCCL sums.
+    /// [`Error::Group`]. [`Error::Config`] where gradients that NCCL sums on CUDA devices shall be delayed.
     pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine, exchange: group::Config) -> Result<()> {
         let device = self.state.iter().flatten().next().map_or(Device::Cpu, Tensor::device);
         self.exchange.join(group, combine, exchange, device)
@@ -83,7 +83,7 @@ impl Optimizer {
 
     /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
     /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks. With
-    /// [`overlap`](group::Config::overlap) it steps by the gradient of the last call instead; the first one makes no step, and
+    /// [`delay_gradients`](group::Config::delay_gradients) it steps by the gradient of the last call instead; the first one makes no step, and
     /// returns 0.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Optimizer {
         }
     }
 
-    /// Waits for an exchange that overlaps with computation, so that [`save`](Self::save) writes its gradient: call it before.
+    /// Waits for an exchange that is going on, so that [`save`](Self::save) writes its gradient: call it before.
     ///
     /// # Errors
     /// [`Error::Group`].
