@@ -1,7 +1,11 @@
 //! One update against PyTorch (`golden/update.py`) for each variant of DQN with importance weights: loss, TD errors, gradient norm
 //! and parameters.
 
+#[path = "../../test_fakes.rs"]
+mod test_fakes;
+
 use playfield_core::graph::Graph;
+use playfield_core::group::{self, Group};
 use playfield_core::rng::stream;
 use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Mode, Obs, Policy, Schedule, Snapshot};
 use playfield_dqn::actor::Actor;
@@ -15,7 +19,9 @@ use rand::RngExt as _;
 use rand_distr::StandardNormal;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
+use test_fakes::Twin;
 
 #[derive(Deserialize)]
 struct Case {
@@ -560,4 +566,27 @@ fn a_policy_is_exported_with_its_support() {
         let has = |values: [f32; 5]| constants.iter().any(|constant| *constant == values);
         assert_eq!(has([-2.0, -1.0, 0.0, 1.0, 2.0]), support.is_some());
     }
+}
+
+/// Two ranks with the same batch step by its gradient, the mean of both; where a loss is not finite, neither makes a step.
+#[test]
+fn ranks_with_equal_batches_make_the_update_of_one() {
+    let case = &Case { sum_over_batch: false, ..cases().remove(0) };
+    let saved = |learner: &Learner| {
+        let mut snapshot = Snapshot::default();
+        learner.save(&mut snapshot);
+        snapshot
+    };
+    let (mut alone, mut twin) = (golden(case), golden(case));
+    let group: Arc<dyn Group> = Arc::new(Twin);
+    twin.join(&group, group::Config::default()).unwrap();
+    let (expected, losses) = (update(&mut alone, case), update(&mut twin, case));
+    assert!(losses.is_finite() && losses == expected);
+    let after = saved(&twin);
+    assert!(after.params == saved(&alone).params && after.params != saved(&golden(case)).params);
+    let losses = twin.update(0.1, |_, batch, weights| {
+        batch.r_t.fill(f32::NAN);
+        weights.fill(1.0);
+    });
+    assert!(!losses.unwrap().is_finite() && saved(&twin).params == after.params);
 }
