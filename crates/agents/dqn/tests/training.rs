@@ -1,11 +1,16 @@
 //! Training on CartPole, acting and learning in turn, on two threads, and at the same time.
 
+use playfield_core::group::{self, Group, SingleProcess};
 use playfield_core::metrics::Row;
 use playfield_core::run::Intervals;
-use playfield_core::{Algorithm as _, Checkpoints, EnvConfig, Result, Run, Schedule, Sink, Snapshot};
+use playfield_core::{Algorithm as _, Checkpoints, EnvConfig, EnvFactory as _, Result, Run, Schedule, Sink, Snapshot};
+use playfield_dqn::learner::Learner;
+use playfield_dqn::replay::Replay;
+use playfield_dqn::worker::{LearnerHandle, Worker};
 use playfield_dqn::{Config, Dqn};
 use playfield_nn::NetworkConfig;
 use playfield_wrappers::Factory;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -152,4 +157,28 @@ fn files_of_overwritten_frames_are_removed() {
         let files = std::fs::read_dir(dir.path().join("replay")).unwrap().count();
         assert!((1..=3).contains(&files), "{files} files");
     }
+}
+
+/// A panic in the worker's thread reaches the actor's as it is, and the thread has ended once its handle is dropped.
+#[test]
+fn the_thread_of_the_worker_ends_with_its_handle() {
+    let spec = factory().spec().clone();
+    let config = Dqn::resolve(&config(1, false), 100, &factory()).unwrap();
+    let group: Arc<dyn Group> = Arc::new(SingleProcess);
+    let start = || {
+        let mut learner = Learner::new(config.clone(), &spec, 1).unwrap();
+        learner.join(&group, group::Config::default()).unwrap();
+        let worker = Worker::new(learner, Replay::new(&config, &spec, 2, 1, None).unwrap());
+        let spare = worker.chunk(&spec, 2, 1);
+        LearnerHandle::thread(worker, spare)
+    };
+    let mut handle = start();
+    assert_eq!(handle.with(|worker| worker.learner.updates()), 0);
+    assert!(Arc::strong_count(&group) > 1, "the worker has it");
+    drop(handle);
+    assert_eq!(Arc::strong_count(&group), 1);
+
+    let mut handle = start();
+    let panic = catch_unwind(AssertUnwindSafe(|| handle.with(|_| panic!("on purpose")))).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
 }
