@@ -170,7 +170,8 @@ fn supervise(
 ) -> Result<()> {
     let context = checkpoint.context;
     let mut inbox = Inbox::new(context.threads);
-    while inbox.running > 0 {
+    // Until every actor-learner has ended, and with the last one the channel.
+    loop {
         match messages.recv_timeout(TICK) {
             Ok(message) => inbox.receive(message, run, checkpoint),
             Err(RecvTimeoutError::Timeout) => {}
@@ -198,7 +199,7 @@ fn supervise(
         if inbox.failure.is_some() || !run.should_continue(step)? {
             context.stop.store(true, Relaxed);
         }
-        let all_run = inbox.running == context.threads && inbox.failure.is_none();
+        let all_run = !inbox.has_ended && inbox.failure.is_none();
         if all_run && (run.save_due() || evaluator.is_due(step)) {
             // Held until the end of this block: the threads resume when it is dropped.
             let _paused = pause(pauses, checkpoint);
@@ -227,8 +228,8 @@ fn supervise(
 
 /// The content of the messages received so far.
 struct Inbox {
-    /// The number of actor-learners that have not ended.
-    running: usize,
+    /// Whether an actor-learner has ended.
+    has_ended: bool,
     /// The first error.
     failure: Option<Error>,
     metrics: Aggregator,
@@ -238,7 +239,7 @@ struct Inbox {
 
 impl Inbox {
     fn new(threads: usize) -> Self {
-        Self { running: threads, failure: None, metrics: Aggregator::new(threads), episodes: Vec::new() }
+        Self { has_ended: false, failure: None, metrics: Aggregator::new(threads), episodes: Vec::new() }
     }
 
     fn receive(&mut self, message: Message, run: &Run, checkpoint: &mut CheckpointBuilder<'_>) {
@@ -249,11 +250,11 @@ impl Inbox {
             }
             Message::Update(by, update) => self.metrics.add(by, update),
             Message::Ended(i, Ok(state)) => {
-                self.running -= 1;
+                self.has_ended = true;
                 checkpoint.states[i] = Some(state);
             }
             Message::Ended(i, Err(error)) => {
-                self.running -= 1;
+                self.has_ended = true;
                 checkpoint.states[i] = None;
                 self.failure.get_or_insert(match error {
                     Error::Diverged(what) => run.diverged(&format!("actor-learner {i}: {what}")),
@@ -428,6 +429,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learner::Report;
 
     #[test]
     fn metrics_of_a_thread_end_in_its_index() {
@@ -436,5 +438,25 @@ mod tests {
         metrics.epsilons = vec![None, Some(0.25), None];
         let expected = [("async/return/0", 2.0), ("async/return/2", -1.0), ("async/epsilon/1", 0.25)];
         assert_eq!(metrics.per_thread(), expected.map(|(tag, value)| (Tag::from(tag), value)));
+    }
+
+    /// Of two updates in two seconds: the last one's report, and means.
+    #[test]
+    fn metrics_of_all_threads_are_means_over_updates() {
+        let mut metrics = Aggregator::new(2);
+        assert!(Aggregator::new(2).row(7).is_empty());
+        metrics.since = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+        for (by, lag, phases) in [(0, 2, vec![("a", 10.0), ("b", 1.0)]), (1, 4, vec![("b", 2.0), ("a", 20.0)])] {
+            let report: Report = Box::new(move || vec![("train/loss", lag as f64)]);
+            let epsilon = (by == 1).then_some(0.25);
+            metrics.add(by, Update { report, epsilon, gradient_norm: 5.0, learning_rate: 0.1, lag, phases });
+        }
+        assert_eq!(metrics.epsilons, [None, Some(0.25)]);
+        let row = metrics.row(7);
+        let get = |tag: &str| row.iter().find(|(t, _)| *t == tag).unwrap_or_else(|| panic!("no {tag}")).1;
+        let tags =
+            ["train/loss", "train/grad_norm", "train/learning_rate", "train/n_updates", "async/policy_lag", "a", "b"];
+        assert_eq!(tags.map(get), [4.0, 5.0, 0.1, 7.0, 3.0, 15.0, 1.5]);
+        assert!((0.5..=1.0).contains(&get("async/updates_per_second")), "{row:?}");
     }
 }

@@ -2,10 +2,10 @@
 
 use playfield_a3c::{A3c, Config, Method};
 use playfield_core::metrics::{EpisodeRow, Row};
-use playfield_core::run::Intervals;
+use playfield_core::run::{EvalConfig, Intervals};
 use playfield_core::{
-    Actions, Algorithm, Checkpoints, EnvConfig, EnvFactory, EnvSpec, EpisodeEnd, Error, Result, Run, Schedule, Sink,
-    Snapshot, StepBatch, VecEnv,
+    Actions, Algorithm, Checkpoints, EnvConfig, EnvFactory, EnvSpec, EpisodeEnd, Error, Obs, Result, Run, Schedule,
+    Sink, Snapshot, StepBatch, VecEnv,
 };
 use playfield_hogwild::Sharing;
 use playfield_nn::NetworkConfig;
@@ -67,16 +67,21 @@ fn config(num_threads: usize) -> Config {
     Config { num_threads, network: network(), device: "cpu".into(), ..Config::default() }
 }
 
-/// The episodes of a run with their steps, and the lags of its rows.
+/// The episodes of a run with their steps, the lags of its rows, and the steps of its evaluations.
 #[derive(Clone, Default)]
 struct Recorder {
     episodes: Arc<Mutex<Vec<(u64, EpisodeEnd)>>>,
     lags: Arc<Mutex<Vec<f64>>>,
+    evaluations: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Sink for Recorder {
     fn scalars(&mut self, row: &Row) -> Result<()> {
         self.lags.lock().unwrap().extend(row.get("async/policy_lag"));
+        Ok(())
+    }
+    fn evaluation(&mut self, row: &Row) -> Result<()> {
+        self.evaluations.lock().unwrap().push(row.step);
         Ok(())
     }
     fn episode(&mut self, row: &EpisodeRow) -> Result<()> {
@@ -338,4 +343,46 @@ fn invalid_settings_are_errors() {
     let gpu = Config { device: "cuda".into(), ..config(1) };
     let said = A3c::check(&gpu).unwrap_err().to_string();
     assert!(said.contains("Use device 'cpu', or paac for a GPU"), "{said}");
+}
+
+/// Rows and evaluations come when they are due, not with each of 50 rollouts. The supervisor may be late: then one stands for several.
+#[test]
+fn rows_and_evaluations_come_when_they_are_due() {
+    let (dir, recorder) = (tempfile::tempdir().unwrap(), Recorder::default());
+    let intervals = Intervals { log_seconds: f64::INFINITY, log_steps: 200, ..Intervals::default() };
+    let evaluation = EvalConfig { every_steps: 300, episodes: 2, ..EvalConfig::default() };
+    let run = Run::new(3, 1_000).with_checkpoints(Checkpoints::new(dir.path(), 1), intervals);
+    let mut run = run.with_evaluation(evaluation).with_sink(recorder.clone());
+    A3c::train(&config(1), &factory(), &mut run).unwrap();
+    let evaluations = recorder.evaluations.lock().unwrap().clone();
+    assert!((1..=4).contains(&evaluations.len()), "{evaluations:?}");
+    let rows = recorder.lags.lock().unwrap().len();
+    assert!((1..=6).contains(&rows), "{rows}");
+}
+
+/// Recurrent actor-learners have the states of their own environments; each checkpoint restores the policy of its method.
+#[test]
+fn policies_are_those_of_their_method() {
+    let lstm = NetworkConfig { lstm: 4, ..network() };
+    for (method, network) in [(Method::ActorCritic, lstm), (Method::OneStepQ, network())] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { method, network, ..config(2) };
+        train::<A3c>(&config, &factory(), dir.path(), 200).unwrap();
+        let mut policy = A3c::load(&config, factory().spec(), &latest(dir.path())).unwrap();
+        policy.begin(1);
+        let outputs = policy.outputs(&Obs::F32(vec![0.1, 0.2, 0.3, 0.4]), 1).unwrap();
+        assert_eq!(outputs.are_values, method == Method::OneStepQ);
+    }
+}
+
+/// The statistics of a single actor-learner's environments are those of the run; several have none.
+#[test]
+fn a_checkpoint_has_the_statistics_of_the_environments() {
+    let normalized = with_settings(toml::toml! { normalize_obs = true });
+    for (factory, has_statistics) in [(normalized, true), (factory(), false)] {
+        let dir = tempfile::tempdir().unwrap();
+        train::<A3c>(&config(1), &factory, dir.path(), 100).unwrap();
+        let statistics = &latest(dir.path()).state["env.statistics"];
+        assert_eq!(statistics.is_object() || statistics.is_array(), has_statistics, "{statistics}");
+    }
 }
