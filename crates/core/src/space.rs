@@ -458,6 +458,11 @@ mod tests {
                 &continuous,
                 Some("action 5.5 for environment 1 is outside its bounds, 0 to 5"),
             ),
+            (
+                Actions::Continuous { values: vec![0.0, 5.0, -1.5, 5.0], dim: 2 },
+                &continuous,
+                Some("action -1.5 for environment 1 is outside its bounds, -1 to"),
+            ),
             (Actions::Continuous { values: vec![0.0; 2], dim: 1 }, &continuous, Some("of another kind")),
         ] {
             let message = actions.check(space, 2).map_err(|error| error.to_string()).err();

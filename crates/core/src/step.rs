@@ -241,6 +241,7 @@ mod tests {
         assert_eq!(batch.obs, Obs::U8(vec![10, 11, 20, 21, 30, 31]));
         assert_eq!(batch.final_obs, Obs::U8(vec![15, 16, 25, 26, 35, 36]));
         assert_eq!((batch.obs_row(1).u8(), batch.final_obs_row(2).u8()), (&[20, 21][..], &[35, 36][..]));
+        assert_eq!(batch.final_obs_row(1).u8(), [25, 26]);
         let masks = |row: fn(&StepBatch, usize) -> &[bool]| [0, 1, 2].map(|i| row(&batch, i).to_vec());
         let without = |i: usize| (0..3).map(|a| a != i).collect::<Vec<_>>();
         assert_eq!(masks(StepBatch::mask_row), [0, 1, 2].map(without));

@@ -183,9 +183,11 @@ mod tests {
                 stop.request(15);
             }
             let after = run.should_continue(6).unwrap();
-            (before, run.should_continue(100).unwrap(), after, stop.requested())
+            (before, after, stop.requested())
         });
-        assert_eq!(values, [(true, false, false, Some(15)); 2]);
+        assert_eq!(values, [(true, false, Some(15)); 2]);
+        let values = both(dir.path(), &never(), |mut run, _| [99, 100].map(|step| run.should_continue(step).unwrap()));
+        assert_eq!(values, [[true, false]; 2], "to the last step");
     }
 
     /// The clock of rank 0 decides for both, and steps do without an exchange.
@@ -240,6 +242,7 @@ mod tests {
             let saved = run.save(10, &mut [&mut Nothing]).is_ok();
             run.evaluated(10, &Evaluation { episodes: vec![end(4.0)], ..Evaluation::default() }).unwrap();
             assert!(run.save_due() && saved && run.last_checkpoint() == Some(10));
+            assert_eq!(run.summary().evaluated.is_some(), rank == 0, "rank 0 reports it");
             (values, run.summary().episodes, run.summary().mean_reward, run.window.clone())
         });
         let tagged = |a, b: f64| vec![("a".into(), a), ("b".into(), b)];

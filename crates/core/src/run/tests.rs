@@ -317,3 +317,66 @@ fn training_that_fails_is_saved_unless_it_diverged() {
     assert!(explained.contains("a loss is NaN") && explained.ends_with("is that of step 6"), "{explained}");
     assert_eq!(run.explain(Error::other("x")).to_string(), "x");
 }
+
+/// The time `seconds` ago.
+fn ago(seconds: u64) -> Instant {
+    Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap()
+}
+
+/// 100 steps in two seconds, or, for a run that resumed at step 40, 20 steps in four; its time before counts.
+#[test]
+fn rates_are_of_the_steps_since_the_last_row_or_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = Rows::default();
+    let mut run = run(dir.path()).with_sink(rows.clone());
+    run.last_log = (ago(2), 50);
+    run.log(150, &[("train/loss", 1.0)]).unwrap();
+    run.log(150, &[("train/loss", 1.0)]).unwrap();
+    let fps: Vec<_> = rows.0.lock().unwrap().iter().map(|row| row.get("time/fps")).collect();
+    assert!(fps.len() == 2 && (40.0..=50.0).contains(&fps[0].unwrap()) && fps[1].is_none(), "{fps:?}");
+
+    (run.start, run.first_step, run.step, run.before) = (ago(4), 40, 60, Duration::from_secs(7));
+    let summary = run.summary();
+    assert!((4.0..=5.0).contains(&summary.steps_per_second), "{}", summary.steps_per_second);
+    assert!((11.0..13.0).contains(&summary.elapsed.as_secs_f64()), "{:?}", summary.elapsed);
+}
+
+/// Only losses of training must be finite.
+#[test]
+fn only_a_loss_that_is_not_finite_is_divergence() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = run(dir.path());
+    for (tag, value, fails) in [
+        ("train/loss", f64::NAN, true),
+        ("train/value_loss", f64::INFINITY, true),
+        ("train/loss", 1.0, false),
+        ("train/explained_variance", f64::NAN, false),
+        ("own/loss", f64::NAN, false),
+        ("rollout/ep_rew_mean", f64::INFINITY, false),
+    ] {
+        assert_eq!(run.log(5, &[(tag, value)]).is_err(), fails, "{tag} {value}");
+    }
+}
+
+#[test]
+fn histograms_are_reported_where_they_are_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (calls, intervals) = (Calls::default(), Intervals { histograms: true, ..Intervals::default() });
+    assert!(!run(dir.path()).wants_histograms());
+    let mut run = Run::new(1, 100).with_checkpoints(Checkpoints::new(dir.path(), 1), intervals);
+    assert!(run.wants_histograms());
+    run = run.with_sink(calls.clone());
+    run.histograms(7, &[("a".into(), vec![1.0]), ("b".into(), vec![])]).unwrap();
+    assert_eq!(*calls.0.lock().unwrap(), ["histogram 7 a [1.0]", "histogram 7 b []"]);
+}
+
+/// The rows of a run.
+#[derive(Clone, Default)]
+struct Rows(Arc<std::sync::Mutex<Vec<Row>>>);
+
+impl Sink for Rows {
+    fn scalars(&mut self, row: &Row) -> Result<()> {
+        self.0.lock().unwrap().push(row.clone());
+        Ok(())
+    }
+}
