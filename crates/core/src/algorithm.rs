@@ -233,14 +233,20 @@ pub fn check_shares(section: &str, values: &[(&str, f64)]) -> Result<()> {
     })
 }
 
-/// Refuses the first of `values` of a section that is negative or not finite.
+/// The largest number of a setting: what is computed with it is fp32, whose largest number is 3·10³⁸.
+pub const LARGEST_SIZE: f64 = 1e30;
+
+/// Refuses the first of `values` of a section that is negative, larger than 10³⁰, or not finite.
 ///
 /// # Errors
 /// [`Error::Config`] naming it.
 pub fn check_sizes(section: &str, values: &[(&str, f64)]) -> Result<()> {
-    let wrong = values.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite()));
+    let wrong = values.iter().find(|(_, value)| !(0.0..=LARGEST_SIZE).contains(value));
     wrong.map_or(Ok(()), |(key, value)| {
-        Err(Error::config(format!("[{section}]: `{key}` = {value} must not be negative")))
+        Err(Error::config(match *value > 0.0 {
+            true => format!("[{section}]: `{key}` = {value:e} must be at most {LARGEST_SIZE:e}"),
+            false => format!("[{section}]: `{key}` = {value} must not be negative"),
+        }))
     })
 }
 
@@ -252,7 +258,7 @@ pub fn check_share_schedules(section: &str, values: &[(&str, Schedule)]) -> Resu
     values.iter().try_for_each(|(key, schedule)| check_shares(section, &schedule.range().map(|value| (*key, value))))
 }
 
-/// Refuses the first of the schedules of a section that is negative or not finite somewhere.
+/// Refuses the first of the schedules of a section that is negative, larger than 10³⁰, or not finite somewhere.
 ///
 /// # Errors
 /// [`Error::Config`] naming it.
@@ -312,15 +318,20 @@ mod tests {
     fn values_out_of_bounds_are_named() {
         let said = |result: Result<()>| result.map_err(|error| error.to_string()).err().unwrap_or_default();
         assert_eq!(said(check_shares("a", &[("x", 0.0), ("y", 1.0)])), "");
-        assert_eq!(said(check_sizes("a", &[("x", 0.0), ("y", 1e300)])), "");
+        assert_eq!(said(check_sizes("a", &[("x", 0.0), ("y", LARGEST_SIZE)])), "");
         assert_eq!(said(check_counts("a", &[("x", 1), ("y", LARGEST_COUNT)])), "");
         for wrong in [-0.1, 1.1, f64::NAN] {
             let said = said(check_shares("a", &[("x", 0.5), ("y", wrong), ("z", 2.0)]));
             assert!(said.contains("[a]: `y`") && said.contains("between 0 and 1"), "{said}");
         }
-        for wrong in [-1.0, f64::NAN, f64::INFINITY] {
+        for (wrong, bound) in [
+            (-1.0, "must not be negative"),
+            (f64::NAN, "must not be negative"),
+            (1.1e30, "must be at most 1e30"),
+            (f64::INFINITY, "must be at most 1e30"),
+        ] {
             let said = said(check_sizes("a", &[("x", 0.5), ("y", wrong), ("z", -2.0)]));
-            assert!(said.contains("[a]: `y`") && said.contains("must not be negative"), "{said}");
+            assert!(said.contains("[a]: `y`") && said.contains(bound), "{said}");
         }
         for (wrong, bound) in [(0, "at least 1"), (LARGEST_COUNT + 1, "at most 1000000000")] {
             let said = said(check_counts("a", &[("x", 1), ("y", wrong)]));

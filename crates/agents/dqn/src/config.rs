@@ -1,4 +1,6 @@
-use playfield_core::algorithm::{check_counts, check_share_schedules, check_shares, check_size_schedules, check_sizes};
+use playfield_core::algorithm::{
+    LARGEST_SIZE, check_counts, check_share_schedules, check_shares, check_size_schedules, check_sizes,
+};
 use playfield_core::{Error, Group, Result, Schedule};
 use playfield_nn::optim::{OptimizerConfig, RmsProp};
 use playfield_nn::{NetworkConfig, QConfig};
@@ -177,6 +179,7 @@ impl Config {
     /// [`Error::Config`] naming the key and its bounds.
     pub fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::config(format!("[dqn]: {what}")));
+        let is_size = |x: f64| x > 0.0 && x <= LARGEST_SIZE;
         check_shares(
             "dqn",
             &[
@@ -212,12 +215,12 @@ impl Config {
                 wrong(format!("`buffer_size` = {} is smaller than `batch_size` = {}", c.buffer_size, c.batch_size))
             }
             c if c.tau == 0.0 => wrong("`tau` = 0 would never move the target network".into()),
-            c if c.huber_bound.is_nan() || c.huber_bound <= 0.0 => wrong("`huber_bound` must be greater than 0".into()),
-            c if c.distribution == Distribution::Categorical
-                && (c.atoms < 2 || c.width().is_nan() || c.width() <= 0.0) =>
-            {
-                wrong("a categorical distribution needs `atoms` ≥ 2 and `value_min` < `value_max`".into())
+            c if !is_size(c.huber_bound) => {
+                wrong(format!("`huber_bound` must be greater than 0, and at most {LARGEST_SIZE:e}"))
             }
+            c if c.distribution == Distribution::Categorical && (c.atoms < 2 || !is_size(c.width())) => wrong(format!(
+                "a categorical distribution needs `atoms` ≥ 2 and `value_min` < `value_max`, at most {LARGEST_SIZE:e} apart"
+            )),
             _ => Ok(()),
         }
     }

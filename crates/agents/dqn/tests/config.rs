@@ -78,6 +78,10 @@ fn values_that_cannot_work_are_refused_with_their_bounds() {
         (Config { tau: 0.0, ..default() }, "`tau` = 0 would never move"),
         (Config { huber_bound: 0.0, ..default() }, "`huber_bound` must be greater than 0"),
         (Config { huber_bound: f64::NAN, ..default() }, "`huber_bound` must be greater than 0"),
+        (Config { huber_bound: 2e30, ..default() }, "`huber_bound` must be greater than 0, and at most 1e30"),
+        (Config { gradient_clip: 2e30, ..default() }, "`gradient_clip` = 2e30 must be at most 1e30"),
+        (Config { value_max: 2e30, ..categorical() }, "`value_min` < `value_max`, at most 1e30 apart"),
+        (Config { value_min: -2e30, ..categorical() }, "`value_min` < `value_max`, at most 1e30 apart"),
         (Config { atoms: 1, ..categorical() }, "needs `atoms` ≥ 2"),
         (Config { value_min: 10.0, ..categorical() }, "`value_min` < `value_max`"),
         (Config { value_min: f64::NAN, ..categorical() }, "`value_min` < `value_max`"),
@@ -91,6 +95,7 @@ fn values_that_cannot_work_are_refused_with_their_bounds() {
     for config in [
         default(),
         Config { gradient_steps: 10_000, buffer_size: 32, tau: 1e-9, huber_bound: 1e-9, atoms: 1, ..default() },
+        Config { huber_bound: 1e30, gradient_clip: 1e30, value_max: 1e300, ..default() },
         Config { atoms: 2, value_min: 9.9, ..categorical() },
         Config { value_min: 10.0, ..default() },
     ] {
