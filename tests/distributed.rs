@@ -17,7 +17,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -585,4 +585,31 @@ fn a_failed_run_restarts_from_its_last_checkpoint() {
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains("rank 1 was ended by signal 9; restart 1 of 1"), "{said}");
     assert!(fs::read_to_string(dir.path().join("run/command.txt")).unwrap().contains("train --resume"));
+}
+
+/// `torchrun` starts two ranks, for which it serves the store, and a second call resumes their run. Skipped where no Python imports
+/// PyTorch: that of `make setup` has only the half of its wheel that playfield links.
+#[test]
+fn torchrun_starts_the_ranks() {
+    let torchrun = |python: &str| {
+        let mut command = Command::new(python);
+        // Another libtorch than that of the wheel.
+        command.env_remove("LD_LIBRARY_PATH").args(["-m", "torch.distributed.run"]);
+        command
+    };
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python");
+    let imports = |python: &&str| torchrun(python).arg("--help").output().is_ok_and(|output| output.status.success());
+    let Some(python) = [own, "python3"].into_iter().find(imports) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    file(dir, "a.toml", CARTPOLE);
+    for (args, steps) in [(&["train", "a.toml", "--run-dir", "run"][..], 400), (&["train", "--resume", "run"], 800)] {
+        let mut command = torchrun(python);
+        command.args(["--no-python", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]);
+        command.args(["--master-port", &free_port().to_string(), env!("CARGO_BIN_EXE_playfield")]);
+        let output = command.args(args).args(["--steps", &steps.to_string()]).current_dir(dir).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let ranks = last(&dir.join("run"));
+        assert_eq!((ranks.len(), ranks[0].step), (2, steps));
+    }
 }
