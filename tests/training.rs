@@ -163,7 +163,7 @@ fn a_diverged_training_keeps_its_last_good_checkpoint() {
         let wild = settings(
             algorithm,
             "hidden = [8]\nactivation = 'relu'",
-            &format!("{section}\nlearning_rate = 1e38\noptimizer = {{ rule = 'sgd' }}"),
+            &format!("{section}\nlearning_rate = 1e30\noptimizer = {{ rule = 'sgd' }}"),
         );
         let fresh = tempfile::tempdir().unwrap();
         let error = wild.train(&factory(2, NEVER), &mut run(fresh.path(), 5_000)).err().expect("it diverges");
