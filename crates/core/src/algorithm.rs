@@ -233,7 +233,7 @@ pub fn check_shares(section: &str, values: &[(&str, f64)]) -> Result<()> {
     })
 }
 
-/// The largest number of a setting: what is computed with it is fp32, whose largest number is 3·10³⁸.
+/// The largest number of a setting. It is converted to fp32, whose largest number is 3·10³⁸, and multiplied there.
 pub const LARGEST_SIZE: f64 = 1e30;
 
 /// Refuses the first of `values` of a section that is negative, larger than 10³⁰, or not finite.

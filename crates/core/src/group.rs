@@ -64,8 +64,8 @@ pub trait Group: Debug + Send + Sync {
     /// [`Error::Group`].
     fn sum(&self, values: &mut [f32], precision: GradientPrecision) -> Result<()>;
 
-    /// Starts a [`sum`](Self::sum), which goes on while this process computes, or calls other operations.
-    /// [`finish_sum`](Self::finish_sum) returns it, and must be called before the next one is started.
+    /// Starts a [`sum`](Self::sum) in the background: this process may compute and call other operations meanwhile.
+    /// [`finish_sum`](Self::finish_sum) returns it, and must be called before the next one is started. `values` are this rank's.
     ///
     /// # Errors
     /// [`Error::Group`].
@@ -76,7 +76,7 @@ pub trait Group: Debug + Send + Sync {
         panic!("this group does not sum in the background")
     }
 
-    /// Waits for the sum that was started, and returns it.
+    /// Waits for the sum that was started, and returns it: as many values, the same bits on every rank.
     ///
     /// # Errors
     /// [`Error::Group`].

@@ -269,7 +269,7 @@ impl Actor {
     /// [acting state](Self::save_acting_state).
     ///
     /// # Errors
-    /// [`Error::Group`], from an exchange of gradients that is going on.
+    /// [`Error::Group`], from the exchange of gradients that was started last.
     pub fn save_training_state(&self, optimizer: &mut Optimizer, snapshot: &mut Snapshot) -> Result<()> {
         optimizer.finish_exchange()?;
         self.net.params.save(snapshot);

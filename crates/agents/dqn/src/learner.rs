@@ -289,7 +289,7 @@ impl Learner {
         self.optimizer.updates()
     }
 
-    /// Waits for an exchange of gradients that is going on: call it before [`save`](Self::save).
+    /// Waits for the exchange of gradients that was started last: call it before [`save`](Self::save).
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).

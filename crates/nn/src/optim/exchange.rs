@@ -120,7 +120,7 @@ impl Exchange {
         }
     }
 
-    /// Waits for the exchange that is going on.
+    /// Waits for the exchange that was started last.
     pub(super) fn finish(&mut self) -> Result<()> {
         if let Previous::InFlight = self.previous {
             let sum = self.group.finish_sum()?;
@@ -256,7 +256,7 @@ mod tests {
     }
 
     /// With a delay, update k steps by the gradient of update k − 1: parameters, state and norms are those of one process, an update
-    /// later. A run that is saved and loaded between two updates goes on in the same way.
+    /// later. A run that is saved and loaded between two updates continues in the same way.
     #[test]
     fn a_delayed_gradient_is_used_one_update_later() {
         for (combine, factor) in [(Combine::Mean, 1.0), (Combine::Sum, 2.0)] {

@@ -104,7 +104,7 @@ impl Optimizer {
         }
     }
 
-    /// Waits for an exchange that is going on, so that [`save`](Self::save) writes its gradient: call it before.
+    /// Waits for the exchange that was started last, so that [`save`](Self::save) writes its gradient: call it before.
     ///
     /// # Errors
     /// [`Error::Group`].
