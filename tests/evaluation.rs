@@ -9,7 +9,10 @@ const ALGORITHMS: [(&str, &str); 4] = [
     ("ppo", "num_threads = 1\nrollout_steps = 16\nminibatch_size = 10"),
     ("paac", "num_threads = 1\nlearning_rate.start = 1e-3"),
     ("a3c", "num_threads = 1\nlearning_rate.start = 1e-3"),
-    ("dqn", "num_threads = 1\noverlap = false\nlearning_starts = 200\nbuffer_size = 1000\nbatch_size = 16"),
+    (
+        "dqn",
+        "num_threads = 1\noverlap = false\nlearning_rate = 1e-2\nlearning_starts = 200\nbuffer_size = 1000\nbatch_size = 16",
+    ),
 ];
 
 fn config(algorithm: &str, section: &str, eval: &str) -> String {
@@ -65,6 +68,23 @@ fn evaluation_in_training_leaves_training_unchanged() {
         });
         let scores: Vec<f64> = manifests.collect();
         assert!(scores.contains(&best), "{algorithm}: the best of {returns:?} is not among the scores {scores:?}");
+    }
+}
+
+/// An evaluation in training plays with the parameters of that step: `playfield eval` of the checkpoint plays the same episodes.
+#[test]
+fn evaluation_in_training_equals_that_of_the_checkpoint() {
+    for ((algorithm, section), precision) in ALGORITHMS.iter().flat_map(|a| ["fp32", "bf16"].map(|p| (a, p))) {
+        let dir = tempfile::tempdir().unwrap();
+        let text = config(algorithm, section, "every_steps = 2000\nepisodes = 20\nseed = 3\ndeterministic = false");
+        file(dir.path(), "a.toml", &text.replace("[network]", &format!("[network]\nprecision = '{precision}'")));
+        succeeds(dir.path(), &["train", "a.toml", "--run-dir", "run"]);
+        let in_training = column(&dir.path().join("run"), "eval/mean_reward");
+        let out = succeeds(dir.path(), &["eval", "run", "--episodes", "20", "--seed", "3", "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let mean = report["mean_return"].as_f64().unwrap();
+        let [(_, found)] = in_training[..] else { panic!("{algorithm}: {in_training:?}") };
+        assert!((found - mean).abs() < 1e-4 * mean, "{algorithm}, {precision}: {found} in training, {mean} afterwards");
     }
 }
 

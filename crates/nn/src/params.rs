@@ -479,9 +479,12 @@ impl Params {
         self.mark_changed();
     }
 
-    /// A copy: other memory with the same layout, values and precision.
+    /// A copy: other memory with the same layout, values and precision. Its layers compute the same, also where this one's weights were
+    /// [copied](Self::copy_from) and its master is older.
     pub fn deep_clone(&self) -> Self {
-        Self::new(self.layout.clone(), self.master.copy(), self.running.copy(), self.precision())
+        let mut clone = Self::new(self.layout.clone(), self.master.copy(), self.running.copy(), self.precision());
+        clone.copy_from(self);
+        clone
     }
 
     /// The segments of a flat `f32` buffer (the master, or an optimizer's statistics), by canonical name.

@@ -678,6 +678,27 @@ fn noise_applies_until_it_is_disabled() {
     }
 }
 
+/// An actor's network, whose weights were copied from the learner's, and a deep clone of it compute what the learner's does: an
+/// evaluation in training plays with such a clone.
+#[test]
+fn a_clone_of_an_actors_network_computes_the_same() {
+    let (spec, n) = (pong(), 5);
+    let obs = frames(n, &spec);
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        let q = QConfig { dueling: false, noisy_sigma: 0.0, atoms: 1 };
+        let new = |seed: u64| {
+            QNetwork::new(&network(TorsoKind::Nips, precision), q, &spec, "cpu", &mut stream(seed, "init")).unwrap()
+        };
+        let (mut learner, mut actor) = (new(1), new(2));
+        let values = |net: &mut QNetwork| to_vec(&net.forward(obs.as_ref(), n, Pass::Infer));
+        assert_ne!(values(&mut learner), values(&mut actor));
+        actor.copy_from(&learner);
+        let expected = values(&mut learner);
+        assert_eq!(values(&mut actor), expected, "{precision:?}");
+        assert_eq!(values(&mut actor.deep_clone()), expected, "{precision:?}");
+    }
+}
+
 #[test]
 fn a_q_network_refuses_continuous_actions() {
     let actions = ActionSpace::Box { low: vec![-1.0], high: vec![1.0] };
