@@ -62,7 +62,8 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-const BF16: group::Config = group::Config { gradient_precision: GradientPrecision::Bf16, delay_gradients: false };
+const BF16: group::Config = group::Config { gradient_precision: GradientPrecision::Bf16, overlap_exchange: false };
+const OVERLAP: group::Config = group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: true };
 
 /// What `train` computes on two ranks after three updates equals what it computes in one process: both ranks have the same parameters,
 /// bit for bit, and those of one process to rounding. They have changed by more.
@@ -127,7 +128,8 @@ fn rollout(update: usize, rank: usize, ranks: usize) -> Rollout {
 }
 
 /// Two ranks with half of the environments each compute the updates of one process with all: the gradient's norm is clipped and
-/// advantages are normalized, both over all environments. Ranks start with different parameters and take those of rank 0.
+/// advantages are normalized, both over all environments. Ranks start with different parameters and take those of rank 0. With an exchange
+/// that overlaps with the rollout the same updates are made, each with the next rollout.
 #[test]
 fn paac_on_two_ranks_computes_the_update_of_one_process() {
     let config = paac::Config {
@@ -140,13 +142,17 @@ fn paac_on_two_ranks_computes_the_update_of_one_process() {
         device: "cpu".into(),
         ..paac::Config::default()
     };
-    check(|group, updates| {
+    let train = |group: Option<(Arc<dyn Group>, group::Config)>, updates| {
         let (rank, ranks) = group.as_ref().map_or((0, 1), |(group, _)| (group.rank(), group.world_size()));
         let mut learner = paac::learner::Learner::new(&config, &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
         group.iter().for_each(|(group, exchange)| learner.join(group, *exchange).unwrap());
         (0..updates).for_each(|i| _ = learner.update(&rollout(i, rank, ranks), 0).unwrap());
         parameters(&mut |snapshot| learner.save(snapshot).unwrap())
-    });
+    };
+    check(train);
+    let overlapped = two_ranks(|group| train(Some((group, OVERLAP)), 4));
+    let off = difference(&overlapped[0], &train(None, 3));
+    assert!(overlapped[0] == overlapped[1] && off < 1e-5, "rounding {off}");
 }
 
 /// The mean of two gradients g and h in bf16, whose unit roundoff u is 2⁻⁸: each is rounded, and so is their sum, so that the error
@@ -273,9 +279,10 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
 /// The settings of a short run of each algorithm that trains in several processes.
 fn experiments() -> [(&'static str, String); 3] {
     let paac = CARTPOLE.replace("num_envs = 4", "num_envs = 4\nnormalize_obs = true\nnormalize_reward = true");
-    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\ndelay_gradients = true\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
+    let paac = paac.replace("[env]", "[distributed]\noverlap_exchange = true\n[env]");
+    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\noverlap_exchange = true\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
                learning_rate.steps = 4000\nclip_range.steps = 4000\n";
-    let dqn = "algorithm = 'dqn'\n[distributed]\ndelay_gradients = true\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
+    let dqn = "algorithm = 'dqn'\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
                beta.steps = 4000\nlearning_starts = 200\nbuffer_size = 1000\nnoisy_sigma = 0.5\n";
     [
         ("paac", paac.replace("steps = 4000\n", "") + "learning_rate.steps = 4000\n"),
@@ -306,23 +313,37 @@ const LAUNCH: [&str; 6] = ["launch", "--processes", "2", "--timeout", "60", "--"
 fn the_exchange_of_gradients_changes_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let [_, (_, ppo), _] = experiments();
-    file(dir, "a.toml", &ppo);
-    let run = |name: &str, precision: &str, delay: &str| {
-        let args = ["train", "a.toml", "--steps", "80", "--run-dir", name];
-        let set = [
-            "--set",
-            &format!("gradient_precision={precision}"),
-            "--set",
-            &format!("distributed.delay_gradients={delay}"),
-        ];
-        succeeds(dir, &[&LAUNCH[..], &args, &set].concat());
-        last(&dir.join(name)).remove(0)
-    };
-    let (bf16, fp32, delayed) = (run("a", "bf16", "false"), run("b", "fp32", "false"), run("c", "fp32", "true"));
-    assert!(bf16.params != fp32.params && delayed.params != fp32.params);
-    let previous = |snapshot: &Snapshot| snapshot.arrays.keys().any(|name| name.contains("previous_gradient"));
-    assert!(previous(&delayed) && !previous(&fp32), "a checkpoint contains the gradient that has not been used");
+    let [(_, paac), (_, ppo), _] = experiments();
+    for (algorithm, text) in [("paac", paac), ("ppo", ppo)] {
+        file(dir, "a.toml", &text);
+        let run = |name: &str, precision: &str, overlap: &str| {
+            let name = format!("{algorithm}-{name}");
+            let args = ["train", "a.toml", "--steps", "80", "--run-dir", &name];
+            let set = [
+                "--set",
+                &format!("gradient_precision={precision}"),
+                "--set",
+                &format!("distributed.overlap_exchange={overlap}"),
+            ];
+            succeeds(dir, &[&LAUNCH[..], &args, &set].concat());
+            last(&dir.join(name)).remove(0)
+        };
+        let (bf16, fp32, overlap) = (run("a", "bf16", "false"), run("b", "fp32", "false"), run("c", "fp32", "true"));
+        assert!(bf16.params != fp32.params && overlap.params != fp32.params, "{algorithm}");
+        let pending = |snapshot: &Snapshot| snapshot.arrays.keys().any(|name| name.contains("pending_gradient"));
+        assert!(pending(&overlap) && !pending(&fp32), "a checkpoint contains the gradient whose step is to be made");
+    }
+}
+
+/// DQN's updates come in a row.
+#[test]
+fn dqn_refuses_to_overlap_the_exchange() {
+    let dir = tempfile::tempdir().unwrap();
+    let [_, _, (_, dqn)] = experiments();
+    file(dir.path(), "a.toml", &dqn);
+    let args = ["train", "a.toml", "--steps", "100", "--set", "distributed.overlap_exchange=true"];
+    let said = refuses(dir.path(), &[&LAUNCH[..], &args].concat());
+    assert!(said.contains("`distributed.overlap_exchange` must be false for DQN"), "{said}");
 }
 
 /// An interrupted and resumed run of two processes equals an uninterrupted one, bit for bit. With another number of processes it

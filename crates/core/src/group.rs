@@ -25,9 +25,10 @@ pub enum Reduce {
 pub struct Config {
     /// The precision in which the ranks exchange gradients.
     pub gradient_precision: GradientPrecision,
-    /// Whether each update steps by the gradient of the update before, so that the ranks exchange a gradient while they compute the
-    /// next one: a delay of one update, as in Pipe-SGD (Li et al. 2018, with a pipeline width of 2). The first update makes no step.
-    pub delay_gradients: bool,
+    /// Whether the ranks go on while they exchange a gradient, and step by it later. PAAC collects the next rollout meanwhile: its
+    /// transitions are those of the parameters before the step. PPO computes the gradient of the next minibatch, which is that of the
+    /// parameters before the step, as in Pipe-SGD (Li et al. 2018, with a pipeline width of 2). DQN refuses: its updates come in a row.
+    pub overlap_exchange: bool,
 }
 
 /// The precision in which the ranks exchange gradients. Parameters, optimizer state and running statistics are fp32.

@@ -247,10 +247,23 @@ impl Actor {
     /// # Errors
     /// [`Error::Diverged`] where the gradient is not finite; the parameters stay as they were. [`Error::Group`].
     pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, gradient_clip: f64) -> Result<f64> {
-        match self.net.step(optimizer, learning_rate, gradient_clip)? {
-            norm if norm.is_finite() => Ok(norm),
-            norm => Err(Error::Diverged(format!("the gradient's norm is {norm} at update {}", optimizer.updates()))),
-        }
+        let norm = self.net.step(optimizer, learning_rate, gradient_clip)?;
+        check_norm(norm, optimizer)
+    }
+
+    /// Makes the step that is pending where the exchange of gradients overlaps with the rollout: see [`Optimizer::step_pending`]. Call it
+    /// before [`compute_gradients`](Self::compute_gradients).
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_pending(
+        &mut self,
+        optimizer: &mut Optimizer,
+        learning_rate: f64,
+        gradient_clip: f64,
+    ) -> Result<Option<f64>> {
+        let norm = self.net.step_pending(optimizer, learning_rate, gradient_clip)?;
+        norm.map(|norm| check_norm(norm, optimizer)).transpose()
     }
 
     /// Loads the policy of a checkpoint, for evaluation: of any algorithm whose network is an actor-critic with the settings
@@ -336,6 +349,17 @@ impl Actor {
         let (policy, values, state) = self.net.forward_from(&self.state, &[], obs.as_ref(), n, Pass::Infer);
         self.state = state;
         Ok((policy.masked(action_mask), values))
+    }
+}
+
+/// The norm of the gradient of `optimizer`'s last step.
+///
+/// # Errors
+/// [`Error::Diverged`] where it is not finite.
+fn check_norm(norm: f64, optimizer: &Optimizer) -> Result<f64> {
+    match norm.is_finite() {
+        true => Ok(norm),
+        false => Err(Error::Diverged(format!("the gradient's norm is {norm} at update {}", optimizer.updates()))),
     }
 }
 

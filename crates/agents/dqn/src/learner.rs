@@ -4,7 +4,7 @@ use crate::config::{Config, Distribution, Loss};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_core::group::{self, SingleProcess};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{EnvSpec, Group, Result, Snapshot};
+use playfield_core::{EnvSpec, Error, Group, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
 use playfield_nn::noisy::Noise;
 use playfield_nn::optim::{Combine, Optimizer};
@@ -181,8 +181,13 @@ impl Learner {
     /// all ranks from now on, which they exchange as `exchange` says. Call it after loading.
     ///
     /// # Errors
-    /// [`Error::Group`](playfield_core::Error::Group).
+    /// [`Error::Group`]. [`Error::Config`] where the exchange shall overlap.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
+        if exchange.overlap_exchange && group.is_distributed() {
+            return Err(Error::config(
+                "`distributed.overlap_exchange` must be false for DQN, whose updates come in a row",
+            ));
+        }
         let Shard { online, target, .. } = &mut self.main;
         online.params.broadcast(&**group)?;
         target.params.broadcast(&**group)?;
@@ -287,14 +292,6 @@ impl Learner {
     /// Updates so far.
     pub fn updates(&self) -> u64 {
         self.optimizer.updates()
-    }
-
-    /// Waits for the exchange of gradients that was started last: call it before [`save`](Self::save).
-    ///
-    /// # Errors
-    /// [`Error::Group`](playfield_core::Error::Group).
-    pub fn finish_exchange(&mut self) -> Result<()> {
-        self.optimizer.finish_exchange()
     }
 
     /// Writes everything that an exact resume needs: both networks, the optimizer, the random stream.

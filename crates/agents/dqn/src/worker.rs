@@ -254,7 +254,6 @@ impl Persist for LearnerHandle {
     fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         let saved = self.with(|worker| {
             let mut snapshot = Snapshot::default();
-            worker.learner.finish_exchange()?;
             worker.learner.save(&mut snapshot);
             worker.replay.save(&mut snapshot).map(|()| snapshot)
         });

@@ -22,7 +22,7 @@ pub struct Learner {
 pub struct Update {
     /// The parts of the loss.
     pub losses: Losses,
-    /// The gradient's global norm before clipping.
+    /// The global norm, before clipping, of the gradient that was stepped by; 0 if there was no step.
     pub gradient_norm: f64,
     /// The learning rate.
     pub learning_rate: f64,
@@ -61,9 +61,12 @@ impl Learner {
     /// # Errors
     /// [`Error::Diverged`](playfield_core::Error::Diverged) where the gradient is not finite; the parameters stay as they were.
     pub fn update(&mut self, rollout: &Rollout, step: u64) -> Result<Update> {
+        let (learning_rate, clip) = (self.config.learning_rate.at(step), self.config.gradient_clip);
+        // Several processes may have exchanged the last gradient during the rollout.
+        let pending = self.actor.step_pending(&mut self.optimizer, learning_rate, clip)?;
         let losses = self.actor.compute_gradients(rollout, &self.config.objective(step))?;
-        let learning_rate = self.config.learning_rate.at(step);
-        let gradient_norm = self.actor.step(&mut self.optimizer, learning_rate, self.config.gradient_clip)?;
+        let norm = self.actor.step(&mut self.optimizer, learning_rate, clip)?;
+        let gradient_norm = pending.unwrap_or(norm);
         Ok(Update { losses, gradient_norm, learning_rate, updates: self.updates() })
     }
 

@@ -200,4 +200,17 @@ impl ActorCritic {
         let shards = self.torso.shards_with_gradient();
         optimizer.step_sharded(&mut self.params, &shards, learning_rate, max_norm)
     }
+
+    /// Makes the step that is pending: see [`Optimizer::step_pending`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn step_pending(
+        &mut self,
+        optimizer: &mut Optimizer,
+        learning_rate: f64,
+        max_norm: f64,
+    ) -> Result<Option<f64>> {
+        optimizer.step_pending(&mut self.params, learning_rate, max_norm)
+    }
 }

@@ -17,10 +17,10 @@ pub enum Combine {
     Sum,
 }
 
-/// The gradient of the previous update, where gradients are delayed.
+/// The gradient whose step is still to be made, where the exchange overlaps with other work.
 #[derive(Debug)]
-enum Previous {
-    /// There was no update.
+enum Pending {
+    /// There is none.
     None,
     /// The ranks are exchanging it.
     InFlight,
@@ -28,22 +28,22 @@ enum Previous {
     Combined(Tensor),
 }
 
-/// The prefix of the names of [`Previous::Combined`] in a snapshot. `optimizer` makes it a part that all ranks have in common.
-const PREVIOUS: &str = "optimizer.previous_gradient.";
+/// The prefix of the names of [`Pending::Combined`] in a snapshot. `optimizer` makes it a part that all ranks have in common.
+const PENDING: &str = "optimizer.pending_gradient.";
 
 #[derive(Debug)]
 pub(super) struct Exchange {
     group: Arc<dyn Group>,
     combine: Combine,
     config: group::Config,
-    previous: Previous,
+    pending: Pending,
 }
 
 impl Exchange {
     /// That of one process, which exchanges nothing.
     pub(super) fn new() -> Self {
         let (group, config) = (SingleProcess::shared(), group::Config::default());
-        Self { group, combine: Combine::Mean, config, previous: Previous::None }
+        Self { group, combine: Combine::Mean, config, pending: Pending::None }
     }
 
     /// Makes this the exchange among the ranks of `group`, of gradients on `device`.
@@ -58,14 +58,14 @@ impl Exchange {
             Device::Cuda(index) => Some(index),
             _ => None,
         })?;
-        if config.delay_gradients && group.sums_on_device() {
+        if config.overlap_exchange && group.sums_on_device() {
             return Err(Error::config(
-                "`distributed.delay_gradients` must be false where NCCL sums gradients on CUDA devices: it is for slower networks, with Gloo",
+                "`distributed.overlap_exchange` must be false where NCCL sums gradients on CUDA devices: it is for slower networks, with Gloo",
             ));
         }
         (self.group, self.combine, self.config) = (group, combine, config);
-        if !self.delays() {
-            self.previous = Previous::None;
+        if !self.overlaps() {
+            self.pending = Pending::None;
         }
         Ok(())
     }
@@ -74,17 +74,17 @@ impl Exchange {
         self.group.is_distributed()
     }
 
-    fn delays(&self) -> bool {
-        self.config.delay_gradients && self.is_distributed()
+    fn overlaps(&self) -> bool {
+        self.config.overlap_exchange && self.is_distributed()
     }
 
     /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
-    /// all-reduce of each flat buffer. Where gradients are delayed, the exchange of this one starts, and that of the previous call
-    /// takes its place; false where there is none.
+    /// all-reduce of each flat buffer. Where the exchange overlaps, it only starts, and the pending gradient takes the place of this one;
+    /// false where there is none.
     pub(super) fn combine(&mut self, params: &mut Params, shards: &[&Params]) -> Result<bool> {
         let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
-        let combined = match self.delays() {
-            true => self.delay(&gradient)?,
+        let combined = match self.overlaps() {
+            true => self.start(&gradient)?,
             false => Some(self.sum(gradient)?),
         };
         let mut running = to_vec(params.running_stats());
@@ -110,21 +110,34 @@ impl Exchange {
         Ok(self.scaled(Tensor::from_slice(&values)))
     }
 
-    /// Starts the exchange of `gradient`, and returns the one before.
-    fn delay(&mut self, gradient: &Tensor) -> Result<Option<Tensor>> {
-        self.finish()?;
+    /// Starts the exchange of `gradient`, and returns the pending one.
+    fn start(&mut self, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let pending = self.take_pending()?;
         self.group.start_sum(to_vec(gradient), self.config.gradient_precision)?;
-        match std::mem::replace(&mut self.previous, Previous::InFlight) {
-            Previous::Combined(previous) => Ok(Some(previous)),
+        self.pending = Pending::InFlight;
+        Ok(pending)
+    }
+
+    /// Replaces the gradient of `params` by the pending one, after waiting for its exchange; false where there is none.
+    pub(super) fn receive(&mut self, params: &mut Params) -> Result<bool> {
+        let pending = self.take_pending()?;
+        pending.iter().for_each(|gradient| params.set_gradient(gradient));
+        Ok(pending.is_some())
+    }
+
+    fn take_pending(&mut self) -> Result<Option<Tensor>> {
+        self.finish()?;
+        match std::mem::replace(&mut self.pending, Pending::None) {
+            Pending::Combined(gradient) => Ok(Some(gradient)),
             _ => Ok(None),
         }
     }
 
     /// Waits for the exchange that was started last.
     pub(super) fn finish(&mut self) -> Result<()> {
-        if let Previous::InFlight = self.previous {
+        if let Pending::InFlight = self.pending {
             let sum = self.group.finish_sum()?;
-            self.previous = Previous::Combined(self.scaled(Tensor::from_slice(&sum)));
+            self.pending = Pending::Combined(self.scaled(Tensor::from_slice(&sum)));
         }
         Ok(())
     }
@@ -136,22 +149,22 @@ impl Exchange {
         }
     }
 
-    /// Writes the previous gradient, after [`finish`](Self::finish).
+    /// Writes the pending gradient, after [`finish`](Self::finish).
     pub(super) fn save(&self, params: &Params, snapshot: &mut Snapshot) {
-        if let Previous::Combined(gradient) = &self.previous {
+        if let Pending::Combined(gradient) = &self.pending {
             let named = params.named(gradient).into_iter();
-            snapshot.arrays.extend(named.map(|(name, array)| (format!("{PREVIOUS}{name}"), array)));
+            snapshot.arrays.extend(named.map(|(name, array)| (format!("{PENDING}{name}"), array)));
         }
     }
 
     /// Restores what [`save`](Self::save) wrote.
     pub(super) fn load(&mut self, params: &Params, snapshot: &Snapshot) -> Result<()> {
-        let arrays = arrays_below(PREVIOUS, snapshot);
-        self.previous = Previous::None;
+        let arrays = arrays_below(PENDING, snapshot);
+        self.pending = Pending::None;
         if !arrays.is_empty() {
             let gradient = Tensor::zeros([params.master().numel() as i64], (Kind::Float, Device::Cpu));
             params.load_named(&arrays, &gradient)?;
-            self.previous = Previous::Combined(gradient);
+            self.pending = Pending::Combined(gradient);
         }
         Ok(())
     }
@@ -228,7 +241,8 @@ mod tests {
         }
     }
 
-    const DELAYED: group::Config = group::Config { gradient_precision: GradientPrecision::Fp32, delay_gradients: true };
+    const OVERLAPPED: group::Config =
+        group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: true };
 
     /// The mean of equal gradients is the gradient, their sum is twice as large; shards are added before.
     #[test]
@@ -255,75 +269,84 @@ mod tests {
         }
     }
 
-    /// With a delay, update k steps by the gradient of update k − 1: parameters, state and norms are those of one process, an update
-    /// later. A run that is saved and loaded between two updates continues in the same way.
+    /// With overlap, call k steps by the gradient of call k − 1: parameters, state and norms are those of one process, a call later.
+    /// Where the pending step is made first, they are those of one process before each call. A run that is saved and loaded between two
+    /// updates continues in the same way.
     #[test]
-    fn a_delayed_gradient_is_used_one_update_later() {
+    fn the_step_of_an_overlapped_exchange_is_made_by_the_next_call_or_before() {
         for (combine, factor) in [(Combine::Mean, 1.0), (Combine::Sum, 2.0)] {
-            let config = OptimizerConfig::from(Adam::default());
-            let new = || {
-                let params = params(Kind::Float);
-                let optimizer = Optimizer::new(config.clone(), &params);
-                (params, optimizer)
-            };
-            let join = |optimizer: &mut Optimizer| {
-                optimizer.set_group(Arc::new(Two::default()), combine, DELAYED).unwrap();
-            };
-            let ((mut ours, mut delayed), (mut theirs, mut exact)) = (new(), new());
-            join(&mut delayed);
-            for t in 0..6 {
-                ours.set_gradient(&gradient(t));
-                let norm = delayed.step_sharded(&mut ours, &[], 0.01, 1.0).unwrap();
-                let expected = match t {
-                    0 => 0.0,
-                    t => {
-                        theirs.set_gradient(&(gradient(t - 1) * factor));
-                        exact.step(&mut theirs, 0.01, 1.0)
-                    }
+            for first in [false, true] {
+                let config = OptimizerConfig::from(Adam::default());
+                let new = || {
+                    let params = params(Kind::Float);
+                    let optimizer = Optimizer::new(config.clone(), &params);
+                    (params, optimizer)
                 };
-                assert_eq!(norm, expected, "update {t}");
-                assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "update {t}");
-                assert_eq!(delayed.statistics(), exact.statistics(), "update {t}");
-                if t == 3 {
-                    let mut snapshot = Snapshot::default();
-                    delayed.finish_exchange().unwrap();
-                    ours.save(&mut snapshot);
-                    delayed.save(&ours, &mut snapshot);
-                    (ours, delayed) = new();
-                    ours.load(&snapshot).unwrap();
-                    delayed.load(&ours, &snapshot).unwrap();
-                    join(&mut delayed);
+                let join = |optimizer: &mut Optimizer| {
+                    optimizer.set_group(Arc::new(Two::default()), combine, OVERLAPPED).unwrap();
+                };
+                let ((mut ours, mut overlapped), (mut theirs, mut exact)) = (new(), new());
+                join(&mut overlapped);
+                for t in 0..6 {
+                    let expected = match t {
+                        0 => 0.0,
+                        t => {
+                            theirs.set_gradient(&(gradient(t - 1) * factor));
+                            exact.step(&mut theirs, 0.01, 1.0)
+                        }
+                    };
+                    if first {
+                        let norm = overlapped.step_pending(&mut ours, 0.01, 1.0).unwrap();
+                        assert_eq!(norm, (t > 0).then_some(expected), "update {t}");
+                        assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "update {t}");
+                    }
+                    ours.set_gradient(&gradient(t));
+                    let norm = overlapped.step_sharded(&mut ours, &[], 0.01, 1.0).unwrap();
+                    assert_eq!(norm, if first { 0.0 } else { expected }, "update {t}");
+                    assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "update {t}");
+                    assert_eq!(overlapped.statistics(), exact.statistics(), "update {t}");
+                    if t == 3 {
+                        let mut snapshot = Snapshot::default();
+                        overlapped.finish_exchange().unwrap();
+                        ours.save(&mut snapshot);
+                        overlapped.save(&ours, &mut snapshot);
+                        (ours, overlapped) = new();
+                        ours.load(&snapshot).unwrap();
+                        overlapped.load(&ours, &snapshot).unwrap();
+                        join(&mut overlapped);
+                    }
                 }
             }
         }
     }
 
-    /// Without a delay, and in one process, a previous gradient from a checkpoint has no use.
+    /// Without overlap, and in one process, a pending gradient from a checkpoint has no use.
     #[test]
-    fn a_previous_gradient_is_dropped_without_a_delay() {
+    fn a_pending_gradient_is_dropped_without_overlap() {
         let mut params = params(Kind::Float);
         let mut optimizer = Optimizer::new(Sgd::default(), &params);
-        optimizer.exchange.previous = Previous::Combined(gradient(0));
-        for (group, config) in
-            [(Arc::new(Two::default()) as Arc<dyn Group>, group::Config::default()), (SingleProcess::shared(), DELAYED)]
-        {
-            optimizer.exchange.previous = Previous::Combined(gradient(0));
+        optimizer.exchange.pending = Pending::Combined(gradient(0));
+        for (group, config) in [
+            (Arc::new(Two::default()) as Arc<dyn Group>, group::Config::default()),
+            (SingleProcess::shared(), OVERLAPPED),
+        ] {
+            optimizer.exchange.pending = Pending::Combined(gradient(0));
             optimizer.set_group(group, Combine::Mean, config).unwrap();
             let mut snapshot = Snapshot::default();
             optimizer.save(&params, &mut snapshot);
-            assert!(snapshot.arrays.keys().all(|name| !name.starts_with(PREVIOUS)));
+            assert!(snapshot.arrays.keys().all(|name| !name.starts_with(PENDING)));
             params.set_gradient(&gradient(1));
             assert!(optimizer.step_sharded(&mut params, &[], 0.01, 0.0).unwrap() > 0.0);
         }
     }
 
     #[test]
-    fn sums_on_devices_are_not_delayed() {
+    fn sums_on_devices_do_not_overlap() {
         let mut optimizer = Optimizer::new(Sgd::default(), &params(Kind::Float));
         let group = Arc::new(Two { on_device: true, ..Two::default() });
-        let error = optimizer.set_group(group, Combine::Mean, DELAYED).unwrap_err();
+        let error = optimizer.set_group(group, Combine::Mean, OVERLAPPED).unwrap_err();
         assert!(
-            matches!(error, Error::Config(_)) && error.to_string().contains("`distributed.delay_gradients`"),
+            matches!(error, Error::Config(_)) && error.to_string().contains("`distributed.overlap_exchange`"),
             "{error}"
         );
     }

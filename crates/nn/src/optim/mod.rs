@@ -57,7 +57,7 @@ impl Optimizer {
     /// says: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so.
     ///
     /// # Errors
-    /// [`Error::Group`]. [`Error::Config`] where gradients that NCCL sums on CUDA devices shall be delayed.
+    /// [`Error::Group`]. [`Error::Config`] where the exchange shall overlap and NCCL sums gradients on CUDA devices.
     pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine, exchange: group::Config) -> Result<()> {
         let device = self.state.iter().flatten().next().map_or(Device::Cpu, Tensor::device);
         self.exchange.join(group, combine, exchange, device)
@@ -83,8 +83,8 @@ impl Optimizer {
 
     /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
     /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks. With
-    /// [`delay_gradients`](group::Config::delay_gradients) it steps by the gradient of the last call instead; the first one makes no step, and
-    /// returns 0.
+    /// [`overlap_exchange`](group::Config::overlap_exchange) that exchange only starts. The step by the gradient of the call before is made
+    /// here, unless [`step_pending`](Self::step_pending) has made it; then, and in the first call, there is none, and 0 is returned.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
@@ -102,6 +102,16 @@ impl Optimizer {
             true => Ok(self.apply(params, &[], learning_rate, max_norm)),
             false => Ok(0.0),
         }
+    }
+
+    /// Makes the step that [`step_sharded`](Self::step_sharded) has left pending, after waiting for its exchange: call it before computing
+    /// the next gradient, which is then that of the newest parameters. Returns the gradient's norm, if a step was pending.
+    ///
+    /// # Errors
+    /// [`Error::Group`](playfield_core::Error::Group).
+    pub fn step_pending(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> Result<Option<f64>> {
+        let is_pending = self.exchange.receive(params)?;
+        Ok(is_pending.then(|| self.apply(params, &[], learning_rate, max_norm)))
     }
 
     /// Waits for the exchange that was started last, so that [`save`](Self::save) writes its gradient: call it before.
