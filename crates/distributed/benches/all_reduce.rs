@@ -4,11 +4,12 @@
 //! 127.0.0.1. Rank 0 prints. `scripts/allreduce-cost` starts the ranks in network namespaces with limited bandwidth.
 //!
 //! ```text
-//! cargo bench -p playfield-distributed -- [ELEMENTS [MILLISECONDS…]]
+//! cargo bench -p playfield-distributed -- [ELEMENTS [BEFORE+AFTER…]]
 //! ```
 //!
-//! An update is a sleep of MILLISECONDS in place of its computation, so that many ranks fit on few cores, and the two exchanges of an
-//! iteration of training: the decision to continue, and the all-reduce of the gradient, after the computation, or with the computation of the next update.
+//! An update is two sleeps of BEFORE and AFTER milliseconds in place of its computation, so that many ranks fit on few cores, and the two
+//! exchanges of an iteration of training: the decision to continue, and the all-reduce of the gradient. That follows the computation, or
+//! overlaps with BEFORE of the next update.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::group::{GradientPrecision, Group as _, Reduce};
@@ -56,11 +57,11 @@ fn start_two_ranks(arguments: &[String]) -> Result<()> {
 }
 
 fn measure(group: &Group, arguments: &[String]) -> Result<()> {
-    let numbers: Vec<f64> = arguments.iter().map(|text| text.parse().map_err(Error::other)).collect::<Result<_>>()?;
-    let (elements, updates) = match numbers.split_first() {
-        Some((elements, updates)) => (*elements as usize, updates),
+    let (elements, updates) = match arguments.split_first() {
+        Some((elements, updates)) => (elements.parse().map_err(Error::other)?, updates),
         None => (ELEMENTS, &[][..]),
     };
+    let updates: Vec<_> = updates.iter().map(|text| Ok((text, halves(text)?))).collect::<Result<_>>()?;
     let mut gradient: Vec<f32> = (0..elements).map(|i| (i as f32).sin()).collect();
     let print = |what: &str, (least, median, bytes): (f64, f64, f64)| {
         if group.rank() == 0 {
@@ -76,28 +77,37 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
             Ok(())
         };
         print(name, repeat(group, &mut sum)?);
-        for milliseconds in updates {
+        for (text, (before, after)) in &updates {
             let update = || {
-                thread::sleep(Duration::from_secs_f64(milliseconds / 1e3));
+                thread::sleep(*before);
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
+                thread::sleep(*after);
                 sum()
             };
-            print(&format!("{name}, update of {milliseconds} ms"), repeat(group, update)?);
+            print(&format!("{name}, update of {text} ms"), repeat(group, update)?);
         }
         group.start_sum(gradient.clone(), precision)?;
-        for milliseconds in updates {
+        for (text, (before, after)) in &updates {
             let update = || {
-                thread::sleep(Duration::from_secs_f64(milliseconds / 1e3));
+                thread::sleep(*before);
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
                 let mut sum = group.finish_sum()?;
                 sum.iter_mut().for_each(|x| *x /= group.world_size() as f32);
+                thread::sleep(*after);
                 group.start_sum(sum, precision)
             };
-            print(&format!("{name}, delayed update of {milliseconds} ms"), repeat(group, update)?);
+            print(&format!("{name}, overlapped update of {text} ms"), repeat(group, update)?);
         }
         group.finish_sum()?;
     }
     Ok(())
+}
+
+/// `BEFORE+AFTER`, in milliseconds.
+fn halves(text: &str) -> Result<(Duration, Duration)> {
+    let parse = |text: &str| text.parse().map(|ms: f64| Duration::from_secs_f64(ms / 1e3)).map_err(Error::other);
+    let (before, after) = text.split_once('+').ok_or_else(|| Error::other(format!("`{text}` is not BEFORE+AFTER")))?;
+    Ok((parse(before)?, parse(after)?))
 }
 
 /// The shortest and the median time of `operation` in milliseconds, and the bytes that this rank's network namespace sends for one.

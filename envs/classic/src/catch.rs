@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Catch a falling ball.
 ///
-/// Observation, `u8[rows, columns]`: 255 at the ball and at the paddle, which moves along the lowest row, else 0. Actions: 0
+/// Observation, `u8[rows · cell, columns · cell]`: 255 at the ball and at the paddle, which moves along the lowest row, else 0. Actions: 0
 /// left, 1 stay, 2 right. The ball starts in a random column of the highest row and falls one row per step. The episode
 /// terminates when it reaches the lowest row, with reward 1 if the paddle is there and −1 if not. All other rewards are 0.
 #[derive(Clone, Debug)]
@@ -27,11 +27,13 @@ pub struct CatchConfig {
     pub rows: usize,
     /// The width of the board, at least 1.
     pub columns: usize,
+    /// Pixels per side of a place of the board, 1 to 100: larger frames for convolutional networks.
+    pub cell: usize,
 }
 
 impl Default for CatchConfig {
     fn default() -> Self {
-        Self { rows: 10, columns: 5 }
+        Self { rows: 10, columns: 5, cell: 1 }
     }
 }
 
@@ -53,18 +55,24 @@ impl Catch {
         if config.rows < 2 || config.columns < 1 {
             return Err(Error::config("[env.kwargs]: Catch needs 2 or more `rows` and 1 or more `columns`"));
         }
+        if !(1..=100).contains(&config.cell) {
+            return Err(Error::config("[env.kwargs]: Catch needs a `cell` of 1 to 100 pixels"));
+        }
         let names = ["LEFT", "NOOP", "RIGHT"];
-        let shape = [config.rows, config.columns];
+        let shape = [config.rows, config.columns].map(|places| places.saturating_mul(config.cell));
         let spec = EnvSpec::new("Catch", &shape, Dtype::U8, ActionSpace::Discrete { n: 3 }).with_action_names(names);
         Ok(Self { spec, config, sim: Simulation { rng: rng::stream(0, "game"), ball: [0, 0], paddle: 0 } })
     }
 
     fn observe(&self, mut obs: ObsMut<'_>) {
-        let (board, width) = (obs.u8(), self.config.columns);
+        let CatchConfig { rows, columns, cell } = self.config;
+        let (board, width) = (obs.u8(), columns * cell);
         board.fill(0);
-        let [row, column] = self.sim.ball;
-        board[row * width + column] = 255;
-        board[(self.config.rows - 1) * width + self.sim.paddle] = 255;
+        for [row, column] in [self.sim.ball, [rows - 1, self.sim.paddle]] {
+            for line in board.chunks_exact_mut(width).skip(row * cell).take(cell) {
+                line[column * cell..][..cell].fill(255);
+            }
+        }
     }
 }
 
@@ -99,7 +107,7 @@ impl Env for Catch {
     }
 
     fn render(&mut self) -> Result<Option<Image>> {
-        let CatchConfig { rows, columns } = self.config;
+        let CatchConfig { rows, columns, .. } = self.config;
         let (width, height) = (columns as f64, rows as f64);
         let mut canvas = Canvas::new(20 * columns, [0.0, 0.0], [width, height]);
         canvas.rectangle(BLACK, [0.0, 0.0], [width, height]);
@@ -116,7 +124,7 @@ impl Env for Catch {
 
     fn load_state(&mut self, state: &State) -> Result<()> {
         let sim: Simulation = restore(&self.spec, state)?;
-        let CatchConfig { rows, columns } = self.config;
+        let CatchConfig { rows, columns, .. } = self.config;
         if sim.ball[0] >= rows || sim.ball[1] >= columns || sim.paddle >= columns {
             return Err(Error::env(&self.spec.id, "the saved state is from a larger board"));
         }

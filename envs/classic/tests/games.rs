@@ -216,14 +216,41 @@ fn catch_observes_ball_and_paddle_and_rewards_at_the_end() {
 
 #[test]
 fn catch_has_boards_of_valid_sizes() {
-    let board = |rows, columns| Catch::new(CatchConfig { rows, columns });
+    let board = |rows, columns| Catch::new(CatchConfig { rows, columns, ..CatchConfig::default() });
     assert_eq!(board(4, 3).unwrap().spec().shape, [4, 3]);
     assert!(board(1, 5).is_err() && board(5, 0).is_err());
+    for cell in [0, 101] {
+        assert!(Catch::new(CatchConfig { cell, ..CatchConfig::default() }).is_err());
+    }
     let mut small = board(4, 3).unwrap();
     let large = board(10, 5).unwrap();
     let mut state = large.save_state().unwrap();
     state["ball"] = serde_json::json!([8, 4]);
     assert!(small.load_state(&state).is_err(), "a state of a larger board");
+}
+
+/// With cells of several pixels the game is the same, and its frames are those of single pixels, enlarged.
+#[test]
+fn catch_has_frames_of_larger_cells() {
+    let config = |cell| CatchConfig { rows: 4, columns: 3, cell };
+    let [mut small, mut large] = [1, 5].map(|cell| Catch::new(config(cell)).unwrap());
+    assert_eq!(large.spec().shape, [20, 15]);
+    let [mut frame, mut enlarged] = [&small, &large].map(|env| empty(env.spec()));
+    let same = |frame: &Obs, enlarged: &Obs| {
+        let [ObsRef::U8(frame), ObsRef::U8(enlarged)] = [frame, enlarged].map(Obs::as_ref) else { panic!("frames") };
+        let expected = (0..20 * 15).map(|i| frame[i / 15 / 5 * 3 + i % 15 / 5]);
+        assert!(enlarged.iter().copied().eq(expected), "{frame:?}, {enlarged:?}");
+    };
+    for seed in 0..10 {
+        small.reset(Some(seed), frame.as_mut()).unwrap();
+        large.reset(Some(seed), enlarged.as_mut()).unwrap();
+        same(&frame, &enlarged);
+        for action in [0, 2, 2] {
+            let expected = small.step(Action::Discrete(action), frame.as_mut()).unwrap();
+            assert_eq!(large.step(Action::Discrete(action), enlarged.as_mut()).unwrap(), expected);
+            same(&frame, &enlarged);
+        }
+    }
 }
 
 /// Random games with a board of the test's own: marks, mask, winner and reward.
