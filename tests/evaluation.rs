@@ -74,7 +74,10 @@ fn evaluation_in_training_leaves_training_unchanged() {
 /// An evaluation in training plays with the parameters of that step: `playfield eval` of the checkpoint plays the same episodes.
 #[test]
 fn evaluation_in_training_equals_that_of_the_checkpoint() {
-    for ((algorithm, section), precision) in ALGORITHMS.iter().flat_map(|a| ["fp32", "bf16"].map(|p| (a, p))) {
+    let overlap =
+        ALGORITHMS[3].1.replace("overlap = false", "overlap = true").replace("num_threads = 1", "num_threads = 2");
+    let all = ALGORITHMS.iter().copied().chain([("dqn", &*overlap)]);
+    for ((algorithm, section), precision) in all.flat_map(|a| ["fp32", "bf16"].map(|p| (a, p))) {
         let dir = tempfile::tempdir().unwrap();
         let text = config(algorithm, section, "every_steps = 2000\nepisodes = 20\nseed = 3\ndeterministic = false");
         file(dir.path(), "a.toml", &text.replace("[network]", &format!("[network]\nprecision = '{precision}'")));

@@ -22,8 +22,6 @@ pub struct Actor {
     pub epsilon: f64,
     values: Values,
     noisy: bool,
-    /// ε of an evaluation; 0 for noisy networks.
-    evaluation: f64,
     rng: Rng,
 }
 
@@ -31,20 +29,14 @@ impl Actor {
     /// An actor with `network`, which explores as in evaluation until [`epsilon`](Self::epsilon) is set.
     pub fn new(config: &Config, network: QNetwork, rng: Rng) -> Self {
         let noisy = config.noisy_sigma > 0.0;
-        let evaluation = if noisy { 0.0 } else { config.exploration_evaluation };
+        let epsilon = if noisy { 0.0 } else { config.exploration_evaluation };
         let values = Values::new(config, network.params.master().device());
-        Self { network, epsilon: evaluation, values, noisy, evaluation, rng }
+        Self { network, epsilon, values, noisy, rng }
     }
 
-    /// A copy with the ε of evaluation.
-    pub fn evaluation_policy(&self, config: &Config) -> Self {
-        Self::new(config, self.network.deep_clone(), self.rng.clone())
-    }
-
-    /// The actor with the ε of evaluation.
-    #[must_use]
-    pub fn into_evaluation_policy(self) -> Self {
-        Self { epsilon: self.evaluation, ..self }
+    /// A copy with the ε of evaluation, and with `network`, the learner's: the actor's own may be a chunk older.
+    pub fn evaluation_policy(&self, config: &Config, network: QNetwork) -> Self {
+        Self::new(config, network, self.rng.clone())
     }
 
     /// Selects ε-greedily: each action at random from the valid ones with probability ε, else the best of them.

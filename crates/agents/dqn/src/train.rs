@@ -162,7 +162,7 @@ impl Algorithm for Dqn {
                     }
                 }
                 if evaluator.is_due(step) {
-                    let policy = &mut actor.evaluation_policy(&config);
+                    let policy = &mut actor.evaluation_policy(&config, online(&mut learner));
                     run.evaluated(step, &evaluator.evaluate(step, policy, collector.statistics())?)?;
                 }
                 if run.save_due() {
@@ -172,7 +172,7 @@ impl Algorithm for Dqn {
             Ok(())
         })();
         run.finish(trained, collector.steps(), &mut [&mut learner, &mut actor, &mut collector])?;
-        Ok(Box::new(actor.into_evaluation_policy()))
+        Ok(Box::new(actor.evaluation_policy(&config, online(&mut learner))))
     }
 
     fn load(config: &Config, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
@@ -182,6 +182,11 @@ impl Algorithm for Dqn {
         network.fold();
         Ok(Box::new(Actor::new(config, network, rng::stream(0, "dqn/actions"))))
     }
+}
+
+/// A copy of the online network, after everything that was sent before.
+fn online(learner: &mut LearnerHandle) -> QNetwork {
+    learner.with(|worker| worker.learner.online().deep_clone())
 }
 
 /// Agent steps of the longest chunk: Ctrl-C is heeded between chunks, and two of them are in memory.

@@ -334,7 +334,7 @@ fn evaluation_has_its_own_epsilon() {
 #[test]
 fn an_actor_keeps_its_random_stream() {
     let config = Config { exploration_evaluation: 0.25, ..config(&cases()[0]) };
-    let learner = learner(config, 1);
+    let learner = learner(config.clone(), 1);
     let obs = Obs::F32([0.4, -0.9].repeat(50));
     let choose = |actor: &mut Actor| {
         let mut actions = Actions::Discrete(vec![0; 50]);
@@ -357,7 +357,8 @@ fn an_actor_keeps_its_random_stream() {
     };
     assert_eq!(of_seed(&mut first, 7), of_seed(&mut restored, 7));
     assert_ne!(of_seed(&mut first, 7), of_seed(&mut restored, 8));
-    assert_eq!((first.epsilon, first.into_evaluation_policy().epsilon), (1.0, 0.25));
+    let evaluated = first.evaluation_policy(&config, learner.online().deep_clone());
+    assert_eq!((first.epsilon, evaluated.epsilon), (1.0, 0.25));
 }
 
 /// The actor of a noisy network samples new noise at each step, and does not use ε in evaluation.
