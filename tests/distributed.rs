@@ -6,7 +6,8 @@ use playfield::core::checkpoint::read_with_parts;
 use playfield::core::files::TEMPORARY;
 use playfield::core::group::{self, GradientPrecision};
 use playfield::core::{
-    ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Group, Obs, Persist as _, Rollout, Schedule, Snapshot, StepBatch,
+    ActionSpace, Actions, Dtype, EnvSpec, Error, FrameStack, Group, Obs, Persist as _, Rollout, Schedule, Snapshot,
+    StepBatch,
 };
 use playfield::distributed;
 use playfield::nn::NetworkConfig;
@@ -96,6 +97,11 @@ fn noise(i: usize) -> f32 {
 
 /// Update `update`'s rollout in the environments of `rank` of `ranks`. Environment 1 terminates at step 1.
 fn rollout(update: usize, rank: usize, ranks: usize) -> Rollout {
+    rollout_with_rewards(update, rank, ranks, 1.0)
+}
+
+/// The same with rewards that are multiplied by `scale`.
+fn rollout_with_rewards(update: usize, rank: usize, ranks: usize, scale: f32) -> Rollout {
     let (spec, n) = (spec(), ENVS / ranks);
     let envs = rank * n..(rank + 1) * n;
     let (mut rollout, mut frames, mut batch) =
@@ -116,7 +122,7 @@ fn rollout(update: usize, rank: usize, ranks: usize) -> Rollout {
         batch.clear();
         batch.obs = obs(t + 1);
         for (i, env) in envs.clone().enumerate() {
-            batch.reward[i] = noise(3 * place(t, env) + 1);
+            batch.reward[i] = scale * noise(3 * place(t, env) + 1);
             batch.terminated[i] = env == 1 && t == 1;
         }
         let actions = Actions::Discrete(envs.clone().map(|env| (place(t, env) % 3) as i64).collect());
@@ -280,7 +286,7 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
 fn experiments() -> [(&'static str, String); 3] {
     let paac = CARTPOLE.replace("num_envs = 4", "num_envs = 4\nnormalize_obs = true\nnormalize_reward = true");
     let paac = paac.replace("[env]", "[distributed]\noverlap_exchange = true\n[env]");
-    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\noverlap_exchange = true\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
+    let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
                learning_rate.steps = 4000\nclip_range.steps = 4000\n";
     let dqn = "algorithm = 'dqn'\n[env]\nid = 'CartPole'\nnum_envs = 4\nnormalize_obs = true\n[dqn]\nnum_threads = 1\nprioritized = true\n\
                beta.steps = 4000\nlearning_starts = 200\nbuffer_size = 1000\nnoisy_sigma = 0.5\n";
@@ -313,37 +319,54 @@ const LAUNCH: [&str; 6] = ["launch", "--processes", "2", "--timeout", "60", "--"
 fn the_exchange_of_gradients_changes_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let [(_, paac), (_, ppo), _] = experiments();
-    for (algorithm, text) in [("paac", paac), ("ppo", ppo)] {
-        file(dir, "a.toml", &text);
-        let run = |name: &str, precision: &str, overlap: &str| {
-            let name = format!("{algorithm}-{name}");
-            let args = ["train", "a.toml", "--steps", "80", "--run-dir", &name];
-            let set = [
-                "--set",
-                &format!("gradient_precision={precision}"),
-                "--set",
-                &format!("distributed.overlap_exchange={overlap}"),
-            ];
-            succeeds(dir, &[&LAUNCH[..], &args, &set].concat());
-            last(&dir.join(name)).remove(0)
-        };
-        let (bf16, fp32, overlap) = (run("a", "bf16", "false"), run("b", "fp32", "false"), run("c", "fp32", "true"));
-        assert!(bf16.params != fp32.params && overlap.params != fp32.params, "{algorithm}");
-        let pending = |snapshot: &Snapshot| snapshot.arrays.keys().any(|name| name.contains("pending_gradient"));
-        assert!(pending(&overlap) && !pending(&fp32), "a checkpoint contains the gradient whose step is to be made");
+    let [(_, paac), ..] = experiments();
+    file(dir, "a.toml", &paac);
+    let run = |name: &str, precision: &str, overlap: &str| {
+        let args = ["train", "a.toml", "--steps", "80", "--run-dir", name];
+        let set = [
+            "--set",
+            &format!("gradient_precision={precision}"),
+            "--set",
+            &format!("distributed.overlap_exchange={overlap}"),
+        ];
+        succeeds(dir, &[&LAUNCH[..], &args, &set].concat());
+        last(&dir.join(name)).remove(0)
+    };
+    let (bf16, fp32, overlap) = (run("a", "bf16", "false"), run("b", "fp32", "false"), run("c", "fp32", "true"));
+    assert!(bf16.params != fp32.params && overlap.params != fp32.params);
+    let pending = |snapshot: &Snapshot| snapshot.arrays.keys().any(|name| name.contains("pending_gradient"));
+    assert!(pending(&overlap) && !pending(&fp32), "a checkpoint contains the gradient that has not been applied");
+}
+
+/// Only PAAC overlaps the exchange with a rollout. One process ignores the setting.
+#[test]
+fn ppo_and_dqn_refuse_to_overlap_the_exchange() {
+    let dir = tempfile::tempdir().unwrap();
+    let [_, ppo, dqn] = experiments();
+    for (name, text) in [ppo, dqn] {
+        file(dir.path(), "a.toml", &text);
+        let args = ["train", "a.toml", "--steps", "100", "--set", "distributed.overlap_exchange=true"];
+        let said = refuses(dir.path(), &[&LAUNCH[..], &args].concat());
+        assert!(said.contains("`distributed.overlap_exchange` must be false"), "{name}: {said}");
+        succeeds(dir.path(), &args);
     }
 }
 
-/// DQN's updates come in a row.
+/// With overlap, a gradient that is not finite on one rank ends the training of all, and the parameters stay.
 #[test]
-fn dqn_refuses_to_overlap_the_exchange() {
-    let dir = tempfile::tempdir().unwrap();
-    let [_, _, (_, dqn)] = experiments();
-    file(dir.path(), "a.toml", &dqn);
-    let args = ["train", "a.toml", "--steps", "100", "--set", "distributed.overlap_exchange=true"];
-    let said = refuses(dir.path(), &[&LAUNCH[..], &args].concat());
-    assert!(said.contains("`distributed.overlap_exchange` must be false for DQN"), "{said}");
+fn a_pending_gradient_that_is_not_finite_changes_no_rank() {
+    let config = paac::Config { rollout_steps: STEPS, num_threads: 1, network: network(), ..paac::Config::default() };
+    let ranks = two_ranks(|group| {
+        let config = paac::Config { device: "cpu".into(), ..config.clone() };
+        let mut learner = paac::learner::Learner::new(&config, &spec(), ENVS / 2, 1).unwrap();
+        learner.join(&group, OVERLAP).unwrap();
+        let scale = if group.rank() == 1 { f32::NAN } else { 1.0 };
+        learner.update(&rollout_with_rewards(0, group.rank(), 2, scale), 0).unwrap();
+        let before = parameters(&mut |snapshot| learner.save(snapshot).unwrap());
+        let error = learner.update(&rollout(1, group.rank(), 2), 0).unwrap_err();
+        (matches!(error, Error::Diverged(_)), before == parameters(&mut |snapshot| learner.save(snapshot).unwrap()))
+    });
+    assert_eq!(ranks, [(true, true), (true, true)]);
 }
 
 /// An interrupted and resumed run of two processes equals an uninterrupted one, bit for bit. With another number of processes it

@@ -1,6 +1,6 @@
 //! Evaluation in training, and the resolved configuration of a run.
 
-use crate::common::{file, refuses, succeeds};
+use crate::common::{file, playfield, refuses, stderr, succeeds};
 use std::fs;
 use std::path::Path;
 
@@ -71,7 +71,19 @@ fn evaluation_in_training_leaves_training_unchanged() {
     }
 }
 
-/// An evaluation in training plays with the parameters of that step: `playfield eval` of the checkpoint plays the same episodes.
+/// A training that diverges in the background, while an evaluation is due, ends with its error.
+#[test]
+fn a_diverged_training_is_an_error_where_an_evaluation_is_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let wild = "num_threads = 2\noverlap = true\nlearning_starts = 200\nbuffer_size = 1000\nlearning_rate = 1e30\noptimizer = { rule = 'sgd' }";
+    let text = config("dqn", wild, "every_steps = 2\nepisodes = 1");
+    file(dir.path(), "a.toml", &text.replace("[network]", "[network]\nactivation = 'relu'"));
+    let output = playfield(dir.path(), &["train", "a.toml", "--run-dir", "run"]).output().unwrap();
+    let said = stderr(&output);
+    assert!(said.contains("error: training diverged") && !said.contains("panicked"), "{}: {said}", output.status);
+}
+
+/// An evaluation in training is that of the parameters of its step: `playfield eval` of the checkpoint has the same result.
 #[test]
 fn evaluation_in_training_equals_that_of_the_checkpoint() {
     let overlap =

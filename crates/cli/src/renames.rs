@@ -2,8 +2,8 @@
 
 /// `(old path, new path)`. A path is a section, a dot and a key.
 const RENAMED: &[(&str, &str)] = &[
-    ("env.history", "env.frame_stack"),
     ("distributed.delay_gradients", "distributed.overlap_exchange"),
+    ("env.history", "env.frame_stack"),
     ("env.warp", "env.resize"),
     ("env.sticky", "env.repeat_action_probability"),
     ("env.threads", "env.num_threads"),

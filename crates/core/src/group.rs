@@ -25,11 +25,23 @@ pub enum Reduce {
 pub struct Config {
     /// The precision in which the ranks exchange gradients.
     pub gradient_precision: GradientPrecision,
-    /// Whether the ranks go on while they exchange a gradient, and step by it later. PAAC collects the next rollout meanwhile: its
-    /// transitions are those of the parameters before the step. PPO computes the gradient of the next minibatch, which is that of the
-    /// parameters before the step, as in Pipe-SGD (Li et al. 2018, with a pipeline width of 2): that harms it with a learning rate of 1e-3,
-    /// and not with 2.5e-4. DQN refuses: its updates come in a row.
+    /// Whether PAAC's ranks collect the next rollout while they exchange a gradient, and apply it after that. The actions of a rollout
+    /// are then those of the parameters before the last update; no gradient is stale.
     pub overlap_exchange: bool,
+}
+
+impl Config {
+    /// For an algorithm that makes several updates in a row: there an exchange could only overlap with the computation of the next
+    /// gradient, which would be that of the parameters before the update. It was tried, and harms learning (docs/scale-out.md).
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the ranks of `group` shall overlap the exchange.
+    pub fn check_no_overlap(&self, group: &dyn Group) -> Result<()> {
+        match self.overlap_exchange && group.is_distributed() {
+            true => Err(Error::config("`distributed.overlap_exchange` must be false: it is for PAAC only")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The precision in which the ranks exchange gradients. Parameters, optimizer state and running statistics are fp32.

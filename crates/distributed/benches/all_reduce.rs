@@ -7,9 +7,9 @@
 //! cargo bench -p playfield-distributed -- [ELEMENTS [BEFORE+AFTER…]]
 //! ```
 //!
-//! An update is two sleeps of BEFORE and AFTER milliseconds in place of its computation, so that many ranks fit on few cores, and the two
-//! exchanges of an iteration of training: the decision to continue, and the all-reduce of the gradient. That follows the computation, or
-//! overlaps with BEFORE of the next update.
+//! An update is the decision to continue (an exchange of three numbers), two sleeps of BEFORE and AFTER milliseconds in place of its
+//! computation, so that many ranks fit on few cores, and the all-reduce of the gradient: after the computation, or overlapping with the next
+//! decision and the next BEFORE.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::group::{GradientPrecision, Group as _, Reduce};
@@ -61,7 +61,7 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
         Some((elements, updates)) => (elements.parse().map_err(Error::other)?, updates),
         None => (ELEMENTS, &[][..]),
     };
-    let updates: Vec<_> = updates.iter().map(|text| Ok((text, halves(text)?))).collect::<Result<_>>()?;
+    let updates: Vec<_> = updates.iter().map(|text| Ok((text, parse_update(text)?))).collect::<Result<_>>()?;
     let mut gradient: Vec<f32> = (0..elements).map(|i| (i as f32).sin()).collect();
     let print = |what: &str, (least, median, bytes): (f64, f64, f64)| {
         if group.rank() == 0 {
@@ -79,9 +79,8 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
         print(name, repeat(group, &mut sum)?);
         for (text, (before, after)) in &updates {
             let update = || {
-                thread::sleep(*before);
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
-                thread::sleep(*after);
+                thread::sleep(*before + *after);
                 sum()
             };
             print(&format!("{name}, update of {text} ms"), repeat(group, update)?);
@@ -89,8 +88,8 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
         group.start_sum(gradient.clone(), precision)?;
         for (text, (before, after)) in &updates {
             let update = || {
-                thread::sleep(*before);
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
+                thread::sleep(*before);
                 let mut sum = group.finish_sum()?;
                 sum.iter_mut().for_each(|x| *x /= group.world_size() as f32);
                 thread::sleep(*after);
@@ -104,8 +103,11 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
 }
 
 /// `BEFORE+AFTER`, in milliseconds.
-fn halves(text: &str) -> Result<(Duration, Duration)> {
-    let parse = |text: &str| text.parse().map(|ms: f64| Duration::from_secs_f64(ms / 1e3)).map_err(Error::other);
+fn parse_update(text: &str) -> Result<(Duration, Duration)> {
+    let parse = |text: &str| {
+        let milliseconds: f64 = text.parse().map_err(Error::other)?;
+        Duration::try_from_secs_f64(milliseconds / 1e3).map_err(Error::other)
+    };
     let (before, after) = text.split_once('+').ok_or_else(|| Error::other(format!("`{text}` is not BEFORE+AFTER")))?;
     Ok((parse(before)?, parse(after)?))
 }

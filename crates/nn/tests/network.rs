@@ -678,8 +678,7 @@ fn noise_applies_until_it_is_disabled() {
     }
 }
 
-/// An actor's network, whose weights were copied from the learner's, and a deep clone of it compute what the learner's does: an
-/// evaluation in training plays with such a clone.
+/// An actor's network, whose weights were copied from the learner's, and a deep clone of it compute what the learner's does.
 #[test]
 fn a_clone_of_an_actors_network_computes_the_same() {
     let (spec, n) = (pong(), 5);

@@ -27,7 +27,7 @@ pub struct CatchConfig {
     pub rows: usize,
     /// The width of the board, at least 1.
     pub columns: usize,
-    /// Pixels per side of a place of the board, 1 to 100: larger frames for convolutional networks.
+    /// Pixels per side of a cell of the board, 1 to 100: larger frames for convolutional networks.
     pub cell: usize,
 }
 
@@ -59,7 +59,7 @@ impl Catch {
             return Err(Error::config("[env.kwargs]: Catch needs a `cell` of 1 to 100 pixels"));
         }
         let names = ["LEFT", "NOOP", "RIGHT"];
-        let shape = [config.rows, config.columns].map(|places| places.saturating_mul(config.cell));
+        let shape = [config.rows, config.columns].map(|cells| cells.saturating_mul(config.cell));
         let spec = EnvSpec::new("Catch", &shape, Dtype::U8, ActionSpace::Discrete { n: 3 }).with_action_names(names);
         Ok(Self { spec, config, sim: Simulation { rng: rng::stream(0, "game"), ball: [0, 0], paddle: 0 } })
     }

@@ -174,7 +174,7 @@ impl Actor {
     /// gradients of all ranks from now on, which they exchange as `exchange` says. Call it after loading.
     ///
     /// # Errors
-    /// [`Error::Group`].
+    /// [`Error::Group`]. [`Error::Config`]: see [`Optimizer::set_group`].
     pub fn join(&mut self, optimizer: &mut Optimizer, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         self.net.params.broadcast(&**group)?;
         optimizer.set_group(group.clone(), Combine::Mean, exchange)?;
@@ -251,8 +251,8 @@ impl Actor {
         check_norm(norm, optimizer)
     }
 
-    /// Makes the step that is pending where the exchange of gradients overlaps with the rollout: see [`Optimizer::step_pending`]. Call it
-    /// before [`compute_gradients`](Self::compute_gradients).
+    /// Applies the gradient whose exchange has overlapped with the rollout, if there is one: see [`Optimizer::step_pending`]. Call it before
+    /// [`compute_gradients`](Self::compute_gradients).
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -352,7 +352,7 @@ impl Actor {
     }
 }
 
-/// The norm of the gradient of `optimizer`'s last step.
+/// Returns `norm`, that of the gradient of `optimizer`'s last step.
 ///
 /// # Errors
 /// [`Error::Diverged`] where it is not finite.

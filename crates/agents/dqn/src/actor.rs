@@ -34,7 +34,7 @@ impl Actor {
         Self { network, epsilon, values, noisy, rng }
     }
 
-    /// A copy with the ε of evaluation, and with `network`, the learner's: the actor's own may be a chunk older.
+    /// An actor for evaluation with `network`, the learner's (this one's may be a chunk older), and a copy of this one's random stream.
     pub fn evaluation_policy(&self, config: &Config, network: QNetwork) -> Self {
         Self::new(config, network, self.rng.clone())
     }

@@ -4,7 +4,7 @@ use crate::config::{Config, Distribution, Loss};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use playfield_core::group::{self, SingleProcess};
 use playfield_core::rng::{self, Rng};
-use playfield_core::{EnvSpec, Error, Group, Result, Snapshot};
+use playfield_core::{EnvSpec, Group, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
 use playfield_nn::noisy::Noise;
 use playfield_nn::optim::{Combine, Optimizer};
@@ -181,13 +181,9 @@ impl Learner {
     /// all ranks from now on, which they exchange as `exchange` says. Call it after loading.
     ///
     /// # Errors
-    /// [`Error::Group`]. [`Error::Config`] where the exchange shall overlap.
+    /// [`Error::Group`](playfield_core::Error::Group). [`Error::Config`](playfield_core::Error::Config) where the exchange shall overlap.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
-        if exchange.overlap_exchange && group.is_distributed() {
-            return Err(Error::config(
-                "`distributed.overlap_exchange` must be false for DQN, whose updates come in a row",
-            ));
-        }
+        exchange.check_no_overlap(&**group)?;
         let Shard { online, target, .. } = &mut self.main;
         online.params.broadcast(&**group)?;
         target.params.broadcast(&**group)?;

@@ -158,11 +158,13 @@ impl Algorithm for Dqn {
                     row.extend(collector.timer.take());
                     run.log(step, &row)?;
                     if run.wants_histograms() {
-                        run.histograms(step, &learner.with(|worker| worker.learner.online().params.histograms()))?;
+                        let histograms = learner.with(|worker| worker.learner.online().params.histograms());
+                        run.histograms(step, &histograms.map_err(|error| run.explain(error))?)?;
                     }
                 }
                 if evaluator.is_due(step) {
-                    let policy = &mut actor.evaluation_policy(&config, online(&mut learner));
+                    let network = online(&mut learner).map_err(|error| run.explain(error))?;
+                    let policy = &mut actor.evaluation_policy(&config, network);
                     run.evaluated(step, &evaluator.evaluate(step, policy, collector.statistics())?)?;
                 }
                 if run.save_due() {
@@ -172,7 +174,7 @@ impl Algorithm for Dqn {
             Ok(())
         })();
         run.finish(trained, collector.steps(), &mut [&mut learner, &mut actor, &mut collector])?;
-        Ok(Box::new(actor.evaluation_policy(&config, online(&mut learner))))
+        Ok(Box::new(actor.evaluation_policy(&config, online(&mut learner)?)))
     }
 
     fn load(config: &Config, spec: &EnvSpec, snapshot: &Snapshot) -> Result<Box<dyn Policy>> {
@@ -184,8 +186,11 @@ impl Algorithm for Dqn {
     }
 }
 
-/// A copy of the online network, after everything that was sent before.
-fn online(learner: &mut LearnerHandle) -> QNetwork {
+/// A copy of the learner's online network, after all updates that were sent.
+///
+/// # Errors
+/// Where learning failed.
+fn online(learner: &mut LearnerHandle) -> Result<QNetwork> {
     learner.with(|worker| worker.learner.online().deep_clone())
 }
 

@@ -19,6 +19,7 @@ use crate::clock::Due;
 use crate::learner::{Learner, Losses, ShardWorker};
 use crate::replay::Replay;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::select;
 use playfield_collect::Experience;
 use playfield_core::{EnvSpec, Error, Normalizer, Persist, Result, Snapshot};
 use playfield_nn::QNetwork;
@@ -143,6 +144,8 @@ pub struct WorkerThread {
     pending: u64,
     tasks: Option<Sender<Message>>,
     chunks: Receiver<Result<Chunk>>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -157,8 +160,10 @@ impl LearnerHandle {
         let (tasks, inbox) = bounded(2);
         let (outbox, chunks) = bounded(2);
         outbox.send(Ok(spare)).expect("room for the first");
+        let (alive, ended) = bounded(0);
         let shard = worker.learner.shard_worker();
         let thread = thread::spawn(move || {
+            let _alive: Sender<()> = alive;
             use_one_core();
             for message in inbox {
                 match message {
@@ -173,7 +178,7 @@ impl LearnerHandle {
                 }
             }
         });
-        Self::Thread(WorkerThread { shard, pending: 0, tasks: Some(tasks), chunks, thread: Some(thread) })
+        Self::Thread(WorkerThread { shard, pending: 0, tasks: Some(tasks), chunks, ended, thread: Some(thread) })
     }
 
     /// Sends a chunk of steps, and returns one that was learned from: the same, or, overlapped, the one before.
@@ -188,26 +193,30 @@ impl LearnerHandle {
                 thread.pending = chunk.updates();
                 // Where the worker has failed, the error is among the chunks.
                 let _ = thread.send(Message::Work(Box::new(chunk)));
-                match thread.chunks.recv() {
-                    Ok(learned) => learned,
-                    Err(_) => thread.panicked(),
-                }
+                thread.chunks.recv().unwrap_or_else(|_| Err(thread.failed()))
             }
         }
     }
 
-    /// Runs `task` on the worker, after everything that was sent before.
-    pub fn with<T: Send + 'static>(&mut self, task: impl FnOnce(&mut Worker) -> T + Send + 'static) -> T {
+    /// Runs `task` on the worker, after all updates that were sent.
+    ///
+    /// # Errors
+    /// Where learning failed.
+    pub fn with<T: Send + 'static>(&mut self, task: impl FnOnce(&mut Worker) -> T + Send + 'static) -> Result<T> {
         match self {
-            Self::Inline(worker) => task(worker),
+            Self::Inline(worker) => Ok(task(worker)),
             Self::Thread(thread) => {
                 thread.work();
                 let (sender, result) = bounded(1);
                 let sent = thread.send(Message::Do(Box::new(move |worker| _ = sender.send(task(worker)))));
-                match sent.and_then(|()| result.recv().ok()) {
-                    Some(result) => result,
-                    None => thread.panicked(),
-                }
+                // A task that waits behind an update that fails stays in its channel.
+                let done = sent.and_then(|()| {
+                    select! {
+                        recv(result) -> done => done.ok(),
+                        recv(thread.ended) -> _ => result.try_recv().ok(),
+                    }
+                });
+                done.ok_or_else(|| thread.failed())
             }
         }
     }
@@ -225,13 +234,14 @@ impl WorkerThread {
         self.tasks.as_ref()?.send(message).ok()
     }
 
-    /// Resumes the panic that ended the thread.
-    fn panicked(&mut self) -> ! {
+    /// The error that ended the thread; resumes its panic.
+    fn failed(&mut self) -> Error {
         self.tasks = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Err(panic)) => resume_unwind(panic),
-            _ => panic!("the worker's thread ended"),
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            resume_unwind(panic);
         }
+        let error = self.chunks.try_iter().find_map(Result::err);
+        error.unwrap_or_else(|| Error::other("learning has ended with an error"))
     }
 }
 
@@ -257,10 +267,10 @@ impl Persist for LearnerHandle {
             worker.learner.save(&mut snapshot);
             worker.replay.save(&mut snapshot).map(|()| snapshot)
         });
-        saved.map(|saved| snapshot.extend(saved))
+        saved?.map(|saved| snapshot.extend(saved))
     }
 
     fn saved(&mut self) -> Result<()> {
-        self.with(|worker| worker.replay.saved())
+        self.with(|worker| worker.replay.saved())?
     }
 }

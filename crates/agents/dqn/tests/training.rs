@@ -173,12 +173,12 @@ fn the_thread_of_the_worker_ends_with_its_handle() {
         LearnerHandle::thread(worker, spare)
     };
     let mut handle = start();
-    assert_eq!(handle.with(|worker| worker.learner.updates()), 0);
+    assert_eq!(handle.with(|worker| worker.learner.updates()).unwrap(), 0);
     assert!(Arc::strong_count(&group) > 1, "the worker has it");
     drop(handle);
     assert_eq!(Arc::strong_count(&group), 1);
 
     let mut handle = start();
-    let panic = catch_unwind(AssertUnwindSafe(|| handle.with(|_| panic!("on purpose")))).unwrap_err();
+    let panic = catch_unwind(AssertUnwindSafe(|| handle.with::<()>(|_| panic!("on purpose")))).unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
 }

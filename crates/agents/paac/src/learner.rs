@@ -22,7 +22,7 @@ pub struct Learner {
 pub struct Update {
     /// The parts of the loss.
     pub losses: Losses,
-    /// The global norm, before clipping, of the gradient that was stepped by; 0 if there was no step.
+    /// The global norm, before clipping, of the gradient that was applied; 0 if none was.
     pub gradient_norm: f64,
     /// The learning rate.
     pub learning_rate: f64,
@@ -56,13 +56,15 @@ impl Learner {
         Ok(Self { actor, config: config.clone(), optimizer })
     }
 
-    /// Updates the parameters from a full rollout; schedules are read at agent step `step`.
+    /// Updates the parameters from a full rollout; schedules are read at agent step `step`. With
+    /// [`overlap_exchange`](group::Config::overlap_exchange) it applies the gradient of the rollout before, computes that of this one, and
+    /// starts its exchange.
     ///
     /// # Errors
     /// [`Error::Diverged`](playfield_core::Error::Diverged) where the gradient is not finite; the parameters stay as they were.
+    /// [`Error::Group`](playfield_core::Error::Group).
     pub fn update(&mut self, rollout: &Rollout, step: u64) -> Result<Update> {
         let (learning_rate, clip) = (self.config.learning_rate.at(step), self.config.gradient_clip);
-        // Several processes may have exchanged the last gradient during the rollout.
         let pending = self.actor.step_pending(&mut self.optimizer, learning_rate, clip)?;
         let losses = self.actor.compute_gradients(rollout, &self.config.objective(step))?;
         let norm = self.actor.step(&mut self.optimizer, learning_rate, clip)?;

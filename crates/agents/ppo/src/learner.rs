@@ -222,8 +222,9 @@ impl Learner {
     /// Makes this the learner of one rank of `group`: see [`Actor::join`].
     ///
     /// # Errors
-    /// As that.
+    /// As that. [`Error::Config`](playfield_core::Error::Config) where the exchange shall overlap.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
+        exchange.check_no_overlap(&**group)?;
         self.actor.join(&mut self.optimizer, group, exchange)
     }
 

@@ -201,7 +201,7 @@ impl ActorCritic {
         optimizer.step_sharded(&mut self.params, &shards, learning_rate, max_norm)
     }
 
-    /// Makes the step that is pending: see [`Optimizer::step_pending`].
+    /// Applies the pending gradient: see [`Optimizer::step_pending`].
     ///
     /// # Errors
     /// As that.

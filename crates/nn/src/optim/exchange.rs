@@ -28,7 +28,7 @@ enum Pending {
     Combined(Tensor),
 }
 
-/// The prefix of the names of [`Pending::Combined`] in a snapshot. `optimizer` makes it a part that all ranks have in common.
+/// The prefix of the names of [`Pending::Combined`] in a snapshot. What begins with `optimizer.` is the same on all ranks.
 const PENDING: &str = "optimizer.pending_gradient.";
 
 #[derive(Debug)]
@@ -79,13 +79,15 @@ impl Exchange {
     }
 
     /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
-    /// all-reduce of each flat buffer. Where the exchange overlaps, it only starts, and the pending gradient takes the place of this one;
-    /// false where there is none.
+    /// all-reduce of each flat buffer. Returns false where the exchange overlaps: it starts, and `params` keeps its own gradient.
+    ///
+    /// # Panics
+    /// If a gradient is pending: a bug of the caller.
     pub(super) fn combine(&mut self, params: &mut Params, shards: &[&Params]) -> Result<bool> {
         let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
         let combined = match self.overlaps() {
-            true => self.start(&gradient)?,
-            false => Some(self.sum(gradient)?),
+            true => None,
+            false => Some(self.sum(&gradient)?),
         };
         let mut running = to_vec(params.running_stats());
         if !running.is_empty() {
@@ -94,43 +96,41 @@ impl Exchange {
             running.iter_mut().for_each(|x| *x *= scale);
             params.set_running_stats(&running);
         }
-        combined.iter().for_each(|gradient| params.set_gradient(gradient));
+        match &combined {
+            Some(gradient) => params.set_gradient(gradient),
+            None => self.start(&gradient)?,
+        }
         Ok(combined.is_some())
     }
 
     /// The combined gradient of all ranks.
-    fn sum(&self, gradient: Tensor) -> Result<Tensor> {
+    fn sum(&self, gradient: &Tensor) -> Result<Tensor> {
         if self.group.sums_on_device() {
             let mut gradient = gradient.to_kind(Kind::Float);
             self.group.sum_on_device(&mut gradient, self.config.gradient_precision)?;
             return Ok(self.scaled(gradient));
         }
-        let mut values = to_vec(&gradient);
+        let mut values = to_vec(gradient);
         self.group.sum(&mut values, self.config.gradient_precision)?;
         Ok(self.scaled(Tensor::from_slice(&values)))
     }
 
-    /// Starts the exchange of `gradient`, and returns the pending one.
-    fn start(&mut self, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let pending = self.take_pending()?;
+    /// Starts the exchange of `gradient`.
+    fn start(&mut self, gradient: &Tensor) -> Result<()> {
+        assert!(matches!(self.pending, Pending::None), "a gradient is pending");
         self.group.start_sum(to_vec(gradient), self.config.gradient_precision)?;
         self.pending = Pending::InFlight;
-        Ok(pending)
+        Ok(())
     }
 
     /// Replaces the gradient of `params` by the pending one, after waiting for its exchange; false where there is none.
     pub(super) fn receive(&mut self, params: &mut Params) -> Result<bool> {
-        let pending = self.take_pending()?;
-        pending.iter().for_each(|gradient| params.set_gradient(gradient));
-        Ok(pending.is_some())
-    }
-
-    fn take_pending(&mut self) -> Result<Option<Tensor>> {
         self.finish()?;
         match std::mem::replace(&mut self.pending, Pending::None) {
-            Pending::Combined(gradient) => Ok(Some(gradient)),
-            _ => Ok(None),
+            Pending::Combined(gradient) => params.set_gradient(&gradient),
+            _ => return Ok(false),
         }
+        Ok(true)
     }
 
     /// Waits for the exchange that was started last.
@@ -149,9 +149,12 @@ impl Exchange {
         }
     }
 
-    /// Writes the pending gradient, after [`finish`](Self::finish).
+    /// Writes the pending gradient, after [`finish`](Self::finish). One that is not finite is left out: the parameters are good, and a run
+    /// that resumes with it would end at once.
     pub(super) fn save(&self, params: &Params, snapshot: &mut Snapshot) {
-        if let Pending::Combined(gradient) = &self.pending {
+        if let Pending::Combined(gradient) = &self.pending
+            && gradient.norm().double_value(&[]).is_finite()
+        {
             let named = params.named(gradient).into_iter();
             snapshot.arrays.extend(named.map(|(name, array)| (format!("{PENDING}{name}"), array)));
         }
@@ -269,54 +272,61 @@ mod tests {
         }
     }
 
-    /// With overlap, call k steps by the gradient of call k − 1: parameters, state and norms are those of one process, a call later.
-    /// Where the pending step is made first, they are those of one process before each call. A run that is saved and loaded between two
-    /// updates continues in the same way.
+    /// With overlap, a gradient is applied when the next one is about to be computed: parameters, state and norms are those of one process.
+    /// A run that is saved and loaded while a gradient is pending continues in the same way.
     #[test]
-    fn the_step_of_an_overlapped_exchange_is_made_by_the_next_call_or_before() {
+    fn a_pending_gradient_is_applied_before_the_next() {
         for (combine, factor) in [(Combine::Mean, 1.0), (Combine::Sum, 2.0)] {
-            for first in [false, true] {
-                let config = OptimizerConfig::from(Adam::default());
-                let new = || {
-                    let params = params(Kind::Float);
-                    let optimizer = Optimizer::new(config.clone(), &params);
-                    (params, optimizer)
-                };
-                let join = |optimizer: &mut Optimizer| {
-                    optimizer.set_group(Arc::new(Two::default()), combine, OVERLAPPED).unwrap();
-                };
-                let ((mut ours, mut overlapped), (mut theirs, mut exact)) = (new(), new());
-                join(&mut overlapped);
-                for t in 0..6 {
-                    let expected = match t {
-                        0 => 0.0,
-                        t => {
-                            theirs.set_gradient(&(gradient(t - 1) * factor));
-                            exact.step(&mut theirs, 0.01, 1.0)
-                        }
-                    };
-                    if first {
-                        let norm = overlapped.step_pending(&mut ours, 0.01, 1.0).unwrap();
-                        assert_eq!(norm, (t > 0).then_some(expected), "update {t}");
-                        assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "update {t}");
-                    }
-                    ours.set_gradient(&gradient(t));
-                    let norm = overlapped.step_sharded(&mut ours, &[], 0.01, 1.0).unwrap();
-                    assert_eq!(norm, if first { 0.0 } else { expected }, "update {t}");
-                    assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "update {t}");
-                    assert_eq!(overlapped.statistics(), exact.statistics(), "update {t}");
-                    if t == 3 {
-                        let mut snapshot = Snapshot::default();
-                        overlapped.finish_exchange().unwrap();
-                        ours.save(&mut snapshot);
-                        overlapped.save(&ours, &mut snapshot);
-                        (ours, overlapped) = new();
-                        ours.load(&snapshot).unwrap();
-                        overlapped.load(&ours, &snapshot).unwrap();
-                        join(&mut overlapped);
-                    }
+            let config = OptimizerConfig::from(Adam::default());
+            let new = || {
+                let params = params(Kind::Float);
+                let optimizer = Optimizer::new(config.clone(), &params);
+                (params, optimizer)
+            };
+            let join = |optimizer: &mut Optimizer| {
+                optimizer.set_group(Arc::new(Two::default()), combine, OVERLAPPED).unwrap();
+            };
+            let ((mut ours, mut overlapped), (mut theirs, mut exact)) = (new(), new());
+            join(&mut overlapped);
+            for t in 0..6 {
+                let expected = (t > 0).then(|| {
+                    theirs.set_gradient(&(gradient(t - 1) * factor));
+                    exact.step(&mut theirs, 0.01, 1.0)
+                });
+                assert_eq!(overlapped.step_pending(&mut ours, 0.01, 1.0).unwrap(), expected, "update {t}");
+                ours.set_gradient(&gradient(t));
+                assert_eq!(overlapped.step_sharded(&mut ours, &[], 0.01, 1.0).unwrap(), 0.0, "update {t}");
+                assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "update {t}");
+                assert_eq!(overlapped.statistics(), exact.statistics(), "update {t}");
+                if t == 3 {
+                    let mut snapshot = Snapshot::default();
+                    overlapped.finish_exchange().unwrap();
+                    ours.save(&mut snapshot);
+                    overlapped.save(&ours, &mut snapshot);
+                    (ours, overlapped) = new();
+                    ours.load(&snapshot).unwrap();
+                    overlapped.load(&ours, &snapshot).unwrap();
+                    join(&mut overlapped);
                 }
             }
+        }
+    }
+
+    /// A gradient that is not finite is not saved.
+    #[test]
+    fn a_pending_gradient_that_is_not_finite_is_not_saved() {
+        let mut params = params(Kind::Float);
+        let mut optimizer = Optimizer::new(Sgd::default(), &params);
+        optimizer.set_group(Arc::new(Two::default()), Combine::Mean, OVERLAPPED).unwrap();
+        for (factor, saved) in [(1.0, true), (f64::NAN, false)] {
+            params.set_gradient(&(gradient(0) * factor));
+            optimizer.step_sharded(&mut params, &[], 0.01, 0.0).unwrap();
+            optimizer.finish_exchange().unwrap();
+            let mut snapshot = Snapshot::default();
+            optimizer.save(&params, &mut snapshot);
+            assert_eq!(snapshot.arrays.keys().any(|name| name.starts_with(PENDING)), saved);
+            let norm = optimizer.step_pending(&mut params, 0.01, 0.0).unwrap();
+            assert_eq!(norm.is_some_and(f64::is_finite), saved);
         }
     }
 
@@ -325,7 +335,6 @@ mod tests {
     fn a_pending_gradient_is_dropped_without_overlap() {
         let mut params = params(Kind::Float);
         let mut optimizer = Optimizer::new(Sgd::default(), &params);
-        optimizer.exchange.pending = Pending::Combined(gradient(0));
         for (group, config) in [
             (Arc::new(Two::default()) as Arc<dyn Group>, group::Config::default()),
             (SingleProcess::shared(), OVERLAPPED),
@@ -335,8 +344,7 @@ mod tests {
             let mut snapshot = Snapshot::default();
             optimizer.save(&params, &mut snapshot);
             assert!(snapshot.arrays.keys().all(|name| !name.starts_with(PENDING)));
-            params.set_gradient(&gradient(1));
-            assert!(optimizer.step_sharded(&mut params, &[], 0.01, 0.0).unwrap() > 0.0);
+            assert_eq!(optimizer.step_pending(&mut params, 0.01, 0.0).unwrap(), None);
         }
     }
 

@@ -83,11 +83,14 @@ impl Optimizer {
 
     /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
     /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks. With
-    /// [`overlap_exchange`](group::Config::overlap_exchange) that exchange only starts. The step by the gradient of the call before is made
-    /// here, unless [`step_pending`](Self::step_pending) has made it; then, and in the first call, there is none, and 0 is returned.
+    /// [`overlap_exchange`](group::Config::overlap_exchange) it only starts the exchange, and returns 0: before the next gradient is
+    /// computed, [`step_pending`](Self::step_pending) makes the step.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
+    ///
+    /// # Panics
+    /// If a gradient is still pending: a bug of the caller.
     pub fn step_sharded(
         &mut self,
         params: &mut Params,
@@ -104,8 +107,8 @@ impl Optimizer {
         }
     }
 
-    /// Makes the step that [`step_sharded`](Self::step_sharded) has left pending, after waiting for its exchange: call it before computing
-    /// the next gradient, which is then that of the newest parameters. Returns the gradient's norm, if a step was pending.
+    /// Waits for the exchange that [`step_sharded`](Self::step_sharded) has started, if it has, and steps by that gradient. Returns the
+    /// gradient's norm, if one was pending.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
