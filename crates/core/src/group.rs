@@ -31,11 +31,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// For an algorithm that makes several updates in a row: there an exchange could only overlap with the computation of the next
-    /// gradient, which would be that of the parameters before the update. It was tried, and harms learning (docs/scale-out.md).
+    /// Refuses overlap, for algorithms with several updates per rollout. Their exchange could only overlap with the computation of the next
+    /// gradient, which then is one update stale: measured to harm learning (docs/scale-out.md).
     ///
     /// # Errors
-    /// [`Error::Config`] where the ranks of `group` shall overlap the exchange.
+    /// [`Error::Config`] where `overlap_exchange` is set and `group` has several processes.
     pub fn check_no_overlap(&self, group: &dyn Group) -> Result<()> {
         match self.overlap_exchange && group.is_distributed() {
             true => Err(Error::config("`distributed.overlap_exchange` must be false: it is for PAAC only")),

@@ -480,7 +480,7 @@ impl Params {
     }
 
     /// A copy: other memory with the same layout, values and precision. Its layers compute the same, also where this one's weights were
-    /// [copied](Self::copy_from); its master is then as old as this one's.
+    /// [copied](Self::copy_from) and are newer than its master.
     pub fn deep_clone(&self) -> Self {
         let mut clone = Self::new(self.layout.clone(), self.master.copy(), self.running.copy(), self.precision());
         clone.copy_from(self);

@@ -34,7 +34,8 @@ impl Actor {
         Self { network, epsilon, values, noisy, rng }
     }
 
-    /// An actor for evaluation with `network`, the learner's (this one's may be a chunk older), and a copy of this one's random stream.
+    /// An actor with the ε of evaluation, `network`, and a copy of this one's random stream. `network` is the learner's: this one's may be a
+    /// chunk older.
     pub fn evaluation_policy(&self, config: &Config, network: QNetwork) -> Self {
         Self::new(config, network, self.rng.clone())
     }

@@ -17,7 +17,7 @@ pub enum Combine {
     Sum,
 }
 
-/// The gradient whose step is still to be made, where the exchange overlaps with other work.
+/// A gradient that has not been applied, where the exchange overlaps with a rollout.
 #[derive(Debug)]
 enum Pending {
     /// There is none.
