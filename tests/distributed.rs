@@ -63,8 +63,11 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-const BF16: group::Config = group::Config { gradient_precision: GradientPrecision::Bf16, overlap_exchange: false };
-const OVERLAP: group::Config = group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: true };
+const FP32: group::Config =
+    group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: false, local_updates: false };
+const BF16: group::Config = group::Config { gradient_precision: GradientPrecision::Bf16, ..FP32 };
+const OVERLAP: group::Config = group::Config { overlap_exchange: true, ..FP32 };
+const LOCAL: group::Config = group::Config { local_updates: true, ..FP32 };
 
 /// What `train` computes on two ranks after three updates equals what it computes in one process: both ranks have the same parameters,
 /// bit for bit, and those of one process to rounding. They have changed by more.
@@ -72,7 +75,7 @@ fn check(train: impl Fn(Option<(Arc<dyn Group>, group::Config)>, usize) -> Vec<f
     let (one, before) = (train(None, 3), train(None, 0));
     let change = difference(&one, &before);
     let ranks = |exchange| two_ranks(|group| train(Some((group, exchange)), 3));
-    let (fp32, bf16) = (ranks(group::Config::default()), ranks(BF16));
+    let (fp32, bf16) = (ranks(FP32), ranks(BF16));
     assert!(fp32[0] == fp32[1] && bf16[0] == bf16[1]);
     let (fp32, bf16) = (difference(&fp32[0], &one), difference(&bf16[0], &one));
     assert!(fp32 < 1e-5 && change > 1e-3, "rounding {fp32}, change {change}");
@@ -218,6 +221,68 @@ fn ppo_on_two_ranks_computes_the_update_of_one_process() {
     });
 }
 
+/// With local updates, each rank makes the updates of one process with its environments, and parameters and optimizer state are the means
+/// of both afterwards: the same bits on both ranks. In bf16 the changes are rounded, which is less than a twentieth of them.
+#[test]
+fn ppo_with_local_updates_averages_what_each_rank_computes() {
+    let config = ppo::Config {
+        rollout_steps: STEPS,
+        minibatch_size: STEPS * ENVS / 2,
+        epochs: 3,
+        learning_rate: Schedule::constant(0.01),
+        network: network(),
+        num_threads: 1,
+        device: "cpu".into(),
+        ..ppo::Config::default()
+    };
+    let learner = || ppo::learner::Learner::new(&config, &spec(), ENVS / 2, 1).unwrap();
+    // Parameters, and all arrays of the optimizer.
+    let values = |learner: &mut ppo::learner::Learner| {
+        let mut snapshot = Snapshot::default();
+        learner.save(&mut snapshot).unwrap();
+        let state = snapshot.arrays.iter().filter(|(name, _)| name.starts_with("optimizer."));
+        let arrays: Vec<_> = snapshot.params.values().chain(state.map(|(_, array)| array)).collect();
+        arrays.iter().flat_map(|array| array.values::<f32>().unwrap()).collect::<Vec<_>>()
+    };
+    let alone = [0, 1].map(|rank| {
+        let mut learner = learner();
+        learner.update(&rollout(0, rank, 2), 0).unwrap();
+        values(&mut learner)
+    });
+    let mean: Vec<f32> = alone[0].iter().zip(&alone[1]).map(|(a, b)| (a + b) / 2.0).collect();
+    let change = difference(&mean, &values(&mut learner()));
+    assert!(difference(&mean, &alone[0]) > 1e-3 && change > 1e-3, "{change}");
+    for (exchange, tolerance) in [(LOCAL, 1e-6), (group::Config { local_updates: true, ..BF16 }, change / 20.0)] {
+        let ranks = |rollouts: usize| {
+            two_ranks(|group| {
+                let mut learner = learner();
+                learner.join(&group, exchange).unwrap();
+                (0..rollouts).for_each(|i| _ = learner.update(&rollout(i, group.rank(), 2), 0).unwrap());
+                values(&mut learner)
+            })
+        };
+        let (first, third) = (ranks(1), ranks(3));
+        assert!(first[0] == first[1] && third[0] == third[1] && first[0] != third[0]);
+        let off = difference(&first[0], &mean);
+        assert!(off <= tolerance, "{exchange:?}: {off}, change {change}");
+    }
+}
+
+/// A rank whose gradient is not finite stops; the other one does not wait for it.
+#[test]
+fn a_rank_that_diverges_in_a_local_update_stops_all() {
+    let config =
+        ppo::Config { rollout_steps: STEPS, minibatch_size: STEPS, network: network(), ..ppo::Config::default() };
+    let config = ppo::Config { num_threads: 1, device: "cpu".into(), normalize_advantage: false, ..config };
+    let errors = two_ranks(|group| {
+        let mut learner = ppo::learner::Learner::new(&config, &spec(), ENVS / 2, 1).unwrap();
+        learner.join(&group, LOCAL).unwrap();
+        let scale = if group.rank() == 1 { f32::NAN } else { 1.0 };
+        learner.update(&rollout_with_rewards(0, group.rank(), 2, scale), 0).unwrap_err()
+    });
+    assert!(matches!(&errors[..], [Error::Group { .. }, Error::Diverged(_)]), "{errors:?}");
+}
+
 /// Both forms of the loss: a sum over the batch and a mean.
 #[test]
 fn dqn_on_two_ranks_computes_the_update_of_one_process() {
@@ -283,7 +348,7 @@ fn a_loss_that_is_not_finite_on_one_rank_changes_no_rank() {
 }
 
 /// The settings of a short run of each algorithm that trains in several processes.
-fn experiments() -> [(&'static str, String); 3] {
+fn experiments() -> [(&'static str, String); 4] {
     let paac = CARTPOLE.replace("num_envs = 4", "num_envs = 4\nnormalize_obs = true\nnormalize_reward = true");
     let paac = paac.replace("[env]", "[distributed]\noverlap_exchange = true\n[env]");
     let ppo = "algorithm = 'ppo'\n[distributed]\ngradient_precision = 'bf16'\n[env]\nid = 'Catch'\nnum_envs = 4\n[ppo]\nnum_threads = 1\nrollout_steps = 20\nminibatch_size = 40\n\
@@ -293,6 +358,7 @@ fn experiments() -> [(&'static str, String); 3] {
     [
         ("paac", paac.replace("steps = 4000\n", "") + "learning_rate.steps = 4000\n"),
         ("ppo", ppo.into()),
+        ("ppo, local updates", ppo.replace("[env]", "local_updates = true\n[env]")),
         ("dqn", dqn.into()),
     ]
 }
@@ -338,16 +404,22 @@ fn the_exchange_of_gradients_changes_a_run() {
     assert!(pending(&overlap) && !pending(&fp32), "a checkpoint contains the gradient that has not been applied");
 }
 
-/// Only PAAC overlaps the exchange with a rollout. One process ignores the setting.
+/// Only PAAC overlaps the exchange with a rollout, and only PPO has local updates. One process ignores both settings.
 #[test]
-fn ppo_and_dqn_refuse_to_overlap_the_exchange() {
+fn settings_of_the_exchange_that_an_algorithm_does_not_have_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let [_, ppo, dqn] = experiments();
-    for (name, text) in [ppo, dqn] {
-        file(dir.path(), "a.toml", &text);
-        let args = ["train", "a.toml", "--steps", "100", "--set", "distributed.overlap_exchange=true"];
+    let [paac, ppo, _, dqn] = &experiments();
+    let without = |text: &str| text.replace("overlap_exchange = true", "");
+    for ((name, text), key) in [
+        (ppo, "distributed.overlap_exchange"),
+        (dqn, "distributed.overlap_exchange"),
+        (paac, "distributed.local_updates"),
+        (dqn, "distributed.local_updates"),
+    ] {
+        file(dir.path(), "a.toml", &without(text));
+        let args = ["train", "a.toml", "--steps", "100", "--set", &format!("{key}=true")];
         let said = refuses(dir.path(), &[&LAUNCH[..], &args].concat());
-        assert!(said.contains("`distributed.overlap_exchange` must be false"), "{name}: {said}");
+        assert!(said.contains(&format!("`{key}` must be false")), "{name}: {said}");
         succeeds(dir.path(), &args);
     }
 }

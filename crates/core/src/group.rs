@@ -23,28 +23,44 @@ pub enum Reduce {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The precision in which the ranks exchange gradients.
+    /// The precision in which the ranks exchange gradients and, with `local_updates`, changes.
     pub gradient_precision: GradientPrecision,
     /// Whether PAAC's ranks collect the next rollout while they exchange a gradient, and apply it after that. The actions of a rollout
     /// are then those of the parameters before the last update; no gradient is stale.
     pub overlap_exchange: bool,
+    /// Whether each of PPO's ranks makes the updates from a rollout by itself, with the gradients of its own minibatches; after them the
+    /// ranks average parameters and optimizer state. One exchange per rollout takes the place of one per update (local SGD: Stich 2019,
+    /// arXiv:1805.09767; Lin et al. 2020, arXiv:1808.07217).
+    pub local_updates: bool,
 }
 
 impl Config {
-    /// Refuses overlap, for algorithms with several updates per rollout. Their exchange could only overlap with the computation of the next
-    /// gradient, which then is one update stale: measured to harm learning (docs/scale-out.md).
+    /// Refuses `overlap_exchange`, for algorithms with several updates per rollout. Their exchange could only overlap with the computation
+    /// of the next gradient, which then is one update stale: measured to harm learning (docs/scale-out.md).
     ///
     /// # Errors
-    /// [`Error::Config`] where `overlap_exchange` is set and `group` has several processes.
-    pub fn check_no_overlap(&self, group: &dyn Group) -> Result<()> {
-        match self.overlap_exchange && group.is_distributed() {
-            true => Err(Error::config("`distributed.overlap_exchange` must be false: it is for PAAC only")),
-            false => Ok(()),
-        }
+    /// [`Error::Config`] where it is set and `group` has several processes.
+    pub fn refuse_overlap(&self, group: &dyn Group) -> Result<()> {
+        refuse(self.overlap_exchange, group, "`distributed.overlap_exchange` must be false: it is for PAAC only")
+    }
+
+    /// Refuses `local_updates`, for algorithms without a sequence of updates that ends with a rollout.
+    ///
+    /// # Errors
+    /// As [`refuse_overlap`](Self::refuse_overlap).
+    pub fn refuse_local_updates(&self, group: &dyn Group) -> Result<()> {
+        refuse(self.local_updates, group, "`distributed.local_updates` must be false: it is for PPO only")
     }
 }
 
-/// The precision in which the ranks exchange gradients. Parameters, optimizer state and running statistics are fp32.
+fn refuse(is_set: bool, group: &dyn Group, message: &str) -> Result<()> {
+    match is_set && group.is_distributed() {
+        true => Err(Error::config(message)),
+        false => Ok(()),
+    }
+}
+
+/// The precision in which the ranks exchange gradients. Each keeps parameters, optimizer state and running statistics in fp32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GradientPrecision {

@@ -4,12 +4,13 @@
 //! 127.0.0.1. Rank 0 prints. `scripts/allreduce-cost` starts the ranks in network namespaces with limited bandwidth.
 //!
 //! ```text
-//! cargo bench -p playfield-distributed -- [ELEMENTS [BEFORE+AFTER…]]
+//! cargo bench -p playfield-distributed -- [ELEMENTS [BEFORE+AFTER[*N]…]]
 //! ```
 //!
 //! An update is the decision to continue (an exchange of three numbers), two sleeps of BEFORE and AFTER milliseconds in place of its
-//! computation, so that many ranks fit on few cores, and the all-reduce of the gradient: after the computation, or overlapping with the next
-//! decision and the next BEFORE.
+//! computation, so that many ranks fit on few cores, and the all-reduce of N times the gradient's elements (1 without N; local updates
+//! exchange parameters and two buffers of optimizer state): after the computation, or overlapping with the next decision and the next
+//! BEFORE.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::group::{GradientPrecision, Group as _, Reduce};
@@ -62,7 +63,7 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
         None => (ELEMENTS, &[][..]),
     };
     let updates: Vec<_> = updates.iter().map(|text| Ok((text, parse_update(text)?))).collect::<Result<_>>()?;
-    let mut gradient: Vec<f32> = (0..elements).map(|i| (i as f32).sin()).collect();
+    let gradient: Vec<f32> = (0..elements).map(|i| (i as f32).sin()).collect();
     let print = |what: &str, (least, median, bytes): (f64, f64, f64)| {
         if group.rank() == 0 {
             println!("{what}: min {least:.3} ms, median {median:.3} ms, {bytes:.0} bytes sent");
@@ -70,46 +71,56 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
     };
     print("3 numbers", repeat(group, || group.all_reduce(&mut [0.0; 3], Reduce::Max))?);
     for (name, precision) in [("fp32", GradientPrecision::Fp32), ("bf16", GradientPrecision::Bf16)] {
-        // A factor that keeps the sums of a gradient with itself finite.
-        let mut sum = || {
-            group.sum(&mut gradient, precision)?;
-            gradient.iter_mut().for_each(|x| *x /= group.world_size() as f32);
+        // A factor that keeps the sums of values with themselves finite.
+        let mean = |values: &mut [f32]| values.iter_mut().for_each(|x| *x /= group.world_size() as f32);
+        let sum = |values: &mut [f32]| {
+            group.sum(values, precision)?;
+            mean(values);
             Ok(())
         };
-        print(name, repeat(group, &mut sum)?);
-        for (text, (before, after)) in &updates {
+        let mut values = gradient.clone();
+        print(name, repeat(group, || sum(&mut values))?);
+        for (text, Update { before, after, gradients }) in &updates {
+            let mut values = gradient.repeat(*gradients);
             let update = || {
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
                 thread::sleep(*before + *after);
-                sum()
+                sum(&mut values)
             };
             print(&format!("{name}, update of {text} ms"), repeat(group, update)?);
-        }
-        group.start_sum(gradient.clone(), precision)?;
-        for (text, (before, after)) in &updates {
-            let update = || {
+            group.start_sum(values, precision)?;
+            let overlapped = || {
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
                 thread::sleep(*before);
-                let mut sum = group.finish_sum()?;
-                sum.iter_mut().for_each(|x| *x /= group.world_size() as f32);
+                let mut values = group.finish_sum()?;
+                mean(&mut values);
                 thread::sleep(*after);
-                group.start_sum(sum, precision)
+                group.start_sum(values, precision)
             };
-            print(&format!("{name}, overlapped update of {text} ms"), repeat(group, update)?);
+            print(&format!("{name}, overlapped update of {text} ms"), repeat(group, overlapped)?);
+            group.finish_sum()?;
         }
-        group.finish_sum()?;
     }
     Ok(())
 }
 
-/// `BEFORE+AFTER`, in milliseconds.
-fn parse_update(text: &str) -> Result<(Duration, Duration)> {
+/// The computation of an update, before and after the exchange that may overlap with it, and how many times the gradient is exchanged.
+struct Update {
+    before: Duration,
+    after: Duration,
+    gradients: usize,
+}
+
+/// `BEFORE+AFTER` or `BEFORE+AFTER*N`, in milliseconds.
+fn parse_update(text: &str) -> Result<Update> {
     let parse = |text: &str| {
         let milliseconds: f64 = text.parse().map_err(Error::other)?;
         Duration::try_from_secs_f64(milliseconds / 1e3).map_err(Error::other)
     };
-    let (before, after) = text.split_once('+').ok_or_else(|| Error::other(format!("`{text}` is not BEFORE+AFTER")))?;
-    Ok((parse(before)?, parse(after)?))
+    let (times, gradients) = text.split_once('*').unwrap_or((text, "1"));
+    let (before, after) =
+        times.split_once('+').ok_or_else(|| Error::other(format!("`{text}` is not BEFORE+AFTER or BEFORE+AFTER*N")))?;
+    Ok(Update { before: parse(before)?, after: parse(after)?, gradients: gradients.parse().map_err(Error::other)? })
 }
 
 /// The shortest and the median time of `operation` in milliseconds, and the bytes that this rank's network namespace sends for one.

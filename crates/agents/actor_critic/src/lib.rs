@@ -221,6 +221,14 @@ impl Actor {
         (policy.masked(&mask), values)
     }
 
+    /// Ends a sequence of updates that the ranks have made by themselves, if they do: see [`Optimizer::average`].
+    ///
+    /// # Errors
+    /// [`Error::Group`].
+    pub fn average(&mut self, optimizer: &mut Optimizer) -> Result<()> {
+        optimizer.average(&mut self.net.params)
+    }
+
     /// Ends the updates from a rollout: the next one begins with the current recurrent state.
     pub fn next_rollout(&mut self) {
         self.start = self.state.shallow_clone();

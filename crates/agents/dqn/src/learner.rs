@@ -181,9 +181,11 @@ impl Learner {
     /// all ranks from now on, which they exchange as `exchange` says. Call it after loading.
     ///
     /// # Errors
-    /// [`Error::Group`](playfield_core::Error::Group). [`Error::Config`](playfield_core::Error::Config) where the exchange shall overlap.
+    /// [`Error::Group`](playfield_core::Error::Group). [`Error::Config`](playfield_core::Error::Config) where the exchange shall overlap, or updates be
+    /// local.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
-        exchange.check_no_overlap(&**group)?;
+        exchange.refuse_overlap(&**group)?;
+        exchange.refuse_local_updates(&**group)?;
         let Shard { online, target, .. } = &mut self.main;
         online.params.broadcast(&**group)?;
         target.params.broadcast(&**group)?;

@@ -137,7 +137,8 @@ mod tests {
         }
     }
 
-    const EXCHANGE: Config = Config { gradient_precision: GradientPrecision::Bf16, overlap_exchange: true };
+    const EXCHANGE: Config =
+        Config { gradient_precision: GradientPrecision::Bf16, overlap_exchange: true, local_updates: true };
 
     /// Runs `body` on both ranks, each with a run of 100 steps and checkpoints in `dir`.
     fn both<T: Send>(dir: &Path, intervals: &Intervals, body: impl Fn(Run, usize) -> T + Sync) -> [T; 2] {

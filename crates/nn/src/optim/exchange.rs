@@ -1,4 +1,4 @@
-//! The exchange of gradients among the processes that train together.
+//! The exchange of gradients, or with local updates of parameters, among the processes that train together.
 
 use super::arrays_below;
 use crate::params::Params;
@@ -37,13 +37,15 @@ pub(super) struct Exchange {
     combine: Combine,
     config: group::Config,
     pending: Pending,
+    /// Parameters and state, one after the other, before the first of the updates that this rank has made by itself.
+    before: Option<Tensor>,
 }
 
 impl Exchange {
     /// That of one process, which exchanges nothing.
     pub(super) fn new() -> Self {
         let (group, config) = (SingleProcess::shared(), group::Config::default());
-        Self { group, combine: Combine::Mean, config, pending: Pending::None }
+        Self { group, combine: Combine::Mean, config, pending: Pending::None, before: None }
     }
 
     /// Makes this the exchange among the ranks of `group`, of gradients on `device`.
@@ -70,12 +72,13 @@ impl Exchange {
         Ok(())
     }
 
-    pub(super) fn is_distributed(&self) -> bool {
-        self.group.is_distributed()
+    /// Whether the ranks combine the gradients of each update.
+    pub(super) fn is_per_update(&self) -> bool {
+        self.group.is_distributed() && !self.config.local_updates
     }
 
     fn overlaps(&self) -> bool {
-        self.config.overlap_exchange && self.is_distributed()
+        self.config.overlap_exchange && self.group.is_distributed()
     }
 
     /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
@@ -87,15 +90,9 @@ impl Exchange {
         let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
         let combined = match self.overlaps() {
             true => None,
-            false => Some(self.sum(&gradient)?),
+            false => Some(self.scaled(self.sum(&gradient)?)),
         };
-        let mut running = to_vec(params.running_stats());
-        if !running.is_empty() {
-            self.group.sum(&mut running, GradientPrecision::Fp32)?;
-            let scale = 1.0 / self.group.world_size() as f32;
-            running.iter_mut().for_each(|x| *x *= scale);
-            params.set_running_stats(&running);
-        }
+        self.average_running_stats(params)?;
         match &combined {
             Some(gradient) => params.set_gradient(gradient),
             None => self.start(&gradient)?,
@@ -103,16 +100,52 @@ impl Exchange {
         Ok(combined.is_some())
     }
 
-    /// The combined gradient of all ranks.
-    fn sum(&self, gradient: &Tensor) -> Result<Tensor> {
-        if self.group.sums_on_device() {
-            let mut gradient = gradient.to_kind(Kind::Float);
-            self.group.sum_on_device(&mut gradient, self.config.gradient_precision)?;
-            return Ok(self.scaled(gradient));
+    /// Replaces running statistics by their means over the ranks.
+    fn average_running_stats(&self, params: &mut Params) -> Result<()> {
+        let mut running = to_vec(params.running_stats());
+        if !running.is_empty() {
+            self.group.sum(&mut running, GradientPrecision::Fp32)?;
+            let scale = 1.0 / self.group.world_size() as f32;
+            running.iter_mut().for_each(|x| *x *= scale);
+            params.set_running_stats(&running);
         }
-        let mut values = to_vec(gradient);
+        Ok(())
+    }
+
+    /// The sum of `values` over the ranks, on the same device or on the CPU.
+    fn sum(&self, values: &Tensor) -> Result<Tensor> {
+        if self.group.sums_on_device() {
+            let mut values = values.to_kind(Kind::Float);
+            self.group.sum_on_device(&mut values, self.config.gradient_precision)?;
+            return Ok(values);
+        }
+        let mut values = to_vec(values);
         self.group.sum(&mut values, self.config.gradient_precision)?;
-        Ok(self.scaled(Tensor::from_slice(&values)))
+        Ok(Tensor::from_slice(&values))
+    }
+
+    /// With local updates, keeps `buffers`, parameters and state, if this rank has made no update since the last
+    /// [`average`](Self::average).
+    pub(super) fn begin_local_update(&mut self, buffers: &[&Tensor]) {
+        if self.config.local_updates && self.group.is_distributed() && self.before.is_none() {
+            self.before = Some(no_grad(|| Tensor::cat(buffers, 0)));
+        }
+    }
+
+    /// Replaces `buffers` by their means over the ranks, and running statistics, too, if this rank has made updates by itself. The ranks
+    /// exchange what has changed: in bf16 a parameter would lose small changes. Returns whether it did.
+    pub(super) fn average(&mut self, params: &mut Params, buffers: &[&Tensor]) -> Result<bool> {
+        let Some(before) = self.before.take() else { return Ok(false) };
+        let change = self.sum(&no_grad(|| Tensor::cat(buffers, 0) - &before))?.to_device(before.device());
+        no_grad(|| {
+            let mean = before + change * f64::from(1.0 / self.group.world_size() as f32);
+            let sizes: Vec<_> = buffers.iter().map(|buffer| buffer.numel() as i64).collect();
+            for (buffer, mean) in buffers.iter().zip(mean.split_with_sizes(sizes, 0)) {
+                buffer.shallow_clone().copy_(&mean);
+            }
+        });
+        self.average_running_stats(params)?;
+        Ok(true)
     }
 
     /// Starts the exchange of `gradient`.
@@ -198,11 +231,13 @@ mod tests {
         Tensor::from_slice(&(0..LEN).map(|i| ((i * 31 + t as i64 * 17) % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>())
     }
 
-    /// Two ranks with the same values.
+    /// Two ranks with the same values, or with others that differ by a constant.
     #[derive(Debug, Default)]
     struct Two {
         /// Whether gradients are summed where they are.
         on_device: bool,
+        /// By how much the values of the other rank are greater.
+        more: f32,
         in_flight: Mutex<Option<Vec<f32>>>,
     }
 
@@ -218,7 +253,7 @@ mod tests {
         }
         fn sum(&self, values: &mut [f32], _: GradientPrecision) -> Result<()> {
             assert!(!self.on_device);
-            values.iter_mut().for_each(|x| *x *= 2.0);
+            values.iter_mut().for_each(|x| *x = 2.0 * *x + self.more);
             Ok(())
         }
         fn start_sum(&self, mut values: Vec<f32>, precision: GradientPrecision) -> Result<()> {
@@ -233,7 +268,9 @@ mod tests {
             self.on_device
         }
         fn sum_on_device(&self, tensor: &mut dyn Any, _: GradientPrecision) -> Result<()> {
-            *tensor.downcast_mut::<Tensor>().unwrap() *= 2.0;
+            let tensor = tensor.downcast_mut::<Tensor>().unwrap();
+            *tensor *= 2.0;
+            *tensor += f64::from(self.more);
             Ok(())
         }
         fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
@@ -244,8 +281,10 @@ mod tests {
         }
     }
 
-    const OVERLAPPED: group::Config =
-        group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: true };
+    const ONE_BY_ONE: group::Config =
+        group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: false, local_updates: false };
+    const OVERLAPPED: group::Config = group::Config { overlap_exchange: true, ..ONE_BY_ONE };
+    const LOCAL: group::Config = group::Config { local_updates: true, ..ONE_BY_ONE };
 
     /// The mean of equal gradients is the gradient, their sum is twice as large; shards are added before.
     #[test]
@@ -345,6 +384,48 @@ mod tests {
             optimizer.save(&params, &mut snapshot);
             assert!(snapshot.arrays.keys().all(|name| !name.starts_with(PENDING)));
             assert_eq!(optimizer.step_pending(&mut params, 0.01, 0.0).unwrap(), None);
+        }
+    }
+
+    /// With local updates, steps are those of one process. Then parameters and state become the mean of two ranks, of which the other has
+    /// changed each of them by 0.5 more: 0.25 more than alone. Where nothing was stepped, nothing is averaged.
+    #[test]
+    fn local_updates_end_with_the_mean() {
+        for (on_device, kind) in [(false, Kind::Float), (true, Kind::Float), (false, Kind::BFloat16)] {
+            let (mut ours, mut theirs) = (params(kind), params(kind));
+            let [mut local, mut alone] = [&ours, &theirs].map(|params| Optimizer::new(Adam::default(), params));
+            let group = Two { on_device, more: 0.5, ..Two::default() };
+            local.set_group(Arc::new(group), Combine::Mean, LOCAL).unwrap();
+            for rollout in 0..2 {
+                for t in 0..3 {
+                    [&mut ours, &mut theirs].iter_mut().for_each(|params| params.set_gradient(&gradient(rollout + t)));
+                    let norm = local.step_sharded(&mut ours, &[], 0.01, 1.0).unwrap();
+                    assert_eq!(norm, alone.step(&mut theirs, 0.01, 1.0));
+                }
+                assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "rollout {rollout}");
+                local.average(&mut ours).unwrap();
+                let mut expected: Vec<f32> = to_vec(theirs.master());
+                expected.iter_mut().for_each(|x| *x += 0.25);
+                let (updates, mut state) = alone.statistics();
+                state.iter_mut().flatten().for_each(|x| *x += 0.25);
+                let found = local.statistics();
+                let pairs = [
+                    (to_vec(ours.master()), &expected),
+                    (found.1[0].clone(), &state[0]),
+                    (found.1[1].clone(), &state[1]),
+                ];
+                for (found, expected) in pairs {
+                    assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}, {expected:?}");
+                }
+                assert_eq!(found.0, updates);
+                assert_eq!(to_vec(ours.flat()), to_vec(&ours.master().to_kind(kind)), "what layers compute with");
+                let before = to_vec(ours.master());
+                local.average(&mut ours).unwrap();
+                assert_eq!(to_vec(ours.master()), before);
+                no_grad(|| theirs.master().shallow_clone().copy_(ours.master()));
+                theirs.mark_updated();
+                alone.set_statistics(updates, found.1.each_ref().map(|state| &state[..]));
+            }
         }
     }
 

@@ -54,7 +54,8 @@ impl Optimizer {
     }
 
     /// Makes [`step_sharded`](Self::step_sharded) combine the gradients of all ranks of `group`, which they exchange as `exchange`
-    /// says: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so.
+    /// says: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so. With
+    /// [`local_updates`](group::Config::local_updates) they are the same after each [`average`](Self::average).
     ///
     /// # Errors
     /// [`Error::Group`]. [`Error::Config`] where the exchange shall overlap and NCCL sums gradients on CUDA devices.
@@ -98,7 +99,9 @@ impl Optimizer {
         learning_rate: f64,
         max_norm: f64,
     ) -> Result<f64> {
-        if !self.exchange.is_distributed() {
+        if !self.exchange.is_per_update() {
+            let buffers: Vec<_> = [params.master()].into_iter().chain(self.state.iter().flatten()).collect();
+            self.exchange.begin_local_update(&buffers);
             return Ok(self.apply(params, shards, learning_rate, max_norm));
         }
         match self.exchange.combine(params, shards)? {
@@ -115,6 +118,20 @@ impl Optimizer {
     pub fn step_pending(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> Result<Option<f64>> {
         let is_pending = self.exchange.receive(params)?;
         Ok(is_pending.then(|| self.apply(params, &[], learning_rate, max_norm)))
+    }
+
+    /// Ends a sequence of updates that this rank has made by itself ([`local_updates`](group::Config::local_updates)): parameters and
+    /// state become the means over the ranks. Without local updates it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Group`](playfield_core::Error::Group).
+    pub fn average(&mut self, params: &mut Params) -> Result<()> {
+        let master = params.master().shallow_clone();
+        let buffers: Vec<_> = [&master].into_iter().chain(self.state.iter().flatten()).collect();
+        if self.exchange.average(params, &buffers)? {
+            params.mark_updated();
+        }
+        Ok(())
     }
 
     /// Waits for the exchange that was started last, so that [`save`](Self::save) writes its gradient: call it before.
