@@ -2,7 +2,7 @@
 
 use super::arrays_below;
 use crate::params::Params;
-use crate::tensor::to_vec;
+use crate::tensor::{slice, to_vec};
 use playfield_core::group::{self, GradientPrecision, Group, SingleProcess};
 use playfield_core::{Error, Result, Snapshot};
 use std::sync::Arc;
@@ -87,17 +87,19 @@ impl Exchange {
     /// # Panics
     /// If a gradient is pending: a bug of the caller.
     pub(super) fn combine(&mut self, params: &mut Params, shards: &[&Params]) -> Result<bool> {
-        let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
-        let combined = match self.overlaps() {
-            true => None,
-            false => Some(self.scaled(self.sum(&gradient)?)),
-        };
-        self.average_running_stats(params)?;
-        match &combined {
-            Some(gradient) => params.set_gradient(gradient),
-            None => self.start(&gradient)?,
+        let mut gradient = params.gradient();
+        shards.iter().for_each(|other| no_grad(|| gradient += other.gradient()));
+        let overlaps = self.overlaps();
+        if !overlaps {
+            self.sum(&mut gradient)?;
+            gradient = self.scaled(gradient);
         }
-        Ok(combined.is_some())
+        self.average_running_stats(params)?;
+        match overlaps {
+            true => self.start(&gradient)?,
+            false => params.set_gradient(&gradient),
+        }
+        Ok(!overlaps)
     }
 
     /// Replaces running statistics by their means over the ranks.
@@ -112,16 +114,20 @@ impl Exchange {
         Ok(())
     }
 
-    /// The sum of `values` over the ranks, on the same device or on the CPU.
-    fn sum(&self, values: &Tensor) -> Result<Tensor> {
+    /// Replaces `values`, a buffer of its own in `f32`, by the sum over the ranks.
+    fn sum(&self, values: &mut Tensor) -> Result<()> {
+        let precision = self.config.gradient_precision;
         if self.group.sums_on_device() {
-            let mut values = values.to_kind(Kind::Float);
-            self.group.sum_on_device(&mut values, self.config.gradient_precision)?;
-            return Ok(values);
+            return self.group.sum_on_device(values, precision);
         }
-        let mut values = to_vec(values);
-        self.group.sum(&mut values, self.config.gradient_precision)?;
-        Ok(Tensor::from_slice(&values))
+        if values.device() == Device::Cpu {
+            // SAFETY: contiguous, of this type and on the CPU; the caller has nothing else that uses its memory.
+            return self.group.sum(unsafe { slice(values) }, precision);
+        }
+        let mut host = to_vec(values);
+        self.group.sum(&mut host, precision)?;
+        no_grad(|| values.copy_(&Tensor::from_slice(&host)));
+        Ok(())
     }
 
     /// With local updates, keeps `buffers`, parameters and state, if this rank has made no update since the last
@@ -135,14 +141,19 @@ impl Exchange {
     /// Replaces `buffers` by their means over the ranks, and running statistics, too, if this rank has made updates by itself. The ranks
     /// exchange what has changed: in bf16 a parameter would lose small changes. Returns whether it did.
     pub(super) fn average(&mut self, params: &mut Params, buffers: &[&Tensor]) -> Result<bool> {
-        let Some(before) = self.before.take() else { return Ok(false) };
-        let change = self.sum(&no_grad(|| Tensor::cat(buffers, 0) - &before))?.to_device(before.device());
+        let Some(mut mean) = self.before.take() else { return Ok(false) };
+        let sizes: Vec<_> = buffers.iter().map(|buffer| buffer.numel() as i64).collect();
+        let mut change = mean.empty_like();
         no_grad(|| {
-            let mean = before + change * f64::from(1.0 / self.group.world_size() as f32);
-            let sizes: Vec<_> = buffers.iter().map(|buffer| buffer.numel() as i64).collect();
-            for (buffer, mean) in buffers.iter().zip(mean.split_with_sizes(sizes, 0)) {
-                buffer.shallow_clone().copy_(&mean);
-            }
+            let parts = change.split_with_sizes(&sizes[..], 0).into_iter().zip(mean.split_with_sizes(&sizes[..], 0));
+            parts.zip(buffers).for_each(|((change, before), buffer)| _ = buffer.sub_out(&change, &before));
+        });
+        self.sum(&mut change)?;
+        no_grad(|| {
+            let ranks = Tensor::from(self.group.world_size() as f32).to_device(mean.device());
+            let _ = mean.addcdiv_(&change, &ranks);
+            let parts = mean.split_with_sizes(&sizes[..], 0);
+            parts.iter().zip(buffers).for_each(|(mean, buffer)| buffer.shallow_clone().copy_(mean));
         });
         self.average_running_stats(params)?;
         Ok(true)
@@ -175,11 +186,11 @@ impl Exchange {
         Ok(())
     }
 
-    fn scaled(&self, sum: Tensor) -> Tensor {
-        match self.combine {
-            Combine::Mean => sum * f64::from(1.0 / self.group.world_size() as f32),
-            Combine::Sum => sum,
+    fn scaled(&self, mut sum: Tensor) -> Tensor {
+        if self.combine == Combine::Mean {
+            sum *= f64::from(1.0 / self.group.world_size() as f32);
         }
+        sum
     }
 
     /// Writes the pending gradient, after [`finish`](Self::finish). One that is not finite is left out: the parameters are good, and a run
