@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, missing_docs)]
 
+use aligned_vec::{AVec, ConstAlign};
 use playfield_kernels::conv::{LayerKernels, LayerShape};
 use playfield_kernels::simd::{self, SimdLevel, level};
 use playfield_kernels::{Element, bf16};
@@ -39,9 +40,9 @@ fn of<T: LayerKernels>(dtype: &str) {
             (0..count * count).map(|p| (p / count * side + p % count) * channels * stride).collect();
         let (x, weights, bias) =
             (values::<T>(side * side * channels), values::<T>(outputs * shape.inputs()), values::<T>(outputs));
-        let mut y = vec![T::default(); positions.len() * outputs];
+        let mut y = zeros::<T>(positions.len() * outputs);
         let dy = values::<T>(y.len());
-        let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weights.len()]);
+        let (mut dx, mut dw) = (zeros(x.len()), zeros(weights.len()));
         let mut packed = T::Packed::default();
         T::pack(&shape, &weights, &mut packed);
         T::pack_transposed(&shape, &weights, &mut packed);
@@ -57,8 +58,8 @@ fn of<T: LayerKernels>(dtype: &str) {
         return;
     }
     let (x, weights, bias) = (values::<T>(ROWS * 3136), values::<T>(512 * 3136), values::<T>(512));
-    let (mut y, dy) = (vec![T::default(); ROWS * 512], values::<T>(ROWS * 512));
-    let (mut dx, mut dw) = (vec![0.0; x.len()], weights.clone());
+    let (mut y, dy) = (zeros::<T>(ROWS * 512), values::<T>(ROWS * 512));
+    let (mut dx, mut dw) = (zeros(x.len()), weights.clone());
     let mut packed = T::Packed::default();
     let flops = 2 * ROWS * weights.len();
     let forward = rate(flops, || T::linear(&shape, &mut packed, &weights, &bias, true, black_box(&x), &mut y));
@@ -67,8 +68,15 @@ fn of<T: LayerKernels>(dtype: &str) {
     println!("{:<14}{dtype:<12}{forward:>10.0}{weight:>18.0}{input:>18.0}", "3136 × 512");
 }
 
-fn values<T: Element>(n: usize) -> Vec<T> {
-    (0..n).map(|i| T::narrow((i * 7919 % 251) as f32 / 251.0 - 0.5)).collect()
+/// As networks have them, aligned with a cache line.
+type Buffer<T> = AVec<T, ConstAlign<64>>;
+
+fn values<T: Element>(n: usize) -> Buffer<T> {
+    AVec::from_iter(64, (0..n).map(|i| T::narrow((i * 7919 % 251) as f32 / 251.0 - 0.5)))
+}
+
+fn zeros<T: Element>(n: usize) -> Buffer<T> {
+    AVec::from_iter(64, (0..n).map(|_| T::narrow(0.0)))
 }
 
 /// GFLOP/s of the fastest of 300 calls.

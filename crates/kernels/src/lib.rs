@@ -9,6 +9,7 @@
 //!
 //! bf16 is [`half::bf16`]; conversions are branch-free here, because `half`'s test for NaN keeps loops from being vectorized.
 
+mod buffer;
 pub mod conv;
 mod conv_net;
 mod element;

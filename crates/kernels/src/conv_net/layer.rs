@@ -2,6 +2,7 @@
 
 use super::image::Image;
 use super::transposed::Transposed;
+use crate::buffer::Buffer;
 use crate::conv::{LayerKernels, LayerShape, MIN_POSITIONS, floor, rectifier_gradient};
 use crate::elementwise::{add, add_rows, narrow, raise, raise_gradient};
 use crate::norm::{self, ChannelGradients, Moments, moments, normalize, normalize_gradient};
@@ -70,7 +71,7 @@ pub(super) struct Planned<T: LayerKernels> {
     /// For the input gradient of a padded convolution.
     pub transposed: Option<Transposed<T>>,
     /// Sums over frames.
-    pub weight_gradient: Vec<f32>,
+    pub weight_gradient: Buffer<f32>,
     bias_gradient: Vec<f32>,
 }
 
@@ -87,31 +88,31 @@ struct Norm {
 #[derive(Debug, Default)]
 pub(super) struct Activations<T> {
     /// The norm's input, and its moments for each frame; empty without a norm.
-    products: Vec<T>,
+    products: Buffer<T>,
     moments: Vec<Moments>,
     /// Which tap of each window is the maximum; empty without pooling.
     taps: Vec<u8>,
     /// The layer's output, with its border.
-    pub output: Vec<T>,
+    pub output: Buffer<T>,
 }
 
 /// Buffers of forward passes that the backward pass does not need.
 #[derive(Debug, Default)]
 pub(super) struct Scratch<T> {
     /// A layer's products, normalized.
-    products: Vec<T>,
+    products: Buffer<T>,
     /// The residual sum.
-    residual: Vec<T>,
+    residual: Buffer<T>,
 }
 
 /// Buffers of backward passes: gradients of what [`Scratch`] holds.
 #[derive(Debug, Default)]
 pub(super) struct GradientScratch {
-    products: Vec<f32>,
+    products: Buffer<f32>,
     /// Empty where no later layer adds to the residual sum.
-    residual: Vec<f32>,
+    residual: Buffer<f32>,
     /// Before pooling.
-    pooled: Vec<f32>,
+    pooled: Buffer<f32>,
 }
 
 impl<T: LayerKernels> Planned<T> {
@@ -154,7 +155,7 @@ impl<T: LayerKernels> Planned<T> {
             output: Image { height, width, channels: outputs, padding },
             packed: T::Packed::default(),
             transposed: (input.padding > 0).then(|| Transposed::new(input.channels, gradient)).flatten(),
-            weight_gradient: Vec::new(),
+            weight_gradient: Buffer::default(),
             bias_gradient: vec![0.0; outputs],
         })
     }
@@ -219,7 +220,7 @@ impl<T: LayerKernels> Planned<T> {
         activations: &Activations<T>,
         dy: &[f32],
         scratch: &mut GradientScratch,
-        to: &mut Vec<T>,
+        to: &mut Buffer<T>,
     ) {
         let Self { norm, connection, output: image, bias_gradient, .. } = self;
         let Activations { products, moments, taps, output } = activations;
@@ -274,8 +275,7 @@ impl<T: LayerKernels> Planned<T> {
 
     /// Sets the sums over frames to zero: those of the weights, too, if it is a convolution.
     pub fn clear_gradients(&mut self, convolution: bool) {
-        self.weight_gradient.clear();
-        self.weight_gradient.resize(if convolution { self.weight.len() } else { 0 }, 0.0);
+        self.weight_gradient.fill_with_zeros(if convolution { self.weight.len() } else { 0 });
         self.bias_gradient.fill(0.0);
         if let Some(Norm { scale_gradient, shift_gradient, .. }) = &mut self.norm {
             scale_gradient.fill(0.0);

@@ -11,6 +11,7 @@ mod image;
 mod layer;
 mod transposed;
 
+use crate::buffer::Buffer;
 use crate::conv::LayerKernels;
 use crate::frames::Scaling;
 use image::Image;
@@ -33,7 +34,7 @@ pub struct ConvNet<T: LayerKernels> {
     version: Option<u64>,
     /// A frame, and the same scaled.
     frame: Image,
-    image: Vec<T>,
+    image: Buffer<T>,
     scratch: Scratch<T>,
     /// Activations of the last inferred frames. An on-policy learner trains on the frames that it has just acted on, with the same
     /// weights: their convolutions are not computed again.
@@ -51,11 +52,11 @@ pub struct ConvNet<T: LayerKernels> {
 #[derive(Debug, Default)]
 struct Gradients<T> {
     /// Of all frames' last convolution.
-    all: Vec<f32>,
+    all: Buffer<f32>,
     /// Of one layer: of its output, of its products, and of its input.
-    after: Vec<f32>,
-    before: Vec<T>,
-    input: Vec<f32>,
+    after: Buffer<f32>,
+    before: Buffer<T>,
+    input: Buffer<f32>,
     scratch: GradientScratch,
 }
 
@@ -69,7 +70,7 @@ struct Convolved<T> {
 /// The input of the fully connected layers, `[frames, elements]`, and their activations.
 #[derive(Debug, Default)]
 struct Dense<T> {
-    input: Vec<T>,
+    input: Buffer<T>,
     layers: Vec<Activations<T>>,
 }
 
@@ -88,7 +89,7 @@ impl<T: LayerKernels> ConvNet<T> {
         }
         Some(Self {
             frame,
-            image: vec![T::default(); frame.len()],
+            image: Buffer::zeros(frame.len()),
             scratch: Scratch::default(),
             layers: planned,
             convolutions: layers.iter().filter(|layer| layer.convolution.is_some()).count(),
@@ -204,8 +205,7 @@ impl<T: LayerKernels> ConvNet<T> {
                     _ if i == 0 => break,
                     Some(transposed) => transposed.input_gradient(before, input),
                     None => {
-                        input.clear();
-                        input.resize(layer.input.len(), 0.0);
+                        input.fill_with_zeros(layer.input.len());
                         T::input_gradient(shape, packed, &weights[weight.clone()], positions, before, input);
                     }
                 }

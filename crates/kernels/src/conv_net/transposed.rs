@@ -5,6 +5,7 @@
 //! nine times. Here each sum stays in registers. Other strides or no padding would add multiplications by zeros.
 
 use super::image::Image;
+use crate::buffer::Buffer;
 use crate::conv::{LayerKernels, LayerShape};
 
 /// Kernels and buffers.
@@ -17,8 +18,8 @@ pub(super) struct Transposed<T: LayerKernels> {
     packed: T::Packed,
     /// The output gradient, padded, and its layout.
     image: Image,
-    padded: Vec<T>,
-    dx: Vec<T>,
+    padded: Buffer<T>,
+    dx: Buffer<T>,
 }
 
 impl<T: LayerKernels> Transposed<T> {
@@ -35,8 +36,8 @@ impl<T: LayerKernels> Transposed<T> {
             bias: zeros(inputs),
             packed: T::Packed::default(),
             image,
-            padded: zeros(image.len()),
-            dx: zeros(image.height * image.width * inputs),
+            padded: Buffer::zeros(image.len()),
+            dx: Buffer::zeros(image.height * image.width * inputs),
         })
     }
 
@@ -55,13 +56,13 @@ impl<T: LayerKernels> Transposed<T> {
     }
 
     /// The gradient of an image, `dx`, from that of the convolution's output.
-    pub fn input_gradient(&mut self, dy: &[T], dx: &mut Vec<f32>) {
+    pub fn input_gradient(&mut self, dy: &[T], dx: &mut Buffer<f32>) {
         let Self { shape, positions, bias, packed, image, padded, dx: rounded, .. } = self;
         for (row, dy) in image.rows_mut(padded).zip(dy.chunks_exact(image.row_len())) {
             row.copy_from_slice(dy);
         }
         T::convolve(shape, packed, bias, false, positions, padded, rounded);
-        dx.clear();
-        dx.extend(rounded.iter().map(|x| x.widen()));
+        dx.resize(rounded.len(), 0.0);
+        dx.iter_mut().zip(rounded.iter()).for_each(|(dx, x)| *dx = x.widen());
     }
 }
