@@ -23,7 +23,7 @@ pub enum Reduce {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The precision in which the ranks exchange gradients and, with `local_updates`, changes.
+    /// The precision in which the ranks exchange gradients and, with `local_updates`, changes of parameters and of the optimizer's state.
     pub gradient_precision: GradientPrecision,
     /// Whether PAAC's ranks collect the next rollout while they exchange a gradient, and apply it after that. The actions of a rollout
     /// are then those of the parameters before the last update; no gradient is stale.

@@ -1,12 +1,12 @@
-//! Buffers that begin with a cache line.
+//! Buffers that are aligned to cache lines.
 
 use aligned_vec::{AVec, ConstAlign};
 use std::ops::{Deref, DerefMut};
 
-/// A vector whose first element lies at the start of a cache line. A load of a whole register that crosses two lines takes twice as long,
-/// and rows of most layers are multiples of a line: of an aligned buffer none crosses.
+/// A vector that is aligned to 64 bytes. A load of a whole register that crosses two cache lines takes twice as long; the rows of most layers
+/// are multiples of a line, so that no load from an aligned buffer crosses two.
 #[derive(Debug)]
-pub(crate) struct Buffer<T>(AVec<T, ConstAlign<64>>);
+pub struct Buffer<T>(AVec<T, ConstAlign<64>>);
 
 impl<T> Default for Buffer<T> {
     fn default() -> Self {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_begin_with_a_cache_line() {
+    fn buffers_are_aligned() {
         let mut buffer = Buffer::zeros(3);
         for len in [3, 50, 5_000, 7, 100_000] {
             buffer.resize(len, 2_u16);

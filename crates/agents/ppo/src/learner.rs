@@ -230,8 +230,9 @@ impl Learner {
     /// As that. [`Error::Config`](playfield_core::Error::Config) where the exchange shall overlap.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         exchange.refuse_overlap(&**group)?;
-        if !exchange.local_updates {
-            self.update_group = group.clone();
+        match exchange.local_updates && group.is_distributed() {
+            true => self.config.check_local_minibatch(group.world_size())?,
+            false => self.update_group = group.clone(),
         }
         self.actor.join(&mut self.optimizer, group, exchange)
     }

@@ -6,6 +6,7 @@
 
 use super::shape::LayerShape;
 use crate::Element;
+use crate::buffer::Buffer;
 use crate::simd::{SimdLevel, level, multiversion};
 
 /// `f32` elements of an AVX-512 register.
@@ -83,7 +84,7 @@ fn large() -> bool {
 }
 
 /// Packs weights `[outputs, inputs]` as `[inputs][outputs / 16]`, padded with zeros.
-pub(crate) fn pack(weights: &[f32], inputs: usize, packed: &mut Vec<Vector>) {
+pub(crate) fn pack(weights: &[f32], inputs: usize, packed: &mut Buffer<Vector>) {
     let blocks = (weights.len() / inputs).div_ceil(LANES);
     packed.resize(inputs * blocks, [0.0; LANES]);
     for (o, row) in weights.chunks_exact(inputs).enumerate() {
@@ -417,7 +418,7 @@ mod tests {
         let (shape, all, x) = convolution(channels);
         let (outputs, inputs) = (shape.outputs, shape.inputs());
         let (w, b) = (values(outputs * inputs, 2), values(outputs, 3));
-        let mut packed = Vec::new();
+        let mut packed = Buffer::default();
         pack(&w, inputs, &mut packed);
         for count in [1, 2, 3, 4, 5, 8, 9, all.len()] {
             let positions = &all[..count];

@@ -12,6 +12,7 @@ mod test_values;
 use crate::Element;
 #[cfg(target_arch = "x86_64")]
 use crate::bf16;
+use crate::buffer::Buffer;
 use crate::simd::{SimdLevel, level};
 #[cfg(target_arch = "x86_64")]
 use amx::Amx;
@@ -104,7 +105,7 @@ fn row_offsets(n: usize, len: usize) -> Vec<usize> {
 
 impl LayerKernels for f32 {
     /// `[inputs][outputs / 16]`, padded with zeros.
-    type Packed = Vec<Vector>;
+    type Packed = Buffer<Vector>;
 
     /// The rows of fully connected layers must fill registers.
     fn supports(shape: &LayerShape) -> bool {

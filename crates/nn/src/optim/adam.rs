@@ -27,8 +27,10 @@ impl Default for Adam {
 }
 
 /// What all forms of Adam keep.
-pub(super) const STATE: [Option<State>; 2] =
-    [Some(State { name: "square", initial: 0.0 }), Some(State { name: "mean", initial: 0.0 })];
+pub(super) const STATE: [Option<State>; 2] = [
+    Some(State { name: "square", initial: 0.0, is_square: true }),
+    Some(State { name: "mean", initial: 0.0, is_square: false }),
+];
 
 /// The bias corrections 1 − β₁ᵗ and 1 − β₂ᵗ of update t.
 pub(super) fn bias_corrections(betas: [f64; 2], t: u64) -> [f64; 2] {

@@ -116,12 +116,13 @@ impl Exchange {
 
     /// Replaces `values`, a buffer of its own in `f32`, by the sum over the ranks.
     fn sum(&self, values: &mut Tensor) -> Result<()> {
+        assert!(values.kind() == Kind::Float && values.is_contiguous(), "a buffer of {:?}", values.kind());
         let precision = self.config.gradient_precision;
         if self.group.sums_on_device() {
             return self.group.sum_on_device(values, precision);
         }
         if values.device() == Device::Cpu {
-            // SAFETY: contiguous, of this type and on the CPU; the caller has nothing else that uses its memory.
+            // SAFETY: contiguous, of this type and on the CPU, as checked; nothing else uses its memory while `values` is borrowed.
             return self.group.sum(unsafe { slice(values) }, precision);
         }
         let mut host = to_vec(values);
@@ -139,7 +140,7 @@ impl Exchange {
     }
 
     /// Replaces `buffers` by their means over the ranks, and running statistics, too, if this rank has made updates by itself. The ranks
-    /// exchange what has changed: in bf16 a parameter would lose small changes. Returns whether it did.
+    /// exchange what has changed: in bf16 a parameter would lose small changes. Returns whether it averaged.
     pub(super) fn average(&mut self, params: &mut Params, buffers: &[&Tensor]) -> Result<bool> {
         let Some(mut mean) = self.before.take() else { return Ok(false) };
         let sizes: Vec<_> = buffers.iter().map(|buffer| buffer.numel() as i64).collect();
@@ -221,7 +222,7 @@ impl Exchange {
 mod tests {
     use super::*;
     use crate::init::Init;
-    use crate::optim::{Adam, Optimizer, OptimizerConfig, Sgd};
+    use crate::optim::{Adam, Optimizer, OptimizerConfig, RmsProp, Sgd};
     use crate::params::Builder;
     use playfield_core::group::Reduce;
     use playfield_core::rng::stream;
@@ -231,10 +232,14 @@ mod tests {
     /// A multiple of the alignment of buffers.
     const LEN: i64 = 128;
 
+    /// Running statistics.
+    const RUNNING: i64 = 64;
+
     fn params(kind: Kind) -> Params {
         let mut rng = stream(1, "start");
         let mut b = Builder::new(&mut rng);
         b.param("p", &[LEN], Init::Uniform { fan_in: 3 });
+        b.running_stats("r", RUNNING, 1.5);
         b.finish(Device::Cpu, kind)
     }
 
@@ -248,7 +253,7 @@ mod tests {
         /// Whether gradients are summed where they are.
         on_device: bool,
         /// By how much the values of the other rank are greater.
-        more: f32,
+        offset: f32,
         in_flight: Mutex<Option<Vec<f32>>>,
     }
 
@@ -263,8 +268,8 @@ mod tests {
             unreachable!()
         }
         fn sum(&self, values: &mut [f32], _: GradientPrecision) -> Result<()> {
-            assert!(!self.on_device);
-            values.iter_mut().for_each(|x| *x = 2.0 * *x + self.more);
+            assert!(!self.on_device || values.len() == RUNNING as usize, "only running statistics");
+            values.iter_mut().for_each(|x| *x = 2.0 * *x + self.offset);
             Ok(())
         }
         fn start_sum(&self, mut values: Vec<f32>, precision: GradientPrecision) -> Result<()> {
@@ -281,7 +286,7 @@ mod tests {
         fn sum_on_device(&self, tensor: &mut dyn Any, _: GradientPrecision) -> Result<()> {
             let tensor = tensor.downcast_mut::<Tensor>().unwrap();
             *tensor *= 2.0;
-            *tensor += f64::from(self.more);
+            *tensor += f64::from(self.offset);
             Ok(())
         }
         fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
@@ -292,16 +297,17 @@ mod tests {
         }
     }
 
-    const ONE_BY_ONE: group::Config =
+    const SYNCHRONOUS: group::Config =
         group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: false, local_updates: false };
-    const OVERLAPPED: group::Config = group::Config { overlap_exchange: true, ..ONE_BY_ONE };
-    const LOCAL: group::Config = group::Config { local_updates: true, ..ONE_BY_ONE };
+    const OVERLAPPED: group::Config = group::Config { overlap_exchange: true, ..SYNCHRONOUS };
+    const LOCAL: group::Config = group::Config { local_updates: true, ..SYNCHRONOUS };
 
     /// The mean of equal gradients is the gradient, their sum is twice as large; shards are added before.
     #[test]
     fn gradients_are_combined_in_the_host_or_on_the_device() {
         for (on_device, kind, combine, factor) in [
             (false, Kind::Float, Combine::Mean, 2.0),
+            (false, Kind::BFloat16, Combine::Mean, 2.0),
             (true, Kind::Float, Combine::Mean, 2.0),
             (true, Kind::BFloat16, Combine::Mean, 2.0),
             (false, Kind::Float, Combine::Sum, 4.0),
@@ -398,20 +404,27 @@ mod tests {
         }
     }
 
-    /// With local updates, steps are those of one process. Then parameters and state become the mean of two ranks, of which the other has
-    /// changed each of them by 0.5 more: 0.25 more than alone. Where nothing was stepped, nothing is averaged.
+    /// With local updates, steps are those of one process. Then parameters, state and running statistics become the mean of two ranks, of
+    /// which the other has changed each of them by 0.5 more: 0.25 more than alone. Where nothing was stepped, nothing is averaged.
     #[test]
     fn local_updates_end_with_the_mean() {
-        for (on_device, kind) in [(false, Kind::Float), (true, Kind::Float), (false, Kind::BFloat16)] {
+        let rules: [OptimizerConfig; 3] = [Adam::default().into(), Sgd::default().into(), RmsProp::tensorflow().into()];
+        let cases = [(false, Kind::Float), (true, Kind::Float), (false, Kind::BFloat16)];
+        for (rule, (on_device, kind)) in rules.iter().flat_map(|rule| cases.map(|case| (rule, case))) {
             let (mut ours, mut theirs) = (params(kind), params(kind));
-            let [mut local, mut alone] = [&ours, &theirs].map(|params| Optimizer::new(Adam::default(), params));
-            let group = Two { on_device, more: 0.5, ..Two::default() };
+            let [mut local, mut alone] = [&ours, &theirs].map(|params| Optimizer::new(rule.clone(), params));
+            let group = Two { on_device, offset: 0.5, ..Two::default() };
             local.set_group(Arc::new(group), Combine::Mean, LOCAL).unwrap();
             for rollout in 0..2 {
                 for t in 0..3 {
                     [&mut ours, &mut theirs].iter_mut().for_each(|params| params.set_gradient(&gradient(rollout + t)));
-                    let norm = local.step_sharded(&mut ours, &[], 0.01, 1.0).unwrap();
-                    assert_eq!(norm, alone.step(&mut theirs, 0.01, 1.0));
+                    let [our_shard, their_shard] = [&ours, &theirs].map(|params| {
+                        let mut shard = params.shallow_clone();
+                        shard.set_gradient(&gradient(t));
+                        shard
+                    });
+                    let norm = local.step_sharded(&mut ours, &[&our_shard], 0.01, 1.0).unwrap();
+                    assert_eq!(norm, alone.step_sharded(&mut theirs, &[&their_shard], 0.01, 1.0).unwrap());
                 }
                 assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "rollout {rollout}");
                 local.average(&mut ours).unwrap();
@@ -429,6 +442,9 @@ mod tests {
                     assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}, {expected:?}");
                 }
                 assert_eq!(found.0, updates);
+                // One of the ranks' running statistics has an offset of 0.5, each time.
+                let running = vec![1.5 + 0.25 * (rollout + 1) as f32; RUNNING as usize];
+                assert_eq!(to_vec(ours.running_stats()), running);
                 assert_eq!(to_vec(ours.flat()), to_vec(&ours.master().to_kind(kind)), "what layers compute with");
                 let before = to_vec(ours.master());
                 local.average(&mut ours).unwrap();
@@ -438,6 +454,21 @@ mod tests {
                 alone.set_statistics(updates, found.1.each_ref().map(|state| &state[..]));
             }
         }
+    }
+
+    /// A mean of squares that has fallen to 0, of which bf16 has rounded the change up, stays at 0.
+    #[test]
+    fn means_of_squares_are_not_negative() {
+        let mut params = params(Kind::Float);
+        let mut optimizer = Optimizer::new(Adam::default(), &params);
+        // The changes of both ranks together are greater by a hundredth than their own.
+        optimizer.set_group(Arc::new(Two { offset: -0.01, ..Two::default() }), Combine::Mean, LOCAL).unwrap();
+        optimizer.set_statistics(1, [&[0.0; LEN as usize], &[0.0; LEN as usize]]);
+        params.set_gradient(&(gradient(0) * 0.0));
+        optimizer.step_sharded(&mut params, &[], 0.01, 0.0).unwrap();
+        optimizer.average(&mut params).unwrap();
+        let (_, [squares, means]) = optimizer.statistics();
+        assert!(squares.iter().all(|x| *x == 0.0) && means.iter().all(|x| *x == -0.005));
     }
 
     #[test]

@@ -129,6 +129,11 @@ impl Optimizer {
         let master = params.master().shallow_clone();
         let buffers: Vec<_> = [&master].into_iter().chain(self.state.iter().flatten()).collect();
         if self.exchange.average(params, &buffers)? {
+            // A mean of squares that is close to 0 may be rounded below it.
+            let states = self.config.rule().state().into_iter().zip(&self.state);
+            let squares =
+                states.filter_map(|(state, buffer)| buffer.as_ref().filter(|_| state.is_some_and(|s| s.is_square)));
+            squares.for_each(|squares| no_grad(|| _ = squares.shallow_clone().clamp_min_(0.0)));
             params.mark_updated();
         }
         Ok(())
