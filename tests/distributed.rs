@@ -200,9 +200,9 @@ fn a_gradient_in_bf16_has_the_error_of_rounding() {
     assert!(difference(&first[0], &exact) > 1e-4, "nothing is rounded");
 }
 
-#[test]
-fn ppo_on_two_ranks_computes_the_update_of_one_process() {
-    let config = |ranks: usize| ppo::Config {
+/// Three epochs of one minibatch each, for one of `ranks` ranks.
+fn ppo_config(ranks: usize) -> ppo::Config {
+    ppo::Config {
         rollout_steps: STEPS,
         minibatch_size: STEPS * ENVS / ranks,
         epochs: 3,
@@ -211,10 +211,15 @@ fn ppo_on_two_ranks_computes_the_update_of_one_process() {
         num_threads: 1,
         device: "cpu".into(),
         ..ppo::Config::default()
-    };
+    }
+}
+
+#[test]
+fn ppo_on_two_ranks_computes_the_update_of_one_process() {
     check(|group, updates| {
         let (rank, ranks) = group.as_ref().map_or((0, 1), |(group, _)| (group.rank(), group.world_size()));
-        let mut learner = ppo::learner::Learner::new(&config(ranks), &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
+        let mut learner =
+            ppo::learner::Learner::new(&ppo_config(ranks), &spec(), ENVS / ranks, 1 + rank as u64).unwrap();
         group.iter().for_each(|(group, exchange)| learner.join(group, *exchange).unwrap());
         (0..updates).for_each(|i| _ = learner.update(&rollout(i, rank, ranks), 0).unwrap());
         parameters(&mut |snapshot| learner.save(snapshot).unwrap())
@@ -225,17 +230,7 @@ fn ppo_on_two_ranks_computes_the_update_of_one_process() {
 /// of both afterwards: the same bits on both ranks. In bf16 the changes are rounded, which is less than a twentieth of them.
 #[test]
 fn ppo_with_local_updates_averages_what_each_rank_computes() {
-    let config = ppo::Config {
-        rollout_steps: STEPS,
-        minibatch_size: STEPS * ENVS / 2,
-        epochs: 3,
-        learning_rate: Schedule::constant(0.01),
-        network: network(),
-        num_threads: 1,
-        device: "cpu".into(),
-        ..ppo::Config::default()
-    };
-    let learner = || ppo::learner::Learner::new(&config, &spec(), ENVS / 2, 1).unwrap();
+    let learner = || ppo::learner::Learner::new(&ppo_config(2), &spec(), ENVS / 2, 1).unwrap();
     // Parameters, and all arrays of the optimizer.
     let values = |learner: &mut ppo::learner::Learner| {
         let mut snapshot = Snapshot::default();
@@ -273,9 +268,7 @@ fn ppo_with_local_updates_averages_what_each_rank_computes() {
 /// A rank whose gradient is not finite stops, and so does the other one.
 #[test]
 fn a_rank_that_diverges_in_a_local_update_stops_all() {
-    let config =
-        ppo::Config { rollout_steps: STEPS, minibatch_size: STEPS, network: network(), ..ppo::Config::default() };
-    let config = ppo::Config { num_threads: 1, device: "cpu".into(), normalize_advantage: false, ..config };
+    let config = ppo::Config { normalize_advantage: false, ..ppo_config(2) };
     let errors = two_ranks(|group| {
         let mut learner = ppo::learner::Learner::new(&config, &spec(), ENVS / 2, 1).unwrap();
         learner.join(&group, LOCAL).unwrap();

@@ -9,8 +9,8 @@
 //!
 //! An update is the decision to continue (an exchange of three numbers), two sleeps of BEFORE and AFTER milliseconds in place of its
 //! computation, so that many ranks fit on few cores, and the all-reduce of N times the gradient's elements (1 without N; local updates
-//! exchange parameters and two buffers of optimizer state): after the computation, or overlapping with the next decision and the next
-//! BEFORE.
+//! exchange parameters and two buffers of optimizer state): after the computation, or, where BEFORE is not 0, overlapping with the
+//! next decision and the next BEFORE.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::group::{GradientPrecision, Group as _, Reduce};
@@ -80,14 +80,17 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
         };
         let mut values = gradient.clone();
         print(name, repeat(group, || sum(&mut values))?);
-        for (text, Update { before, after, gradients }) in &updates {
-            let mut values = gradient.repeat(*gradients);
+        for (text, Update { before, after, multiple }) in &updates {
+            let mut values = gradient.repeat(*multiple);
             let update = || {
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
                 thread::sleep(*before + *after);
                 sum(&mut values)
             };
             print(&format!("{name}, update of {text} ms"), repeat(group, update)?);
+            if before.is_zero() {
+                continue;
+            }
             group.start_sum(values, precision)?;
             let overlapped = || {
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
@@ -104,11 +107,12 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The computation of an update, before and after the exchange that may overlap with it, and how many times the gradient is exchanged.
+/// The computation of an update, before and after the exchange that may overlap with it, and how many times the gradient's elements are
+/// exchanged.
 struct Update {
     before: Duration,
     after: Duration,
-    gradients: usize,
+    multiple: usize,
 }
 
 /// `BEFORE+AFTER` or `BEFORE+AFTER*N`, in milliseconds.
@@ -117,10 +121,10 @@ fn parse_update(text: &str) -> Result<Update> {
         let milliseconds: f64 = text.parse().map_err(Error::other)?;
         Duration::try_from_secs_f64(milliseconds / 1e3).map_err(Error::other)
     };
-    let (times, gradients) = text.split_once('*').unwrap_or((text, "1"));
+    let (times, multiple) = text.split_once('*').unwrap_or((text, "1"));
     let (before, after) =
         times.split_once('+').ok_or_else(|| Error::other(format!("`{text}` is not BEFORE+AFTER or BEFORE+AFTER*N")))?;
-    Ok(Update { before: parse(before)?, after: parse(after)?, gradients: gradients.parse().map_err(Error::other)? })
+    Ok(Update { before: parse(before)?, after: parse(after)?, multiple: multiple.parse().map_err(Error::other)? })
 }
 
 /// The shortest and the median time of `operation` in milliseconds, and the bytes that this rank's network namespace sends for one.
