@@ -181,8 +181,8 @@ impl Learner {
     /// all ranks from now on, which they exchange as `exchange` says. Call it after loading.
     ///
     /// # Errors
-    /// [`Error::Group`](playfield_core::Error::Group). [`Error::Config`](playfield_core::Error::Config) where the exchange shall overlap, or updates be
-    /// local.
+    /// [`Error::Group`](playfield_core::Error::Group). [`Error::Config`](playfield_core::Error::Config) with `overlap_exchange` or
+    /// `local_updates`.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         exchange.refuse_overlap(&**group)?;
         exchange.refuse_local_updates(&**group)?;

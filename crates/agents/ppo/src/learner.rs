@@ -227,12 +227,13 @@ impl Learner {
     /// Makes this the learner of one rank of `group`: see [`Actor::join`].
     ///
     /// # Errors
-    /// As that. [`Error::Config`](playfield_core::Error::Config) where the exchange shall overlap.
+    /// As that. [`Error::Config`](playfield_core::Error::Config) with `overlap_exchange`, or with `local_updates` and minibatches that are too small.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         exchange.refuse_overlap(&**group)?;
-        match exchange.local_updates && group.is_distributed() {
-            true => self.config.check_local_minibatch(group.world_size())?,
-            false => self.update_group = group.clone(),
+        if exchange.local_updates && group.is_distributed() {
+            self.config.check_local_minibatch(group.world_size())?;
+        } else {
+            self.update_group = group.clone();
         }
         self.actor.join(&mut self.optimizer, group, exchange)
     }

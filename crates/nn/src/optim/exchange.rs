@@ -73,8 +73,13 @@ impl Exchange {
     }
 
     /// Whether the ranks combine the gradients of each update.
-    pub(super) fn is_per_update(&self) -> bool {
+    pub(super) fn combines_gradients(&self) -> bool {
         self.group.is_distributed() && !self.config.local_updates
+    }
+
+    /// Whether each rank makes updates by itself, which end with [`average`](Self::average).
+    pub(super) fn has_local_updates(&self) -> bool {
+        self.group.is_distributed() && self.config.local_updates
     }
 
     fn overlaps(&self) -> bool {
@@ -131,16 +136,14 @@ impl Exchange {
         Ok(())
     }
 
-    /// With local updates, keeps `buffers`, parameters and state, if this rank has made no update since the last
-    /// [`average`](Self::average).
+    /// Keeps a copy of `buffers`, parameters and state, before the first local update since the last [`average`](Self::average).
     pub(super) fn begin_local_update(&mut self, buffers: &[&Tensor]) {
-        if self.config.local_updates && self.group.is_distributed() && self.before.is_none() {
-            self.before = Some(no_grad(|| Tensor::cat(buffers, 0)));
-        }
+        self.before.get_or_insert_with(|| no_grad(|| Tensor::cat(buffers, 0)));
     }
 
-    /// Replaces `buffers` by their means over the ranks, and running statistics, too, if this rank has made updates by itself. The ranks
-    /// exchange what has changed: in bf16 a parameter would lose small changes. Returns whether it averaged.
+    /// Replaces `buffers`, those of [`begin_local_update`](Self::begin_local_update), by their means over the ranks, and the running
+    /// statistics of `params`, too. The ranks exchange what has changed: in bf16 a parameter would lose small changes. Returns false, and does
+    /// nothing, where no local update was made.
     pub(super) fn average(&mut self, params: &mut Params, buffers: &[&Tensor]) -> Result<bool> {
         let Some(mut mean) = self.before.take() else { return Ok(false) };
         let sizes: Vec<_> = buffers.iter().map(|buffer| buffer.numel() as i64).collect();

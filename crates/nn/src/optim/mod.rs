@@ -85,7 +85,8 @@ impl Optimizer {
     /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
     /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks. With
     /// [`overlap_exchange`](group::Config::overlap_exchange) it only starts the exchange, and returns 0: before the next gradient is
-    /// computed, [`step_pending`](Self::step_pending) makes the step.
+    /// computed, [`step_pending`](Self::step_pending) makes the step. With [`local_updates`](group::Config::local_updates) the gradient is
+    /// this rank's own, until [`average`](Self::average).
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
@@ -99,9 +100,10 @@ impl Optimizer {
         learning_rate: f64,
         max_norm: f64,
     ) -> Result<f64> {
-        if !self.exchange.is_per_update() {
-            let buffers: Vec<_> = [params.master()].into_iter().chain(self.state.iter().flatten()).collect();
-            self.exchange.begin_local_update(&buffers);
+        if self.exchange.has_local_updates() {
+            self.exchange.begin_local_update(&buffers(params.master(), &self.state));
+        }
+        if !self.exchange.combines_gradients() {
             return Ok(self.apply(params, shards, learning_rate, max_norm));
         }
         match self.exchange.combine(params, shards)? {
@@ -127,8 +129,7 @@ impl Optimizer {
     /// [`Error::Group`](playfield_core::Error::Group).
     pub fn average(&mut self, params: &mut Params) -> Result<()> {
         let master = params.master().shallow_clone();
-        let buffers: Vec<_> = [&master].into_iter().chain(self.state.iter().flatten()).collect();
-        if self.exchange.average(params, &buffers)? {
+        if self.exchange.average(params, &buffers(&master, &self.state))? {
             // A mean of squares that is close to 0 may be rounded below it.
             let states = self.config.rule().state().into_iter().zip(&self.state);
             let squares =
@@ -212,6 +213,11 @@ impl Optimizer {
         let names = self.config.rule().state();
         names.into_iter().zip(&self.state).filter_map(|(state, flat)| Some((state?.name, flat.as_ref()?)))
     }
+}
+
+/// What a step changes, `[parameters]` each.
+fn buffers<'a>(master: &'a Tensor, state: &'a [Option<Tensor>; 2]) -> Vec<&'a Tensor> {
+    [master].into_iter().chain(state.iter().flatten()).collect()
 }
 
 /// The arrays of `snapshot` whose names begin with `prefix`, without it.
