@@ -10,6 +10,7 @@ mod commands;
 mod common;
 mod distill_embed;
 mod distributed;
+mod distributed_updates;
 mod environments;
 mod evaluation;
 mod export;

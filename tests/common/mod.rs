@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test program uses a part
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -17,6 +18,11 @@ pub fn playfield(folder: &Path, args: &[&str]) -> Command {
     // The list of environments that a user has trained in.
     command.env("XDG_STATE_HOME", folder.join(".state"));
     command
+}
+
+/// A port of 127.0.0.1 on which nothing listens.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The stdout of the program, which must succeed.
