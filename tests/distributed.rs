@@ -23,7 +23,7 @@ fn experiments() -> [(&'static str, String); 4] {
     [
         ("paac", paac.replace("steps = 4000\n", "") + "learning_rate.steps = 4000\n"),
         ("ppo", ppo.into()),
-        ("ppo, local updates", ppo.replace("[env]", "local_updates = true\n[env]")),
+        ("ppo, approximated gradients", ppo.replace("[env]", "gradient_rank = 2\n[env]")),
         ("dqn", dqn.into()),
     ]
 }
@@ -67,43 +67,37 @@ fn the_exchange_of_gradients_changes_a_run() {
     assert!(bf16.params != fp32.params && overlap.params != fp32.params);
     let pending = |snapshot: &Snapshot| snapshot.arrays.keys().any(|name| name.contains("pending_gradient"));
     assert!(pending(&overlap) && !pending(&fp32), "a checkpoint contains the gradient that has not been applied");
-    let [_, (_, synchronous), (_, local), _] = experiments();
-    let [synchronous, local] = [("synchronous", synchronous), ("local", local)].map(|(name, text)| {
+    let [_, (_, whole), (_, approximated), _] = experiments();
+    let [whole, approximated] = [("whole", whole), ("approximated", approximated)].map(|(name, text)| {
         file(dir, "a.toml", &text);
         succeeds(dir, &[&LAUNCH[..], &["train", "a.toml", "--steps", "160", "--run-dir", name]].concat());
         last(&dir.join(name)).remove(0)
     });
-    assert!(synchronous.params != local.params && synchronous.step == local.step);
+    assert!(whole.params != approximated.params && whole.step == approximated.step);
+    let left = |snapshot: &Snapshot| snapshot.arrays.keys().any(|name| name.starts_with("exchange.error."));
+    assert!(left(&approximated) && !left(&whole), "a checkpoint contains what has not been exchanged");
 }
 
-/// Only PAAC overlaps the exchange with a rollout, and only PPO has local updates. One process ignores both settings.
+/// Only PAAC overlaps the exchange with a rollout, and then it exchanges whole gradients. One process ignores the settings.
 #[test]
 fn settings_of_the_exchange_that_an_algorithm_does_not_have_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let [paac, ppo, _, dqn] = &experiments();
     let without = |text: &str| text.replace("overlap_exchange = true", "");
-    for ((name, text), key) in [
-        (ppo, "distributed.overlap_exchange"),
-        (dqn, "distributed.overlap_exchange"),
-        (paac, "distributed.local_updates"),
-        (dqn, "distributed.local_updates"),
+    for ((name, text), message) in [
+        (ppo, "`distributed.overlap_exchange` must be false"),
+        (dqn, "`distributed.overlap_exchange` must be false"),
+        (paac, "`distributed.gradient_rank` must be 0"),
     ] {
         file(dir.path(), "a.toml", &without(text));
-        let args = ["train", "a.toml", "--steps", "100", "--set", &format!("{key}=true")];
+        let mut args = vec!["train", "a.toml", "--steps", "100", "--set", "distributed.overlap_exchange=true"];
+        if message.contains("gradient_rank") {
+            args.extend(["--set", "gradient_rank=2"]);
+        }
         let said = refuses(dir.path(), &[&LAUNCH[..], &args].concat());
-        assert!(said.contains(&format!("`{key}` must be false")), "{name}: {said}");
+        assert!(said.contains(message), "{name}: {said}");
         succeeds(dir.path(), &args);
     }
-}
-
-/// With local updates each of two processes would normalize one advantage by itself.
-#[test]
-fn a_local_minibatch_of_one_transition_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let [_, _, (_, local), _] = experiments();
-    file(dir.path(), "a.toml", &local.replace("minibatch_size = 40", "minibatch_size = 2"));
-    let said = refuses(dir.path(), &[&LAUNCH[..], &["train", "a.toml", "--steps", "100"]].concat());
-    assert!(said.contains("set minibatch_size to at least 4"), "{said}");
 }
 
 /// An interrupted and resumed run of two processes equals an uninterrupted one, bit for bit. With another number of processes it

@@ -23,15 +23,14 @@ pub enum Reduce {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The precision in which the ranks exchange gradients and, with `local_updates`, changes of parameters and of the optimizer's state.
+    /// The precision in which the ranks exchange gradients.
     pub gradient_precision: GradientPrecision,
     /// Whether PAAC's ranks collect the next rollout while they exchange a gradient, and apply it after that. The actions of a rollout
     /// are then those of the parameters before the last update; no gradient is stale.
     pub overlap_exchange: bool,
-    /// Whether each of PPO's ranks makes the updates from a rollout by itself, with the gradients of its own minibatches; after them the
-    /// ranks average parameters and optimizer state. One exchange per rollout takes the place of one per update (local SGD: Stich 2019,
-    /// arXiv:1805.09767; Lin et al. 2020, arXiv:1808.07217).
-    pub local_updates: bool,
+    /// The rank of the approximation of large gradient matrices that the ranks exchange instead of them (PowerSGD: Vogels et al. 2019,
+    /// arXiv:1905.13727); 0: they exchange whole gradients.
+    pub gradient_rank: usize,
 }
 
 impl Config {
@@ -41,22 +40,10 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] where it is set and `group` has several processes.
     pub fn refuse_overlap(&self, group: &dyn Group) -> Result<()> {
-        refuse(self.overlap_exchange, group, "`distributed.overlap_exchange` must be false: it is for PAAC only")
-    }
-
-    /// Refuses `local_updates`, for algorithms without a sequence of updates that ends with a rollout.
-    ///
-    /// # Errors
-    /// As [`refuse_overlap`](Self::refuse_overlap).
-    pub fn refuse_local_updates(&self, group: &dyn Group) -> Result<()> {
-        refuse(self.local_updates, group, "`distributed.local_updates` must be false: it is for PPO only")
-    }
-}
-
-fn refuse(is_set: bool, group: &dyn Group, message: &str) -> Result<()> {
-    match is_set && group.is_distributed() {
-        true => Err(Error::config(message)),
-        false => Ok(()),
+        match self.overlap_exchange && group.is_distributed() {
+            true => Err(Error::config("`distributed.overlap_exchange` must be false: it is for PAAC only")),
+            false => Ok(()),
+        }
     }
 }
 

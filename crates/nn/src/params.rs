@@ -406,6 +406,12 @@ impl Params {
         self.layout.params.iter().map(|segment| (segment.name.as_str(), segment.shape.as_slice()))
     }
 
+    /// The name of each matrix and convolution, its range in the flat buffers and the number of its rows, an output each.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = (&str, Range<usize>, usize)> {
+        let segments = self.layout.params.iter().filter(|segment| segment.shape.len() > 1);
+        segments.map(|s| (s.name.as_str(), s.offset as usize..(s.offset + s.len()) as usize, s.shape[0] as usize))
+    }
+
     /// How many parameters the network has, padding excluded.
     pub fn count(&self) -> usize {
         self.layout.params.iter().map(|s| s.len() as usize).sum()

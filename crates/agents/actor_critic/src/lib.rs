@@ -177,7 +177,7 @@ impl Actor {
     /// [`Error::Group`]. [`Error::Config`]: see [`Optimizer::set_group`].
     pub fn join(&mut self, optimizer: &mut Optimizer, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         self.net.params.broadcast(&**group)?;
-        optimizer.set_group(group.clone(), Combine::Mean, exchange)?;
+        optimizer.set_group(group.clone(), Combine::Mean, exchange, &self.net.params)?;
         self.group = group.clone();
         Ok(())
     }
@@ -219,14 +219,6 @@ impl Actor {
         let starts: Vec<bool> = indices.iter().map(|&i| rollout.episode_starts()[i]).collect();
         let (policy, values, _) = self.net.forward_from(&start, &starts, obs.as_ref(), indices.len(), Pass::Train);
         (policy.masked(&mask), values)
-    }
-
-    /// Ends a sequence of updates that the ranks have made by themselves, if they do: see [`Optimizer::average`].
-    ///
-    /// # Errors
-    /// [`Error::Group`].
-    pub fn average(&mut self, optimizer: &mut Optimizer) -> Result<()> {
-        optimizer.average(&mut self.net.params)
     }
 
     /// Ends the updates from a rollout: the next one begins with the current recurrent state.

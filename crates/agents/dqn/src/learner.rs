@@ -181,16 +181,14 @@ impl Learner {
     /// all ranks from now on, which they exchange as `exchange` says. Call it after loading.
     ///
     /// # Errors
-    /// [`Error::Group`](playfield_core::Error::Group). [`Error::Config`](playfield_core::Error::Config) with `overlap_exchange` or
-    /// `local_updates`.
+    /// [`Error::Group`](playfield_core::Error::Group). [`Error::Config`](playfield_core::Error::Config) with `overlap_exchange`.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         exchange.refuse_overlap(&**group)?;
-        exchange.refuse_local_updates(&**group)?;
         let Shard { online, target, .. } = &mut self.main;
         online.params.broadcast(&**group)?;
         target.params.broadcast(&**group)?;
         let combine = if self.config.sum_over_batch { Combine::Sum } else { Combine::Mean };
-        self.optimizer.set_group(group.clone(), combine, exchange)?;
+        self.optimizer.set_group(group.clone(), combine, exchange, &self.main.online.params)?;
         self.group = group.clone();
         Ok(())
     }

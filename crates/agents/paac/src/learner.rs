@@ -75,9 +75,8 @@ impl Learner {
     /// Makes this the learner of one rank of `group`: see [`Actor::join`].
     ///
     /// # Errors
-    /// As that. [`Error::Config`](playfield_core::Error::Config) with `local_updates`.
+    /// As that.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
-        exchange.refuse_local_updates(&**group)?;
         self.actor.join(&mut self.optimizer, group, exchange)
     }
 

@@ -134,22 +134,6 @@ impl Config {
         Ok(Self { minibatch_size: group.share("ppo.minibatch_size", self.minibatch_size)?, ..self.clone() })
     }
 
-    /// Rejects minibatches of one transition, whose advantages each of `ranks` ranks would normalize by itself. These are the settings of
-    /// one of them.
-    ///
-    /// # Errors
-    /// [`Error::Config`] naming the key and its bounds.
-    pub fn check_local_minibatch(&self, ranks: usize) -> Result<()> {
-        match self.normalize_advantage && self.minibatch_size == 1 {
-            true => Err(Error::config(format!(
-                "[ppo]: with `distributed.local_updates` each process normalizes the advantages of its own minibatch: set minibatch_size to \
-                 at least {}, or normalize_advantage = false",
-                2 * ranks
-            ))),
-            false => Ok(()),
-        }
-    }
-
     /// Rejects a minibatch that does not fit the rollouts of `n` environments.
     ///
     /// # Errors

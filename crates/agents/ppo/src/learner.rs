@@ -2,7 +2,7 @@
 
 use crate::Config;
 use playfield_actor_critic::{Actor, Targets, index_tensor, normalize, sampled};
-use playfield_core::group::{self, SingleProcess};
+use playfield_core::group;
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_losses::policy_gradient as pg;
@@ -22,8 +22,6 @@ pub struct Learner {
     adapted_rate: f64,
     /// The order of the minibatches.
     rng: Rng,
-    /// The ranks whose minibatches make one update together.
-    update_group: Arc<dyn Group>,
 }
 
 /// The inputs of the loss that do not depend on the network in training, `[n]` each.
@@ -156,7 +154,7 @@ impl Learner {
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
         let actor = Actor::new(net, n, rng::stream(seed, "ppo/actions"));
         let (adapted_rate, rng) = (config.learning_rate.start, rng::stream(seed, "ppo/minibatches"));
-        Ok(Self { actor, config: config.clone(), optimizer, adapted_rate, rng, update_group: SingleProcess::shared() })
+        Ok(Self { actor, config: config.clone(), optimizer, adapted_rate, rng })
     }
 
     /// Updates the parameters from a full rollout, a minibatch at a time; schedules are read at agent step `step`.
@@ -188,20 +186,17 @@ impl Learner {
                     continue;
                 }
                 let actions = rollout.gather_actions(&indices);
-                let transitions = transitions.select(&indices);
-                let losses = transitions.loss(config, step, &policy, &values, &actions, &*self.update_group)?;
+                let group = self.actor.group();
+                let losses = transitions.select(&indices).loss(config, step, &policy, &values, &actions, group)?;
                 terms.push(Tensor::stack(&losses, 0).detach());
                 std = policy.mean_std();
-                if config.target_kl > 0.0
-                    && self.actor.group().mean(losses[KL].double_value(&[]))? > 1.5 * config.target_kl
-                {
+                if config.target_kl > 0.0 && group.mean(losses[KL].double_value(&[]))? > 1.5 * config.target_kl {
                     break 'epochs;
                 }
                 self.actor.net.backward(&losses[0]);
                 gradient_norms.push(self.actor.step(&mut self.optimizer, learning_rate, config.gradient_clip)?);
             }
         }
-        self.actor.average(&mut self.optimizer)?;
         self.actor.next_rollout();
         if config.learning_rate_target_kl > 0.0 {
             let kl = Tensor::stack(&terms[epoch..], 0).mean_dim(0, false, Kind::Float).double_value(&[KL as i64]);
@@ -227,14 +222,9 @@ impl Learner {
     /// Makes this the learner of one rank of `group`: see [`Actor::join`].
     ///
     /// # Errors
-    /// As that. [`Error::Config`](playfield_core::Error::Config) with `overlap_exchange`, or with `local_updates` and minibatches that are too small.
+    /// As that. [`Error::Config`](playfield_core::Error::Config) where the exchange shall overlap.
     pub fn join(&mut self, group: &Arc<dyn Group>, exchange: group::Config) -> Result<()> {
         exchange.refuse_overlap(&**group)?;
-        if exchange.local_updates && group.is_distributed() {
-            self.config.check_local_minibatch(group.world_size())?;
-        } else {
-            self.update_group = group.clone();
-        }
         self.actor.join(&mut self.optimizer, group, exchange)
     }
 

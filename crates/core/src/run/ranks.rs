@@ -138,7 +138,7 @@ mod tests {
     }
 
     const EXCHANGE: Config =
-        Config { gradient_precision: GradientPrecision::Bf16, overlap_exchange: true, local_updates: true };
+        Config { gradient_precision: GradientPrecision::Bf16, overlap_exchange: true, gradient_rank: 4 };
 
     /// Runs `body` on both ranks, each with a run of 100 steps and checkpoints in `dir`.
     fn both<T: Send>(dir: &Path, intervals: &Intervals, body: impl Fn(Run, usize) -> T + Sync) -> [T; 2] {

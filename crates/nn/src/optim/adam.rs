@@ -27,10 +27,8 @@ impl Default for Adam {
 }
 
 /// What all forms of Adam keep.
-pub(super) const STATE: [Option<State>; 2] = [
-    Some(State { name: "square", initial: 0.0, is_square: true }),
-    Some(State { name: "mean", initial: 0.0, is_square: false }),
-];
+pub(super) const STATE: [Option<State>; 2] =
+    [Some(State { name: "square", initial: 0.0 }), Some(State { name: "mean", initial: 0.0 })];
 
 /// The bias corrections 1 − β₁ᵗ and 1 − β₂ᵗ of update t.
 pub(super) fn bias_corrections(betas: [f64; 2], t: u64) -> [f64; 2] {

@@ -1,10 +1,13 @@
-//! The exchange of gradients, or with local updates of parameters, among the processes that train together.
+//! The exchange of gradients among the processes that train together.
 
 use super::arrays_below;
+use super::low_rank::{self, LowRank};
 use crate::params::Params;
 use crate::tensor::{slice, to_vec};
 use playfield_core::group::{self, GradientPrecision, Group, SingleProcess};
-use playfield_core::{Error, Result, Snapshot};
+use playfield_core::{Array, Error, Result, Snapshot};
+use rayon::ThreadPool;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -37,26 +40,29 @@ pub(super) struct Exchange {
     combine: Combine,
     config: group::Config,
     pending: Pending,
-    /// Parameters and state, one after the other, before the first of the updates that this rank has made by itself.
-    before: Option<Tensor>,
+    /// The approximation with `gradient_rank`.
+    low_rank: Option<LowRank>,
+    /// What a snapshot has of it, until the ranks join.
+    saved: BTreeMap<String, Array>,
 }
 
 impl Exchange {
     /// That of one process, which exchanges nothing.
     pub(super) fn new() -> Self {
         let (group, config) = (SingleProcess::shared(), group::Config::default());
-        Self { group, combine: Combine::Mean, config, pending: Pending::None, before: None }
+        let (pending, low_rank, saved) = (Pending::None, None, BTreeMap::new());
+        Self { group, combine: Combine::Mean, config, pending, low_rank, saved }
     }
 
-    /// Makes this the exchange among the ranks of `group`, of gradients on `device`.
+    /// Makes this the exchange among the ranks of `group`, of gradients of `params`.
     pub(super) fn join(
         &mut self,
         group: Arc<dyn Group>,
         combine: Combine,
         config: group::Config,
-        device: Device,
+        params: &Params,
     ) -> Result<()> {
-        group.set_device(match device {
+        group.set_device(match params.master().device() {
             Device::Cuda(index) => Some(index),
             _ => None,
         })?;
@@ -65,6 +71,14 @@ impl Exchange {
                 "`distributed.overlap_exchange` must be false where NCCL sums gradients on CUDA devices: it is for slower networks, with Gloo",
             ));
         }
+        let approximates = config.gradient_rank > 0 && group.is_distributed();
+        if approximates && config.overlap_exchange {
+            return Err(Error::config(
+                "`distributed.gradient_rank` must be 0 with `distributed.overlap_exchange`, which exchanges whole gradients",
+            ));
+        }
+        let saved = std::mem::take(&mut self.saved);
+        self.low_rank = approximates.then(|| LowRank::new(params, config.gradient_rank, &saved));
         (self.group, self.combine, self.config) = (group, combine, config);
         if !self.overlaps() {
             self.pending = Pending::None;
@@ -72,18 +86,12 @@ impl Exchange {
         Ok(())
     }
 
-    /// Whether the ranks combine the gradients of each update.
-    pub(super) fn combines_gradients(&self) -> bool {
-        self.group.is_distributed() && !self.config.local_updates
-    }
-
-    /// Whether each rank makes updates by itself, which end with [`average`](Self::average).
-    pub(super) fn has_local_updates(&self) -> bool {
-        self.group.is_distributed() && self.config.local_updates
+    pub(super) fn is_distributed(&self) -> bool {
+        self.group.is_distributed()
     }
 
     fn overlaps(&self) -> bool {
-        self.config.overlap_exchange && self.group.is_distributed()
+        self.config.overlap_exchange && self.is_distributed()
     }
 
     /// Replaces the gradient of `params` by that of all shards of all ranks, and running statistics by their means, with one
@@ -91,12 +99,21 @@ impl Exchange {
     ///
     /// # Panics
     /// If a gradient is pending: a bug of the caller.
-    pub(super) fn combine(&mut self, params: &mut Params, shards: &[&Params]) -> Result<bool> {
+    pub(super) fn combine(
+        &mut self,
+        params: &mut Params,
+        shards: &[&Params],
+        pool: Option<&ThreadPool>,
+    ) -> Result<bool> {
         let mut gradient = params.gradient();
         shards.iter().for_each(|other| no_grad(|| gradient += other.gradient()));
         let overlaps = self.overlaps();
         if !overlaps {
-            self.sum(&mut gradient)?;
+            let (group, precision) = (&*self.group, self.config.gradient_precision);
+            match &mut self.low_rank {
+                Some(low_rank) => low_rank.sum(&gradient, pool, |values| sum(group, precision, values))?,
+                None => sum(group, precision, &mut gradient)?,
+            }
             gradient = self.scaled(gradient);
         }
         self.average_running_stats(params)?;
@@ -117,50 +134,6 @@ impl Exchange {
             params.set_running_stats(&running);
         }
         Ok(())
-    }
-
-    /// Replaces `values`, a buffer of its own in `f32`, by the sum over the ranks.
-    fn sum(&self, values: &mut Tensor) -> Result<()> {
-        assert!(values.kind() == Kind::Float && values.is_contiguous(), "a buffer of {:?}", values.kind());
-        let precision = self.config.gradient_precision;
-        if self.group.sums_on_device() {
-            return self.group.sum_on_device(values, precision);
-        }
-        if values.device() == Device::Cpu {
-            // SAFETY: contiguous, of this type and on the CPU, as checked; nothing else uses its memory while `values` is borrowed.
-            return self.group.sum(unsafe { slice(values) }, precision);
-        }
-        let mut host = to_vec(values);
-        self.group.sum(&mut host, precision)?;
-        no_grad(|| values.copy_(&Tensor::from_slice(&host)));
-        Ok(())
-    }
-
-    /// Keeps a copy of `buffers`, parameters and state, before the first local update since the last [`average`](Self::average).
-    pub(super) fn begin_local_update(&mut self, buffers: &[&Tensor]) {
-        self.before.get_or_insert_with(|| no_grad(|| Tensor::cat(buffers, 0)));
-    }
-
-    /// Replaces `buffers`, those of [`begin_local_update`](Self::begin_local_update), by their means over the ranks, and the running
-    /// statistics of `params`, too. The ranks exchange what has changed: in bf16 a parameter would lose small changes. Returns false, and does
-    /// nothing, where no local update was made.
-    pub(super) fn average(&mut self, params: &mut Params, buffers: &[&Tensor]) -> Result<bool> {
-        let Some(mut mean) = self.before.take() else { return Ok(false) };
-        let sizes: Vec<_> = buffers.iter().map(|buffer| buffer.numel() as i64).collect();
-        let mut change = mean.empty_like();
-        no_grad(|| {
-            let parts = change.split_with_sizes(&sizes[..], 0).into_iter().zip(mean.split_with_sizes(&sizes[..], 0));
-            parts.zip(buffers).for_each(|((change, before), buffer)| _ = buffer.sub_out(&change, &before));
-        });
-        self.sum(&mut change)?;
-        no_grad(|| {
-            let ranks = Tensor::from(self.group.world_size() as f32).to_device(mean.device());
-            let _ = mean.addcdiv_(&change, &ranks);
-            let parts = mean.split_with_sizes(&sizes[..], 0);
-            parts.iter().zip(buffers).for_each(|(mean, buffer)| buffer.shallow_clone().copy_(mean));
-        });
-        self.average_running_stats(params)?;
-        Ok(true)
     }
 
     /// Starts the exchange of `gradient`.
@@ -206,6 +179,7 @@ impl Exchange {
             let named = params.named(gradient).into_iter();
             snapshot.arrays.extend(named.map(|(name, array)| (format!("{PENDING}{name}"), array)));
         }
+        self.low_rank.iter().for_each(|low_rank| low_rank.save(snapshot));
     }
 
     /// Restores what [`save`](Self::save) wrote.
@@ -217,15 +191,32 @@ impl Exchange {
             params.load_named(&arrays, &gradient)?;
             self.pending = Pending::Combined(gradient);
         }
+        self.saved = arrays_below(low_rank::PREFIX, snapshot);
         Ok(())
     }
+}
+
+/// Replaces `values`, a buffer of its own in `f32`, by the sum over the ranks of `group`.
+fn sum(group: &dyn Group, precision: GradientPrecision, values: &mut Tensor) -> Result<()> {
+    assert!(values.kind() == Kind::Float && values.is_contiguous(), "a buffer of {:?}", values.kind());
+    if group.sums_on_device() {
+        return group.sum_on_device(values, precision);
+    }
+    if values.device() == Device::Cpu {
+        // SAFETY: contiguous, of this type and on the CPU, as checked; nothing else uses its memory while `values` is borrowed.
+        return group.sum(unsafe { slice(values) }, precision);
+    }
+    let mut host = to_vec(values);
+    group.sum(&mut host, precision)?;
+    no_grad(|| values.copy_(&Tensor::from_slice(&host)));
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::init::Init;
-    use crate::optim::{Adam, Optimizer, OptimizerConfig, RmsProp, Sgd};
+    use crate::optim::{Adam, Optimizer, OptimizerConfig, Sgd};
     use crate::params::Builder;
     use playfield_core::group::Reduce;
     use playfield_core::rng::stream;
@@ -250,13 +241,11 @@ mod tests {
         Tensor::from_slice(&(0..LEN).map(|i| ((i * 31 + t as i64 * 17) % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>())
     }
 
-    /// Two ranks with the same values, or with others that differ by a constant.
+    /// Two ranks with the same values.
     #[derive(Debug, Default)]
     struct Two {
         /// Whether gradients are summed where they are.
         on_device: bool,
-        /// By how much the values of the other rank are greater.
-        offset: f32,
         in_flight: Mutex<Option<Vec<f32>>>,
     }
 
@@ -272,7 +261,7 @@ mod tests {
         }
         fn sum(&self, values: &mut [f32], _: GradientPrecision) -> Result<()> {
             assert!(!self.on_device || values.len() == RUNNING as usize, "only running statistics");
-            values.iter_mut().for_each(|x| *x = 2.0 * *x + self.offset);
+            values.iter_mut().for_each(|x| *x *= 2.0);
             Ok(())
         }
         fn start_sum(&self, mut values: Vec<f32>, precision: GradientPrecision) -> Result<()> {
@@ -287,9 +276,7 @@ mod tests {
             self.on_device
         }
         fn sum_on_device(&self, tensor: &mut dyn Any, _: GradientPrecision) -> Result<()> {
-            let tensor = tensor.downcast_mut::<Tensor>().unwrap();
-            *tensor *= 2.0;
-            *tensor += f64::from(self.offset);
+            *tensor.downcast_mut::<Tensor>().unwrap() *= 2.0;
             Ok(())
         }
         fn broadcast(&self, _: &mut Vec<u8>) -> Result<()> {
@@ -301,9 +288,8 @@ mod tests {
     }
 
     const SYNCHRONOUS: group::Config =
-        group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: false, local_updates: false };
+        group::Config { gradient_precision: GradientPrecision::Fp32, overlap_exchange: false, gradient_rank: 0 };
     const OVERLAPPED: group::Config = group::Config { overlap_exchange: true, ..SYNCHRONOUS };
-    const LOCAL: group::Config = group::Config { local_updates: true, ..SYNCHRONOUS };
 
     /// The mean of equal gradients is the gradient, their sum is twice as large; shards are added before.
     #[test]
@@ -320,7 +306,7 @@ mod tests {
             let optimizer = |params: &Params| Optimizer::new(Sgd::default(), params);
             let (mut ours, mut theirs) = (optimizer(&params), optimizer(&alone));
             let group = Two { on_device, ..Two::default() };
-            ours.set_group(Arc::new(group), combine, group::Config::default()).unwrap();
+            ours.set_group(Arc::new(group), combine, group::Config::default(), &params).unwrap();
             let mut shard = params.shallow_clone();
             params.set_gradient(&gradient(0));
             shard.set_gradient(&gradient(0));
@@ -328,6 +314,44 @@ mod tests {
             ours.step_sharded(&mut params, &[&shard], 0.1, 0.0).unwrap();
             theirs.step(&mut alone, 0.1, 0.0);
             assert_eq!(to_vec(params.master()), to_vec(alone.master()), "{on_device} {kind:?} {combine:?}");
+        }
+    }
+
+    /// A gradient of rank 1 is approximated exactly: that of both ranks is the gradient, or twice as large; shards are added before.
+    #[test]
+    fn gradients_are_approximated() {
+        for (on_device, kind, combine) in [
+            (false, Kind::Float, Combine::Mean),
+            (false, Kind::BFloat16, Combine::Sum),
+            (true, Kind::Float, Combine::Sum),
+        ] {
+            let mut rng = stream(1, "start");
+            let mut b = Builder::new(&mut rng);
+            b.param("matrix", &[16, 8], Init::Uniform { fan_in: 3 });
+            b.running_stats("r", RUNNING, 1.5);
+            let mut params = b.finish(Device::Cpu, kind);
+            let mut optimizer = Optimizer::new(Sgd { momentum: 0.0, ..Sgd::default() }, &params);
+            let config = group::Config { gradient_rank: 1, ..SYNCHRONOUS };
+            optimizer.set_group(Arc::new(Two { on_device, ..Two::default() }), combine, config, &params).unwrap();
+            let factor = if combine == Combine::Sum { 4.0 } else { 2.0 };
+            let outer = |i: usize| (1.0 + (i / 8) as f32) * ((i % 8) as f32 - 3.0) / 64.0;
+            let gradient = Tensor::from_slice(&(0..128).map(outer).collect::<Vec<_>>());
+            for _ in 0..2 {
+                let mut shard = params.shallow_clone();
+                params.set_gradient(&gradient);
+                shard.set_gradient(&gradient);
+                let before = to_vec(params.master());
+                optimizer.step_sharded(&mut params, &[&shard], 1.0, 0.0).unwrap();
+                let rounding = if kind == Kind::Float { 1e-5 } else { 1e-2 };
+                for (i, (before, after)) in before.iter().zip(to_vec(params.master())).enumerate() {
+                    let (found, expected) = (before - after, factor * outer(i));
+                    assert!((found - expected).abs() < rounding, "{kind:?} {combine:?} {i}: {found}, {expected}");
+                }
+            }
+            let mut snapshot = Snapshot::default();
+            optimizer.save(&params, &mut snapshot);
+            let names: Vec<_> = snapshot.arrays.keys().filter(|name| name.starts_with(low_rank::PREFIX)).collect();
+            assert_eq!(names, ["exchange.error.matrix", "exchange.q.matrix"]);
         }
     }
 
@@ -342,11 +366,11 @@ mod tests {
                 let optimizer = Optimizer::new(config.clone(), &params);
                 (params, optimizer)
             };
-            let join = |optimizer: &mut Optimizer| {
-                optimizer.set_group(Arc::new(Two::default()), combine, OVERLAPPED).unwrap();
+            let join = |optimizer: &mut Optimizer, params: &Params| {
+                optimizer.set_group(Arc::new(Two::default()), combine, OVERLAPPED, params).unwrap();
             };
             let ((mut ours, mut overlapped), (mut theirs, mut exact)) = (new(), new());
-            join(&mut overlapped);
+            join(&mut overlapped, &ours);
             for t in 0..6 {
                 let expected = (t > 0).then(|| {
                     theirs.set_gradient(&(gradient(t - 1) * factor));
@@ -365,7 +389,7 @@ mod tests {
                     (ours, overlapped) = new();
                     ours.load(&snapshot).unwrap();
                     overlapped.load(&ours, &snapshot).unwrap();
-                    join(&mut overlapped);
+                    join(&mut overlapped, &ours);
                 }
             }
         }
@@ -376,7 +400,7 @@ mod tests {
     fn a_pending_gradient_that_is_not_finite_is_not_saved() {
         let mut params = params(Kind::Float);
         let mut optimizer = Optimizer::new(Sgd::default(), &params);
-        optimizer.set_group(Arc::new(Two::default()), Combine::Mean, OVERLAPPED).unwrap();
+        optimizer.set_group(Arc::new(Two::default()), Combine::Mean, OVERLAPPED, &params).unwrap();
         for (factor, saved) in [(1.0, true), (f64::NAN, false)] {
             params.set_gradient(&(gradient(0) * factor));
             optimizer.step_sharded(&mut params, &[], 0.01, 0.0).unwrap();
@@ -399,7 +423,7 @@ mod tests {
             (SingleProcess::shared(), OVERLAPPED),
         ] {
             optimizer.exchange.pending = Pending::Combined(gradient(0));
-            optimizer.set_group(group, Combine::Mean, config).unwrap();
+            optimizer.set_group(group, Combine::Mean, config, &params).unwrap();
             let mut snapshot = Snapshot::default();
             optimizer.save(&params, &mut snapshot);
             assert!(snapshot.arrays.keys().all(|name| !name.starts_with(PENDING)));
@@ -407,81 +431,17 @@ mod tests {
         }
     }
 
-    /// With local updates, steps are those of one process. Then parameters, state and running statistics become the mean of two ranks, of
-    /// which the other has changed each of them by 0.5 more: 0.25 more than alone. Where nothing was stepped, nothing is averaged.
     #[test]
-    fn local_updates_end_with_the_mean() {
-        let rules: [OptimizerConfig; 3] = [Adam::default().into(), Sgd::default().into(), RmsProp::tensorflow().into()];
-        let cases = [(false, Kind::Float), (true, Kind::Float), (false, Kind::BFloat16)];
-        for (rule, (on_device, kind)) in rules.iter().flat_map(|rule| cases.map(|case| (rule, case))) {
-            let (mut ours, mut theirs) = (params(kind), params(kind));
-            let [mut local, mut alone] = [&ours, &theirs].map(|params| Optimizer::new(rule.clone(), params));
-            let group = Two { on_device, offset: 0.5, ..Two::default() };
-            local.set_group(Arc::new(group), Combine::Mean, LOCAL).unwrap();
-            for rollout in 0..2 {
-                for t in 0..3 {
-                    [&mut ours, &mut theirs].iter_mut().for_each(|params| params.set_gradient(&gradient(rollout + t)));
-                    let [our_shard, their_shard] = [&ours, &theirs].map(|params| {
-                        let mut shard = params.shallow_clone();
-                        shard.set_gradient(&gradient(t));
-                        shard
-                    });
-                    let norm = local.step_sharded(&mut ours, &[&our_shard], 0.01, 1.0).unwrap();
-                    assert_eq!(norm, alone.step_sharded(&mut theirs, &[&their_shard], 0.01, 1.0).unwrap());
-                }
-                assert_eq!(to_vec(ours.master()), to_vec(theirs.master()), "rollout {rollout}");
-                local.average(&mut ours).unwrap();
-                let mut expected: Vec<f32> = to_vec(theirs.master());
-                expected.iter_mut().for_each(|x| *x += 0.25);
-                let (updates, mut state) = alone.statistics();
-                state.iter_mut().flatten().for_each(|x| *x += 0.25);
-                let found = local.statistics();
-                let pairs = [
-                    (to_vec(ours.master()), &expected),
-                    (found.1[0].clone(), &state[0]),
-                    (found.1[1].clone(), &state[1]),
-                ];
-                for (found, expected) in pairs {
-                    assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}, {expected:?}");
-                }
-                assert_eq!(found.0, updates);
-                // One of the ranks' running statistics has an offset of 0.5, each time.
-                let running = vec![1.5 + 0.25 * (rollout + 1) as f32; RUNNING as usize];
-                assert_eq!(to_vec(ours.running_stats()), running);
-                assert_eq!(to_vec(ours.flat()), to_vec(&ours.master().to_kind(kind)), "what layers compute with");
-                let before = to_vec(ours.master());
-                local.average(&mut ours).unwrap();
-                assert_eq!(to_vec(ours.master()), before);
-                no_grad(|| theirs.master().shallow_clone().copy_(ours.master()));
-                theirs.mark_updated();
-                alone.set_statistics(updates, found.1.each_ref().map(|state| &state[..]));
-            }
+    fn neither_sums_on_devices_nor_approximations_overlap() {
+        let params = params(Kind::Float);
+        let mut optimizer = Optimizer::new(Sgd::default(), &params);
+        for (on_device, config) in [(true, OVERLAPPED), (false, group::Config { gradient_rank: 1, ..OVERLAPPED })] {
+            let group = Arc::new(Two { on_device, ..Two::default() });
+            let error = optimizer.set_group(group, Combine::Mean, config, &params).unwrap_err();
+            assert!(
+                matches!(error, Error::Config(_)) && error.to_string().contains("`distributed.overlap_exchange`"),
+                "{error}"
+            );
         }
-    }
-
-    /// A mean of squares that has fallen to 0, of which bf16 has rounded the change up, stays at 0.
-    #[test]
-    fn means_of_squares_are_not_negative() {
-        let mut params = params(Kind::Float);
-        let mut optimizer = Optimizer::new(Adam::default(), &params);
-        // The changes of both ranks together are greater by a hundredth than their own.
-        optimizer.set_group(Arc::new(Two { offset: -0.01, ..Two::default() }), Combine::Mean, LOCAL).unwrap();
-        optimizer.set_statistics(1, [&[0.0; LEN as usize], &[0.0; LEN as usize]]);
-        params.set_gradient(&(gradient(0) * 0.0));
-        optimizer.step_sharded(&mut params, &[], 0.01, 0.0).unwrap();
-        optimizer.average(&mut params).unwrap();
-        let (_, [squares, means]) = optimizer.statistics();
-        assert!(squares.iter().all(|x| *x == 0.0) && means.iter().all(|x| *x == -0.005));
-    }
-
-    #[test]
-    fn sums_on_devices_do_not_overlap() {
-        let mut optimizer = Optimizer::new(Sgd::default(), &params(Kind::Float));
-        let group = Arc::new(Two { on_device: true, ..Two::default() });
-        let error = optimizer.set_group(group, Combine::Mean, OVERLAPPED).unwrap_err();
-        assert!(
-            matches!(error, Error::Config(_)) && error.to_string().contains("`distributed.overlap_exchange`"),
-            "{error}"
-        );
     }
 }

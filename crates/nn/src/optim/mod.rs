@@ -9,6 +9,7 @@ mod adam;
 mod adamw;
 mod config;
 mod exchange;
+mod low_rank;
 mod radam;
 mod rmsprop;
 mod rule;
@@ -31,7 +32,7 @@ use playfield_core::{Array, Error, Group, Result, Snapshot, group};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tch::{Device, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 /// An optimizer of one network.
 #[derive(Debug)]
@@ -54,14 +55,19 @@ impl Optimizer {
     }
 
     /// Makes [`step_sharded`](Self::step_sharded) combine the gradients of all ranks of `group`, which they exchange as `exchange`
-    /// says: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so. With
-    /// [`local_updates`](group::Config::local_updates) they are the same after each [`average`](Self::average).
+    /// says: each rank steps by the same gradient, so that parameters and state that are the same at the start stay so.
     ///
     /// # Errors
-    /// [`Error::Group`]. [`Error::Config`] where the exchange shall overlap and NCCL sums gradients on CUDA devices.
-    pub fn set_group(&mut self, group: Arc<dyn Group>, combine: Combine, exchange: group::Config) -> Result<()> {
-        let device = self.state.iter().flatten().next().map_or(Device::Cpu, Tensor::device);
-        self.exchange.join(group, combine, exchange, device)
+    /// [`Error::Group`]. [`Error::Config`] where the exchange shall overlap, and NCCL sums gradients on CUDA devices or
+    /// [`gradient_rank`](group::Config::gradient_rank) is set.
+    pub fn set_group(
+        &mut self,
+        group: Arc<dyn Group>,
+        combine: Combine,
+        exchange: group::Config,
+        params: &Params,
+    ) -> Result<()> {
+        self.exchange.join(group, combine, exchange, params)
     }
 
     /// The same with up to `threads` threads for a step. It uses two at most, and one for small networks.
@@ -85,8 +91,7 @@ impl Optimizer {
     /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
     /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks. With
     /// [`overlap_exchange`](group::Config::overlap_exchange) it only starts the exchange, and returns 0: before the next gradient is
-    /// computed, [`step_pending`](Self::step_pending) makes the step. With [`local_updates`](group::Config::local_updates) the gradient is
-    /// this rank's own, until [`average`](Self::average).
+    /// computed, [`step_pending`](Self::step_pending) makes the step.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
@@ -100,13 +105,10 @@ impl Optimizer {
         learning_rate: f64,
         max_norm: f64,
     ) -> Result<f64> {
-        if self.exchange.has_local_updates() {
-            self.exchange.begin_local_update(&buffers(params.master(), &self.state));
-        }
-        if !self.exchange.combines_gradients() {
+        if !self.exchange.is_distributed() {
             return Ok(self.apply(params, shards, learning_rate, max_norm));
         }
-        match self.exchange.combine(params, shards)? {
+        match self.exchange.combine(params, shards, self.pool.as_ref())? {
             true => Ok(self.apply(params, &[], learning_rate, max_norm)),
             false => Ok(0.0),
         }
@@ -120,24 +122,6 @@ impl Optimizer {
     pub fn step_pending(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> Result<Option<f64>> {
         let is_pending = self.exchange.receive(params)?;
         Ok(is_pending.then(|| self.apply(params, &[], learning_rate, max_norm)))
-    }
-
-    /// Ends a sequence of updates that this rank has made by itself ([`local_updates`](group::Config::local_updates)): parameters and
-    /// state become the means over the ranks. Without local updates it does nothing.
-    ///
-    /// # Errors
-    /// [`Error::Group`](playfield_core::Error::Group).
-    pub fn average(&mut self, params: &mut Params) -> Result<()> {
-        let master = params.master().shallow_clone();
-        if self.exchange.average(params, &buffers(&master, &self.state))? {
-            // A mean of squares that is close to 0 may be rounded below it.
-            let states = self.config.rule().state().into_iter().zip(&self.state);
-            let squares =
-                states.filter_map(|(state, buffer)| buffer.as_ref().filter(|_| state.is_some_and(|s| s.is_square)));
-            squares.for_each(|squares| no_grad(|| _ = squares.shallow_clone().clamp_min_(0.0)));
-            params.mark_updated();
-        }
-        Ok(())
     }
 
     /// Waits for the exchange that was started last, so that [`save`](Self::save) writes its gradient: call it before.
@@ -215,11 +199,6 @@ impl Optimizer {
     }
 }
 
-/// What a step changes, `[parameters]` each.
-fn buffers<'a>(master: &'a Tensor, state: &'a [Option<Tensor>; 2]) -> Vec<&'a Tensor> {
-    [master].into_iter().chain(state.iter().flatten()).collect()
-}
-
 /// The arrays of `snapshot` whose names begin with `prefix`, without it.
 fn arrays_below(prefix: &str, snapshot: &Snapshot) -> BTreeMap<String, Array> {
     let arrays = snapshot.arrays.iter();
@@ -248,7 +227,7 @@ mod tests {
     use crate::init::Init;
     use crate::params::Builder;
     use playfield_core::rng::stream;
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     fn params(len: i64, kind: Kind) -> Params {
         let mut rng = stream(1, "start");

@@ -40,8 +40,8 @@ impl RmsProp {
 
 impl UpdateRule for RmsProp {
     fn state(&self) -> [Option<State>; 2] {
-        let square = State { name: "square", initial: self.initial_square as f32, is_square: true };
-        [Some(square), self.centered.then_some(State { name: "mean", initial: 0.0, is_square: false })]
+        let square = State { name: "square", initial: self.initial_square as f32 };
+        [Some(square), self.centered.then_some(State { name: "mean", initial: 0.0 })]
     }
 
     fn update(&self, learning_rate: f64, _: u64) -> Update {

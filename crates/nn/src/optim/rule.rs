@@ -9,8 +9,6 @@ pub(super) struct State {
     pub name: &'static str,
     /// The initial value of each element.
     pub initial: f32,
-    /// Whether its elements are means of squares.
-    pub is_square: bool,
 }
 
 /// What a rule's config type provides.

@@ -23,7 +23,7 @@ impl Default for Sgd {
 
 impl UpdateRule for Sgd {
     fn state(&self) -> [Option<State>; 2] {
-        [Some(State { name: "momentum", initial: 0.0, is_square: false }), None]
+        [Some(State { name: "momentum", initial: 0.0 }), None]
     }
 
     fn update(&self, learning_rate: f64, _: u64) -> Update {

@@ -85,7 +85,7 @@ pub(super) fn run(buffers: Buffers<'_>, step: kernel::Step, pool: Option<&Thread
 }
 
 /// Runs `one` and `other`, at the same time where there is a pool.
-fn both(pool: Option<&ThreadPool>, one: impl FnOnce(), other: impl FnOnce() + Send) {
+pub(super) fn both(pool: Option<&ThreadPool>, one: impl FnOnce(), other: impl FnOnce() + Send) {
     match pool {
         None => {
             one();
