@@ -205,20 +205,20 @@ impl Actor {
         (policy.masked(rollout.action_masks()), values)
     }
 
-    /// The same at the transitions `indices` of a full rollout. For a recurrent network they are all steps of some environments, time
-    /// first ([`Rollout::sequence_minibatches`]).
-    pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: &[usize]) -> (Distribution, Tensor) {
-        rollout.gather_observations(indices, &mut self.minibatch);
-        let (obs, mask) = (&self.minibatch, rollout.gather_action_masks(indices));
+    /// The same at the transitions `indices` of a full rollout, with these. For a recurrent network they are all steps of some environments,
+    /// time first ([`Rollout::sequence_minibatches`]), of which those that are no transitions are left out afterwards.
+    pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: Vec<usize>) -> (Distribution, Tensor, Vec<usize>) {
+        rollout.gather_observations(&indices, &mut self.minibatch);
+        let (obs, mask) = (&self.minibatch, rollout.gather_action_masks(&indices));
         if !self.net.is_recurrent() {
             let (policy, values) = self.net.forward(obs.as_ref(), indices.len(), Pass::Train);
-            return (policy.masked(&mask), values);
+            return transitions_of(rollout, policy.masked(&mask), values, indices);
         }
         let envs: Vec<i64> = indices[..indices.len() / rollout.steps()].iter().map(|&i| i as i64).collect();
         let start = self.start.rows(&Tensor::from_slice(&envs).to_device(self.start.h().device()));
         let starts: Vec<bool> = indices.iter().map(|&i| rollout.episode_starts()[i]).collect();
         let (policy, values, _) = self.net.forward_from(&start, &starts, obs.as_ref(), indices.len(), Pass::Train);
-        (policy.masked(&mask), values)
+        transitions_of(rollout, policy.masked(&mask), values, indices)
     }
 
     /// Ends the updates from a rollout: the next one begins with the current recurrent state.
@@ -416,9 +416,26 @@ impl RolloutPolicy for Actor {
     }
 }
 
+/// The outputs of the network and the indices of a minibatch without the steps that are no transitions.
+fn transitions_of(
+    rollout: &Rollout,
+    policy: Distribution,
+    values: Tensor,
+    indices: Vec<usize>,
+) -> (Distribution, Tensor, Vec<usize>) {
+    let rows: Vec<usize> = (0..indices.len()).filter(|&k| rollout.is_transition(indices[k])).collect();
+    if rows.len() == indices.len() {
+        return (policy, values, indices);
+    }
+    let selected = index_tensor(&rows, values.device());
+    let indices = rows.into_iter().map(|k| indices[k]).collect();
+    (policy.rows(&selected), values.index_select(0, &selected), indices)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use playfield_core::{ActionSpace, Dtype, StepBatch};
 
     /// One of two ranks; the other one has the advantages 5 and 8.
     #[derive(Debug)]
@@ -460,6 +477,29 @@ mod tests {
         }
         for (value, expected) in normalized(&*SingleProcess::shared()).into_iter().zip([-1.0, 1.0]) {
             assert!((value - expected).abs() < 1e-6, "{value}, {expected}");
+        }
+    }
+
+    /// Of two environments and two steps, environment 1 ignored its action at step 0: row 1 is no transition.
+    #[test]
+    fn steps_without_an_action_are_left_out() {
+        let spec = EnvSpec::new("t", &[1], Dtype::F32, ActionSpace::Discrete { n: 2 });
+        let mut rollout = Rollout::new(&spec, 2, 2, 0.9);
+        for ignored in [true, false] {
+            let mut batch = StepBatch::new(&spec, 2);
+            batch.ignored[1] = ignored;
+            rollout.record(0, &Actions::Discrete(vec![0, 1]), &batch, |_| 0.0);
+        }
+        let outputs = |rows: &[i64]| {
+            let rows = Tensor::from_slice(rows).to_kind(Kind::Float);
+            (Distribution::Categorical { logits: Tensor::stack(&[&rows, &rows], 1), sizes: vec![2] }, rows)
+        };
+        for (minibatch, expected) in [(vec![0, 1, 2, 3], vec![0, 2, 3]), (vec![3, 0], vec![3, 0]), (vec![1], vec![])] {
+            let (policy, values) = outputs(&minibatch.iter().map(|&i| i as i64).collect::<Vec<_>>());
+            let (policy, values, indices) = transitions_of(&rollout, policy, values, minibatch);
+            let floats: Vec<f32> = expected.iter().map(|&i: &usize| i as f32).collect();
+            assert_eq!((&indices, Vec::<f32>::try_from(values).unwrap()), (&expected, floats));
+            assert_eq!(policy.logits().unwrap().size(), [expected.len() as i64, 2]);
         }
     }
 }

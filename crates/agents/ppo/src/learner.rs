@@ -24,17 +24,9 @@ pub struct Learner {
     rng: Rng,
 }
 
-/// The inputs of the loss that do not depend on the network in training, `[n]` each.
-struct Transitions {
-    advantages: Tensor,
-    returns: Tensor,
-    /// Log-probabilities of the actions under the policy that acted.
-    log_probs: Tensor,
-    /// Values at the time of acting.
-    values: Tensor,
-    /// 0 where a wrapper replaced the action, else 1.
-    sampled: Tensor,
-}
+/// The inputs of the loss that do not depend on the network in training, `[5, n]`: advantages, returns, log-probabilities of the actions under
+/// the policy that acted, values at the time of acting, and 0 where a wrapper replaced the action, else 1.
+struct Transitions(Tensor);
 
 /// The updates from one rollout.
 #[derive(Debug)]
@@ -86,61 +78,48 @@ impl Update {
 impl Transitions {
     /// The transitions of `rollout` with their `targets`.
     fn new(rollout: &Rollout, targets: &Targets, device: Device) -> Self {
-        let column = |v: &[f32]| Tensor::from_slice(v).to_device(device);
-        Self {
-            advantages: targets.advantages.flatten(0, 1),
-            returns: targets.returns.flatten(0, 1),
-            log_probs: column(rollout.log_probs()),
-            values: column(rollout.values()),
-            sampled: column(&sampled(rollout)),
-        }
+        let row = |v: &[f32]| Tensor::from_slice(v).to_device(device);
+        let [advantages, returns] = [&targets.advantages, &targets.returns].map(|t| t.flatten(0, 1));
+        let [log_probs, values] = [rollout.log_probs(), rollout.values()].map(row);
+        Self(Tensor::stack(&[advantages, returns, log_probs, values, row(&sampled(rollout))], 0))
     }
 
-    /// The transitions `indices`.
-    fn select(&self, indices: &[usize]) -> Self {
-        let indices = index_tensor(indices, self.values.device());
-        let rows = |t: &Tensor| t.index_select(0, &indices);
-        Self {
-            advantages: rows(&self.advantages),
-            returns: rows(&self.returns),
-            log_probs: rows(&self.log_probs),
-            values: rows(&self.values),
-            sampled: rows(&self.sampled),
-        }
+    /// The rows of the transitions `indices`.
+    fn select(&self, indices: &[usize]) -> [Tensor; 5] {
+        let rows = self.0.index_select(1, &index_tensor(indices, self.0.device()));
+        rows.unbind(0).try_into().expect("five rows")
     }
+}
 
-    /// The [`TERMS`] of an update, a scalar each, at agent step `step`: `policy` (`n` distributions) and `values` (`[n]`) are the
-    /// network's outputs at these transitions, `actions` those that were executed (Schulman et al. 2017, equation 9). Advantages are
-    /// normalized over the minibatches of all ranks of `group`.
-    fn loss(
-        &self,
-        config: &Config,
-        step: u64,
-        policy: &Distribution,
-        values: &Tensor,
-        actions: &Actions,
-        group: &dyn Group,
-    ) -> Result<[Tensor; 6]> {
-        let clip_range = config.clip_range.at(step);
-        let log_ratio = (policy.log_prob(actions) - &self.log_probs) * &self.sampled;
-        let advantages = match config.normalize_advantage {
-            true => normalize(&self.advantages, group)?,
-            false => self.advantages.shallow_clone(),
-        };
-        let policy_loss = pg::clipped_policy_loss(&log_ratio, &(advantages * &self.sampled), clip_range);
-        let value_loss = match config.value_clip_range {
-            0.0 => pg::value_loss(values, &self.returns),
-            range => pg::clipped_value_loss(values, &self.values, &self.returns, range),
-        };
-        let entropy_loss = -policy.entropy();
-        let loss =
-            &policy_loss + &entropy_loss * config.entropy_coefficient.at(step) + &value_loss * config.value_coefficient;
-        // Replaced actions have the ratio 1, and do not count.
-        let share = self.sampled.mean(Kind::Float).clamp_min(f64::from(f32::EPSILON));
-        let (kl, clipped) =
-            (pg::approximate_kl(&log_ratio) / &share, pg::clip_fraction(&log_ratio, clip_range) / &share);
-        Ok([loss, policy_loss, value_loss, entropy_loss, kl, clipped])
+/// The [`TERMS`] of an update, a scalar each, at agent step `step`: `policy` (`n` distributions) and `values` (`[n]`) are the network's
+/// outputs at these transitions, `actions` those that were executed (Schulman et al. 2017, equation 9). Advantages are normalized over the
+/// minibatches of all ranks of `group`.
+fn loss(
+    config: &Config,
+    step: u64,
+    [mut advantages, returns, log_probs, old_values, sampled]: [Tensor; 5],
+    policy: &Distribution,
+    values: &Tensor,
+    actions: &Actions,
+    group: &dyn Group,
+) -> Result<[Tensor; 6]> {
+    let clip_range = config.clip_range.at(step);
+    let log_ratio = (policy.log_prob(actions) - log_probs) * &sampled;
+    if config.normalize_advantage {
+        advantages = normalize(&advantages, group)?;
     }
+    let policy_loss = pg::clipped_policy_loss(&log_ratio, &(advantages * &sampled), clip_range);
+    let value_loss = match config.value_clip_range {
+        0.0 => pg::value_loss(values, &returns),
+        range => pg::clipped_value_loss(values, &old_values, &returns, range),
+    };
+    let entropy_loss = -policy.entropy();
+    let loss =
+        &policy_loss + &entropy_loss * config.entropy_coefficient.at(step) + &value_loss * config.value_coefficient;
+    // Replaced actions have the ratio 1, and do not count.
+    let share = sampled.mean(Kind::Float).clamp_min(f64::from(f32::EPSILON));
+    let [kl, clipped] = [pg::approximate_kl(&log_ratio), pg::clip_fraction(&log_ratio, clip_range)].map(|t| t / &share);
+    Ok([loss, policy_loss, value_loss, entropy_loss, kl, clipped])
 }
 
 impl Learner {
@@ -180,14 +159,13 @@ impl Learner {
                 false => rollout.minibatches(config.minibatch_size, &mut self.rng),
             };
             for indices in minibatches {
-                let (policy, values) = self.actor.evaluate_minibatch(rollout, &indices);
-                let (policy, values, indices) = transitions_of(rollout, policy, values, indices);
+                let (policy, values, indices) = self.actor.evaluate_minibatch(rollout, indices);
                 if indices.is_empty() {
                     continue;
                 }
                 let actions = rollout.gather_actions(&indices);
                 let group = self.actor.group();
-                let losses = transitions.select(&indices).loss(config, step, &policy, &values, &actions, group)?;
+                let losses = loss(config, step, transitions.select(&indices), &policy, &values, &actions, group)?;
                 terms.push(Tensor::stack(&losses, 0).detach());
                 std = policy.mean_std();
                 if config.target_kl > 0.0 && group.mean(losses[KL].double_value(&[]))? > 1.5 * config.target_kl {
@@ -203,16 +181,14 @@ impl Learner {
             let kl = self.actor.group().mean(kl)?;
             self.adapted_rate = adapt_learning_rate(learning_rate, kl, config.learning_rate_target_kl);
         }
-        let evaluated = match rollout.transitions() {
-            Some(indices) => transitions.select(&indices),
-            None => transitions,
-        };
+        let evaluated = rollout.transitions().unwrap_or_else(|| (0..rollout.len()).collect());
+        let [_, returns, _, values, _] = transitions.select(&evaluated);
         Ok(Update {
             terms: Tensor::stack(&terms, 0),
             gradient_norms,
             std,
-            values: evaluated.values,
-            returns: evaluated.returns,
+            values,
+            returns,
             learning_rate,
             clip_range: config.clip_range.at(step),
             updates: self.updates(),
@@ -245,32 +221,13 @@ impl Learner {
     }
 }
 
-/// The outputs of the network and the indices of a minibatch without the steps that are no transitions. Only minibatches of sequences
-/// contain such steps.
-fn transitions_of(
-    rollout: &Rollout,
-    policy: Distribution,
-    values: Tensor,
-    indices: Vec<usize>,
-) -> (Distribution, Tensor, Vec<usize>) {
-    let rows: Vec<usize> = (0..indices.len()).filter(|&k| rollout.is_transition(indices[k])).collect();
-    if rows.len() == indices.len() {
-        return (policy, values, indices);
-    }
-    let selected = index_tensor(&rows, values.device());
-    let indices = rows.into_iter().map(|k| indices[k]).collect();
-    (policy.rows(&selected), values.index_select(0, &selected), indices)
-}
-
 /// The learning rate of the next rollout, where the KL divergence of this one was `kl` nats and `target` is wanted (thresholds, factor
 /// and bounds: rl_games' adaptive scheduler).
 fn adapt_learning_rate(learning_rate: f64, kl: f64, target: f64) -> f64 {
-    if kl > 2.0 * target {
-        (learning_rate / 1.5).max(1e-6)
-    } else if kl < target / 2.0 {
-        (learning_rate * 1.5).min(1e-2)
-    } else {
-        learning_rate
+    match kl {
+        kl if kl > 2.0 * target => (learning_rate / 1.5).max(1e-6),
+        kl if kl < target / 2.0 => (learning_rate * 1.5).min(1e-2),
+        _ => learning_rate,
     }
 }
 
@@ -287,7 +244,6 @@ impl Persist for Learner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use playfield_core::{ActionSpace, Dtype, StepBatch};
 
     #[test]
     fn the_learning_rate_follows_the_kl_divergence() {
@@ -296,28 +252,5 @@ mod tests {
         assert_eq!(adapt_learning_rate(2e-4, 0.02, 0.01), 2e-4);
         assert_eq!(adapt_learning_rate(2e-4, 0.005, 0.01), 2e-4);
         assert_eq!([adapt_learning_rate(1e-6, 1.0, 0.01), adapt_learning_rate(9e-3, 0.0, 0.01)], [1e-6, 1e-2]);
-    }
-
-    /// Of two environments and two steps, environment 1 ignored its action at step 0: row 1 is no transition.
-    #[test]
-    fn steps_without_an_action_are_left_out() {
-        let spec = EnvSpec::new("t", &[1], Dtype::F32, ActionSpace::Discrete { n: 2 });
-        let mut rollout = Rollout::new(&spec, 2, 2, 0.9);
-        for ignored in [true, false] {
-            let mut batch = StepBatch::new(&spec, 2);
-            batch.ignored[1] = ignored;
-            rollout.record(0, &Actions::Discrete(vec![0, 1]), &batch, |_| 0.0);
-        }
-        let outputs = |rows: &[i64]| {
-            let rows = Tensor::from_slice(rows).to_kind(Kind::Float);
-            (Distribution::Categorical { logits: Tensor::stack(&[&rows, &rows], 1), sizes: vec![2] }, rows)
-        };
-        for (minibatch, expected) in [(vec![0, 1, 2, 3], vec![0, 2, 3]), (vec![3, 0], vec![3, 0]), (vec![1], vec![])] {
-            let (policy, values) = outputs(&minibatch.iter().map(|&i| i as i64).collect::<Vec<_>>());
-            let (policy, values, indices) = transitions_of(&rollout, policy, values, minibatch);
-            let floats: Vec<f32> = expected.iter().map(|&i: &usize| i as f32).collect();
-            assert_eq!((&indices, Vec::<f32>::try_from(values).unwrap()), (&expected, floats));
-            assert_eq!(policy.logits().unwrap().size(), [expected.len() as i64, 2]);
-        }
     }
 }

@@ -254,8 +254,8 @@ fn recurrent_minibatches_equal_the_unrolled_sequence() {
     }
     for size in [STEPS, 2 * STEPS] {
         for indices in rollout.sequence_minibatches(size, &mut rng::stream(1, "minibatches")) {
-            let evaluated = learner.actor.evaluate_minibatch(&rollout, &indices);
-            let part = outputs(evaluated, &rollout.gather_actions(&indices));
+            let (policy, values, indices) = learner.actor.evaluate_minibatch(&rollout, indices);
+            let part = outputs((policy, values), &rollout.gather_actions(&indices));
             for (part, whole) in part.iter().zip(&whole) {
                 let expected = indices.iter().map(|&i| whole[i]);
                 assert!(part.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{part:?} of {whole:?}");
