@@ -131,6 +131,15 @@ multiversion! {
 }
 
 multiversion! {
+    /// Writes the sum of `gradients` from element `start` on.
+    pub fn sum(gradients: &[Gradient<'_>], start: usize, to: &mut [f32]) {
+        for (i, chunk) in to.chunks_mut(CHUNK).enumerate() {
+            read(gradients, start + i * CHUNK, 1.0, chunk);
+        }
+    }
+}
+
+multiversion! {
     /// Makes the step.
     pub fn step(buffers: Buffers<'_>, step: Step) {
         let Buffers { params, gradients, state: [first, second], weights } = buffers;
@@ -240,6 +249,9 @@ mod tests {
         assert_eq!(run(true), run(false));
         let sum = g.iter().zip(&h).map(|(g, h)| f64::from(g + h.widen()).powi(2)).sum::<f64>().sqrt();
         let gradients = [Gradient::F32(&g), Gradient::Bf16(&h)];
+        let mut part = vec![7.0; CHUNK + 50];
+        super::sum(&gradients, 30, &mut part);
+        assert!(part.iter().zip(&g[30..]).zip(&h[30..]).all(|((sum, g), h)| *sum == g + h.widen()));
         let actual = (square_norm(&gradients, 0..700) + square_norm(&gradients, 700..n)).sqrt();
         assert!((actual / sum - 1.0).abs() < 1e-6, "{actual}, {sum}");
     }

@@ -2,6 +2,7 @@
 
 use super::arrays_below;
 use super::low_rank::{self, LowRank};
+use super::step;
 use crate::params::Params;
 use crate::tensor::{slice, to_vec};
 use playfield_core::group::{self, GradientPrecision, Group, SingleProcess};
@@ -40,6 +41,8 @@ pub(super) struct Exchange {
     combine: Combine,
     config: group::Config,
     pending: Pending,
+    /// Memory for the flat gradient, in `f32`; empty in one process.
+    gradient: Tensor,
     /// The approximation with `gradient_rank`.
     low_rank: Option<LowRank>,
     /// What a snapshot has of it, until the ranks join.
@@ -50,8 +53,8 @@ impl Exchange {
     /// That of one process, which exchanges nothing.
     pub(super) fn new() -> Self {
         let (group, config) = (SingleProcess::shared(), group::Config::default());
-        let (pending, low_rank, saved) = (Pending::None, None, BTreeMap::new());
-        Self { group, combine: Combine::Mean, config, pending, low_rank, saved }
+        let (pending, gradient, low_rank, saved) = (Pending::None, Tensor::new(), None, BTreeMap::new());
+        Self { group, combine: Combine::Mean, config, pending, gradient, low_rank, saved }
     }
 
     /// Makes this the exchange among the ranks of `group`, of gradients of `params`.
@@ -79,6 +82,9 @@ impl Exchange {
         }
         let saved = std::mem::take(&mut self.saved);
         self.low_rank = approximates.then(|| LowRank::new(params, config.gradient_rank, &saved));
+        if group.is_distributed() {
+            self.gradient = params.master().zeros_like();
+        }
         (self.group, self.combine, self.config) = (group, combine, config);
         if !self.overlaps() {
             self.pending = Pending::None;
@@ -105,8 +111,8 @@ impl Exchange {
         shards: &[&Params],
         pool: Option<&ThreadPool>,
     ) -> Result<bool> {
-        let mut gradient = params.gradient();
-        shards.iter().for_each(|other| no_grad(|| gradient += other.gradient()));
+        let mut gradient = self.gradient.shallow_clone();
+        step::sum_gradients(params, shards, &gradient, pool);
         let overlaps = self.overlaps();
         if !overlaps {
             let (group, precision) = (&*self.group, self.config.gradient_precision);

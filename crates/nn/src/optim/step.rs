@@ -7,7 +7,7 @@ use playfield_kernels::bf16;
 use playfield_kernels::optimizer::{self as kernel, Buffers, Gradient, Update};
 use rayon::ThreadPool;
 use std::ops::Range;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// The number of elements from which a second thread speeds up a step: one thread does not saturate the memory bandwidth.
 pub(super) const PARALLEL: usize = 500_000;
@@ -82,6 +82,30 @@ pub(super) fn run(buffers: Buffers<'_>, step: kernel::Step, pool: Option<&Thread
     let pool = pool.filter(|_| buffers.params.len() >= PARALLEL);
     let (one, other) = buffers.split();
     both(pool, || kernel::step(one, step), || kernel::step(other, step));
+}
+
+/// Replaces the flat `f32` buffer `sum` by the sum of the gradients of `params` and of `shards`; of large networks on the caller's thread and
+/// the one of `pool`.
+pub(super) fn sum_gradients(params: &Params, shards: &[&Params], sum: &Tensor, pool: Option<&ThreadPool>) {
+    let all = || [params].into_iter().chain(shards.iter().copied());
+    let of_part =
+        |i: usize| all().map(|p| gradient(&p.parts()[i], 0..p.parts()[i].range.len())).collect::<Option<Vec<_>>>();
+    let parts: Option<Vec<_>> = (0..params.parts().len()).map(of_part).collect();
+    let Some(parts) = parts else {
+        return no_grad(|| {
+            let mut sum = sum.shallow_clone();
+            sum.copy_(&params.gradient());
+            shards.iter().for_each(|shard| sum += shard.gradient());
+        });
+    };
+    for (part, gradients) in params.parts().iter().zip(&parts) {
+        // SAFETY: contiguous `f32` on the CPU, as the gradients are; nothing else uses the buffer meanwhile.
+        let to = unsafe { &mut slice::<f32>(sum)[part.range.clone()] };
+        let pool = pool.filter(|_| to.len() >= PARALLEL);
+        let middle = to.len() / 2;
+        let (one, other) = to.split_at_mut(middle);
+        both(pool, || kernel::sum(gradients, 0, one), || kernel::sum(gradients, middle, other));
+    }
 }
 
 /// Runs `one` and `other`, at the same time where there is a pool.
