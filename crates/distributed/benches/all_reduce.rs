@@ -4,13 +4,13 @@
 //! 127.0.0.1. Rank 0 prints. `scripts/allreduce-cost` starts the ranks in network namespaces with limited bandwidth.
 //!
 //! ```text
-//! cargo bench -p playfield-distributed -- [ELEMENTS [BEFORE+AFTER[:N…]…]]
+//! cargo bench -p playfield-distributed -- [ELEMENTS [BEFORE+AFTER[:N]…]]
 //! ```
 //!
 //! An update is the decision to continue (an exchange of three numbers), two sleeps of BEFORE and AFTER milliseconds in place of its
 //! computation, so that many ranks fit on few cores, and an all-reduce of the gradient: after the computation, or, where BEFORE is not 0,
-//! overlapping with the next decision and the next BEFORE. With `:N` it is one of the first N elements instead, with several of
-//! them one after the other, as of a gradient that is approximated; these follow the computation.
+//! overlapping with the next decision and the next BEFORE. With `:N` it is one of the first N elements only, as of a gradient
+//! that is approximated, after the computation.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use playfield_core::group::{GradientPrecision, Group as _, Reduce};
@@ -80,18 +80,15 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
         };
         let mut values = gradient.clone();
         print(name, repeat(group, || sum(&mut values))?);
-        for (text, Update { before, after, exchanges }) in &updates {
+        for (text, Update { before, after, elements }) in &updates {
             let mut values = gradient.clone();
             let update = || {
                 group.all_reduce(&mut [0.0; 3], Reduce::Max)?;
                 thread::sleep(*before + *after);
-                match &exchanges[..] {
-                    [] => sum(&mut values),
-                    parts => parts.iter().try_for_each(|n| sum(&mut values[..*n])),
-                }
+                sum(&mut values[..elements.unwrap_or(gradient.len())])
             };
             print(&format!("{name}, update of {text} ms"), repeat(group, update)?);
-            if before.is_zero() || !exchanges.is_empty() {
+            if before.is_zero() || elements.is_some() {
                 continue;
             }
             group.start_sum(values, precision)?;
@@ -110,26 +107,25 @@ fn measure(group: &Group, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The computation of an update, before and after the exchange that may overlap with it, and the elements of each exchange, where it is
-/// not one of the whole gradient.
+/// The computation of an update, before and after the exchange that may overlap with it, and the elements of the exchange, where it is not one
+/// of the whole gradient.
 struct Update {
     before: Duration,
     after: Duration,
-    exchanges: Vec<usize>,
+    elements: Option<usize>,
 }
 
-/// `BEFORE+AFTER` in milliseconds, or `BEFORE+AFTER:N:N`.
+/// `BEFORE+AFTER` in milliseconds, or `BEFORE+AFTER:N`.
 fn parse_update(text: &str) -> Result<Update> {
     let parse = |text: &str| {
         let milliseconds: f64 = text.parse().map_err(Error::other)?;
         Duration::try_from_secs_f64(milliseconds / 1e3).map_err(Error::other)
     };
-    let mut parts = text.split(':');
-    let times = parts.next().and_then(|times| times.split_once('+'));
+    let (times, elements) = text.split_once(':').map_or((text, None), |(times, n)| (times, Some(n)));
     let (before, after) =
-        times.ok_or_else(|| Error::other(format!("`{text}` is not BEFORE+AFTER or BEFORE+AFTER:N:N")))?;
-    let exchanges = parts.map(|n| n.parse().map_err(Error::other)).collect::<Result<_>>()?;
-    Ok(Update { before: parse(before)?, after: parse(after)?, exchanges })
+        times.split_once('+').ok_or_else(|| Error::other(format!("`{text}` is not BEFORE+AFTER or BEFORE+AFTER:N")))?;
+    let elements = elements.map(|n| n.parse().map_err(Error::other)).transpose()?;
+    Ok(Update { before: parse(before)?, after: parse(after)?, elements })
 }
 
 /// The shortest and the median time of `operation` in milliseconds, and the bytes that this rank's network namespace sends for one.
