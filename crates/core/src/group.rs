@@ -28,8 +28,8 @@ pub struct Config {
     /// Whether PAAC's ranks collect the next rollout while they exchange a gradient, and apply it after that. The actions of a rollout
     /// are then those of the parameters before the last update; no gradient is stale.
     pub overlap_exchange: bool,
-    /// The rank of the approximation of large gradient matrices that the ranks exchange instead of them (PowerSGD: Vogels et al. 2019,
-    /// arXiv:1905.13727); 0: they exchange whole gradients.
+    /// The rank of the approximation of large gradient matrices that the ranks exchange instead of them (ACP-SGD: Zhang et al. 2023,
+    /// arXiv:2306.08881); 0: they exchange whole gradients, as they must with `overlap_exchange`.
     pub gradient_rank: usize,
 }
 

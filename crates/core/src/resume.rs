@@ -61,7 +61,8 @@ pub fn restore_environments(
 /// The snapshot from which a rank of `group` resumes: that of rank 0, `snapshot`, with the rank's own part.
 ///
 /// Where the run was saved with another number of ranks, the result is not exact: the environments start new episodes, random streams
-/// get new seeds, and a replay buffer is empty. What the policy has learned, the steps and the running statistics continue.
+/// get new seeds, a replay buffer is empty, and what a rank has kept of its gradients is dropped. What the policy has learned, the steps and
+/// the running statistics continue.
 pub fn snapshot_of_rank(snapshot: Snapshot, parts: &[Snapshot], group: &dyn Group, seed: u64) -> Snapshot {
     if parts.len() + 1 == group.world_size() {
         return match group.rank() {
@@ -72,9 +73,9 @@ pub fn snapshot_of_rank(snapshot: Snapshot, parts: &[Snapshot], group: &dyn Grou
     let mut snapshot = snapshot;
     let of_environments =
         |name: &str| ["env.state", "env.action_mask", "observations"].iter().any(|suffix| name.ends_with(suffix));
-    let of_replay = |name: &str| name.starts_with("replay.") || name.starts_with("priorities.");
-    snapshot.state.retain(|name, _| !of_environments(name) && !of_replay(name));
-    snapshot.arrays.retain(|name, _| !of_environments(name) && !of_replay(name));
+    let of_rank = |name: &str| ["replay.", "priorities.", "exchange."].iter().any(|prefix| name.starts_with(prefix));
+    snapshot.state.retain(|name, _| !of_environments(name) && !of_rank(name));
+    snapshot.arrays.retain(|name, _| !of_environments(name) && !of_rank(name));
     let streams: Vec<String> = snapshot.state.keys().filter(|name| name.ends_with("rng")).cloned().collect();
     for name in streams {
         let stream = rng::Rng::seed_from_u64(rng::derive(group.seed(seed), &name, snapshot.step));
@@ -196,7 +197,7 @@ mod tests {
                 snapshot.put(key, &name);
             }
             snapshot.put("actor.rng", &rng::stream(1, name));
-            for key in ["observations", "replay.flags", "priorities.items", "optimizer.m"] {
+            for key in ["observations", "replay.flags", "priorities.items", "exchange.error.w", "optimizer.m"] {
                 snapshot.arrays.insert(key.into(), Array::new(&[1], &[name.len() as u64]));
             }
             snapshot
