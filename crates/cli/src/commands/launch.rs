@@ -23,7 +23,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The time in which the ranks end by themselves after one has failed: longer than they ask each other who is still there.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(15);
 
 /// The time in which the ranks end after one has ended without a failure: they do so together.
 const END: Duration = Duration::from_secs(60);
