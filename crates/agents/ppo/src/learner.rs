@@ -84,7 +84,7 @@ impl Transitions {
         Self(Tensor::stack(&[advantages, returns, log_probs, values, row(&sampled(rollout))], 0))
     }
 
-    /// The rows of the transitions `indices`.
+    /// The five rows at the transitions `indices`, `[indices]` each.
     fn select(&self, indices: &[usize]) -> [Tensor; 5] {
         let rows = self.0.index_select(1, &index_tensor(indices, self.0.device()));
         rows.unbind(0).try_into().expect("five rows")

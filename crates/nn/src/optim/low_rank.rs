@@ -35,6 +35,7 @@ pub(super) struct LowRank {
     others: Vec<Range<usize>>,
 }
 
+/// A matrix of the gradient, `[n, m]`.
 #[derive(Debug)]
 struct Matrix {
     name: String,
@@ -85,7 +86,11 @@ impl LowRank {
         Self { matrices, others }
     }
 
-    /// Replaces the flat `gradient` by an approximation of its sum over the ranks, by `sum`, which replaces a buffer by its sum.
+    /// Replaces the flat `gradient`, `[parameters]` in `f32`, by an approximation of its sum over the ranks. `sum` replaces a buffer by its sum
+    /// over them.
+    ///
+    /// # Errors
+    /// Those of `sum`.
     pub(super) fn sum(
         &mut self,
         gradient: &Tensor,
