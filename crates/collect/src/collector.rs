@@ -263,6 +263,7 @@ impl Collector {
                 let Self { splits, timer, .. } = self;
                 let Split { first, frames, experience: Experience { actions, .. }, .. } = &mut splits[i];
                 rollout.store_observations(*first, frames);
+                policy.observe(t, *first, frames);
                 if t < rollout.steps() {
                     timer.time("time/phase_act_ms", || {
                         let decisions = rollout.decisions(*first, actions.len());

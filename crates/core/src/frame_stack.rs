@@ -1,4 +1,4 @@
-//! Frame stacking: the only place where the last frames are combined into one observation.
+//! Frame stacking: the place where the last frames are combined into one observation, in the memory of the host.
 //!
 //! Frames are stacked along the *last* axis (channels-last, oldest first), the layout in which convolutions are fastest.
 //! With 4 bytes per pixel, a step is one shift of a 32-bit word per pixel. Before the first frame of an episode the stack is
@@ -18,6 +18,8 @@ pub struct FrameStack {
     obs_len: usize,
     stacked: Obs,
     last: Obs,
+    /// One per environment.
+    starts: Vec<bool>,
     action_mask: Vec<bool>,
 }
 
@@ -25,13 +27,35 @@ impl FrameStack {
     /// For `n` environments of `spec`.
     pub fn new(spec: &EnvSpec, n: usize) -> Self {
         let empty = Obs::zeros(spec.dtype, n * spec.obs_len());
-        let action_mask = vec![true; n * spec.mask_len()];
-        Self { depth: spec.frame_stack, obs_len: spec.obs_len(), last: empty.clone(), stacked: empty, action_mask }
+        let (starts, action_mask) = (vec![true; n], vec![true; n * spec.mask_len()]);
+        Self {
+            depth: spec.frame_stack,
+            obs_len: spec.obs_len(),
+            last: empty.clone(),
+            stacked: empty,
+            starts,
+            action_mask,
+        }
     }
 
     /// The current observations: `[n, shape…, frame_stack]`.
     pub fn observations(&self) -> &Obs {
         &self.stacked
+    }
+
+    /// Whether the last step began a new stack in each environment, so that all but the newest frame are zero.
+    pub fn starts(&self) -> &[bool] {
+        &self.starts
+    }
+
+    /// Copies the newest frame of environment `i`, of bytes, into `to`.
+    ///
+    /// # Panics
+    /// If frames are not bytes, or of another length: bugs of the caller.
+    pub fn newest(&self, i: usize, to: &mut [u8]) {
+        let stack = self.stacked.slice(i * self.obs_len, self.obs_len).u8();
+        assert_eq!(to.len() * self.depth, stack.len());
+        to.iter_mut().zip(stack.chunks_exact(self.depth)).for_each(|(to, pixel)| *to = pixel[self.depth - 1]);
     }
 
     /// Whether each action is valid at the current observations, `[n, choices]`: see [`StepBatch::action_mask`].
@@ -71,6 +95,7 @@ impl FrameStack {
 
     fn each(&mut self, batch: &StepBatch, first: impl Fn(usize) -> bool) {
         self.action_mask.copy_from_slice(&batch.action_mask);
+        (0..self.starts.len()).for_each(|i| self.starts[i] = first(i));
         let sizes = (self.obs_len / self.depth, self.depth);
         match (&mut self.stacked, &mut self.last, &batch.obs, &batch.final_obs) {
             (Obs::U8(s), Obs::U8(l), Obs::U8(obs), Obs::U8(end)) => each((s, l), (obs, end), sizes, first),
@@ -200,6 +225,11 @@ mod tests {
                 stack.push(&batch);
                 let expected: Vec<u8> = episodes.iter().flat_map(|e| oracle(e, depth)).collect();
                 assert_eq!(stack.observations(), &Obs::U8(expected), "depth {depth}, step {t}");
+                for (i, episode) in episodes.iter().enumerate() {
+                    let mut newest = [0; 2];
+                    stack.newest(i, &mut newest);
+                    assert_eq!((newest, stack.starts()[i]), (episode[episode.len() - 1], episode.len() == 1));
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::graph::{Graph, Value};
 use crate::rollout::Decisions;
-use crate::{Actions, Error, Obs, ObsRef, Result};
+use crate::{Actions, Error, FrameStack, Obs, ObsRef, Result};
 
 /// How an action is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,10 @@ pub trait Policy {
 
 /// A policy that on-policy algorithms collect rollouts with.
 pub trait RolloutPolicy: Policy {
+    /// Told before each step `t` of a rollout, and after its last one, what the environments from `first` observe; [`sample`](Self::sample) follows.
+    /// For a policy that keeps observations itself, on a device.
+    fn observe(&mut self, _t: usize, _first: usize, _frames: &FrameStack) {}
+
     /// Samples one action per observation, as [`act`](Policy::act) does. Writes the log-probability of each action and the estimated
     /// value of each observation into `decisions`; a policy without one of them leaves zeros.
     ///

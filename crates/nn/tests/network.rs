@@ -10,7 +10,7 @@ use playfield_nn::input::Input;
 use playfield_nn::optim::{Optimizer, RmsProp};
 use playfield_nn::params::{Builder, Params, to_vec};
 use playfield_nn::torso::Torso;
-use playfield_nn::{ActorCritic, NetworkConfig, Pass, QConfig, QNetwork};
+use playfield_nn::{ActorCritic, NetworkConfig, Observations, Pass, QConfig, QNetwork};
 use rand::Rng as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -138,6 +138,42 @@ fn canonical(net: &ActorCritic) -> BTreeMap<String, Tensor> {
 /// The norm of the difference, relative to `b`'s.
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).norm().double_value(&[]) / b.norm().double_value(&[])
+}
+
+/// Frames in the memory of a device are computed as those of the host are by libtorch: bit for bit, and but for rounding where they are
+/// standardized, which a device does in `f32`. Observation 2 is uniform.
+#[test]
+fn frames_on_a_device_equal_those_of_the_host() {
+    let (spec, n) = (pong(), 3);
+    let Obs::U8(mut bytes) = frames(n, &spec) else { unreachable!() };
+    bytes[2 * spec.obs_len()..].fill(7);
+    let on_device = Tensor::from_slice(&bytes).view([n as i64, 84, 84, 4]);
+    for (torso, precision, standardize) in [
+        (TorsoKind::Nature, Precision::Fp32, false),
+        (TorsoKind::Nips, Precision::Bf16, false),
+        (TorsoKind::Impala, Precision::Fp32, false),
+        (TorsoKind::Nips, Precision::Fp32, true),
+    ] {
+        let config = NetworkConfig { standardize, kernels: Kernels::Libtorch, ..network(torso, precision) };
+        let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
+        net.set_num_threads(2);
+        let mut results = |device: bool, pass: Pass| {
+            let obs = if device { Observations::Device(&on_device) } else { ObsRef::U8(&bytes).into() };
+            let (policy, value) = net.forward(obs, n, pass);
+            let logits = logits(policy);
+            if pass == Pass::Train {
+                net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
+            }
+            [to_vec(&logits), to_vec(&value), to_vec(&net.params.gradient())].concat()
+        };
+        for pass in [Pass::Infer, Pass::Train] {
+            let [host, device] = [false, true].map(|device| results(device, pass));
+            let bound = if standardize { 1e-4 } else { 0.0 };
+            let largest = host.iter().map(|x| x.abs()).fold(0.0, f32::max);
+            let difference = host.iter().zip(&device).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference <= bound * largest, "{torso:?}, {pass:?}: {difference} of {largest}");
+        }
+    }
 }
 
 /// Both passes, in both precisions: the flat gradient must equal that of plain autograd.
@@ -390,7 +426,7 @@ fn a_sharded_batch_equals_an_unsharded_one() {
                     let _ = net.forward(obs.slice(start, len), ahead, Pass::Infer);
                 }
                 net.backward(&loss);
-                (to_vec(&logits), net.step(optimizer, 0.01, 0.5).unwrap())
+                (to_vec(&logits), net.step(optimizer, 0.01, 0.5).unwrap().value())
             };
             let ((a, norm), (b, other_norm)) = (step(&mut whole, &mut one), step(&mut shared, &mut other));
             assert!(

@@ -9,12 +9,14 @@ use playfield_core::group::{self, Group, Reduce, SingleProcess};
 use playfield_core::rng::Rng;
 use playfield_core::rollout::Decisions;
 use playfield_core::{
-    Actions, EnvSpec, Error, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot, rng,
+    Actions, EnvSpec, Error, FrameStack, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot,
+    rng,
 };
 use playfield_losses::{policy_gradient as pg, returns};
-use playfield_nn::optim::{Combine, Optimizer};
+use playfield_nn::observations::upload;
+use playfield_nn::optim::{Combine, Norm, Optimizer};
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Pass, RecurrentState};
+use playfield_nn::{ActorCritic, DeviceRollout, Distribution, NetworkConfig, Observations, Pass, RecurrentState};
 use rand::SeedableRng;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -75,7 +77,7 @@ impl Targets {
     /// Advantages and returns of `rollout`: generalized advantage estimation with `gae_lambda` (1: n-step returns), from `values`
     /// `[steps, envs]` and the value of the last observations, `bootstrap` `[envs]`.
     pub fn new(rollout: &Rollout, values: &Tensor, bootstrap: &Tensor, gae_lambda: f64) -> Self {
-        let by_time = |v: &[f32]| Tensor::from_slice(v).view([-1, rollout.envs() as i64]).to_device(values.device());
+        let by_time = |v: &[f32]| upload(&Tensor::from_slice(v), values.device()).view([-1, rollout.envs() as i64]);
         let (rewards, discounts) = (by_time(&rollout.bootstrapped_rewards()), by_time(rollout.discounts()));
         let advantages = match gae_lambda {
             1.0 => returns::n_step(&rewards, &discounts, bootstrap) - values,
@@ -111,7 +113,7 @@ pub fn normalize(advantages: &Tensor, group: &dyn Group) -> Result<Tensor> {
 /// `indices` as a tensor on `device`.
 pub fn index_tensor(indices: &[usize], device: Device) -> Tensor {
     let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
-    Tensor::from_slice(&indices).to_device(device)
+    upload(&Tensor::from_slice(&indices), device)
 }
 
 impl Objective {
@@ -137,7 +139,7 @@ impl Objective {
             advantages = normalize(&advantages, group)?;
         }
         if rollout.forced().contains(&true) {
-            advantages *= select(Tensor::from_slice(&sampled(rollout)).to_device(device));
+            advantages *= select(upload(&Tensor::from_slice(&sampled(rollout)), device));
         }
         let entropy = rows.as_ref().map_or_else(|| policy.entropy(), |rows| policy.rows(rows).entropy());
         let policy_loss = pg::policy_loss(&select(policy.log_prob(rollout.actions())), &advantages);
@@ -159,6 +161,10 @@ pub struct Actor {
     start: RecurrentState,
     /// The observations of the last minibatch.
     minibatch: Obs,
+    /// The observations of the current rollout, where the network's device is not the CPU.
+    on_device: Option<DeviceRollout>,
+    /// What the environments that are to act next observe, on the device.
+    observed: Option<Tensor>,
     rng: Rng,
     group: Arc<dyn Group>,
 }
@@ -167,7 +173,16 @@ impl Actor {
     /// An actor for `n` environments, each at the start of an episode.
     pub fn new(net: ActorCritic, n: usize, rng: Rng) -> Self {
         let (state, start, minibatch) = (net.initial_state(n), net.initial_state(n), Obs::F32(Vec::new()));
-        Self { net, state, start, minibatch, rng, group: SingleProcess::shared() }
+        let (on_device, observed) = (None, None);
+        Self { net, state, start, minibatch, on_device, observed, rng, group: SingleProcess::shared() }
+    }
+
+    /// Keeps the frames of rollouts of `steps` steps in the environments of `spec` on the network's device, where that is not the CPU.
+    #[must_use]
+    pub fn with_rollouts(mut self, spec: &EnvSpec, n: usize, steps: usize) -> Self {
+        let device = self.net.params.master().device();
+        self.on_device = if device == Device::Cpu { None } else { DeviceRollout::new(spec, n, steps, device) };
+        self
     }
 
     /// Makes this the actor of one rank of `group`: it takes the parameters of rank 0, and `optimizer` steps by the mean of the
@@ -194,13 +209,16 @@ impl Actor {
 
     /// The value of the last observations of a full rollout, `[envs]`. The recurrent state does not advance.
     pub fn bootstrap(&mut self, rollout: &Rollout) -> Tensor {
-        self.net.forward_from(&self.state, &[], rollout.last_observations(), rollout.envs(), Pass::Infer).1
+        let on_device = self.on_device.as_ref().map(DeviceRollout::last_observations);
+        let obs = either(on_device.as_ref(), rollout.last_observations());
+        self.net.forward_from(&self.state, &[], obs, rollout.envs(), Pass::Infer).1
     }
 
     /// The policy and the values at all observations of a full rollout, recorded for the backward pass. A recurrent network
     /// starts from its state at the beginning of the rollout.
     pub fn evaluate(&mut self, rollout: &Rollout) -> (Distribution, Tensor) {
-        let (obs, starts) = (rollout.observations(), rollout.episode_starts());
+        let on_device = self.on_device.as_ref().map(DeviceRollout::observations);
+        let (obs, starts) = (either(on_device.as_ref(), rollout.observations()), rollout.episode_starts());
         let (policy, values, _) = self.net.forward_from(&self.start, starts, obs, rollout.len(), Pass::Train);
         (policy.masked(rollout.action_masks()), values)
     }
@@ -208,16 +226,24 @@ impl Actor {
     /// The same at the transitions `indices` of a full rollout, with these. For a recurrent network they are all steps of some environments,
     /// time first ([`Rollout::sequence_minibatches`]), of which those that are no transitions are left out afterwards.
     pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: Vec<usize>) -> (Distribution, Tensor, Vec<usize>) {
-        rollout.gather_observations(&indices, &mut self.minibatch);
-        let (obs, mask) = (&self.minibatch, rollout.gather_action_masks(&indices));
+        let rows = |on_device: &DeviceRollout| {
+            let all = on_device.observations();
+            all.index_select(0, &index_tensor(&indices, all.device()))
+        };
+        let on_device = self.on_device.as_ref().map(rows);
+        if on_device.is_none() {
+            rollout.gather_observations(&indices, &mut self.minibatch);
+        }
+        let obs = either(on_device.as_ref(), self.minibatch.as_ref());
+        let mask = rollout.gather_action_masks(&indices);
         if !self.net.is_recurrent() {
-            let (policy, values) = self.net.forward(obs.as_ref(), indices.len(), Pass::Train);
+            let (policy, values) = self.net.forward(obs, indices.len(), Pass::Train);
             return transitions_of(rollout, policy.masked(&mask), values, indices);
         }
         let envs: Vec<i64> = indices[..indices.len() / rollout.steps()].iter().map(|&i| i as i64).collect();
         let start = self.start.rows(&Tensor::from_slice(&envs).to_device(self.start.h().device()));
         let starts: Vec<bool> = indices.iter().map(|&i| rollout.episode_starts()[i]).collect();
-        let (policy, values, _) = self.net.forward_from(&start, &starts, obs.as_ref(), indices.len(), Pass::Train);
+        let (policy, values, _) = self.net.forward_from(&start, &starts, obs, indices.len(), Pass::Train);
         transitions_of(rollout, policy.masked(&mask), values, indices)
     }
 
@@ -242,13 +268,13 @@ impl Actor {
     }
 
     /// Steps `optimizer` by the network's gradient, and returns the gradient's global norm before it was clipped to
-    /// `gradient_clip` (0: not clipped).
+    /// `gradient_clip` (0: not clipped). On a device other than the CPU nobody waits for it: [`check_norms`] reads it later.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where the gradient is not finite; the parameters stay as they were. [`Error::Group`].
-    pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, gradient_clip: f64) -> Result<f64> {
+    /// [`Error::Diverged`] where the norm is known and not finite; the parameters stay as they were. [`Error::Group`].
+    pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, gradient_clip: f64) -> Result<Norm> {
         let norm = self.net.step(optimizer, learning_rate, gradient_clip)?;
-        check_norm(norm, optimizer)
+        check_known(norm, optimizer)
     }
 
     /// Applies the gradient whose exchange has overlapped with the rollout, if there is one: see [`Optimizer::step_pending`]. Call it before
@@ -261,9 +287,9 @@ impl Actor {
         optimizer: &mut Optimizer,
         learning_rate: f64,
         gradient_clip: f64,
-    ) -> Result<Option<f64>> {
+    ) -> Result<Option<Norm>> {
         let norm = self.net.step_pending(optimizer, learning_rate, gradient_clip)?;
-        norm.map(|norm| check_norm(norm, optimizer)).transpose()
+        norm.map(|norm| check_known(norm, optimizer)).transpose()
     }
 
     /// Loads the policy of a checkpoint, for evaluation: of any algorithm whose network is an actor-critic with the settings
@@ -343,29 +369,50 @@ impl Actor {
         }
     }
 
-    /// Policy and values at the observations that follow the last ones; the recurrent state advances.
-    fn forward(&mut self, obs: &Obs, action_mask: &[bool], n: usize) -> Result<(Distribution, Tensor)> {
+    /// Policy and values at the observations that follow the last ones, in the memory of the host; the recurrent state advances.
+    fn forward(&mut self, obs: Observations<'_>, action_mask: &[bool], n: usize) -> Result<(Distribution, Tensor)> {
         self.check_states(n)?;
-        let (policy, values, state) = self.net.forward_from(&self.state, &[], obs.as_ref(), n, Pass::Infer);
+        let (policy, values, state) = self.net.forward_from(&self.state, &[], obs, n, Pass::Infer);
         self.state = state;
+        let (policy, values) = if values.device() == Device::Cpu { (policy, values) } else { policy.to_host(&values) };
         Ok((policy.masked(action_mask), values))
+    }
+}
+
+/// `on_device` if there, else `on_host`.
+fn either<'a>(on_device: Option<&'a Tensor>, on_host: ObsRef<'a>) -> Observations<'a> {
+    on_device.map_or(Observations::Host(on_host), Observations::Device)
+}
+
+/// The values of `norms`, those of the gradients of the last steps of `optimizer`.
+///
+/// # Errors
+/// [`Error::Diverged`] where one is not finite. That step changed nothing; where the network is on a device, later ones may have.
+pub fn check_norms(norms: &[Norm], optimizer: &Optimizer) -> Result<Vec<f64>> {
+    let values = Norm::values(norms);
+    match values.iter().position(|norm| !norm.is_finite()) {
+        None => Ok(values),
+        Some(i) => {
+            let update = optimizer.updates() - (values.len() - 1 - i) as u64;
+            Err(Error::Diverged(format!("the gradient's norm is {} at update {update}", values[i])))
+        }
     }
 }
 
 /// Returns `norm`, that of the gradient of `optimizer`'s last step.
 ///
 /// # Errors
-/// [`Error::Diverged`] where it is not finite.
-fn check_norm(norm: f64, optimizer: &Optimizer) -> Result<f64> {
-    match norm.is_finite() {
-        true => Ok(norm),
-        false => Err(Error::Diverged(format!("the gradient's norm is {norm} at update {}", optimizer.updates()))),
+/// [`Error::Diverged`] where it is known and not finite.
+fn check_known(norm: Norm, optimizer: &Optimizer) -> Result<Norm> {
+    if let Norm::Known(_) = norm {
+        check_norms(std::slice::from_ref(&norm), optimizer)?;
     }
+    Ok(norm)
 }
 
 impl Policy for Actor {
     fn act(&mut self, obs: &Obs, action_mask: &[bool], mode: Mode, actions: &mut Actions) -> Result<()> {
-        let (policy, _) = self.forward(obs, action_mask, actions.len())?;
+        let (policy, _) = self.forward(obs.as_ref().into(), action_mask, actions.len())?;
         policy.select(mode, &mut self.rng, actions);
         Ok(())
     }
@@ -397,6 +444,13 @@ impl Policy for Actor {
 }
 
 impl RolloutPolicy for Actor {
+    fn observe(&mut self, t: usize, first: usize, frames: &FrameStack) {
+        if let Some(on_device) = &mut self.on_device {
+            on_device.store(t, first, frames);
+            self.observed = Some(on_device.rows(t, first, frames.starts().len()));
+        }
+    }
+
     fn sample(
         &mut self,
         obs: &Obs,
@@ -404,7 +458,8 @@ impl RolloutPolicy for Actor {
         actions: &mut Actions,
         decisions: Decisions<'_>,
     ) -> Result<()> {
-        let (policy, value) = self.forward(obs, action_mask, actions.len())?;
+        let observed = self.observed.take();
+        let (policy, value) = self.forward(either(observed.as_ref(), obs.as_ref()), action_mask, actions.len())?;
         decisions.log_probs.copy_from_slice(&policy.select(Mode::Sample, &mut self.rng, actions));
         decisions.values.copy_from_slice(&to_vec(&value));
         Ok(())
@@ -436,6 +491,8 @@ fn transitions_of(
 mod tests {
     use super::*;
     use playfield_core::{ActionSpace, Dtype, StepBatch};
+    use playfield_nn::config::{Precision, TorsoKind};
+    use playfield_nn::optim::Sgd;
 
     /// One of two ranks; the other one has the advantages 5 and 8.
     #[derive(Debug)]
@@ -478,6 +535,144 @@ mod tests {
         for (value, expected) in normalized(&*SingleProcess::shared()).into_iter().zip([-1.0, 1.0]) {
             assert!((value - expected).abs() < 1e-6, "{value}, {expected}");
         }
+    }
+
+    /// Steps `t` of environments of 2 × 3 pixels with two colors: every pixel is different. Environment 1 ends an episode at step 2, and ignores
+    /// the action of step 4.
+    fn push(t: usize, first: usize, frames: &mut FrameStack, batch: &mut StepBatch) {
+        batch.clear();
+        let n = batch.num_envs();
+        for i in 0..n {
+            let pixel = |p: usize| (100 * (first + i) + 12 * t + p) as u8;
+            batch.obs_row_mut(i).u8().iter_mut().enumerate().for_each(|(p, to)| *to = pixel(p));
+            if first + i == 1 {
+                batch.terminated[i] = t == 2;
+                batch.ignored[i] = t == 4;
+            }
+        }
+        if t == 0 { frames.reset(batch) } else { frames.push(batch) }
+    }
+
+    /// Frames that are stacked on a device are the host's, over two rollouts in batches of two and one environments; of all but the
+    /// first observations only the newest frames are read. Sampled actions, values, minibatches and gradients are the same.
+    #[test]
+    fn a_rollout_on_a_device_is_that_of_the_host() {
+        let spec = EnvSpec::new("t", &[2, 3, 2], Dtype::U8, ActionSpace::Discrete { n: 3 });
+        for (depth, standardize) in [(1, false), (2, false), (4, false), (4, true)] {
+            let spec = spec.clone().with_frame_stack(depth);
+            let network = NetworkConfig {
+                torso: TorsoKind::Mlp,
+                precision: Precision::Fp32,
+                standardize,
+                hidden: vec![8],
+                ..NetworkConfig::default()
+            };
+            let actor = || {
+                let net = ActorCritic::new(&network, &spec, "cpu", &mut rng::stream(1, "init")).unwrap();
+                Actor::new(net, 3, rng::stream(1, "actions"))
+            };
+            let (mut host, mut device) = (actor(), actor());
+            device.on_device = DeviceRollout::new(&spec, 3, 5, Device::Cpu);
+            let mut splits =
+                [(0, 2), (2, 1)].map(|(first, n)| (first, FrameStack::new(&spec, n), StepBatch::new(&spec, n)));
+            for start in [0, 5] {
+                let mut rollout = Rollout::new(&spec, 3, 5, 0.9);
+                for t in 0..=5 {
+                    for (first, frames, batch) in &mut splits {
+                        let n = batch.num_envs();
+                        if t > 0 || start == 0 {
+                            push(start + t, *first, frames, batch);
+                        }
+                        rollout.store_observations(*first, frames);
+                        device.observe(t, *first, frames);
+                        let on_device = device.on_device.as_ref().unwrap();
+                        let rows = on_device.rows(t, *first, n).to_kind(Kind::Float);
+                        let expected: Vec<f32> =
+                            frames.observations().as_ref().u8().iter().map(|&p| f32::from(p)).collect();
+                        assert_eq!(to_vec(&rows), expected, "depth {depth}, step {}", start + t);
+                        if t == 5 {
+                            continue;
+                        }
+                        let sample = |actor: &mut Actor, obs: &Obs| {
+                            let (mut actions, mut log_probs, mut values) =
+                                (Actions::Discrete(vec![0; n]), vec![0.0; n], vec![0.0; n]);
+                            let decisions = Decisions { log_probs: &mut log_probs, values: &mut values };
+                            actor.sample(obs, &[], &mut actions, decisions).unwrap();
+                            (actions, log_probs, values)
+                        };
+                        let expected = sample(&mut host, frames.observations());
+                        // The device's policy does not see the host's observations.
+                        let blank = Obs::zeros(Dtype::U8, frames.observations().len());
+                        assert_close(&expected, &sample(&mut device, &blank));
+                        rollout.record(*first, &expected.0, batch, |_| 0.0);
+                    }
+                }
+                let blank = Rollout::new(&spec, 3, 5, 0.9);
+                let close = |a: &Tensor, b: &Tensor| {
+                    let (a, b) = (to_vec(a), to_vec(b));
+                    assert!(!a.is_empty() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}, {b:?}");
+                };
+                close(&host.bootstrap(&rollout), &device.bootstrap(&blank));
+                close(&host.evaluate(&rollout).1, &device.evaluate(&blank).1);
+                let minibatch = || vec![14, 0, 7];
+                let (expected, _) = (host.evaluate_minibatch(&rollout, minibatch()).1, ());
+                close(&expected, &device.evaluate_minibatch(&blank, minibatch()).1);
+                let gradients = [(&mut host, &rollout), (&mut device, &blank)].map(|(actor, rollout)| {
+                    let (policy, values, _) = actor.evaluate_minibatch(rollout, minibatch());
+                    actor.net.backward(&(values.sum(Kind::Float) + policy.logits().unwrap().square().sum(Kind::Float)));
+                    actor.net.params.gradient()
+                });
+                close(&gradients[0], &gradients[1]);
+            }
+        }
+    }
+
+    type Sample = (Actions, Vec<f32>, Vec<f32>);
+
+    fn assert_close(a: &Sample, b: &Sample) {
+        let floats = |s: &Sample| [&s.1[..], &s.2].concat();
+        assert_eq!(a.0, b.0);
+        assert!(floats(a).iter().zip(floats(b)).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}, {b:?}");
+    }
+
+    /// A transfer of policy and values changes neither.
+    #[test]
+    fn policy_and_values_are_read_at_once() {
+        let (values, logits) =
+            (Tensor::from_slice(&[7.0_f32, 8.0]), Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        let logits = logits.view([2, 3]);
+        let categorical = Distribution::Categorical { logits: logits.shallow_clone(), sizes: vec![1, 2] };
+        let gaussian =
+            Distribution::Gaussian { mean: logits.shallow_clone(), log_std: Tensor::from_slice(&[0.5_f32; 3]) };
+        for policy in [categorical, gaussian] {
+            let (read, read_values) = policy.to_host(&values);
+            assert_eq!(to_vec(&read_values), [7.0, 8.0]);
+            match &read {
+                Distribution::Categorical { logits: l, sizes } => assert_eq!((l, &sizes[..]), (&logits, &[1, 2][..])),
+                Distribution::Gaussian { mean, log_std } => {
+                    assert_eq!((mean, to_vec(log_std)), (&logits, vec![0.5; 3]));
+                }
+            }
+        }
+    }
+
+    /// The norm of the second of three gradients is not finite.
+    #[test]
+    fn the_first_norm_that_is_not_finite_is_an_error() {
+        let mut params = {
+            let mut rng = rng::stream(1, "init");
+            let mut b = playfield_nn::Builder::new(&mut rng);
+            b.param("p", &[2], playfield_nn::init::Init::Constant(0.0));
+            b.finish(Device::Cpu, Kind::Float)
+        };
+        let mut optimizer = Optimizer::new(Sgd::default(), &params);
+        (0..3).for_each(|_| _ = optimizer.step(&mut params, 0.1, 0.0));
+        let scalar = |value: f32| Norm::OnDevice(Tensor::from(value));
+        let norms = [Norm::Known(1.0), scalar(f32::NAN), scalar(2.0)];
+        let message = check_norms(&norms, &optimizer).unwrap_err().to_string();
+        assert!(message.contains("NaN at update 2"), "{message}");
+        assert_eq!(check_norms(&[scalar(3.0), Norm::Known(4.0), scalar(5.0)], &optimizer).unwrap(), [3.0, 4.0, 5.0]);
+        assert!(check_norms(&[], &optimizer).unwrap().is_empty());
     }
 
     /// Of two environments and two steps, environment 1 ignored its action at step 0: row 1 is no transition.

@@ -7,6 +7,7 @@ use playfield_core::rng::{self, Rng};
 use playfield_core::{EnvSpec, Group, Result, Snapshot};
 use playfield_losses::{distributional, q_learning as ql};
 use playfield_nn::noisy::Noise;
+use playfield_nn::observations::upload;
 use playfield_nn::optim::{Combine, Optimizer};
 use playfield_nn::params::to_vec;
 use playfield_nn::sharding::Shards;
@@ -259,7 +260,7 @@ impl Learner {
             own.set_gradient(&own.gradient().full_like(f64::NAN));
         }
         let grad_norm = match finite || group.is_distributed() {
-            true => optimizer.step_sharded(own, &params, learning_rate, config.gradient_clip)?,
+            true => optimizer.step_sharded(own, &params, learning_rate, config.gradient_clip)?.value(),
             false => f64::NAN,
         };
         let all = || [&main.losses].into_iter().chain(others.iter().map(|shard| &shard.losses));
@@ -324,9 +325,9 @@ impl Shard {
     fn compute_gradients(&mut self) {
         let Self { config, online, target, values, batch, weights, noise, .. } = self;
         let (n, all, device) = (batch.len(), config.batch_size as f64, online.params.master().device());
-        let tensor = |v: &[f32]| Tensor::from_slice(v).to_device(device);
+        let tensor = |v: &[f32]| upload(&Tensor::from_slice(v), device);
         let (r_t, discount_t, weights) = (tensor(&batch.r_t), tensor(&batch.discount_t), tensor(weights));
-        let a_tm1 = Tensor::from_slice(&batch.a_tm1).to_device(device);
+        let a_tm1 = upload(&Tensor::from_slice(&batch.a_tm1), device);
         let (s_tm1, s_t) = (batch.s_tm1.as_ref(), batch.s_t.as_ref());
 
         // Outputs of the target network, and values of the network that selects the next action.
@@ -368,12 +369,11 @@ impl Shard {
         let scale = if config.sum_over_batch { 1.0 } else { 1.0 / all };
         let loss = ql::weighted_sum(&losses, &weights) * scale;
         online.backward(&loss);
-        self.losses = Losses {
-            loss: loss.double_value(&[]),
-            q_mean: q_tm1.sum(Kind::Float).double_value(&[]) / all,
-            errors: to_vec(&errors.detach()),
-            grad_norm: 0.0,
-        };
+        // One transfer from a device, and not three.
+        let terms = Tensor::cat(&[loss.view(1), q_tm1.sum(Kind::Float).view(1), errors], 0).detach();
+        let &[loss, q_sum, ref errors @ ..] = &to_vec(&terms)[..] else { unreachable!("two terms and the errors") };
+        let (loss, q_mean) = (f64::from(loss), f64::from(q_sum) / all);
+        self.losses = Losses { loss, q_mean, errors: errors.to_vec(), grad_norm: 0.0 };
     }
 }
 

@@ -1,7 +1,7 @@
 //! The update of PAAC, testable without an environment.
 
 use crate::Config;
-use playfield_actor_critic::{Actor, Losses};
+use playfield_actor_critic::{Actor, Losses, check_norms};
 use playfield_core::group;
 use playfield_core::{EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_nn::ActorCritic;
@@ -52,7 +52,7 @@ impl Learner {
         let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(seed, "paac/init"))?;
         net.set_num_threads(config.num_threads);
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
-        let actor = Actor::new(net, n, rng::stream(seed, "paac/actions"));
+        let actor = Actor::new(net, n, rng::stream(seed, "paac/actions")).with_rollouts(spec, n, config.rollout_steps);
         Ok(Self { actor, config: config.clone(), optimizer })
     }
 
@@ -68,7 +68,7 @@ impl Learner {
         let pending = self.actor.step_pending(&mut self.optimizer, learning_rate, clip)?;
         let losses = self.actor.compute_gradients(rollout, &self.config.objective(step))?;
         let norm = self.actor.step(&mut self.optimizer, learning_rate, clip)?;
-        let gradient_norm = pending.unwrap_or(norm);
+        let gradient_norm = check_norms(&[pending.unwrap_or(norm)], &self.optimizer)?[0];
         Ok(Update { losses, gradient_norm, learning_rate, updates: self.updates() })
     }
 

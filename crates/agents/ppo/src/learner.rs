@@ -1,11 +1,12 @@
 //! The update of PPO, testable without an environment.
 
 use crate::Config;
-use playfield_actor_critic::{Actor, Targets, index_tensor, normalize, sampled};
+use playfield_actor_critic::{Actor, Targets, check_norms, index_tensor, normalize, sampled};
 use playfield_core::group;
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_losses::policy_gradient as pg;
+use playfield_nn::observations::upload;
 use playfield_nn::optim::Optimizer;
 use playfield_nn::{ActorCritic, Distribution};
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Update {
 impl Transitions {
     /// The transitions of `rollout` with their `targets`.
     fn new(rollout: &Rollout, targets: &Targets, device: Device) -> Self {
-        let row = |v: &[f32]| Tensor::from_slice(v).to_device(device);
+        let row = |v: &[f32]| upload(&Tensor::from_slice(v), device);
         let [advantages, returns] = [&targets.advantages, &targets.returns].map(|t| t.flatten(0, 1));
         let [log_probs, values] = [rollout.log_probs(), rollout.values()].map(row);
         Self(Tensor::stack(&[advantages, returns, log_probs, values, row(&sampled(rollout))], 0))
@@ -131,7 +132,7 @@ impl Learner {
         let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(seed, "ppo/init"))?;
         net.set_num_threads(config.num_threads);
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
-        let actor = Actor::new(net, n, rng::stream(seed, "ppo/actions"));
+        let actor = Actor::new(net, n, rng::stream(seed, "ppo/actions")).with_rollouts(spec, n, config.rollout_steps);
         let (adapted_rate, rng) = (config.learning_rate.start, rng::stream(seed, "ppo/minibatches"));
         Ok(Self { actor, config: config.clone(), optimizer, adapted_rate, rng })
     }
@@ -147,7 +148,7 @@ impl Learner {
             if config.learning_rate_target_kl > 0.0 { self.adapted_rate } else { config.learning_rate.at(step) };
         let bootstrap = self.actor.bootstrap(rollout);
         let values =
-            Tensor::from_slice(rollout.values()).view([-1, rollout.envs() as i64]).to_device(bootstrap.device());
+            upload(&Tensor::from_slice(rollout.values()), bootstrap.device()).view([-1, rollout.envs() as i64]);
         let targets = Targets::new(rollout, &values, &bootstrap, config.gae_lambda);
         let transitions = Transitions::new(rollout, &targets, bootstrap.device());
 
@@ -185,7 +186,7 @@ impl Learner {
         let [_, returns, _, values, _] = transitions.select(&evaluated);
         Ok(Update {
             terms: Tensor::stack(&terms, 0),
-            gradient_norms,
+            gradient_norms: check_norms(&gradient_norms, &self.optimizer)?,
             std,
             values,
             returns,

@@ -14,12 +14,13 @@ use crate::init::hidden_init;
 use crate::layers::linear::Linear;
 use crate::layers::recurrent::lstm::Lstm;
 use crate::layers::recurrent::state::RecurrentState;
-use crate::optim::Optimizer;
+use crate::observations::Observations;
+use crate::optim::{Norm, Optimizer};
 use crate::params::{Builder, Params};
 use crate::pass::Pass;
 use playfield_core::graph::{Graph, Value};
 use playfield_core::rng::Rng;
-use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
+use playfield_core::{Dtype, EnvSpec, Error, Result};
 use tch::Tensor;
 
 /// The network: one torso (or one each for policy and value), an LSTM if configured, a policy head and a value head.
@@ -108,7 +109,7 @@ impl ActorCritic {
     }
 
     /// Policies and values (`[n]`, `f32`) at `n` observations, from the initial recurrent state.
-    pub fn forward(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> (Distribution, Tensor) {
+    pub fn forward<'a>(&mut self, obs: impl Into<Observations<'a>>, n: usize, pass: Pass) -> (Distribution, Tensor) {
         let state = self.initial_state(n);
         let (policy, value, _) = self.forward_from(&state, &[], obs, n, pass);
         (policy, value)
@@ -116,11 +117,11 @@ impl ActorCritic {
 
     /// The same at `n` observations that continue the sequences of `state`, time first: with two sequences, six
     /// observations are three steps. `resets`: see [`Lstm::forward`]. Also returns the state after the last step.
-    pub fn forward_from(
+    pub fn forward_from<'a>(
         &mut self,
         state: &RecurrentState,
         resets: &[bool],
-        obs: ObsRef<'_>,
+        obs: impl Into<Observations<'a>>,
         n: usize,
         pass: Pass,
     ) -> (Distribution, Tensor, RecurrentState) {
@@ -129,15 +130,15 @@ impl ActorCritic {
     }
 
     /// The same, and the input of the policy head, `[n, width]`.
-    pub fn forward_with_features(
+    pub fn forward_with_features<'a>(
         &mut self,
         state: &RecurrentState,
         resets: &[bool],
-        obs: ObsRef<'_>,
+        obs: impl Into<Observations<'a>>,
         n: usize,
         pass: Pass,
     ) -> (Distribution, Tensor, RecurrentState, Tensor) {
-        let Self { params, torso, value_torso, layers } = self;
+        let (Self { params, torso, value_torso, layers }, obs) = (self, obs.into());
         let features = torso.forward(params, obs, n, pass);
         let value_features = value_torso.as_mut().map(|torso| torso.forward(params, obs, n, pass));
         let w = params.weights();
@@ -196,7 +197,7 @@ impl ActorCritic {
     ///
     /// # Errors
     /// As that.
-    pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, max_norm: f64) -> Result<f64> {
+    pub fn step(&mut self, optimizer: &mut Optimizer, learning_rate: f64, max_norm: f64) -> Result<Norm> {
         let shards = self.torso.shards_with_gradient();
         optimizer.step_sharded(&mut self.params, &shards, learning_rate, max_norm)
     }
@@ -210,7 +211,7 @@ impl ActorCritic {
         optimizer: &mut Optimizer,
         learning_rate: f64,
         max_norm: f64,
-    ) -> Result<Option<f64>> {
+    ) -> Result<Option<Norm>> {
         optimizer.step_pending(&mut self.params, learning_rate, max_norm)
     }
 }

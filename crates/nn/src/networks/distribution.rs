@@ -3,13 +3,14 @@
 //!
 //! Softmax and logarithm are one operation: log(softmax(x) + ε) would lose what it is meant to save.
 
+use crate::observations::upload;
 use crate::params::to_vec;
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, Mode};
 use rand::RngExt as _;
 use rand_distr::StandardNormal;
 use std::f64::consts::PI;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The distribution of a batch of policies, in `f32`.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Distribution {
         match self {
             Self::Categorical { logits, sizes } if !mask.is_empty() => {
                 let invalid: Vec<bool> = mask.iter().map(|valid| !valid).collect();
-                let invalid = Tensor::from_slice(&invalid).to_device(logits.device()).view_as(&logits);
+                let invalid = upload(&Tensor::from_slice(&invalid), logits.device()).view_as(&logits);
                 Self::Categorical { logits: logits.masked_fill(&invalid, INVALID), sizes }
             }
             unmasked => unmasked,
@@ -63,6 +64,19 @@ impl Distribution {
         }
     }
 
+    /// The same with `values` `[n]` in the memory of the host, which waits for the device once.
+    pub fn to_host(&self, values: &Tensor) -> (Self, Tensor) {
+        let (Self::Categorical { logits: outputs, .. } | Self::Gaussian { mean: outputs, .. }) = self;
+        let width = outputs.size()[1];
+        let both = Tensor::cat(&[outputs, &values.unsqueeze(1)], 1).to_device(Device::Cpu);
+        let outputs = both.narrow(1, 0, width);
+        let policy = match self {
+            Self::Categorical { sizes, .. } => Self::Categorical { logits: outputs, sizes: sizes.clone() },
+            Self::Gaussian { log_std, .. } => Self::Gaussian { mean: outputs, log_std: log_std.to_device(Device::Cpu) },
+        };
+        (policy, both.select(1, width))
+    }
+
     /// The logits, where the distribution is categorical.
     pub fn logits(&self) -> Option<&Tensor> {
         match self {
@@ -79,7 +93,7 @@ impl Distribution {
         match self {
             Self::Categorical { logits, sizes } => {
                 let (indices, dim) = actions.indices().filter(|(_, dim)| *dim == sizes.len()).expect(ANOTHER_SPACE);
-                let indices = Tensor::from_slice(indices).to_device(logits.device()).view([-1, dim as i64]);
+                let indices = upload(&Tensor::from_slice(indices), logits.device()).view([-1, dim as i64]);
                 let parts = logits.split_sizes(sizes, -1).into_iter().zip(indices.split(1, 1));
                 let log_probs = parts.map(|(logits, indices)| {
                     logits.log_softmax(-1, Kind::Float).gather(1, &indices, false).squeeze_dim(1)
@@ -88,7 +102,7 @@ impl Distribution {
             }
             Self::Gaussian { mean, log_std } => {
                 let Actions::Continuous { values, .. } = actions else { panic!("{ANOTHER_SPACE}") };
-                let actions = Tensor::from_slice(values).to_device(mean.device()).view_as(mean);
+                let actions = upload(&Tensor::from_slice(values), mean.device()).view_as(mean);
                 let z = (actions - mean) / log_std.exp();
                 (z.square() * -0.5 - log_std - 0.5 * (2.0 * PI).ln()).sum_dim_intlist(-1, false, Kind::Float)
             }

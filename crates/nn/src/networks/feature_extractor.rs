@@ -17,6 +17,7 @@ use super::input::Input;
 use super::own_kernels::OwnKernels;
 use super::torso::Torso;
 use crate::export::Exporter;
+use crate::observations::Observations;
 use crate::params::Params;
 use crate::pass::Pass;
 use crate::sharding::{Shards, split};
@@ -123,11 +124,17 @@ impl FeatureExtractor {
     ///
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn forward(&mut self, params: &Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+    pub fn forward(&mut self, params: &Params, obs: Observations<'_>, n: usize, pass: Pass) -> Tensor {
         let Self { local, shards, trained, .. } = self;
+        let Observations::Host(obs) = obs else {
+            if pass == Pass::Train {
+                *trained = None;
+            }
+            return local.forward(params, (obs, n), pass).values;
+        };
         let count = (n / MIN_SHARD).clamp(1, 1 + shards.as_slice().len());
         let (len, ranges) = (obs.len() / n.max(1), split(n, count).collect::<Vec<_>>());
-        let part = |i: usize| (obs.slice(ranges[i].start * len, ranges[i].len() * len), ranges[i].len());
+        let part = |i: usize| (obs.slice(ranges[i].start * len, ranges[i].len() * len).into(), ranges[i].len());
         let mut own = None;
         shards.run(
             count - 1,
@@ -226,10 +233,13 @@ impl Local {
         Self::new(self.torso.clone(), self.input.deep_clone(), params, self.dispatch.clone())
     }
 
-    fn forward(&mut self, params: &Params, (obs, n): (ObsRef<'_>, usize), pass: Pass) -> Features {
-        let path = if self.own.is_some() { self.path(params, obs, n, pass) } else { Path::Libtorch };
-        let values = match (&mut self.own, path) {
-            (Some(own), Path::Own) => own.forward(params, self.input.scaling(), obs, n, pass),
+    fn forward(&mut self, params: &Params, (obs, n): (Observations<'_>, usize), pass: Pass) -> Features {
+        let path = match obs {
+            Observations::Host(obs) if self.own.is_some() => self.path(params, obs, n, pass),
+            _ => Path::Libtorch,
+        };
+        let values = match (&mut self.own, path, obs) {
+            (Some(own), Path::Own, Observations::Host(obs)) => own.forward(params, self.input.scaling(), obs, n, pass),
             _ => pass.run(|| self.torso.forward(params.weights(), &self.input.load(obs, n, pass), pass)),
         };
         Features { values, path }
@@ -261,7 +271,7 @@ impl Local {
     /// The duration of a forward pass and, in training, a backward pass.
     fn time(&mut self, params: &mut Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Duration {
         let start = Instant::now();
-        let features = self.forward(params, (obs, n), pass);
+        let features = self.forward(params, (obs.into(), n), pass);
         if pass == Pass::Train {
             let gradient = features.values.ones_like();
             self.backward(params, features, &gradient);

@@ -10,6 +10,7 @@
 use super::config::NetworkConfig;
 use super::parts::Parts;
 use crate::export::Exporter;
+use crate::observations::{Observations, upload};
 use crate::pass::Pass;
 use playfield_core::graph::{Op, Value};
 use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
@@ -95,22 +96,29 @@ impl Input {
     ///
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn load(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Vec<Tensor> {
-        match &mut self.parts {
-            Some(parts) => parts.load(obs.u8(), n, pass),
-            None => vec![self.load_whole(obs, n, pass)],
+    pub fn load<'a>(&mut self, obs: impl Into<Observations<'a>>, n: usize, pass: Pass) -> Vec<Tensor> {
+        match (&mut self.parts, obs.into()) {
+            (Some(parts), Observations::Host(obs)) => parts.load(obs.u8(), n, pass),
+            (Some(_), Observations::Device(_)) => panic!("observations with several parts are not kept on a device"),
+            (None, obs) => vec![self.load_whole(obs, n, pass)],
         }
     }
 
     /// The same of observations without parts.
-    fn load_whole(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+    fn load_whole(&mut self, obs: Observations<'_>, n: usize, pass: Pass) -> Tensor {
         let size: Vec<i64> = [n as i64].into_iter().chain(self.shape.iter().copied()).collect();
-        assert_eq!(obs.len() as i64, size.iter().product::<i64>(), "`obs` must hold {n} observations of this spec");
-        let (device, kind) = (self.device, self.kind);
+        let len = match obs {
+            Observations::Host(obs) => obs.len(),
+            Observations::Device(frames) => frames.numel(),
+        };
+        assert_eq!(len as i64, size.iter().product::<i64>(), "`obs` must hold {n} observations of this spec");
+        let Self { device, kind, standardize, .. } = *self;
         let kept = self.kept.entry((n, pass)).or_insert_with(|| Tensor::empty(&size[..], (kind, device)));
         match obs {
-            ObsRef::U8(frames) if self.standardize && device == Device::Cpu => standardize_into(frames, n, kept),
-            _ => {
+            Observations::Host(ObsRef::U8(frames)) if standardize && device == Device::Cpu => {
+                standardize_into(frames, n, kept);
+            }
+            Observations::Host(obs) => {
                 let (data, kind) = match obs {
                     ObsRef::U8(v) => (v.as_ptr(), Kind::Uint8),
                     ObsRef::F32(v) => (v.as_ptr().cast(), Kind::Float),
@@ -119,18 +127,9 @@ impl Input {
                 // SAFETY: the memory of `obs` has this length, as asserted, and outlives the tensor, which is only read.
                 let source = unsafe { Tensor::from_blob(data, &size, &strides, kind, Device::Cpu) };
                 // Frames are copied to another device as u8: a quarter of the bytes of floats.
-                no_grad(|| {
-                    if device == Device::Cpu { kept.copy_(&source) } else { kept.copy_(&source.to_device(device)) }
-                });
-                if let (true, ObsRef::U8(frames)) = (self.standardize, obs) {
-                    let (mean, inverse) = frames.chunks_exact(frames.len() / n).map(mean_and_inverse_deviation).unzip();
-                    let broadcast: Vec<i64> =
-                        size.iter().enumerate().map(|(d, &s)| if d == 0 { s } else { 1 }).collect();
-                    let column =
-                        |v: Vec<f32>| Tensor::from_slice(&v).view(&broadcast[..]).to_device(device).to_kind(self.kind);
-                    let _ = no_grad(|| kept.g_sub_(&column(mean)).g_mul_(&column(inverse)));
-                }
+                copy(&upload(&source, device), standardize, kept);
             }
+            Observations::Device(frames) => copy(&frames.view(&size[..]), standardize, kept),
         }
         match self.shape.len() {
             3 => kept.permute([0, 3, 1, 2]),
@@ -167,6 +166,20 @@ impl Input {
             _ => x,
         })
     }
+}
+
+/// Copies observations `from` into `to`, on the same device, as floats; standardized where `standardize` is set.
+fn copy(from: &Tensor, standardize: bool, to: &mut Tensor) {
+    no_grad(|| match standardize {
+        false => to.copy_(from),
+        true => {
+            let pixels = from.flatten(1, -1).to_kind(Kind::Float);
+            let centered = &pixels - pixels.mean_dim(1, true, Kind::Float);
+            let variance = centered.square().mean_dim(1, true, Kind::Float);
+            let deviation = variance.clamp_min(f64::from(LEAST_VARIANCE)).sqrt();
+            to.copy_(&(centered / deviation).view_as(to));
+        }
+    });
 }
 
 /// Standardizes `n` observations into `to`, a contiguous `f32` or bf16 tensor on the CPU.

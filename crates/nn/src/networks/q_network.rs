@@ -197,7 +197,7 @@ impl QNetwork {
 
     /// `[n, actions, atoms]` in `f32` at `n` observations.
     pub fn forward(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
-        let features = self.torso.forward(&self.params, obs, n, pass);
+        let features = self.torso.forward(&self.params, obs.into(), n, pass);
         pass.run(|| self.layers.forward(self.params.weights(), &features, &self.noise, pass))
     }
 
@@ -233,7 +233,7 @@ impl QNetwork {
     /// The output of the last hidden layer (of a dueling network, the value's) at `n` observations, `[n, width]`, in inference and
     /// without noise.
     pub fn features(&mut self, obs: ObsRef<'_>, n: usize) -> Tensor {
-        let features = self.torso.forward(&self.params, obs, n, Pass::Infer);
+        let features = self.torso.forward(&self.params, obs.into(), n, Pass::Infer);
         let (w, none) = (self.params.weights(), &mut [].iter());
         let hidden = Pass::Infer.run(|| self.layers.first.hidden(w, &features, none, Pass::Infer));
         hidden.unwrap_or(features)

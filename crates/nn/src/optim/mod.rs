@@ -10,6 +10,7 @@ mod adamw;
 mod config;
 mod exchange;
 mod low_rank;
+mod norm;
 mod radam;
 mod rmsprop;
 mod rule;
@@ -20,6 +21,7 @@ pub use adam::Adam;
 pub use adamw::AdamW;
 pub use config::{OptimizerConfig, Rule};
 pub use exchange::Combine;
+pub use norm::Norm;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
@@ -85,12 +87,12 @@ impl Optimizer {
     /// Steps `params` by their gradient, after scaling it to a *global* norm of at most `max_norm` (0: unlimited). Returns
     /// the norm before scaling. If that norm is not finite, neither parameters nor state change.
     pub fn step(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> f64 {
-        self.apply(params, &[], learning_rate, max_norm)
+        self.apply(params, &[], learning_rate, max_norm).value()
     }
 
     /// [`step`](Self::step) by the sum of the gradients of `params` and of `shards`, which are
     /// [shallow clones](Params::shallow_clone) of it, [combined](Self::set_group) with those of the other ranks. With
-    /// [`overlap_exchange`](group::Config::overlap_exchange) it only starts the exchange, and returns 0: before the next gradient is
+    /// [`overlap_exchange`](group::Config::overlap_exchange) it only starts the exchange, and the norm is 0: before the next gradient is
     /// computed, [`step_pending`](Self::step_pending) makes the step.
     ///
     /// # Errors
@@ -104,13 +106,13 @@ impl Optimizer {
         shards: &[&Params],
         learning_rate: f64,
         max_norm: f64,
-    ) -> Result<f64> {
+    ) -> Result<Norm> {
         if !self.exchange.is_distributed() {
             return Ok(self.apply(params, shards, learning_rate, max_norm));
         }
         match self.exchange.combine(params, shards, self.pool.as_ref())? {
             true => Ok(self.apply(params, &[], learning_rate, max_norm)),
-            false => Ok(0.0),
+            false => Ok(Norm::Known(0.0)),
         }
     }
 
@@ -119,7 +121,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
-    pub fn step_pending(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> Result<Option<f64>> {
+    pub fn step_pending(&mut self, params: &mut Params, learning_rate: f64, max_norm: f64) -> Result<Option<Norm>> {
         let is_pending = self.exchange.receive(params)?;
         Ok(is_pending.then(|| self.apply(params, &[], learning_rate, max_norm)))
     }
@@ -132,27 +134,41 @@ impl Optimizer {
         self.exchange.finish()
     }
 
-    fn apply(&mut self, params: &mut Params, shards: &[&Params], learning_rate: f64, max_norm: f64) -> f64 {
+    fn apply(&mut self, params: &mut Params, shards: &[&Params], learning_rate: f64, max_norm: f64) -> Norm {
         self.updates += 1;
         let updates = self.updates;
         let Self { config, state, pool, .. } = self;
-        let step = |norm: f64| Step { config, learning_rate, scale: clip(norm, max_norm), updates }.to_kernel();
+        let step = |scale: f64| Step { config, learning_rate, scale, updates }.to_kernel();
         let state = state.each_ref().map(Option::as_ref);
-        if let Some(buffers) = step::buffers(params, shards, state) {
-            let norm = step::norm_of(&buffers, pool.as_ref());
-            if norm.is_finite() {
-                buffers.into_iter().for_each(|part| step::run(part, step(norm), pool.as_ref()));
-                params.mark_changed();
-            }
-            return norm;
-        }
-        let gradient = no_grad(|| shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient()));
-        let norm = gradient.norm().double_value(&[]);
+        let Some(buffers) = step::buffers(params, shards, state) else {
+            return self.apply_on_tensors(params, shards, learning_rate, max_norm);
+        };
+        let norm = step::norm_of(&buffers, pool.as_ref());
         if norm.is_finite() {
-            no_grad(|| step::run_on_tensors(params.master(), gradient, state, step(norm)));
-            params.mark_updated();
+            let step = step(clip(norm, max_norm));
+            buffers.into_iter().for_each(|part| step::run(part, step, pool.as_ref()));
+            params.mark_changed();
         }
-        norm
+        Norm::Known(norm)
+    }
+
+    /// The same in tensor operations, none of which waits for the device.
+    fn apply_on_tensors(&self, params: &mut Params, shards: &[&Params], learning_rate: f64, max_norm: f64) -> Norm {
+        let Self { config, state, updates, .. } = self;
+        let step = Step { config, learning_rate, scale: 1.0, updates: *updates }.to_kernel();
+        let norm = no_grad(|| {
+            let gradient = shards.iter().fold(params.gradient(), |sum, other| sum + other.gradient());
+            let norm = gradient.norm();
+            let scaled = if max_norm > 0.0 { gradient * (max_norm / &norm).clamp_max(1.0) } else { gradient };
+            let changed = [Some(params.master()), state[0].as_ref(), state[1].as_ref()].into_iter().flatten();
+            let before: Vec<_> = changed.map(|tensor| (tensor.shallow_clone(), tensor.copy())).collect();
+            step::run_on_tensors(params.master(), scaled, state.each_ref().map(Option::as_ref), step);
+            let is_finite = norm.isfinite();
+            before.into_iter().for_each(|(mut now, before)| now.copy_(&now.where_self(&is_finite, &before)));
+            norm
+        });
+        params.mark_updated();
+        Norm::OnDevice(norm)
     }
 
     /// Updates so far and a copy of the state; the second part is empty where the rule has none.
@@ -270,14 +286,8 @@ mod tests {
                 [&mut one, &mut other].into_iter().for_each(|p| p.set_gradient(&gradient));
                 let norm = fused.step(&mut one, 0.01, 7.0);
                 plain.updates += 1;
-                let gradient = other.gradient();
-                let expected = gradient.norm().double_value(&[]);
+                let expected = plain.apply_on_tensors(&mut other, &[], 0.01, 7.0).value();
                 assert!((norm / expected - 1.0).abs() < 1e-6, "{norm}, {expected}");
-                let (scale, updates) = (clip(expected, 7.0), plain.updates);
-                let step = Step { config, learning_rate: 0.01, scale, updates }.to_kernel();
-                let state = plain.state.each_ref().map(Option::as_ref);
-                no_grad(|| step::run_on_tensors(other.master(), gradient, state, step));
-                other.mark_updated();
                 for (a, b) in to_vec(one.master()).iter().zip(to_vec(other.master())) {
                     assert!((a - b).abs() < 2e-6, "{config:?}: {a}, {b}");
                 }
@@ -303,14 +313,28 @@ mod tests {
         assert!(one == two);
     }
 
-    /// A gradient that is not finite leaves parameters and state as they are.
+    /// A gradient that is not finite leaves parameters and state as they are, clipped or not, in both implementations.
     #[test]
     fn a_gradient_that_is_not_finite_changes_nothing() {
-        let mut params = params(100, Kind::Float);
-        let mut optimizer = Optimizer::new(Adam::default(), &params);
-        params.set_gradient(&(gradient(0, &params) * f64::NAN));
-        let before = (to_vec(params.master()), optimizer.statistics().1);
-        assert!(optimizer.step(&mut params, 0.01, 0.0).is_nan());
-        assert_eq!((to_vec(params.master()), optimizer.statistics().1), before);
+        for (kind, max_norm, value) in [
+            (Kind::Float, 0.0, f64::NAN),
+            (Kind::Float, 1.0, f64::NAN),
+            (Kind::BFloat16, 0.0, f64::INFINITY),
+            (Kind::BFloat16, 1.0, f64::NEG_INFINITY),
+        ] {
+            let mut params = params(100, kind);
+            let mut optimizer = Optimizer::new(Adam::default(), &params);
+            params.set_gradient(&gradient(0, &params));
+            optimizer.step(&mut params, 0.01, 1.0);
+            params.set_gradient(&(gradient(0, &params) * value));
+            let values = |params: &Params, optimizer: &Optimizer| {
+                (to_vec(params.flat()), optimizer.statistics().1, to_vec(params.master()))
+            };
+            let before = values(&params, &optimizer);
+            assert!(!optimizer.step(&mut params, 0.01, max_norm).is_finite());
+            assert_eq!(values(&params, &optimizer), before);
+            assert!(!optimizer.apply_on_tensors(&mut params, &[], 0.01, max_norm).value().is_finite());
+            assert_eq!(values(&params, &optimizer), before);
+        }
     }
 }
