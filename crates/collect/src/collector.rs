@@ -261,16 +261,18 @@ impl Collector {
                     policy.reset_states(&batch.starts());
                 }
                 let Self { splits, timer, .. } = self;
-                let Split { first, frames, experience: Experience { actions, .. }, .. } = &mut splits[i];
+                let Split { first, frames, experience: Experience { actions, batch }, .. } = &mut splits[i];
                 rollout.store_observations(*first, frames);
-                policy.observe(t, *first, frames);
-                if t < rollout.steps() {
-                    timer.time("time/phase_act_ms", || {
-                        let decisions = rollout.decisions(*first, actions.len());
-                        policy.sample(frames.observations(), frames.action_mask(), actions, decisions)
-                    })?;
-                    splits[i].send()?;
+                if t == rollout.steps() {
+                    policy.store_observations(t, *first, frames, &batch.obs);
+                    continue;
                 }
+                timer.time("time/phase_act_ms", || {
+                    policy.store_observations(t, *first, frames, &batch.obs);
+                    let decisions = rollout.decisions(*first, actions.len());
+                    policy.sample(frames.observations(), frames.action_mask(), actions, decisions)
+                })?;
+                splits[i].send()?;
             }
         }
         Ok(())
@@ -440,6 +442,12 @@ mod tests {
     }
 
     impl RolloutPolicy for Table {
+        fn store_observations(&mut self, t: usize, first: usize, frames: &FrameStack, newest: &Obs) {
+            let (Obs::F32(obs), Obs::F32(newest)) = (frames.observations(), newest) else { unreachable!() };
+            assert!(t == 0 || obs.chunks(2).map(|frames| frames[1]).eq(newest.iter().copied()));
+            self.0.lock().unwrap().push(format!("store {t} {first}"));
+        }
+
         fn sample(&mut self, obs: &Obs, _: &[bool], actions: &mut Actions, decisions: Decisions<'_>) -> Result<()> {
             let (Obs::F32(obs), Actions::Discrete(actions)) = (obs, actions) else { unreachable!() };
             self.0.lock().unwrap().push(format!("act {}", obs[1] as u64 / 100));
@@ -495,9 +503,10 @@ mod tests {
         let mut collector = Collector::in_splits(&envs, &SEEDS, 2, None).unwrap();
         let mut rollout = Rollout::new(&envs.spec, SEEDS.len(), 2, 0.9);
         collector.collect(&mut Table(envs.log.clone()), &mut rollout).unwrap();
-        let start = ["act 0", "send 0", "act 2", "send 2"];
-        let step = ["recv 0", "act 0", "send 0", "recv 2", "act 2", "send 2"];
-        assert_eq!(*envs.log.lock().unwrap(), [&start[..], &step, &["recv 0", "recv 2"]].concat());
+        let start = ["store 0 0", "act 0", "send 0", "store 0 2", "act 2", "send 2"];
+        let step = ["recv 0", "store 1 0", "act 0", "send 0", "recv 2", "store 1 2", "act 2", "send 2"];
+        let end = ["recv 0", "store 2 0", "recv 2", "store 2 2"];
+        assert_eq!(*envs.log.lock().unwrap(), [&start[..], &step, &end].concat());
     }
 
     /// After a failure no environment is left in a step, so that the others can be saved. The error says which environments it counts.

@@ -48,16 +48,6 @@ impl FrameStack {
         &self.starts
     }
 
-    /// Copies the newest frame of environment `i`, of bytes, into `to`.
-    ///
-    /// # Panics
-    /// If frames are not bytes, or of another length: bugs of the caller.
-    pub fn newest(&self, i: usize, to: &mut [u8]) {
-        let stack = self.stacked.slice(i * self.obs_len, self.obs_len).u8();
-        assert_eq!(to.len() * self.depth, stack.len());
-        to.iter_mut().zip(stack.chunks_exact(self.depth)).for_each(|(to, pixel)| *to = pixel[self.depth - 1]);
-    }
-
     /// Whether each action is valid at the current observations, `[n, choices]`: see [`StepBatch::action_mask`].
     pub fn action_mask(&self) -> &[bool] {
         &self.action_mask
@@ -90,6 +80,7 @@ impl FrameStack {
     /// If type or length differ: the caller must check them.
     pub fn restore(&mut self, stacked: ObsRef<'_>, action_mask: &[bool]) {
         self.stacked.as_mut().copy_from(stacked);
+        self.starts.fill(false);
         self.action_mask.copy_from_slice(action_mask);
     }
 
@@ -225,11 +216,8 @@ mod tests {
                 stack.push(&batch);
                 let expected: Vec<u8> = episodes.iter().flat_map(|e| oracle(e, depth)).collect();
                 assert_eq!(stack.observations(), &Obs::U8(expected), "depth {depth}, step {t}");
-                for (i, episode) in episodes.iter().enumerate() {
-                    let mut newest = [0; 2];
-                    stack.newest(i, &mut newest);
-                    assert_eq!((newest, stack.starts()[i]), (episode[episode.len() - 1], episode.len() == 1));
-                }
+                let starts: Vec<bool> = episodes.iter().map(|episode| episode.len() == 1).collect();
+                assert_eq!(stack.starts(), starts);
             }
         }
     }
@@ -296,5 +284,6 @@ mod tests {
             (stack.observations(), stack.action_mask()),
             (&Obs::U8(stacked), [true, false, false, true].as_slice())
         );
+        assert_eq!(stack.starts(), [false; 2]);
     }
 }

@@ -79,9 +79,9 @@ pub trait Policy {
 
 /// A policy that on-policy algorithms collect rollouts with.
 pub trait RolloutPolicy: Policy {
-    /// Told before each step `t` of a rollout, and after its last one, what the environments from `first` observe; [`sample`](Self::sample) follows.
-    /// For a policy that keeps observations itself, on a device.
-    fn observe(&mut self, _t: usize, _first: usize, _frames: &FrameStack) {}
+    /// Stores the observations before step `t` of a rollout, and after its last one, of the environments from `first`: those of `frames`, whose
+    /// newest frames are `newest`. For a policy that keeps observations on a device.
+    fn store_observations(&mut self, _t: usize, _first: usize, _frames: &FrameStack, _newest: &Obs) {}
 
     /// Samples one action per observation, as [`act`](Policy::act) does. Writes the log-probability of each action and the estimated
     /// value of each observation into `decisions`; a policy without one of them leaves zeros.

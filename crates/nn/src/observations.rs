@@ -1,10 +1,9 @@
 //! Observations in the memory of the host or of a device.
 //!
-//! A device that is not the CPU receives each frame once, as bytes: [`DeviceRollout`] stacks frames there and keeps the rollout's
-//! observations for its updates. Otherwise a stack of four would be sent four times for acting, and once more for every epoch.
+//! [`DeviceRollout`] receives each frame once, as bytes, and stacks frames on the device. Otherwise each frame would be sent with every stack
+//! that contains it, and again in every epoch.
 
-use crate::tensor::slice;
-use playfield_core::{Dtype, EnvSpec, FrameStack, ObsRef};
+use playfield_core::{Dtype, EnvSpec, Error, FrameStack, Obs, ObsRef, Result};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// A batch of observations for a network.
@@ -22,19 +21,13 @@ impl<'a> From<ObsRef<'a>> for Observations<'a> {
     }
 }
 
-impl<'a> From<&'a Tensor> for Observations<'a> {
-    fn from(frames: &'a Tensor) -> Self {
-        Self::Device(frames)
-    }
-}
-
-/// `tensor`, from the memory of the host, on `device`. The caller does not wait for the copy: it is made from page-locked memory, in the
-/// order of the device's operations.
+/// A copy of `tensor`, which is in the memory of the host, on `device`; on the CPU `tensor` itself. The copy to a CUDA device is
+/// asynchronous, from page-locked memory.
 pub fn upload(tensor: &Tensor, device: Device) -> Tensor {
     match device {
         Device::Cpu => tensor.shallow_clone(),
-        // libtorch frees the page-locked copy once the device has read it.
-        Device::Cuda(_) => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
+        // `pin_memory` warns in every call that its device is deprecated. libtorch keeps the page-locked copy until the device has read it.
+        Device::Cuda(_) => tensor.internal_pin_memory(device).to_device_(device, tensor.kind(), true, false),
         _ => tensor.to_device(device),
     }
 }
@@ -46,57 +39,81 @@ pub struct DeviceRollout {
     stacked: Tensor,
     /// Frames per observation.
     depth: i64,
+    /// The number of stored observations.
+    stored: usize,
 }
 
 impl DeviceRollout {
-    /// For `steps` steps of `envs` environments of `spec`; `None` where observations are not frames.
-    pub fn new(spec: &EnvSpec, envs: usize, steps: usize, device: Device) -> Option<Self> {
-        let &[height, width, ref colors @ ..] = &spec.shape[..] else { return None };
+    /// For `steps` steps of `envs` environments of `spec`; `None` where observations are not frames alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the device has too little memory.
+    pub fn new(spec: &EnvSpec, envs: usize, steps: usize, device: Device) -> Result<Option<Self>> {
+        let &[height, width, ref colors @ ..] = &spec.shape[..] else { return Ok(None) };
         if spec.dtype != Dtype::U8 || !spec.parts.is_empty() {
-            return None;
+            return Ok(None);
         }
         let channels = colors.iter().product::<usize>() * spec.frame_stack;
         let size = [steps + 1, envs, height, width, channels].map(|d| d as i64);
-        Some(Self { stacked: Tensor::zeros(size, (Kind::Uint8, device)), depth: spec.frame_stack as i64 })
+        let stacked = Tensor::f_zeros(size, (Kind::Uint8, device)).map_err(|_| {
+            let bytes = size.iter().product::<i64>();
+            Error::config(format!(
+                "the device has no memory for a rollout of {} MB: lower `rollout_steps` or `env.num_envs`",
+                bytes >> 20
+            ))
+        })?;
+        Ok(Some(Self { stacked, depth: spec.frame_stack as i64, stored: 0 }))
     }
 
-    /// Stores the observations before step `t` of the environments from `first`. Of all but the first of a rollout only the newest frames are
-    /// sent: the others are on the device.
-    pub fn store(&mut self, t: usize, first: usize, frames: &FrameStack) {
-        let n = frames.starts().len();
-        let mut to = self.rows(t, first, n);
-        let device = self.stacked.device();
-        if t == 0 {
-            let all = Tensor::from_slice(frames.observations().as_ref().u8()).view_as(&to);
-            return no_grad(|| to.copy_(&upload(&all, device)));
-        }
-        let (height, width, channels) = (to.size()[1], to.size()[2], to.size()[3]);
+    /// Stores the observations before step `t` of the environments from `first`: those of `frames`. At the first step of a rollout the
+    /// whole stack is sent, later only the newest frames, `newest`.
+    ///
+    /// # Panics
+    /// If frames are not bytes: a bug of the caller.
+    pub fn store(&mut self, t: usize, first: usize, frames: &FrameStack, newest: &Obs) {
+        let (n, device) = (frames.starts().len(), self.stacked.device());
+        self.stored += n;
+        let mut to = self.at(t, first, n);
+        let &[envs, height, width, channels] = &to.size()[..] else { unreachable!("four axes") };
         no_grad(|| {
-            // Each frame is followed by 255, or by 0 where its episode begins: what the older frames of the stack are masked with.
-            let len = height * width * channels / self.depth;
-            let sent = Tensor::zeros([n as i64, len + 1], (Kind::Uint8, Device::Cpu));
-            // SAFETY: a new tensor of bytes on the CPU, contiguous.
-            let rows = unsafe { slice::<u8>(&sent) };
-            for (i, row) in rows.chunks_exact_mut(len as usize + 1).enumerate() {
-                frames.newest(i, &mut row[..len as usize]);
-                row[len as usize] = if frames.starts()[i] { 0 } else { u8::MAX };
+            if t == 0 {
+                let all = Tensor::from_slice(frames.observations().as_ref().u8()).view_as(&to);
+                return to.copy_(&upload(&all, device));
             }
-            let sent = upload(&sent, device);
-            let split = |x: &Tensor, depth: i64| x.reshape([n as i64, height, width, channels / self.depth, depth]);
-            let (newest, mask) = (split(&sent.narrow(1, 0, len), 1), sent.narrow(1, len, 1).view([-1, 1, 1, 1, 1]));
-            let older = split(&self.rows(t - 1, first, n), self.depth).narrow(4, 1, self.depth - 1);
-            to.copy_(&Tensor::cat(&[older.bitwise_and_tensor(&mask), newest], 4).view_as(&to));
+            // After the frames a byte per environment: 0 where an episode begins, else 255. It masks the older frames.
+            let mask = frames.starts().iter().map(|&start| if start { 0 } else { u8::MAX });
+            let sent: Vec<u8> = newest.as_ref().u8().iter().copied().chain(mask).collect();
+            let sent = upload(&Tensor::from_slice(&sent), device).split_with_sizes([sent.len() as i64 - envs, envs], 0);
+            let by_frame = |x: &Tensor, depth: i64| x.view([envs, height, width, channels / self.depth, depth]);
+            let older = by_frame(&self.at(t - 1, first, n), self.depth).narrow(4, 1, self.depth - 1);
+            let older = older.bitwise_and_tensor(&sent[1].view([-1, 1, 1, 1, 1]));
+            to.copy_(&Tensor::cat(&[older, by_frame(&sent[0], 1)], 4).view_as(&to));
         });
     }
 
     /// The observations before step `t` of `n` environments from `first`, `[n, height, width, channels]`: a view.
-    pub fn rows(&self, t: usize, first: usize, n: usize) -> Tensor {
+    pub fn at(&self, t: usize, first: usize, n: usize) -> Tensor {
         self.stacked.get(t as i64).narrow(0, first as i64, n as i64)
+    }
+
+    /// The number of steps.
+    pub fn steps(&self) -> usize {
+        self.stacked.size()[0] as usize - 1
+    }
+
+    /// Whether all observations are stored, those after the last step, too.
+    pub fn is_full(&self) -> bool {
+        self.stored as i64 == self.stacked.size()[0] * self.stacked.size()[1]
+    }
+
+    /// Removes all observations, for the next rollout.
+    pub fn clear(&mut self) {
+        self.stored = 0;
     }
 
     /// All but the last observations, `[steps · envs, height, width, channels]`: a view.
     pub fn observations(&self) -> Tensor {
-        self.stacked.narrow(0, 0, self.stacked.size()[0] - 1).flatten(0, 1)
+        self.stacked.narrow(0, 0, self.steps() as i64).flatten(0, 1)
     }
 
     /// The observations after the last step, `[envs, height, width, channels]`: a view.

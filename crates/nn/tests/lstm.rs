@@ -102,14 +102,14 @@ fn a_rollout_at_once_equals_step_by_step() {
     let mut net = network();
     let obs: Vec<f32> = (0..12).map(|i| (i * 5 % 7) as f32 / 3.0 - 1.0).collect();
     let first = ObsRef::F32(&[0.3, -0.4, 0.9, 0.1]);
-    let start = net.forward_from(&net.initial_state(2), &[], first, 2, Pass::Infer).2;
+    let start = net.forward_from(&net.initial_state(2), &[], first.into(), 2, Pass::Infer).2;
     let resets = [false, false, false, true, false, false];
-    let (_, whole, end) = net.forward_from(&start, &resets, ObsRef::F32(&obs), 6, Pass::Infer);
+    let (_, whole, end) = net.forward_from(&start, &resets, ObsRef::F32(&obs).into(), 6, Pass::Infer);
     let (mut state, mut values) = (start, Vec::new());
     for (t, ended) in resets.chunks(2).enumerate() {
         state.reset(ended);
         let obs = ObsRef::F32(&obs[t * 4..t * 4 + 4]);
-        let (_, value, after) = net.forward_from(&state, &[], obs, 2, Pass::Infer);
+        let (_, value, after) = net.forward_from(&state, &[], obs.into(), 2, Pass::Infer);
         values.extend(to_vec(&value));
         state = after;
     }

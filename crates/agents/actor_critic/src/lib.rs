@@ -162,9 +162,9 @@ pub struct Actor {
     /// The observations of the last minibatch.
     minibatch: Obs,
     /// The observations of the current rollout, where the network's device is not the CPU.
-    on_device: Option<DeviceRollout>,
-    /// What the environments that are to act next observe, on the device.
-    observed: Option<Tensor>,
+    device_rollout: Option<DeviceRollout>,
+    /// The observations of the next actions, on the device.
+    next_observations: Option<Tensor>,
     rng: Rng,
     group: Arc<dyn Group>,
 }
@@ -173,16 +173,25 @@ impl Actor {
     /// An actor for `n` environments, each at the start of an episode.
     pub fn new(net: ActorCritic, n: usize, rng: Rng) -> Self {
         let (state, start, minibatch) = (net.initial_state(n), net.initial_state(n), Obs::F32(Vec::new()));
-        let (on_device, observed) = (None, None);
-        Self { net, state, start, minibatch, on_device, observed, rng, group: SingleProcess::shared() }
+        let (device_rollout, next_observations, group) = (None, None, SingleProcess::shared());
+        Self { net, state, start, minibatch, device_rollout, next_observations, rng, group }
     }
 
-    /// Keeps the frames of rollouts of `steps` steps in the environments of `spec` on the network's device, where that is not the CPU.
-    #[must_use]
-    pub fn with_rollouts(mut self, spec: &EnvSpec, n: usize, steps: usize) -> Self {
+    /// Keeps frames of rollouts of `steps` steps in `n` environments of `spec` on the network's device, where that is not the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the device has too little memory.
+    pub fn with_rollout(mut self, spec: &EnvSpec, n: usize, steps: usize) -> Result<Self> {
         let device = self.net.params.master().device();
-        self.on_device = if device == Device::Cpu { None } else { DeviceRollout::new(spec, n, steps, device) };
-        self
+        if device != Device::Cpu {
+            self.device_rollout = DeviceRollout::new(spec, n, steps, device)?;
+        }
+        Ok(self)
+    }
+
+    /// The rollout on the device, where its observations are there.
+    fn full_device_rollout(&self) -> Option<&DeviceRollout> {
+        self.device_rollout.as_ref().filter(|rollout| rollout.is_full())
     }
 
     /// Makes this the actor of one rank of `group`: it takes the parameters of rank 0, and `optimizer` steps by the mean of the
@@ -209,16 +218,17 @@ impl Actor {
 
     /// The value of the last observations of a full rollout, `[envs]`. The recurrent state does not advance.
     pub fn bootstrap(&mut self, rollout: &Rollout) -> Tensor {
-        let on_device = self.on_device.as_ref().map(DeviceRollout::last_observations);
-        let obs = either(on_device.as_ref(), rollout.last_observations());
+        let on_device = self.full_device_rollout().map(DeviceRollout::last_observations);
+        let obs = on_device_or_host(on_device.as_ref(), rollout.last_observations());
         self.net.forward_from(&self.state, &[], obs, rollout.envs(), Pass::Infer).1
     }
 
     /// The policy and the values at all observations of a full rollout, recorded for the backward pass. A recurrent network
     /// starts from its state at the beginning of the rollout.
     pub fn evaluate(&mut self, rollout: &Rollout) -> (Distribution, Tensor) {
-        let on_device = self.on_device.as_ref().map(DeviceRollout::observations);
-        let (obs, starts) = (either(on_device.as_ref(), rollout.observations()), rollout.episode_starts());
+        let on_device = self.full_device_rollout().map(DeviceRollout::observations);
+        let obs = on_device_or_host(on_device.as_ref(), rollout.observations());
+        let starts = rollout.episode_starts();
         let (policy, values, _) = self.net.forward_from(&self.start, starts, obs, rollout.len(), Pass::Train);
         (policy.masked(rollout.action_masks()), values)
     }
@@ -226,22 +236,20 @@ impl Actor {
     /// The same at the transitions `indices` of a full rollout, with these. For a recurrent network they are all steps of some environments,
     /// time first ([`Rollout::sequence_minibatches`]), of which those that are no transitions are left out afterwards.
     pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: Vec<usize>) -> (Distribution, Tensor, Vec<usize>) {
-        let rows = |on_device: &DeviceRollout| {
-            let all = on_device.observations();
-            all.index_select(0, &index_tensor(&indices, all.device()))
-        };
-        let on_device = self.on_device.as_ref().map(rows);
+        let on_device = self.full_device_rollout().map(DeviceRollout::observations);
+        let on_device = on_device.map(|all| all.index_select(0, &index_tensor(&indices, all.device())));
         if on_device.is_none() {
             rollout.gather_observations(&indices, &mut self.minibatch);
         }
-        let obs = either(on_device.as_ref(), self.minibatch.as_ref());
+        let obs = on_device_or_host(on_device.as_ref(), self.minibatch.as_ref());
         let mask = rollout.gather_action_masks(&indices);
         if !self.net.is_recurrent() {
-            let (policy, values) = self.net.forward(obs, indices.len(), Pass::Train);
+            let start = self.net.initial_state(indices.len());
+            let (policy, values, _) = self.net.forward_from(&start, &[], obs, indices.len(), Pass::Train);
             return transitions_of(rollout, policy.masked(&mask), values, indices);
         }
         let envs: Vec<i64> = indices[..indices.len() / rollout.steps()].iter().map(|&i| i as i64).collect();
-        let start = self.start.rows(&Tensor::from_slice(&envs).to_device(self.start.h().device()));
+        let start = self.start.rows(&upload(&Tensor::from_slice(&envs), self.start.h().device()));
         let starts: Vec<bool> = indices.iter().map(|&i| rollout.episode_starts()[i]).collect();
         let (policy, values, _) = self.net.forward_from(&start, &starts, obs, indices.len(), Pass::Train);
         transitions_of(rollout, policy.masked(&mask), values, indices)
@@ -250,6 +258,7 @@ impl Actor {
     /// Ends the updates from a rollout: the next one begins with the current recurrent state.
     pub fn next_rollout(&mut self) {
         self.start = self.state.shallow_clone();
+        self.device_rollout.iter_mut().for_each(DeviceRollout::clear);
     }
 
     /// Sets the network's gradient to that of `objective` on a full rollout, after which the next rollout begins.
@@ -268,7 +277,8 @@ impl Actor {
     }
 
     /// Steps `optimizer` by the network's gradient, and returns the gradient's global norm before it was clipped to
-    /// `gradient_clip` (0: not clipped). On a device other than the CPU nobody waits for it: [`check_norms`] reads it later.
+    /// `gradient_clip` (0: not clipped). On a device other than the CPU it is not read here, but by
+    /// [`check_norms`].
     ///
     /// # Errors
     /// [`Error::Diverged`] where the norm is known and not finite; the parameters stay as they were. [`Error::Group`].
@@ -380,7 +390,7 @@ impl Actor {
 }
 
 /// `on_device` if there, else `on_host`.
-fn either<'a>(on_device: Option<&'a Tensor>, on_host: ObsRef<'a>) -> Observations<'a> {
+fn on_device_or_host<'a>(on_device: Option<&'a Tensor>, on_host: ObsRef<'a>) -> Observations<'a> {
     on_device.map_or(Observations::Host(on_host), Observations::Device)
 }
 
@@ -429,7 +439,7 @@ impl Policy for Actor {
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
         self.check_states(n)?;
         let (policy, value, _, features) =
-            self.net.forward_with_features(&self.state, &[], obs.as_ref(), n, Pass::Infer);
+            self.net.forward_with_features(&self.state, &[], obs.as_ref().into(), n, Pass::Infer);
         let preferences = policy.logits().map(to_vec).unwrap_or_default();
         Ok(Outputs { preferences, are_values: false, values: to_vec(&value), features: to_vec(&features) })
     }
@@ -444,10 +454,11 @@ impl Policy for Actor {
 }
 
 impl RolloutPolicy for Actor {
-    fn observe(&mut self, t: usize, first: usize, frames: &FrameStack) {
-        if let Some(on_device) = &mut self.on_device {
-            on_device.store(t, first, frames);
-            self.observed = Some(on_device.rows(t, first, frames.starts().len()));
+    fn store_observations(&mut self, t: usize, first: usize, frames: &FrameStack, newest: &Obs) {
+        if let Some(rollout) = &mut self.device_rollout {
+            rollout.store(t, first, frames, newest);
+            let acts = t < rollout.steps();
+            self.next_observations = acts.then(|| rollout.at(t, first, frames.starts().len()));
         }
     }
 
@@ -458,8 +469,9 @@ impl RolloutPolicy for Actor {
         actions: &mut Actions,
         decisions: Decisions<'_>,
     ) -> Result<()> {
-        let observed = self.observed.take();
-        let (policy, value) = self.forward(either(observed.as_ref(), obs.as_ref()), action_mask, actions.len())?;
+        let on_device = self.next_observations.take();
+        let obs = on_device_or_host(on_device.as_ref(), obs.as_ref());
+        let (policy, value) = self.forward(obs, action_mask, actions.len())?;
         decisions.log_probs.copy_from_slice(&policy.select(Mode::Sample, &mut self.rng, actions));
         decisions.values.copy_from_slice(&to_vec(&value));
         Ok(())
@@ -467,7 +479,7 @@ impl RolloutPolicy for Actor {
 
     fn final_value(&mut self, obs: ObsRef<'_>, _action_mask: &[bool], i: usize) -> f32 {
         let state = self.state.row(i);
-        to_vec(&self.net.forward_from(&state, &[], obs, 1, Pass::Infer).1)[0]
+        to_vec(&self.net.forward_from(&state, &[], obs.into(), 1, Pass::Infer).1)[0]
     }
 }
 
@@ -537,33 +549,34 @@ mod tests {
         }
     }
 
-    /// Steps `t` of environments of 2 × 3 pixels with two colors: every pixel is different. Environment 1 ends an episode at step 2, and ignores
-    /// the action of step 4.
+    /// Step `t` of environments of 2 × 3 pixels with two colors: every byte is different. In each rollout of five steps environment 1 ends an
+    /// episode at step 2 and ignores the action of step 4; environment 2 ends one at step 5.
     fn push(t: usize, first: usize, frames: &mut FrameStack, batch: &mut StepBatch) {
         batch.clear();
-        let n = batch.num_envs();
-        for i in 0..n {
-            let pixel = |p: usize| (100 * (first + i) + 12 * t + p) as u8;
-            batch.obs_row_mut(i).u8().iter_mut().enumerate().for_each(|(p, to)| *to = pixel(p));
-            if first + i == 1 {
-                batch.terminated[i] = t == 2;
-                batch.ignored[i] = t == 4;
-            }
+        for i in 0..batch.num_envs() {
+            let byte = |p: usize| (100 * (first + i) + 7 * t + p) as u8;
+            batch.obs_row_mut(i).u8().iter_mut().enumerate().for_each(|(p, to)| *to = byte(p));
+            batch.terminated[i] = matches!((first + i, t % 5), (1, 2)) || first + i == 2 && t == 5;
+            batch.ignored[i] = first + i == 1 && t % 5 == 4;
         }
         if t == 0 { frames.reset(batch) } else { frames.push(batch) }
     }
 
-    /// Frames that are stacked on a device are the host's, over two rollouts in batches of two and one environments; of all but the
-    /// first observations only the newest frames are read. Sampled actions, values, minibatches and gradients are the same.
+    fn spec(frame_stack: usize) -> EnvSpec {
+        EnvSpec::new("t", &[2, 3, 2], Dtype::U8, ActionSpace::Discrete { n: 3 }).with_frame_stack(frame_stack)
+    }
+
+    /// Frames that are stacked on a device are the host's, over two rollouts in two batches of environments. Sampled actions, values,
+    /// minibatches and gradients are the same although only the host's policy can see the host's observations.
     #[test]
     fn a_rollout_on_a_device_is_that_of_the_host() {
-        let spec = EnvSpec::new("t", &[2, 3, 2], Dtype::U8, ActionSpace::Discrete { n: 3 });
-        for (depth, standardize) in [(1, false), (2, false), (4, false), (4, true)] {
-            let spec = spec.clone().with_frame_stack(depth);
+        for (depth, standardize, lstm) in [(1, false, 0), (2, false, 0), (4, false, 0), (4, true, 0), (2, false, 5)] {
+            let spec = spec(depth);
             let network = NetworkConfig {
                 torso: TorsoKind::Mlp,
                 precision: Precision::Fp32,
                 standardize,
+                lstm,
                 hidden: vec![8],
                 ..NetworkConfig::default()
             };
@@ -572,59 +585,101 @@ mod tests {
                 Actor::new(net, 3, rng::stream(1, "actions"))
             };
             let (mut host, mut device) = (actor(), actor());
-            device.on_device = DeviceRollout::new(&spec, 3, 5, Device::Cpu);
-            let mut splits =
-                [(0, 2), (2, 1)].map(|(first, n)| (first, FrameStack::new(&spec, n), StepBatch::new(&spec, n)));
+            device.device_rollout = DeviceRollout::new(&spec, 3, 5, Device::Cpu).unwrap();
+            // A recurrent policy needs all environments in one batch.
+            let batches = if lstm > 0 { vec![(0, 3)] } else { vec![(0, 2), (2, 1)] };
+            let mut splits: Vec<_> = batches
+                .into_iter()
+                .map(|(first, n)| (first, FrameStack::new(&spec, n), StepBatch::new(&spec, n)))
+                .collect();
             for start in [0, 5] {
-                let mut rollout = Rollout::new(&spec, 3, 5, 0.9);
+                // The second has the same steps, and zeros as observations.
+                let (mut rollout, mut blank) = (Rollout::new(&spec, 3, 5, 0.9), Rollout::new(&spec, 3, 5, 0.9));
                 for t in 0..=5 {
                     for (first, frames, batch) in &mut splits {
                         let n = batch.num_envs();
                         if t > 0 || start == 0 {
                             push(start + t, *first, frames, batch);
+                            [&mut host, &mut device].into_iter().for_each(|actor| actor.reset_states(&batch.starts()));
                         }
                         rollout.store_observations(*first, frames);
-                        device.observe(t, *first, frames);
-                        let on_device = device.on_device.as_ref().unwrap();
-                        let rows = on_device.rows(t, *first, n).to_kind(Kind::Float);
-                        let expected: Vec<f32> =
-                            frames.observations().as_ref().u8().iter().map(|&p| f32::from(p)).collect();
-                        assert_eq!(to_vec(&rows), expected, "depth {depth}, step {}", start + t);
+                        blank.store_observations(*first, &FrameStack::new(&spec, n));
+                        device.store_observations(t, *first, frames, &batch.obs);
+                        let stored = device.device_rollout.as_ref().unwrap().at(t, *first, n).to_kind(Kind::Float);
+                        let bytes = frames.observations().as_ref().u8();
+                        assert!(
+                            bytes.iter().map(|&p| f32::from(p)).eq(to_vec(&stored)),
+                            "depth {depth}, step {}",
+                            start + t
+                        );
                         if t == 5 {
                             continue;
                         }
-                        let sample = |actor: &mut Actor, obs: &Obs| {
-                            let (mut actions, mut log_probs, mut values) =
-                                (Actions::Discrete(vec![0; n]), vec![0.0; n], vec![0.0; n]);
-                            let decisions = Decisions { log_probs: &mut log_probs, values: &mut values };
-                            actor.sample(obs, &[], &mut actions, decisions).unwrap();
-                            (actions, log_probs, values)
-                        };
-                        let expected = sample(&mut host, frames.observations());
-                        // The device's policy does not see the host's observations.
-                        let blank = Obs::zeros(Dtype::U8, frames.observations().len());
-                        assert_close(&expected, &sample(&mut device, &blank));
-                        rollout.record(*first, &expected.0, batch, |_| 0.0);
+                        let expected = sample(&mut host, frames.observations(), n);
+                        let zeros = Obs::zeros(Dtype::U8, bytes.len());
+                        assert_close(&expected, &sample(&mut device, &zeros, n));
+                        for rollout in [&mut rollout, &mut blank] {
+                            rollout.record(*first, &expected.0, batch, |_| 0.0);
+                        }
                     }
                 }
-                let blank = Rollout::new(&spec, 3, 5, 0.9);
-                let close = |a: &Tensor, b: &Tensor| {
-                    let (a, b) = (to_vec(a), to_vec(b));
-                    assert!(!a.is_empty() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}, {b:?}");
-                };
                 close(&host.bootstrap(&rollout), &device.bootstrap(&blank));
                 close(&host.evaluate(&rollout).1, &device.evaluate(&blank).1);
-                let minibatch = || vec![14, 0, 7];
-                let (expected, _) = (host.evaluate_minibatch(&rollout, minibatch()).1, ());
-                close(&expected, &device.evaluate_minibatch(&blank, minibatch()).1);
-                let gradients = [(&mut host, &rollout), (&mut device, &blank)].map(|(actor, rollout)| {
-                    let (policy, values, _) = actor.evaluate_minibatch(rollout, minibatch());
+                let minibatch: Vec<usize> =
+                    if lstm > 0 { (0..5).flat_map(|t| [3 * t + 2, 3 * t]).collect() } else { vec![14, 0, 7] };
+                let [expected, computed] = [(&mut host, &rollout), (&mut device, &blank)].map(|(actor, rollout)| {
+                    let (policy, values, _) = actor.evaluate_minibatch(rollout, minibatch.clone());
                     actor.net.backward(&(values.sum(Kind::Float) + policy.logits().unwrap().square().sum(Kind::Float)));
-                    actor.net.params.gradient()
+                    let gradient = actor.net.params.gradient();
+                    actor.next_rollout();
+                    (values, gradient)
                 });
-                close(&gradients[0], &gradients[1]);
+                close(&expected.0, &computed.0);
+                close(&expected.1, &computed.1);
             }
         }
+    }
+
+    /// An update from a rollout whose observations were not stored on the device reads those of the host.
+    #[test]
+    fn a_device_rollout_that_is_not_full_is_not_used() {
+        let spec = spec(2);
+        let network = NetworkConfig { torso: TorsoKind::Mlp, precision: Precision::Fp32, ..NetworkConfig::default() };
+        let net = ActorCritic::new(&network, &spec, "cpu", &mut rng::stream(1, "init")).unwrap();
+        let mut actor = Actor::new(net, 3, rng::stream(1, "actions"));
+        let (mut frames, mut batch) = (FrameStack::new(&spec, 3), StepBatch::new(&spec, 3));
+        let mut rollout = Rollout::new(&spec, 3, 1, 0.9);
+        for t in 0..2 {
+            push(t, 0, &mut frames, &mut batch);
+            rollout.store_observations(0, &frames);
+            if t == 0 {
+                rollout.record(0, &Actions::Discrete(vec![0; 3]), &batch, |_| 0.0);
+            }
+        }
+        let expected = [actor.bootstrap(&rollout), actor.evaluate(&rollout).1];
+        actor.device_rollout = DeviceRollout::new(&spec, 3, 1, Device::Cpu).unwrap();
+        for (a, b) in expected.iter().zip([actor.bootstrap(&rollout), actor.evaluate(&rollout).1]) {
+            close(a, &b);
+        }
+        // Full, with other observations; and the next rollout again without.
+        (0..2).for_each(|t| actor.store_observations(t, 0, &FrameStack::new(&spec, 3), &Obs::zeros(Dtype::U8, 36)));
+        assert!((to_vec(&actor.bootstrap(&rollout))[1] - to_vec(&expected[0])[1]).abs() > 1e-3);
+        actor.next_rollout();
+        close(&expected[0], &actor.bootstrap(&rollout));
+        let vectors = EnvSpec::new("t", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 });
+        assert!(DeviceRollout::new(&vectors, 1, 1, Device::Cpu).unwrap().is_none());
+    }
+
+    fn sample(actor: &mut Actor, obs: &Obs, n: usize) -> Sample {
+        let (mut actions, mut log_probs, mut values) = (Actions::Discrete(vec![0; n]), vec![0.0; n], vec![0.0; n]);
+        let decisions = Decisions { log_probs: &mut log_probs, values: &mut values };
+        actor.sample(obs, &[], &mut actions, decisions).unwrap();
+        (actions, log_probs, values)
+    }
+
+    fn close(a: &Tensor, b: &Tensor) {
+        let (a, b) = (to_vec(a), to_vec(b));
+        assert!(!a.is_empty() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}, {b:?}");
     }
 
     type Sample = (Actions, Vec<f32>, Vec<f32>);

@@ -369,7 +369,7 @@ impl Shard {
         let scale = if config.sum_over_batch { 1.0 } else { 1.0 / all };
         let loss = ql::weighted_sum(&losses, &weights) * scale;
         online.backward(&loss);
-        // One transfer from a device, and not three.
+        // Read from a device at once.
         let terms = Tensor::cat(&[loss.view(1), q_tm1.sum(Kind::Float).view(1), errors], 0).detach();
         let &[loss, q_sum, ref errors @ ..] = &to_vec(&terms)[..] else { unreachable!("two terms and the errors") };
         let (loss, q_mean) = (f64::from(loss), f64::from(q_sum) / all);

@@ -2,7 +2,7 @@
 //! transitions. `cargo bench -p playfield-paac [-- fp32]`
 #![allow(clippy::print_stdout, missing_docs)]
 
-use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Mode, Obs, Policy, Rollout, StepBatch};
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, FrameStack, Obs, Rollout, RolloutPolicy, StepBatch};
 use playfield_nn::NetworkConfig;
 use playfield_nn::config::Precision;
 use playfield_paac::learner::Learner;
@@ -36,10 +36,12 @@ fn main() {
     let (mut act, mut learn, mut shift) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..40 {
         rollout.clear();
-        while !rollout.is_full() {
+        for t in 0..config.rollout_steps {
             rollout.store_observations(0, &history);
             let start = Instant::now();
-            learner.actor.act(history.observations(), &[], Mode::Sample, &mut actions).expect("a forward pass");
+            learner.actor.store_observations(t, 0, &history, &batch.obs);
+            let decisions = rollout.decisions(0, n);
+            learner.actor.sample(history.observations(), &[], &mut actions, decisions).expect("a forward pass");
             act.push(start.elapsed());
             let start = Instant::now();
             history.push(&batch);
@@ -47,6 +49,7 @@ fn main() {
             rollout.record(0, &actions, &batch, |_| 0.0);
         }
         rollout.store_observations(0, &history);
+        learner.actor.store_observations(config.rollout_steps, 0, &history, &batch.obs);
         let start = Instant::now();
         learner.update(&rollout, 0).expect("a finite gradient");
         learn.push(start.elapsed());

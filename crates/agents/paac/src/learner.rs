@@ -52,7 +52,8 @@ impl Learner {
         let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(seed, "paac/init"))?;
         net.set_num_threads(config.num_threads);
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
-        let actor = Actor::new(net, n, rng::stream(seed, "paac/actions")).with_rollouts(spec, n, config.rollout_steps);
+        let actor =
+            Actor::new(net, n, rng::stream(seed, "paac/actions")).with_rollout(spec, n, config.rollout_steps)?;
         Ok(Self { actor, config: config.clone(), optimizer })
     }
 

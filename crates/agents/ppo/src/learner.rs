@@ -132,7 +132,7 @@ impl Learner {
         let mut net = ActorCritic::new(&config.network, spec, &config.device, &mut rng::stream(seed, "ppo/init"))?;
         net.set_num_threads(config.num_threads);
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
-        let actor = Actor::new(net, n, rng::stream(seed, "ppo/actions")).with_rollouts(spec, n, config.rollout_steps);
+        let actor = Actor::new(net, n, rng::stream(seed, "ppo/actions")).with_rollout(spec, n, config.rollout_steps)?;
         let (adapted_rate, rng) = (config.learning_rate.start, rng::stream(seed, "ppo/minibatches"));
         Ok(Self { actor, config: config.clone(), optimizer, adapted_rate, rng })
     }
@@ -141,7 +141,7 @@ impl Learner {
     ///
     /// # Errors
     /// [`Error::Diverged`](playfield_core::Error::Diverged) where a gradient is not finite; the parameters stay as they were before
-    /// that minibatch.
+    /// that minibatch. On a device other than the CPU the minibatches after it change them.
     pub fn update(&mut self, rollout: &Rollout, step: u64) -> Result<Update> {
         let config = &self.config;
         let learning_rate =

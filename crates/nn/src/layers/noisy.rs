@@ -7,6 +7,7 @@
 use crate::export::Exporter;
 use crate::init::Init;
 use crate::layers::linear::Linear;
+use crate::observations::upload;
 use crate::params::{Builder, Slot, Weights};
 use playfield_core::graph::Value;
 use playfield_core::rng::Rng;
@@ -61,7 +62,7 @@ impl NoisyLinear {
         let mut sample = |n: i64| {
             let values: Vec<f32> =
                 (0..n).map(|_| rng.sample::<f32, _>(StandardNormal)).map(|x| x.abs().sqrt().copysign(x)).collect();
-            Tensor::from_slice(&values).to_device(device).to_kind(kind)
+            upload(&Tensor::from_slice(&values), device).to_kind(kind)
         };
         Noise { input: sample(self.inputs), output: sample(self.outputs) }
     }

@@ -20,7 +20,7 @@ use crate::params::{Builder, Params};
 use crate::pass::Pass;
 use playfield_core::graph::{Graph, Value};
 use playfield_core::rng::Rng;
-use playfield_core::{Dtype, EnvSpec, Error, Result};
+use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
 use tch::Tensor;
 
 /// The network: one torso (or one each for policy and value), an LSTM if configured, a policy head and a value head.
@@ -109,19 +109,19 @@ impl ActorCritic {
     }
 
     /// Policies and values (`[n]`, `f32`) at `n` observations, from the initial recurrent state.
-    pub fn forward<'a>(&mut self, obs: impl Into<Observations<'a>>, n: usize, pass: Pass) -> (Distribution, Tensor) {
+    pub fn forward(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> (Distribution, Tensor) {
         let state = self.initial_state(n);
-        let (policy, value, _) = self.forward_from(&state, &[], obs, n, pass);
+        let (policy, value, _) = self.forward_from(&state, &[], obs.into(), n, pass);
         (policy, value)
     }
 
     /// The same at `n` observations that continue the sequences of `state`, time first: with two sequences, six
     /// observations are three steps. `resets`: see [`Lstm::forward`]. Also returns the state after the last step.
-    pub fn forward_from<'a>(
+    pub fn forward_from(
         &mut self,
         state: &RecurrentState,
         resets: &[bool],
-        obs: impl Into<Observations<'a>>,
+        obs: Observations<'_>,
         n: usize,
         pass: Pass,
     ) -> (Distribution, Tensor, RecurrentState) {
@@ -130,15 +130,15 @@ impl ActorCritic {
     }
 
     /// The same, and the input of the policy head, `[n, width]`.
-    pub fn forward_with_features<'a>(
+    pub fn forward_with_features(
         &mut self,
         state: &RecurrentState,
         resets: &[bool],
-        obs: impl Into<Observations<'a>>,
+        obs: Observations<'_>,
         n: usize,
         pass: Pass,
     ) -> (Distribution, Tensor, RecurrentState, Tensor) {
-        let (Self { params, torso, value_torso, layers }, obs) = (self, obs.into());
+        let Self { params, torso, value_torso, layers } = self;
         let features = torso.forward(params, obs, n, pass);
         let value_features = value_torso.as_mut().map(|torso| torso.forward(params, obs, n, pass));
         let w = params.weights();

@@ -66,15 +66,21 @@ impl Distribution {
 
     /// The same with `values` `[n]` in the memory of the host, which waits for the device once.
     pub fn to_host(&self, values: &Tensor) -> (Self, Tensor) {
-        let (Self::Categorical { logits: outputs, .. } | Self::Gaussian { mean: outputs, .. }) = self;
-        let width = outputs.size()[1];
-        let both = Tensor::cat(&[outputs, &values.unsqueeze(1)], 1).to_device(Device::Cpu);
-        let outputs = both.narrow(1, 0, width);
+        let values = values.unsqueeze(1);
+        let all = match self {
+            Self::Categorical { logits, .. } => Tensor::cat(&[&values, logits], 1),
+            Self::Gaussian { mean, log_std } => Tensor::cat(&[&values, mean, &log_std.expand_as(mean)], 1),
+        };
+        let all = all.to_device(Device::Cpu);
+        let (values, outputs) = (all.select(1, 0), all.narrow(1, 1, all.size()[1] - 1));
         let policy = match self {
             Self::Categorical { sizes, .. } => Self::Categorical { logits: outputs, sizes: sizes.clone() },
-            Self::Gaussian { log_std, .. } => Self::Gaussian { mean: outputs, log_std: log_std.to_device(Device::Cpu) },
+            Self::Gaussian { .. } => {
+                let halves = outputs.chunk(2, 1);
+                Self::Gaussian { mean: halves[0].shallow_clone(), log_std: halves[1].get(0) }
+            }
         };
-        (policy, both.select(1, width))
+        (policy, values)
     }
 
     /// The logits, where the distribution is categorical.

@@ -96,8 +96,8 @@ impl Input {
     ///
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn load<'a>(&mut self, obs: impl Into<Observations<'a>>, n: usize, pass: Pass) -> Vec<Tensor> {
-        match (&mut self.parts, obs.into()) {
+    pub fn load(&mut self, obs: Observations<'_>, n: usize, pass: Pass) -> Vec<Tensor> {
+        match (&mut self.parts, obs) {
             (Some(parts), Observations::Host(obs)) => parts.load(obs.u8(), n, pass),
             (Some(_), Observations::Device(_)) => panic!("observations with several parts are not kept on a device"),
             (None, obs) => vec![self.load_whole(obs, n, pass)],
@@ -176,7 +176,8 @@ fn copy(from: &Tensor, standardize: bool, to: &mut Tensor) {
             let pixels = from.flatten(1, -1).to_kind(Kind::Float);
             let centered = &pixels - pixels.mean_dim(1, true, Kind::Float);
             let variance = centered.square().mean_dim(1, true, Kind::Float);
-            let deviation = variance.clamp_min(f64::from(LEAST_VARIANCE)).sqrt();
+            let uniform = variance.le(f64::from(LEAST_VARIANCE));
+            let deviation = variance.sqrt().masked_fill(&uniform, 1.0);
             to.copy_(&(centered / deviation).view_as(to));
         }
     });

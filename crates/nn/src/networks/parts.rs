@@ -14,6 +14,7 @@
 
 use super::config::NetworkConfig;
 use super::torso;
+use crate::observations::upload;
 use crate::pass::Pass;
 use playfield_core::obs::read_vector;
 use playfield_core::{Dtype, EnvSpec, Part};
@@ -83,7 +84,7 @@ impl Parts {
             // tensor, which is only read.
             let pixels =
                 unsafe { Tensor::from_blob(obs[*start..].as_ptr(), &size, &strides, Kind::Uint8, Device::Cpu) };
-            no_grad(|| to.copy_(&if device == Device::Cpu { pixels } else { pixels.contiguous().to_device(device) }));
+            no_grad(|| to.copy_(&if device == Device::Cpu { pixels } else { upload(&pixels.contiguous(), device) }));
             tensors.push(to.permute([0, 3, 1, 2]));
         }
         if !self.others.is_empty() {
@@ -96,7 +97,7 @@ impl Parts {
                     }
                 }
             }
-            tensors.push(Tensor::from_slice(&values).view([rows, -1]).to_device(device).to_kind(kind));
+            tensors.push(upload(&Tensor::from_slice(&values), device).view([rows, -1]).to_kind(kind));
         }
         tensors
     }

@@ -4,14 +4,14 @@ use tch::Tensor;
 /// The global norm of a gradient before it was clipped.
 #[derive(Debug)]
 pub enum Norm {
-    /// Its value.
+    /// On the host.
     Known(f64),
     /// A scalar that a device computes: reading it waits for the device.
     OnDevice(Tensor),
 }
 
 impl Norm {
-    /// Its value.
+    /// Reads it.
     pub fn value(&self) -> f64 {
         Self::values(std::slice::from_ref(self))[0]
     }

@@ -122,16 +122,16 @@ pub(super) fn both(pool: Option<&ThreadPool>, one: impl FnOnce(), other: impl Fn
     }
 }
 
-/// The step in tensor operations, for parameters on another device: the arithmetic of [`kernel::step`].
+/// The step in tensor operations, for parameters on another device, by a scaled gradient: the arithmetic of [`kernel::step`].
 pub(super) fn run_on_tensors(
     params: &Tensor,
     gradient: Tensor,
     state: [Option<&Tensor>; 2],
-    kernel::Step { update, scale, weight_decay }: kernel::Step,
+    kernel::Step { update, weight_decay, .. }: kernel::Step,
 ) {
     let mut params = params.shallow_clone();
     let [first, second] = state.map(|state| state.map(Tensor::shallow_clone).unwrap_or_default());
-    let mut g = if scale == 1.0 { gradient } else { gradient * f64::from(scale) };
+    let mut g = gradient;
     if weight_decay > 0.0 {
         g += &params * f64::from(weight_decay);
     }

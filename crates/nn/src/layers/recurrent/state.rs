@@ -1,5 +1,6 @@
 //! The recurrent state of a batch of sequences.
 
+use crate::observations::upload;
 use crate::tensor::to_vec;
 use playfield_core::{Array, Error, Result, Snapshot};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -121,5 +122,5 @@ impl RecurrentState {
 /// `[n, 1]`: 0 where a sequence has ended, else 1.
 pub(super) fn keep(ended: &[bool], device: Device) -> Tensor {
     let keep: Vec<f32> = ended.iter().map(|&e| if e { 0.0 } else { 1.0 }).collect();
-    Tensor::from_slice(&keep).unsqueeze(1).to_device(device)
+    upload(&Tensor::from_slice(&keep).unsqueeze(1), device)
 }
