@@ -392,7 +392,8 @@ fn separate_torsos_have_separate_gradients() {
 }
 
 /// A batch split among three threads has the outputs, gradient norms and steps of an unsplit one, with and without an LSTM or norms,
-/// including a batch that is too small for all threads, and an inference pass between forward and backward pass.
+/// including a batch that is too small for all threads, frames that were inferred before by another thread, and an inference pass between
+/// forward and backward pass.
 #[test]
 fn a_sharded_batch_equals_an_unsharded_one() {
     let spec = spec(&[36, 36], Dtype::U8, 4);
@@ -417,6 +418,10 @@ fn a_sharded_batch_equals_an_unsharded_one() {
         for n in [13, 2, 18, 9] {
             let obs = frames(n, &spec);
             let step = |net: &mut ActorCritic, optimizer: &mut Optimizer| {
+                // As in acting, in two batches, the second one first.
+                for (first, len) in [(n / 2, n - n / 2), (0, n / 2)] {
+                    let _ = net.forward(obs.slice(first * spec.obs_len(), len * spec.obs_len()), len, Pass::Infer);
+                }
                 let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
                 let logits = logits(policy);
                 let loss = logits.square().mean(Kind::Float) + value.square().sum(Kind::Float);

@@ -7,6 +7,7 @@
 //! A layer writes its output into an image with the border of zeros that the next layer's padding needs: kernels read a padded image like
 //! any other.
 
+mod cache;
 mod image;
 mod layer;
 mod transposed;
@@ -14,15 +15,12 @@ mod transposed;
 use crate::buffer::Buffer;
 use crate::conv::LayerKernels;
 use crate::frames::Scaling;
+use cache::Cache;
 use image::Image;
 use layer::{Activations, GradientScratch, Planned, Scratch};
 use std::mem::take;
 
 pub use layer::{Connection, Convolution, Layer};
-
-/// How many inferred frames keep their activations for a training pass with the same weights: a rollout of 20 steps, and the
-/// observation after it.
-const CACHED: usize = 21;
 
 /// A network over one element type, with its buffers.
 #[derive(Debug)]
@@ -30,19 +28,17 @@ pub struct ConvNet<T: LayerKernels> {
     layers: Vec<Planned<T>>,
     /// How many of the layers are convolutions; they come first.
     convolutions: usize,
-    /// Version of the packed weights and of the cache.
+    /// Version of the packed weights.
     version: Option<u64>,
     /// A frame, and the same scaled.
     frame: Image,
     image: Buffer<T>,
     scratch: Scratch<T>,
-    /// Activations of the last inferred frames. An on-policy learner trains on the frames that it has just acted on, with the same
-    /// weights: their convolutions are not computed again.
-    cache: Vec<Convolved<T>>,
+    cache: Cache<T>,
+    /// Whether inferred frames are cached: known after two training passes, of which the second finds most of its frames there or not.
+    caches: Option<bool>,
     /// Activations of the last training pass.
     trained: Vec<Convolved<T>>,
-    /// Allocations for reuse.
-    spare: Vec<Convolved<T>>,
     /// The fully connected layers of inference and of training.
     inferred_dense: Dense<T>,
     trained_dense: Dense<T>,
@@ -94,13 +90,18 @@ impl<T: LayerKernels> ConvNet<T> {
             layers: planned,
             convolutions: layers.iter().filter(|layer| layer.convolution.is_some()).count(),
             version: None,
-            cache: Vec::new(),
+            cache: Cache::default(),
+            caches: None,
             trained: Vec::new(),
-            spare: Vec::new(),
             inferred_dense: Dense::default(),
             trained_dense: Dense::default(),
             gradients: Gradients::default(),
         })
+    }
+
+    /// Shares the cache of `other`, a network with the same parameters on another thread.
+    pub fn share_cache(&mut self, other: &Self) {
+        self.cache = other.cache.clone();
     }
 
     /// The features `[n, outputs]` of `n` frames. `version` identifies the values of `weights`; `train`:
@@ -117,25 +118,27 @@ impl<T: LayerKernels> ConvNet<T> {
         n: usize,
         train: bool,
     ) -> Vec<f32> {
-        let Self { layers, frame, image, scratch, cache, trained, spare, inferred_dense, trained_dense, .. } = self;
+        let Self { layers, frame, image, scratch, cache, caches, trained, inferred_dense, trained_dense, .. } = self;
         assert_eq!(frames.len(), n * frame.inner_len(), "`frames` must hold {n} observations");
         let (convolutions, dense) = layers.split_at_mut(self.convolutions);
         if self.version != Some(version) {
             for Planned { shape, weight, packed, .. } in convolutions.iter_mut() {
                 T::pack(shape, &weights[weight.clone()], packed);
             }
-            spare.append(cache);
             self.version = Some(version);
         }
         let Dense { input, layers } = if train { trained_dense } else { inferred_dense };
         input.clear();
         if train {
-            spare.append(trained);
+            cache.recycle(trained.drain(..));
         }
+        let (caching, mut found) = (*caches == Some(true), 0);
         for pixels in frames.chunks_exact(frame.inner_len()) {
-            let cached = (train && n <= CACHED).then(|| cache.iter().position(|known| known.frame == pixels)).flatten();
-            let convolved = cached.map(|i| cache.remove(i)).unwrap_or_else(|| {
-                let mut convolved = spare.pop().unwrap_or_default();
+            let hash = if caching { cache::hash(pixels) } else { 0 };
+            let cached = if caching && train { cache.take(version, hash, pixels) } else { None };
+            found += usize::from(cached.is_some());
+            let convolved = cached.unwrap_or_else(|| {
+                let mut convolved = cache.spare();
                 scale(scaling, pixels, *frame, image);
                 convolved.compute(convolutions, weights, pixels, image, scratch);
                 convolved
@@ -143,12 +146,12 @@ impl<T: LayerKernels> ConvNet<T> {
             input.extend_from_slice(&convolved.layers.last().expect("a convolution").output);
             match train {
                 true => trained.push(convolved),
-                false if n <= CACHED => cache.push(convolved),
-                false => spare.push(convolved),
+                false if caching => cache.put(version, hash, convolved),
+                false => cache.recycle([convolved]),
             }
         }
-        if cache.len() > CACHED {
-            spare.extend(cache.drain(..cache.len() - CACHED));
+        if train {
+            *caches = Some(caches.is_none_or(|caches| caches && 2 * found >= n));
         }
         layers.resize_with(dense.len(), Activations::default);
         for (i, layer) in dense.iter_mut().enumerate() {
@@ -247,5 +250,89 @@ impl<T: LayerKernels> Convolved<T> {
             });
             layer.packed = packed;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{SimdLevel, level};
+
+    const FRAME: usize = 6 * 6 * 4;
+
+    /// A convolution and a fully connected layer.
+    fn net() -> (ConvNet<f32>, Vec<f32>) {
+        let convolution = Layer {
+            outputs: 16,
+            convolution: Some(Convolution { size: 3, stride: 1, padding: 0 }),
+            weight: 0..576,
+            bias: 576..592,
+            norm: None,
+            connection: Connection::Direct,
+            rectifier: true,
+        };
+        let dense =
+            Layer { outputs: 8, convolution: None, weight: 592..2_640, bias: 2_640..2_648, ..convolution.clone() };
+        let weights = (0..2_648).map(|i| ((i * 37 % 101) as f32 - 50.0) / 500.0).collect();
+        (ConvNet::new(&[convolution, dense], [6, 6, 4]).unwrap(), weights)
+    }
+
+    fn frames(from: usize, n: usize) -> Vec<u8> {
+        (from * FRAME..(from + n) * FRAME).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    }
+
+    /// Two networks on two threads: what one infers, the other trains on. From the second training pass on the convolutions come from the
+    /// cache, and the gradient is bit for bit that of a network that computes them. A training pass on other frames ends it.
+    #[test]
+    fn a_training_pass_finds_the_frames_that_were_inferred() {
+        if level() == SimdLevel::Baseline && cfg!(target_arch = "x86_64") {
+            return;
+        }
+        let ((mut one, weights), (mut other, _), (mut plain, _)) = (net(), net(), net());
+        other.share_cache(&one);
+        let gradient = |net: &mut ConvNet<f32>, version: u64, from: usize| {
+            let features = net.forward(&weights, version, Scaling::Unit, &frames(from, 2), 2, true);
+            let mut gradient = vec![0.0; weights.len()];
+            net.backward(&weights, &mut gradient, Scaling::Unit, &vec![1.0; features.len()]);
+            (features, gradient)
+        };
+        for version in 1..6 {
+            for (net, from) in [(&mut one, 0), (&mut other, 2)] {
+                net.forward(&weights, version, Scaling::Unit, &frames(from, 2), 2, false);
+            }
+            let trained_on = if version == 4 { [10, 12] } else { [2, 0] };
+            let mut cached = vec![one.cache.len()];
+            for (net, from) in [&mut one, &mut other].into_iter().zip(trained_on) {
+                assert_eq!(gradient(net, version, from), gradient(&mut plain, version, from), "version {version}");
+                cached.push(net.cache.len());
+            }
+            // At first neither network knows that it trains.
+            let expected = match version {
+                1 => [0, 0, 0],
+                2 | 3 => [4, 2, 0],
+                _ => [4, 4, 4],
+            };
+            assert_eq!(cached, expected, "version {version}");
+        }
+        assert_eq!((one.caches, other.caches), (Some(false), Some(false)));
+    }
+
+    /// Frames of other weights are not found, equal ones once for each time that they were inferred, and the oldest are dropped.
+    #[test]
+    fn the_cache_by_hand() {
+        let cache = Cache::<f32>::default();
+        let put = |version, pixel: u8| {
+            let convolved = Convolved { frame: vec![pixel], layers: Vec::new() };
+            cache.put(version, cache::hash(&[pixel]), convolved);
+        };
+        let take = |version, pixel: u8| cache.take(version, cache::hash(&[pixel]), &[pixel]).map(|found| found.frame);
+        [3, 5, 5].into_iter().for_each(|pixel| put(1, pixel));
+        assert_eq!(cache.take(1, cache::hash(&[3]), &[4]).map(|found| found.frame), None, "equal hashes of two frames");
+        assert_eq!([take(1, 5), take(2, 5), take(1, 5), take(1, 5)], [Some(vec![5]), None, Some(vec![5]), None]);
+        put(2, 7);
+        assert_eq!([take(1, 3), take(2, 3), take(2, 7)], [None, None, Some(vec![7])]);
+        (0..=255).for_each(|pixel| put(3, pixel));
+        put(3, 0);
+        assert_eq!((take(3, 0), take(3, 0), take(3, 1)), (Some(vec![0]), None, Some(vec![1])));
     }
 }

@@ -109,8 +109,13 @@ impl FeatureExtractor {
         let torso = self.torso();
         let parallel = torso.is_convolutional() && !torso.uses_batch_statistics();
         let threads = if parallel && params.master().device() == Device::Cpu { threads } else { 1 };
-        let shard =
-            |params: Params| Shard { local: self.local.over(&params), params, features: None, gradient: Tensor::new() };
+        let shard = |params: Params| {
+            let mut local = self.local.over(&params);
+            if let (Some(own), Some(first)) = (&mut local.own, &self.local.own) {
+                own.share_cache(first);
+            }
+            Shard { local, params, features: None, gradient: Tensor::new() }
+        };
         self.shards = Shards::new((1..threads).map(|_| shard(params.shallow_clone())).collect());
         (self.trained, self.with_gradient) = (None, 0);
     }
@@ -178,8 +183,12 @@ impl FeatureExtractor {
             *with_gradient,
             || local.backward(params, own, &own_gradient),
             |_, Shard { params, local, features, gradient }| {
-                params.zero_gradient();
-                local.backward(params, features.take().expect("features of the forward pass"), gradient);
+                let features = features.take().expect("features of the forward pass");
+                // The own kernels set the torso's gradient, and a shard has no other.
+                if features.path == Path::Libtorch {
+                    params.zero_gradient();
+                }
+                local.backward(params, features, gradient);
             },
         );
     }

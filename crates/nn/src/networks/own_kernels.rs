@@ -40,6 +40,17 @@ impl OwnKernels {
         }
     }
 
+    /// Shares the cached activations of `other`, the same torso on another thread.
+    pub fn share_cache(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::F32(net), Self::F32(other)) => net.share_cache(other),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Bf16(net), Self::Bf16(other)) => net.share_cache(other),
+            #[cfg(target_arch = "x86_64")]
+            _ => unreachable!("torsos of one precision"),
+        }
+    }
+
     /// The features of `n` observations, `[n, width]`, `f32`, without autograd.
     ///
     /// # Panics
