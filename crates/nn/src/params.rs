@@ -381,12 +381,29 @@ impl Params {
 
     /// Sets the gradient to 0.
     pub fn zero_gradient(&mut self) {
-        for Part { grads, .. } in &self.parts {
+        self.zero_gradient_except(&[]);
+    }
+
+    /// The same, except in `ranges` of the flat buffers, which ascend.
+    pub(crate) fn zero_gradient_except(&mut self, ranges: &[Range<usize>]) {
+        let starts = [0].into_iter().chain(ranges.iter().map(|range| range.end));
+        let ends = ranges.iter().map(|range| range.start).chain([usize::MAX]);
+        starts.zip(ends).for_each(|(start, end)| self.zero_gradient_in(start..end));
+    }
+
+    /// The same, in `range` of the flat buffers.
+    pub(crate) fn zero_gradient_in(&mut self, range: Range<usize>) {
+        for part in &self.parts {
+            let (start, end) = (range.start.max(part.range.start), range.end.min(part.range.end));
+            if start >= end {
+                continue;
+            }
+            let mut grads = part.grads.narrow(0, (start - part.range.start) as i64, (end - start) as i64);
             // libtorch fills bf16 element by element.
             match grads.kind() {
                 // SAFETY: contiguous, of this type and on the CPU; nothing else uses the gradient meanwhile.
-                Kind::BFloat16 if grads.device() == Device::Cpu => unsafe { slice::<bf16>(grads).fill(bf16::ZERO) },
-                _ => no_grad(|| _ = grads.shallow_clone().zero_()),
+                Kind::BFloat16 if grads.device() == Device::Cpu => unsafe { slice::<bf16>(&grads).fill(bf16::ZERO) },
+                _ => no_grad(|| _ = grads.zero_()),
             }
         }
     }

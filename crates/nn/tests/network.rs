@@ -140,6 +140,41 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).norm().double_value(&[]) / b.norm().double_value(&[])
 }
 
+/// A backward pass replaces the whole gradient, whatever it was: on both paths, of one torso and of two, on one thread and on two, and where the
+/// loss does not depend on a torso.
+#[test]
+fn a_backward_pass_replaces_the_gradient() {
+    let (spec, n) = (pong(), 9);
+    let obs = frames(n, &spec);
+    for (kernels, shared, threads) in [
+        (Kernels::Own, true, 1),
+        (Kernels::Own, true, 2),
+        (Kernels::Own, false, 1),
+        (Kernels::Libtorch, true, 1),
+        (Kernels::Libtorch, true, 2),
+    ] {
+        let config = NetworkConfig { kernels, shared, ..network(TorsoKind::Nips, Precision::Auto) };
+        for of_value in [true, false] {
+            let gradient = |before: f64| {
+                let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
+                net.set_num_threads(threads);
+                let flat = net.params.gradient();
+                // The first pass leaves gradients in the other threads, too.
+                for _ in 0..2 {
+                    net.params.set_gradient(&flat.full_like(before));
+                    let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
+                    let value = value.sum(Kind::Float);
+                    net.backward(&if of_value { value } else { value + logits(policy).square().sum(Kind::Float) });
+                }
+                to_vec(&net.params.gradient())
+            };
+            let [expected, replaced] = [0.0, f64::NAN].map(gradient);
+            assert!(expected.iter().any(|g| *g != 0.0));
+            assert_eq!(replaced, expected, "{kernels:?}, shared = {shared}, {threads} threads, of_value = {of_value}");
+        }
+    }
+}
+
 /// Frames in the memory of a device are computed as those of the host are by libtorch: bit for bit, and but for rounding where they are
 /// standardized, which a device does in `f32`. Observation 2 is uniform.
 #[test]

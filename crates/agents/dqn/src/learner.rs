@@ -115,6 +115,7 @@ impl Values {
     pub fn mean(&self, z: &Tensor) -> Tensor {
         match &self.support {
             Some(support) => (z.softmax(-1, Kind::Float) * support).sum_dim_intlist(-1, false, Kind::Float),
+            None if z.size()[2] == 1 => z.squeeze_dim(2),
             None => z.mean_dim([-1_i64].as_slice(), false, Kind::Float),
         }
     }

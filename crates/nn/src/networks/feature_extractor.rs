@@ -23,6 +23,7 @@ use crate::pass::Pass;
 use crate::sharding::{Shards, split};
 use playfield_core::graph::Value;
 use playfield_core::{ObsRef, Result};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -164,13 +165,20 @@ impl FeatureExtractor {
         leaf
     }
 
+    /// What [`backward`](Self::backward) sets of the flat gradient, whatever it was: the torso's where the own kernels compute it.
+    fn sets(&self, params: &Params) -> Vec<Range<usize>> {
+        let is_own = self.trained.as_ref().is_some_and(|trained| trained.parts[0].path == Path::Own);
+        if is_own { self.torso().ranges(params) } else { Vec::new() }
+    }
+
     /// The part of [`backward`] below the features.
     fn backward(&mut self, params: &mut Params) {
+        let sets = self.sets(params);
         let Self { local, shards, trained, with_gradient } = self;
         *with_gradient = 0;
         // A loss that does not depend on the features gives them no gradient.
         let Some(Trained { leaf, parts }) = trained.take().filter(|trained| trained.leaf.grad().defined()) else {
-            return;
+            return sets.into_iter().for_each(|range| params.zero_gradient_in(range));
         };
         *with_gradient = parts.len() - 1;
         let sizes: Vec<_> = parts.iter().map(|part| part.values.size()[0]).collect();
@@ -221,7 +229,10 @@ pub(super) fn backward<'a>(
     params: &mut Params,
     loss: &Tensor,
 ) {
-    params.zero_gradient();
+    let extractors: Vec<_> = extractors.into_iter().collect();
+    let mut sets: Vec<_> = extractors.iter().flat_map(|extractor| extractor.sets(params)).collect();
+    sets.sort_by_key(|range| range.start);
+    params.zero_gradient_except(&sets);
     loss.backward();
     extractors.into_iter().for_each(|extractor| extractor.backward(params));
 }

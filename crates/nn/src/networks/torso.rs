@@ -16,6 +16,7 @@ use crate::pass::Pass;
 use playfield_core::graph::{Op, Value};
 use playfield_core::{Dtype, EnvSpec, Error, Result};
 use playfield_kernels::Layer;
+use std::ops::Range;
 use tch::Tensor;
 
 /// Observations `[n, …]` to features `[n, width]`.
@@ -243,6 +244,12 @@ impl Torso {
         };
         let layers = self.layers.iter().map(|(linear, norm)| kernel_layer(params, linear.slots(), None, norm));
         (self.norm != NormKind::Batch).then(|| images.into_iter().chain(layers).collect())
+    }
+
+    /// The elements of the flat buffers that its parameters are, one range each; none where the own kernels do not support it.
+    pub(super) fn ranges(&self, params: &Params) -> Vec<Range<usize>> {
+        let of_layer = |layer: Layer| [layer.weight, layer.bias].into_iter().chain(layer.norm.into_iter().flatten());
+        self.kernel_layers(params).unwrap_or_default().into_iter().flat_map(of_layer).collect()
     }
 
     /// The number of features.
