@@ -140,6 +140,24 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).norm().double_value(&[]) / b.norm().double_value(&[])
 }
 
+#[test]
+fn the_initial_standard_deviation_is_that_of_the_configuration() {
+    let actions = ActionSpace::Box { low: vec![-1.0; 2], high: vec![1.0; 2] };
+    let spec = EnvSpec::new("test", &[3], Dtype::F32, actions);
+    for (config, expected) in
+        [(NetworkConfig::default(), 0.5_f32), (NetworkConfig { initial_std: 1.0, ..NetworkConfig::default() }, 1.0)]
+    {
+        let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap();
+        let (policy, _) = net.forward(ObsRef::F32(&[0.0; 3]), 1, Pass::Infer);
+        let Distribution::Gaussian { log_std, .. } = policy else { panic!("continuous actions") };
+        assert_eq!(to_vec(&log_std), [expected.ln(); 2]);
+    }
+    for initial_std in [0.0, -1.0, 101.0, f64::NAN] {
+        let message = NetworkConfig { initial_std, ..NetworkConfig::default() }.check().unwrap_err().to_string();
+        assert!(message.contains(&format!("`initial_std` = {initial_std} must lie between")), "{message}");
+    }
+}
+
 /// A backward pass replaces the whole gradient, whatever it was: on both paths, of one torso and of two, on one thread and on two, and where the
 /// loss does not depend on a torso.
 #[test]

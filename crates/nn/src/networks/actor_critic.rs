@@ -63,7 +63,7 @@ impl ActorCritic {
         let width = lstm.map_or(torso.width(), |lstm| lstm.width());
         // Logits and values are compared and subtracted: the last layers compute in f32.
         b.full_precision();
-        let policy = PolicyHead::new(&mut b, &spec.actions, width, config.init);
+        let policy = PolicyHead::new(&mut b, &spec.actions, width, config);
         let (weight, bias) = hidden_init(config.init, width, 1.0);
         let value = Linear::new(&mut b, "value", width, 1, weight, bias);
         let kind = config.kind(device, torso.is_convolutional() && spec.parts.is_empty());

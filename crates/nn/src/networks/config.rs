@@ -25,6 +25,9 @@ pub struct NetworkConfig {
     pub lstm: i64,
     /// Initial weights.
     pub init: InitKind,
+    /// The initial standard deviation of a Gaussian policy, whose actions are bounded by ±1. Andrychowicz et al. 2020 (*What Matters In
+    /// On-Policy Reinforcement Learning?*, section 3.2) recommend .5: with 1, as in Stable-Baselines3, a third of the actions are clipped.
+    pub initial_std: f64,
     /// Whether policy and value share one torso.
     pub shared: bool,
     /// Whether frames are scaled to mean 0 and standard deviation 1, each observation by its own statistics, rather than divided by
@@ -101,6 +104,7 @@ impl Default for NetworkConfig {
             norm: NormKind::None,
             lstm: 0,
             init: InitKind::FanIn,
+            initial_std: 0.5,
             shared: true,
             standardize: false,
             precision: Precision::Auto,
@@ -128,6 +132,10 @@ impl NetworkConfig {
             return Err(Error::config(format!(
                 "[network]: `lstm` = {lstm} must lie between 0 (none) and {LARGEST_WIDTH}"
             )));
+        }
+        if !(0.001..=100.0).contains(&self.initial_std) {
+            let std = self.initial_std;
+            return Err(Error::config(format!("[network]: `initial_std` = {std} must lie between 0.001 and 100")));
         }
         Ok(())
     }

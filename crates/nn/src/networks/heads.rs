@@ -1,8 +1,9 @@
 //! Policy heads: features to a [`Distribution`] over actions.
 
+use super::config::NetworkConfig;
 use super::distribution::Distribution;
 use crate::export::Exporter;
-use crate::init::{Init, InitKind, hidden_init};
+use crate::init::{Init, hidden_init};
 use crate::layers::linear::Linear;
 use crate::params::{Builder, Slot, Weights};
 use playfield_core::ActionSpace;
@@ -23,19 +24,15 @@ pub enum PolicyHead {
     Gaussian {
         /// The means.
         mean: Linear,
-        /// The logarithm of the standard deviation, `[dim]`; the initial deviation is [`INITIAL_STD`].
+        /// The logarithm of the standard deviation, `[dim]`.
         log_std: Slot,
     },
 }
 
-/// The initial standard deviation of a Gaussian policy whose actions are bounded by ±1, as Andrychowicz et al. 2020 (*What Matters In
-/// On-Policy Reinforcement Learning?*, section 3.2) recommend. With 1, a third of the actions are clipped.
-const INITIAL_STD: f32 = 0.5;
-
 impl PolicyHead {
-    /// A head for `space` on `width` features.
-    pub fn new(b: &mut Builder<'_>, space: &ActionSpace, width: i64, init: InitKind) -> Self {
-        let (weight, bias) = hidden_init(init, width, 0.01);
+    /// A head of the network `config` for `space`, on `width` features.
+    pub fn new(b: &mut Builder<'_>, space: &ActionSpace, width: i64, config: &NetworkConfig) -> Self {
+        let (weight, bias) = hidden_init(config.init, width, 0.01);
         match space {
             ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => {
                 let sizes: Vec<i64> = space.sizes().iter().map(|&n| n as i64).collect();
@@ -46,7 +43,7 @@ impl PolicyHead {
                 let dim = low.len() as i64;
                 Self::Gaussian {
                     mean: Linear::new(b, "policy", width, dim, weight, bias),
-                    log_std: b.param("log_std", &[dim], Init::Constant(INITIAL_STD.ln())),
+                    log_std: b.param("log_std", &[dim], Init::Constant(config.initial_std.ln() as f32)),
                 }
             }
         }
