@@ -1,45 +1,21 @@
 //! Networks: their sizes, their initial values, and their forward and backward passes against PyTorch's modules
 //! (`golden/network.py`) and libtorch's plain operators.
 
+mod support;
+
 use playfield_core::rng::{self, stream};
 use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::Distribution;
-use playfield_nn::config::{InitKind, Kernels, NormKind, Precision, TorsoKind};
+use playfield_nn::config::{InitKind, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
-use playfield_nn::optim::{Optimizer, RmsProp};
 use playfield_nn::params::{Builder, Params, to_vec};
 use playfield_nn::torso::Torso;
-use playfield_nn::{ActorCritic, NetworkConfig, Observations, Pass, QConfig, QNetwork};
-use rand::Rng as _;
+use playfield_nn::{ActorCritic, NetworkConfig, Pass, QConfig, QNetwork};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use support::{difference, frames, logits, network, pong, spec};
 use tch::{Device, Kind, Tensor, no_grad};
-
-fn spec(shape: &[usize], dtype: Dtype, history: usize) -> EnvSpec {
-    let actions = ActionSpace::Discrete { n: 6 };
-    EnvSpec::new("test", shape, dtype, actions).with_frame_stack(history)
-}
-
-fn pong() -> EnvSpec {
-    spec(&[84, 84], Dtype::U8, 4)
-}
-
-fn network(torso: TorsoKind, precision: Precision) -> NetworkConfig {
-    NetworkConfig { torso, precision, ..NetworkConfig::default() }
-}
-
-fn frames(n: usize, spec: &EnvSpec) -> Obs {
-    let mut rng = stream(5, "frames");
-    Obs::U8((0..n * spec.obs_len()).map(|_| (rng.next_u64() >> 56) as u8).collect())
-}
-
-fn logits(policy: Distribution) -> Tensor {
-    match policy {
-        Distribution::Categorical { logits, .. } => logits,
-        Distribution::Gaussian { .. } => panic!("the space is discrete"),
-    }
-}
 
 /// Sizes by hand: nature 32·(4·64)+32, 64·(32·16)+64, 64·(64·9)+64, 512·3136+512, then 6·512+6 and 512+1.
 #[test]
@@ -135,11 +111,6 @@ fn canonical(net: &ActorCritic) -> BTreeMap<String, Tensor> {
     named.iter().map(|(name, array)| (name.clone(), tensor(array))).collect()
 }
 
-/// The norm of the difference, relative to `b`'s.
-fn difference(a: &Tensor, b: &Tensor) -> f64 {
-    (a - b).norm().double_value(&[]) / b.norm().double_value(&[])
-}
-
 #[test]
 fn the_initial_standard_deviation_is_that_of_the_configuration() {
     let actions = ActionSpace::Box { low: vec![-1.0; 2], high: vec![1.0; 2] };
@@ -155,77 +126,6 @@ fn the_initial_standard_deviation_is_that_of_the_configuration() {
     for initial_std in [0.0, -1.0, 101.0, f64::NAN] {
         let message = NetworkConfig { initial_std, ..NetworkConfig::default() }.check().unwrap_err().to_string();
         assert!(message.contains(&format!("`initial_std` = {initial_std} must lie between")), "{message}");
-    }
-}
-
-/// A backward pass replaces the whole gradient, whatever it was: on both paths, of one torso and of two, on one thread and on two, and where the
-/// loss does not depend on a torso.
-#[test]
-fn a_backward_pass_replaces_the_gradient() {
-    let (spec, n) = (pong(), 9);
-    let obs = frames(n, &spec);
-    for (kernels, shared, threads) in [
-        (Kernels::Own, true, 1),
-        (Kernels::Own, true, 2),
-        (Kernels::Own, false, 1),
-        (Kernels::Libtorch, true, 1),
-        (Kernels::Libtorch, true, 2),
-    ] {
-        let config = NetworkConfig { kernels, shared, ..network(TorsoKind::Nips, Precision::Auto) };
-        for of_value in [true, false] {
-            let gradient = |before: f64| {
-                let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
-                net.set_num_threads(threads);
-                let flat = net.params.gradient();
-                // The first pass leaves gradients in the other threads, too.
-                for _ in 0..2 {
-                    net.params.set_gradient(&flat.full_like(before));
-                    let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
-                    let value = value.sum(Kind::Float);
-                    net.backward(&if of_value { value } else { value + logits(policy).square().sum(Kind::Float) });
-                }
-                to_vec(&net.params.gradient())
-            };
-            let [expected, replaced] = [0.0, f64::NAN].map(gradient);
-            assert!(expected.iter().any(|g| *g != 0.0));
-            assert_eq!(replaced, expected, "{kernels:?}, shared = {shared}, {threads} threads, of_value = {of_value}");
-        }
-    }
-}
-
-/// Frames in the memory of a device are computed as those of the host are by libtorch: bit for bit, and but for rounding where they are
-/// standardized, which a device does in `f32`. Observation 2 is uniform.
-#[test]
-fn frames_on_a_device_equal_those_of_the_host() {
-    let (spec, n) = (pong(), 3);
-    let Obs::U8(mut bytes) = frames(n, &spec) else { unreachable!() };
-    bytes[2 * spec.obs_len()..].fill(7);
-    let on_device = Tensor::from_slice(&bytes).view([n as i64, 84, 84, 4]);
-    for (torso, precision, standardize) in [
-        (TorsoKind::Nature, Precision::Fp32, false),
-        (TorsoKind::Nips, Precision::Bf16, false),
-        (TorsoKind::Impala, Precision::Fp32, false),
-        (TorsoKind::Nips, Precision::Fp32, true),
-    ] {
-        let config = NetworkConfig { standardize, kernels: Kernels::Libtorch, ..network(torso, precision) };
-        let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
-        net.set_num_threads(2);
-        let mut results = |device: bool, pass: Pass| {
-            let obs = if device { Observations::Device(&on_device) } else { ObsRef::U8(&bytes).into() };
-            let (policy, value, _) = net.forward_from(&net.initial_state(n), &[], obs, n, pass);
-            let logits = logits(policy);
-            if pass == Pass::Train {
-                net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
-            }
-            [to_vec(&logits), to_vec(&value), to_vec(&net.params.gradient())].concat()
-        };
-        for pass in [Pass::Infer, Pass::Train] {
-            let [host, device] = [false, true].map(|device| results(device, pass));
-            let bound = if standardize { 1e-4 } else { 0.0 };
-            let largest = host.iter().map(|x| x.abs()).fold(0.0, f32::max);
-            let close = host.iter().zip(&device).all(|(a, b)| (a - b).abs() <= bound * largest);
-            assert!(close && largest > 0.0, "{torso:?}, {pass:?}, standardize = {standardize}");
-        }
     }
 }
 
@@ -262,167 +162,6 @@ fn forward_and_backward_equal_plain_operators() {
     }
 }
 
-/// The torsos with own kernels and frames for them, without norm and with layer norm. IMPALA's stages have images of odd and even sides.
-fn own_torsos() -> impl Iterator<Item = (TorsoKind, NormKind, EnvSpec)> {
-    let torsos = [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Small].map(|torso| (torso, pong()));
-    let torsos = torsos.into_iter().chain([(TorsoKind::Impala, spec(&[42, 37], Dtype::U8, 4))]);
-    torsos.flat_map(|(torso, spec)| [NormKind::None, NormKind::Layer].map(|norm| (torso, norm, spec.clone())))
-}
-
-/// playfield's own kernels, in `f32` and, where supported, bf16, equal libtorch in `f32`, forward and
-/// backward, before a step and after, for frames that an inference pass has computed and for others. A step gives each norm
-/// its own γ and β.
-#[test]
-fn own_kernels_equal_libtorch() {
-    for (torso, norm, spec) in own_torsos() {
-        let every_size = norm == NormKind::None && torso != TorsoKind::Impala;
-        let batch_sizes: Vec<_> = if every_size { (1..=12).collect() } else { vec![2, 1, 5, 32] };
-        let many = *batch_sizes.last().unwrap();
-        let obs = frames(many, &spec);
-        // IMPALA's fifteen convolutions add up more rounding errors than two or three. In `f32` one of its many rectifiers may have an
-        // input so close to 0 that rounding decides, which changes the gradient in the fourth digit: in one pass of four at most.
-        let deep = torso == TorsoKind::Impala;
-        for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, if deep { 0.2 } else { 0.1 })] {
-            let mut undecided = usize::from(!(deep && precision == Precision::Fp32));
-            let [mut own, mut libtorch] =
-                [(precision, Kernels::Own), (Precision::Fp32, Kernels::Libtorch)].map(|(p, kernels)| {
-                    let config = NetworkConfig { kernels, norm, ..network(torso, p) };
-                    ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
-                });
-            let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &libtorch.params);
-            for &rows in &batch_sizes {
-                let pass = |net: &mut ActorCritic, n: usize| {
-                    let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train);
-                    let (logits, value) = (logits(policy).narrow(0, 0, rows as i64), value.narrow(0, 0, rows as i64));
-                    net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
-                    [logits, value, net.params.gradient()]
-                };
-                if rows % 2 == 1 {
-                    let _ = own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows, Pass::Infer);
-                }
-                let (few, all) = (pass(&mut own, rows), pass(&mut libtorch, many));
-                for (i, (own, libtorch)) in few.iter().zip(&all).enumerate() {
-                    let off = difference(own, libtorch);
-                    if i == 2 && undecided == 0 && (tolerance..1e-3).contains(&off) {
-                        undecided = 1;
-                        continue;
-                    }
-                    assert!(off < tolerance, "{torso:?}, {norm:?}, {precision:?}, {rows} rows: off by {off}");
-                }
-                // The step must update packed weights.
-                libtorch.step(&mut optimizer, 0.01, 0.0).unwrap();
-                own.params.load_state(&libtorch.params.state()).unwrap();
-                let logits = logits(own.forward(obs.as_ref().slice(0, rows * spec.obs_len()), rows, Pass::Infer).0);
-                assert!(difference(&logits, &few[0]) > 1e-3);
-            }
-        }
-    }
-}
-
-/// The same for a Q-network, whose single hidden layer is part of the torso.
-#[test]
-fn own_kernels_of_a_q_network_equal_libtorch() {
-    let (spec, many, rows) = (pong(), 12, 5);
-    let obs = frames(many, &spec);
-    for (dueling, norm) in [(false, NormKind::None), (true, NormKind::None), (false, NormKind::Layer)] {
-        for (precision, tolerance) in [(Precision::Fp32, 1e-5), (Precision::Bf16, 0.1)] {
-            let q = QConfig { dueling, noisy_sigma: 0.0, atoms: 1 };
-            let pass = |precision, kernels, n: usize| {
-                let config = NetworkConfig { kernels, norm, ..network(TorsoKind::Nature, precision) };
-                let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(4, "init")).unwrap();
-                let values = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train).narrow(0, 0, rows);
-                net.backward(&values.square().sum(Kind::Float));
-                [values, net.params.gradient()]
-            };
-            let own = pass(precision, Kernels::Own, rows as usize);
-            let libtorch = pass(Precision::Fp32, Kernels::Libtorch, many);
-            for (own, libtorch) in own.iter().zip(&libtorch) {
-                let off = difference(own, libtorch);
-                assert!(off < tolerance, "dueling {dueling}, {norm:?}, {precision:?}: off by {off}");
-            }
-        }
-    }
-}
-
-/// bf16 against libtorch *in bf16*, where rounding differs only by the order of sums: outputs within 2 %, and each layer's
-/// gradient within 2 % of the norm and with a cosine above .999.
-#[test]
-fn own_bf16_kernels_equal_libtorch_in_bf16() {
-    let n = 32;
-    let deep = |torso, norm| torso == TorsoKind::Impala && norm == NormKind::Layer;
-    for (torso, norm, spec) in own_torsos().filter(|(torso, norm, _)| !deep(*torso, *norm)) {
-        let obs = frames(n, &spec);
-        let pass = |kernels| {
-            let config = NetworkConfig { kernels, norm, ..network(torso, Precision::Bf16) };
-            let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap();
-            let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
-            let logits = logits(policy);
-            net.backward(&(logits.square().sum(Kind::Float) + value.square().sum(Kind::Float)));
-            ([logits.detach(), value.detach()], net.params.named(&net.params.gradient()))
-        };
-        let ((own, own_gradient), (libtorch, libtorch_gradient)) = (pass(Kernels::Own), pass(Kernels::Libtorch));
-        for (own, libtorch) in own.iter().zip(&libtorch) {
-            assert!(difference(own, libtorch) < 0.02, "{torso:?}, {norm:?}: off by {}", difference(own, libtorch));
-        }
-        for (name, expected) in &libtorch_gradient {
-            let [a, b] =
-                [&own_gradient[name], expected].map(|array| Tensor::from_slice(&array.values::<f32>().unwrap()));
-            let norms = [&a, &b].map(|t| t.norm().double_value(&[]));
-            let cosine = (&a * &b).sum(Kind::Float).double_value(&[]) / (norms[0] * norms[1]);
-            assert!((norms[0] / norms[1] - 1.0).abs() < 0.02, "{torso:?}, {norm:?}, {name}: norms {norms:?}");
-            assert!(cosine > 0.999, "{torso:?}, {norm:?}, {name}: cosine {cosine}");
-        }
-    }
-}
-
-/// IMPALA's fifteen convolutions with layer norm, in bf16: both paths differ from `f32` by several percent, since rounding errors add
-/// up over the layers. The own kernels' difference, as a mean over parameters and networks, exceeds libtorch's by at most a third.
-#[test]
-fn own_bf16_kernels_of_a_deep_network_round_as_libtorch() {
-    let (spec, n) = (spec(&[42, 37], Dtype::U8, 4), 8);
-    let obs = frames(n, &spec);
-    let mut sums = [0.0; 2];
-    for seed in 1..=3 {
-        let pass = |kernels, precision| {
-            let config = NetworkConfig { kernels, norm: NormKind::Layer, ..network(TorsoKind::Impala, precision) };
-            let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(seed, "init")).unwrap();
-            let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
-            net.backward(&(logits(policy).square().sum(Kind::Float) + value.square().sum(Kind::Float)));
-            net.params.named(&net.params.gradient())
-        };
-        let exact = pass(Kernels::Libtorch, Precision::Fp32);
-        for (sum, kernels) in sums.iter_mut().zip([Kernels::Own, Kernels::Libtorch]) {
-            for (name, gradient) in pass(kernels, Precision::Bf16) {
-                let [a, b] = [&gradient, &exact[&name]].map(|a| Tensor::from_slice(&a.values::<f32>().unwrap()));
-                *sum += difference(&a, &b) / exact.len() as f64 / 3.0;
-            }
-        }
-    }
-    let [own, libtorch] = sums;
-    assert!(own < libtorch * 4.0 / 3.0 && own < 0.15, "own kernels: {own}, libtorch: {libtorch}");
-}
-
-/// The measured or restored path is used: outputs are bit for bit those of a network with that path fixed.
-#[test]
-fn a_restored_choice_of_kernels_is_used() {
-    let (spec, n) = (pong(), 6);
-    let obs = frames(n, &spec);
-    let net = |kernels| {
-        let config = NetworkConfig { kernels, ..network(TorsoKind::Nature, Precision::Fp32) };
-        ActorCritic::new(&config, &spec, "cpu", &mut stream(4, "init")).unwrap()
-    };
-    let evaluate = |mut net: ActorCritic| to_vec(&logits(net.forward(obs.as_ref(), n, Pass::Infer).0));
-    let fixed = [Kernels::Own, Kernels::Libtorch].map(|kernels| evaluate(net(kernels)));
-    for (path, expected) in ["own", "libtorch"].into_iter().zip(&fixed) {
-        let restored = net(Kernels::Auto);
-        let mut snapshot = Snapshot::default();
-        snapshot.put("network.kernels", &[(false, n, path)]);
-        restored.dispatch().load(&snapshot).unwrap();
-        assert_eq!(&evaluate(restored), expected, "{path}");
-    }
-    assert!(fixed.contains(&evaluate(net(Kernels::Auto))));
-}
-
 /// With separate torsos, a loss of the policy gives the value's torso no gradient, and vice versa.
 #[test]
 fn separate_torsos_have_separate_gradients() {
@@ -441,60 +180,6 @@ fn separate_torsos_have_separate_gradients() {
         });
         let [(by_policy, all), (by_value, _)] = norms;
         assert_eq!(by_policy + by_value, all, "a parameter has a gradient from one of the losses");
-    }
-}
-
-/// A batch split among three threads has the outputs, gradient norms and steps of an unsplit one, with and without an LSTM or norms,
-/// including a batch that is too small for all threads, frames that were inferred before by another thread, and an inference pass between
-/// forward and backward pass.
-#[test]
-fn a_sharded_batch_equals_an_unsharded_one() {
-    let spec = spec(&[36, 36], Dtype::U8, 4);
-    // bf16 has 8 significant bits, and split sums round differently.
-    let nips = NetworkConfig { torso: TorsoKind::Nips, ..NetworkConfig::default() };
-    let impala =
-        NetworkConfig { torso: TorsoKind::Impala, norm: NormKind::Layer, kernels: Kernels::Own, ..nips.clone() };
-    let cases = [
-        (&nips, 0, Precision::Fp32, 1e-4),
-        (&nips, 8, Precision::Fp32, 1e-4),
-        (&nips, 0, Precision::Auto, 0.03),
-        (&nips, 8, Precision::Auto, 0.03),
-        (&impala, 0, Precision::Fp32, 1e-4),
-    ];
-    for (config, lstm, precision, tolerance) in cases {
-        let config = NetworkConfig { lstm, precision, ..config.clone() };
-        let [mut whole, mut shared] =
-            [1, 3].map(|_| ActorCritic::new(&config, &spec, "cpu", &mut stream(1, "init")).unwrap());
-        shared.set_num_threads(3);
-        let rule = RmsProp { eps: 1e-3, ..RmsProp::tensorflow() };
-        let [mut one, mut other] = [&whole, &shared].map(|net| Optimizer::new(rule.clone(), &net.params));
-        for n in [13, 2, 18, 9] {
-            let obs = frames(n, &spec);
-            let step = |net: &mut ActorCritic, optimizer: &mut Optimizer| {
-                // As in acting, in two batches, the second one first.
-                for (first, len) in [(n / 2, n - n / 2), (0, n / 2)] {
-                    let _ = net.forward(obs.slice(first * spec.obs_len(), len * spec.obs_len()), len, Pass::Infer);
-                }
-                let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
-                let logits = logits(policy);
-                let loss = logits.square().mean(Kind::Float) + value.square().sum(Kind::Float);
-                // On one thread or on several, with other observations than the training pass.
-                for ahead in [n.min(4), n - 1] {
-                    let (start, len) = ((n - ahead) * spec.obs_len(), ahead * spec.obs_len());
-                    let _ = net.forward(obs.slice(start, len), ahead, Pass::Infer);
-                }
-                net.backward(&loss);
-                (to_vec(&logits), net.step(optimizer, 0.01, 0.5).unwrap().value())
-            };
-            let ((a, norm), (b, other_norm)) = (step(&mut whole, &mut one), step(&mut shared, &mut other));
-            assert!(
-                a.iter().zip(&b).all(|(a, b)| (a - b).abs() < tolerance as f32),
-                "{n} rows, LSTM {lstm}: {a:?}, {b:?}"
-            );
-            assert!((norm / other_norm - 1.0).abs() < tolerance, "{n} rows, LSTM {lstm}: norms {norm}, {other_norm}");
-        }
-        let apart = difference(whole.params.master(), shared.params.master());
-        assert!(apart < tolerance, "LSTM {lstm}: after four steps parameters are {apart} apart");
     }
 }
 
