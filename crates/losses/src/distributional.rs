@@ -9,12 +9,12 @@ pub fn support(low: f64, high: f64, atoms: i64, device: Device) -> Tensor {
 
 /// Projects the distribution of r + γZ back onto the atoms: mass between two atoms is split between them by distance, mass beyond
 /// the ends goes to the ends (Bellemare, Dabney and Munos 2017, algorithm 1). `r_t`, `discount_t` `[n]`, `p_t` `[n, atoms]`,
-/// `support` `[atoms]` → `[n, atoms]`, a constant.
+/// `support` `[atoms]` → `[n, atoms]`, a constant. Nothing is read from a device.
 pub fn project(r_t: &Tensor, discount_t: &Tensor, p_t: &Tensor, support: &Tensor) -> Tensor {
     let atoms = support.size()[0];
-    let (low, high) = (support.double_value(&[0]), support.double_value(&[atoms - 1]));
-    let spacing = (high - low) / (atoms - 1) as f64;
-    let moved = (r_t.unsqueeze(1) + discount_t.unsqueeze(1) * support).clamp(low, high);
+    let (low, high) = (support.get(0), support.get(-1));
+    let spacing = (&high - &low) / (atoms - 1) as f64;
+    let moved = (r_t.unsqueeze(1) + discount_t.unsqueeze(1) * support).clamp_tensor(Some(&low), Some(&high));
     // Atom i takes the fraction max(0, 1 − |z − zᵢ|/Δ) of the mass at z: linear between its neighbors, exact at an atom.
     // [n, to, from]
     let distance = (moved.unsqueeze(1) - support.view([1, -1, 1])).abs() / spacing;

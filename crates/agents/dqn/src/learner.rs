@@ -31,6 +31,8 @@ pub struct Learner {
     /// Of noisy layers.
     rng: Rng,
     group: Arc<dyn Group>,
+    /// Whether reading a tensor waits for a device.
+    reading_waits: bool,
 }
 
 /// A part of every batch, with all that its gradient needs: it can move between threads.
@@ -45,7 +47,8 @@ struct Shard {
     batch: Transitions,
     weights: Vec<f32>,
     noise: BatchNoise,
-    losses: Losses,
+    /// Of this part, on the network's device: the loss, the sum of the chosen actions' values, each transition's error. `[2 + n]`.
+    terms: Tensor,
 }
 
 /// The noise of one update, common to all elements of the batch and so independent of the number of threads: one sample each for
@@ -165,7 +168,7 @@ impl Learner {
             batch: Transitions::new(spec, range.len()),
             weights: vec![1.0; range.len()],
             noise: BatchNoise::default(),
-            losses: Losses::default(),
+            terms: Tensor::zeros([2 + range.len() as i64], (Kind::Float, device)),
             config: config.clone(),
             online,
             target,
@@ -176,7 +179,8 @@ impl Learner {
         let main = shard(online, target, parts[0].clone());
         let rng = rng::stream(seed, "dqn/noise");
         let group = SingleProcess::shared();
-        Ok(Self { config, main, shards: Shards::new(others), remote: None, optimizer, rng, group })
+        let (shards, reading_waits) = (Shards::new(others), device != Device::Cpu);
+        Ok(Self { config, main, shards, remote: None, optimizer, rng, group, reading_waits })
     }
 
     /// Makes this the learner of one rank of `group`: it takes the parameters of rank 0, and steps by the gradient of the batches of
@@ -232,7 +236,7 @@ impl Learner {
         learning_rate: f64,
         mut fill: impl FnMut(Range<usize>, &mut Transitions, &mut [f32]),
     ) -> Result<Losses> {
-        let Self { config, main, shards, remote, optimizer, rng, group } = self;
+        let Self { config, main, shards, remote, optimizer, rng, group, reading_waits } = self;
         let noise = BatchNoise::sample(&main.online, config.double, rng);
         let mut prepare = |shard: &mut Shard| {
             fill(shard.range.clone(), &mut shard.batch, &mut shard.weights);
@@ -253,23 +257,28 @@ impl Learner {
         let remote = remote.as_ref().and_then(|remote| remote.shard.as_ref());
         let others: Vec<_> = shards.as_slice().iter().chain(remote).collect();
         let params: Vec<_> = others.iter().map(|shard| &shard.online.params).collect();
-        // A clipped loss has a finite gradient even where it is NaN itself.
-        let finite = main.losses.loss.is_finite() && others.iter().all(|shard| shard.losses.loss.is_finite());
         let own = &mut main.online.params;
-        if !finite && group.is_distributed() {
-            // No rank makes this update: NaN is in the gradient of all.
-            own.set_gradient(&own.gradient().full_like(f64::NAN));
-        }
-        let grad_norm = match finite || group.is_distributed() {
-            true => optimizer.step_sharded(own, &params, learning_rate, config.gradient_clip)?.value(),
-            false => f64::NAN,
+        let all = || [&main.terms].into_iter().chain(others.iter().map(|shard| &shard.terms));
+        // A clipped loss has a finite gradient even where it is NaN itself.
+        let finite = (!*reading_waits).then(|| all().all(|terms| terms.double_value(&[0]).is_finite()));
+        let step = match finite {
+            Some(false) if !group.is_distributed() => None,
+            finite => {
+                if finite != Some(true) {
+                    // Unchanged, or NaN where the loss is not finite, so that no rank makes this update.
+                    own.set_gradient(&all().fold(own.gradient(), |sum, terms| sum + terms.get(0) * 0.0));
+                }
+                Some(optimizer.step_sharded(own, &params, learning_rate, config.gradient_clip)?)
+            }
         };
-        let all = || [&main.losses].into_iter().chain(others.iter().map(|shard| &shard.losses));
+        // Nothing is read from a device before the step.
+        let all: Vec<_> = all().map(to_vec).collect();
+        let sum = |i: usize| all.iter().map(|terms| f64::from(terms[i])).sum::<f64>();
         Ok(Losses {
-            loss: all().map(|p| p.loss).sum(),
-            q_mean: all().map(|p| p.q_mean).sum(),
-            errors: all().flat_map(|p| &p.errors).copied().collect(),
-            grad_norm,
+            loss: sum(0),
+            q_mean: sum(1) / config.batch_size as f64,
+            errors: all.iter().flat_map(|terms| &terms[2..]).copied().collect(),
+            grad_norm: step.map_or(f64::NAN, |norm| norm.value()),
         })
     }
 
@@ -322,7 +331,7 @@ impl Learner {
 }
 
 impl Shard {
-    /// Sets this shard's gradient and losses to its part of those of the whole batch.
+    /// Sets this shard's gradient and terms to its part of those of the whole batch.
     fn compute_gradients(&mut self) {
         let Self { config, online, target, values, batch, weights, noise, .. } = self;
         let (n, all, device) = (batch.len(), config.batch_size as f64, online.params.master().device());
@@ -370,11 +379,7 @@ impl Shard {
         let scale = if config.sum_over_batch { 1.0 } else { 1.0 / all };
         let loss = ql::weighted_sum(&losses, &weights) * scale;
         online.backward(&loss);
-        // Read from a device at once.
-        let terms = Tensor::cat(&[loss.view(1), q_tm1.sum(Kind::Float).view(1), errors], 0).detach();
-        let &[loss, q_sum, ref errors @ ..] = &to_vec(&terms)[..] else { unreachable!("two terms and the errors") };
-        let (loss, q_mean) = (f64::from(loss), f64::from(q_sum) / all);
-        self.losses = Losses { loss, q_mean, errors: errors.to_vec(), grad_norm: 0.0 };
+        self.terms = Tensor::cat(&[loss.view(1), q_tm1.sum(Kind::Float).view(1), errors], 0).detach();
     }
 }
 
@@ -382,4 +387,34 @@ impl Shard {
 fn chosen(z: &Tensor, actions: &Tensor) -> Tensor {
     let atoms = z.size()[2];
     z.gather(1, &actions.view([-1, 1, 1]).expand([-1, 1, atoms], false), false).squeeze_dim(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use playfield_core::{ActionSpace, Dtype};
+
+    /// A learner that reads nothing before a step makes the same updates, bit for bit, as one that does, and none from a loss that is NaN.
+    #[test]
+    fn updates_do_not_depend_on_when_losses_are_read() {
+        let spec = EnvSpec::new("t", &[3], Dtype::F32, ActionSpace::Discrete { n: 2 });
+        for distribution in [Distribution::None, Distribution::Categorical, Distribution::Quantile] {
+            let config = Config { distribution, batch_size: 4, num_threads: 1, ..Config::default() };
+            let learner = || Learner::new(config.clone(), &spec, 1).unwrap();
+            let (mut early, mut late) = (learner(), Learner { reading_waits: true, ..learner() });
+            let update = |learner: &mut Learner, reward: f32| {
+                let losses = learner.update(0.1, |_, batch, weights| {
+                    batch.r_t.fill(1.0);
+                    batch.r_t[0] = reward;
+                    weights.fill(1.0);
+                });
+                (losses.unwrap(), to_vec(learner.online().params.master()))
+            };
+            let (made, fresh) = (update(&mut early, 2.0), to_vec(late.online().params.master()));
+            assert!(made.0.is_finite() && made.1 != fresh);
+            assert_eq!(update(&mut late, 2.0), made);
+            let (losses, params) = update(&mut late, f32::NAN);
+            assert!(!losses.is_finite() && losses.grad_norm.is_nan() && params == made.1);
+        }
+    }
 }
