@@ -43,7 +43,7 @@ fn times(progress: &Path) -> Vec<(f64, f64)> {
 /// Microseconds to draw a prioritized batch of 32 from `items` and to update its priorities: the median of 20,000.
 fn prioritized(items: usize) -> f64 {
     let mut priorities = Prioritized::new(PriorityConfig::default(), items).unwrap();
-    priorities.apply(&Changes { added: (0..items).collect(), removed: vec![] });
+    priorities.apply(&Changes { added: (0..items).collect(), removed: vec![], ..Changes::default() });
     let (mut random, mut indices, mut weights) = (rng::stream(1, "samples"), [0; 32], [0.0; 32]);
     let mut errors: Vec<f32> = (0..32).map(|i| i as f32 / 32.0).collect();
     let mut draw = || {

@@ -1,7 +1,7 @@
 //! Observations in the memory of the host or of a device.
 //!
-//! [`DeviceRollout`] receives each frame once, as bytes, and stacks frames on the device. Otherwise each frame would be sent with every stack
-//! that contains it, and again in every epoch.
+//! [`DeviceRollout`] and [`DeviceFrames`] receive each frame once, as bytes, and stack frames on the device. Otherwise each frame would be
+//! sent with every stack that contains it, and again in every epoch, or with every sample of a replay buffer.
 
 use playfield_core::{Dtype, EnvSpec, Error, FrameStack, Obs, ObsRef, Result};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -49,19 +49,11 @@ impl DeviceRollout {
     /// # Errors
     /// [`Error::Config`] where the device has too little memory.
     pub fn new(spec: &EnvSpec, envs: usize, steps: usize, device: Device) -> Result<Option<Self>> {
-        let &[height, width, ref colors @ ..] = &spec.shape[..] else { return Ok(None) };
-        if spec.dtype != Dtype::U8 || !spec.parts.is_empty() {
-            return Ok(None);
-        }
-        let channels = colors.iter().product::<usize>() * spec.frame_stack;
-        let size = [steps + 1, envs, height, width, channels].map(|d| d as i64);
-        let stacked = Tensor::f_zeros(size, (Kind::Uint8, device)).map_err(|_| {
-            let bytes = size.iter().product::<i64>();
-            Error::config(format!(
-                "the device has no memory for a rollout of {} MB: lower `rollout_steps` or `env.num_envs`",
-                bytes >> 20
-            ))
-        })?;
+        let Some([height, width, colors]) = frame_size(spec) else { return Ok(None) };
+        let [rows, envs] = [steps + 1, envs].map(|d| d as i64);
+        let size = [rows, envs, height, width, colors * spec.frame_stack as i64];
+        let stacked = zeros(&size, device, "a rollout")
+            .map_err(|error| Error::config(format!("{error}: lower `rollout_steps` or `env.num_envs`")))?;
         Ok(Some(Self { stacked, depth: spec.frame_stack as i64, stored: 0 }))
     }
 
@@ -120,4 +112,60 @@ impl DeviceRollout {
     pub fn last_observations(&self) -> Tensor {
         self.stacked.get(-1)
     }
+}
+
+/// The frames of a replay buffer, in the memory of a device. They are stacked when they are sampled.
+#[derive(Debug)]
+pub struct DeviceFrames {
+    /// `u8`, `[slots + 1, height, width, channels]`. The last is zero.
+    frames: Tensor,
+}
+
+impl DeviceFrames {
+    /// For `slots` frames of environments of `spec`; `None` where observations are not frames alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the device has too little memory.
+    pub fn new(spec: &EnvSpec, slots: usize, device: Device) -> Result<Option<Self>> {
+        let Some([height, width, colors]) = frame_size(spec) else { return Ok(None) };
+        let frames = zeros(&[slots as i64 + 1, height, width, colors], device, "a replay buffer's frames")?;
+        Ok(Some(Self { frames }))
+    }
+
+    /// Writes `frames`, one after another, to `slots`.
+    ///
+    /// # Panics
+    /// If they are not of this size, or a slot does not exist: bugs of the caller.
+    pub fn write(&mut self, slots: &[usize], frames: &[u8]) {
+        let slots: Vec<_> = slots.iter().map(|&slot| slot as i64).collect();
+        let [_, height, width, colors] = self.frames.size()[..] else { unreachable!("four axes") };
+        let (device, frames) = (self.frames.device(), Tensor::from_slice(frames).view([-1, height, width, colors]));
+        let _ = no_grad(|| {
+            self.frames.index_copy_(0, &upload(&Tensor::from_slice(&slots), device), &upload(&frames, device))
+        });
+    }
+
+    /// Observations of `depth` frames each, oldest first, in `slots`; `None` is a zero frame. `[n · depth]` → `[n, height, width,
+    /// channels · depth]`.
+    pub fn stacked(&self, slots: &[Option<usize>], depth: usize) -> Tensor {
+        let [absent, height, width, colors] = self.frames.size()[..] else { unreachable!("four axes") };
+        let slots: Vec<_> = slots.iter().map(|slot| slot.map_or(absent - 1, |slot| slot as i64)).collect();
+        let (n, depth) = ((slots.len() / depth) as i64, depth as i64);
+        let frames = self.frames.index_select(0, &upload(&Tensor::from_slice(&slots), self.frames.device()));
+        let stacked = frames.view([n, depth, height, width, colors]).permute([0, 2, 3, 4, 1]);
+        stacked.reshape([n, height, width, colors * depth])
+    }
+}
+
+/// Height, width and channels of one frame of `spec`; `None` where observations are not frames alone.
+fn frame_size(spec: &EnvSpec) -> Option<[i64; 3]> {
+    let &[height, width, ref colors @ ..] = &spec.shape[..] else { return None };
+    let is_frames = spec.dtype == Dtype::U8 && spec.parts.is_empty();
+    is_frames.then(|| [height, width, colors.iter().product()].map(|d| d as i64))
+}
+
+fn zeros(size: &[i64], device: Device, what: &str) -> Result<Tensor> {
+    let megabytes = size.iter().product::<i64>() >> 20;
+    Tensor::f_zeros(size, (Kind::Uint8, device))
+        .map_err(|_| Error::config(format!("the device has no memory for {what}, {megabytes} MB")))
 }

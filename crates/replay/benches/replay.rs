@@ -23,7 +23,7 @@ fn median(n: usize, mut call: impl FnMut()) -> f64 {
 fn main() {
     for items in [10_000, 100_000, 1_000_000, 10_000_000] {
         let mut priorities = Prioritized::new(PriorityConfig::default(), items).expect("valid settings");
-        priorities.apply(&Changes { added: (0..items).collect(), removed: vec![] });
+        priorities.apply(&Changes { added: (0..items).collect(), removed: vec![], ..Changes::default() });
         let mut rng = stream(1, "samples");
         let (mut indices, mut weights) = ([0; 32], [0.0; 32]);
         let mut errors: Vec<f32> = (0..32).map(|i| i as f32 / 32.0).collect();

@@ -79,13 +79,25 @@ struct Ring {
     marked: u64,
 }
 
-/// The changes of a [`push`](ReplayBuffer::push) to the set of transitions that can be sampled, by index.
+/// The changes of a [`push`](ReplayBuffer::push), by index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// Transitions that can be sampled now.
     pub added: Vec<usize>,
     /// Transitions that can no longer be sampled.
     pub removed: Vec<usize>,
+    /// Slots with a new frame.
+    pub written: Vec<usize>,
+}
+
+/// A transition that can be sampled: its observations are at two positions of a ring.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    env: usize,
+    s_tm1: u64,
+    s_t: u64,
+    r_t: f32,
+    discount_t: f32,
 }
 
 /// A batch of sampled transitions, with the names of DQN Zoo.
@@ -258,39 +270,54 @@ impl ReplayBuffer {
     /// # Panics
     /// As [`gather`](Self::gather).
     pub fn gather_normalized(&self, indices: &[usize], normalizer: Option<&Normalizer>, out: &mut Transitions) {
-        assert_eq!(indices.len(), out.len());
+        self.gather_steps(indices, normalizer, out);
         let obs_len = self.frame_len * self.frame_stack;
         let mut scratch = Scratch::default();
         for (row, &index) in indices.iter().enumerate() {
-            assert!(self.contains(index), "transition {index} cannot be sampled");
-            let env = index / self.ring_len;
-            let position = self.position(env, index % self.ring_len);
-            let (mut r_t, mut discount, mut steps) = (0.0, 1.0, 0);
-            while steps < self.n_step as u64 {
-                let slot = self.slot(env, position + steps);
-                r_t += discount * normalizer.map_or(self.rewards[slot], |n| n.reward(self.rewards[slot]));
-                discount *= self.gamma;
-                steps += 1;
-                if self.flags[slot] & TERMINAL != 0 {
-                    discount = 0.0;
-                }
-                if self.flags[slot] & (TERMINAL | END) != 0 {
-                    break;
-                }
-            }
-            (out.r_t[row], out.discount_t[row]) = (r_t, discount);
-            out.a_tm1[row] = i64::from(self.actions[index]);
-            let (len, next) = (self.mask_len, self.slot(env, position + steps));
-            out.mask_t[row * len..(row + 1) * len].copy_from_slice(&self.action_masks[next * len..(next + 1) * len]);
+            let Found { env, s_tm1, s_t, .. } = self.find(index, None);
             scratch.clear();
-            self.stack(env, position, &mut scratch, out.s_tm1.slice_mut(row * obs_len, obs_len));
-            self.stack(env, position + steps, &mut scratch, out.s_t.slice_mut(row * obs_len, obs_len));
+            self.stack(env, s_tm1, &mut scratch, out.s_tm1.slice_mut(row * obs_len, obs_len));
+            self.stack(env, s_t, &mut scratch, out.s_t.slice_mut(row * obs_len, obs_len));
         }
         for obs in [&mut out.s_tm1, &mut out.s_t] {
             if let (Some(normalizer), Obs::F32(values)) = (normalizer, obs) {
                 normalizer.observations(values, self.frame_stack);
             }
         }
+    }
+
+    /// Writes all but the observations of the transitions at `indices` into `out`, with normalized rewards.
+    ///
+    /// # Panics
+    /// As [`gather`](Self::gather).
+    pub fn gather_steps(&self, indices: &[usize], normalizer: Option<&Normalizer>, out: &mut Transitions) {
+        assert_eq!(indices.len(), out.len());
+        let len = self.mask_len;
+        for (row, &index) in indices.iter().enumerate() {
+            let found = self.find(index, normalizer);
+            (out.r_t[row], out.discount_t[row]) = (found.r_t, found.discount_t);
+            out.a_tm1[row] = i64::from(self.actions[index]);
+            let next = self.slot(found.env, found.s_t);
+            out.mask_t[row * len..(row + 1) * len].copy_from_slice(&self.action_masks[next * len..(next + 1) * len]);
+        }
+    }
+
+    /// The slots of the frames that the observations `s_tm1` and `s_t` of the transitions at `indices` consist of, oldest first,
+    /// `[n, frame_stack]` each; `None` for frames before the first of an episode, which are zero.
+    ///
+    /// # Panics
+    /// If one of the transitions cannot be sampled: a bug of the caller.
+    pub fn frame_slots(&self, indices: &[usize]) -> [Vec<Option<usize>>; 2] {
+        let depth = self.frame_stack as u64;
+        let slots = |env: usize, last: u64| {
+            let before = (depth - 1) - (last - self.first_stacked(env, last));
+            (0..depth).map(move |i| (i >= before).then(|| self.slot(env, last + 1 + i - depth)))
+        };
+        let found: Vec<_> = indices.iter().map(|&index| self.find(index, None)).collect();
+        [
+            found.iter().flat_map(|found| slots(found.env, found.s_tm1)).collect(),
+            found.iter().flat_map(|found| slots(found.env, found.s_t)).collect(),
+        ]
     }
 
     /// Saves everything except the frames (see [`Segments`](crate::Segments)).
@@ -378,7 +405,12 @@ impl ReplayBuffer {
 
     /// Appends the bytes of the frame at a position to `bytes`.
     pub(crate) fn frame_bytes(&self, env: usize, position: u64, bytes: &mut Vec<u8>) {
-        let (slot, mut scratch) = (self.slot(env, position), Scratch::default());
+        self.copy_frame(self.slot(env, position), bytes);
+    }
+
+    /// Appends the bytes of the frame in `slot` to `bytes`.
+    pub fn copy_frame(&self, slot: usize, bytes: &mut Vec<u8>) {
+        let mut scratch = Scratch::default();
         self.frames.load(slot, &mut scratch);
         put_bytes(self.frames.read(slot, &scratch), bytes);
     }
@@ -412,6 +444,7 @@ impl ReplayBuffer {
     /// Writes the frame at a position from its bytes.
     pub(crate) fn restore_frame(&mut self, env: usize, position: u64, bytes: &[u8]) {
         let slot = self.slot(env, position);
+        self.changes.written.push(slot);
         match self.frames.dtype() {
             Dtype::U8 => self.frames.write(slot, ObsRef::U8(bytes)),
             Dtype::F32 => {
@@ -423,14 +456,40 @@ impl ReplayBuffer {
 
     /// Writes the stacked observation at a position: its frame and the frames before it in the same episode.
     fn stack(&self, env: usize, position: u64, scratch: &mut Scratch, out: ObsMut<'_>) {
+        let slots = (self.first_stacked(env, position)..=position).map(|p| self.slot(env, p));
+        slots.clone().for_each(|slot| self.frames.load(slot, scratch));
+        let frames: Vec<_> = slots.map(|slot| self.frames.read(slot, scratch)).collect();
+        frame_stack::stack(&frames, self.frame_stack, out);
+    }
+
+    /// The position of the oldest frame that is stacked with the frame at `position`: of the same episode.
+    fn first_stacked(&self, env: usize, position: u64) -> u64 {
         let mut first = position;
         while position - first + 1 < self.frame_stack as u64 && self.flags[self.slot(env, first)] & FIRST == 0 {
             first -= 1;
         }
-        let slots = (first..=position).map(|p| self.slot(env, p));
-        slots.clone().for_each(|slot| self.frames.load(slot, scratch));
-        let frames: Vec<_> = slots.map(|slot| self.frames.read(slot, scratch)).collect();
-        frame_stack::stack(&frames, self.frame_stack, out);
+        first
+    }
+
+    /// The transition at `index`, with normalized rewards.
+    fn find(&self, index: usize, normalizer: Option<&Normalizer>) -> Found {
+        assert!(self.contains(index), "transition {index} cannot be sampled");
+        let env = index / self.ring_len;
+        let s_tm1 = self.position(env, index % self.ring_len);
+        let (mut r_t, mut discount_t, mut steps) = (0.0, 1.0, 0);
+        while steps < self.n_step as u64 {
+            let slot = self.slot(env, s_tm1 + steps);
+            r_t += discount_t * normalizer.map_or(self.rewards[slot], |n| n.reward(self.rewards[slot]));
+            discount_t *= self.gamma;
+            steps += 1;
+            if self.flags[slot] & TERMINAL != 0 {
+                discount_t = 0.0;
+            }
+            if self.flags[slot] & (TERMINAL | END) != 0 {
+                break;
+            }
+        }
+        Found { env, s_tm1, s_t: s_tm1 + steps, r_t, discount_t }
     }
 
     /// Writes the next slot of a ring over its oldest one.
@@ -451,6 +510,7 @@ impl ReplayBuffer {
         self.frames.write(slot, frame);
         self.action_masks[slot * self.mask_len..(slot + 1) * self.mask_len].copy_from_slice(mask);
         self.flags[slot] = flags;
+        self.changes.written.push(slot);
         self.rings[env].written += 1;
     }
 
@@ -478,6 +538,7 @@ impl ReplayBuffer {
     pub(crate) fn start_changes(&mut self) {
         self.changes.added.clear();
         self.changes.removed.clear();
+        self.changes.written.clear();
     }
 
     fn slot(&self, env: usize, position: u64) -> usize {

@@ -8,7 +8,7 @@ use playfield_replay::{Changes, Prioritized, PriorityConfig};
 use proptest::prelude::*;
 
 fn added(items: impl IntoIterator<Item = usize>) -> Changes {
-    Changes { added: items.into_iter().collect(), removed: vec![] }
+    Changes { added: items.into_iter().collect(), removed: vec![], ..Changes::default() }
 }
 
 /// P(i) = (1 − u)·p^α/Σp^α + u/N, by hand for errors 1, 2, 4 with α = .5, ε = 0, u = .1: √p = 1, √2, 2.
@@ -33,7 +33,7 @@ fn a_new_transition_gets_the_largest_priority() {
     p.apply(&added([0, 1]));
     assert_eq!([0, 1].map(|i| p.probability(i)), [0.5, 0.5]);
     p.update(&[0], &[3.0]).unwrap();
-    p.apply(&Changes { added: vec![5], removed: vec![1] });
+    p.apply(&Changes { added: vec![5], removed: vec![1], ..Changes::default() });
     assert_eq!([0, 1, 5].map(|i| p.probability(i)), [0.5, 0.0, 0.5]);
     p.update(&[1], &[9.0]).unwrap();
     assert_eq!(p.probability(1), 0.0, "the error of a removed transition is ignored");
@@ -131,7 +131,7 @@ proptest! {
         let mut present = [false; 20];
         for (item, error) in moves {
             let changes = match present[item] {
-                true => Changes { added: vec![], removed: vec![item] },
+                true => Changes { added: vec![], removed: vec![item], ..Changes::default() },
                 false => added([item]),
             };
             present[item] = !present[item];
@@ -209,7 +209,7 @@ fn priorities_of_zero_are_sampled_uniformly() {
     let count = |item| indices.iter().filter(|&&i| i == item).count();
     assert!((60..=140).contains(&count(2)) && count(2) + count(5) == 200, "{indices:?}");
     assert!(weights.iter().all(|w| *w == 1.0));
-    p.apply(&Changes { added: vec![], removed: vec![2] });
+    p.apply(&Changes { added: vec![], removed: vec![2], ..Changes::default() });
     assert_eq!(p.items(), [5]);
 }
 

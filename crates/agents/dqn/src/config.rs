@@ -26,6 +26,9 @@ pub struct Config {
     pub buffer_size: usize,
     /// Whether the replay buffer compresses frames in memory.
     pub buffer_compression: bool,
+    /// Whether a GPU keeps a copy of the replay buffer's frames, uncompressed, so that samples are not sent to it: where observations are
+    /// frames alone, and the GPU has the memory (7 GB for a million frames of 84 × 84).
+    pub buffer_on_device: bool,
     /// Steps before the first update.
     pub learning_starts: u64,
     /// Steps between two times of training.
@@ -120,6 +123,7 @@ impl Default for Config {
             batch_size: 32,
             buffer_size: 1_000_000,
             buffer_compression: false,
+            buffer_on_device: true,
             learning_starts: 50_000,
             train_interval: 4,
             gradient_steps: 1,

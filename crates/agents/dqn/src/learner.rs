@@ -11,7 +11,7 @@ use playfield_nn::observations::upload;
 use playfield_nn::optim::{Combine, Optimizer};
 use playfield_nn::params::to_vec;
 use playfield_nn::sharding::Shards;
-use playfield_nn::{Pass, QNetwork};
+use playfield_nn::{Observations, Pass, QNetwork};
 use playfield_replay::Transitions;
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ struct Shard {
     /// Its elements of the batch.
     range: Range<usize>,
     batch: Transitions,
+    /// The observations before and after, where the network's device has them, instead of the batch's.
+    observations: Option<[Tensor; 2]>,
     weights: Vec<f32>,
     noise: BatchNoise,
     /// Of this part, on the network's device: the loss, the sum of the chosen actions' values, each transition's error. `[2 + n]`.
@@ -166,6 +168,7 @@ impl Learner {
         let shard = |online, target, range: Range<usize>| Shard {
             values: Values::new(&config, device),
             batch: Transitions::new(spec, range.len()),
+            observations: None,
             weights: vec![1.0; range.len()],
             noise: BatchNoise::default(),
             terms: Tensor::zeros([2 + range.len() as i64], (Kind::Float, device)),
@@ -221,6 +224,16 @@ impl Learner {
             self.remote = Some(Remote { shard: Some(shard), jobs: to_worker, done: from_worker });
             ShardWorker { jobs, done }
         })
+    }
+
+    /// Sets the observations of the next update, which are in the memory of the network's device: `s_tm1` and `s_t`, frames, `u8`,
+    /// `[n, height, width, channels]`. The batch's are not used then.
+    ///
+    /// # Panics
+    /// If several threads share the batch, as they do on a CPU: a bug of the caller.
+    pub fn set_observations(&mut self, observations: [Tensor; 2]) {
+        assert!(self.shards.as_slice().is_empty() && self.remote.is_none(), "a batch on a device has one part");
+        self.main.observations = Some(observations);
     }
 
     /// Makes one update on a batch of weighted transitions (1 for uniform sampling), unless loss or gradient is not
@@ -333,12 +346,16 @@ impl Learner {
 impl Shard {
     /// Sets this shard's gradient and terms to its part of those of the whole batch.
     fn compute_gradients(&mut self) {
-        let Self { config, online, target, values, batch, weights, noise, .. } = self;
+        let Self { config, online, target, values, batch, observations, weights, noise, .. } = self;
         let (n, all, device) = (batch.len(), config.batch_size as f64, online.params.master().device());
         let tensor = |v: &[f32]| upload(&Tensor::from_slice(v), device);
         let (r_t, discount_t, weights) = (tensor(&batch.r_t), tensor(&batch.discount_t), tensor(weights));
         let a_tm1 = upload(&Tensor::from_slice(&batch.a_tm1), device);
-        let (s_tm1, s_t) = (batch.s_tm1.as_ref(), batch.s_t.as_ref());
+        let on_device = observations.take();
+        let [s_tm1, s_t] = match &on_device {
+            Some(observations) => observations.each_ref().map(Observations::Device),
+            None => [&batch.s_tm1, &batch.s_t].map(|obs| obs.as_ref().into()),
+        };
 
         // Outputs of the target network, and values of the network that selects the next action.
         let noise = std::mem::take(noise);

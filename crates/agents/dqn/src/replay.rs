@@ -6,8 +6,13 @@ use playfield_collect::Experience;
 use playfield_core::rng::Rng;
 use playfield_core::text::thousands;
 use playfield_core::{EnvSpec, Error, Normalizer, Persist, Result, Snapshot, StepBatch, rng};
-use playfield_replay::{Changes, Lost, Prioritized, ReplayBuffer, ReplayConfig, Segments, uniform};
+use playfield_nn::DeviceFrames;
+use playfield_replay::{Lost, Prioritized, ReplayBuffer, ReplayConfig, Segments, uniform};
 use std::path::Path;
+use tch::Device;
+
+/// Frames that are sent to a device at once.
+const SENT: usize = 256;
 
 /// A replay buffer with its sampler.
 #[derive(Debug)]
@@ -18,6 +23,9 @@ pub struct Replay {
     weights: Vec<f32>,
     rng: Rng,
     segments: Option<Segments>,
+    frame_stack: usize,
+    /// A copy of the frames in the memory of the network's device, and the slots that are newer in the buffer.
+    on_device: Option<(DeviceFrames, Vec<usize>)>,
 }
 
 impl Replay {
@@ -34,7 +42,19 @@ impl Replay {
         let n = config.batch_size;
         let (indices, weights, rng) = (vec![0; n], vec![1.0; n], rng::stream(seed, "dqn/replay"));
         let segments = dir.map(|dir| Segments::new(dir.join("replay")));
-        Ok(Self { buffer, priorities, indices, weights, rng, segments })
+        let frame_stack = spec.frame_stack;
+        Ok(Self { buffer, priorities, indices, weights, rng, segments, frame_stack, on_device: None })
+    }
+
+    /// Keeps a copy of the frames in the memory of `device` from now on, so that samples are not sent. Only where observations of `spec`
+    /// are frames alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`](playfield_core::Error::Config) where the device has too little memory.
+    pub fn copy_to(&mut self, spec: &EnvSpec, device: Device) -> Result<()> {
+        let frames = DeviceFrames::new(spec, self.buffer.capacity(), device)?;
+        self.on_device = frames.map(|frames| (frames, Vec::new()));
+        Ok(())
     }
 
     /// The memory that the buffer will take, as a message.
@@ -57,14 +77,14 @@ impl Replay {
 
     /// Every environment starts an episode with the observations of `batch`; current episodes are discarded.
     pub fn reset(&mut self, batch: &StepBatch) {
-        let changes = self.buffer.reset(batch);
-        follow(&mut self.priorities, changes);
+        self.buffer.reset(batch);
+        self.follow();
     }
 
     /// Stores one step of all environments.
     pub fn push(&mut self, step: &Experience) {
-        let changes = self.buffer.push(&step.actions, &step.batch);
-        follow(&mut self.priorities, changes);
+        self.buffer.push(&step.actions, &step.batch);
+        self.follow();
     }
 
     /// Samples a batch, normalizes it, updates `learner` with it, and sets its priorities.
@@ -81,8 +101,16 @@ impl Replay {
             Some(priorities) => priorities.sample(&mut self.rng, beta, &mut self.indices, &mut self.weights),
             None => uniform::sample(&self.buffer, &mut self.rng, &mut self.indices),
         }
+        self.send();
+        if let Some((frames, _)) = &self.on_device {
+            let slots = self.buffer.frame_slots(&self.indices);
+            learner.set_observations(slots.map(|slots| frames.stacked(&slots, self.frame_stack)));
+        }
         let losses = learner.update(learning_rate, |rows, batch, weights| {
-            self.buffer.gather_normalized(&self.indices[rows.clone()], normalizer, batch);
+            match &self.on_device {
+                Some(_) => self.buffer.gather_steps(&self.indices[rows.clone()], normalizer, batch),
+                None => self.buffer.gather_normalized(&self.indices[rows.clone()], normalizer, batch),
+            }
             weights.copy_from_slice(&self.weights[rows]);
         })?;
         if let Some(priorities) = &mut self.priorities {
@@ -108,9 +136,34 @@ impl Replay {
             Some(segments) => segments.restore(&mut self.buffer, snapshot.get("replay.segments")?)?,
             None => Vec::new(),
         };
-        follow(&mut self.priorities, self.buffer.changes());
+        self.follow();
         self.rng = snapshot.get("replay.rng")?;
         Ok(lost)
+    }
+
+    /// Applies the changes of the buffer to the priorities and to the device's frames.
+    fn follow(&mut self) {
+        let changes = self.buffer.changes();
+        if let Some(priorities) = &mut self.priorities {
+            priorities.apply(changes);
+        }
+        if let Some((_, newer)) = &mut self.on_device {
+            newer.extend(&changes.written);
+            if newer.len() >= SENT {
+                self.send();
+            }
+        }
+    }
+
+    /// Sends the frames that the device lacks.
+    fn send(&mut self) {
+        let Some((frames, newer)) = &mut self.on_device else { return };
+        for slots in newer.chunks(SENT) {
+            let mut bytes = Vec::new();
+            slots.iter().for_each(|&slot| self.buffer.copy_frame(slot, &mut bytes));
+            frames.write(slots, &bytes);
+        }
+        newer.clear();
     }
 }
 
@@ -141,10 +194,4 @@ impl Persist for Replay {
 fn ring(config: &Config) -> ReplayConfig {
     let Config { buffer_size: capacity, buffer_compression: compress, n_step, gamma, .. } = *config;
     ReplayConfig { capacity, n_step, gamma, compress }
-}
-
-fn follow(priorities: &mut Option<Prioritized>, changes: &Changes) {
-    if let Some(priorities) = priorities {
-        priorities.apply(changes);
-    }
 }

@@ -10,6 +10,7 @@ use playfield_core::{Algorithm, EnvFactory, EnvSpec, Mode, Policy, Result, Run, 
 use playfield_nn::config::TorsoKind;
 use playfield_nn::{NetworkConfig, QNetwork};
 use std::mem::swap;
+use tch::Device;
 
 /// DQN and its family.
 pub struct Dqn;
@@ -81,6 +82,13 @@ impl Algorithm for Dqn {
         let snapshot = run.take_resume();
         let mut learner = Learner::new(config.clone(), spec, seed)?;
         let mut replay = Replay::new(&config, spec, n, seed, run.checkpoint_dir().as_deref())?;
+        let device = learner.online().params.master().device();
+        if device != Device::Cpu
+            && config.buffer_on_device
+            && let Err(error) = replay.copy_to(spec, device)
+        {
+            run.notify(&format!("warning: samples of the replay buffer are sent to the device: {error}"));
+        }
         let mut lost = Vec::new();
         if let Some(snapshot) = &snapshot {
             learner.load(snapshot)?;

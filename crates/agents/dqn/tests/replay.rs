@@ -5,9 +5,12 @@ use playfield_core::{ActionSpace, Actions, Array, Dtype, EnvSpec, Obs, Persist a
 use playfield_dqn::learner::Learner;
 use playfield_dqn::replay::Replay;
 use playfield_dqn::{Config, Loss};
-use playfield_nn::NetworkConfig;
+use playfield_nn::config::{Kernels, Precision, TorsoKind};
+use playfield_nn::{DeviceFrames, NetworkConfig};
+use playfield_replay::{ReplayBuffer, ReplayConfig, Transitions};
 use std::fs;
 use std::path::Path;
+use tch::Device;
 
 fn spec() -> EnvSpec {
     EnvSpec::new("t", &[2], Dtype::F32, ActionSpace::Discrete { n: 3 })
@@ -132,4 +135,103 @@ fn priorities_of_other_transitions_are_refused() {
         let message = load(&damaged).unwrap_err().to_string();
         assert!(message.contains("of other transitions than the replay buffer's"), "{message}");
     }
+}
+
+/// Frames of 36 × 36, with random bytes: most steps continue an episode, some end or truncate it, or lose a life.
+fn frames_step(spec: &EnvSpec, n: usize, t: usize) -> Experience {
+    let mut step = Experience::new(spec, n);
+    let byte = |i: usize| (t * 31 + i * 17 + (i * t) % 13) as u8;
+    step.batch.clear();
+    step.batch.obs = Obs::U8((0..n * spec.frame_len()).map(byte).collect());
+    step.batch.final_obs = Obs::U8((0..n * spec.frame_len()).map(|i| byte(i + 5)).collect());
+    step.actions = Actions::Discrete((0..n).map(|env| ((t + env) % 3) as i64).collect());
+    for env in 0..n {
+        step.batch.reward[env] = ((t + env) % 5) as f32 - 2.0;
+        step.batch.terminated[env] = (t + 3 * env) % 11 == 10;
+        step.batch.truncated[env] = (t + 3 * env) % 17 == 16;
+        step.batch.life_lost[env] = (t + env) % 7 == 6;
+    }
+    step
+}
+
+fn frames_spec() -> EnvSpec {
+    EnvSpec { frame_stack: 4, ..EnvSpec::new("t", &[36, 36], Dtype::U8, ActionSpace::Discrete { n: 3 }) }
+}
+
+/// Every transition of a ring that has wrapped around, plain and compressed, one step and three.
+#[test]
+fn a_copy_of_the_frames_gives_the_same_samples() {
+    let (spec, envs) = (frames_spec(), 2);
+    for (compress, n_step) in [(false, 1), (true, 3)] {
+        let config = ReplayConfig { capacity: 60, n_step, gamma: 0.9, compress };
+        let mut buffer = ReplayBuffer::new(&spec, envs, config).unwrap();
+        let mut copy = DeviceFrames::new(&spec, buffer.capacity(), Device::Cpu).unwrap().unwrap();
+        let mut send = |buffer: &ReplayBuffer| {
+            let (slots, mut bytes) = (&buffer.changes().written, Vec::new());
+            slots.iter().for_each(|&slot| buffer.copy_frame(slot, &mut bytes));
+            copy.write(slots, &bytes);
+        };
+        buffer.reset(&frames_step(&spec, envs, 0).batch);
+        send(&buffer);
+        for t in 0..80 {
+            let step = frames_step(&spec, envs, t);
+            buffer.push(&step.actions, &step.batch);
+            send(&buffer);
+        }
+        let indices: Vec<_> = (0..buffer.capacity()).filter(|&index| buffer.contains(index)).collect();
+        assert!(indices.len() > 40);
+        let [mut whole, mut steps] = [(); 2].map(|()| Transitions::new(&spec, indices.len()));
+        buffer.gather(&indices, &mut whole);
+        buffer.gather_steps(&indices, None, &mut steps);
+        let stacked = buffer.frame_slots(&indices).map(|slots| copy.stacked(&slots, spec.frame_stack));
+        for (stacked, expected) in stacked.iter().zip([&whole.s_tm1, &whole.s_t]) {
+            assert_eq!(stacked.size(), [indices.len() as i64, 36, 36, 4]);
+            assert_eq!(Vec::<u8>::try_from(stacked.flatten(0, -1)).unwrap(), expected.as_ref().u8());
+        }
+        assert_eq!(Transitions { s_tm1: whole.s_tm1.clone(), s_t: whole.s_t.clone(), ..steps }, whole);
+    }
+    assert!(DeviceFrames::new(&self::spec(), 10, Device::Cpu).unwrap().is_none(), "vectors are no frames");
+}
+
+/// Updates from a copy of the frames are those from the buffer, bit for bit, after a resume, too.
+#[test]
+fn updates_from_a_copy_are_those_from_the_buffer() {
+    let (spec, dir) = (frames_spec(), tempfile::tempdir().unwrap());
+    let network = NetworkConfig {
+        torso: TorsoKind::Small,
+        precision: Precision::Fp32,
+        kernels: Kernels::Libtorch,
+        ..NetworkConfig::default()
+    };
+    let config = Config { network, buffer_size: 300, ..config(true) };
+    let new = |copied: bool, seed| {
+        let mut replay = Replay::new(&config, &spec, 2, seed, Some(dir.path())).unwrap();
+        if copied {
+            replay.copy_to(&spec, Device::Cpu).unwrap();
+        }
+        replay
+    };
+    let learner = || Learner::new(config.clone(), &spec, 1).unwrap();
+    let train = |replay: &mut Replay, learner: &mut Learner, from: usize| -> Vec<_> {
+        let push_and_train = |t: usize| {
+            replay.push(&frames_step(&spec, 2, t));
+            (t % 4 == 3).then(|| replay.train(learner, (0.5, 1e-3), None).unwrap())
+        };
+        (from..from + 200).filter_map(push_and_train).collect()
+    };
+    let mut results = Vec::new();
+    for copied in [false, true] {
+        let (mut replay, mut learner) = (new(copied, 3), learner());
+        replay.reset(&frames_step(&spec, 2, 0).batch);
+        let mut losses = train(&mut replay, &mut learner, 0);
+        let mut saved = Snapshot::default();
+        replay.save(&mut saved).unwrap();
+        let mut resumed = new(copied, 4);
+        assert!(resumed.load(&saved).unwrap().is_empty());
+        losses.extend(train(&mut resumed, &mut learner, 200));
+        results.push(losses);
+        fs::remove_dir_all(dir.path().join("replay")).unwrap();
+    }
+    assert!(results[0].len() == 100 && results[0].windows(2).all(|pair| pair[0] != pair[1]));
+    assert_eq!(results[0], results[1]);
 }

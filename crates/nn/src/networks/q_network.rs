@@ -18,6 +18,7 @@ use crate::init::{RECTIFIER_GAIN, hidden_init};
 use crate::layers::linear::Linear;
 use crate::layers::noisy::{Noise, NoisyLinear};
 use crate::layers::norm::Norm;
+use crate::observations::Observations;
 use crate::params::{Builder, Params, Weights};
 use crate::pass::Pass;
 use playfield_core::graph::{Graph, Op, Reduction, Value};
@@ -196,7 +197,7 @@ impl QNetwork {
     }
 
     /// `[n, actions, atoms]` in `f32` at `n` observations.
-    pub fn forward(&mut self, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+    pub fn forward<'a>(&mut self, obs: impl Into<Observations<'a>>, n: usize, pass: Pass) -> Tensor {
         let features = self.torso.forward(&self.params, obs.into(), n, pass);
         pass.run(|| self.layers.forward(self.params.weights(), &features, &self.noise, pass))
     }
