@@ -50,7 +50,10 @@ fn several_seeds_are_trained_and_reported_together() {
     assert_eq!(weights(&group.join("seed-6")), weights(&dir.join("alone")));
 
     let said = refuses(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1"]);
-    assert!(said.contains("has completed its 4,000 steps"), "{said}");
+    assert!(
+        said.contains("has completed its 4,000 steps: to continue training, give --steps more than that"),
+        "{said}"
+    );
     // The whole folder is extended, and then one of its runs.
     let said = succeeds(dir, &["train", "--resume", "runs/paac-cartpole-seeds-1", "--steps", "5000"]);
     assert_eq!(said.matches(" 5,000 ").count(), 3, "{said}");

@@ -419,7 +419,7 @@ fn a_run_that_was_killed_before_its_first_checkpoint_is_resumed() {
     let dir = dir.path();
     assert!(checkpoints(&dir.join("run")).is_empty());
     let said = refuses(dir, &["eval", "run"]);
-    assert!(said.contains("no complete checkpoint to resume from: there is none"), "{said}");
+    assert!(said.contains("no checkpoint yet: a run saves one every `run.checkpoint_seconds`"), "{said}");
     succeeds(dir, &["train", "--resume", "run", "--steps", "2000"]);
     succeeds(dir, &["train", "a.toml", "--run-dir", "whole", "--steps", "2000"]);
     let [whole, resumed] = ["whole", "run"].map(|run| read(checkpoints(&dir.join(run)).last().unwrap()).unwrap());

@@ -8,7 +8,7 @@ use playfield_core::Mode;
 use playfield_kernels::simd::SimdLevel;
 use std::path::PathBuf;
 
-/// Reinforcement learning: train Atari-style agents, fast, on one machine.
+/// Reinforcement learning: train Atari-style agents, fast.
 #[derive(Debug, Parser)]
 #[command(
     name = "playfield",
@@ -20,7 +20,7 @@ use std::path::PathBuf;
   playfield eval runs/ppo-cartpole-1 --episodes 30 --deterministic
   playfield watch runs/ppo-cartpole-1
 
-Exit codes: 0 success; 2 error, explained in one line; 3 another process of the run failed; 130, 143 or 129 ended by Ctrl-C, SIGTERM or SIGHUP"
+Exit codes: 0 success; 2 error; 3 another process of the run failed; 130, 143 or 129 ended by Ctrl-C, SIGTERM or SIGHUP"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -109,7 +109,7 @@ pub enum Command {
 
 Examples:
   playfield runs
-  playfield runs sweeps/pong-1 --sort score"
+  playfield runs sweeps/ppo-pong-1 --sort score"
 )]
 pub struct Runs {
     /// The folder to search, with its subfolders
@@ -505,7 +505,7 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 
 /// Parses a number of steps: `5000000`, `5_000_000`, `5M`, `4.1M`, `500k`.
 pub fn count(text: &str) -> Result<u64, String> {
-    let expected = || "not a whole number of steps, such as 5000000, 5_000_000 or 5M".into();
+    let expected = || "write a whole number of steps from 1 on, such as 5000000, 5_000_000 or 5M".into();
     whole(text).filter(|n| (1..=1_000_000_000_000_000).contains(n)).ok_or_else(expected)
 }
 

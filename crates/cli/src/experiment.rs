@@ -4,7 +4,7 @@
 //! change here.
 
 use crate::registry::external;
-use crate::renames::renamed;
+use crate::renames::{last, renamed};
 use crate::{Registry, args, paths, suggest};
 use playfield_core::algorithm::{Entry, parse_section, write_section};
 use playfield_core::group;
@@ -38,6 +38,10 @@ impl Experiment {
         let known = known(algorithm, &table, sets)?;
         for set in sets {
             apply(&mut table, &known, set)?;
+        }
+        let other = table.keys().find(|key| *key != algorithm.name && registry.find_algorithm(key).is_ok());
+        if let Some(other) = other {
+            return Err(Error::config(format!("[{other}] has settings of another algorithm than {}", algorithm.name)));
         }
         check("", &table, &known)?;
 
@@ -187,8 +191,10 @@ fn check(path: &str, table: &Table, known: &Table) -> Result<()> {
     for (key, value) in table {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let Some(expected) = known.get(key) else {
-            if let Some(new) = renamed(&path) {
-                return Err(Error::config(format!("`{path}` is now called `{new}`")));
+            let mut paths = Vec::new();
+            leaves(path.rsplit_once('.').map_or("", |(section, _)| section), known, &mut paths);
+            if let Some(name) = renamed(&path, &paths) {
+                return Err(Error::config(format!("unknown key `{path}`: it is called `{name}`")));
             }
             let hint = suggest::hint(key, known.keys().map(String::as_str));
             return Err(Error::config(format!("unknown key `{path}`{hint}{}", keys_of_rule(known))));
@@ -277,18 +283,22 @@ fn find(key: &str, known: &Table) -> Result<String> {
     match found[..] {
         [path] => Ok(path.clone()),
         [] => {
-            if let Some(new) = renamed(key) {
-                return Err(Error::config(format!("--set {key}: it is now called `{new}`")));
+            if let Some(name) = renamed(key, &paths) {
+                return Err(Error::config(format!("--set {key}: unknown key: it is called `{name}`")));
             }
             let optimizer = known.values().find_map(|section| section.get("optimizer")?.as_table());
             if let Some(optimizer) = optimizer.filter(|_| key.contains("optimizer.")) {
                 return Err(Error::config(format!("--set {key}: unknown key{}", keys_of_rule(optimizer))));
             }
-            let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_string();
-            let lasts: Vec<_> = paths.iter().map(|p| last(p)).collect();
-            let candidates: Vec<_> =
-                if key.contains('.') { &paths } else { &lasts }.iter().map(String::as_str).collect();
-            Err(Error::config(format!("--set {key}: unknown key{}", suggest::hint(key, candidates))))
+            // A key of a section is compared with that section's keys.
+            let section = key.rsplit_once('.').map(|(section, _)| format!("{section}."));
+            let section = section.filter(|section| paths.iter().any(|path| path.starts_with(section)));
+            let (word, candidates): (&str, Vec<_>) = match &section {
+                Some(section) => (last(key), paths.iter().filter_map(|path| path.strip_prefix(section)).collect()),
+                None if key.contains('.') => (key, paths.iter().map(String::as_str).collect()),
+                None => (key, paths.iter().map(|path| last(path)).collect()),
+            };
+            Err(Error::config(format!("--set {key}: unknown key{}", suggest::hint(word, candidates))))
         }
         _ => {
             let all = found.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(" or ");
@@ -342,7 +352,9 @@ mod tests {
     fn an_error_suggests_the_closest_name() {
         for (text, sets, expected) in [
             (FILE, &["learning_rat=1"][..], "did you mean 'learning_rate'?"),
-            (FILE, &["paac.gama=1"], "did you mean 'paac.gamma'?"),
+            (FILE, &["paac.gama=1"], "did you mean 'gamma'?"),
+            (FILE, &["paac.ent_coef=1"], "it is called `paac.entropy_coefficient`"),
+            ("algorithm = 'paac'\n[dqn]\n", &[], "[dqn] has settings of another algorithm than paac"),
             (FILE, &["env.id=Cartpoel"], "did you mean 'CartPole'?"),
             (FILE, &["algorithm=pacc"], "did you mean 'paac'?"),
             (FILE, &["rollout_steps"], "write it as key=value"),
@@ -363,8 +375,8 @@ mod tests {
             (FILE, &["seed=-1"], "must not be negative"),
             (FILE, &["activation=sine"], "sine"),
             (FILE, &["kwargs.x=1"], "unknown key"),
-            (FILE, &["t_max=5"], "now called `paac.rollout_steps`"),
-            ("algorithm = 'paac'\n[env]\nwarp = [84, 84]\n", &[], "`env.warp` is now called `env.resize`"),
+            (FILE, &["t_max=5"], "it is called `paac.rollout_steps`"),
+            ("algorithm = 'paac'\n[env]\nwarp = [84, 84]\n", &[], "unknown key `env.warp`: it is called `env.resize`"),
             (FILE, &["checkpoint_seconds=0"], "greater than 0"),
             (FILE, &["eval.video=true"], "set `every_steps`"),
         ] {

@@ -1,4 +1,4 @@
-//! Renamed configuration keys. A configuration with an old key gets an error that names the new one.
+//! Old names of configuration keys, and those of other libraries: an error names the key.
 
 /// `(old path, new path)`. A path is a section, a dot and a key.
 const RENAMED: &[(&str, &str)] = &[
@@ -44,10 +44,43 @@ const RENAMED: &[(&str, &str)] = &[
     ("dqn.optimizer.centred", "dqn.optimizer.centered"),
 ];
 
-/// The new name of the key `path`, if it was renamed. Without a section, `path` matches the last part of a key.
-pub fn renamed(path: &str) -> Option<&'static str> {
-    let is = |old: &str| old == path || !path.contains('.') && old.rsplit('.').next() == Some(path);
-    RENAMED.iter().find(|(old, _)| is(old)).map(|(_, new)| *new)
+/// `(name, key)`: last parts of keys.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("batch_size", "minibatch_size"),
+    ("clip_coef", "clip_range"),
+    ("ent_coef", "entropy_coefficient"),
+    ("lr", "learning_rate"),
+    ("max_grad_norm", "gradient_clip"),
+    ("n_envs", "num_envs"),
+    ("n_epochs", "epochs"),
+    ("n_steps", "rollout_steps"),
+    ("num_steps", "rollout_steps"),
+    ("t_max", "rollout_steps"),
+    ("total_timesteps", "steps"),
+    ("train_freq", "train_interval"),
+    ("update_epochs", "epochs"),
+    ("vf_coef", "value_coefficient"),
+];
+
+/// What the unknown key `path` is called among the paths `known`, if it is an old name or one of other libraries. Without a section,
+/// `path` matches the last part of a name.
+pub fn renamed(path: &str, known: &[String]) -> Option<String> {
+    let section = |path: &str| path.split_once('.').map_or(String::new(), |(section, _)| format!("{section}."));
+    let is_old = |old: &str, new: &str| {
+        let has_section = known.iter().any(|known| known.starts_with(&section(new)));
+        old == path || has_section && !path.contains('.') && last(old) == path
+    };
+    let old = RENAMED.iter().find(|(old, new)| is_old(old, new)).map(|(_, new)| new.to_string());
+    let elsewhere = || {
+        let (_, key) = ELSEWHERE.iter().find(|(name, _)| *name == last(path))?;
+        known.iter().find(|known| last(known) == *key && known.starts_with(&section(path))).cloned()
+    };
+    old.or_else(elsewhere)
+}
+
+/// The last part of a path.
+pub fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -56,9 +89,23 @@ mod tests {
 
     #[test]
     fn an_old_key_is_found_by_its_path_or_its_last_part() {
-        assert_eq!(renamed("env.history"), Some("env.frame_stack"));
-        assert_eq!(renamed("warp"), Some("env.resize"));
-        assert_eq!(renamed("env.frame_stack"), None);
-        assert_eq!(renamed("a3c.target_rate"), None);
+        let known = ["steps", "env.frame_stack", "env.resize", "ppo.gradient_clip", "ppo.rollout_steps"];
+        let known = known.map(String::from);
+        for (path, expected) in [
+            ("env.history", Some("env.frame_stack")),
+            ("warp", Some("env.resize")),
+            ("env.frame_stack", None),
+            ("a3c.target_rate", None),
+            // An old name in PAAC, another library's in PPO.
+            ("max_grad_norm", Some("ppo.gradient_clip")),
+            ("ppo.max_grad_norm", Some("ppo.gradient_clip")),
+            ("paac.max_grad_norm", Some("paac.gradient_clip")),
+            ("n_steps", Some("ppo.rollout_steps")),
+            ("a3c.n_steps", None),
+            ("total_timesteps", Some("steps")),
+            ("ent_coef", None),
+        ] {
+            assert_eq!(renamed(path, &known).as_deref(), expected, "{path}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The candidate most similar to `word`, if the similarity is at least 0.5. Ids of environments are also compared without their
+/// The candidate most similar to `word`, if the similarity is more than 0.5. Ids of environments are also compared without their
 /// namespace and version, so `pong` matches `ALE/Pong-v5`.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
@@ -14,7 +14,7 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let scored = candidates.into_iter().map(|c| (similarity(c), c));
     // The first among equals: registries list the more likely candidates first.
     let best = scored.reduce(|a, b| if b.0 > a.0 { b } else { a });
-    best.filter(|(similarity, _)| *similarity >= 0.5).map(|(_, candidate)| candidate)
+    best.filter(|(similarity, _)| *similarity > 0.5).map(|(_, candidate)| candidate)
 }
 
 /// `; did you mean 'x'?`, or an empty string.

@@ -205,8 +205,11 @@ impl Checkpoints {
                 Err(e) => skipped.push((path, e.to_string())),
             }
         }
-        let reason = skipped.first().map_or("there is none".into(), |(_, reason)| reason.clone());
-        Err(Error::checkpoint(&self.dir, format!("no complete checkpoint to resume from: {reason}")))
+        let what = match skipped.first() {
+            None => "no checkpoint yet: a run saves one every `run.checkpoint_seconds`, and at its end".into(),
+            Some((_, reason)) => format!("no complete checkpoint: {reason}"),
+        };
+        Err(Error::checkpoint(&self.dir, what))
     }
 
     /// All checkpoints by descending score, then by descending step.
@@ -484,7 +487,7 @@ mod tests {
     fn without_an_undamaged_checkpoint_loading_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let c = Checkpoints::new(dir.path(), 3);
-        assert!(c.latest().unwrap_err().to_string().contains("no complete checkpoint"));
+        assert!(c.latest().unwrap_err().to_string().contains("no checkpoint yet"));
         let path = c.save(&snapshot(1), None).unwrap();
         fs::remove_file(path.join(STATE)).unwrap();
         assert!(c.latest().unwrap_err().to_string().contains(STATE));

@@ -34,7 +34,11 @@ pub const METRICS: &[Metric] = &[
     metric("rollout/ep_rew_mean", "return", "mean raw return of the last 100 training episodes"),
     metric("rollout/ep_len_mean", "steps", "mean length of the last 100 training episodes"),
     metric("rollout/exploration_rate", "", "ε: the probability of a random action; 0 with noisy networks"),
-    metric("train/loss", "", "total loss of the last update: the weighted sum of its terms"),
+    metric(
+        "train/loss",
+        "",
+        "total loss of the last update: the weighted sum of its terms. PPO: it and its terms are means over the minibatches of a rollout",
+    ),
     metric("train/policy_loss", "", "mean of −log π(a\\|s)·A; its magnitude says little about progress"),
     metric("train/policy_gradient_loss", "", "the clipped objective, mean of −min(r·A, clip(r, 1 − ε, 1 + ε)·A) (PPO)"),
     metric("train/value_loss", "return²", "mean of (G − V)², G: the return that V is trained on"),

@@ -53,7 +53,7 @@ impl DeviceRollout {
         let [rows, envs] = [steps + 1, envs].map(|d| d as i64);
         let size = [rows, envs, height, width, colors * spec.frame_stack as i64];
         let stacked = zeros(&size, device, "a rollout")
-            .map_err(|error| Error::config(format!("{error}: lower `rollout_steps` or `env.num_envs`")))?;
+            .map_err(|error| Error::config(format!("lower `rollout_steps` or `env.num_envs`: {error}")))?;
         Ok(Some(Self { stacked, depth: spec.frame_stack as i64, stored: 0 }))
     }
 
@@ -165,7 +165,9 @@ fn frame_size(spec: &EnvSpec) -> Option<[i64; 3]> {
 }
 
 fn zeros(size: &[i64], device: Device, what: &str) -> Result<Tensor> {
-    let megabytes = size.iter().product::<i64>() >> 20;
-    Tensor::f_zeros(size, (Kind::Uint8, device))
-        .map_err(|_| Error::config(format!("the device has no memory for {what}, {megabytes} MB")))
+    let gigabytes = size.iter().product::<i64>() as f64 / 1e9;
+    Tensor::f_zeros(size, (Kind::Uint8, device)).map_err(|error| {
+        let (error, all) = (error.to_string(), format!("{gigabytes:.2} GB of the device's memory for {what}"));
+        Error::config(format!("cannot allocate {all}: {}", error.lines().next().unwrap_or_default()))
+    })
 }

@@ -75,6 +75,7 @@ struct Ring {
     /// The position after the newest slot.
     written: u64,
     /// The transitions before this position have been marked as ready.
+    // Its name in checkpoints.
     #[serde(rename = "considered")]
     marked: u64,
 }
@@ -270,11 +271,12 @@ impl ReplayBuffer {
     /// # Panics
     /// As [`gather`](Self::gather).
     pub fn gather_normalized(&self, indices: &[usize], normalizer: Option<&Normalizer>, out: &mut Transitions) {
-        self.gather_steps(indices, normalizer, out);
+        assert_eq!(indices.len(), out.len());
         let obs_len = self.frame_len * self.frame_stack;
         let mut scratch = Scratch::default();
         for (row, &index) in indices.iter().enumerate() {
-            let Found { env, s_tm1, s_t, .. } = self.find(index, None);
+            let found @ Found { env, s_tm1, s_t, .. } = self.find(index, normalizer);
+            self.copy_step(index, found, row, out);
             scratch.clear();
             self.stack(env, s_tm1, &mut scratch, out.s_tm1.slice_mut(row * obs_len, obs_len));
             self.stack(env, s_t, &mut scratch, out.s_t.slice_mut(row * obs_len, obs_len));
@@ -292,14 +294,16 @@ impl ReplayBuffer {
     /// As [`gather`](Self::gather).
     pub fn gather_steps(&self, indices: &[usize], normalizer: Option<&Normalizer>, out: &mut Transitions) {
         assert_eq!(indices.len(), out.len());
-        let len = self.mask_len;
         for (row, &index) in indices.iter().enumerate() {
-            let found = self.find(index, normalizer);
-            (out.r_t[row], out.discount_t[row]) = (found.r_t, found.discount_t);
-            out.a_tm1[row] = i64::from(self.actions[index]);
-            let next = self.slot(found.env, found.s_t);
-            out.mask_t[row * len..(row + 1) * len].copy_from_slice(&self.action_masks[next * len..(next + 1) * len]);
+            self.copy_step(index, self.find(index, normalizer), row, out);
         }
+    }
+
+    fn copy_step(&self, index: usize, found: Found, row: usize, out: &mut Transitions) {
+        let (len, next) = (self.mask_len, self.slot(found.env, found.s_t));
+        (out.r_t[row], out.discount_t[row]) = (found.r_t, found.discount_t);
+        out.a_tm1[row] = i64::from(self.actions[index]);
+        out.mask_t[row * len..(row + 1) * len].copy_from_slice(&self.action_masks[next * len..(next + 1) * len]);
     }
 
     /// The slots of the frames that the observations `s_tm1` and `s_t` of the transitions at `indices` consist of, oldest first,
@@ -471,7 +475,7 @@ impl ReplayBuffer {
         first
     }
 
-    /// The transition at `index`, with normalized rewards.
+    /// The transition at `index`, with rewards normalized by `normalizer`.
     fn find(&self, index: usize, normalizer: Option<&Normalizer>) -> Found {
         assert!(self.contains(index), "transition {index} cannot be sampled");
         let env = index / self.ring_len;

@@ -66,6 +66,11 @@ impl Clock {
         self.beta.at(step.saturating_sub(self.anneal_from))
     }
 
+    /// The step at which the first update is due.
+    pub fn first_update(&self) -> u64 {
+        self.learning_starts.max(1).checked_next_multiple_of(self.train_interval).unwrap_or(u64::MAX)
+    }
+
     /// What becomes due after more than `before` and up to `after` steps, in order. Updates of the target network without one
     /// of the online network between them are merged: k with share τ are one with share 1 − (1 − τ)ᵏ.
     pub fn due(&self, before: u64, after: u64) -> Vec<Due> {

@@ -59,10 +59,11 @@ impl Replay {
 
     /// The memory that the buffer will take, as a message.
     pub fn size(config: &Config, spec: &EnvSpec) -> String {
-        let gigabytes = ReplayBuffer::bytes(spec, ring(config)) as f64 / 1e9;
+        let bytes = ReplayBuffer::bytes(spec, ring(config)) as f64;
+        let size = if bytes < 1e8 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.2} GB", bytes / 1e9) };
         let (steps, about) =
             (thousands(config.buffer_size as u64), if config.buffer_compression { "compressed, about " } else { "" });
-        format!("replay buffer: {steps} steps, {about}{gigabytes:.2} GB when full")
+        format!("replay buffer: {steps} steps, {about}{size} when full")
     }
 
     /// The number of transitions that can be sampled.

@@ -73,10 +73,12 @@ impl Algorithm for Dqn {
         let clock = Clock::new(&config);
 
         run.notify(&Replay::size(&config, spec));
-        if config.learning_starts > run.steps() {
-            let [starts, steps] = [config.learning_starts, run.steps()].map(thousands);
+        let chunk_steps = (config.train_interval.min(LONGEST_CHUNK).min(run.steps()) as usize / envs.num_envs()).max(1);
+        if clock.first_update() > run.steps().next_multiple_of((chunk_steps * envs.num_envs()) as u64) {
+            let [first, steps] = [clock.first_update(), run.steps()].map(thousands);
             run.notify(&format!(
-                "warning: no update is made: dqn.learning_starts = {starts}, and the run has {steps} steps"
+                "warning: no update is made: the first is due after {first} steps (dqn.learning_starts and dqn.train_interval), \
+                 and the run has {steps}"
             ));
         }
         let snapshot = run.take_resume();
@@ -119,7 +121,6 @@ impl Algorithm for Dqn {
         let mut evaluator = Evaluator::new(envs, run, collector.steps())?;
 
         let worker = Worker::new(learner, replay);
-        let chunk_steps = (config.train_interval.min(LONGEST_CHUNK) as usize / envs.num_envs()).max(1);
         let chunk = worker.chunk(spec, n, chunk_steps);
         let mut version = chunk.version;
         let mut learner = match config.overlap {
@@ -162,6 +163,7 @@ impl Algorithm for Dqn {
                 if run.log_due() {
                     let mut row = report(chunk, version, if config.overlap { due } else { 0 });
                     row.push(("rollout/exploration_rate", clock.epsilon(step)));
+                    row.push(("train/learning_rate", config.learning_rate.at(step)));
                     row.extend(config.prioritized.then(|| ("train/per_beta", clock.beta(step))));
                     row.extend(collector.timer.take());
                     run.log(step, &row)?;

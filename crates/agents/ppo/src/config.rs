@@ -24,7 +24,7 @@ pub struct Config {
     pub learning_rate: Schedule,
     /// Where not 0, the learning rate follows the KL divergence, and `learning_rate` is only its initial value: where the mean KL over
     /// the last epoch of a rollout exceeds twice this, the next rollout's learning rate is divided by 1.5; below half of it,
-    /// multiplied by 1.5; within 1e-6 to 1e-2. Thresholds and bounds are rl_games' (not in the paper).
+    /// multiplied by 1.5; always within 1e-6 to 1e-2. Thresholds and bounds are rl_games' (not in the paper).
     pub learning_rate_target_kl: f64,
     /// The clipping range ε of the probability ratio. Linear to 0 over the run.
     pub clip_range: Schedule,

@@ -133,7 +133,7 @@ impl Learner {
         net.set_num_threads(config.num_threads);
         let optimizer = Optimizer::new(config.optimizer.clone(), &net.params).with_num_threads(config.num_threads);
         let actor = Actor::new(net, n, rng::stream(seed, "ppo/actions")).with_rollout(spec, n, config.rollout_steps)?;
-        let (adapted_rate, rng) = (config.learning_rate.start, rng::stream(seed, "ppo/minibatches"));
+        let (adapted_rate, rng) = (config.learning_rate.start.clamp(1e-6, 1e-2), rng::stream(seed, "ppo/minibatches"));
         Ok(Self { actor, config: config.clone(), optimizer, adapted_rate, rng })
     }
 
@@ -152,9 +152,9 @@ impl Learner {
         let targets = Targets::new(rollout, &values, &bootstrap, config.gae_lambda);
         let transitions = Transitions::new(rollout, &targets, bootstrap.device());
 
-        let (mut terms, mut gradient_norms, mut std, mut epoch) = (Vec::new(), Vec::new(), None, 0);
+        let (mut terms, mut gradient_norms, mut std, mut last_epoch) = (Vec::new(), Vec::new(), None, 0);
         'epochs: for _ in 0..config.epochs {
-            epoch = terms.len();
+            last_epoch = terms.len();
             let minibatches = match self.actor.net.is_recurrent() {
                 true => rollout.sequence_minibatches(config.minibatch_size, &mut self.rng),
                 false => rollout.minibatches(config.minibatch_size, &mut self.rng),
@@ -178,7 +178,7 @@ impl Learner {
         }
         self.actor.next_rollout();
         if config.learning_rate_target_kl > 0.0 {
-            let kl = Tensor::stack(&terms[epoch..], 0).mean_dim(0, false, Kind::Float).double_value(&[KL as i64]);
+            let kl = Tensor::stack(&terms[last_epoch..], 0).mean_dim(0, false, Kind::Float).double_value(&[KL as i64]);
             let kl = self.actor.group().mean(kl)?;
             self.adapted_rate = adapt_learning_rate(learning_rate, kl, config.learning_rate_target_kl);
         }

@@ -128,7 +128,7 @@ fn train(path: &Path, plan: &Plan, args: &Args, resumed: &[String], stop: &Stop)
     let open = seeds.iter().filter(|seed| seed.status == Status::Open).count();
     if open == 0 {
         return Err(Error::config(format!(
-            "every run in {} has completed its {} steps: continue training with --steps N",
+            "every run in {} has completed its {} steps: to continue training, give --steps more than that",
             paths::shown(path),
             thousands(plan.steps)
         )));

@@ -1,10 +1,10 @@
 //! Random search with successive halving: each trial is a training run in its own process, and the worst trials are stopped early.
 //!
 //! ```text
-//! sweeps/pong-1/sweep.toml      the searched settings; config.toml: the experiment
-//!               trials.csv      the state of every trial, read when a sweep is resumed
-//!               trial-000/      the run of a trial; trial-000.log: its output
-//!               sweep.svg, png  return against each setting
+//! sweeps/ppo-pong-1/sweep.toml      the searched settings; config.toml: the experiment
+//!                   trials.csv      the state of every trial, read when a sweep is resumed
+//!                   trial-000/      the run of a trial; trial-000.log: its output
+//!                   sweep.svg, png  return against each setting
 //! ```
 
 use crate::args::Sweep as Args;
@@ -82,7 +82,7 @@ pub fn advice() -> String {
     }
     text += "\nExamples:
   playfield sweep configs/dqn/cartpole.toml --param learning_rate=1e-4..1e-2:log --param gamma=0.9..0.999 --trials 20
-  playfield sweep --resume sweeps/cartpole-1 --trials 40";
+  playfield sweep --resume sweeps/ppo-cartpole-1 --trials 40";
     text
 }
 

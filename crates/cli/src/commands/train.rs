@@ -206,6 +206,9 @@ fn resume_run(registry: &Registry, args: &Train, path: &Path) -> Result<(Job, Fo
         true => None,
         false => Some(checkpoints.latest()?),
     };
+    if loaded.is_none() {
+        note!("{} has no checkpoint: it starts at step 0 again", paths::shown(path));
+    }
     if let Some(loaded) = &loaded {
         for (path, reason) in &loaded.skipped {
             note!("warning: skipped the checkpoint {}: {reason}", paths::shown(path));
@@ -219,9 +222,9 @@ fn resume_run(registry: &Registry, args: &Train, path: &Path) -> Result<(Job, Fo
         }
         if at >= steps {
             return Err(Error::config(format!(
-                "{path} has completed its {} steps (it is at step {}): continue training with --steps N",
-                thousands(steps),
-                thousands(at)
+                "{path} is at step {}: to continue training, give --steps more than that (not {})",
+                thousands(at),
+                thousands(steps)
             )));
         }
     }
