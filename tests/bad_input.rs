@@ -76,11 +76,11 @@ fn impossible_sizes_are_refused() {
 fn a_run_without_an_update_gets_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let config =
-        "algorithm = 'dqn'\nsteps = 200\n[env]\nid = 'Catch'\n[network]\nhidden = [8]\n[dqn]\nlearning_starts = 201\n";
+        "algorithm = 'dqn'\nsteps = 200\n[env]\nid = 'Catch'\n[network]\nhidden = [8]\n[dqn]\nlearning_starts = 300\n";
     file(dir.path(), "a.toml", config);
     let output = playfield(dir.path(), &["train", "a.toml"]).output().unwrap();
     let said = stderr(&output);
-    let warning = "warning: no update is made: dqn.learning_starts = 201, and the run has 200 steps";
+    let warning = "warning: no update is made: the first is due after 300 steps (dqn.learning_starts and dqn.train_interval)";
     assert!(output.status.success() && said.contains(warning), "{said}");
 }
 

@@ -21,9 +21,9 @@ fn an_environment_in_rust_is_checked() {
     assert_eq!(names, ["spaces", "reward", "episodes", "seeds", "batch", "rendering", "speed"]);
     for (args, expected) in [
         (&["check", "Cartpoel"][..], "did you mean 'CartPole'?"),
-        (&["check", "CartPole", "--set", "env.num_env=1"], "did you mean 'env.num_envs'?"),
+        (&["check", "CartPole", "--set", "env.num_env=1"], "did you mean 'num_envs'?"),
         (&["check", "CartPole", "--set", "learning_rate=1"], "unknown key"),
-        (&["check", "CartPole", "--steps", "0"], "not a whole number"),
+        (&["check", "CartPole", "--steps", "0"], "write a whole number of steps from 1 on"),
     ] {
         let said = refuses(dir.path(), args);
         assert!(said.contains(expected), "{args:?}: {said}");
