@@ -80,7 +80,8 @@ fn a_run_without_an_update_gets_a_warning() {
     file(dir.path(), "a.toml", config);
     let output = playfield(dir.path(), &["train", "a.toml"]).output().unwrap();
     let said = stderr(&output);
-    let warning = "warning: no update is made: the first is due after 300 steps (dqn.learning_starts and dqn.train_interval)";
+    let warning =
+        "warning: no update is made: the first is due after 300 steps (dqn.learning_starts and dqn.train_interval)";
     assert!(output.status.success() && said.contains(warning), "{said}");
 }
 
