@@ -11,8 +11,8 @@ use playfield_replay::{Lost, Prioritized, ReplayBuffer, ReplayConfig, Segments, 
 use std::path::Path;
 use tch::Device;
 
-/// Frames that are sent to a device at once.
-const SENT: usize = 256;
+/// The most frames that are sent to a device at once.
+const FRAMES_PER_TRANSFER: usize = 256;
 
 /// A replay buffer with its sampler.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Replay {
     ///
     /// # Errors
     /// [`Error::Config`](playfield_core::Error::Config) where the device has too little memory.
-    pub fn copy_to(&mut self, spec: &EnvSpec, device: Device) -> Result<()> {
+    pub fn copy_frames_to(&mut self, spec: &EnvSpec, device: Device) -> Result<()> {
         let frames = DeviceFrames::new(spec, self.buffer.capacity(), device)?;
         self.on_device = frames.map(|frames| (frames, Vec::new()));
         Ok(())
@@ -150,7 +150,7 @@ impl Replay {
         }
         if let Some((_, newer)) = &mut self.on_device {
             newer.extend(&changes.written);
-            if newer.len() >= SENT {
+            if newer.len() >= FRAMES_PER_TRANSFER {
                 self.send();
             }
         }
@@ -159,7 +159,7 @@ impl Replay {
     /// Sends the frames that the device lacks.
     fn send(&mut self) {
         let Some((frames, newer)) = &mut self.on_device else { return };
-        for slots in newer.chunks(SENT) {
+        for slots in newer.chunks(FRAMES_PER_TRANSFER) {
             let mut bytes = Vec::new();
             slots.iter().for_each(|&slot| self.buffer.copy_frame(slot, &mut bytes));
             frames.write(slots, &bytes);

@@ -87,7 +87,7 @@ impl Algorithm for Dqn {
         let device = learner.online().params.master().device();
         if device != Device::Cpu
             && config.buffer_on_device
-            && let Err(error) = replay.copy_to(spec, device)
+            && let Err(error) = replay.copy_frames_to(spec, device)
         {
             run.notify(&format!("warning: samples of the replay buffer are sent to the device: {error}"));
         }

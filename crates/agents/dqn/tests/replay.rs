@@ -207,7 +207,7 @@ fn updates_from_a_copy_are_those_from_the_buffer() {
     let new = |copied: bool, seed| {
         let mut replay = Replay::new(&config, &spec, 2, seed, Some(dir.path())).unwrap();
         if copied {
-            replay.copy_to(&spec, Device::Cpu).unwrap();
+            replay.copy_frames_to(&spec, Device::Cpu).unwrap();
         }
         replay
     };
