@@ -177,21 +177,32 @@ impl<A: Algorithm> Configured for Typed<A> {
 /// Reads a table without nested sections into its struct. Unknown keys are refused.
 ///
 /// # Errors
-/// [`Error::Config`] with serde's message and the key.
+/// [`Error::Config`] with the key, its value and what it must be.
 pub fn parse_section<C: DeserializeOwned>(name: &str, table: &toml::Table) -> Result<C> {
     table.clone().try_into().map_err(|e: toml::de::Error| {
         // The second line names the key.
         let text = e.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = text.replace("expected usize", "expected 0 or more").replace("expected u64", "expected 0 or more");
-        Error::config(format!("[{name}]: {text}"))
+        Error::config(sentence(name, &text).unwrap_or_else(|| format!("[{name}]: {text}")))
     })
+}
+
+/// serde's message about a value of section `section` as a sentence of playfield's, where it is of a known form.
+fn sentence(section: &str, message: &str) -> Option<String> {
+    let (what, key) = message.strip_suffix('`')?.rsplit_once(" in `")?;
+    let (section, key) = key.split_once('.').filter(|(first, _)| SHARED.contains(first)).unwrap_or((section, key));
+    let (found, expected) = what.split_once("`, expected ")?;
+    if let Some(name) = found.strip_prefix("unknown variant `") {
+        return Some(format!("[{section}]: `{key}` = {name:?} must be {}", expected.replace('`', "")));
+    }
+    let number = found.strip_prefix("invalid value: integer `")?;
+    expected.starts_with('u').then(|| format!("[{section}]: `{key}` = {number} must be 0 or more"))
 }
 
 /// Reads a section into its struct: `table` over `defaults`, key by key, inside nested tables too. A key that is not named
 /// keeps its default, whatever else is named beside it. Unknown keys are refused.
 ///
 /// # Errors
-/// [`Error::Config`] with serde's message and the key.
+/// As [`parse_section`].
 pub fn parse_section_over<C>(name: &str, table: &toml::Table, defaults: &C) -> Result<C>
 where
     C: DeserializeOwned + Serialize,
@@ -285,6 +296,7 @@ pub fn check_counts(section: &str, values: &[(&str, u64)]) -> Result<()> {
 mod tests {
     use super::*;
     use serde::Deserialize;
+    use std::collections::BTreeMap;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -299,6 +311,35 @@ mod tests {
         b: f64,
         c: bool,
         list: Vec<i64>,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Choice {
+        One,
+        Other,
+        Third,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Values {
+        #[serde(default)]
+        n: usize,
+        choice: Option<Choice>,
+        network: Option<BTreeMap<String, Choice>>,
+    }
+
+    /// A value that its type does not allow is named with the section and key that a configuration file has.
+    #[test]
+    fn a_wrong_value_is_named_with_what_it_must_be() {
+        for (text, expected) in [
+            ("n = -4", "[ppo]: `n` = -4 must be 0 or more"),
+            ("choice = 'two'", "[ppo]: `choice` = \"two\" must be one of one, other, third"),
+            ("network.torso = 'two'", "[network]: `torso` = \"two\" must be one of one, other, third"),
+        ] {
+            let error = parse_section::<Values>("ppo", &text.parse().unwrap()).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
     }
 
     /// What is not named stays, inside a nested table too; a list is replaced as a whole.

@@ -41,7 +41,11 @@ pub fn eval(registry: &Registry, args: &Eval) -> Result<ExitCode> {
     } else {
         let Report { mean_return, std_return, min_return, max_return, mean_length, .. } = &report;
         out!("agent      {} at step {}", paths::shown(&args.run), thousands(agent.snapshot.step));
-        out!("episodes   {episodes} of {}, {}", env.id, if args.playing.deterministic { "greedy" } else { "sampled" });
+        out!(
+            "episodes   {episodes} of {}, {}",
+            env.id,
+            if args.playing.deterministic { "greedy" } else { "stochastic" }
+        );
         out!("return     {mean_return:.2} ± {std_return:.2}, from {min_return:.2} to {max_return:.2}");
         out!("length     {} steps", thousands(mean_length.round() as u64));
     }

@@ -169,7 +169,7 @@ pub fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
             suggest::neighbor(path, |path| path.extension().is_some_and(|e| e == "toml"))
         )));
     }
-    let mut table = folder::read_toml(path)?;
+    let table = folder::read_toml(path)?;
     let overrides = [
         ("env.id", args.env.clone().map(|id| Value::from(id).to_string())),
         ("seed", args.seed.map(|n| n.to_string())),
@@ -178,7 +178,14 @@ pub fn fresh(registry: &Registry, args: &Train) -> Result<Experiment> {
     ];
     let overrides = overrides.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
     let sets: Vec<_> = args.set.iter().cloned().chain(overrides).collect();
-    let experiment = Experiment::new(std::mem::take(&mut table), &sets, registry)?;
+    let experiment = Experiment::new(table.clone(), &sets, registry);
+    let experiment = experiment.map_err(|error| match Experiment::new(table, &[], registry) {
+        // An error of the file, whatever the arguments are.
+        Err(Error::Config(same)) if same == error.to_string() => {
+            Error::config(format!("{}: {same}", paths::shown(path)))
+        }
+        _ => error,
+    })?;
     trust::remember(&experiment.env.id);
     Ok(experiment)
 }
