@@ -11,6 +11,7 @@
 //! libtorch reports a shape mismatch by unwinding: inside this crate that is a bug and panics. What a user's
 //! configuration can get wrong is checked when a network is built, and returned as an error.
 
+mod cuda_graph;
 pub mod device;
 pub mod export;
 pub mod init;

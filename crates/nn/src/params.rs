@@ -175,6 +175,17 @@ pub struct Weights {
     running: Vec<Tensor>,
 }
 
+impl Weights {
+    /// The same values, in the same memory, as other leaves of autograd, without gradients.
+    pub(crate) fn other_leaves(&self) -> Self {
+        let leaf = |view: &Tensor| view.detach().set_requires_grad(true);
+        Self {
+            views: self.views.iter().map(leaf).collect(),
+            running: self.running.iter().map(Tensor::shallow_clone).collect(),
+        }
+    }
+}
+
 /// A contiguous part of the flat buffers with one precision.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -297,6 +308,12 @@ impl Params {
     pub(crate) fn range(&self, slot: Slot) -> Range<usize> {
         let segment = &self.layout.params[slot.0];
         segment.offset as usize..(segment.offset + segment.len()) as usize
+    }
+
+    /// The parameters that lie in `ranges` of the flat buffers.
+    pub(crate) fn slots_in(&self, ranges: &[Range<usize>]) -> Vec<Slot> {
+        let slots = (0..self.layout.params.len()).map(Slot);
+        slots.filter(|&slot| ranges.iter().any(|range| range.contains(&self.range(slot).start))).collect()
     }
 
     /// What layers compute with: leaves of autograd, unless inside [`tch::no_grad`].

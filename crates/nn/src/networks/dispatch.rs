@@ -21,6 +21,8 @@ pub enum Path {
     Own,
     /// libtorch.
     Libtorch,
+    /// libtorch, [recorded](super::recorded) on a device.
+    Recorded,
 }
 
 /// libtorch is chosen below this fraction of the own kernels' time, so that runs on one machine choose alike near a tie.
@@ -58,7 +60,12 @@ impl Dispatch {
         Self { kernels, choices: Arc::default() }
     }
 
-    /// The path for `n` batch elements; `time` measures a path where that is not known. Other threads wait meanwhile.
+    /// Whether passes on a device may be recorded.
+    pub(super) fn may_record(&self) -> bool {
+        self.kernels == Kernels::Auto
+    }
+
+    /// The path on a CPU for `n` batch elements; `time` measures a path where that is not known. Other threads wait meanwhile.
     pub(super) fn path(&self, n: usize, pass: Pass, time: impl FnMut(Path) -> Duration) -> Path {
         match self.kernels {
             Kernels::Own => Path::Own,

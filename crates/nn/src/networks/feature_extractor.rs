@@ -9,13 +9,16 @@
 //!       └ torso, thread 1 ─┘  (a leaf)                                       └ torso backward, thread 1 ─┘
 //! ```
 //!
-//! Where one thread computes by libtorch, features are no leaf: autograd's pass reaches the torso by itself.
+//! Where one thread computes by libtorch, and its passes are not [recorded](super::recorded), features are no leaf: autograd's pass
+//! reaches the torso by itself.
 
 use super::config::Kernels;
 use super::dispatch::{Dispatch, Path};
 use super::input::Input;
 use super::own_kernels::OwnKernels;
+use super::recorded::Recorded;
 use super::torso::Torso;
+use crate::cuda_graph::{self, Recorder};
 use crate::export::Exporter;
 use crate::observations::Observations;
 use crate::params::Params;
@@ -49,6 +52,8 @@ struct Local {
     input: Input,
     /// Where they support the torso.
     own: Option<Box<OwnKernels>>,
+    /// On a device that records passes.
+    recorded: Option<Recorded>,
     dispatch: Dispatch,
 }
 
@@ -131,30 +136,17 @@ impl FeatureExtractor {
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
     pub fn forward(&mut self, params: &Params, obs: Observations<'_>, n: usize, pass: Pass) -> Tensor {
-        let Self { local, shards, trained, .. } = self;
-        let Observations::Host(obs) = obs else {
-            if pass == Pass::Train {
-                *trained = None;
-            }
-            return local.forward(params, (obs, n), pass).values;
+        let parts = match obs {
+            Observations::Host(obs) => self.forward_parts(params, obs, n, pass),
+            device @ Observations::Device(_) => vec![self.local.forward(params, (device, n), pass)],
         };
-        let count = (n / MIN_SHARD).clamp(1, 1 + shards.as_slice().len());
-        let (len, ranges) = (obs.len() / n.max(1), split(n, count).collect::<Vec<_>>());
-        let part = |i: usize| (obs.slice(ranges[i].start * len, ranges[i].len() * len).into(), ranges[i].len());
-        let mut own = None;
-        shards.run(
-            count - 1,
-            || own = Some(local.forward(params, part(0), pass)),
-            |i, shard| shard.features = Some(shard.local.forward(&shard.params, part(i + 1), pass)),
-        );
-        let others = shards.as_mut_slice().iter_mut().take(count - 1).filter_map(|shard| shard.features.take());
-        let parts: Vec<_> = own.into_iter().chain(others).collect();
+        let trained = &mut self.trained;
         if pass == Pass::Train {
             *trained = None;
         }
         let features = match &parts[..] {
             [Features { values, path: Path::Libtorch }] => return values.shallow_clone(),
-            [Features { values, path: Path::Own }] => values.shallow_clone(),
+            [Features { values, .. }] => values.shallow_clone(),
             parts => no_grad(|| Tensor::cat(&parts.iter().map(|part| &part.values).collect::<Vec<_>>(), 0)),
         };
         if pass == Pass::Infer {
@@ -165,10 +157,26 @@ impl FeatureExtractor {
         leaf
     }
 
-    /// What [`backward`](Self::backward) sets of the flat gradient, whatever it was: the torso's where the own kernels compute it.
+    /// The features of each thread's part of `n` observations, the calling thread's first.
+    fn forward_parts(&mut self, params: &Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Vec<Features> {
+        let Self { local, shards, .. } = self;
+        let count = (n / MIN_SHARD).clamp(1, 1 + shards.as_slice().len());
+        let (len, ranges) = (obs.len() / n.max(1), split(n, count).collect::<Vec<_>>());
+        let part = |i: usize| (obs.slice(ranges[i].start * len, ranges[i].len() * len).into(), ranges[i].len());
+        let mut own = None;
+        shards.run(
+            count - 1,
+            || own = Some(local.forward(params, part(0), pass)),
+            |i, shard| shard.features = Some(shard.local.forward(&shard.params, part(i + 1), pass)),
+        );
+        let others = shards.as_mut_slice().iter_mut().take(count - 1).filter_map(|shard| shard.features.take());
+        own.into_iter().chain(others).collect()
+    }
+
+    /// What [`backward`](Self::backward) sets of the flat gradient, whatever it was: the torso's where autograd does not reach it.
     fn sets(&self, params: &Params) -> Vec<Range<usize>> {
-        let is_own = self.trained.as_ref().is_some_and(|trained| trained.parts[0].path == Path::Own);
-        if is_own { self.torso().ranges(params) } else { Vec::new() }
+        let is_set = self.trained.as_ref().is_some_and(|trained| trained.parts[0].path != Path::Libtorch);
+        if is_set { self.torso().ranges(params) } else { Vec::new() }
     }
 
     /// The part of [`backward`] below the features.
@@ -246,7 +254,15 @@ impl From<Local> for FeatureExtractor {
 impl Local {
     fn new(torso: Torso, input: Input, params: &Params, dispatch: Dispatch) -> Self {
         let own = input.image().and_then(|image| OwnKernels::new(&torso, params, image)).map(Box::new);
-        Self { torso, input, own, dispatch }
+        let recorder = cuda_graph::recorder(params.master().device());
+        Self { torso, input, own, recorded: None, dispatch }.recorded_by(recorder, params)
+    }
+
+    /// Records passes by `recorder`, where there is one and the torso allows it.
+    fn recorded_by(mut self, recorder: Option<Recorder>, params: &Params) -> Self {
+        let recorder = recorder.filter(|_| self.dispatch.may_record());
+        self.recorded = recorder.and_then(|recorder| Recorded::new(&self.torso, params, recorder));
+        self
     }
 
     fn over(&self, params: &Params) -> Self {
@@ -258,17 +274,24 @@ impl Local {
             Observations::Host(obs) if self.own.is_some() => self.path(params, obs, n, pass),
             _ => Path::Libtorch,
         };
-        let values = match (&mut self.own, path, obs) {
-            (Some(own), Path::Own, Observations::Host(obs)) => own.forward(params, self.input.scaling(), obs, n, pass),
-            _ => pass.run(|| self.torso.forward(params.weights(), &self.input.load(obs, n, pass), pass)),
-        };
-        Features { values, path }
+        if let (Some(own), Path::Own, Observations::Host(obs)) = (&mut self.own, path, obs) {
+            return Features { values: own.forward(params, self.input.scaling(), obs, n, pass), path };
+        }
+        let Self { torso, input, recorded, .. } = self;
+        let input = input.load(obs, n, pass);
+        match recorded.as_mut().and_then(|recorded| recorded.forward(torso, &input, pass)) {
+            Some(values) => Features { values, path: Path::Recorded },
+            None => Features { values: pass.run(|| torso.forward(params.weights(), &input, pass)), path },
+        }
     }
 
     /// Sets the torso's part of the gradient of `params` from that of its features.
     fn backward(&mut self, params: &mut Params, features: Features, gradient: &Tensor) {
         match (&mut self.own, features.path) {
             (Some(own), Path::Own) => own.backward(params, self.input.scaling(), gradient),
+            (_, Path::Recorded) => {
+                self.recorded.iter_mut().for_each(|recorded| recorded.backward(&self.torso, gradient));
+            }
             // The gradient of Σ features · g is g.
             _ => (features.values * gradient).sum(Kind::Float).backward(),
         }
@@ -297,5 +320,127 @@ impl Local {
             self.backward(params, features, &gradient);
         }
         start.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::{NetworkConfig, NormKind, Precision, TorsoKind};
+    use super::*;
+    use crate::cuda_graph::{Recording, Result};
+    use crate::params::{Builder, to_vec};
+    use playfield_core::{ActionSpace, Dtype, EnvSpec, notices, rng};
+    use std::cell::Cell;
+
+    /// What a device does, without one: all of the work each time, the first time twice.
+    #[derive(Debug, Default)]
+    struct Repeated {
+        is_recorded: bool,
+    }
+
+    impl Recording for Repeated {
+        fn run(&mut self, work: &mut dyn FnMut()) -> Result<()> {
+            if !std::mem::replace(&mut self.is_recorded, true) {
+                work();
+            }
+            RUNS.set(RUNS.get() + 1);
+            work();
+            Ok(())
+        }
+    }
+
+    /// A device that cannot record.
+    #[derive(Debug)]
+    struct Failing;
+
+    impl Recording for Failing {
+        fn run(&mut self, work: &mut dyn FnMut()) -> Result<()> {
+            work();
+            Err("out of memory".into())
+        }
+    }
+
+    thread_local! {
+        /// Runs of [`Repeated`].
+        static RUNS: Cell<usize> = const { Cell::new(0) };
+        /// Recordings of [`second_fails`].
+        static RECORDINGS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    fn repeated(_: Device) -> Result<Box<dyn Recording>> {
+        Ok(Box::new(Repeated::default()))
+    }
+
+    fn no_graph(_: Device) -> Result<Box<dyn Recording>> {
+        Err("no driver".into())
+    }
+
+    fn failing(_: Device) -> Result<Box<dyn Recording>> {
+        Ok(Box::new(Failing))
+    }
+
+    /// Records forward passes, and fails in backward passes.
+    fn second_fails(device: Device) -> Result<Box<dyn Recording>> {
+        RECORDINGS.set(RECORDINGS.get() + 1);
+        if RECORDINGS.get().is_multiple_of(2) { failing(device) } else { repeated(device) }
+    }
+
+    /// Features in training and inference and the gradient of 5 steps of gradient descent on 3 observations each, and of one on 2.
+    fn steps(config: &NetworkConfig, recorder: Option<Recorder>) -> Vec<Vec<f32>> {
+        let spec = EnvSpec::new("t", &[36, 36], Dtype::U8, ActionSpace::Discrete { n: 2 });
+        let (device, init) = (Device::Cpu, &mut rng::stream(1, "init"));
+        let kind = if config.precision == Precision::Bf16 { Kind::BFloat16 } else { Kind::Float };
+        let mut b = Builder::new(init);
+        let torso = Torso::new(&mut b, config, &spec).unwrap();
+        let mut params = b.finish(device, kind);
+        let input = Input::new(config, &spec, true, device, kind).unwrap();
+        let local = Local::new(torso, input, &params, Dispatch::new(config.kernels)).recorded_by(recorder, &params);
+        let mut extractor = FeatureExtractor::from(local);
+        let mut results = Vec::new();
+        for (t, n) in [3, 3, 3, 2, 3, 3].into_iter().enumerate() {
+            let frames: Vec<u8> = (0..n * 36 * 36).map(|i| (i * (7 + t) % 251) as u8).collect();
+            let frames = Tensor::from_slice(&frames).view([n as i64, 36, 36, 1]);
+            results.push(to_vec(&extractor.forward(&params, Observations::Device(&frames), n, Pass::Infer)));
+            let features = extractor.forward(&params, Observations::Device(&frames), n, Pass::Train);
+            results.push(to_vec(&features.detach()));
+            backward([&mut extractor], &mut params, &features.square().sum(Kind::Float));
+            results.push(to_vec(&params.gradient()));
+            no_grad(|| _ = params.master().shallow_clone().subtract_(&(params.gradient() * 1e-3)));
+            params.mark_updated();
+        }
+        results
+    }
+
+    /// Recorded passes equal those that are not, bit for bit, and so do the passes of a network whose recordings fail.
+    #[test]
+    fn recorded_passes_change_no_result() {
+        for (norm, precision) in [(NormKind::None, Precision::Bf16), (NormKind::Layer, Precision::Fp32)] {
+            let config = NetworkConfig { torso: TorsoKind::Small, norm, precision, ..NetworkConfig::default() };
+            let expected = steps(&config, None);
+            assert!(expected[2].iter().any(|&g| g != 0.0) && expected[2] != expected[5]);
+            RUNS.set(0);
+            notices::take();
+            assert_eq!(steps(&config, Some(repeated)), expected);
+            // The third to fifth time that a batch of 3 occurs: two forward passes and a backward pass each.
+            assert_eq!(RUNS.get(), 9);
+            let told = notices::take().join("\n");
+            assert!(told.contains("CUDA graph for forward and backward, batch size 3"), "{told}");
+            for recorder in [no_graph as Recorder, failing, second_fails] {
+                assert_eq!(steps(&config, Some(recorder)), expected);
+                let told = notices::take().join("\n");
+                assert_eq!(told.matches("CUDA graphs failed").count(), 1, "{told}");
+            }
+        }
+    }
+
+    /// Batch norm changes running statistics, and a setting may fix the path: then nothing is recorded.
+    #[test]
+    fn some_passes_are_not_recorded() {
+        RUNS.set(0);
+        for (norm, kernels) in [(NormKind::Batch, Kernels::Auto), (NormKind::None, Kernels::Libtorch)] {
+            let config = NetworkConfig { torso: TorsoKind::Small, norm, kernels, ..NetworkConfig::default() };
+            steps(&config, Some(repeated));
+            assert_eq!(RUNS.get(), 0);
+        }
     }
 }

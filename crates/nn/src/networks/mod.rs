@@ -19,6 +19,7 @@ pub mod input;
 mod own_kernels;
 mod parts;
 pub mod q_network;
+mod recorded;
 pub(crate) mod summary;
 pub mod timing;
 pub mod torso;
