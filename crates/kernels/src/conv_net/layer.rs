@@ -55,6 +55,7 @@ pub enum Connection {
 #[derive(Debug)]
 pub(super) struct Planned<T: LayerKernels> {
     pub shape: LayerShape,
+    pub convolution: Option<Convolution>,
     pub weight: Range<usize>,
     pub bias: Range<usize>,
     norm: Option<Norm>,
@@ -139,6 +140,7 @@ impl<T: LayerKernels> Planned<T> {
             && (connection != Connection::MaxPool || outputs.is_multiple_of(pool::CHANNELS));
         supported.then(|| Self {
             shape,
+            convolution,
             weight,
             bias,
             norm: norm.map(|[scale, shift]| Norm {

@@ -10,6 +10,7 @@
 mod cache;
 mod image;
 mod layer;
+mod repeats;
 mod transposed;
 
 use crate::buffer::Buffer;
@@ -18,6 +19,7 @@ use crate::frames::Scaling;
 use cache::Cache;
 use image::Image;
 use layer::{Activations, GradientScratch, Planned, Scratch};
+use repeats::{Repeats, Sums};
 use std::mem::take;
 
 pub use layer::{Connection, Convolution, Layer};
@@ -37,6 +39,8 @@ pub struct ConvNet<T: LayerKernels> {
     cache: Cache<T>,
     /// Whether inferred frames are cached: known after two training passes, of which the second finds most of its frames there or not.
     caches: Option<bool>,
+    /// Whether positions that repeat others are left out.
+    finds_repeats: bool,
     /// Activations of the last training pass.
     trained: Vec<Convolved<T>>,
     /// The fully connected layers of inference and of training.
@@ -53,13 +57,16 @@ struct Gradients<T> {
     after: Buffer<f32>,
     before: Buffer<T>,
     input: Buffer<f32>,
+    /// Of its products, summed over repeats.
+    sums: Sums<T>,
     scratch: GradientScratch,
 }
 
-/// A frame and the activations of each convolution.
+/// A frame, and the repeats and activations of each convolution.
 #[derive(Debug, Default)]
 struct Convolved<T> {
     frame: Vec<u8>,
+    repeats: Vec<Repeats>,
     layers: Vec<Activations<T>>,
 }
 
@@ -92,6 +99,8 @@ impl<T: LayerKernels> ConvNet<T> {
             version: None,
             cache: Cache::default(),
             caches: None,
+            finds_repeats: layers.iter().filter_map(|layer| layer.convolution).all(|c| c.padding == 0)
+                && layers.iter().all(|layer| layer.connection == Connection::Direct),
             trained: Vec::new(),
             inferred_dense: Dense::default(),
             trained_dense: Dense::default(),
@@ -119,6 +128,7 @@ impl<T: LayerKernels> ConvNet<T> {
         train: bool,
     ) -> Vec<f32> {
         let Self { layers, frame, image, scratch, cache, caches, trained, inferred_dense, trained_dense, .. } = self;
+        let finds_repeats = self.finds_repeats;
         assert_eq!(frames.len(), n * frame.inner_len(), "`frames` must hold {n} observations");
         let (convolutions, dense) = layers.split_at_mut(self.convolutions);
         if self.version != Some(version) {
@@ -140,6 +150,7 @@ impl<T: LayerKernels> ConvNet<T> {
             let convolved = cached.unwrap_or_else(|| {
                 let mut convolved = cache.spare();
                 scale(scaling, pixels, *frame, image);
+                convolved.find_repeats(convolutions, finds_repeats.then_some(*frame), pixels);
                 convolved.compute(convolutions, weights, pixels, image, scratch);
                 convolved
             });
@@ -170,7 +181,7 @@ impl<T: LayerKernels> ConvNet<T> {
     /// Sets the layers' part of `gradient` from the gradient of the features of the last training pass, `[n, outputs]`.
     pub fn backward(&mut self, weights: &[T], gradient: &mut [T], scaling: Scaling, features: &[f32]) {
         let Self { layers, frame, image, trained, trained_dense, gradients, .. } = self;
-        let Gradients { all, after, before, input, scratch } = gradients;
+        let Gradients { all, after, before, input, sums, scratch } = gradients;
         let (convolutions, dense) = layers.split_at_mut(self.convolutions);
         let n = trained.len();
         after.clear();
@@ -203,13 +214,14 @@ impl<T: LayerKernels> ConvNet<T> {
                 layer.activation_gradient(weights, &convolved.layers[i], after, scratch, before);
                 let Planned { shape, weight, positions, packed, transposed, weight_gradient, .. } = layer;
                 let x = if i == 0 { &*image } else { &convolved.layers[i - 1].output };
-                T::weight_gradient(shape, packed, positions, x, before, weight_gradient);
+                let (positions, dy) = convolved.repeats[i].sum(positions, shape.outputs, before, sums);
+                T::weight_gradient(shape, packed, positions, x, dy, weight_gradient);
                 match transposed {
                     _ if i == 0 => break,
                     Some(transposed) => transposed.input_gradient(before, input),
                     None => {
                         input.fill_with_zeros(layer.input.len());
-                        T::input_gradient(shape, packed, &weights[weight.clone()], positions, before, input);
+                        T::input_gradient(shape, packed, &weights[weight.clone()], positions, dy, input);
                     }
                 }
                 std::mem::swap(after, input);
@@ -228,6 +240,19 @@ fn scale<T: LayerKernels>(scaling: Scaling, pixels: &[u8], frame: Image, image: 
 }
 
 impl<T: LayerKernels> Convolved<T> {
+    /// Finds the repeats of each convolution of the frame `pixels`, of this shape; none without it.
+    fn find_repeats(&mut self, convolutions: &[Planned<T>], frame: Option<Image>, pixels: &[u8]) {
+        self.repeats.resize_with(convolutions.len(), Repeats::default);
+        for (i, layer) in convolutions.iter().enumerate() {
+            let (before, repeats) = self.repeats.split_at_mut(i);
+            match (frame, before.last()) {
+                (None, _) => repeats[0].clear(),
+                (Some(frame), None) => repeats[0].find_in_frame(layer, frame, pixels),
+                (_, Some(before)) => repeats[0].find_after(layer, before),
+            }
+        }
+    }
+
     /// Computes the convolutions of a frame, which is scaled in `image`.
     fn compute(
         &mut self,
@@ -245,8 +270,11 @@ impl<T: LayerKernels> Convolved<T> {
             let Planned { shape, bias, positions, .. } = &*layer;
             let (before, activations) = self.layers.split_at_mut(i);
             let x = before.last().map_or(image, |before| &before.output);
+            let repeats = &self.repeats[i];
             layer.activate(weights, 1, &mut activations[0], scratch, |rectify, y| {
-                T::convolve(shape, &mut packed, &weights[bias.clone()], rectify, positions, x, y);
+                repeats.multiply(positions, shape.outputs, y, |positions, y| {
+                    T::convolve(shape, &mut packed, &weights[bias.clone()], rectify, positions, x, y);
+                });
             });
             layer.packed = packed;
         }
@@ -322,7 +350,7 @@ mod tests {
     fn the_cache_by_hand() {
         let cache = Cache::<f32>::default();
         let put = |version, pixel: u8| {
-            let convolved = Convolved { frame: vec![pixel], layers: Vec::new() };
+            let convolved = Convolved { frame: vec![pixel], ..Convolved::default() };
             cache.put(version, cache::hash(&[pixel]), convolved);
         };
         let take = |version, pixel: u8| cache.take(version, cache::hash(&[pixel]), &[pixel]).map(|found| found.frame);
