@@ -195,7 +195,8 @@ fn sentence(section: &str, message: &str) -> Option<String> {
         return Some(format!("[{section}]: `{key}` = {name:?} must be {}", expected.replace('`', "")));
     }
     let number = found.strip_prefix("invalid value: integer `")?;
-    expected.starts_with('u').then(|| format!("[{section}]: `{key}` = {number} must be 0 or more"))
+    (number.starts_with('-') && expected.starts_with('u'))
+        .then(|| format!("[{section}]: `{key}` = {number} must be 0 or more"))
 }
 
 /// Reads a section into its struct: `table` over `defaults`, key by key, inside nested tables too. A key that is not named

@@ -1,41 +1,39 @@
-//! Work that a CUDA device does again and again, launched as a whole: CUDA graphs, through a shim in C++ (`cuda_graph.cpp`).
+//! Captures operations as a CUDA graph and replays them, through a shim in C++ (`cuda_graph.cpp`).
 //!
 //! Launching a kernel costs the CPU some microseconds, and a small network consists of small kernels: the device waits for their launches. A
-//! graph records the kernels of some work once, with the addresses that they read and write; then one launch does all of it.
+//! graph captures the kernels of some operations once, with the addresses that they read and write; then one launch replays all of them.
 
 use std::fmt::Debug;
 use tch::Device;
 
-/// A value, or a message, of CUDA's where it is from there.
+/// A value or a message.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// Work that is done again and again, each time from and to the same memory.
-pub trait Recording: Debug + Send {
-    /// Does `work`. It is called at least twice the first time, and may not be called again: what it does then is recorded.
+/// Operations that are captured once and replayed.
+pub trait Graph: Debug + Send {
+    /// Captures `operations`, the first time, and replays them. They are called at least twice the first time and may not be called again, so they
+    /// must read and write the same memory in every call.
     ///
     /// # Errors
-    /// A message, where `work` cannot be recorded.
-    fn run(&mut self, work: &mut dyn FnMut()) -> Result<()>;
+    /// A message, where `operations` cannot be captured.
+    fn run(&mut self, operations: &mut dyn FnMut()) -> Result<()>;
 }
 
-/// An empty CUDA graph.
-///
-/// # Errors
-/// A message, from CUDA.
-pub type Recorder = fn(Device) -> Result<Box<dyn Recording>>;
+/// Makes an empty graph on a device.
+pub type NewGraph = fn(Device) -> Result<Box<dyn Graph>>;
 
-/// What records work on `device`: `None` on a CPU, and where playfield is not built for CUDA.
-pub fn recorder(device: Device) -> Option<Recorder> {
+/// What makes graphs on `device`: `None` on a CPU, and where playfield is not built for CUDA.
+pub fn on(device: Device) -> Option<NewGraph> {
     match device {
         #[cfg(cuda_graphs)]
-        Device::Cuda(_) => Some(cuda::recording),
+        Device::Cuda(_) => Some(cuda::new_graph),
         _ => None,
     }
 }
 
 #[cfg(cuda_graphs)]
 mod cuda {
-    use super::{Recording, Result};
+    use super::{Graph, Result};
     use std::ffi::{CStr, c_char, c_int};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::ptr::null_mut;
@@ -53,26 +51,26 @@ mod cuda {
         fn playfield_graph_leave(graph: *mut Raw) -> *mut c_char;
         fn playfield_graph_begin(graph: *mut Raw) -> *mut c_char;
         fn playfield_graph_end(graph: *mut Raw) -> *mut c_char;
-        fn playfield_graph_launch(graph: *mut Raw) -> *mut c_char;
+        fn playfield_graph_replay(graph: *mut Raw) -> *mut c_char;
     }
 
     /// A graph of libtorch's, which is freed with it.
     #[derive(Debug)]
     struct CudaGraph {
         raw: *mut Raw,
-        is_recorded: bool,
+        is_captured: bool,
     }
 
     // SAFETY: CUDA's graphs belong to no thread, and `&mut` gives one thread at a time access.
     unsafe impl Send for CudaGraph {}
 
     /// An empty graph on `device`.
-    pub fn recording(device: Device) -> Result<Box<dyn Recording>> {
-        let Device::Cuda(index) = device else { unreachable!("`recorder` asks for CUDA devices only") };
+    pub fn new_graph(device: Device) -> Result<Box<dyn Graph>> {
+        let Device::Cuda(index) = device else { unreachable!("`on` asks for CUDA devices only") };
         let mut raw = null_mut();
         // SAFETY: on success `raw` is a graph that is freed once, when the owner is dropped.
         check(unsafe { playfield_graph_new(index as c_int, &raw mut raw) })?;
-        Ok(Box::new(CudaGraph { raw, is_recorded: false }))
+        Ok(Box::new(CudaGraph { raw, is_captured: false }))
     }
 
     /// The result of a call that returned `message`, which is freed.
@@ -88,26 +86,26 @@ mod cuda {
         }
     }
 
-    impl Recording for CudaGraph {
-        fn run(&mut self, work: &mut dyn FnMut()) -> Result<()> {
-            if !self.is_recorded {
-                self.record(work)?;
-                self.is_recorded = true;
+    impl Graph for CudaGraph {
+        fn run(&mut self, operations: &mut dyn FnMut()) -> Result<()> {
+            if !self.is_captured {
+                self.capture(operations)?;
+                self.is_captured = true;
             }
-            // SAFETY: a graph that was recorded.
-            check(unsafe { playfield_graph_launch(self.raw) })
+            // SAFETY: a captured graph.
+            check(unsafe { playfield_graph_replay(self.raw) })
         }
     }
 
     impl CudaGraph {
-        /// Does `work` once on the graph's stream, where libraries allocate their workspaces, and records it the second time. One thread at a time:
-        /// CUDA forbids some calls while another thread records.
-        fn record(&self, work: &mut dyn FnMut()) -> Result<()> {
+        /// Calls `operations` once on the stream of captures, so that libraries allocate their workspaces there, and captures them the second time.
+        /// One thread at a time: CUDA forbids some calls while another thread captures.
+        fn capture(&self, operations: &mut dyn FnMut()) -> Result<()> {
             static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
             let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-            // An operation that cannot be recorded unwinds; the stream must be left all the same.
-            let mut work = || {
-                catch_unwind(AssertUnwindSafe(&mut *work)).map_err(|panic| {
+            // An operation that cannot be captured unwinds; the stream must be left all the same.
+            let mut call = || {
+                catch_unwind(AssertUnwindSafe(&mut *operations)).map_err(|panic| {
                     let text = panic.downcast_ref::<String>().map(String::as_str);
                     text.and_then(|text| text.lines().next()).unwrap_or("an operation failed").to_string()
                 })
@@ -115,14 +113,14 @@ mod cuda {
             // SAFETY: calls on a valid graph; `leave` follows `enter`, and `end` follows `begin`, whatever happens between.
             unsafe {
                 check(playfield_graph_enter(self.raw))?;
-                let recorded = work().and_then(|()| {
+                let captured = call().and_then(|()| {
                     check(playfield_graph_begin(self.raw))?;
-                    let worked = work();
+                    let called = call();
                     let ended = check(playfield_graph_end(self.raw));
-                    worked.and(ended)
+                    called.and(ended)
                 });
                 let left = check(playfield_graph_leave(self.raw));
-                recorded.and(left)
+                captured.and(left)
             }
         }
     }
@@ -140,31 +138,32 @@ mod tests {
     use super::*;
     use tch::{Cuda, Kind, Tensor};
 
-    /// On a CUDA device a graph computes from what is in memory when it is launched; without one the error is CUDA's.
+    /// On a CUDA device a graph computes from what is in memory when it is replayed; without one the error is CUDA's.
     #[test]
-    fn a_graph_repeats_its_work() {
+    fn a_graph_replays_its_operations() {
         let device = Device::Cuda(0);
-        let graph = recorder(device).expect("built for CUDA")(device);
+        let new_graph = on(device).expect("built for CUDA");
         if !Cuda::is_available() {
-            assert!(!graph.unwrap_err().is_empty());
+            assert!(!new_graph(device).unwrap_err().is_empty());
             return;
         }
-        let (mut graph, [mut x, mut y]) = (graph.unwrap(), [(); 2].map(|()| Tensor::zeros([3], (Kind::Float, device))));
+        let (mut graph, [mut x, mut y]) =
+            (new_graph(device).unwrap(), [(); 2].map(|()| Tensor::zeros([3], (Kind::Float, device))));
         let mut calls = 0;
         for value in [1.0, 2.0, 3.0] {
             let _ = x.fill_(value);
-            let work = &mut || {
+            let operations = &mut || {
                 calls += 1;
                 y.copy_(&(&x * 2.0 + 1.0));
             };
-            graph.run(work).unwrap();
+            graph.run(operations).unwrap();
             assert_eq!(Vec::<f32>::try_from(&y).unwrap(), [2.0 * value as f32 + 1.0; 3]);
         }
         assert_eq!(calls, 2);
-        // Reading a value cannot be recorded; the next graph can.
-        let read = recorder(device).unwrap()(device).unwrap().run(&mut || _ = x.double_value(&[0]));
+        // Reading a value cannot be captured; the next graph can.
+        let read = new_graph(device).unwrap().run(&mut || _ = x.double_value(&[0]));
         assert!(!read.unwrap_err().is_empty());
-        recorder(device).unwrap()(device).unwrap().run(&mut || y.copy_(&x)).unwrap();
+        new_graph(device).unwrap().run(&mut || y.copy_(&x)).unwrap();
         assert_eq!(Vec::<f32>::try_from(&y).unwrap(), [3.0; 3]);
     }
 }

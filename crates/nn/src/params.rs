@@ -177,7 +177,7 @@ pub struct Weights {
 
 impl Weights {
     /// The same values, in the same memory, as other leaves of autograd, without gradients.
-    pub(crate) fn other_leaves(&self) -> Self {
+    pub(crate) fn detached_leaves(&self) -> Self {
         let leaf = |view: &Tensor| view.detach().set_requires_grad(true);
         Self {
             views: self.views.iter().map(leaf).collect(),

@@ -5,7 +5,7 @@ use std::hash::Hasher as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many frames keep their activations: a rollout of 7 steps of 32 environments, with the observations after it. Of Atari frames in
-/// `nature` they take 18 MB.
+/// `nature` they take some 19 MB.
 const CAPACITY: usize = 256;
 
 /// Activations of the frames that were inferred last, for a training pass with the same weights: an on-policy learner trains on the frames

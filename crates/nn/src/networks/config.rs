@@ -72,7 +72,7 @@ impl TorsoKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kernels {
-    /// The faster on this machine, measured for each batch size when it first occurs. On a CUDA device: libtorch, recorded as CUDA graphs.
+    /// The faster on this machine, measured for each batch size when it first occurs. On a CUDA device: libtorch, captured as CUDA graphs.
     #[default]
     Auto,
     /// playfield's own kernels, where they support the torso.

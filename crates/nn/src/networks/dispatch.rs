@@ -21,8 +21,8 @@ pub enum Path {
     Own,
     /// libtorch.
     Libtorch,
-    /// libtorch, [recorded](super::recorded) on a device.
-    Recorded,
+    /// libtorch, [captured](super::captured) as CUDA graphs.
+    Captured,
 }
 
 /// libtorch is chosen below this fraction of the own kernels' time, so that runs on one machine choose alike near a tie.
@@ -60,8 +60,8 @@ impl Dispatch {
         Self { kernels, choices: Arc::default() }
     }
 
-    /// Whether passes on a device may be recorded.
-    pub(super) fn may_record(&self) -> bool {
+    /// Whether passes on a device may be captured.
+    pub(super) fn may_capture(&self) -> bool {
         self.kernels == Kernels::Auto
     }
 

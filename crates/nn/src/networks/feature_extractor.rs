@@ -9,16 +9,16 @@
 //!       └ torso, thread 1 ─┘  (a leaf)                                       └ torso backward, thread 1 ─┘
 //! ```
 //!
-//! Where one thread computes by libtorch, and its passes are not [recorded](super::recorded), features are no leaf: autograd's pass
+//! Where one thread computes by libtorch, and its passes are not [captured](super::captured), features are no leaf: autograd's pass
 //! reaches the torso by itself.
 
+use super::captured::CapturedTorso;
 use super::config::Kernels;
 use super::dispatch::{Dispatch, Path};
 use super::input::Input;
 use super::own_kernels::OwnKernels;
-use super::recorded::Recorded;
 use super::torso::Torso;
-use crate::cuda_graph::{self, Recorder};
+use crate::cuda_graph::{self, NewGraph};
 use crate::export::Exporter;
 use crate::observations::Observations;
 use crate::params::Params;
@@ -52,8 +52,8 @@ struct Local {
     input: Input,
     /// Where they support the torso.
     own: Option<Box<OwnKernels>>,
-    /// On a device that records passes.
-    recorded: Option<Recorded>,
+    /// On a CUDA device.
+    captured: Option<CapturedTorso>,
     dispatch: Dispatch,
 }
 
@@ -86,10 +86,12 @@ struct Trained {
 impl FeatureExtractor {
     /// `torso`, whose parameters are among `params`, on one thread; `dispatch` chooses its kernels.
     pub fn new(torso: Torso, input: Input, params: &Params, dispatch: Dispatch) -> Self {
-        Local::new(torso, input, params, dispatch).into()
+        let new_graph = cuda_graph::on(params.master().device());
+        Local::new(torso, input, params, dispatch).captured_by(new_graph, params).into()
     }
 
-    /// The same over `params`, which have the same layout, with buffers of its own, on one thread.
+    /// The same over `params`, which have the same layout, with buffers of its own, on one thread. Passes are not captured: many copies are made
+    /// for one evaluation only.
     pub fn over(&self, params: &Params) -> Self {
         self.local.over(params).into()
     }
@@ -254,14 +256,13 @@ impl From<Local> for FeatureExtractor {
 impl Local {
     fn new(torso: Torso, input: Input, params: &Params, dispatch: Dispatch) -> Self {
         let own = input.image().and_then(|image| OwnKernels::new(&torso, params, image)).map(Box::new);
-        let recorder = cuda_graph::recorder(params.master().device());
-        Self { torso, input, own, recorded: None, dispatch }.recorded_by(recorder, params)
+        Self { torso, input, own, captured: None, dispatch }
     }
 
-    /// Records passes by `recorder`, where there is one and the torso allows it.
-    fn recorded_by(mut self, recorder: Option<Recorder>, params: &Params) -> Self {
-        let recorder = recorder.filter(|_| self.dispatch.may_record());
-        self.recorded = recorder.and_then(|recorder| Recorded::new(&self.torso, params, recorder));
+    /// Captures passes as graphs that `new_graph` makes, where there is one and the torso allows it.
+    fn captured_by(mut self, new_graph: Option<NewGraph>, params: &Params) -> Self {
+        let new_graph = new_graph.filter(|_| self.dispatch.may_capture());
+        self.captured = new_graph.and_then(|new_graph| CapturedTorso::new(&self.torso, params, new_graph));
         self
     }
 
@@ -277,11 +278,13 @@ impl Local {
         if let (Some(own), Path::Own, Observations::Host(obs)) = (&mut self.own, path, obs) {
             return Features { values: own.forward(params, self.input.scaling(), obs, n, pass), path };
         }
-        let Self { torso, input, recorded, .. } = self;
+        let Self { torso, input, captured, .. } = self;
         let input = input.load(obs, n, pass);
-        match recorded.as_mut().and_then(|recorded| recorded.forward(torso, &input, pass)) {
-            Some(values) => Features { values, path: Path::Recorded },
-            None => Features { values: pass.run(|| torso.forward(params.weights(), &input, pass)), path },
+        match captured.as_mut().and_then(|captured| captured.forward(torso, params, &input, pass)) {
+            Some(values) => Features { values, path: Path::Captured },
+            None => {
+                Features { values: pass.run(|| torso.forward(params.weights(), &input, pass)), path: Path::Libtorch }
+            }
         }
     }
 
@@ -289,8 +292,8 @@ impl Local {
     fn backward(&mut self, params: &mut Params, features: Features, gradient: &Tensor) {
         match (&mut self.own, features.path) {
             (Some(own), Path::Own) => own.backward(params, self.input.scaling(), gradient),
-            (_, Path::Recorded) => {
-                self.recorded.iter_mut().for_each(|recorded| recorded.backward(&self.torso, gradient));
+            (_, Path::Captured) => {
+                self.captured.iter_mut().for_each(|captured| captured.backward(&self.torso, gradient));
             }
             // The gradient of Σ features · g is g.
             _ => (features.values * gradient).sum(Kind::Float).backward(),
@@ -327,66 +330,66 @@ impl Local {
 mod tests {
     use super::super::config::{NetworkConfig, NormKind, Precision, TorsoKind};
     use super::*;
-    use crate::cuda_graph::{Recording, Result};
+    use crate::cuda_graph::{Graph, Result};
     use crate::params::{Builder, to_vec};
     use playfield_core::{ActionSpace, Dtype, EnvSpec, notices, rng};
     use std::cell::Cell;
 
-    /// What a device does, without one: all of the work each time, the first time twice.
+    /// A stand-in without a device: executes the operations each time, the first time twice.
     #[derive(Debug, Default)]
-    struct Repeated {
-        is_recorded: bool,
+    struct Eager {
+        is_captured: bool,
     }
 
-    impl Recording for Repeated {
-        fn run(&mut self, work: &mut dyn FnMut()) -> Result<()> {
-            if !std::mem::replace(&mut self.is_recorded, true) {
-                work();
+    impl Graph for Eager {
+        fn run(&mut self, operations: &mut dyn FnMut()) -> Result<()> {
+            if !std::mem::replace(&mut self.is_captured, true) {
+                operations();
             }
             RUNS.set(RUNS.get() + 1);
-            work();
+            operations();
             Ok(())
         }
     }
 
-    /// A device that cannot record.
+    /// A device that cannot capture.
     #[derive(Debug)]
     struct Failing;
 
-    impl Recording for Failing {
-        fn run(&mut self, work: &mut dyn FnMut()) -> Result<()> {
-            work();
+    impl Graph for Failing {
+        fn run(&mut self, operations: &mut dyn FnMut()) -> Result<()> {
+            operations();
             Err("out of memory".into())
         }
     }
 
     thread_local! {
-        /// Runs of [`Repeated`].
+        /// Runs of [`Eager`].
         static RUNS: Cell<usize> = const { Cell::new(0) };
-        /// Recordings of [`second_fails`].
-        static RECORDINGS: Cell<usize> = const { Cell::new(0) };
+        /// Graphs of [`second_fails`].
+        static GRAPHS: Cell<usize> = const { Cell::new(0) };
     }
 
-    fn repeated(_: Device) -> Result<Box<dyn Recording>> {
-        Ok(Box::new(Repeated::default()))
+    fn eager(_: Device) -> Result<Box<dyn Graph>> {
+        Ok(Box::new(Eager::default()))
     }
 
-    fn no_graph(_: Device) -> Result<Box<dyn Recording>> {
+    fn no_graph(_: Device) -> Result<Box<dyn Graph>> {
         Err("no driver".into())
     }
 
-    fn failing(_: Device) -> Result<Box<dyn Recording>> {
+    fn failing(_: Device) -> Result<Box<dyn Graph>> {
         Ok(Box::new(Failing))
     }
 
-    /// Records forward passes, and fails in backward passes.
-    fn second_fails(device: Device) -> Result<Box<dyn Recording>> {
-        RECORDINGS.set(RECORDINGS.get() + 1);
-        if RECORDINGS.get().is_multiple_of(2) { failing(device) } else { repeated(device) }
+    /// Captures forward passes, and fails in backward passes.
+    fn second_fails(device: Device) -> Result<Box<dyn Graph>> {
+        GRAPHS.set(GRAPHS.get() + 1);
+        if GRAPHS.get().is_multiple_of(2) { failing(device) } else { eager(device) }
     }
 
     /// Features in training and inference and the gradient of 5 steps of gradient descent on 3 observations each, and of one on 2.
-    fn steps(config: &NetworkConfig, recorder: Option<Recorder>) -> Vec<Vec<f32>> {
+    fn steps(config: &NetworkConfig, new_graph: Option<NewGraph>) -> Vec<Vec<f32>> {
         let spec = EnvSpec::new("t", &[36, 36], Dtype::U8, ActionSpace::Discrete { n: 2 });
         let (device, init) = (Device::Cpu, &mut rng::stream(1, "init"));
         let kind = if config.precision == Precision::Bf16 { Kind::BFloat16 } else { Kind::Float };
@@ -394,7 +397,7 @@ mod tests {
         let torso = Torso::new(&mut b, config, &spec).unwrap();
         let mut params = b.finish(device, kind);
         let input = Input::new(config, &spec, true, device, kind).unwrap();
-        let local = Local::new(torso, input, &params, Dispatch::new(config.kernels)).recorded_by(recorder, &params);
+        let local = Local::new(torso, input, &params, Dispatch::new(config.kernels)).captured_by(new_graph, &params);
         let mut extractor = FeatureExtractor::from(local);
         let mut results = Vec::new();
         for (t, n) in [3, 3, 3, 2, 3, 3].into_iter().enumerate() {
@@ -411,35 +414,35 @@ mod tests {
         results
     }
 
-    /// Recorded passes equal those that are not, bit for bit, and so do the passes of a network whose recordings fail.
+    /// Captured passes equal eager ones, bit for bit, and so do the passes of a network whose graphs fail.
     #[test]
-    fn recorded_passes_change_no_result() {
+    fn captured_passes_change_no_result() {
         for (norm, precision) in [(NormKind::None, Precision::Bf16), (NormKind::Layer, Precision::Fp32)] {
             let config = NetworkConfig { torso: TorsoKind::Small, norm, precision, ..NetworkConfig::default() };
             let expected = steps(&config, None);
             assert!(expected[2].iter().any(|&g| g != 0.0) && expected[2] != expected[5]);
             RUNS.set(0);
             notices::take();
-            assert_eq!(steps(&config, Some(repeated)), expected);
+            assert_eq!(steps(&config, Some(eager)), expected);
             // The third to fifth time that a batch of 3 occurs: two forward passes and a backward pass each.
             assert_eq!(RUNS.get(), 9);
             let told = notices::take().join("\n");
             assert!(told.contains("CUDA graph for forward and backward, batch size 3"), "{told}");
-            for recorder in [no_graph as Recorder, failing, second_fails] {
-                assert_eq!(steps(&config, Some(recorder)), expected);
+            for new_graph in [no_graph as NewGraph, failing, second_fails] {
+                assert_eq!(steps(&config, Some(new_graph)), expected);
                 let told = notices::take().join("\n");
-                assert_eq!(told.matches("CUDA graphs failed").count(), 1, "{told}");
+                assert_eq!(told.matches("a CUDA graph failed").count(), 1, "{told}");
             }
         }
     }
 
-    /// Batch norm changes running statistics, and a setting may fix the path: then nothing is recorded.
+    /// Batch norm changes running statistics, and a setting may fix the path: then nothing is captured.
     #[test]
-    fn some_passes_are_not_recorded() {
+    fn some_passes_are_not_captured() {
         RUNS.set(0);
         for (norm, kernels) in [(NormKind::Batch, Kernels::Auto), (NormKind::None, Kernels::Libtorch)] {
             let config = NetworkConfig { torso: TorsoKind::Small, norm, kernels, ..NetworkConfig::default() };
-            steps(&config, Some(repeated));
+            steps(&config, Some(eager));
             assert_eq!(RUNS.get(), 0);
         }
     }

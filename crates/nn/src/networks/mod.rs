@@ -9,6 +9,7 @@
 //! features is recorded by autograd; how the features are computed, forward and backward, is decided behind it.
 
 pub mod actor_critic;
+mod captured;
 pub mod config;
 pub mod dispatch;
 pub mod distribution;
@@ -19,7 +20,6 @@ pub mod input;
 mod own_kernels;
 mod parts;
 pub mod q_network;
-mod recorded;
 pub(crate) mod summary;
 pub mod timing;
 pub mod torso;
