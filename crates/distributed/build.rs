@@ -8,7 +8,7 @@ use std::env;
 use std::path::PathBuf;
 
 fn main() {
-    for changed in ["src/shim.cpp", "headers", "build.rs", "../cuda_headers.rs"] {
+    for changed in ["src/shim.cpp", "headers", "build.rs", "../cuda_headers.rs", "../shim.h"] {
         println!("cargo:rerun-if-changed={changed}");
     }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
@@ -24,7 +24,7 @@ fn main() {
         build.define("USE_C10D_NCCL", None).define("PLAYFIELD_NCCL", None);
         println!("cargo:rustc-cfg=nccl");
     }
-    build.cpp(true).std("c++20").file("src/shim.cpp").include("headers");
+    build.cpp(true).std("c++20").file("src/shim.cpp").include("headers").include("..");
     // System headers: their warnings are not ours.
     includes.iter().for_each(|folder| _ = build.flag(format!("-isystem{}", folder.display())));
     build.define("USE_C10D_GLOO", None).opt_level(1).debug(false).compile("playfield_distributed");

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 fn main() {
-    for changed in ["src/cuda_graph.cpp", "build.rs", "../cuda_headers.rs"] {
+    for changed in ["src/cuda_graph.cpp", "build.rs", "../cuda_headers.rs", "../shim.h"] {
         println!("cargo:rerun-if-changed={changed}");
     }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
@@ -17,7 +17,7 @@ fn main() {
     let Some(mut includes) = cuda_headers::folders(&libtorch, "CUDA graphs are") else { return };
     includes.push(libtorch.join("include"));
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++20").file("src/cuda_graph.cpp");
+    build.cpp(true).std("c++20").file("src/cuda_graph.cpp").include("..");
     // System headers: their warnings are not ours.
     includes.iter().for_each(|folder| _ = build.flag(format!("-isystem{}", folder.display())));
     build.opt_level(1).debug(false).compile("playfield_cuda_graph");

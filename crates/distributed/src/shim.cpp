@@ -18,7 +18,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "shim.h"
+
 using c10d::ProcessGroupGloo;
+using playfield::guard;
 using std::chrono::milliseconds;
 
 namespace {
@@ -33,26 +36,6 @@ struct Backend {
   // How long `wait` blocks: for Gloo, whose operations end by themselves after the timeout, without a limit.
   milliseconds wait;
 };
-
-// The first line of an error: the others are a backtrace.
-char* message(const char* text) {
-  return strndup(text, strcspn(text, "\n"));
-}
-
-// Runs `body`, and returns null or the message of its exception.
-template <typename Body>
-char* guard(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return message(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return message(error.what());
-  } catch (...) {
-    return message("unknown error");
-  }
-}
 
 // Replaces the values by their sums over all ranks, exchanged as bfloat16: see playfield_sum.
 void sum_in_bf16(Backend& backend, at::Tensor& values) {

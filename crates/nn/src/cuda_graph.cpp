@@ -10,11 +10,13 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <map>
 #include <mutex>
 #include <optional>
+
+#include "shim.h"
+
+using playfield::guard;
 
 namespace {
 
@@ -49,22 +51,6 @@ void end_allocation(Graph& graph) noexcept {
     at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(graph.pool);
     at::getHostAllocator(at::kCUDA)->release_pool(graph.pool);
   } catch (...) {
-  }
-}
-
-// Runs `body`, and returns null or the first line of its exception's message.
-template <typename Body>
-char* guard(Body body) noexcept {
-  auto message = [](const char* text) { return strndup(text, strcspn(text, "\n")); };
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return message(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return message(error.what());
-  } catch (...) {
-    return message("unknown error");
   }
 }
 
