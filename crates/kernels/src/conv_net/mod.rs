@@ -57,7 +57,7 @@ struct Gradients<T> {
     after: Buffer<f32>,
     before: Buffer<T>,
     input: Buffer<f32>,
-    /// Of its products, summed over repeats.
+    /// Of its products, each the sum over the positions that repeat one.
     sums: Sums<T>,
     scratch: GradientScratch,
 }

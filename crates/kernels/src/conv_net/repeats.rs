@@ -19,7 +19,7 @@ use crate::conv::{LayerKernels, MIN_POSITIONS};
 use crate::elementwise::narrow;
 use crate::simd::multiversion;
 
-/// The supported numbers of output channels.
+/// The supported counts of output channels.
 const OUTPUTS: [usize; 4] = [8, 16, 32, 64];
 
 /// The largest supported stride.
