@@ -1,13 +1,13 @@
 //! Skips positions of a convolution whose window of the input equals that of the position to the left or above.
 //!
-//! Most of an Atari frame is background and stripes. Equal windows have equal outputs, so one is computed and copied. In the backward pass the
-//! output gradients of equal positions are summed, and only one of them is multiplied by its window (the weight gradient) and by the weights (the
-//! input gradient). The gradient of the input is then that of one window instead of spread over all equal ones. This changes no gradient of a
-//! parameter: those elements of the input are equal, and so were the windows that they were computed from, the rectifier's mask and a layer
-//! norm's normalized values, and only sums over them enter further.
+//! Most of an Atari frame is background and stripes. Equal windows have equal outputs, so one is computed and copied. In the backward pass
+//! the output gradients of equal positions are summed, and only one of them is multiplied by its window (the weight gradient) and by the
+//! weights (the input gradient). The gradient of the input is then that of one window instead of spread over all equal ones. This changes
+//! no gradient of a parameter: those elements of the input are equal, and so were the windows that they were computed from, the
+//! rectifier's mask and a layer norm's normalized values, and only sums over them enter further.
 //!
-//! Of the positions of `nature`'s three convolutions 16, 43 and 71 % are computed in Pong, 30, 55 and 81 % in Breakout, 61, 92 and 100 % in Space
-//! Invaders, 92, 100 and 100 % in Ms. Pac-Man (means over random play).
+//! Of the positions of `nature`'s three convolutions 16, 43 and 71 % are computed in Pong, 30, 55 and 81 % in Breakout, 61, 92 and 100 % in
+//! Space Invaders, 92, 100 and 100 % in Ms. Pac-Man (means over random play).
 //!
 //! In the first layer windows are compared, in blocks as wide as the stride. Further layers follow from the repeats of the layer before.
 
@@ -129,7 +129,7 @@ impl Repeats {
             outputs.left.push(left);
             outputs.up.push(up);
         }
-        // A few repeats are not worth the copies.
+        // Kernels need some positions, and a few repeats are not worth the copies: then all are computed.
         if distinct.len() < MIN_POSITIONS || distinct.len() * 8 > positions.len() * 7 {
             distinct.clear();
         }
