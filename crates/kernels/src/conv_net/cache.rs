@@ -1,4 +1,4 @@
-use super::Convolved;
+use super::whole_frames::Convolved;
 use rustc_hash::FxHasher;
 use std::collections::VecDeque;
 use std::hash::Hasher as _;

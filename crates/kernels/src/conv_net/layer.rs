@@ -55,7 +55,6 @@ pub enum Connection {
 #[derive(Debug)]
 pub(super) struct Planned<T: LayerKernels> {
     pub shape: LayerShape,
-    pub convolution: Option<Convolution>,
     pub weight: Range<usize>,
     pub bias: Range<usize>,
     norm: Option<Norm>,
@@ -140,7 +139,6 @@ impl<T: LayerKernels> Planned<T> {
             && (connection != Connection::MaxPool || outputs.is_multiple_of(pool::CHANNELS));
         supported.then(|| Self {
             shape,
-            convolution,
             weight,
             bias,
             norm: norm.map(|[scale, shift]| Norm {

@@ -1,0 +1,536 @@
+//! Convolutions over the distinct windows of a batch.
+//!
+//! Most of an Atari frame is background that stays. What a convolution computes at a position depends on its window of the input alone, so
+//! windows that are equal, anywhere in a batch, have equal outputs, and one of them is computed. Equal windows have equal
+//! [`numbers`](super::numbers): first those of pixels, then, for each further convolution, those of the numbers of its inputs. A frame is
+//! then a grid of numbers, and a layer's output a list by number.
+//!
+//! The lists last as long as the weights. A policy that acts computes what it has not seen before, and a training pass on frames that it has
+//! acted on finds them there.
+//!
+//! In the backward pass the output gradients of equal windows are summed, and all else is computed of the sums. Outputs are those of all
+//! positions bit for bit, gradients but for rounding, of which there is less.
+
+use super::image::Image;
+use super::layer::{Connection, Convolution, Layer};
+use super::numbers::{Cells, Number, Windows};
+use crate::buffer::Buffer;
+use crate::conv::{LayerKernels, LayerShape, MIN_POSITIONS, rectifier_gradient};
+use crate::elementwise::narrow;
+use crate::frames::Scaling;
+use crate::simd::multiversion;
+use std::ops::Range;
+
+/// Windows whose inputs and their gradients the second-level cache holds.
+const BLOCK: usize = 128;
+
+/// A pass begins without known windows where a layer knows more. Those of `nature` then take some 20 MB.
+const MAX_KNOWN: usize = 1 << 14;
+
+/// Not among the windows of the training pass.
+const UNUSED: u32 = u32::MAX;
+
+/// Convolutions over distinct windows.
+#[derive(Debug)]
+pub(super) struct DistinctWindows<T: LayerKernels> {
+    frame: Image,
+    first: Convolution,
+    cells: Cells,
+    layers: Vec<WindowLayer<T>>,
+    /// Version of the weights.
+    version: Option<u64>,
+    /// Of the windows of the last convolution in the frames of a pass, `[frames, positions]`.
+    numbers: Vec<Number>,
+    /// The same of the training pass that a backward pass may follow.
+    trained: Option<Vec<Number>>,
+    scratch: Scratch<T>,
+}
+
+/// A convolution, with the windows that it knows. They are numbered.
+#[derive(Debug)]
+struct WindowLayer<T: LayerKernels> {
+    weight: Range<usize>,
+    bias: Range<usize>,
+    /// That of a fully connected layer: a window is one row.
+    shape: LayerShape,
+    packed: T::Packed,
+    /// The offsets of a block of windows in memory.
+    positions: Vec<usize>,
+    windows: Windows,
+    /// In the first layer the inputs of each window, `[windows, inputs]`.
+    pixels: Buffer<T>,
+    /// `[windows, outputs]`
+    outputs: Buffer<T>,
+    /// The windows of the training pass, and for each known window its index among them, or [`UNUSED`].
+    used: Vec<Number>,
+    slots: Vec<u32>,
+    /// Output gradients, each summed over all positions with the same window, `[used, outputs]`.
+    sums: Buffer<f32>,
+    weight_gradient: Buffer<f32>,
+    bias_gradient: Vec<f32>,
+}
+
+/// Of a layer's `used` windows: outputs and the gradients of its products; of a block of windows: inputs and their gradients.
+#[derive(Debug, Default)]
+struct Scratch<T> {
+    y: Buffer<T>,
+    dy: Buffer<T>,
+    x: Buffer<T>,
+    dx: Buffer<f32>,
+    slots: Vec<u32>,
+}
+
+impl<T: LayerKernels> DistinctWindows<T> {
+    /// The convolutions `layers` on images `frame`; `None` where whole frames are needed (padding, norm, pooling, residual sums) or the
+    /// kernels do not support them.
+    pub fn new(layers: &[Layer], frame: Image) -> Option<Self> {
+        let first @ Convolution { size, stride, .. } = layers.first()?.convolution?;
+        let cells = size.is_multiple_of(stride).then(|| Cells::new(frame, stride))??;
+        let (mut grid, mut channels) = (cells.grid.size, frame.channels);
+        let mut planned: Vec<WindowLayer<T>> = Vec::new();
+        for layer in layers {
+            let Convolution { size, stride, padding } = layer.convolution?;
+            let (side, stride) = if planned.is_empty() { (size / stride, 1) } else { (size, stride) };
+            let inputs = size * size * channels;
+            let shape = LayerShape { outputs: layer.outputs, kernel_rows: 1, row_len: inputs, row_stride: inputs };
+            let is_plain = layer.norm.is_none() && layer.connection == Connection::Direct && layer.rectifier;
+            if padding > 0 || !is_plain || !T::supports(&shape) {
+                return None;
+            }
+            let windows = Windows::new(grid, side, stride)?;
+            (grid, channels) = (windows.grid.size, layer.outputs);
+            planned.push(WindowLayer::new(layer, shape, windows));
+        }
+        let (numbers, scratch) = (Vec::new(), Scratch::default());
+        Some(Self { frame, first, cells, layers: planned, version: None, numbers, trained: None, scratch })
+    }
+
+    /// Adds to `features` the outputs of the last convolution, `[frames, positions, outputs]`.
+    pub fn forward(
+        &mut self,
+        weights: &[T],
+        version: u64,
+        scaling: Scaling,
+        frames: &[u8],
+        train: bool,
+        features: &mut Buffer<T>,
+    ) {
+        let knows_many = self.layers.iter().any(|layer| layer.windows.len() > MAX_KNOWN);
+        if self.version != Some(version) || knows_many && (train || self.trained.is_none()) {
+            self.forget();
+            for layer in &mut self.layers {
+                T::pack(&layer.shape, &weights[layer.weight.clone()], &mut layer.packed);
+            }
+            self.version = Some(version);
+        }
+        let Self { frame, first, cells, layers, numbers, trained, scratch, .. } = self;
+        numbers.clear();
+        for pixels in frames.chunks_exact(frame.inner_len()) {
+            let (mean, factor) = scaling.mean_and_factor(pixels);
+            // Frames that are scaled differently have no cell in common.
+            let salt = [mean, factor].map(f32::to_ne_bytes);
+            cells.number(pixels, *salt.as_flattened().as_array().expect("two numbers"));
+            let mut grid = &cells.grid;
+            for (i, WindowLayer { windows, pixels: scaled, .. }) in layers.iter_mut().enumerate() {
+                windows.number(grid, |window| {
+                    if i == 0 {
+                        append_scaled(pixels, *frame, *first, window, (mean, factor), scaled);
+                    }
+                });
+                grid = &windows.grid;
+            }
+            numbers.extend_from_slice(&grid.numbers);
+        }
+        for i in 0..layers.len() {
+            let (before, layer) = layers.split_at_mut(i);
+            layer[0].compute(weights, before.last(), &mut scratch.x);
+        }
+        let last = layers.last().expect("a convolution");
+        let from = features.len();
+        features.resize(from + numbers.len() * last.shape.outputs, T::default());
+        copy_rows(&last.outputs, last.shape.outputs, numbers.iter().copied(), &mut features[from..]);
+        if train {
+            *trained = Some(numbers.clone());
+        }
+    }
+
+    /// Computes the layers' weight and bias gradients from the gradient `dy` of the outputs in the last training pass,
+    /// `[frames, positions, outputs]`.
+    ///
+    /// # Panics
+    /// Without a training pass with the weights of the last pass: a bug of the caller.
+    pub fn backward(&mut self, weights: &[T], dy: &[f32]) {
+        let Self { layers, trained, scratch, .. } = self;
+        let numbers = trained.take().expect("a training pass with these weights");
+        for i in (0..layers.len()).rev() {
+            let (layer, after) = layers[i..].split_first_mut().expect("a layer");
+            match after.first() {
+                None => layer.begin_gradients(numbers.iter().copied()),
+                Some(after) => layer.begin_gradients(after.used.iter().flat_map(|&window| after.windows.taps(window))),
+            }
+        }
+        let last = layers.last_mut().expect("a convolution");
+        scratch.slots.clear();
+        scratch.slots.extend(numbers.iter().map(|&number| last.slots[number as usize]));
+        add_rows_at(dy, &scratch.slots, last.shape.outputs, &mut last.sums);
+        for i in (0..layers.len()).rev() {
+            let (before, layer) = layers.split_at_mut(i);
+            layer[0].backward(weights, before.last_mut(), scratch);
+        }
+    }
+
+    /// Writes the layers' gradients to their parts of `gradient`.
+    pub fn store_gradients(&self, gradient: &mut [T]) {
+        for WindowLayer { weight, bias, weight_gradient, bias_gradient, .. } in &self.layers {
+            narrow(weight_gradient, &mut gradient[weight.clone()]);
+            narrow(bias_gradient, &mut gradient[bias.clone()]);
+        }
+    }
+
+    /// Forgets all windows.
+    fn forget(&mut self) {
+        self.cells.forget();
+        self.layers.iter_mut().for_each(WindowLayer::forget);
+        self.trained = None;
+    }
+}
+
+impl<T: LayerKernels> WindowLayer<T> {
+    fn new(layer: &Layer, shape: LayerShape, windows: Windows) -> Self {
+        Self {
+            weight: layer.weight.clone(),
+            bias: layer.bias.clone(),
+            shape,
+            packed: T::Packed::default(),
+            positions: (0..BLOCK).map(|window| window * shape.inputs()).collect(),
+            windows,
+            pixels: Buffer::default(),
+            outputs: Buffer::default(),
+            used: Vec::new(),
+            slots: Vec::new(),
+            sums: Buffer::default(),
+            weight_gradient: Buffer::default(),
+            bias_gradient: vec![0.0; shape.outputs],
+        }
+    }
+
+    fn forget(&mut self) {
+        self.windows.forget();
+        self.pixels.clear();
+        self.outputs.clear();
+    }
+
+    /// Sets `x` to the inputs of `windows`, `[windows, inputs]`, and zeros up to the least that kernels support.
+    fn copy_inputs(&self, before: Option<&Self>, windows: impl ExactSizeIterator<Item = Number>, x: &mut Buffer<T>) {
+        let inputs = self.shape.inputs();
+        x.resize(windows.len().max(MIN_POSITIONS) * inputs, T::default());
+        x[windows.len() * inputs..].fill(T::default());
+        for (window, x) in windows.zip(x.chunks_exact_mut(inputs)) {
+            match before {
+                None => x.copy_from_slice(&self.pixels[window as usize * inputs..][..inputs]),
+                Some(before) => copy_rows(&before.outputs, before.shape.outputs, self.windows.taps(window), x),
+            }
+        }
+    }
+
+    /// Computes the outputs of windows that have none.
+    fn compute(&mut self, weights: &[T], before: Option<&Self>, x: &mut Buffer<T>) {
+        let outputs = self.shape.outputs;
+        let (done, known) = (self.outputs.len() / outputs, self.windows.len());
+        for first in (done..known).step_by(BLOCK) {
+            let end = known.min(first + BLOCK);
+            self.copy_inputs(before, first as Number..end as Number, x);
+            let positions = &self.positions[..x.len() / self.shape.inputs()];
+            self.outputs.resize((first + positions.len()) * outputs, T::default());
+            let y = &mut self.outputs[first * outputs..];
+            T::convolve(&self.shape, &mut self.packed, &weights[self.bias.clone()], true, positions, x, y);
+            self.outputs.resize(end * outputs, T::default());
+        }
+    }
+
+    /// Sets gradients to zero, for a backward pass over the windows `numbers`, each any number of times.
+    fn begin_gradients(&mut self, numbers: impl IntoIterator<Item = Number>) {
+        self.used.clear();
+        self.slots.clear();
+        self.slots.resize(self.windows.len(), UNUSED);
+        for number in numbers {
+            let slot = &mut self.slots[number as usize];
+            if *slot == UNUSED {
+                *slot = self.used.len() as u32;
+                self.used.push(number);
+            }
+        }
+        self.sums.fill_with_zeros(self.used.len() * self.shape.outputs);
+        self.weight_gradient.fill_with_zeros(self.weight.len());
+        self.bias_gradient.fill(0.0);
+    }
+
+    /// Computes the gradients of weights and biases from `sums`, and adds those of the inputs to the `sums` of the layer before.
+    fn backward(&mut self, weights: &[T], mut before: Option<&mut Self>, scratch: &mut Scratch<T>) {
+        let Scratch { y, dy, x, dx, slots } = scratch;
+        let (outputs, weights) = (self.shape.outputs, &weights[self.weight.clone()]);
+        y.resize(self.sums.len(), T::default());
+        copy_rows(&self.outputs, outputs, self.used.iter().copied(), y);
+        dy.resize(self.sums.len(), T::default());
+        rectifier_gradient(y, &self.sums, dy, &mut self.bias_gradient);
+        // The last block may be smaller than kernels support.
+        dy.resize(self.sums.len() + MIN_POSITIONS * outputs, T::default());
+        dy[self.sums.len()..].fill(T::default());
+        if before.is_some() {
+            T::pack_transposed(&self.shape, weights, &mut self.packed);
+        }
+        for (i, windows) in self.used.chunks(BLOCK).enumerate() {
+            self.copy_inputs(before.as_deref(), windows.iter().copied(), x);
+            let positions = &self.positions[..x.len() / self.shape.inputs()];
+            let dy = &dy[i * BLOCK * outputs..][..positions.len() * outputs];
+            T::weight_gradient(&self.shape, &mut self.packed, positions, x, dy, &mut self.weight_gradient);
+            if let Some(before) = &mut before {
+                dx.fill_with_zeros(x.len());
+                T::input_gradient(&self.shape, &mut self.packed, weights, positions, dy, dx);
+                let taps = windows.iter().flat_map(|&window| self.windows.taps(window));
+                slots.clear();
+                slots.extend(taps.map(|tap| before.slots[tap as usize]));
+                add_rows_at(dx, slots, before.shape.outputs, &mut before.sums);
+            }
+        }
+    }
+}
+
+/// Appends the pixels of the window at row `y` and column `x` of a convolution, scaled.
+fn append_scaled<T: LayerKernels>(
+    pixels: &[u8],
+    frame: Image,
+    Convolution { size, stride, .. }: Convolution,
+    [y, x]: [usize; 2],
+    (mean, factor): (f32, f32),
+    to: &mut Buffer<T>,
+) {
+    let (row_len, end) = (size * frame.channels, to.len());
+    let first = y * stride * frame.row_len() + x * stride * frame.channels;
+    to.resize(end + size * row_len, T::default());
+    for (pixels, to) in pixels[first..].chunks(frame.row_len()).zip(to[end..].chunks_exact_mut(row_len)) {
+        T::scale(&pixels[..row_len], mean, factor, to);
+    }
+}
+
+/// `to[i] = rows[numbers[i]]`, rows of `len` elements.
+fn copy_rows<T: Copy>(rows: &[T], len: usize, numbers: impl Iterator<Item = Number>, to: &mut [T]) {
+    fn copy<T: Copy, const N: usize>(rows: &[T], numbers: impl Iterator<Item = Number>, to: &mut [T]) {
+        let (rows, to) = (rows.as_chunks::<N>().0, to.as_chunks_mut::<N>().0);
+        to.iter_mut().zip(numbers).for_each(|(to, number)| *to = rows[number as usize]);
+    }
+    match len {
+        // Copies of a constant length take few instructions.
+        16 => copy::<T, 16>(rows, numbers, to),
+        32 => copy::<T, 32>(rows, numbers, to),
+        64 => copy::<T, 64>(rows, numbers, to),
+        _ => {
+            let rows = numbers.map(|number| &rows[number as usize * len..][..len]);
+            to.chunks_exact_mut(len).zip(rows).for_each(|(to, row)| to.copy_from_slice(row));
+        }
+    }
+}
+
+multiversion! {
+    /// `sums[slots[i]] += rows[i]`, rows of `len` elements.
+    fn add_rows_at(rows: &[f32], slots: &[u32], len: usize, sums: &mut [f32]) {
+        for (row, &slot) in rows.chunks_exact(len).zip(slots) {
+            let sum = &mut sums[slot as usize * len..][..len];
+            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConvNet, Convolutions};
+    use super::*;
+    use crate::bf16;
+    use crate::simd::{SimdLevel, level};
+
+    /// Not a multiple of the first stride.
+    const SIDE: usize = 78;
+    const CHANNELS: usize = 4;
+    /// Rows and columns of the windows of three convolutions.
+    const COLUMNS: [usize; 3] = [18, 8, 6];
+
+    /// Convolutions of 8 × 8 and 4 × 4, as in Atari networks, one of 3 × 3, and a fully connected layer.
+    fn layers() -> (Vec<Layer>, usize) {
+        let mut used = 0;
+        let mut range = |len: usize| {
+            used += len;
+            used - len..used
+        };
+        let mut layer = |outputs: usize, inputs: usize, convolution: Option<(usize, usize)>| Layer {
+            outputs,
+            convolution: convolution.map(|(size, stride)| Convolution { size, stride, padding: 0 }),
+            weight: range(outputs * inputs),
+            bias: range(outputs),
+            norm: None,
+            connection: Connection::Direct,
+            rectifier: true,
+        };
+        let layers = vec![
+            layer(16, 8 * 8 * CHANNELS, Some((8, 4))),
+            layer(32, 4 * 4 * 16, Some((4, 2))),
+            layer(16, 3 * 3 * 32, Some((3, 1))),
+            layer(16, 6 * 6 * 16, None),
+        ];
+        (layers, used)
+    }
+
+    fn noise(i: usize) -> f32 {
+        (i.wrapping_mul(2_654_435_761) >> 8 & 0xffff) as f32 / 65_536.0 - 0.5
+    }
+
+    /// Background, a band, and a sprite that moves; its rows are as wide as the frame's last columns.
+    fn frames(n: usize) -> Vec<u8> {
+        let pixel = |t: usize, y: usize, x: usize| match (y, x) {
+            (4..7, _) => 200,
+            (y, x) if (20..26).contains(&y) && (10 + 3 * t..14 + 3 * t).contains(&x) => (y * 7 + x * 3) as u8,
+            _ => 80,
+        };
+        let at = |i: usize| (i / CHANNELS / SIDE / SIDE, i / CHANNELS / SIDE % SIDE, i / CHANNELS % SIDE);
+        (0..n * SIDE * SIDE * CHANNELS)
+            .map(|i| (at(i), i % CHANNELS))
+            .map(|((t, y, x), c)| pixel(t + c, y, x))
+            .collect()
+    }
+
+    fn weights<T: LayerKernels>(parameters: usize) -> Vec<T> {
+        (0..parameters).map(|i| T::narrow(noise(i) / 4.0)).collect()
+    }
+
+    fn known<T: LayerKernels>(net: &ConvNet<T>) -> Vec<usize> {
+        let Convolutions::Distinct(distinct) = &net.convolutions else { panic!("{:?}", net.convolutions) };
+        distinct.layers.iter().map(|layer| layer.windows.len()).collect()
+    }
+
+    /// Features and gradient of a training pass.
+    fn pass<T: LayerKernels>(
+        net: &mut ConvNet<T>,
+        version: u64,
+        scaling: Scaling,
+        frames: &[u8],
+    ) -> (Vec<f32>, Vec<f32>) {
+        let n = frames.len() / (SIDE * SIDE * CHANNELS);
+        let weights = weights::<T>(layers().1);
+        let features = net.forward(&weights, version, scaling, frames, n, true);
+        let mut gradient = vec![T::default(); weights.len()];
+        let of_features: Vec<f32> = (0..features.len()).map(noise).collect();
+        net.backward(&weights, &mut gradient, scaling, &of_features);
+        (features, gradient.iter().map(|g| g.widen()).collect())
+    }
+
+    /// The same features, bit for bit, and the same gradient but for rounding.
+    fn assert_equal(
+        (features, gradient): &(Vec<f32>, Vec<f32>),
+        (expected, expected_gradient): &(Vec<f32>, Vec<f32>),
+        tolerance: f32,
+    ) {
+        assert!(features == expected && expected_gradient.iter().any(|&g| g != 0.0));
+        for Layer { weight, bias, .. } in layers().0 {
+            for range in [weight, bias] {
+                let [actual, expected] = [gradient, expected_gradient].map(|g| &g[range.clone()]);
+                let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
+                let size = norm(&mut expected.iter().copied());
+                let error = norm(&mut actual.iter().zip(expected).map(|(a, b)| a - b));
+                assert!(error <= tolerance * size, "{error} of {size}");
+            }
+        }
+    }
+
+    /// A network over distinct windows computes what one over whole frames does: for noise, whose windows differ, and for frames that repeat
+    /// some, or all, in other frames; once more with windows that are known from inference, and with others beside them.
+    fn assert_as_over_whole_frames<T: LayerKernels>(tolerance: f32) {
+        let layers = layers().0;
+        let [mut distinct, mut whole] =
+            [true, false].map(|distinct| ConvNet::<T>::planned(&layers, [SIDE, SIDE, CHANNELS], distinct).unwrap());
+        let moving = frames(9);
+        let frame_len = moving.len() / 9;
+        let noisy: Vec<u8> = (0..2 * frame_len).map(|i| (noise(i / 3) * 255.0 + 128.0) as u8).collect();
+        let repeated = [&moving[..2 * frame_len], &noisy, &moving[..frame_len]].concat();
+        let mut version = 0;
+        for scaling in [Scaling::Unit, Scaling::Standardize] {
+            for (i, frames) in [&moving[..], &noisy, &repeated, &vec![7; 2 * frame_len]].into_iter().enumerate() {
+                version += 1;
+                let expected = pass(&mut whole, version, scaling, frames);
+                assert_equal(&pass(&mut distinct, version, scaling, frames), &expected, tolerance);
+                let windows = known(&distinct);
+                // One color: each window is the same.
+                assert!(if i == 3 { windows == [1; 3] } else { windows[0] > 1 }, "{windows:?}");
+                assert_equal(&pass(&mut distinct, version, scaling, frames), &expected, tolerance);
+                assert_eq!(known(&distinct), windows, "all were known");
+                let inferred = distinct.forward(&weights(layers[3].bias.end), version, scaling, &repeated, 5, false);
+                assert!(inferred == whole.forward(&weights(layers[3].bias.end), version, scaling, &repeated, 5, false));
+                assert_equal(&pass(&mut distinct, version, scaling, frames), &expected, tolerance);
+            }
+        }
+        // Other weights: nothing is known.
+        pass(&mut distinct, version + 1, Scaling::Unit, &moving[..frame_len]);
+        assert_eq!(known(&distinct), DISTINCT);
+    }
+
+    /// Of the first of [`frames`].
+    const DISTINCT: [usize; 3] = [18, 11, 14];
+
+    #[test]
+    fn distinct_windows_give_the_results_of_whole_frames() {
+        if level() == SimdLevel::Baseline && cfg!(target_arch = "x86_64") {
+            return;
+        }
+        assert_as_over_whole_frames::<f32>(1e-5);
+        #[cfg(target_arch = "x86_64")]
+        if level() >= SimdLevel::Avx512Bf16 {
+            assert_as_over_whole_frames::<bf16>(2e-2);
+        }
+    }
+
+    /// Inference between a training pass and its backward pass, of more windows than are kept, does not disturb it; then they are forgotten.
+    #[test]
+    fn many_windows_are_forgotten_after_the_backward_pass() {
+        let (layers, parameters) = layers();
+        let Some(mut net) = ConvNet::<f32>::new(&layers, [SIDE, SIDE, CHANNELS]) else { return };
+        let weights = weights::<f32>(parameters);
+        let frames = frames(2);
+        let noisy: Vec<u8> = (0..80 * SIDE * SIDE * CHANNELS).map(|i| (noise(i) * 255.0 + 128.0) as u8).collect();
+        let mut expected = vec![0.0; parameters];
+        let n = net.forward(&weights, 1, Scaling::Unit, &frames, 2, true).len();
+        net.backward(&weights, &mut expected, Scaling::Unit, &vec![1.0; n]);
+        let mut gradient = vec![0.0; parameters];
+        net.forward(&weights, 2, Scaling::Unit, &frames, 2, true);
+        for _ in 0..2 {
+            net.forward(&weights, 2, Scaling::Unit, &noisy, 80, false);
+            assert!(known(&net)[0] > MAX_KNOWN, "{:?}", known(&net));
+        }
+        net.backward(&weights, &mut gradient, Scaling::Unit, &vec![1.0; n]);
+        assert!(gradient == expected);
+        net.forward(&weights, 2, Scaling::Unit, &frames[..frames.len() / 2], 1, false);
+        assert_eq!(known(&net), DISTINCT);
+    }
+
+    /// Two windows have the same number only where all that they cover is equal, and always then.
+    #[test]
+    fn numbers_are_those_of_equal_windows() {
+        let (layers, parameters) = layers();
+        let Some(mut net) = ConvNet::<f32>::new(&layers, [SIDE, SIDE, CHANNELS]) else { return };
+        let noisy: Vec<u8> = (0..SIDE * SIDE * CHANNELS).map(|i| (noise(i / 2) * 4.0) as u8).collect();
+        let frames = [frames(3), noisy, vec![7; SIDE * SIDE * CHANNELS], frames(1)].concat();
+        let mut seen = [(); 3].map(|()| rustc_hash::FxHashMap::<Vec<u8>, Number>::default());
+        for pixels in frames.chunks_exact(SIDE * SIDE * CHANNELS) {
+            net.forward(&weights(parameters), 1, Scaling::Unit, pixels, 1, false);
+            let Convolutions::Distinct(distinct) = &net.convolutions else { panic!("{:?}", net.convolutions) };
+            for (i, (stride, side)) in [(4, 8), (8, 20), (8, 36)].into_iter().enumerate() {
+                let numbers = &distinct.layers[i].windows.grid.numbers;
+                assert_eq!(numbers.len(), COLUMNS[i] * COLUMNS[i]);
+                for (place, &number) in numbers.iter().enumerate() {
+                    let first = (place / COLUMNS[i] * SIDE + place % COLUMNS[i]) * stride * CHANNELS;
+                    let row = |y: usize| &pixels[first + y * SIDE * CHANNELS..][..side * CHANNELS];
+                    let window = (0..side).flat_map(row).copied().collect();
+                    let next = seen[i].len() as Number;
+                    assert_eq!(*seen[i].entry(window).or_insert(next), number);
+                }
+            }
+        }
+    }
+}

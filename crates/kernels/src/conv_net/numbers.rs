@@ -1,0 +1,269 @@
+//! Numbers that are equal where windows of frames are equal.
+
+use super::image::Image;
+use rustc_hash::FxHasher;
+use std::hash::{Hash, Hasher as _};
+
+/// The number of a cell of a frame, or of a window.
+pub(super) type Number = u32;
+
+/// The first number of slots.
+const MIN_SLOTS: usize = 1 << 10;
+
+/// Bytes of a salt.
+pub(super) const SALT: usize = 8;
+
+/// Keys of one length, numbered from 0 in the order in which they first occur. All memory of a few thousand keys fits into the second-level
+/// cache, whatever their number was before.
+#[derive(Debug)]
+pub(super) struct Numbers<K> {
+    /// Elements of a key.
+    key_len: usize,
+    /// `[numbers, key_len]`
+    keys: Vec<K>,
+    len: usize,
+    /// A hash table: the number of a key, plus 1, in the first slot from its hash on that is not another's; 0 in free slots, which are at
+    /// least half. Their number is a power of two.
+    slots: Vec<Number>,
+}
+
+impl<K: Copy + Eq + Hash> Numbers<K> {
+    /// Of keys of `key_len` elements; none yet.
+    pub fn new(key_len: usize) -> Self {
+        Self { key_len, keys: Vec::new(), len: 0, slots: vec![0; MIN_SLOTS] }
+    }
+
+    /// The number of `key`.
+    pub fn number(&mut self, key: &[K]) -> Number {
+        let mut slot = self.first_slot(key);
+        while self.slots[slot] > 0 {
+            let number = self.slots[slot] - 1;
+            if self.key(number) == key {
+                return number;
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+        self.keys.extend_from_slice(key);
+        self.len += 1;
+        self.slots[slot] = self.len as Number;
+        if 2 * self.len > self.slots.len() {
+            self.double_slots();
+        }
+        self.len as Number - 1
+    }
+
+    /// The key of a number.
+    pub fn key(&self, number: Number) -> &[K] {
+        &self.keys[number as usize * self.key_len..][..self.key_len]
+    }
+
+    fn first_slot(&self, key: &[K]) -> usize {
+        let mut hasher = FxHasher::default();
+        key.hash(&mut hasher);
+        hasher.finish() as usize & (self.slots.len() - 1)
+    }
+
+    fn double_slots(&mut self) {
+        let len = 2 * self.slots.len();
+        self.slots.clear();
+        self.slots.resize(len, 0);
+        for number in 0..self.len as Number {
+            let mut slot = self.first_slot(self.key(number));
+            while self.slots[slot] > 0 {
+                slot = (slot + 1) & (len - 1);
+            }
+            self.slots[slot] = number + 1;
+        }
+    }
+
+    /// How many keys have a number.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Forgets all keys.
+    pub fn forget(&mut self) {
+        self.keys.clear();
+        self.len = 0;
+        self.slots.truncate(MIN_SLOTS);
+        self.slots.fill(0);
+    }
+}
+
+/// The numbers of a frame's cells or windows, `[rows, columns]`, of up to 64 columns.
+#[derive(Debug)]
+pub(super) struct Grid {
+    /// Rows and columns.
+    pub size: [usize; 2],
+    pub numbers: Vec<Number>,
+    /// A bit for each column of each row, the first the lowest: whether its number is another than in the last frame.
+    changed: Vec<u64>,
+}
+
+impl Grid {
+    /// `None` for more columns than supported.
+    fn new(size @ [rows, columns]: [usize; 2]) -> Option<Self> {
+        (columns <= u64::BITS as usize).then(|| Self { size, numbers: vec![0; rows * columns], changed: vec![0; rows] })
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&[Number], u64)> {
+        self.numbers.chunks_exact(self.size[1]).zip(self.changed.iter().copied())
+    }
+
+    fn rows_mut(&mut self) -> impl Iterator<Item = (&mut [Number], &mut u64)> {
+        self.numbers.chunks_exact_mut(self.size[1]).zip(&mut self.changed)
+    }
+}
+
+/// The columns whose bits are set.
+fn columns(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let column = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (column < u64::BITS as usize).then_some(column)
+    })
+}
+
+/// Squares of pixels that tile a frame, as wide as the stride of a convolution, whose windows are squares of cells.
+#[derive(Debug)]
+pub(super) struct Cells {
+    /// Side in pixels.
+    side: usize,
+    frame: Image,
+    known: Numbers<u8>,
+    /// The last frame, empty before the first, and its salt.
+    last: Vec<u8>,
+    last_salt: [u8; SALT],
+    pub grid: Grid,
+}
+
+impl Cells {
+    /// `None` for frames of more columns of cells than supported.
+    pub fn new(frame: Image, side: usize) -> Option<Self> {
+        let grid = Grid::new([frame.height / side, frame.width / side])?;
+        let known = Numbers::new(SALT + side * side * frame.channels);
+        Some(Self { side, frame, known, last: Vec::new(), last_salt: [0; SALT], grid })
+    }
+
+    /// Sets `grid` to the cells of a frame. They are different where `salt` is.
+    pub fn number(&mut self, pixels: &[u8], salt: [u8; SALT]) {
+        let Self { side, frame, known, last, last_salt, grid } = self;
+        let (row_len, len) = (frame.row_len(), *side * frame.channels);
+        let all = u64::MAX >> (u64::BITS as usize - grid.size[1]);
+        let is_first = last.is_empty() || salt != *last_salt;
+        let mut cell = Vec::with_capacity(SALT + *side * len);
+        for (row, (pixels, (numbers, changed))) in pixels.chunks_exact(*side * row_len).zip(grid.rows_mut()).enumerate() {
+            let lines = || pixels.chunks_exact(row_len);
+            *changed = if is_first {
+                all
+            } else {
+                let last = last[row * pixels.len()..].chunks_exact(row_len);
+                all & lines().zip(last).fold(0, |changed, (a, b)| changed | !equal(a, b, len))
+            };
+            for column in columns(*changed) {
+                cell.clear();
+                cell.extend_from_slice(&salt);
+                lines().for_each(|line| cell.extend_from_slice(&line[column * len..][..len]));
+                numbers[column] = known.number(&cell);
+            }
+        }
+        last.clear();
+        last.extend_from_slice(pixels);
+        *last_salt = salt;
+    }
+
+    /// Forgets all cells.
+    pub fn forget(&mut self) {
+        self.known.forget();
+        self.last.clear();
+    }
+}
+
+/// A bit for each block of `len` bytes, the first the lowest: whether it is equal in both lines. Unset from the 65th on.
+fn equal(a: &[u8], b: &[u8], len: usize) -> u64 {
+    fn blocks<const N: usize>(a: &[u8], b: &[u8]) -> u64 {
+        let blocks = a.as_chunks::<N>().0.iter().zip(b.as_chunks::<N>().0).take(u64::BITS as usize);
+        blocks.rev().fold(0, |bits, (a, b)| bits << 1 | u64::from(a == b))
+    }
+    match len {
+        // Comparisons of a constant length take one instruction.
+        4 => blocks::<4>(a, b),
+        8 => blocks::<8>(a, b),
+        16 => blocks::<16>(a, b),
+        48 => blocks::<48>(a, b),
+        _ => {
+            let blocks = a.chunks_exact(len).zip(b.chunks_exact(len)).take(u64::BITS as usize);
+            blocks.enumerate().fold(0, |bits, (i, (a, b))| bits | u64::from(a == b) << i)
+        }
+    }
+}
+
+/// Square windows of a grid.
+#[derive(Debug)]
+pub(super) struct Windows {
+    /// In numbers of the grid.
+    side: usize,
+    stride: usize,
+    /// Rows of windows, as numbers of the grid, and windows as numbers of rows.
+    of_rows: Numbers<Number>,
+    of_windows: Numbers<Number>,
+    rows: Grid,
+    pub grid: Grid,
+}
+
+impl Windows {
+    /// Of a grid of `height` and `width`; `None` where it is smaller than a window.
+    pub fn new([height, width]: [usize; 2], side: usize, stride: usize) -> Option<Self> {
+        let windows = |len: usize| Some(len.checked_sub(side)? / stride + 1);
+        Some(Self {
+            side,
+            stride,
+            of_rows: Numbers::new(side),
+            of_windows: Numbers::new(side),
+            rows: Grid::new([height, windows(width)?])?,
+            grid: Grid::new([windows(height)?, windows(width)?])?,
+        })
+    }
+
+    /// Sets `grid` to the windows of `input`, if that has been numbered since the last time once. `new` gets the row and column of each that
+    /// has not occurred before.
+    pub fn number(&mut self, input: &Grid, mut new: impl FnMut([usize; 2])) {
+        let Self { side, stride, of_rows, of_windows, rows, grid } = self;
+        for ((numbers, changed), (input, input_changed)) in rows.rows_mut().zip(input.rows()) {
+            let covers = |bits: u64| (0..*side).fold(0, |covered, j| covered | bits >> j);
+            let covered = covers(input_changed);
+            *changed = (0..numbers.len()).fold(0, |bits, x| bits | (covered >> (x * *stride) & 1) << x);
+            for x in columns(*changed) {
+                numbers[x] = of_rows.number(&input[x * *stride..][..*side]);
+            }
+        }
+        let (mut window, width) = (vec![0; *side], grid.size[1]);
+        for (y, (numbers, changed)) in grid.rows_mut().enumerate() {
+            *changed = rows.changed[y * *stride..][..*side].iter().fold(0, |all, row| all | row);
+            for x in columns(*changed) {
+                let (known, column) = (of_windows.len(), rows.numbers[y * *stride * width + x..].iter().step_by(width));
+                window.iter_mut().zip(column).for_each(|(number, row)| *number = *row);
+                numbers[x] = of_windows.number(&window);
+                if of_windows.len() > known {
+                    new([y, x]);
+                }
+            }
+        }
+    }
+
+    /// The numbers in a window, `[rows, columns]`.
+    pub fn taps(&self, window: Number) -> impl Iterator<Item = Number> {
+        self.of_windows.key(window).iter().flat_map(|&row| self.of_rows.key(row)).copied()
+    }
+
+    /// How many different windows have occurred.
+    pub fn len(&self) -> usize {
+        self.of_windows.len()
+    }
+
+    /// Forgets all windows.
+    pub fn forget(&mut self) {
+        self.of_rows.forget();
+        self.of_windows.forget();
+    }
+}
