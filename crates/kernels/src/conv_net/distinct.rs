@@ -128,8 +128,8 @@ impl<T: LayerKernels> DistinctWindows<T> {
         for pixels in frames.chunks_exact(frame.inner_len()) {
             let (mean, factor) = scaling.mean_and_factor(pixels);
             // Frames that are scaled differently have no cell in common.
-            let salt = [mean, factor].map(f32::to_ne_bytes);
-            cells.number(pixels, *salt.as_flattened().as_array().expect("two numbers"));
+            let [mean_bits, factor_bits] = [mean, factor].map(|x| u64::from(x.to_bits()));
+            cells.number(pixels, mean_bits << 32 | factor_bits);
             let mut grid = &cells.grid;
             for (i, WindowLayer { windows, pixels: scaled, .. }) in layers.iter_mut().enumerate() {
                 windows.number(grid, |window| {
@@ -249,17 +249,17 @@ impl<T: LayerKernels> WindowLayer<T> {
     }
 
     /// Sets gradients to zero, for a backward pass over the windows `numbers`, each any number of times.
-    fn begin_gradients(&mut self, numbers: impl IntoIterator<Item = Number>) {
+    fn begin_gradients(&mut self, numbers: impl Iterator<Item = Number>) {
         self.used.clear();
         self.slots.clear();
         self.slots.resize(self.windows.len(), UNUSED);
-        for number in numbers {
+        numbers.for_each(|number| {
             let slot = &mut self.slots[number as usize];
             if *slot == UNUSED {
                 *slot = self.used.len() as u32;
                 self.used.push(number);
             }
-        }
+        });
         self.sums.fill_with_zeros(self.used.len() * self.shape.outputs);
         self.weight_gradient.fill_with_zeros(self.weight.len());
         self.bias_gradient.fill(0.0);
@@ -276,20 +276,17 @@ impl<T: LayerKernels> WindowLayer<T> {
         // The last block may be smaller than kernels support.
         dy.resize(self.sums.len() + MIN_POSITIONS * outputs, T::default());
         dy[self.sums.len()..].fill(T::default());
-        if before.is_some() {
-            T::pack_transposed(&self.shape, weights, &mut self.packed);
-        }
         for (i, windows) in self.used.chunks(BLOCK).enumerate() {
             self.copy_inputs(before.as_deref(), windows.iter().copied(), x);
             let positions = &self.positions[..x.len() / self.shape.inputs()];
             let dy = &dy[i * BLOCK * outputs..][..positions.len() * outputs];
             T::weight_gradient(&self.shape, &mut self.packed, positions, x, dy, &mut self.weight_gradient);
             if let Some(before) = &mut before {
-                dx.fill_with_zeros(x.len());
-                T::input_gradient(&self.shape, &mut self.packed, weights, positions, dy, dx);
+                dx.resize(x.len(), 0.0);
+                T::linear_input_gradient(&self.shape, &mut self.packed, weights, dy, dx);
                 let taps = windows.iter().flat_map(|&window| self.windows.taps(window));
                 slots.clear();
-                slots.extend(taps.map(|tap| before.slots[tap as usize]));
+                taps.for_each(|tap| slots.push(before.slots[tap as usize]));
                 add_rows_at(dx, slots, before.shape.outputs, &mut before.sums);
             }
         }
@@ -313,11 +310,11 @@ fn append_scaled<T: LayerKernels>(
     }
 }
 
-/// `to[i] = rows[numbers[i]]`, rows of `len` elements.
+/// `to[i] = rows[numbers[i]]`, rows of `len` elements. As many numbers as rows of `to`.
 fn copy_rows<T: Copy>(rows: &[T], len: usize, numbers: impl Iterator<Item = Number>, to: &mut [T]) {
     fn copy<T: Copy, const N: usize>(rows: &[T], numbers: impl Iterator<Item = Number>, to: &mut [T]) {
-        let (rows, to) = (rows.as_chunks::<N>().0, to.as_chunks_mut::<N>().0);
-        to.iter_mut().zip(numbers).for_each(|(to, number)| *to = rows[number as usize]);
+        let (rows, mut to) = (rows.as_chunks::<N>().0, to.as_chunks_mut::<N>().0.iter_mut());
+        numbers.for_each(|number| *to.next().expect("a row") = rows[number as usize]);
     }
     match len {
         // Copies of a constant length take few instructions.
@@ -325,8 +322,9 @@ fn copy_rows<T: Copy>(rows: &[T], len: usize, numbers: impl Iterator<Item = Numb
         32 => copy::<T, 32>(rows, numbers, to),
         64 => copy::<T, 64>(rows, numbers, to),
         _ => {
+            let mut to = to.chunks_exact_mut(len);
             let rows = numbers.map(|number| &rows[number as usize * len..][..len]);
-            to.chunks_exact_mut(len).zip(rows).for_each(|(to, row)| to.copy_from_slice(row));
+            rows.for_each(|row| to.next().expect("a row").copy_from_slice(row));
         }
     }
 }

@@ -10,8 +10,8 @@ pub(super) type Number = u32;
 /// The first number of slots.
 const MIN_SLOTS: usize = 1 << 10;
 
-/// Bytes of a salt.
-pub(super) const SALT: usize = 8;
+/// Bytes of a word.
+const WORD: usize = 8;
 
 /// Keys of one length, numbered from 0 in the order in which they first occur. All memory of a few thousand keys fits into the second-level
 /// cache, whatever their number was before.
@@ -38,7 +38,8 @@ impl<K: Copy + Eq + Hash> Numbers<K> {
         let mut slot = self.first_slot(key);
         while self.slots[slot] > 0 {
             let number = self.slots[slot] - 1;
-            if self.key(number) == key {
+            // Keys are short: element by element is faster than a call that compares memory.
+            if self.key(number).iter().eq(key) {
                 return number;
             }
             slot = (slot + 1) & (self.slots.len() - 1);
@@ -59,7 +60,7 @@ impl<K: Copy + Eq + Hash> Numbers<K> {
 
     fn first_slot(&self, key: &[K]) -> usize {
         let mut hasher = FxHasher::default();
-        key.hash(&mut hasher);
+        key.iter().for_each(|element| element.hash(&mut hasher));
         hasher.finish() as usize & (self.slots.len() - 1)
     }
 
@@ -130,10 +131,11 @@ pub(super) struct Cells {
     /// Side in pixels.
     side: usize,
     frame: Image,
-    known: Numbers<u8>,
+    /// Of a salt, and rows of pixels as words of 8 bytes.
+    known: Numbers<u64>,
     /// The last frame, empty before the first, and its salt.
     last: Vec<u8>,
-    last_salt: [u8; SALT],
+    last_salt: u64,
     pub grid: Grid,
 }
 
@@ -141,18 +143,19 @@ impl Cells {
     /// `None` for frames of more columns of cells than supported.
     pub fn new(frame: Image, side: usize) -> Option<Self> {
         let grid = Grid::new([frame.height / side, frame.width / side])?;
-        let known = Numbers::new(SALT + side * side * frame.channels);
-        Some(Self { side, frame, known, last: Vec::new(), last_salt: [0; SALT], grid })
+        let known = Numbers::new(1 + side * (side * frame.channels).div_ceil(WORD));
+        Some(Self { side, frame, known, last: Vec::new(), last_salt: 0, grid })
     }
 
     /// Sets `grid` to the cells of a frame. They are different where `salt` is.
-    pub fn number(&mut self, pixels: &[u8], salt: [u8; SALT]) {
+    pub fn number(&mut self, pixels: &[u8], salt: u64) {
         let Self { side, frame, known, last, last_salt, grid } = self;
         let (row_len, len) = (frame.row_len(), *side * frame.channels);
         let all = u64::MAX >> (u64::BITS as usize - grid.size[1]);
         let is_first = last.is_empty() || salt != *last_salt;
-        let mut cell = Vec::with_capacity(SALT + *side * len);
-        for (row, (pixels, (numbers, changed))) in pixels.chunks_exact(*side * row_len).zip(grid.rows_mut()).enumerate() {
+        let mut cell = Vec::new();
+        for (row, (pixels, (numbers, changed))) in pixels.chunks_exact(*side * row_len).zip(grid.rows_mut()).enumerate()
+        {
             let lines = || pixels.chunks_exact(row_len);
             *changed = if is_first {
                 all
@@ -162,8 +165,8 @@ impl Cells {
             };
             for column in columns(*changed) {
                 cell.clear();
-                cell.extend_from_slice(&salt);
-                lines().for_each(|line| cell.extend_from_slice(&line[column * len..][..len]));
+                cell.push(salt);
+                lines().for_each(|line| push_words(&line[column * len..][..len], &mut cell));
                 numbers[column] = known.number(&cell);
             }
         }
@@ -179,13 +182,23 @@ impl Cells {
     }
 }
 
-/// A bit for each block of `len` bytes, the first the lowest: whether it is equal in both lines. Unset from the 65th on.
+/// Appends bytes as words, the last padded with zeros.
+fn push_words(bytes: &[u8], words: &mut Vec<u64>) {
+    let (whole, rest) = bytes.as_chunks::<WORD>();
+    words.extend(whole.iter().copied().map(u64::from_ne_bytes));
+    if !rest.is_empty() {
+        words.push(rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)));
+    }
+}
+
+/// A bit for each block of `len` bytes, the first the lowest: whether it is equal in both lines.
 fn equal(a: &[u8], b: &[u8], len: usize) -> u64 {
     fn blocks<const N: usize>(a: &[u8], b: &[u8]) -> u64 {
         let blocks = a.as_chunks::<N>().0.iter().zip(b.as_chunks::<N>().0).take(u64::BITS as usize);
         blocks.rev().fold(0, |bits, (a, b)| bits << 1 | u64::from(a == b))
     }
     match len {
+        _ if a == b => u64::MAX,
         // Comparisons of a constant length take one instruction.
         4 => blocks::<4>(a, b),
         8 => blocks::<8>(a, b),
