@@ -34,8 +34,9 @@ const UNUSED: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct DistinctWindows<T: LayerKernels> {
     frame: Image,
-    first: Convolution,
     cells: Cells,
+    /// The pixels of each cell, scaled.
+    pixels: Buffer<T>,
     layers: Vec<WindowLayer<T>>,
     /// Version of the weights.
     version: Option<u64>,
@@ -57,8 +58,6 @@ struct WindowLayer<T: LayerKernels> {
     /// The offsets of a block of windows in memory.
     positions: Vec<usize>,
     windows: Windows,
-    /// In the first layer the inputs of each window, `[windows, inputs]`.
-    pixels: Buffer<T>,
     /// `[windows, outputs]`
     outputs: Buffer<T>,
     /// The windows of the training pass, and for each known window its index among them, or [`UNUSED`].
@@ -68,6 +67,14 @@ struct WindowLayer<T: LayerKernels> {
     sums: Buffer<f32>,
     weight_gradient: Buffer<f32>,
     bias_gradient: Vec<f32>,
+}
+
+/// What the numbers of a layer's input stand for: cells, or outputs of the layer before. Each has `lines` lines of `len` elements.
+#[derive(Clone, Copy, Debug)]
+struct Inputs<'a, T> {
+    elements: &'a [T],
+    lines: usize,
+    len: usize,
 }
 
 /// Of a layer's `used` windows: outputs and the gradients of its products; of a block of windows: inputs and their gradients.
@@ -84,7 +91,7 @@ impl<T: LayerKernels> DistinctWindows<T> {
     /// The convolutions `layers` on images `frame`; `None` where whole frames are needed (padding, norm, pooling, residual sums) or the
     /// kernels do not support them.
     pub fn new(layers: &[Layer], frame: Image) -> Option<Self> {
-        let first @ Convolution { size, stride, .. } = layers.first()?.convolution?;
+        let Convolution { size, stride, .. } = layers.first()?.convolution?;
         let cells = size.is_multiple_of(stride).then(|| Cells::new(frame, stride))??;
         let (mut grid, mut channels) = (cells.grid.size, frame.channels);
         let mut planned: Vec<WindowLayer<T>> = Vec::new();
@@ -101,8 +108,16 @@ impl<T: LayerKernels> DistinctWindows<T> {
             (grid, channels) = (windows.grid.size, layer.outputs);
             planned.push(WindowLayer::new(layer, shape, windows));
         }
-        let (numbers, scratch) = (Vec::new(), Scratch::default());
-        Some(Self { frame, first, cells, layers: planned, version: None, numbers, trained: None, scratch })
+        Some(Self {
+            frame,
+            cells,
+            pixels: Buffer::default(),
+            layers: planned,
+            version: None,
+            numbers: Vec::new(),
+            trained: None,
+            scratch: Scratch::default(),
+        })
     }
 
     /// Adds to `features` the outputs of the last convolution, `[frames, positions, outputs]`.
@@ -123,32 +138,33 @@ impl<T: LayerKernels> DistinctWindows<T> {
             }
             self.version = Some(version);
         }
-        let Self { frame, first, cells, layers, numbers, trained, scratch, .. } = self;
+        let Self { frame, cells, pixels: scaled, layers, numbers, trained, scratch, .. } = self;
         numbers.clear();
         for pixels in frames.chunks_exact(frame.inner_len()) {
             let (mean, factor) = scaling.mean_and_factor(pixels);
             // Frames that are scaled differently have no cell in common.
             let [mean_bits, factor_bits] = [mean, factor].map(|x| u64::from(x.to_bits()));
-            cells.number(pixels, mean_bits << 32 | factor_bits);
+            cells.number(pixels, mean_bits << 32 | factor_bits, |cell| {
+                let end = scaled.len();
+                scaled.resize(end + cell.len(), T::default());
+                T::scale(cell, mean, factor, &mut scaled[end..]);
+            });
             let mut grid = &cells.grid;
-            for (i, WindowLayer { windows, pixels: scaled, .. }) in layers.iter_mut().enumerate() {
-                windows.number(grid, |window| {
-                    if i == 0 {
-                        append_scaled(pixels, *frame, *first, window, (mean, factor), scaled);
-                    }
-                });
-                grid = &windows.grid;
+            for layer in layers.iter_mut() {
+                layer.windows.number(grid);
+                grid = &layer.windows.grid;
             }
             numbers.extend_from_slice(&grid.numbers);
         }
+        let cells = Inputs { elements: scaled, lines: cells.side, len: cells.line_len() };
         for i in 0..layers.len() {
             let (before, layer) = layers.split_at_mut(i);
-            layer[0].compute(weights, before.last(), &mut scratch.x);
+            layer[0].compute(weights, before.last().map_or(cells, WindowLayer::as_inputs), &mut scratch.x);
         }
         let last = layers.last().expect("a convolution");
         let from = features.len();
         features.resize(from + numbers.len() * last.shape.outputs, T::default());
-        copy_rows(&last.outputs, last.shape.outputs, numbers.iter().copied(), &mut features[from..]);
+        last.as_inputs().copy(numbers, 0, &mut features[from..]);
         if train {
             *trained = Some(numbers.clone());
         }
@@ -160,12 +176,13 @@ impl<T: LayerKernels> DistinctWindows<T> {
     /// # Panics
     /// Without a training pass with the weights of the last pass: a bug of the caller.
     pub fn backward(&mut self, weights: &[T], dy: &[f32]) {
-        let Self { layers, trained, scratch, .. } = self;
+        let Self { cells, pixels, layers, trained, scratch, .. } = self;
+        let cells = Inputs { elements: pixels, lines: cells.side, len: cells.line_len() };
         let numbers = trained.take().expect("a training pass with these weights");
         for i in (0..layers.len()).rev() {
             let (layer, after) = layers[i..].split_first_mut().expect("a layer");
             match after.first() {
-                None => layer.begin_gradients(numbers.iter().copied()),
+                None => layer.begin_gradients(numbers.iter()),
                 Some(after) => layer.begin_gradients(after.used.iter().flat_map(|&window| after.windows.taps(window))),
             }
         }
@@ -175,7 +192,7 @@ impl<T: LayerKernels> DistinctWindows<T> {
         add_rows_at(dy, &scratch.slots, last.shape.outputs, &mut last.sums);
         for i in (0..layers.len()).rev() {
             let (before, layer) = layers.split_at_mut(i);
-            layer[0].backward(weights, before.last_mut(), scratch);
+            layer[0].backward(weights, cells, before.last_mut(), scratch);
         }
     }
 
@@ -190,6 +207,7 @@ impl<T: LayerKernels> DistinctWindows<T> {
     /// Forgets all windows.
     fn forget(&mut self) {
         self.cells.forget();
+        self.pixels.clear();
         self.layers.iter_mut().for_each(WindowLayer::forget);
         self.trained = None;
     }
@@ -204,7 +222,6 @@ impl<T: LayerKernels> WindowLayer<T> {
             packed: T::Packed::default(),
             positions: (0..BLOCK).map(|window| window * shape.inputs()).collect(),
             windows,
-            pixels: Buffer::default(),
             outputs: Buffer::default(),
             used: Vec::new(),
             slots: Vec::new(),
@@ -216,30 +233,31 @@ impl<T: LayerKernels> WindowLayer<T> {
 
     fn forget(&mut self) {
         self.windows.forget();
-        self.pixels.clear();
         self.outputs.clear();
     }
 
+    /// Its outputs, as inputs of a layer.
+    fn as_inputs(&self) -> Inputs<'_, T> {
+        Inputs { elements: &self.outputs, lines: 1, len: self.shape.outputs }
+    }
+
     /// Sets `x` to the inputs of `windows`, `[windows, inputs]`, and zeros up to the least that kernels support.
-    fn copy_inputs(&self, before: Option<&Self>, windows: impl ExactSizeIterator<Item = Number>, x: &mut Buffer<T>) {
-        let inputs = self.shape.inputs();
-        x.resize(windows.len().max(MIN_POSITIONS) * inputs, T::default());
-        x[windows.len() * inputs..].fill(T::default());
-        for (window, x) in windows.zip(x.chunks_exact_mut(inputs)) {
-            match before {
-                None => x.copy_from_slice(&self.pixels[window as usize * inputs..][..inputs]),
-                Some(before) => copy_rows(&before.outputs, before.shape.outputs, self.windows.taps(window), x),
-            }
+    fn copy_inputs(&self, inputs: Inputs<'_, T>, windows: impl ExactSizeIterator<Item = Number>, x: &mut Buffer<T>) {
+        let len = self.shape.inputs();
+        x.resize(windows.len().max(MIN_POSITIONS) * len, T::default());
+        x[windows.len() * len..].fill(T::default());
+        for (window, x) in windows.zip(x.chunks_exact_mut(len)) {
+            inputs.copy_window(self.windows.taps(window), self.windows.side, x);
         }
     }
 
     /// Computes the outputs of windows that have none.
-    fn compute(&mut self, weights: &[T], before: Option<&Self>, x: &mut Buffer<T>) {
+    fn compute(&mut self, weights: &[T], inputs: Inputs<'_, T>, x: &mut Buffer<T>) {
         let outputs = self.shape.outputs;
         let (done, known) = (self.outputs.len() / outputs, self.windows.len());
         for first in (done..known).step_by(BLOCK) {
             let end = known.min(first + BLOCK);
-            self.copy_inputs(before, first as Number..end as Number, x);
+            self.copy_inputs(inputs, first as Number..end as Number, x);
             let positions = &self.positions[..x.len() / self.shape.inputs()];
             self.outputs.resize((first + positions.len()) * outputs, T::default());
             let y = &mut self.outputs[first * outputs..];
@@ -249,11 +267,11 @@ impl<T: LayerKernels> WindowLayer<T> {
     }
 
     /// Sets gradients to zero, for a backward pass over the windows `numbers`, each any number of times.
-    fn begin_gradients(&mut self, numbers: impl Iterator<Item = Number>) {
+    fn begin_gradients<'a>(&mut self, numbers: impl Iterator<Item = &'a Number>) {
         self.used.clear();
         self.slots.clear();
         self.slots.resize(self.windows.len(), UNUSED);
-        numbers.for_each(|number| {
+        numbers.for_each(|&number| {
             let slot = &mut self.slots[number as usize];
             if *slot == UNUSED {
                 *slot = self.used.len() as u32;
@@ -265,66 +283,71 @@ impl<T: LayerKernels> WindowLayer<T> {
         self.bias_gradient.fill(0.0);
     }
 
-    /// Computes the gradients of weights and biases from `sums`, and adds those of the inputs to the `sums` of the layer before.
-    fn backward(&mut self, weights: &[T], mut before: Option<&mut Self>, scratch: &mut Scratch<T>) {
+    /// Computes the gradients of weights and biases from `sums`, and adds those of the inputs to the `sums` of the layer before, or, without
+    /// one, none to the `cells`.
+    fn backward(
+        &mut self,
+        weights: &[T],
+        cells: Inputs<'_, T>,
+        mut before: Option<&mut Self>,
+        scratch: &mut Scratch<T>,
+    ) {
         let Scratch { y, dy, x, dx, slots } = scratch;
         let (outputs, weights) = (self.shape.outputs, &weights[self.weight.clone()]);
         y.resize(self.sums.len(), T::default());
-        copy_rows(&self.outputs, outputs, self.used.iter().copied(), y);
+        self.as_inputs().copy(&self.used, 0, y);
         dy.resize(self.sums.len(), T::default());
         rectifier_gradient(y, &self.sums, dy, &mut self.bias_gradient);
         // The last block may be smaller than kernels support.
         dy.resize(self.sums.len() + MIN_POSITIONS * outputs, T::default());
         dy[self.sums.len()..].fill(T::default());
         for (i, windows) in self.used.chunks(BLOCK).enumerate() {
-            self.copy_inputs(before.as_deref(), windows.iter().copied(), x);
+            let inputs = before.as_deref().map_or(cells, Self::as_inputs);
+            self.copy_inputs(inputs, windows.iter().copied(), x);
             let positions = &self.positions[..x.len() / self.shape.inputs()];
             let dy = &dy[i * BLOCK * outputs..][..positions.len() * outputs];
             T::weight_gradient(&self.shape, &mut self.packed, positions, x, dy, &mut self.weight_gradient);
             if let Some(before) = &mut before {
                 dx.resize(x.len(), 0.0);
                 T::linear_input_gradient(&self.shape, &mut self.packed, weights, dy, dx);
-                let taps = windows.iter().flat_map(|&window| self.windows.taps(window));
                 slots.clear();
-                taps.for_each(|tap| slots.push(before.slots[tap as usize]));
+                for &window in windows {
+                    slots.extend(self.windows.taps(window).iter().map(|&tap| before.slots[tap as usize]));
+                }
                 add_rows_at(dx, slots, before.shape.outputs, &mut before.sums);
             }
         }
     }
 }
 
-/// Appends the pixels of the window at row `y` and column `x` of a convolution, scaled.
-fn append_scaled<T: LayerKernels>(
-    pixels: &[u8],
-    frame: Image,
-    Convolution { size, stride, .. }: Convolution,
-    [y, x]: [usize; 2],
-    (mean, factor): (f32, f32),
-    to: &mut Buffer<T>,
-) {
-    let (row_len, end) = (size * frame.channels, to.len());
-    let first = y * stride * frame.row_len() + x * stride * frame.channels;
-    to.resize(end + size * row_len, T::default());
-    for (pixels, to) in pixels[first..].chunks(frame.row_len()).zip(to[end..].chunks_exact_mut(row_len)) {
-        T::scale(&pixels[..row_len], mean, factor, to);
+impl<T: Copy> Inputs<'_, T> {
+    /// Sets `to` to the inputs of a window of numbers: in each of its rows, of `side` numbers, line by line.
+    fn copy_window(self, taps: &[Number], side: usize, to: &mut [T]) {
+        let rows = taps.chunks_exact(side).zip(to.chunks_exact_mut(side * self.lines * self.len));
+        for (taps, to) in rows {
+            for (line, to) in to.chunks_exact_mut(side * self.len).enumerate() {
+                self.copy(taps, line, to);
+            }
+        }
     }
-}
 
-/// `to[i] = rows[numbers[i]]`, rows of `len` elements. As many numbers as rows of `to`.
-fn copy_rows<T: Copy>(rows: &[T], len: usize, numbers: impl Iterator<Item = Number>, to: &mut [T]) {
-    fn copy<T: Copy, const N: usize>(rows: &[T], numbers: impl Iterator<Item = Number>, to: &mut [T]) {
-        let (rows, mut to) = (rows.as_chunks::<N>().0, to.as_chunks_mut::<N>().0.iter_mut());
-        numbers.for_each(|number| *to.next().expect("a row") = rows[number as usize]);
-    }
-    match len {
-        // Copies of a constant length take few instructions.
-        16 => copy::<T, 16>(rows, numbers, to),
-        32 => copy::<T, 32>(rows, numbers, to),
-        64 => copy::<T, 64>(rows, numbers, to),
-        _ => {
-            let mut to = to.chunks_exact_mut(len);
-            let rows = numbers.map(|number| &rows[number as usize * len..][..len]);
-            rows.for_each(|row| to.next().expect("a row").copy_from_slice(row));
+    /// Sets `to` to one line of each of `numbers`.
+    fn copy(self, numbers: &[Number], line: usize, to: &mut [T]) {
+        fn copy<T: Copy, const N: usize>(from: &[T], lines: impl Iterator<Item = usize>, to: &mut [T]) {
+            let (from, to) = (from.as_chunks::<N>().0, to.as_chunks_mut::<N>().0);
+            to.iter_mut().zip(lines).for_each(|(to, line)| *to = from[line]);
+        }
+        let Self { elements: from, lines, len } = self;
+        let lines = numbers.iter().map(|&number| number as usize * lines + line);
+        match len {
+            // Copies of a constant length take few instructions.
+            16 => copy::<T, 16>(from, lines, to),
+            32 => copy::<T, 32>(from, lines, to),
+            64 => copy::<T, 64>(from, lines, to),
+            _ => {
+                let lines = lines.map(|line| &from[line * len..][..len]);
+                to.chunks_exact_mut(len).zip(lines).for_each(|(to, line)| to.copy_from_slice(line));
+            }
         }
     }
 }

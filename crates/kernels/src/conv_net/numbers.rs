@@ -2,19 +2,18 @@
 
 use super::image::Image;
 use rustc_hash::FxHasher;
-use std::hash::{Hash, Hasher as _};
+use std::hash::Hasher as _;
 
 /// The number of a cell of a frame, or of a window.
 pub(super) type Number = u32;
 
-/// The first number of slots.
+/// The least number of slots.
 const MIN_SLOTS: usize = 1 << 10;
 
 /// Bytes of a word.
 const WORD: usize = 8;
 
-/// Keys of one length, numbered from 0 in the order in which they first occur. All memory of a few thousand keys fits into the second-level
-/// cache, whatever their number was before.
+/// Keys of one length, numbered from 0 in the order in which they first occur.
 #[derive(Debug)]
 pub(super) struct Numbers<K> {
     /// Elements of a key.
@@ -27,7 +26,7 @@ pub(super) struct Numbers<K> {
     slots: Vec<Number>,
 }
 
-impl<K: Copy + Eq + Hash> Numbers<K> {
+impl<K: Copy + Eq + Into<u64>> Numbers<K> {
     /// Of keys of `key_len` elements; none yet.
     pub fn new(key_len: usize) -> Self {
         Self { key_len, keys: Vec::new(), len: 0, slots: vec![0; MIN_SLOTS] }
@@ -60,7 +59,9 @@ impl<K: Copy + Eq + Hash> Numbers<K> {
 
     fn first_slot(&self, key: &[K]) -> usize {
         let mut hasher = FxHasher::default();
-        key.iter().for_each(|element| element.hash(&mut hasher));
+        let (pairs, rest) = key.as_chunks::<2>();
+        pairs.iter().for_each(|&[a, b]| hasher.write_u64(a.into() << 32 ^ b.into()));
+        rest.iter().for_each(|&last| hasher.write_u64(last.into()));
         hasher.finish() as usize & (self.slots.len() - 1)
     }
 
@@ -82,12 +83,13 @@ impl<K: Copy + Eq + Hash> Numbers<K> {
         self.len
     }
 
-    /// Forgets all keys.
+    /// Forgets all keys. There are slots for as many again.
     pub fn forget(&mut self) {
+        let slots = (2 * self.len).next_power_of_two().max(MIN_SLOTS);
         self.keys.clear();
         self.len = 0;
-        self.slots.truncate(MIN_SLOTS);
-        self.slots.fill(0);
+        self.slots.clear();
+        self.slots.resize(slots, 0);
     }
 }
 
@@ -105,10 +107,6 @@ impl Grid {
     /// `None` for more columns than supported.
     fn new(size @ [rows, columns]: [usize; 2]) -> Option<Self> {
         (columns <= u64::BITS as usize).then(|| Self { size, numbers: vec![0; rows * columns], changed: vec![0; rows] })
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (&[Number], u64)> {
-        self.numbers.chunks_exact(self.size[1]).zip(self.changed.iter().copied())
     }
 
     fn rows_mut(&mut self) -> impl Iterator<Item = (&mut [Number], &mut u64)> {
@@ -129,9 +127,9 @@ fn columns(mut bits: u64) -> impl Iterator<Item = usize> {
 #[derive(Debug)]
 pub(super) struct Cells {
     /// Side in pixels.
-    side: usize,
+    pub side: usize,
     frame: Image,
-    /// Of a salt, and rows of pixels as words of 8 bytes.
+    /// Of a salt, and pixels as words of 8 bytes.
     known: Numbers<u64>,
     /// The last frame, empty before the first, and its salt.
     last: Vec<u8>,
@@ -143,17 +141,23 @@ impl Cells {
     /// `None` for frames of more columns of cells than supported.
     pub fn new(frame: Image, side: usize) -> Option<Self> {
         let grid = Grid::new([frame.height / side, frame.width / side])?;
-        let known = Numbers::new(1 + side * (side * frame.channels).div_ceil(WORD));
+        let known = Numbers::new(1 + (side * side * frame.channels).div_ceil(WORD));
         Some(Self { side, frame, known, last: Vec::new(), last_salt: 0, grid })
     }
 
-    /// Sets `grid` to the cells of a frame. They are different where `salt` is.
-    pub fn number(&mut self, pixels: &[u8], salt: u64) {
+    /// Elements of a line of a cell.
+    pub fn line_len(&self) -> usize {
+        self.side * self.frame.channels
+    }
+
+    /// Sets `grid` to the cells of a frame. They are different where `salt` is. `new` gets the pixels of each that has not occurred before.
+    pub fn number(&mut self, pixels: &[u8], salt: u64, mut new: impl FnMut(&[u8])) {
+        let len = self.line_len();
         let Self { side, frame, known, last, last_salt, grid } = self;
-        let (row_len, len) = (frame.row_len(), *side * frame.channels);
+        let row_len = frame.row_len();
         let all = u64::MAX >> (u64::BITS as usize - grid.size[1]);
         let is_first = last.is_empty() || salt != *last_salt;
-        let mut cell = Vec::new();
+        let (mut cell, mut key) = (Vec::new(), Vec::new());
         for (row, (pixels, (numbers, changed))) in pixels.chunks_exact(*side * row_len).zip(grid.rows_mut()).enumerate()
         {
             let lines = || pixels.chunks_exact(row_len);
@@ -165,9 +169,15 @@ impl Cells {
             };
             for column in columns(*changed) {
                 cell.clear();
-                cell.push(salt);
-                lines().for_each(|line| push_words(&line[column * len..][..len], &mut cell));
-                numbers[column] = known.number(&cell);
+                lines().for_each(|line| cell.extend_from_slice(&line[column * len..][..len]));
+                key.clear();
+                key.push(salt);
+                push_words(&cell, &mut key);
+                let len = known.len();
+                numbers[column] = known.number(&key);
+                if known.len() > len {
+                    new(&cell);
+                }
             }
         }
         last.clear();
@@ -215,68 +225,51 @@ fn equal(a: &[u8], b: &[u8], len: usize) -> u64 {
 #[derive(Debug)]
 pub(super) struct Windows {
     /// In numbers of the grid.
-    side: usize,
+    pub side: usize,
     stride: usize,
-    /// Rows of windows, as numbers of the grid, and windows as numbers of rows.
-    of_rows: Numbers<Number>,
-    of_windows: Numbers<Number>,
-    rows: Grid,
+    /// A window is the numbers in it, row by row.
+    known: Numbers<Number>,
     pub grid: Grid,
 }
 
 impl Windows {
-    /// Of a grid of `height` and `width`; `None` where it is smaller than a window.
-    pub fn new([height, width]: [usize; 2], side: usize, stride: usize) -> Option<Self> {
+    /// Of a grid of `size`, rows and columns; `None` where it is smaller than a window.
+    pub fn new([rows, columns]: [usize; 2], side: usize, stride: usize) -> Option<Self> {
         let windows = |len: usize| Some(len.checked_sub(side)? / stride + 1);
-        Some(Self {
-            side,
-            stride,
-            of_rows: Numbers::new(side),
-            of_windows: Numbers::new(side),
-            rows: Grid::new([height, windows(width)?])?,
-            grid: Grid::new([windows(height)?, windows(width)?])?,
-        })
+        let grid = Grid::new([windows(rows)?, windows(columns)?])?;
+        Some(Self { side, stride, known: Numbers::new(side * side), grid })
     }
 
-    /// Sets `grid` to the windows of `input`, if that has been numbered since the last time once. `new` gets the row and column of each that
-    /// has not occurred before.
-    pub fn number(&mut self, input: &Grid, mut new: impl FnMut([usize; 2])) {
-        let Self { side, stride, of_rows, of_windows, rows, grid } = self;
-        for ((numbers, changed), (input, input_changed)) in rows.rows_mut().zip(input.rows()) {
-            let covers = |bits: u64| (0..*side).fold(0, |covered, j| covered | bits >> j);
-            let covered = covers(input_changed);
-            *changed = (0..numbers.len()).fold(0, |bits, x| bits | (covered >> (x * *stride) & 1) << x);
-            for x in columns(*changed) {
-                numbers[x] = of_rows.number(&input[x * *stride..][..*side]);
-            }
-        }
-        let (mut window, width) = (vec![0; *side], grid.size[1]);
+    /// Sets `grid` to the windows of `input`, which has been numbered once since the last time.
+    pub fn number(&mut self, input: &Grid) {
+        let Self { side, stride, known, grid } = self;
+        let (width, mut window) = (input.size[1], Vec::with_capacity(*side * *side));
         for (y, (numbers, changed)) in grid.rows_mut().enumerate() {
-            *changed = rows.changed[y * *stride..][..*side].iter().fold(0, |all, row| all | row);
+            let rows = y * *stride..y * *stride + *side;
+            let of_rows = input.changed[rows.clone()].iter().fold(0, |all, row| all | row);
+            let of_columns = (0..*side).fold(0, |covered, j| covered | of_rows >> j);
+            *changed = (0..numbers.len()).fold(0, |bits, x| bits | (of_columns >> (x * *stride) & 1) << x);
             for x in columns(*changed) {
-                let (known, column) = (of_windows.len(), rows.numbers[y * *stride * width + x..].iter().step_by(width));
-                window.iter_mut().zip(column).for_each(|(number, row)| *number = *row);
-                numbers[x] = of_windows.number(&window);
-                if of_windows.len() > known {
-                    new([y, x]);
-                }
+                window.clear();
+                let rows = rows.clone().map(|row| &input.numbers[row * width + x * *stride..][..*side]);
+                rows.for_each(|row| window.extend_from_slice(row));
+                numbers[x] = known.number(&window);
             }
         }
     }
 
     /// The numbers in a window, `[rows, columns]`.
-    pub fn taps(&self, window: Number) -> impl Iterator<Item = Number> {
-        self.of_windows.key(window).iter().flat_map(|&row| self.of_rows.key(row)).copied()
+    pub fn taps(&self, window: Number) -> &[Number] {
+        self.known.key(window)
     }
 
     /// How many different windows have occurred.
     pub fn len(&self) -> usize {
-        self.of_windows.len()
+        self.known.len()
     }
 
     /// Forgets all windows.
     pub fn forget(&mut self) {
-        self.of_rows.forget();
-        self.of_windows.forget();
+        self.known.forget();
     }
 }
