@@ -8,6 +8,9 @@
 //! The lists last as long as the weights. A policy that acts computes what it has not seen before, and a training pass on frames that it has
 //! acted on finds them there.
 //!
+//! Where most windows are distinct, numbering costs more than it saves: then [`ConvNet`](super::ConvNet) computes
+//! [whole frames](super::whole_frames).
+//!
 //! In the backward pass the output gradients of equal windows are summed, and all else is computed of the sums. Outputs are those of all
 //! positions bit for bit, gradients but for rounding, of which there is less.
 
@@ -26,6 +29,9 @@ const BLOCK: usize = 128;
 
 /// A pass begins without known windows where a layer knows more. Those of `nature` then take some 20 MB.
 const MAX_KNOWN: usize = 1 << 14;
+
+/// The frames of a batch from which [`DistinctWindows::share`] is estimated.
+const SAMPLE: usize = 4;
 
 /// Not among the windows of the training pass.
 const UNUSED: u32 = u32::MAX;
@@ -120,16 +126,28 @@ impl<T: LayerKernels> DistinctWindows<T> {
         })
     }
 
-    /// Adds to `features` the outputs of the last convolution, `[frames, positions, outputs]`.
-    pub fn forward(
-        &mut self,
-        weights: &[T],
-        version: u64,
-        scaling: Scaling,
-        frames: &[u8],
-        train: bool,
-        features: &mut Buffer<T>,
-    ) {
+    /// The share of the arithmetic of all positions that distinct windows need in a training pass: an estimate from a few of its `frames`,
+    /// whatever windows are known, so that it is the same in a resumed run. `version` identifies the values of `weights`.
+    pub fn share(&mut self, weights: &[T], version: u64, scaling: Scaling, frames: &[u8]) -> f64 {
+        self.begin(weights, version, true);
+        let n = frames.len() / self.frame.inner_len();
+        let mut seen: Vec<Vec<Number>> = vec![Vec::new(); self.layers.len()];
+        for i in 0..n.min(SAMPLE) {
+            let frame = i * n / n.min(SAMPLE);
+            self.number(scaling, &frames[frame * self.frame.inner_len()..][..self.frame.inner_len()]);
+            seen.iter_mut().zip(&self.layers).for_each(|(seen, layer)| seen.extend(&layer.windows.grid.numbers));
+        }
+        let positions: usize = self.layers.iter().zip(&seen).map(|(layer, seen)| layer.cost() * seen.len()).sum();
+        seen.iter_mut().for_each(|seen| {
+            seen.sort_unstable();
+            seen.dedup();
+        });
+        let distinct: usize = self.layers.iter().zip(&seen).map(|(layer, seen)| layer.cost() * seen.len()).sum();
+        distinct as f64 / positions as f64
+    }
+
+    /// Before a pass: forgets the windows of other weights, and too many, unless a backward pass may follow that needs them.
+    fn begin(&mut self, weights: &[T], version: u64, train: bool) {
         let knows_many = self.layers.iter().any(|layer| layer.windows.len() > MAX_KNOWN);
         if self.version != Some(version) || knows_many && (train || self.trained.is_none()) {
             self.forget();
@@ -138,24 +156,47 @@ impl<T: LayerKernels> DistinctWindows<T> {
             }
             self.version = Some(version);
         }
-        let Self { frame, cells, pixels: scaled, layers, numbers, trained, scratch, .. } = self;
-        numbers.clear();
-        for pixels in frames.chunks_exact(frame.inner_len()) {
-            let (mean, factor) = scaling.mean_and_factor(pixels);
-            // Frames that are scaled differently have no cell in common.
-            let [mean_bits, factor_bits] = [mean, factor].map(|x| u64::from(x.to_bits()));
-            cells.number(pixels, mean_bits << 32 | factor_bits, |cell| {
-                let end = scaled.len();
-                scaled.resize(end + cell.len(), T::default());
-                T::scale(cell, mean, factor, &mut scaled[end..]);
-            });
-            let mut grid = &cells.grid;
-            for layer in layers.iter_mut() {
-                layer.windows.number(grid);
-                grid = &layer.windows.grid;
-            }
-            numbers.extend_from_slice(&grid.numbers);
+    }
+
+    /// Numbers the windows of a frame.
+    fn number(&mut self, scaling: Scaling, pixels: &[u8]) {
+        let Self { cells, pixels: scaled, layers, .. } = self;
+        let (mean, factor) = scaling.mean_and_factor(pixels);
+        // Frames that are scaled differently have no cell in common.
+        let [mean_bits, factor_bits] = [mean, factor].map(|x| u64::from(x.to_bits()));
+        cells.number(pixels, mean_bits << 32 | factor_bits, |cell| {
+            let end = scaled.len();
+            scaled.resize(end + cell.len(), T::default());
+            T::scale(cell, mean, factor, &mut scaled[end..]);
+        });
+        let mut grid = &cells.grid;
+        for layer in layers {
+            layer.windows.number(grid);
+            grid = &layer.windows.grid;
         }
+    }
+
+    /// Adds to `features` the outputs of the last convolution, `[frames, positions, outputs]`. The share of the arithmetic of all positions
+    /// that was needed: the windows that were known before need none.
+    pub fn forward(
+        &mut self,
+        weights: &[T],
+        version: u64,
+        scaling: Scaling,
+        frames: &[u8],
+        train: bool,
+        features: &mut Buffer<T>,
+    ) -> f64 {
+        self.begin(weights, version, train);
+        self.numbers.clear();
+        for pixels in frames.chunks_exact(self.frame.inner_len()) {
+            self.number(scaling, pixels);
+            self.numbers.extend_from_slice(&self.layers.last().expect("a convolution").windows.grid.numbers);
+        }
+        let Self { frame, cells, pixels: scaled, layers, numbers, trained, scratch, .. } = self;
+        let (n, new) = (frames.len() / frame.inner_len(), |layer: &WindowLayer<T>| layer.windows.len() - layer.known());
+        let needed: usize = layers.iter().map(|layer| layer.cost() * new(layer)).sum();
+        let all: usize = layers.iter().map(|layer| layer.cost() * n * layer.windows.grid.numbers.len()).sum();
         let cells = Inputs { elements: scaled, lines: cells.side, len: cells.line_len() };
         for i in 0..layers.len() {
             let (before, layer) = layers.split_at_mut(i);
@@ -168,6 +209,7 @@ impl<T: LayerKernels> DistinctWindows<T> {
         if train {
             *trained = Some(numbers.clone());
         }
+        needed as f64 / all.max(1) as f64
     }
 
     /// Computes the layers' weight and bias gradients from the gradient `dy` of the outputs in the last training pass,
@@ -236,6 +278,16 @@ impl<T: LayerKernels> WindowLayer<T> {
         self.outputs.clear();
     }
 
+    /// Multiplications for a window.
+    fn cost(&self) -> usize {
+        self.weight.len()
+    }
+
+    /// How many windows have outputs.
+    fn known(&self) -> usize {
+        self.outputs.len() / self.shape.outputs
+    }
+
     /// Its outputs, as inputs of a layer.
     fn as_inputs(&self) -> Inputs<'_, T> {
         Inputs { elements: &self.outputs, lines: 1, len: self.shape.outputs }
@@ -254,9 +306,9 @@ impl<T: LayerKernels> WindowLayer<T> {
     /// Computes the outputs of windows that have none.
     fn compute(&mut self, weights: &[T], inputs: Inputs<'_, T>, x: &mut Buffer<T>) {
         let outputs = self.shape.outputs;
-        let (done, known) = (self.outputs.len() / outputs, self.windows.len());
-        for first in (done..known).step_by(BLOCK) {
-            let end = known.min(first + BLOCK);
+        let all = self.windows.len();
+        for first in (self.known()..all).step_by(BLOCK) {
+            let end = all.min(first + BLOCK);
             self.copy_inputs(inputs, first as Number..end as Number, x);
             let positions = &self.positions[..x.len() / self.shape.inputs()];
             self.outputs.resize((first + positions.len()) * outputs, T::default());
@@ -364,7 +416,7 @@ multiversion! {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ConvNet, Convolutions};
+    use super::super::{ConvNet, MAX_SHARE, WHOLE_PASSES};
     use super::*;
     use crate::bf16;
     use crate::simd::{SimdLevel, level};
@@ -418,13 +470,26 @@ mod tests {
             .collect()
     }
 
+    fn noisy(n: usize) -> Vec<u8> {
+        (0..n * SIDE * SIDE * CHANNELS).map(|i| (noise(i) * 255.0 + 128.0) as u8).collect()
+    }
+
     fn weights<T: LayerKernels>(parameters: usize) -> Vec<T> {
         (0..parameters).map(|i| T::narrow(noise(i) / 4.0)).collect()
     }
 
+    /// A network that computes whole frames where distinct windows need more than `max_share` of their arithmetic.
+    fn net<T: LayerKernels>(max_share: f64) -> ConvNet<T> {
+        ConvNet { max_share, ..ConvNet::new(&layers().0, [SIDE, SIDE, CHANNELS]).expect("supported layers") }
+    }
+
     fn known<T: LayerKernels>(net: &ConvNet<T>) -> Vec<usize> {
-        let Convolutions::Distinct(distinct) = &net.convolutions else { panic!("{:?}", net.convolutions) };
-        distinct.layers.iter().map(|layer| layer.windows.len()).collect()
+        let layers = &net.distinct.as_ref().expect("convolutions over distinct windows").layers;
+        layers.iter().map(|layer| layer.windows.len()).collect()
+    }
+
+    fn supported() -> bool {
+        level() != SimdLevel::Baseline || !cfg!(target_arch = "x86_64")
     }
 
     /// Features and gradient of a training pass.
@@ -465,11 +530,10 @@ mod tests {
     /// some, or all, in other frames; once more with windows that are known from inference, and with others beside them.
     fn assert_as_over_whole_frames<T: LayerKernels>(tolerance: f32) {
         let layers = layers().0;
-        let [mut distinct, mut whole] =
-            [true, false].map(|distinct| ConvNet::<T>::planned(&layers, [SIDE, SIDE, CHANNELS], distinct).unwrap());
+        let (mut distinct, mut whole) = (net::<T>(1.0), ConvNet { distinct: None, ..net::<T>(1.0) });
         let moving = frames(9);
         let frame_len = moving.len() / 9;
-        let noisy: Vec<u8> = (0..2 * frame_len).map(|i| (noise(i / 3) * 255.0 + 128.0) as u8).collect();
+        let noisy = noisy(2);
         let repeated = [&moving[..2 * frame_len], &noisy, &moving[..frame_len]].concat();
         let mut version = 0;
         for scaling in [Scaling::Unit, Scaling::Standardize] {
@@ -497,7 +561,7 @@ mod tests {
 
     #[test]
     fn distinct_windows_give_the_results_of_whole_frames() {
-        if level() == SimdLevel::Baseline && cfg!(target_arch = "x86_64") {
+        if !supported() {
             return;
         }
         assert_as_over_whole_frames::<f32>(1e-5);
@@ -510,11 +574,13 @@ mod tests {
     /// Inference between a training pass and its backward pass, of more windows than are kept, does not disturb it; then they are forgotten.
     #[test]
     fn many_windows_are_forgotten_after_the_backward_pass() {
-        let (layers, parameters) = layers();
-        let Some(mut net) = ConvNet::<f32>::new(&layers, [SIDE, SIDE, CHANNELS]) else { return };
+        if !supported() {
+            return;
+        }
+        let (mut net, parameters) = (net::<f32>(1.0), layers().1);
         let weights = weights::<f32>(parameters);
         let frames = frames(2);
-        let noisy: Vec<u8> = (0..80 * SIDE * SIDE * CHANNELS).map(|i| (noise(i) * 255.0 + 128.0) as u8).collect();
+        let noisy = noisy(80);
         let mut expected = vec![0.0; parameters];
         let n = net.forward(&weights, 1, Scaling::Unit, &frames, 2, true).len();
         net.backward(&weights, &mut expected, Scaling::Unit, &vec![1.0; n]);
@@ -533,16 +599,18 @@ mod tests {
     /// Two windows have the same number only where all that they cover is equal, and always then.
     #[test]
     fn numbers_are_those_of_equal_windows() {
-        let (layers, parameters) = layers();
-        let Some(mut net) = ConvNet::<f32>::new(&layers, [SIDE, SIDE, CHANNELS]) else { return };
+        if !supported() {
+            return;
+        }
+        let (mut net, parameters) = (net::<f32>(1.0), layers().1);
         let noisy: Vec<u8> = (0..SIDE * SIDE * CHANNELS).map(|i| (noise(i / 2) * 4.0) as u8).collect();
         let frames = [frames(3), noisy, vec![7; SIDE * SIDE * CHANNELS], frames(1)].concat();
         let mut seen = [(); 3].map(|()| rustc_hash::FxHashMap::<Vec<u8>, Number>::default());
         for pixels in frames.chunks_exact(SIDE * SIDE * CHANNELS) {
             net.forward(&weights(parameters), 1, Scaling::Unit, pixels, 1, false);
-            let Convolutions::Distinct(distinct) = &net.convolutions else { panic!("{:?}", net.convolutions) };
+            let layers = &net.distinct.as_ref().unwrap().layers;
             for (i, (stride, side)) in [(4, 8), (8, 20), (8, 36)].into_iter().enumerate() {
-                let numbers = &distinct.layers[i].windows.grid.numbers;
+                let numbers = &layers[i].windows.grid.numbers;
                 assert_eq!(numbers.len(), COLUMNS[i] * COLUMNS[i]);
                 for (place, &number) in numbers.iter().enumerate() {
                     let first = (place / COLUMNS[i] * SIDE + place % COLUMNS[i]) * stride * CHANNELS;
@@ -553,5 +621,50 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Whole frames are computed for noise, in a training pass by itself, in inference for some passes after one over distinct windows.
+    #[test]
+    fn noise_is_computed_as_whole_frames() {
+        if !supported() {
+            return;
+        }
+        let (moving, noisy) = (frames(2), noisy(2));
+        let mut net = net::<f32>(MAX_SHARE);
+        for (version, frames, whole) in [(1, &moving, false), (2, &noisy, true), (3, &moving, false)] {
+            pass(&mut net, version, Scaling::Unit, frames);
+            assert_eq!(net.trained_whole, whole);
+        }
+        let weights = weights(layers().1);
+        for (i, version) in (4..).enumerate().take(WHOLE_PASSES as usize + 3) {
+            net.forward(&weights, version, Scaling::Unit, &noisy, 2, false);
+            let by_windows = i == 0 || i == WHOLE_PASSES as usize + 1;
+            assert_eq!(net.distinct.as_ref().unwrap().version == Some(version), by_windows, "pass {i}");
+        }
+    }
+
+    /// The share of a training pass is that of its frames, whatever is known; that of inference counts what is new.
+    #[test]
+    fn shares_of_the_arithmetic() {
+        if !supported() {
+            return;
+        }
+        let (mut net, weights) = (net::<f32>(1.0), weights(layers().1));
+        let (one_color, noisy) = (vec![7; SIDE * SIDE * CHANNELS], noisy(2));
+        let distinct = net.distinct.as_mut().unwrap();
+        let costs = [16 * 256, 32 * 256, 16 * 288];
+        let all: usize = costs.iter().zip(COLUMNS).map(|(cost, columns)| cost * columns * columns).sum();
+        let of_frames = |n: usize| costs.iter().sum::<usize>() as f64 / (n * all) as f64;
+        for _ in 0..2 {
+            assert_eq!(distinct.share(&weights, 1, Scaling::Unit, &one_color), of_frames(1));
+            assert_eq!(distinct.share(&weights, 1, Scaling::Unit, &one_color.repeat(3)), of_frames(3));
+            assert_eq!(distinct.share(&weights, 1, Scaling::Unit, &noisy), 1.0);
+        }
+        let mut forward =
+            |frames: &[u8]| distinct.forward(&weights, 2, Scaling::Unit, frames, false, &mut Buffer::default());
+        assert_eq!(
+            [forward(&one_color), forward(&one_color), forward(&noisy), forward(&noisy)],
+            [of_frames(1), 0.0, 1.0, 0.0]
+        );
     }
 }

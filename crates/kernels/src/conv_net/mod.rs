@@ -26,25 +26,31 @@ use whole_frames::WholeFrames;
 
 pub use layer::{Connection, Convolution, Layer};
 
+/// The largest share of the arithmetic of whole frames with which distinct windows are faster.
+const MAX_SHARE: f64 = 0.8;
+
+/// For how many passes of inference whole frames are computed after one that exceeds this share.
+const WHOLE_PASSES: u32 = 31;
+
 /// A network over one element type, with its buffers.
 #[derive(Debug)]
 pub struct ConvNet<T: LayerKernels> {
     /// Elements of a frame.
     frame_len: usize,
-    convolutions: Convolutions<T>,
+    /// The convolutions. Without the first, and while `whole_passes` is above 0, whole frames are computed.
+    distinct: Option<DistinctWindows<T>>,
+    whole: WholeFrames<T>,
+    whole_passes: u32,
+    /// [`MAX_SHARE`].
+    max_share: f64,
+    /// Whether whole frames were computed in the last training pass.
+    trained_whole: bool,
     dense: Vec<Planned<T>>,
     scratch: Scratch<T>,
     /// The fully connected layers of inference and of training.
     inferred: Dense<T>,
     trained: Dense<T>,
     gradients: Gradients<T>,
-}
-
-/// The convolutions.
-#[derive(Debug)]
-enum Convolutions<T: LayerKernels> {
-    Distinct(DistinctWindows<T>),
-    Whole(WholeFrames<T>),
 }
 
 /// The input of the fully connected layers, `[frames, elements]`, and their activations.
@@ -65,12 +71,7 @@ struct Gradients<T> {
 
 impl<T: LayerKernels> ConvNet<T> {
     /// `layers` on frames of `[height, width, channels]`; `None` where the kernels do not support them.
-    pub fn new(layers: &[Layer], frame: [usize; 3]) -> Option<Self> {
-        Self::planned(layers, frame, true)
-    }
-
-    /// Convolutions are over distinct windows where `distinct` and they can be.
-    fn planned(layers: &[Layer], [height, width, channels]: [usize; 3], distinct: bool) -> Option<Self> {
+    pub fn new(layers: &[Layer], [height, width, channels]: [usize; 3]) -> Option<Self> {
         let padding = |layer: Option<&Layer>| layer.and_then(|layer| layer.convolution).map_or(0, |c| c.padding);
         let frame = Image { height, width, channels, padding: padding(layers.first()) };
         let (mut planned, mut input) = (Vec::new(), frame);
@@ -83,13 +84,13 @@ impl<T: LayerKernels> ConvNet<T> {
         }
         let convolutions = layers.iter().filter(|layer| layer.convolution.is_some()).count();
         let dense = planned.split_off(convolutions);
-        let distinct = distinct.then(|| DistinctWindows::new(&layers[..convolutions], frame)).flatten();
         Some(Self {
             frame_len: frame.inner_len(),
-            convolutions: match distinct {
-                Some(distinct) => Convolutions::Distinct(distinct),
-                None => Convolutions::Whole(WholeFrames::new(planned, frame)),
-            },
+            distinct: DistinctWindows::new(&layers[..convolutions], frame),
+            whole: WholeFrames::new(planned, frame),
+            whole_passes: 0,
+            max_share: MAX_SHARE,
+            trained_whole: false,
             dense,
             scratch: Scratch::default(),
             inferred: Dense::default(),
@@ -100,9 +101,7 @@ impl<T: LayerKernels> ConvNet<T> {
 
     /// Shares the cache of `other`, a network with the same parameters on another thread.
     pub fn share_cache(&mut self, other: &Self) {
-        if let (Convolutions::Whole(own), Convolutions::Whole(other)) = (&mut self.convolutions, &other.convolutions) {
-            own.cache = other.cache.clone();
-        }
+        self.whole.cache = other.whole.cache.clone();
     }
 
     /// The features `[n, outputs]` of `n` frames. `version` identifies the values of `weights`; `train`:
@@ -120,12 +119,27 @@ impl<T: LayerKernels> ConvNet<T> {
         train: bool,
     ) -> Vec<f32> {
         assert_eq!(frames.len(), n * self.frame_len, "`frames` must hold {n} observations");
-        let Self { convolutions, dense, scratch, inferred, trained, .. } = self;
+        let Self { distinct, whole, whole_passes, trained_whole, dense, scratch, inferred, trained, .. } = self;
+        let max_share = self.max_share;
         let Dense { input, layers } = if train { trained } else { inferred };
         input.clear();
-        match convolutions {
-            Convolutions::Distinct(distinct) => distinct.forward(weights, version, scaling, frames, train, input),
-            Convolutions::Whole(whole) => whole.forward(weights, version, scaling, frames, train, input),
+        // Outputs are the same either way, gradients but for rounding: what a training pass does depends on its frames alone.
+        let distinct = distinct.as_mut().and_then(|distinct| {
+            let suits = match train {
+                true => distinct.share(weights, version, scaling, frames) <= max_share,
+                false => *whole_passes == 0,
+            };
+            suits.then_some(distinct)
+        });
+        if train {
+            *trained_whole = distinct.is_none();
+        }
+        if let Some(distinct) = distinct {
+            let share = distinct.forward(weights, version, scaling, frames, train, input);
+            *whole_passes = if share > max_share { WHOLE_PASSES } else { 0 };
+        } else {
+            whole.forward(weights, version, scaling, frames, train, input);
+            *whole_passes = whole_passes.saturating_sub(1);
         }
         layers.resize_with(dense.len(), Activations::default);
         for (i, layer) in dense.iter_mut().enumerate() {
@@ -143,7 +157,7 @@ impl<T: LayerKernels> ConvNet<T> {
 
     /// Sets the layers' part of `gradient` from the gradient of the features of the last training pass, `[n, outputs]`.
     pub fn backward(&mut self, weights: &[T], gradient: &mut [T], scaling: Scaling, features: &[f32]) {
-        let Self { convolutions, dense, trained, gradients, .. } = self;
+        let Self { distinct, whole, trained_whole, dense, trained, gradients, .. } = self;
         let Gradients { after, before, input, scratch } = gradients;
         after.clear();
         after.extend_from_slice(features);
@@ -157,12 +171,12 @@ impl<T: LayerKernels> ConvNet<T> {
             T::linear_input_gradient(shape, packed, &weights[weight.clone()], before, input);
             swap(after, input);
         }
-        match convolutions {
-            Convolutions::Distinct(distinct) => {
+        match distinct.as_mut().filter(|_| !*trained_whole) {
+            Some(distinct) => {
                 distinct.backward(weights, after);
                 distinct.store_gradients(gradient);
             }
-            Convolutions::Whole(whole) => {
+            None => {
                 whole.backward(weights, scaling, after);
                 whole.store_gradients(gradient);
             }
@@ -194,12 +208,8 @@ mod tests {
         let dense =
             Layer { outputs: 8, convolution: None, weight: 592..2_640, bias: 2_640..2_648, ..convolution.clone() };
         let weights = (0..2_648).map(|i| ((i * 37 % 101) as f32 - 50.0) / 500.0).collect();
-        (ConvNet::planned(&[convolution, dense], [6, 6, 4], false).unwrap(), weights)
-    }
-
-    fn whole(net: &ConvNet<f32>) -> &WholeFrames<f32> {
-        let Convolutions::Whole(whole) = &net.convolutions else { panic!("{:?}", net.convolutions) };
-        whole
+        let net = ConvNet::new(&[convolution, dense], [6, 6, 4]).unwrap();
+        (ConvNet { distinct: None, ..net }, weights)
     }
 
     fn frames(from: usize, n: usize) -> Vec<u8> {
@@ -226,10 +236,10 @@ mod tests {
                 net.forward(&weights, version, Scaling::Unit, &frames(from, 2), 2, false);
             }
             let trained_on = if version == 4 { [10, 12] } else { [2, 0] };
-            let mut cached = vec![whole(&one).cache.len()];
+            let mut cached = vec![one.whole.cache.len()];
             for (net, from) in [&mut one, &mut other].into_iter().zip(trained_on) {
                 assert_eq!(gradient(net, version, from), gradient(&mut plain, version, from), "version {version}");
-                cached.push(whole(net).cache.len());
+                cached.push(net.whole.cache.len());
             }
             // At first neither network knows that it trains.
             let expected = match version {
@@ -239,7 +249,7 @@ mod tests {
             };
             assert_eq!(cached, expected, "version {version}");
         }
-        assert_eq!((whole(&one).caches, whole(&other).caches), (Some(false), Some(false)));
+        assert_eq!((one.whole.caches, other.whole.caches), (Some(false), Some(false)));
     }
 
     /// Frames of other weights are not found, equal ones once for each time that they were inferred, and the oldest are dropped.
