@@ -2,8 +2,8 @@
 //!
 //! libtorch's operators target large networks. For an Atari-sized network, operator dispatch, layout changes and autograd's
 //! bookkeeping cost more than the arithmetic, above all at batch sizes 1 to 5; an optimizer step written as tensor operations
-//! passes over memory some ten times. These kernels avoid both, and compute equal windows of a batch once, most of which is
-//! background in games.
+//! passes over memory some ten times. These kernels avoid both, and compute equal windows of a batch once: in
+//! games most windows show background.
 //!
 //! Each kernel is a plain loop that [`simd`] compiles for AVX-512, AVX2 and the baseline of the architecture; bf16 arithmetic uses
 //! AVX-512 BF16 intrinsics and AMX tiles. The crate depends on neither libtorch nor any agent: callers pass slices.

@@ -6,6 +6,7 @@
 use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, rng};
 use playfield_nn::config::{Kernels, NormKind, TorsoKind};
 use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Pass};
+use rand::Rng as _;
 use std::time::Instant;
 use tch::Kind;
 
@@ -22,7 +23,8 @@ fn main() {
             let config = NetworkConfig { torso, norm, kernels, ..NetworkConfig::default() };
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut rng::stream(1, "bench")).unwrap();
             for n in [1, 5, 32, 160] {
-                let obs = Obs::U8((0..n * spec.obs_len()).map(|i| (i * 7919 % 251) as u8).collect());
+                let mut noise = rng::stream(1, "noise");
+                let obs = Obs::U8((0..n * spec.obs_len()).map(|_| (noise.next_u64() >> 56) as u8).collect());
                 let acting = median(|| _ = net.forward(obs.as_ref(), n, Pass::Infer));
                 let learning = median(|| {
                     let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);

@@ -5,8 +5,8 @@
 //! [`numbers`](super::numbers): first those of pixels, then, for each further convolution, those of the numbers of its inputs. A frame is
 //! then a grid of numbers, and a layer's output a list by number.
 //!
-//! The lists last as long as the weights. A policy that acts computes what it has not seen before, and a training pass on frames that it has
-//! acted on finds them there.
+//! The lists last as long as the weights. A policy that acts computes what it has not seen before, and a training pass with the weights that have
+//! acted finds there what this network has inferred (each thread has its own).
 //!
 //! Where most windows are distinct, numbering costs more than it saves: then [`ConvNet`](super::ConvNet) computes
 //! [whole frames](super::whole_frames).
@@ -30,8 +30,14 @@ const BLOCK: usize = 128;
 /// A pass begins without known windows where a layer knows more. Those of `nature` then take some 20 MB.
 const MAX_KNOWN: usize = 1 << 14;
 
-/// The frames of a batch from which [`DistinctWindows::share`] is estimated.
+/// The frames of a batch by which [`DistinctWindows::suit`] decides.
 const SAMPLE: usize = 4;
+
+/// The largest share of the arithmetic of whole frames with which distinct windows are faster.
+pub(super) const MAX_SHARE: f64 = 0.8;
+
+/// The frames of inference after which many windows are forgotten.
+const CHUNK: usize = 128;
 
 /// Not among the windows of the training pass.
 const UNUSED: u32 = u32::MAX;
@@ -50,6 +56,8 @@ pub(super) struct DistinctWindows<T: LayerKernels> {
     numbers: Vec<Number>,
     /// The same of the training pass that a backward pass may follow.
     trained: Option<Vec<Number>>,
+    /// [`MAX_SHARE`].
+    max_share: f64,
     scratch: Scratch<T>,
 }
 
@@ -58,7 +66,7 @@ pub(super) struct DistinctWindows<T: LayerKernels> {
 struct WindowLayer<T: LayerKernels> {
     weight: Range<usize>,
     bias: Range<usize>,
-    /// That of a fully connected layer: a window is one row.
+    /// A window is an image of its own.
     shape: LayerShape,
     packed: T::Packed,
     /// The offsets of a block of windows in memory.
@@ -104,8 +112,9 @@ impl<T: LayerKernels> DistinctWindows<T> {
         for layer in layers {
             let Convolution { size, stride, padding } = layer.convolution?;
             let (side, stride) = if planned.is_empty() { (size / stride, 1) } else { (size, stride) };
-            let inputs = size * size * channels;
-            let shape = LayerShape { outputs: layer.outputs, kernel_rows: 1, row_len: inputs, row_stride: inputs };
+            // Kernels that differ between shapes are the same for windows and whole frames.
+            let row_len = size * channels;
+            let shape = LayerShape { outputs: layer.outputs, kernel_rows: size, row_len, row_stride: row_len };
             let is_plain = layer.norm.is_none() && layer.connection == Connection::Direct && layer.rectifier;
             if padding > 0 || !is_plain || !T::supports(&shape) {
                 return None;
@@ -122,14 +131,16 @@ impl<T: LayerKernels> DistinctWindows<T> {
             version: None,
             numbers: Vec::new(),
             trained: None,
+            max_share: MAX_SHARE,
             scratch: Scratch::default(),
         })
     }
 
-    /// The share of the arithmetic of all positions that distinct windows need in a training pass: an estimate from a few of its `frames`,
-    /// whatever windows are known, so that it is the same in a resumed run. `version` identifies the values of `weights`.
-    pub fn share(&mut self, weights: &[T], version: u64, scaling: Scaling, frames: &[u8]) -> f64 {
-        self.begin(weights, version, true);
+    /// Whether they suit a training pass, which begins: an estimate from a few of its `frames`, whatever windows are known, so that it is the same
+    /// in a resumed run. `version` identifies the values of `weights`.
+    pub fn suit(&mut self, weights: &[T], version: u64, scaling: Scaling, frames: &[u8]) -> bool {
+        self.trained = None;
+        self.begin(weights, version);
         let n = frames.len() / self.frame.inner_len();
         let mut seen: Vec<Vec<Number>> = vec![Vec::new(); self.layers.len()];
         for i in 0..n.min(SAMPLE) {
@@ -137,20 +148,29 @@ impl<T: LayerKernels> DistinctWindows<T> {
             self.number(scaling, &frames[frame * self.frame.inner_len()..][..self.frame.inner_len()]);
             seen.iter_mut().zip(&self.layers).for_each(|(seen, layer)| seen.extend(&layer.windows.grid.numbers));
         }
-        let positions: usize = self.layers.iter().zip(&seen).map(|(layer, seen)| layer.cost() * seen.len()).sum();
+        let cost = |seen: &[Vec<Number>]| -> usize {
+            self.layers.iter().zip(seen).map(|(layer, seen)| layer.cost() * seen.len()).sum()
+        };
+        let all = cost(&seen);
         seen.iter_mut().for_each(|seen| {
             seen.sort_unstable();
             seen.dedup();
         });
-        let distinct: usize = self.layers.iter().zip(&seen).map(|(layer, seen)| layer.cost() * seen.len()).sum();
-        distinct as f64 / positions as f64
+        let suit = cost(&seen) as f64 <= self.max_share * all as f64;
+        if !suit {
+            // The windows of the sample have no outputs.
+            self.forget();
+        }
+        suit
     }
 
-    /// Before a pass: forgets the windows of other weights, and too many, unless a backward pass may follow that needs them.
-    fn begin(&mut self, weights: &[T], version: u64, train: bool) {
+    /// Forgets the windows of other weights, and all where there are too many, unless a backward pass may need them.
+    fn begin(&mut self, weights: &[T], version: u64) {
         let knows_many = self.layers.iter().any(|layer| layer.windows.len() > MAX_KNOWN);
-        if self.version != Some(version) || knows_many && (train || self.trained.is_none()) {
+        if self.version != Some(version) || knows_many && self.trained.is_none() {
             self.forget();
+        }
+        if self.version != Some(version) {
             for layer in &mut self.layers {
                 T::pack(&layer.shape, &weights[layer.weight.clone()], &mut layer.packed);
             }
@@ -176,24 +196,42 @@ impl<T: LayerKernels> DistinctWindows<T> {
         }
     }
 
-    /// Adds to `features` the outputs of the last convolution, `[frames, positions, outputs]`. The share of the arithmetic of all positions
-    /// that was needed: the windows that were known before need none.
-    pub fn forward(
+    /// Appends the outputs of the last convolution for `frames` of inference to `features`, `[frames, positions, outputs]`. Whether distinct
+    /// windows suit such frames.
+    pub fn infer(
         &mut self,
         weights: &[T],
         version: u64,
         scaling: Scaling,
         frames: &[u8],
-        train: bool,
         features: &mut Buffer<T>,
-    ) -> f64 {
-        self.begin(weights, version, train);
+    ) -> bool {
+        let mut suit = true;
+        for frames in frames.chunks(CHUNK * self.frame.inner_len()) {
+            self.begin(weights, version);
+            let knew = self.layers[0].known() > 0;
+            let share = self.compute(weights, scaling, frames, features);
+            // Without known windows more are computed than later.
+            suit &= !knew || share <= self.max_share;
+        }
+        suit
+    }
+
+    /// The same for a training pass, after [`suit`](Self::suit).
+    pub fn train(&mut self, weights: &[T], scaling: Scaling, frames: &[u8], features: &mut Buffer<T>) {
+        self.compute(weights, scaling, frames, features);
+        self.trained = Some(self.numbers.clone());
+    }
+
+    /// Appends the outputs of the last convolution to `features`. The share of the arithmetic of all positions that was needed for windows that
+    /// had no outputs.
+    fn compute(&mut self, weights: &[T], scaling: Scaling, frames: &[u8], features: &mut Buffer<T>) -> f64 {
         self.numbers.clear();
         for pixels in frames.chunks_exact(self.frame.inner_len()) {
             self.number(scaling, pixels);
             self.numbers.extend_from_slice(&self.layers.last().expect("a convolution").windows.grid.numbers);
         }
-        let Self { frame, cells, pixels: scaled, layers, numbers, trained, scratch, .. } = self;
+        let Self { frame, cells, pixels: scaled, layers, numbers, scratch, .. } = self;
         let (n, new) = (frames.len() / frame.inner_len(), |layer: &WindowLayer<T>| layer.windows.len() - layer.known());
         let needed: usize = layers.iter().map(|layer| layer.cost() * new(layer)).sum();
         let all: usize = layers.iter().map(|layer| layer.cost() * n * layer.windows.grid.numbers.len()).sum();
@@ -206,9 +244,6 @@ impl<T: LayerKernels> DistinctWindows<T> {
         let from = features.len();
         features.resize(from + numbers.len() * last.shape.outputs, T::default());
         last.as_inputs().copy(numbers, 0, &mut features[from..]);
-        if train {
-            *trained = Some(numbers.clone());
-        }
         needed as f64 / all.max(1) as f64
     }
 
@@ -247,7 +282,7 @@ impl<T: LayerKernels> DistinctWindows<T> {
     }
 
     /// Forgets all windows.
-    fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.cells.forget();
         self.pixels.clear();
         self.layers.iter_mut().for_each(WindowLayer::forget);
@@ -416,7 +451,7 @@ multiversion! {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ConvNet, MAX_SHARE, WHOLE_PASSES};
+    use super::super::{ConvNet, WHOLE_PASSES};
     use super::*;
     use crate::bf16;
     use crate::simd::{SimdLevel, level};
@@ -479,8 +514,14 @@ mod tests {
     }
 
     /// A network that computes whole frames where distinct windows need more than `max_share` of their arithmetic.
+    fn net_of<T: LayerKernels>(layers: &[Layer], frame: [usize; 3], max_share: f64) -> ConvNet<T> {
+        let mut net = ConvNet::new(layers, frame).expect("supported layers");
+        net.distinct.as_mut().expect("convolutions over distinct windows").max_share = max_share;
+        net
+    }
+
     fn net<T: LayerKernels>(max_share: f64) -> ConvNet<T> {
-        ConvNet { max_share, ..ConvNet::new(&layers().0, [SIDE, SIDE, CHANNELS]).expect("supported layers") }
+        net_of(&layers().0, [SIDE, SIDE, CHANNELS], max_share)
     }
 
     fn known<T: LayerKernels>(net: &ConvNet<T>) -> Vec<usize> {
@@ -623,27 +664,39 @@ mod tests {
         }
     }
 
-    /// Whole frames are computed for noise, in a training pass by itself, in inference for some passes after one over distinct windows.
+    /// Whole frames are computed for noise: in a training pass by itself, in inference for some passes after one over distinct windows, unless
+    /// that knew none. Training passes do not count.
     #[test]
     fn noise_is_computed_as_whole_frames() {
         if !supported() {
             return;
         }
-        let (moving, noisy) = (frames(2), noisy(2));
+        let (moving, noise) = (frames(2), noisy(4));
+        let (noisy, other) = noise.split_at(noise.len() / 2);
         let mut net = net::<f32>(MAX_SHARE);
-        for (version, frames, whole) in [(1, &moving, false), (2, &noisy, true), (3, &moving, false)] {
+        for (version, frames, whole) in [(1, &moving[..], false), (2, noisy, true), (3, &moving, false)] {
             pass(&mut net, version, Scaling::Unit, frames);
             assert_eq!(net.trained_whole, whole);
         }
         let weights = weights(layers().1);
-        for (i, version) in (4..).enumerate().take(WHOLE_PASSES as usize + 3) {
-            net.forward(&weights, version, Scaling::Unit, &noisy, 2, false);
-            let by_windows = i == 0 || i == WHOLE_PASSES as usize + 1;
-            assert_eq!(net.distinct.as_ref().unwrap().version == Some(version), by_windows, "pass {i}");
-        }
+        let infer = |net: &mut ConvNet<f32>, frames| _ = net.forward(&weights, 4, Scaling::Unit, frames, 2, false);
+        infer(&mut net, noisy);
+        assert_eq!(net.whole_passes, 0, "nothing was known");
+        infer(&mut net, noisy);
+        assert_eq!(net.whole_passes, 0, "all was known");
+        infer(&mut net, other);
+        assert_eq!(net.whole_passes, WHOLE_PASSES);
+        let known_before = known(&net);
+        pass(&mut net, 4, Scaling::Unit, &moving);
+        (0..WHOLE_PASSES).for_each(|_| infer(&mut net, &noise[noise.len() / 4..][..noisy.len()]));
+        assert_eq!(net.whole_passes, 0);
+        assert!(
+            known(&net).iter().zip(known_before).all(|(known, before)| *known < before + 50),
+            "only what was trained on"
+        );
     }
 
-    /// The share of a training pass is that of its frames, whatever is known; that of inference counts what is new.
+    /// What suits a training pass depends on its frames, whatever is known; the share of inference counts what is new.
     #[test]
     fn shares_of_the_arithmetic() {
         if !supported() {
@@ -655,16 +708,96 @@ mod tests {
         let costs = [16 * 256, 32 * 256, 16 * 288];
         let all: usize = costs.iter().zip(COLUMNS).map(|(cost, columns)| cost * columns * columns).sum();
         let of_frames = |n: usize| costs.iter().sum::<usize>() as f64 / (n * all) as f64;
-        for _ in 0..2 {
-            assert_eq!(distinct.share(&weights, 1, Scaling::Unit, &one_color), of_frames(1));
-            assert_eq!(distinct.share(&weights, 1, Scaling::Unit, &one_color.repeat(3)), of_frames(3));
-            assert_eq!(distinct.share(&weights, 1, Scaling::Unit, &noisy), 1.0);
+        for (frames, share) in
+            [(&one_color, of_frames(1)), (&one_color.repeat(3), of_frames(3)), (&noisy, 1.0)].repeat(2)
+        {
+            for (max_share, suit) in [(share * 0.999, false), (share * 1.001, true)] {
+                distinct.max_share = max_share;
+                assert_eq!(distinct.suit(&weights, 1, Scaling::Unit, frames), suit);
+            }
         }
-        let mut forward =
-            |frames: &[u8]| distinct.forward(&weights, 2, Scaling::Unit, frames, false, &mut Buffer::default());
+        distinct.forget();
+        let mut compute = |frames: &[u8]| distinct.compute(&weights, Scaling::Unit, frames, &mut Buffer::default());
         assert_eq!(
-            [forward(&one_color), forward(&one_color), forward(&noisy), forward(&noisy)],
+            [compute(&one_color), compute(&one_color), compute(&noisy), compute(&noisy)],
             [of_frames(1), 0.0, 1.0, 0.0]
         );
+        assert_eq!(compute(&[]), 0.0);
+    }
+
+    /// A gradient does not depend on what was known before the training pass, so that a resumed run is exact.
+    #[test]
+    fn gradients_do_not_depend_on_known_windows() {
+        if !supported() {
+            return;
+        }
+        let (weights, frames, noisy) = (weights::<f32>(layers().1), frames(6), noisy(1));
+        let expected = pass(&mut net::<f32>(1.0), 1, Scaling::Unit, &frames);
+        let last = &frames[frames.len() / 6 * 5..];
+        for before in [vec![&noisy[..]], vec![last, &noisy], vec![&frames[..]]] {
+            let mut net = net::<f32>(1.0);
+            for frames in before {
+                net.forward(&weights, 1, Scaling::Unit, frames, frames.len() / noisy.len(), false);
+            }
+            assert!(pass(&mut net, 1, Scaling::Unit, &frames) == expected);
+        }
+    }
+
+    /// Frames of other shapes: 1 or 3 channels, a height that is no multiple of the stride, 64 columns. More columns, or a size that is no multiple of
+    /// the stride, are not supported.
+    #[test]
+    fn frames_of_other_shapes() {
+        if !supported() {
+            return;
+        }
+        for (frame, size, stride, distinct) in [
+            ([30, 44, 1], 8, 4, true),
+            ([21, 36, 3], 8, 4, true),
+            ([12, 64, 4], 3, 1, true),
+            ([12, 65, 4], 3, 1, false),
+            ([30, 30, 4], 6, 4, false),
+        ] {
+            let [height, width, channels] = frame;
+            let (inputs, positions) =
+                (size * size * channels, ((height - size) / stride + 1) * ((width - size) / stride + 1));
+            let convolution = Layer {
+                outputs: 16,
+                convolution: Some(Convolution { size, stride, padding: 0 }),
+                weight: 0..16 * inputs,
+                bias: 16 * inputs..16 * inputs + 16,
+                norm: None,
+                connection: Connection::Direct,
+                rectifier: true,
+            };
+            let (from, weights) = (convolution.bias.end, 8 * 16 * positions);
+            let dense = Layer {
+                outputs: 8,
+                convolution: None,
+                weight: from..from + weights,
+                bias: from + weights..from + weights + 8,
+                ..convolution.clone()
+            };
+            let layers = [convolution, dense];
+            let mut whole =
+                ConvNet { distinct: None, ..ConvNet::<f32>::new(&layers, frame).expect("supported layers") };
+            assert_eq!(ConvNet::<f32>::new(&layers, frame).unwrap().distinct.is_some(), distinct, "{frame:?}");
+            if !distinct {
+                continue;
+            }
+            let pixels: Vec<u8> =
+                (0..3 * height * width * channels).map(|i| (noise(i / 40) * 9.0) as u8 * 20).collect();
+            let weights: Vec<f32> = (0..layers[1].bias.end).map(|i| noise(i) / 8.0).collect();
+            let gradient = |net: &mut ConvNet<f32>| {
+                let features = net.forward(&weights, 1, Scaling::Unit, &pixels, 3, true);
+                let mut gradient = vec![0.0; weights.len()];
+                net.backward(&weights, &mut gradient, Scaling::Unit, &vec![1.0; features.len()]);
+                (features, gradient)
+            };
+            let (features, actual) = gradient(&mut net_of(&layers, frame, 1.0));
+            let (expected_features, expected) = gradient(&mut whole);
+            assert!(features == expected_features && features.iter().any(|&x| x > 0.0), "{frame:?}");
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * (1.0 + b.abs());
+            assert!(actual.iter().zip(&expected).all(close), "{frame:?}");
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! convolution may be max-pooled or added to a residual sum before its rectifier. Frames are `u8`, height × width × channels; weights are
 //! channels-last, `[outputs, height, width, channels]`.
 //!
-//! A layer writes its output into an image with the border of zeros that the next layer's padding needs: kernels read a padded image like
+//! Convolutions are computed once for all equal windows of a batch ([`distinct`]), or at all positions of [whole frames](whole_frames).
+//!
+//! Over whole frames, a layer writes its output into an image with the border of zeros that the next layer's padding needs: kernels read a padded image like
 //! any other.
 
 mod cache;
@@ -26,10 +28,7 @@ use whole_frames::WholeFrames;
 
 pub use layer::{Connection, Convolution, Layer};
 
-/// The largest share of the arithmetic of whole frames with which distinct windows are faster.
-const MAX_SHARE: f64 = 0.8;
-
-/// For how many passes of inference whole frames are computed after one that exceeds this share.
+/// For how many passes of inference whole frames are computed after one that distinct windows do not suit.
 const WHOLE_PASSES: u32 = 31;
 
 /// A network over one element type, with its buffers.
@@ -37,12 +36,11 @@ const WHOLE_PASSES: u32 = 31;
 pub struct ConvNet<T: LayerKernels> {
     /// Elements of a frame.
     frame_len: usize,
-    /// The convolutions. Without the first, and while `whole_passes` is above 0, whole frames are computed.
+    /// The convolutions over distinct windows, where these are supported, and over whole frames.
     distinct: Option<DistinctWindows<T>>,
     whole: WholeFrames<T>,
+    /// Passes of inference that compute whole frames before distinct windows are tried again.
     whole_passes: u32,
-    /// [`MAX_SHARE`].
-    max_share: f64,
     /// Whether whole frames were computed in the last training pass.
     trained_whole: bool,
     dense: Vec<Planned<T>>,
@@ -84,12 +82,12 @@ impl<T: LayerKernels> ConvNet<T> {
         }
         let convolutions = layers.iter().filter(|layer| layer.convolution.is_some()).count();
         let dense = planned.split_off(convolutions);
+        let distinct = DistinctWindows::new(&layers[..convolutions], frame);
         Some(Self {
             frame_len: frame.inner_len(),
-            distinct: DistinctWindows::new(&layers[..convolutions], frame),
-            whole: WholeFrames::new(planned, frame),
+            whole: WholeFrames::new(planned, frame, distinct.is_none()),
+            distinct,
             whole_passes: 0,
-            max_share: MAX_SHARE,
             trained_whole: false,
             dense,
             scratch: Scratch::default(),
@@ -102,6 +100,11 @@ impl<T: LayerKernels> ConvNet<T> {
     /// Shares the cache of `other`, a network with the same parameters on another thread.
     pub fn share_cache(&mut self, other: &Self) {
         self.whole.cache = other.whole.cache.clone();
+    }
+
+    /// Forgets the activations of all frames, so that a pass that is timed computes them.
+    pub fn forget(&mut self) {
+        self.distinct.iter_mut().for_each(DistinctWindows::forget);
     }
 
     /// The features `[n, outputs]` of `n` frames. `version` identifies the values of `weights`; `train`:
@@ -120,26 +123,26 @@ impl<T: LayerKernels> ConvNet<T> {
     ) -> Vec<f32> {
         assert_eq!(frames.len(), n * self.frame_len, "`frames` must hold {n} observations");
         let Self { distinct, whole, whole_passes, trained_whole, dense, scratch, inferred, trained, .. } = self;
-        let max_share = self.max_share;
         let Dense { input, layers } = if train { trained } else { inferred };
         input.clear();
         // Outputs are the same either way, gradients but for rounding: what a training pass does depends on its frames alone.
-        let distinct = distinct.as_mut().and_then(|distinct| {
-            let suits = match train {
-                true => distinct.share(weights, version, scaling, frames) <= max_share,
-                false => *whole_passes == 0,
-            };
-            suits.then_some(distinct)
+        let suit = distinct.as_mut().is_some_and(|distinct| match train {
+            true => distinct.suit(weights, version, scaling, frames),
+            false => *whole_passes == 0,
         });
-        if train {
-            *trained_whole = distinct.is_none();
+        match distinct.as_mut().filter(|_| suit) {
+            Some(distinct) if train => distinct.train(weights, scaling, frames, input),
+            Some(distinct) => {
+                let suit = distinct.infer(weights, version, scaling, frames, input);
+                *whole_passes = if suit { 0 } else { WHOLE_PASSES };
+            }
+            None => {
+                *whole_passes = whole_passes.saturating_sub(u32::from(!train));
+                whole.forward(weights, version, scaling, frames, train, input);
+            }
         }
-        if let Some(distinct) = distinct {
-            let share = distinct.forward(weights, version, scaling, frames, train, input);
-            *whole_passes = if share > max_share { WHOLE_PASSES } else { 0 };
-        } else {
-            whole.forward(weights, version, scaling, frames, train, input);
-            *whole_passes = whole_passes.saturating_sub(1);
+        if train {
+            *trained_whole = !suit;
         }
         layers.resize_with(dense.len(), Activations::default);
         for (i, layer) in dense.iter_mut().enumerate() {
@@ -208,8 +211,9 @@ mod tests {
         let dense =
             Layer { outputs: 8, convolution: None, weight: 592..2_640, bias: 2_640..2_648, ..convolution.clone() };
         let weights = (0..2_648).map(|i| ((i * 37 % 101) as f32 - 50.0) / 500.0).collect();
-        let net = ConvNet::new(&[convolution, dense], [6, 6, 4]).unwrap();
-        (ConvNet { distinct: None, ..net }, weights)
+        let mut net = ConvNet { distinct: None, ..ConvNet::new(&[convolution, dense], [6, 6, 4]).unwrap() };
+        net.whole.caches = None;
+        (net, weights)
     }
 
     fn frames(from: usize, n: usize) -> Vec<u8> {

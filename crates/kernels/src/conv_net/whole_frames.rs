@@ -1,4 +1,5 @@
-//! Convolutions frame by frame, at all positions: with padding, layer norm, pooling and residual sums.
+//! Convolutions frame by frame, at all positions: with padding, layer norm, pooling and residual sums, and of frames whose windows are mostly
+//! distinct.
 
 use super::cache::{self, Cache};
 use super::image::Image;
@@ -43,8 +44,8 @@ pub(super) struct Convolved<T> {
 }
 
 impl<T: LayerKernels> WholeFrames<T> {
-    /// The convolutions `layers` on images `frame`.
-    pub fn new(layers: Vec<Planned<T>>, frame: Image) -> Self {
+    /// The convolutions `layers` on images `frame`; `may_cache`: whether inferred frames may be cached.
+    pub fn new(layers: Vec<Planned<T>>, frame: Image, may_cache: bool) -> Self {
         Self {
             layers,
             version: None,
@@ -52,7 +53,7 @@ impl<T: LayerKernels> WholeFrames<T> {
             image: Buffer::zeros(frame.len()),
             scratch: Scratch::default(),
             cache: Cache::default(),
-            caches: None,
+            caches: if may_cache { None } else { Some(false) },
             trained: Vec::new(),
             gradients: Gradients::default(),
         }

@@ -314,8 +314,9 @@ impl Local {
         })
     }
 
-    /// The duration of a forward pass and, in training, a backward pass.
+    /// The duration of a forward pass on observations that it does not know and, in training, a backward pass.
     fn time(&mut self, params: &mut Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Duration {
+        self.own.iter_mut().for_each(|own| own.forget());
         let start = Instant::now();
         let features = self.forward(params, (obs.into(), n), pass);
         if pass == Pass::Train {

@@ -51,6 +51,15 @@ impl OwnKernels {
         }
     }
 
+    /// Forgets activations, so that a pass that is timed computes them.
+    pub fn forget(&mut self) {
+        match self {
+            Self::F32(net) => net.forget(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16(net) => net.forget(),
+        }
+    }
+
     /// The features of `n` observations, `[n, width]`, `f32`, without autograd.
     ///
     /// # Panics

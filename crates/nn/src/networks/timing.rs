@@ -9,6 +9,7 @@ use crate::params::Builder;
 use crate::pass::Pass;
 use crate::sharding::use_one_core;
 use playfield_core::{EnvSpec, Obs, Result, rng};
+use rand::Rng as _;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -38,8 +39,9 @@ pub fn time(
     if config.kernels == Kernels::Own && !extractor.has_own_kernels() {
         return Ok(None);
     }
-    // Different observations: the own kernels reuse the activations of equal ones.
-    let obs = Obs::U8((0..n * spec.obs_len()).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect());
+    // Noise: the own kernels compute equal windows once.
+    let mut noise = rng::stream(0, "noise");
+    let obs = Obs::U8((0..n * spec.obs_len()).map(|_| (noise.next_u64() >> 56) as u8).collect());
     let threads = tch::get_num_threads();
     use_one_core();
     let mut pass = || extractor.time(&mut params, obs.as_ref(), n, pass);

@@ -21,7 +21,14 @@ pub fn network(torso: TorsoKind, precision: Precision) -> NetworkConfig {
     NetworkConfig { torso, precision, ..NetworkConfig::default() }
 }
 
+/// Of one color above, noise below: half of the windows of a frame are equal.
 pub fn frames(n: usize, spec: &EnvSpec) -> Obs {
+    let Obs::U8(mut pixels) = noise(n, spec) else { unreachable!() };
+    pixels.chunks_exact_mut(spec.obs_len()).for_each(|frame| frame[..spec.obs_len() / 2].fill(40));
+    Obs::U8(pixels)
+}
+
+pub fn noise(n: usize, spec: &EnvSpec) -> Obs {
     let mut rng = stream(5, "frames");
     Obs::U8((0..n * spec.obs_len()).map(|_| (rng.next_u64() >> 56) as u8).collect())
 }

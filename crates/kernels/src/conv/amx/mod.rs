@@ -52,8 +52,8 @@
 //! the later layers (9 and 7 positions) do not fill a tile: their positions are gathered from the whole image, 32 at a time. That is 32 to
 //! 37 KiB, which the first-level cache of 48 KiB holds, written once and read by all outputs. Gathering copies 64 bytes for each row of
 //! a tile, about as much work as the product of a tile: the first layer, whose positions overlap most and have 2 tiles of outputs, would
-//! spend more time on it than the 60 % more products cost (an estimate from instruction counts). Where repeated positions are left out
-//! (`conv_net/repeats.rs`), the others are no constant stride apart, and are gathered.
+//! spend more time on it than the 60 % more products cost (an estimate from instruction counts). This holds for whole frames; distinct windows
+//! (`conv_net/distinct.rs`) are images of their own, which lie one after the other.
 //!
 //! **Fully connected weights stay where they lie.** They are most of the parameters (3.2 MB of 3.4 in `nature`), and packing them moves
 //! twice that. As *rows* they need no packing; the batch is transposed instead, 6 KB a row of `nature`. The input gradient sums over

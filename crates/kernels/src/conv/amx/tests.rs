@@ -262,7 +262,9 @@ fn a_network_over_emulated_tiles_equals_that_in_f32() {
     }
     let wide: Vec<f32> = weights.iter().map(|w| w.widen()).collect();
     for n in [3, 17] {
-        let frames: Vec<u8> = (0..n * 44 * 44 * 4).map(|i| hash(i, 8) as u8).collect();
+        // Noise, or of one color above, where equal windows are computed once.
+        let one_color = |i: usize| n == 17 && i % (44 * 44 * 4) < 22 * 44 * 4;
+        let frames: Vec<u8> = (0..n * 44 * 44 * 4).map(|i| if one_color(i) { 40 } else { hash(i, 8) as u8 }).collect();
         let features = net.forward(&weights, 1, scaling, &frames, n, true);
         let expected = reference.forward(&wide, 1, scaling, &frames, n, true);
         assert_eq!(features.len(), n * 48);
