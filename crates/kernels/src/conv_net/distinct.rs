@@ -102,7 +102,7 @@ struct Scratch<T> {
 }
 
 impl<T: LayerKernels> DistinctWindows<T> {
-    /// The convolutions `layers` on images `frame`; `None` where whole frames are needed (padding, norm, pooling, residual sums) or the
+    /// The convolutions `layers` on images `frame`, whose pixels are scaled by [`Scaling::Unit`]; `None` where whole frames are needed (padding, norm, pooling, residual sums) or the
     /// kernels do not support them.
     pub fn new(layers: &[Layer], frame: Image) -> Option<Self> {
         let Convolution { size, stride, .. } = layers.first()?.convolution?;
@@ -138,14 +138,14 @@ impl<T: LayerKernels> DistinctWindows<T> {
 
     /// Whether they suit a training pass, which begins: an estimate from a few of its `frames`, whatever windows are known, so that it is the same
     /// in a resumed run. `version` identifies the values of `weights`.
-    pub fn suit(&mut self, weights: &[T], version: u64, scaling: Scaling, frames: &[u8]) -> bool {
+    pub fn suit(&mut self, weights: &[T], version: u64, frames: &[u8]) -> bool {
         self.trained = None;
         self.begin(weights, version);
         let n = frames.len() / self.frame.inner_len();
         let mut seen: Vec<Vec<Number>> = vec![Vec::new(); self.layers.len()];
         for i in 0..n.min(SAMPLE) {
             let frame = i * n / n.min(SAMPLE);
-            self.number(scaling, &frames[frame * self.frame.inner_len()..][..self.frame.inner_len()]);
+            self.number(&frames[frame * self.frame.inner_len()..][..self.frame.inner_len()]);
             seen.iter_mut().zip(&self.layers).for_each(|(seen, layer)| seen.extend(&layer.windows.grid.numbers));
         }
         let cost = |seen: &[Vec<Number>]| -> usize {
@@ -179,12 +179,10 @@ impl<T: LayerKernels> DistinctWindows<T> {
     }
 
     /// Numbers the windows of a frame.
-    fn number(&mut self, scaling: Scaling, pixels: &[u8]) {
+    fn number(&mut self, pixels: &[u8]) {
         let Self { cells, pixels: scaled, layers, .. } = self;
-        let (mean, factor) = scaling.mean_and_factor(pixels);
-        // Frames that are scaled differently have no cell in common.
-        let [mean_bits, factor_bits] = [mean, factor].map(|x| u64::from(x.to_bits()));
-        cells.number(pixels, mean_bits << 32 | factor_bits, |cell| {
+        let (mean, factor) = Scaling::Unit.mean_and_factor(pixels);
+        cells.number(pixels, |cell| {
             let end = scaled.len();
             scaled.resize(end + cell.len(), T::default());
             T::scale(cell, mean, factor, &mut scaled[end..]);
@@ -198,19 +196,12 @@ impl<T: LayerKernels> DistinctWindows<T> {
 
     /// Appends the outputs of the last convolution for `frames` of inference to `features`, `[frames, positions, outputs]`. Whether distinct
     /// windows suit such frames.
-    pub fn infer(
-        &mut self,
-        weights: &[T],
-        version: u64,
-        scaling: Scaling,
-        frames: &[u8],
-        features: &mut Buffer<T>,
-    ) -> bool {
+    pub fn infer(&mut self, weights: &[T], version: u64, frames: &[u8], features: &mut Buffer<T>) -> bool {
         let mut suit = true;
         for frames in frames.chunks(CHUNK * self.frame.inner_len()) {
             self.begin(weights, version);
             let knew = self.layers[0].known() > 0;
-            let share = self.compute(weights, scaling, frames, features);
+            let share = self.compute(weights, frames, features);
             // Without known windows more are computed than later.
             suit &= !knew || share <= self.max_share;
         }
@@ -218,17 +209,17 @@ impl<T: LayerKernels> DistinctWindows<T> {
     }
 
     /// The same for a training pass, after [`suit`](Self::suit).
-    pub fn train(&mut self, weights: &[T], scaling: Scaling, frames: &[u8], features: &mut Buffer<T>) {
-        self.compute(weights, scaling, frames, features);
+    pub fn train(&mut self, weights: &[T], frames: &[u8], features: &mut Buffer<T>) {
+        self.compute(weights, frames, features);
         self.trained = Some(self.numbers.clone());
     }
 
     /// Appends the outputs of the last convolution to `features`. The share of the arithmetic of all positions that was needed for windows that
     /// had no outputs.
-    fn compute(&mut self, weights: &[T], scaling: Scaling, frames: &[u8], features: &mut Buffer<T>) -> f64 {
+    fn compute(&mut self, weights: &[T], frames: &[u8], features: &mut Buffer<T>) -> f64 {
         self.numbers.clear();
         for pixels in frames.chunks_exact(self.frame.inner_len()) {
-            self.number(scaling, pixels);
+            self.number(pixels);
             self.numbers.extend_from_slice(&self.layers.last().expect("a convolution").windows.grid.numbers);
         }
         let Self { frame, cells, pixels: scaled, layers, numbers, scratch, .. } = self;
@@ -534,18 +525,13 @@ mod tests {
     }
 
     /// Features and gradient of a training pass.
-    fn pass<T: LayerKernels>(
-        net: &mut ConvNet<T>,
-        version: u64,
-        scaling: Scaling,
-        frames: &[u8],
-    ) -> (Vec<f32>, Vec<f32>) {
+    fn pass<T: LayerKernels>(net: &mut ConvNet<T>, version: u64, frames: &[u8]) -> (Vec<f32>, Vec<f32>) {
         let n = frames.len() / (SIDE * SIDE * CHANNELS);
         let weights = weights::<T>(layers().1);
-        let features = net.forward(&weights, version, scaling, frames, n, true);
+        let features = net.forward(&weights, version, Scaling::Unit, frames, n, true);
         let mut gradient = vec![T::default(); weights.len()];
         let of_features: Vec<f32> = (0..features.len()).map(noise).collect();
-        net.backward(&weights, &mut gradient, scaling, &of_features);
+        net.backward(&weights, &mut gradient, Scaling::Unit, &of_features);
         (features, gradient.iter().map(|g| g.widen()).collect())
     }
 
@@ -572,28 +558,29 @@ mod tests {
     fn assert_as_over_whole_frames<T: LayerKernels>(tolerance: f32) {
         let layers = layers().0;
         let (mut distinct, mut whole) = (net::<T>(1.0), ConvNet { distinct: None, ..net::<T>(1.0) });
+        whole.whole.finds_repeats = false;
         let moving = frames(9);
         let frame_len = moving.len() / 9;
         let noisy = noisy(2);
         let repeated = [&moving[..2 * frame_len], &noisy, &moving[..frame_len]].concat();
         let mut version = 0;
-        for scaling in [Scaling::Unit, Scaling::Standardize] {
-            for (i, frames) in [&moving[..], &noisy, &repeated, &vec![7; 2 * frame_len]].into_iter().enumerate() {
-                version += 1;
-                let expected = pass(&mut whole, version, scaling, frames);
-                assert_equal(&pass(&mut distinct, version, scaling, frames), &expected, tolerance);
-                let windows = known(&distinct);
-                // One color: each window is the same.
-                assert!(if i == 3 { windows == [1; 3] } else { windows[0] > 1 }, "{windows:?}");
-                assert_equal(&pass(&mut distinct, version, scaling, frames), &expected, tolerance);
-                assert_eq!(known(&distinct), windows, "all were known");
-                let inferred = distinct.forward(&weights(layers[3].bias.end), version, scaling, &repeated, 5, false);
-                assert!(inferred == whole.forward(&weights(layers[3].bias.end), version, scaling, &repeated, 5, false));
-                assert_equal(&pass(&mut distinct, version, scaling, frames), &expected, tolerance);
-            }
+        for (i, frames) in [&moving[..], &noisy, &repeated, &vec![7; 2 * frame_len]].into_iter().enumerate() {
+            version += 1;
+            let expected = pass(&mut whole, version, frames);
+            assert_equal(&pass(&mut distinct, version, frames), &expected, tolerance);
+            let windows = known(&distinct);
+            // One color: each window is the same.
+            assert!(if i == 3 { windows == [1; 3] } else { windows[0] > 1 }, "{windows:?}");
+            assert_equal(&pass(&mut distinct, version, frames), &expected, tolerance);
+            assert_eq!(known(&distinct), windows, "all were known");
+            let inferred = distinct.forward(&weights(layers[3].bias.end), version, Scaling::Unit, &repeated, 5, false);
+            assert!(
+                inferred == whole.forward(&weights(layers[3].bias.end), version, Scaling::Unit, &repeated, 5, false)
+            );
+            assert_equal(&pass(&mut distinct, version, frames), &expected, tolerance);
         }
         // Other weights: nothing is known.
-        pass(&mut distinct, version + 1, Scaling::Unit, &moving[..frame_len]);
+        pass(&mut distinct, version + 1, &moving[..frame_len]);
         assert_eq!(known(&distinct), DISTINCT);
     }
 
@@ -675,10 +662,12 @@ mod tests {
         let (noisy, other) = noise.split_at(noise.len() / 2);
         let mut net = net::<f32>(MAX_SHARE);
         for (version, frames, whole) in [(1, &moving[..], false), (2, noisy, true), (3, &moving, false)] {
-            pass(&mut net, version, Scaling::Unit, frames);
+            pass(&mut net, version, frames);
             assert_eq!(net.trained_whole, whole);
         }
         let weights = weights(layers().1);
+        net.forward(&weights, 3, Scaling::Standardize, &moving, 2, true);
+        assert!(net.trained_whole, "standardized frames");
         let infer = |net: &mut ConvNet<f32>, frames| _ = net.forward(&weights, 4, Scaling::Unit, frames, 2, false);
         infer(&mut net, noisy);
         assert_eq!(net.whole_passes, 0, "nothing was known");
@@ -687,7 +676,7 @@ mod tests {
         infer(&mut net, other);
         assert_eq!(net.whole_passes, WHOLE_PASSES);
         let known_before = known(&net);
-        pass(&mut net, 4, Scaling::Unit, &moving);
+        pass(&mut net, 4, &moving);
         (0..WHOLE_PASSES).for_each(|_| infer(&mut net, &noise[noise.len() / 4..][..noisy.len()]));
         assert_eq!(net.whole_passes, 0);
         assert!(
@@ -713,11 +702,11 @@ mod tests {
         {
             for (max_share, suit) in [(share * 0.999, false), (share * 1.001, true)] {
                 distinct.max_share = max_share;
-                assert_eq!(distinct.suit(&weights, 1, Scaling::Unit, frames), suit);
+                assert_eq!(distinct.suit(&weights, 1, frames), suit);
             }
         }
         distinct.forget();
-        let mut compute = |frames: &[u8]| distinct.compute(&weights, Scaling::Unit, frames, &mut Buffer::default());
+        let mut compute = |frames: &[u8]| distinct.compute(&weights, frames, &mut Buffer::default());
         assert_eq!(
             [compute(&one_color), compute(&one_color), compute(&noisy), compute(&noisy)],
             [of_frames(1), 0.0, 1.0, 0.0]
@@ -732,14 +721,14 @@ mod tests {
             return;
         }
         let (weights, frames, noisy) = (weights::<f32>(layers().1), frames(6), noisy(1));
-        let expected = pass(&mut net::<f32>(1.0), 1, Scaling::Unit, &frames);
+        let expected = pass(&mut net::<f32>(1.0), 1, &frames);
         let last = &frames[frames.len() / 6 * 5..];
         for before in [vec![&noisy[..]], vec![last, &noisy], vec![&frames[..]]] {
             let mut net = net::<f32>(1.0);
             for frames in before {
                 net.forward(&weights, 1, Scaling::Unit, frames, frames.len() / noisy.len(), false);
             }
-            assert!(pass(&mut net, 1, Scaling::Unit, &frames) == expected);
+            assert!(pass(&mut net, 1, &frames) == expected);
         }
     }
 

@@ -55,10 +55,11 @@ pub enum Connection {
 #[derive(Debug)]
 pub(super) struct Planned<T: LayerKernels> {
     pub shape: LayerShape,
+    pub convolution: Option<Convolution>,
     pub weight: Range<usize>,
     pub bias: Range<usize>,
     norm: Option<Norm>,
-    connection: Connection,
+    pub connection: Connection,
     rectifier: bool,
     /// Offset of the first element that the kernel reads at each position of the input.
     pub positions: Vec<usize>,
@@ -139,6 +140,7 @@ impl<T: LayerKernels> Planned<T> {
             && (connection != Connection::MaxPool || outputs.is_multiple_of(pool::CHANNELS));
         supported.then(|| Self {
             shape,
+            convolution,
             weight,
             bias,
             norm: norm.map(|[scale, shift]| Norm {

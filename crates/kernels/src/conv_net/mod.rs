@@ -4,7 +4,8 @@
 //! convolution may be max-pooled or added to a residual sum before its rectifier. Frames are `u8`, height × width × channels; weights are
 //! channels-last, `[outputs, height, width, channels]`.
 //!
-//! Convolutions are computed once for all equal windows of a batch ([`distinct`]), or at all positions of [whole frames](whole_frames).
+//! Convolutions are computed once for all equal windows of a batch ([`distinct`]) or, where that is not possible or not faster, frame by frame
+//! ([`whole_frames`]).
 //!
 //! Over whole frames, a layer writes its output into an image with the border of zeros that the next layer's padding needs: kernels read a padded image like
 //! any other.
@@ -14,6 +15,7 @@ mod distinct;
 mod image;
 mod layer;
 mod numbers;
+mod repeats;
 mod transposed;
 mod whole_frames;
 
@@ -85,7 +87,7 @@ impl<T: LayerKernels> ConvNet<T> {
         let distinct = DistinctWindows::new(&layers[..convolutions], frame);
         Some(Self {
             frame_len: frame.inner_len(),
-            whole: WholeFrames::new(planned, frame, distinct.is_none()),
+            whole: WholeFrames::new(planned, frame),
             distinct,
             whole_passes: 0,
             trained_whole: false,
@@ -127,13 +129,18 @@ impl<T: LayerKernels> ConvNet<T> {
         input.clear();
         // Outputs are the same either way, gradients but for rounding: what a training pass does depends on its frames alone.
         let suit = distinct.as_mut().is_some_and(|distinct| match train {
-            true => distinct.suit(weights, version, scaling, frames),
+            // Of standardized frames each has values of its own.
+            _ if scaling != Scaling::Unit => false,
+            true => distinct.suit(weights, version, frames),
             false => *whole_passes == 0,
         });
         match distinct.as_mut().filter(|_| suit) {
-            Some(distinct) if train => distinct.train(weights, scaling, frames, input),
+            Some(distinct) if train => {
+                distinct.train(weights, frames, input);
+                whole.caches = Some(false);
+            }
             Some(distinct) => {
-                let suit = distinct.infer(weights, version, scaling, frames, input);
+                let suit = distinct.infer(weights, version, frames, input);
                 *whole_passes = if suit { 0 } else { WHOLE_PASSES };
             }
             None => {
@@ -211,9 +218,7 @@ mod tests {
         let dense =
             Layer { outputs: 8, convolution: None, weight: 592..2_640, bias: 2_640..2_648, ..convolution.clone() };
         let weights = (0..2_648).map(|i| ((i * 37 % 101) as f32 - 50.0) / 500.0).collect();
-        let mut net = ConvNet { distinct: None, ..ConvNet::new(&[convolution, dense], [6, 6, 4]).unwrap() };
-        net.whole.caches = None;
-        (net, weights)
+        (ConvNet { distinct: None, ..ConvNet::new(&[convolution, dense], [6, 6, 4]).unwrap() }, weights)
     }
 
     fn frames(from: usize, n: usize) -> Vec<u8> {

@@ -129,11 +129,10 @@ pub(super) struct Cells {
     /// Side in pixels.
     pub side: usize,
     frame: Image,
-    /// Of a salt, and pixels as words of 8 bytes.
+    /// Of pixels as words of 8 bytes.
     known: Numbers<u64>,
-    /// The last frame, empty before the first, and its salt.
+    /// The last frame, empty before the first.
     last: Vec<u8>,
-    last_salt: u64,
     pub grid: Grid,
 }
 
@@ -141,8 +140,8 @@ impl Cells {
     /// `None` for frames of more columns of cells than supported.
     pub fn new(frame: Image, side: usize) -> Option<Self> {
         let grid = Grid::new([frame.height / side, frame.width / side])?;
-        let known = Numbers::new(1 + (side * side * frame.channels).div_ceil(WORD));
-        Some(Self { side, frame, known, last: Vec::new(), last_salt: 0, grid })
+        let known = Numbers::new((side * side * frame.channels).div_ceil(WORD));
+        Some(Self { side, frame, known, last: Vec::new(), grid })
     }
 
     /// Elements of a line of a cell.
@@ -150,13 +149,13 @@ impl Cells {
         self.side * self.frame.channels
     }
 
-    /// Sets `grid` to the cells of a frame. They are different where `salt` is. `new` gets the pixels of each that has not occurred before.
-    pub fn number(&mut self, pixels: &[u8], salt: u64, mut new: impl FnMut(&[u8])) {
+    /// Sets `grid` to the cells of a frame. `new` gets the pixels of each that has not occurred before.
+    pub fn number(&mut self, pixels: &[u8], mut new: impl FnMut(&[u8])) {
         let len = self.line_len();
-        let Self { side, frame, known, last, last_salt, grid } = self;
+        let Self { side, frame, known, last, grid } = self;
         let row_len = frame.row_len();
         let all = u64::MAX >> (u64::BITS as usize - grid.size[1]);
-        let is_first = last.is_empty() || salt != *last_salt;
+        let is_first = last.is_empty();
         let (mut cell, mut key) = (Vec::new(), Vec::new());
         for (row, (pixels, (numbers, changed))) in pixels.chunks_exact(*side * row_len).zip(grid.rows_mut()).enumerate()
         {
@@ -171,7 +170,6 @@ impl Cells {
                 cell.clear();
                 lines().for_each(|line| cell.extend_from_slice(&line[column * len..][..len]));
                 key.clear();
-                key.push(salt);
                 push_words(&cell, &mut key);
                 let len = known.len();
                 numbers[column] = known.number(&key);
@@ -182,7 +180,6 @@ impl Cells {
         }
         last.clear();
         last.extend_from_slice(pixels);
-        *last_salt = salt;
     }
 
     /// Forgets all cells.

@@ -1,9 +1,10 @@
-//! Convolutions frame by frame, at all positions: with padding, layer norm, pooling and residual sums, and of frames whose windows are mostly
-//! distinct.
+//! Convolutions frame by frame: with padding, layer norm, pooling and residual sums, of frames that are standardized, and of frames whose
+//! windows are mostly distinct. Positions that repeat their neighbors are left out ([`repeats`](super::repeats)).
 
 use super::cache::{self, Cache};
 use super::image::Image;
-use super::layer::{Activations, GradientScratch, Planned, Scratch};
+use super::layer::{Activations, Connection, GradientScratch, Planned, Scratch};
+use super::repeats::{Repeats, Sums};
 use crate::buffer::Buffer;
 use crate::conv::LayerKernels;
 use crate::frames::Scaling;
@@ -12,7 +13,7 @@ use std::mem::{swap, take};
 /// Convolutions over whole frames.
 #[derive(Debug)]
 pub(super) struct WholeFrames<T: LayerKernels> {
-    layers: Vec<Planned<T>>,
+    pub layers: Vec<Planned<T>>,
     /// Version of the packed weights.
     version: Option<u64>,
     /// A frame, and the same scaled.
@@ -22,8 +23,10 @@ pub(super) struct WholeFrames<T: LayerKernels> {
     pub cache: Cache<T>,
     /// Whether inferred frames are cached: known after two training passes, of which the second finds most of its frames there or not.
     pub caches: Option<bool>,
+    /// Whether positions that repeat others are left out.
+    pub finds_repeats: bool,
     /// Activations of the last training pass.
-    trained: Vec<Convolved<T>>,
+    pub trained: Vec<Convolved<T>>,
     gradients: Gradients<T>,
 }
 
@@ -33,27 +36,32 @@ struct Gradients<T> {
     after: Buffer<f32>,
     before: Buffer<T>,
     input: Buffer<f32>,
+    /// Of its products, each the sum over the positions that repeat one.
+    sums: Sums<T>,
     scratch: GradientScratch,
 }
 
-/// A frame, and the activations of each convolution.
+/// A frame, and the repeats and activations of each convolution.
 #[derive(Debug, Default)]
 pub(super) struct Convolved<T> {
     pub frame: Vec<u8>,
+    pub repeats: Vec<Repeats>,
     pub layers: Vec<Activations<T>>,
 }
 
 impl<T: LayerKernels> WholeFrames<T> {
-    /// The convolutions `layers` on images `frame`; `may_cache`: whether inferred frames may be cached.
-    pub fn new(layers: Vec<Planned<T>>, frame: Image, may_cache: bool) -> Self {
+    /// The convolutions `layers` on images `frame`.
+    pub fn new(layers: Vec<Planned<T>>, frame: Image) -> Self {
+        let direct = |layer: &Planned<T>| layer.transposed.is_none() && layer.connection == Connection::Direct;
         Self {
+            finds_repeats: frame.padding == 0 && layers.iter().all(direct),
             layers,
             version: None,
             frame,
             image: Buffer::zeros(frame.len()),
             scratch: Scratch::default(),
             cache: Cache::default(),
-            caches: if may_cache { None } else { Some(false) },
+            caches: None,
             trained: Vec::new(),
             gradients: Gradients::default(),
         }
@@ -69,7 +77,7 @@ impl<T: LayerKernels> WholeFrames<T> {
         train: bool,
         features: &mut Buffer<T>,
     ) {
-        let Self { layers, frame, image, scratch, cache, caches, trained, .. } = self;
+        let Self { layers, frame, image, scratch, cache, caches, finds_repeats, trained, .. } = self;
         if self.version != Some(version) {
             for Planned { shape, weight, packed, .. } in layers.iter_mut() {
                 T::pack(shape, &weights[weight.clone()], packed);
@@ -88,6 +96,7 @@ impl<T: LayerKernels> WholeFrames<T> {
             let convolved = cached.unwrap_or_else(|| {
                 let mut convolved = cache.spare();
                 scale(scaling, pixels, *frame, image);
+                convolved.find_repeats(layers, finds_repeats.then_some(*frame), pixels);
                 convolved.compute(layers, weights, pixels, image, scratch);
                 convolved
             });
@@ -106,7 +115,7 @@ impl<T: LayerKernels> WholeFrames<T> {
     /// Computes the layers' gradients from the gradient `dy` of the outputs in the last training pass, `[frames, positions, outputs]`.
     pub fn backward(&mut self, weights: &[T], scaling: Scaling, dy: &[f32]) {
         let Self { layers, frame, image, trained, gradients, .. } = self;
-        let Gradients { after, before, input, scratch } = gradients;
+        let Gradients { after, before, input, sums, scratch } = gradients;
         for (i, layer) in layers.iter_mut().enumerate() {
             layer.clear_gradients(true);
             let weights = &weights[layer.weight.clone()];
@@ -124,13 +133,14 @@ impl<T: LayerKernels> WholeFrames<T> {
                 layer.activation_gradient(weights, &convolved.layers[i], after, scratch, before);
                 let Planned { shape, weight, positions, packed, transposed, weight_gradient, .. } = layer;
                 let x = if i == 0 { &*image } else { &convolved.layers[i - 1].output };
-                T::weight_gradient(shape, packed, positions, x, before, weight_gradient);
+                let (positions, dy) = convolved.repeats[i].sum(positions, shape.outputs, before, sums);
+                T::weight_gradient(shape, packed, positions, x, dy, weight_gradient);
                 match transposed {
                     _ if i == 0 => break,
                     Some(transposed) => transposed.input_gradient(before, input),
                     None => {
                         input.fill_with_zeros(layer.input.len());
-                        T::input_gradient(shape, packed, &weights[weight.clone()], positions, before, input);
+                        T::input_gradient(shape, packed, &weights[weight.clone()], positions, dy, input);
                     }
                 }
                 swap(after, input);
@@ -153,6 +163,19 @@ fn scale<T: LayerKernels>(scaling: Scaling, pixels: &[u8], frame: Image, image: 
 }
 
 impl<T: LayerKernels> Convolved<T> {
+    /// Finds the repeats of each convolution of the frame `pixels`, of this shape; none without it.
+    fn find_repeats(&mut self, convolutions: &[Planned<T>], frame: Option<Image>, pixels: &[u8]) {
+        self.repeats.resize_with(convolutions.len(), Repeats::default);
+        for (i, layer) in convolutions.iter().enumerate() {
+            let (before, repeats) = self.repeats.split_at_mut(i);
+            match (frame, before.last()) {
+                (None, _) => repeats[0].clear(),
+                (Some(frame), None) => repeats[0].find_in_frame(layer, frame, pixels),
+                (_, Some(before)) => repeats[0].find_after(layer, before),
+            }
+        }
+    }
+
     /// Computes the convolutions of a frame, which is scaled in `image`.
     fn compute(
         &mut self,
@@ -170,8 +193,11 @@ impl<T: LayerKernels> Convolved<T> {
             let Planned { shape, bias, positions, .. } = &*layer;
             let (before, activations) = self.layers.split_at_mut(i);
             let x = before.last().map_or(image, |before| &before.output);
+            let repeats = &self.repeats[i];
             layer.activate(weights, 1, &mut activations[0], scratch, |rectify, y| {
-                T::convolve(shape, &mut packed, &weights[bias.clone()], rectify, positions, x, y);
+                repeats.multiply(positions, shape.outputs, y, |positions, y| {
+                    T::convolve(shape, &mut packed, &weights[bias.clone()], rectify, positions, x, y);
+                });
             });
             layer.packed = packed;
         }
