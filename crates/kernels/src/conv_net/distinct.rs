@@ -34,7 +34,7 @@ const MAX_KNOWN: usize = 1 << 14;
 const SAMPLE: usize = 4;
 
 /// The largest share of the arithmetic of whole frames with which distinct windows are faster.
-pub(super) const MAX_SHARE: f64 = 0.8;
+pub(super) const MAX_SHARE: f64 = 0.7;
 
 /// The frames of inference after which many windows are forgotten.
 const CHUNK: usize = 128;
