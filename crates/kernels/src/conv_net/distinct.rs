@@ -442,59 +442,14 @@ multiversion! {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_frames::{CHANNELS, SIDE, frames, layers, noise};
     use super::super::{ConvNet, WHOLE_PASSES};
     use super::*;
     use crate::bf16;
     use crate::simd::{SimdLevel, level};
 
-    /// Not a multiple of the first stride.
-    const SIDE: usize = 78;
-    const CHANNELS: usize = 4;
     /// Rows and columns of the windows of three convolutions.
     const COLUMNS: [usize; 3] = [18, 8, 6];
-
-    /// Convolutions of 8 × 8 and 4 × 4, as in Atari networks, one of 3 × 3, and a fully connected layer.
-    fn layers() -> (Vec<Layer>, usize) {
-        let mut used = 0;
-        let mut range = |len: usize| {
-            used += len;
-            used - len..used
-        };
-        let mut layer = |outputs: usize, inputs: usize, convolution: Option<(usize, usize)>| Layer {
-            outputs,
-            convolution: convolution.map(|(size, stride)| Convolution { size, stride, padding: 0 }),
-            weight: range(outputs * inputs),
-            bias: range(outputs),
-            norm: None,
-            connection: Connection::Direct,
-            rectifier: true,
-        };
-        let layers = vec![
-            layer(16, 8 * 8 * CHANNELS, Some((8, 4))),
-            layer(32, 4 * 4 * 16, Some((4, 2))),
-            layer(16, 3 * 3 * 32, Some((3, 1))),
-            layer(16, 6 * 6 * 16, None),
-        ];
-        (layers, used)
-    }
-
-    fn noise(i: usize) -> f32 {
-        (i.wrapping_mul(2_654_435_761) >> 8 & 0xffff) as f32 / 65_536.0 - 0.5
-    }
-
-    /// Background, a band, and a sprite that moves; its rows are as wide as the frame's last columns.
-    fn frames(n: usize) -> Vec<u8> {
-        let pixel = |t: usize, y: usize, x: usize| match (y, x) {
-            (4..7, _) => 200,
-            (y, x) if (20..26).contains(&y) && (10 + 3 * t..14 + 3 * t).contains(&x) => (y * 7 + x * 3) as u8,
-            _ => 80,
-        };
-        let at = |i: usize| (i / CHANNELS / SIDE / SIDE, i / CHANNELS / SIDE % SIDE, i / CHANNELS % SIDE);
-        (0..n * SIDE * SIDE * CHANNELS)
-            .map(|i| (at(i), i % CHANNELS))
-            .map(|((t, y, x), c)| pixel(t + c, y, x))
-            .collect()
-    }
 
     fn noisy(n: usize) -> Vec<u8> {
         (0..n * SIDE * SIDE * CHANNELS).map(|i| (noise(i) * 255.0 + 128.0) as u8).collect()
@@ -512,7 +467,7 @@ mod tests {
     }
 
     fn net<T: LayerKernels>(max_share: f64) -> ConvNet<T> {
-        net_of(&layers().0, [SIDE, SIDE, CHANNELS], max_share)
+        net_of(&layers(false).0, [SIDE, SIDE, CHANNELS], max_share)
     }
 
     fn known<T: LayerKernels>(net: &ConvNet<T>) -> Vec<usize> {
@@ -527,7 +482,7 @@ mod tests {
     /// Features and gradient of a training pass.
     fn pass<T: LayerKernels>(net: &mut ConvNet<T>, version: u64, frames: &[u8]) -> (Vec<f32>, Vec<f32>) {
         let n = frames.len() / (SIDE * SIDE * CHANNELS);
-        let weights = weights::<T>(layers().1);
+        let weights = weights::<T>(layers(false).1);
         let features = net.forward(&weights, version, Scaling::Unit, frames, n, true);
         let mut gradient = vec![T::default(); weights.len()];
         let of_features: Vec<f32> = (0..features.len()).map(noise).collect();
@@ -542,7 +497,7 @@ mod tests {
         tolerance: f32,
     ) {
         assert!(features == expected && expected_gradient.iter().any(|&g| g != 0.0));
-        for Layer { weight, bias, .. } in layers().0 {
+        for Layer { weight, bias, .. } in layers(false).0 {
             for range in [weight, bias] {
                 let [actual, expected] = [gradient, expected_gradient].map(|g| &g[range.clone()]);
                 let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
@@ -556,7 +511,7 @@ mod tests {
     /// A network over distinct windows computes what one over whole frames does: for noise, whose windows differ, and for frames that repeat
     /// some, or all, in other frames; once more with windows that are known from inference, and with others beside them.
     fn assert_as_over_whole_frames<T: LayerKernels>(tolerance: f32) {
-        let layers = layers().0;
+        let layers = layers(false).0;
         let (mut distinct, mut whole) = (net::<T>(1.0), ConvNet { distinct: None, ..net::<T>(1.0) });
         whole.whole.finds_repeats = false;
         let moving = frames(9);
@@ -605,7 +560,7 @@ mod tests {
         if !supported() {
             return;
         }
-        let (mut net, parameters) = (net::<f32>(1.0), layers().1);
+        let (mut net, parameters) = (net::<f32>(1.0), layers(false).1);
         let weights = weights::<f32>(parameters);
         let frames = frames(2);
         let noisy = noisy(80);
@@ -630,7 +585,7 @@ mod tests {
         if !supported() {
             return;
         }
-        let (mut net, parameters) = (net::<f32>(1.0), layers().1);
+        let (mut net, parameters) = (net::<f32>(1.0), layers(false).1);
         let noisy: Vec<u8> = (0..SIDE * SIDE * CHANNELS).map(|i| (noise(i / 2) * 4.0) as u8).collect();
         let frames = [frames(3), noisy, vec![7; SIDE * SIDE * CHANNELS], frames(1)].concat();
         let mut seen = [(); 3].map(|()| rustc_hash::FxHashMap::<Vec<u8>, Number>::default());
@@ -665,7 +620,7 @@ mod tests {
             pass(&mut net, version, frames);
             assert_eq!(net.trained_whole, whole);
         }
-        let weights = weights(layers().1);
+        let weights = weights(layers(false).1);
         net.forward(&weights, 3, Scaling::Standardize, &moving, 2, true);
         assert!(net.trained_whole, "standardized frames");
         let infer = |net: &mut ConvNet<f32>, frames| _ = net.forward(&weights, 4, Scaling::Unit, frames, 2, false);
@@ -691,7 +646,7 @@ mod tests {
         if !supported() {
             return;
         }
-        let (mut net, weights) = (net::<f32>(1.0), weights(layers().1));
+        let (mut net, weights) = (net::<f32>(1.0), weights(layers(false).1));
         let (one_color, noisy) = (vec![7; SIDE * SIDE * CHANNELS], noisy(2));
         let distinct = net.distinct.as_mut().unwrap();
         let costs = [16 * 256, 32 * 256, 16 * 288];
@@ -720,7 +675,7 @@ mod tests {
         if !supported() {
             return;
         }
-        let (weights, frames, noisy) = (weights::<f32>(layers().1), frames(6), noisy(1));
+        let (weights, frames, noisy) = (weights::<f32>(layers(false).1), frames(6), noisy(1));
         let expected = pass(&mut net::<f32>(1.0), 1, &frames);
         let last = &frames[frames.len() / 6 * 5..];
         for before in [vec![&noisy[..]], vec![last, &noisy], vec![&frames[..]]] {

@@ -16,6 +16,8 @@ mod image;
 mod layer;
 mod numbers;
 mod repeats;
+#[cfg(test)]
+mod test_frames;
 mod transposed;
 mod whole_frames;
 

@@ -1,4 +1,4 @@
-//! Skips positions of a convolution whose window of the input equals that of the position to the left or above.
+//! Skips positions of a convolution whose window of the input equals that of the position to the left or above, in whole frames.
 //!
 //! Most of an Atari frame is background and stripes. Equal windows have equal outputs, so one is computed and copied. In the backward pass
 //! the output gradients of equal positions are summed, and only one of them is multiplied by its window (the weight gradient) and by the
@@ -223,58 +223,12 @@ fn compare_blocks<const N: usize>(pixels: &[u8], row_len: usize, stride: usize, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Connection, ConvNet, Layer};
+    use super::super::test_frames::{CHANNELS, SIDE, frames, layers, noise};
+    use super::super::{ConvNet, Layer};
     use super::*;
     use crate::bf16;
     use crate::frames::Scaling;
     use crate::simd::{SimdLevel, level};
-
-    /// Not a multiple of the first stride.
-    const SIDE: usize = 78;
-    const CHANNELS: usize = 4;
-
-    /// Convolutions of 8 × 8 and 4 × 4, as in Atari networks, one of 3 × 3, and a fully connected layer; the first two with a norm if `norm`.
-    fn layers(norm: bool) -> (Vec<Layer>, usize) {
-        let mut used = 0;
-        let mut range = |len: usize| {
-            used += len;
-            used - len..used
-        };
-        let mut layer = |outputs: usize, inputs: usize, convolution: Option<(usize, usize)>| Layer {
-            outputs,
-            convolution: convolution.map(|(size, stride)| Convolution { size, stride, padding: 0 }),
-            weight: range(outputs * inputs),
-            bias: range(outputs),
-            norm: (norm && convolution.is_some()).then(|| [range(outputs), range(outputs)]),
-            connection: Connection::Direct,
-            rectifier: true,
-        };
-        let layers = vec![
-            layer(16, 8 * 8 * CHANNELS, Some((8, 4))),
-            layer(32, 4 * 4 * 16, Some((4, 2))),
-            layer(16, 3 * 3 * 32, Some((3, 1))),
-            layer(16, 6 * 6 * 16, None),
-        ];
-        (layers, used)
-    }
-
-    fn noise(i: usize) -> f32 {
-        (i.wrapping_mul(2_654_435_761) >> 8 & 0xffff) as f32 / 65_536.0 - 0.5
-    }
-
-    /// Background, a band, and a sprite that moves: its rows are as wide as the frame's last columns.
-    fn frames(n: usize) -> Vec<u8> {
-        let pixel = |t: usize, y: usize, x: usize| match (y, x) {
-            (4..7, _) => 200,
-            (y, x) if (20..26).contains(&y) && (10 + 3 * t..14 + 3 * t).contains(&x) => (y * 7 + x * 3) as u8,
-            _ => 80,
-        };
-        let at = |i: usize| (i / CHANNELS / SIDE / SIDE, i / CHANNELS / SIDE % SIDE, i / CHANNELS % SIDE);
-        (0..n * SIDE * SIDE * CHANNELS)
-            .map(|i| (at(i), i % CHANNELS))
-            .map(|((t, y, x), c)| pixel(t + c, y, x))
-            .collect()
-    }
 
     /// Features and gradient of three frames; how many positions of each convolution of the last one are computed.
     fn pass<T: LayerKernels>(norm: bool, finds_repeats: bool) -> (Vec<f32>, Vec<f32>, Vec<usize>) {
