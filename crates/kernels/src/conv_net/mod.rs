@@ -4,17 +4,15 @@
 //! convolution may be max-pooled or added to a residual sum before its rectifier. Frames are `u8`, height × width × channels; weights are
 //! channels-last, `[outputs, height, width, channels]`.
 //!
-//! Convolutions are computed once for all equal windows of a batch ([`distinct`]) or, where that is not possible or not faster, frame by frame
-//! ([`whole_frames`]).
-//!
-//! Over whole frames, a layer writes its output into an image with the border of zeros that the next layer's padding needs: kernels read a padded image like
-//! any other.
+//! Convolutions are computed once for all equal windows of a batch ([`distinct`]) or, where that is not possible or not faster, frame by
+//! frame ([`whole_frames`]). In the latter a layer writes its output into an image with the border of zeros that the next layer's padding
+//! needs: kernels read a padded image like any other.
 
 mod cache;
 mod distinct;
+mod ids;
 mod image;
 mod layer;
-mod numbers;
 mod repeats;
 #[cfg(test)]
 mod test_frames;
@@ -32,7 +30,7 @@ use whole_frames::WholeFrames;
 
 pub use layer::{Connection, Convolution, Layer};
 
-/// For how many passes of inference whole frames are computed after one that distinct windows do not suit.
+/// For how many passes of inference whole frames are computed after one in which distinct windows were likely slower.
 const WHOLE_PASSES: u32 = 31;
 
 /// A network over one element type, with its buffers.
@@ -130,20 +128,20 @@ impl<T: LayerKernels> ConvNet<T> {
         let Dense { input, layers } = if train { trained } else { inferred };
         input.clear();
         // Outputs are the same either way, gradients but for rounding: what a training pass does depends on its frames alone.
-        let suit = distinct.as_mut().is_some_and(|distinct| match train {
+        let is_faster = distinct.as_mut().is_some_and(|distinct| match train {
             // Of standardized frames each has values of its own.
             _ if scaling != Scaling::Unit => false,
-            true => distinct.suit(weights, version, frames),
+            true => distinct.suit_training(weights, version, frames),
             false => *whole_passes == 0,
         });
-        match distinct.as_mut().filter(|_| suit) {
+        match distinct.as_mut().filter(|_| is_faster) {
             Some(distinct) if train => {
                 distinct.train(weights, frames, input);
                 whole.caches = Some(false);
             }
             Some(distinct) => {
-                let suit = distinct.infer(weights, version, frames, input);
-                *whole_passes = if suit { 0 } else { WHOLE_PASSES };
+                let was_faster = distinct.infer(weights, version, frames, input);
+                *whole_passes = if was_faster { 0 } else { WHOLE_PASSES };
             }
             None => {
                 *whole_passes = whole_passes.saturating_sub(u32::from(!train));
@@ -151,7 +149,7 @@ impl<T: LayerKernels> ConvNet<T> {
             }
         }
         if train {
-            *trained_whole = !suit;
+            *trained_whole = !is_faster;
         }
         layers.resize_with(dense.len(), Activations::default);
         for (i, layer) in dense.iter_mut().enumerate() {

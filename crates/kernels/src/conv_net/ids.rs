@@ -1,11 +1,11 @@
-//! Numbers that are equal where windows of frames are equal.
+//! Ids that are equal where windows of frames are equal.
 
 use super::image::Image;
 use rustc_hash::FxHasher;
 use std::hash::Hasher as _;
 
-/// The number of a cell of a frame, or of a window.
-pub(super) type Number = u32;
+/// Identifies the content of a cell of a frame, or of a window.
+pub(super) type Id = u32;
 
 /// The least number of slots.
 const MIN_SLOTS: usize = 1 << 10;
@@ -13,48 +13,48 @@ const MIN_SLOTS: usize = 1 << 10;
 /// Bytes of a word.
 const WORD: usize = 8;
 
-/// Keys of one length, numbered from 0 in the order in which they first occur.
+/// Gives equal keys of one length equal ids: from 0, in the order in which keys first occur.
 #[derive(Debug)]
-pub(super) struct Numbers<K> {
+pub(super) struct Interner<K> {
     /// Elements of a key.
     key_len: usize,
-    /// `[numbers, key_len]`
+    /// `[ids, key_len]`
     keys: Vec<K>,
     len: usize,
-    /// A hash table: the number of a key, plus 1, in the first slot from its hash on that is not another's; 0 in free slots, which are at
+    /// A hash table: the id of a key, plus 1, in the first slot from its hash on that is not another's; 0 in free slots, which are at
     /// least half. Their number is a power of two.
-    slots: Vec<Number>,
+    slots: Vec<Id>,
 }
 
-impl<K: Copy + Eq + Into<u64>> Numbers<K> {
+impl<K: Copy + Eq + Into<u64>> Interner<K> {
     /// Of keys of `key_len` elements; none yet.
     pub fn new(key_len: usize) -> Self {
         Self { key_len, keys: Vec::new(), len: 0, slots: vec![0; MIN_SLOTS] }
     }
 
-    /// The number of `key`.
-    pub fn number(&mut self, key: &[K]) -> Number {
+    /// The id of `key`.
+    pub fn intern(&mut self, key: &[K]) -> Id {
         let mut slot = self.first_slot(key);
         while self.slots[slot] > 0 {
-            let number = self.slots[slot] - 1;
+            let id = self.slots[slot] - 1;
             // Keys are short: element by element is faster than a call that compares memory.
-            if self.key(number).iter().eq(key) {
-                return number;
+            if self.key(id).iter().eq(key) {
+                return id;
             }
             slot = (slot + 1) & (self.slots.len() - 1);
         }
         self.keys.extend_from_slice(key);
         self.len += 1;
-        self.slots[slot] = self.len as Number;
+        self.slots[slot] = self.len as Id;
         if 2 * self.len > self.slots.len() {
             self.double_slots();
         }
-        self.len as Number - 1
+        self.len as Id - 1
     }
 
-    /// The key of a number.
-    pub fn key(&self, number: Number) -> &[K] {
-        &self.keys[number as usize * self.key_len..][..self.key_len]
+    /// The key of an id.
+    pub fn key(&self, id: Id) -> &[K] {
+        &self.keys[id as usize * self.key_len..][..self.key_len]
     }
 
     fn first_slot(&self, key: &[K]) -> usize {
@@ -69,16 +69,16 @@ impl<K: Copy + Eq + Into<u64>> Numbers<K> {
         let len = 2 * self.slots.len();
         self.slots.clear();
         self.slots.resize(len, 0);
-        for number in 0..self.len as Number {
-            let mut slot = self.first_slot(self.key(number));
+        for id in 0..self.len as Id {
+            let mut slot = self.first_slot(self.key(id));
             while self.slots[slot] > 0 {
                 slot = (slot + 1) & (len - 1);
             }
-            self.slots[slot] = number + 1;
+            self.slots[slot] = id + 1;
         }
     }
 
-    /// How many keys have a number.
+    /// How many keys have an id.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -93,24 +93,25 @@ impl<K: Copy + Eq + Into<u64>> Numbers<K> {
     }
 }
 
-/// The numbers of a frame's cells or windows, `[rows, columns]`, of up to 64 columns.
+/// The ids of a frame's cells or windows, of up to 64 columns.
 #[derive(Debug)]
 pub(super) struct Grid {
     /// Rows and columns.
     pub size: [usize; 2],
-    pub numbers: Vec<Number>,
-    /// A bit for each column of each row, the first the lowest: whether its number is another than in the last frame.
+    /// `[rows, columns]`
+    pub ids: Vec<Id>,
+    /// A bit for each column of each row, the first the lowest: whether its id is another than in the last frame.
     changed: Vec<u64>,
 }
 
 impl Grid {
     /// `None` for more columns than supported.
     fn new(size @ [rows, columns]: [usize; 2]) -> Option<Self> {
-        (columns <= u64::BITS as usize).then(|| Self { size, numbers: vec![0; rows * columns], changed: vec![0; rows] })
+        (columns <= u64::BITS as usize).then(|| Self { size, ids: vec![0; rows * columns], changed: vec![0; rows] })
     }
 
-    fn rows_mut(&mut self) -> impl Iterator<Item = (&mut [Number], &mut u64)> {
-        self.numbers.chunks_exact_mut(self.size[1]).zip(&mut self.changed)
+    fn rows_mut(&mut self) -> impl Iterator<Item = (&mut [Id], &mut u64)> {
+        self.ids.chunks_exact_mut(self.size[1]).zip(&mut self.changed)
     }
 }
 
@@ -130,7 +131,7 @@ pub(super) struct Cells {
     pub side: usize,
     frame: Image,
     /// Of pixels as words of 8 bytes.
-    known: Numbers<u64>,
+    known: Interner<u64>,
     /// The last frame, empty before the first.
     last: Vec<u8>,
     pub grid: Grid,
@@ -140,7 +141,7 @@ impl Cells {
     /// `None` for frames of more columns of cells than supported.
     pub fn new(frame: Image, side: usize) -> Option<Self> {
         let grid = Grid::new([frame.height / side, frame.width / side])?;
-        let known = Numbers::new((side * side * frame.channels).div_ceil(WORD));
+        let known = Interner::new((side * side * frame.channels).div_ceil(WORD));
         Some(Self { side, frame, known, last: Vec::new(), grid })
     }
 
@@ -149,16 +150,15 @@ impl Cells {
         self.side * self.frame.channels
     }
 
-    /// Sets `grid` to the cells of a frame. `new` gets the pixels of each that has not occurred before.
-    pub fn number(&mut self, pixels: &[u8], mut new: impl FnMut(&[u8])) {
+    /// Sets `grid` to the cells of a frame of pixels, `[height, width, channels]`. `new` gets the pixels of each that has not occurred before.
+    pub fn set(&mut self, pixels: &[u8], mut new: impl FnMut(&[u8])) {
         let len = self.line_len();
         let Self { side, frame, known, last, grid } = self;
         let row_len = frame.row_len();
         let all = u64::MAX >> (u64::BITS as usize - grid.size[1]);
         let is_first = last.is_empty();
         let (mut cell, mut key) = (Vec::new(), Vec::new());
-        for (row, (pixels, (numbers, changed))) in pixels.chunks_exact(*side * row_len).zip(grid.rows_mut()).enumerate()
-        {
+        for (row, (pixels, (ids, changed))) in pixels.chunks_exact(*side * row_len).zip(grid.rows_mut()).enumerate() {
             let lines = || pixels.chunks_exact(row_len);
             *changed = if is_first {
                 all
@@ -172,7 +172,7 @@ impl Cells {
                 key.clear();
                 push_words(&cell, &mut key);
                 let len = known.len();
-                numbers[column] = known.number(&key);
+                ids[column] = known.intern(&key);
                 if known.len() > len {
                     new(&cell);
                 }
@@ -221,11 +221,11 @@ fn equal(a: &[u8], b: &[u8], len: usize) -> u64 {
 /// Square windows of a grid.
 #[derive(Debug)]
 pub(super) struct Windows {
-    /// In numbers of the grid.
+    /// In cells of the grid that they cover.
     pub side: usize,
     stride: usize,
-    /// A window is the numbers in it, row by row.
-    known: Numbers<Number>,
+    /// A key is the ids in a window, row by row.
+    known: Interner<Id>,
     pub grid: Grid,
 }
 
@@ -234,29 +234,29 @@ impl Windows {
     pub fn new([rows, columns]: [usize; 2], side: usize, stride: usize) -> Option<Self> {
         let windows = |len: usize| Some(len.checked_sub(side)? / stride + 1);
         let grid = Grid::new([windows(rows)?, windows(columns)?])?;
-        Some(Self { side, stride, known: Numbers::new(side * side), grid })
+        Some(Self { side, stride, known: Interner::new(side * side), grid })
     }
 
-    /// Sets `grid` to the windows of `input`, which has been numbered once since the last time.
-    pub fn number(&mut self, input: &Grid) {
+    /// Sets `grid` to the windows of `input`, which has been set once since the last call.
+    pub fn set(&mut self, input: &Grid) {
         let Self { side, stride, known, grid } = self;
         let (width, mut window) = (input.size[1], Vec::with_capacity(*side * *side));
-        for (y, (numbers, changed)) in grid.rows_mut().enumerate() {
+        for (y, (ids, changed)) in grid.rows_mut().enumerate() {
             let rows = y * *stride..y * *stride + *side;
             let of_rows = input.changed[rows.clone()].iter().fold(0, |all, row| all | row);
             let of_columns = (0..*side).fold(0, |covered, j| covered | of_rows >> j);
-            *changed = (0..numbers.len()).fold(0, |bits, x| bits | (of_columns >> (x * *stride) & 1) << x);
+            *changed = (0..ids.len()).fold(0, |bits, x| bits | (of_columns >> (x * *stride) & 1) << x);
             for x in columns(*changed) {
                 window.clear();
-                let rows = rows.clone().map(|row| &input.numbers[row * width + x * *stride..][..*side]);
+                let rows = rows.clone().map(|row| &input.ids[row * width + x * *stride..][..*side]);
                 rows.for_each(|row| window.extend_from_slice(row));
-                numbers[x] = known.number(&window);
+                ids[x] = known.intern(&window);
             }
         }
     }
 
-    /// The numbers in a window, `[rows, columns]`.
-    pub fn taps(&self, window: Number) -> &[Number] {
+    /// The ids in a window, `[rows, columns]`.
+    pub fn taps(&self, window: Id) -> &[Id] {
         self.known.key(window)
     }
 
@@ -277,20 +277,20 @@ mod tests {
 
     /// Against a list: many keys, of which some have equal hashes, some come again, once more after they were forgotten.
     #[test]
-    fn keys_are_numbered_in_order() {
+    fn ids_follow_the_order_of_keys() {
         for key_len in [1, 2, 9] {
-            let mut numbers = Numbers::<u64>::new(key_len);
+            let mut interner = Interner::<u64>::new(key_len);
             for _ in 0..2 {
                 for i in 0..3 * MIN_SLOTS as u64 {
                     for i in [i, i / 2] {
                         let key: Vec<u64> = (0..key_len as u64).map(|k| (i << 40) + k * i).collect();
-                        assert_eq!(numbers.number(&key), i as Number);
-                        assert_eq!(numbers.key(i as Number), key);
+                        assert_eq!(interner.intern(&key), i as Id);
+                        assert_eq!(interner.key(i as Id), key);
                     }
                 }
-                assert_eq!(numbers.len(), 3 * MIN_SLOTS);
-                numbers.forget();
-                assert_eq!(numbers.len(), 0);
+                assert_eq!(interner.len(), 3 * MIN_SLOTS);
+                interner.forget();
+                assert_eq!(interner.len(), 0);
             }
         }
     }
