@@ -81,8 +81,9 @@ pub enum Update {
     },
 }
 
-/// Elements per pass: they stay in the first-level cache. [`Buffers::split`] cuts at multiples.
-const CHUNK: usize = 1024;
+/// Elements per pass: they stay in the first-level cache. With 1,024, a page of each buffer, a step took 1.3 times as long on a Zen 4 EPYC.
+/// [`Buffers::split`] cuts at multiples.
+const CHUNK: usize = 512;
 
 impl Buffers<'_> {
     /// The first and the second half.
@@ -199,17 +200,33 @@ multiversion! {
     }
 }
 
-/// The gradient from `start` on, scaled, as `f32`.
+/// The gradient from `start` on, scaled, as `f32`: in one pass over `to` for one or two threads.
 #[inline(always)]
 fn read(gradients: &[Gradient<'_>], start: usize, scale: f32, to: &mut [f32]) {
-    to.fill(0.0);
-    for gradient in gradients {
-        match gradient {
-            Gradient::F32(from) => to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += g),
-            Gradient::Bf16(from) => to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += g.widen()),
+    #[inline(always)]
+    fn one<T: Element>(a: &[T], scale: f32, to: &mut [f32]) {
+        to.iter_mut().zip(a).for_each(|(to, a)| *to = a.widen() * scale);
+    }
+    #[inline(always)]
+    fn two<T: Element>(a: &[T], b: &[T], scale: f32, to: &mut [f32]) {
+        to.iter_mut().zip(a.iter().zip(b)).for_each(|(to, (a, b))| *to = (a.widen() + b.widen()) * scale);
+    }
+    match *gradients {
+        [Gradient::F32(a)] => one(&a[start..], scale, to),
+        [Gradient::Bf16(a)] => one(&a[start..], scale, to),
+        [Gradient::F32(a), Gradient::F32(b)] => two(&a[start..], &b[start..], scale, to),
+        [Gradient::Bf16(a), Gradient::Bf16(b)] => two(&a[start..], &b[start..], scale, to),
+        _ => {
+            to.fill(0.0);
+            for gradient in gradients {
+                match gradient {
+                    Gradient::F32(from) => to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += g),
+                    Gradient::Bf16(from) => to.iter_mut().zip(&from[start..]).for_each(|(to, g)| *to += g.widen()),
+                }
+            }
+            to.iter_mut().for_each(|g| *g *= scale);
         }
     }
-    to.iter_mut().for_each(|g| *g *= scale);
 }
 
 #[cfg(test)]
@@ -249,9 +266,16 @@ mod tests {
         assert_eq!(run(true), run(false));
         let sum = g.iter().zip(&h).map(|(g, h)| f64::from(g + h.widen()).powi(2)).sum::<f64>().sqrt();
         let gradients = [Gradient::F32(&g), Gradient::Bf16(&h)];
-        let mut part = vec![7.0; CHUNK + 50];
-        super::sum(&gradients, 30, &mut part);
-        assert!(part.iter().zip(&g[30..]).zip(&h[30..]).all(|((sum, g), h)| *sum == g + h.widen()));
+        for gradients in [&gradients[..], &gradients[..1], &gradients[1..], &[gradients[0]; 2], &[gradients[1]; 2]] {
+            let mut part = vec![7.0; CHUNK + 50];
+            super::sum(gradients, 30, &mut part);
+            let at = |gradient: &Gradient<'_>, i: usize| match gradient {
+                Gradient::F32(g) => g[i],
+                Gradient::Bf16(g) => g[i].widen(),
+            };
+            let expected = (30..).map(|i| gradients.iter().map(|gradient| at(gradient, i)).sum::<f32>());
+            assert!(part.into_iter().zip(expected).all(|(sum, expected)| sum == expected));
+        }
         let actual = (square_norm(&gradients, 0..700) + square_norm(&gradients, 700..n)).sqrt();
         assert!((actual / sum - 1.0).abs() < 1e-6, "{actual}, {sum}");
     }
