@@ -137,8 +137,9 @@ pub(crate) fn pack_outputs(shape: &LayerShape, weights: &[bf16], packed: &mut Ve
     let outputs = weights.chunks_exact(2 * shape.inputs()).map(|weights| weights.split_at(shape.inputs()));
     let rows = outputs.flat_map(|(first, second)| first.chunks_exact(len).zip(second.chunks_exact(len)));
     for (packed, (first, second)) in packed.chunks_exact_mut(blocks).zip(rows) {
-        let packed = packed.iter_mut().flat_map(|pairs| &mut pairs.0);
-        packed.zip(first.iter().zip(second)).for_each(|(pair, (a, b))| *pair = [*a, *b]);
+        for (packed, (first, second)) in packed.iter_mut().zip(first.chunks(SUMS).zip(second.chunks(SUMS))) {
+            packed.0.iter_mut().zip(first.iter().zip(second)).for_each(|(pair, (a, b))| *pair = [*a, *b]);
+        }
     }
 }
 

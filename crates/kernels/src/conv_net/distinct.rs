@@ -14,6 +14,8 @@
 //! In the backward pass the output gradients of equal windows are summed, and all else is computed of the sums. Outputs are those of all
 //! positions bit for bit, gradients but for rounding, of which there is less.
 
+mod dense;
+
 use super::ids::{Cells, Id, Windows};
 use super::image::Image;
 use super::layer::{Connection, Convolution, Layer};
@@ -23,6 +25,8 @@ use crate::elementwise::narrow;
 use crate::frames::Scaling;
 use crate::simd::multiversion;
 use std::ops::Range;
+
+pub(super) use dense::DensePositions;
 
 /// Windows whose inputs and their gradients the second-level cache holds.
 const BLOCK: usize = 128;
@@ -239,15 +243,13 @@ impl<T: LayerKernels> DistinctWindows<T> {
         needed as f64 / all.max(1) as f64
     }
 
-    /// Computes the layers' weight and bias gradients from the gradient `dy` of the outputs in the last training pass,
-    /// `[frames, positions, outputs]`.
+    /// Begins the backward pass of the last training pass, with output gradients of 0.
     ///
     /// # Panics
     /// Without a training pass with the weights of the last pass: a bug of the caller.
-    pub fn backward(&mut self, weights: &[T], dy: &[f32]) {
-        let Self { cells, pixels, layers, trained, scratch, .. } = self;
-        let cells = Inputs { elements: pixels, lines: cells.side, len: cells.line_len() };
-        let ids = trained.take().expect("a training pass with these weights");
+    fn begin_backward(&mut self) {
+        let Self { layers, trained, .. } = self;
+        let ids = trained.as_ref().expect("a training pass with these weights");
         for i in (0..layers.len()).rev() {
             let (layer, after) = layers[i..].split_first_mut().expect("a layer");
             match after.first() {
@@ -255,10 +257,26 @@ impl<T: LayerKernels> DistinctWindows<T> {
                 Some(after) => layer.begin_gradients(after.used.iter().flat_map(|&window| after.windows.taps(window))),
             }
         }
+    }
+
+    /// Begins the backward pass of the last training pass with the gradient `dy` of the outputs, `[frames, positions, outputs]`.
+    ///
+    /// # Panics
+    /// As [`begin_backward`](Self::begin_backward).
+    pub fn begin_backward_with(&mut self, dy: &[f32]) {
+        self.begin_backward();
+        let Self { layers, trained, scratch, .. } = self;
         let last = layers.last_mut().expect("a convolution");
         scratch.slots.clear();
-        scratch.slots.extend(ids.iter().map(|&id| last.slots[id as usize]));
+        scratch.slots.extend(trained.iter().flatten().map(|&id| last.slots[id as usize]));
         add_rows_at(dy, &scratch.slots, last.shape.outputs, &mut last.sums);
+    }
+
+    /// Ends the backward pass: computes the layers' weight and bias gradients.
+    pub fn backward(&mut self, weights: &[T]) {
+        let Self { cells, pixels, layers, trained, scratch, .. } = self;
+        let cells = Inputs { elements: pixels, lines: cells.side, len: cells.line_len() };
+        *trained = None;
         for i in (0..layers.len()).rev() {
             let (before, layer) = layers.split_at_mut(i);
             layer[0].backward(weights, cells, before.last_mut(), scratch);

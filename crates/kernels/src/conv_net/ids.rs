@@ -10,6 +10,9 @@ pub(super) type Id = u32;
 /// The least number of slots.
 const MIN_SLOTS: usize = 1 << 10;
 
+/// The largest side of a window.
+const MAX_SIDE: usize = 4;
+
 /// Bytes of a word.
 const WORD: usize = 8;
 
@@ -50,6 +53,21 @@ impl<K: Copy + Eq + Into<u64>> Interner<K> {
             self.double_slots();
         }
         self.len as Id - 1
+    }
+
+    /// Calls `set` with the index of each of `keys` and its id.
+    pub fn intern_all<const N: usize>(&mut self, keys: &[[K; N]], mut set: impl FnMut(usize, Id)) {
+        // Most keys are known, in their first slot. Each step is made for all keys before the next, so that the processor reads the memory of
+        // many at once.
+        let slots: Vec<_> = keys.iter().map(|key| self.first_slot(key)).collect();
+        let mut found: Vec<_> = slots.into_iter().map(|slot| self.slots[slot].checked_sub(1)).collect();
+        for (found, key) in found.iter_mut().zip(keys) {
+            let same = |id: Id| self.key(id).iter().zip(key).fold(true, |same, (a, b)| same & (a == b));
+            *found = found.filter(|&id| same(id));
+        }
+        for (i, (found, key)) in found.into_iter().zip(keys).enumerate() {
+            set(i, found.unwrap_or_else(|| self.intern(key)));
+        }
     }
 
     /// The key of an id.
@@ -230,8 +248,11 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// Of a grid of `size`, rows and columns; `None` where it is smaller than a window.
+    /// Of a grid of `size`, rows and columns; `None` where it is smaller than a window, or a window larger than [`MAX_SIDE`].
     pub fn new([rows, columns]: [usize; 2], side: usize, stride: usize) -> Option<Self> {
+        if side > MAX_SIDE {
+            return None;
+        }
         let windows = |len: usize| Some(len.checked_sub(side)? / stride + 1);
         let grid = Grid::new([windows(rows)?, windows(columns)?])?;
         Some(Self { side, stride, known: Interner::new(side * side), grid })
@@ -239,20 +260,35 @@ impl Windows {
 
     /// Sets `grid` to the windows of `input`, which has been set once since the last call.
     pub fn set(&mut self, input: &Grid) {
-        let Self { side, stride, known, grid } = self;
-        let (width, mut window) = (input.size[1], Vec::with_capacity(*side * *side));
-        for (y, (ids, changed)) in grid.rows_mut().enumerate() {
-            let rows = y * *stride..y * *stride + *side;
+        match self.side {
+            1 => self.set_by::<1, 1>(input),
+            2 => self.set_by::<2, 4>(input),
+            3 => self.set_by::<3, 9>(input),
+            MAX_SIDE => self.set_by::<MAX_SIDE, 16>(input),
+            _ => unreachable!("a supported side"),
+        }
+    }
+
+    /// With windows of `S` rows and columns, `N` ids.
+    fn set_by<const S: usize, const N: usize>(&mut self, input: &Grid) {
+        let Self { stride, known, grid, .. } = self;
+        let (width, columns_out) = (input.size[1], grid.size[1]);
+        let (mut places, mut keys) = (Vec::with_capacity(grid.ids.len()), Vec::with_capacity(grid.ids.len()));
+        for (y, (_, changed)) in grid.rows_mut().enumerate() {
+            let rows = y * *stride..y * *stride + S;
             let of_rows = input.changed[rows.clone()].iter().fold(0, |all, row| all | row);
-            let of_columns = (0..*side).fold(0, |covered, j| covered | of_rows >> j);
-            *changed = (0..ids.len()).fold(0, |bits, x| bits | (of_columns >> (x * *stride) & 1) << x);
+            let of_columns = (0..S).fold(0, |covered, j| covered | of_rows >> j);
+            *changed = (0..columns_out).fold(0, |bits, x| bits | (of_columns >> (x * *stride) & 1) << x);
             for x in columns(*changed) {
-                window.clear();
-                let rows = rows.clone().map(|row| &input.ids[row * width + x * *stride..][..*side]);
-                rows.for_each(|row| window.extend_from_slice(row));
-                ids[x] = known.intern(&window);
+                let mut key = [0; N];
+                for (to, row) in key.as_chunks_mut::<S>().0.iter_mut().zip(rows.clone()) {
+                    to.copy_from_slice(&input.ids[row * width + x * *stride..][..S]);
+                }
+                places.push(y * columns_out + x);
+                keys.push(key);
             }
         }
+        known.intern_all(&keys, |i, id| grid.ids[places[i]] = id);
     }
 
     /// The ids in a window, `[rows, columns]`.

@@ -22,7 +22,7 @@ mod whole_frames;
 use crate::buffer::Buffer;
 use crate::conv::LayerKernels;
 use crate::frames::Scaling;
-use distinct::DistinctWindows;
+use distinct::{DensePositions, DistinctWindows};
 use image::Image;
 use layer::{Activations, GradientScratch, Planned, Scratch};
 use std::mem::{swap, take};
@@ -46,6 +46,8 @@ pub struct ConvNet<T: LayerKernels> {
     /// Whether whole frames were computed in the last training pass.
     trained_whole: bool,
     dense: Vec<Planned<T>>,
+    /// For the backward pass of the first fully connected layer after distinct windows, where it is supported.
+    dense_positions: Option<DensePositions<T>>,
     scratch: Scratch<T>,
     /// The fully connected layers of inference and of training.
     inferred: Dense<T>,
@@ -85,6 +87,11 @@ impl<T: LayerKernels> ConvNet<T> {
         let convolutions = layers.iter().filter(|layer| layer.convolution.is_some()).count();
         let dense = planned.split_off(convolutions);
         let distinct = DistinctWindows::new(&layers[..convolutions], frame);
+        let last = planned.last().map(|last| (last.shape.outputs, last.positions.len()));
+        let dense_positions = dense
+            .first()
+            .zip(last)
+            .and_then(|(layer, (channels, positions))| DensePositions::new(layer.shape.outputs, channels, positions));
         Some(Self {
             frame_len: frame.inner_len(),
             whole: WholeFrames::new(planned, frame),
@@ -92,6 +99,7 @@ impl<T: LayerKernels> ConvNet<T> {
             whole_passes: 0,
             trained_whole: false,
             dense,
+            dense_positions,
             scratch: Scratch::default(),
             inferred: Dense::default(),
             trained: Dense::default(),
@@ -167,13 +175,23 @@ impl<T: LayerKernels> ConvNet<T> {
 
     /// Sets the layers' part of `gradient` from the gradient of the features of the last training pass, `[n, outputs]`.
     pub fn backward(&mut self, weights: &[T], gradient: &mut [T], scaling: Scaling, features: &[f32]) {
-        let Self { distinct, whole, trained_whole, dense, trained, gradients, .. } = self;
+        let Self { distinct, whole, trained_whole, dense, dense_positions, trained, gradients, .. } = self;
         let Gradients { after, before, input, scratch } = gradients;
+        let mut distinct = distinct.as_mut().filter(|_| !*trained_whole);
+        let mut has_begun = false;
         after.clear();
         after.extend_from_slice(features);
         for (i, layer) in dense.iter_mut().enumerate().rev() {
             layer.clear_gradients(false);
             layer.activation_gradient(weights, &trained.layers[i], after, scratch, before);
+            if i == 0
+                && let (Some(positions), Some(distinct)) = (&mut *dense_positions, &mut distinct)
+                && positions.suit(distinct)
+            {
+                positions.backward(layer, weights, before, gradient, distinct);
+                has_begun = true;
+                continue;
+            }
             let Planned { shape, weight, packed, .. } = layer;
             let x = if i == 0 { &trained.input } else { &trained.layers[i - 1].output };
             T::linear_weight_gradient(shape, packed, x, before, &mut gradient[weight.clone()]);
@@ -181,9 +199,12 @@ impl<T: LayerKernels> ConvNet<T> {
             T::linear_input_gradient(shape, packed, &weights[weight.clone()], before, input);
             swap(after, input);
         }
-        match distinct.as_mut().filter(|_| !*trained_whole) {
+        match distinct {
             Some(distinct) => {
-                distinct.backward(weights, after);
+                if !has_begun {
+                    distinct.begin_backward_with(after);
+                }
+                distinct.backward(weights);
                 distinct.store_gradients(gradient);
             }
             None => {

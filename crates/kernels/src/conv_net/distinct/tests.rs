@@ -110,6 +110,36 @@ fn distinct_windows_give_the_results_of_whole_frames() {
     }
 }
 
+/// Summing the output gradients of frames with equal windows at a position changes nothing but rounding: positions with fewer distinct windows
+/// than kernels support, and with more. Few frames are computed as before.
+fn assert_summed_as_separate<T: LayerKernels>(tolerance: f32) {
+    let (mut summed, mut separate) = (net::<T>(1.0), ConvNet { dense_positions: None, ..net::<T>(1.0) });
+    let moving = frames(12);
+    for (version, (frames, suit)) in [(moving.repeat(4), true), (moving, false)].into_iter().enumerate() {
+        let version = version as u64;
+        let expected = pass(&mut separate, version, &frames);
+        assert_equal(&pass(&mut summed, version, &frames), &expected, tolerance);
+        let n = frames.len() / (SIDE * SIDE * CHANNELS);
+        summed.forward(&weights(layers(false).1), version, Scaling::Unit, &frames, n, true);
+        let positions = summed.dense_positions.as_mut().expect("a supported layer");
+        assert_eq!(positions.suit(summed.distinct.as_ref().unwrap()), suit);
+        let windows = positions.windows_per_position();
+        assert!(windows.contains(&1) && windows.iter().any(|&n| n > MIN_POSITIONS), "{windows:?}");
+    }
+}
+
+#[test]
+fn equal_inputs_of_a_fully_connected_layer_are_summed() {
+    if !supported() {
+        return;
+    }
+    assert_summed_as_separate::<f32>(1e-5);
+    #[cfg(target_arch = "x86_64")]
+    if level() >= SimdLevel::Avx512Bf16 {
+        assert_summed_as_separate::<bf16>(2e-2);
+    }
+}
+
 /// Inference between a training pass and its backward pass, of more windows than are kept, does not disturb it; then they are forgotten.
 #[test]
 fn many_windows_are_forgotten_after_the_backward_pass() {

@@ -1,0 +1,176 @@
+//! The backward pass of the fully connected layer that reads the outputs of distinct windows.
+//!
+//! Where frames of a batch have equal windows at a position, the layer reads equal inputs there. Both its weight gradient and the sum of these
+//! inputs' gradients, which is all that the convolutions need, are products with the sum of the frames' output gradients. So these are summed
+//! first, and a position is computed like a small layer of its own, with a row for each distinct window in place of each frame.
+
+use super::super::ids::Id;
+use super::super::layer::Planned;
+use super::{DistinctWindows, UNUSED};
+use crate::Element;
+use crate::buffer::Buffer;
+use crate::conv::{LayerKernels, LayerShape, MIN_POSITIONS};
+use crate::elementwise::narrow;
+use crate::simd::multiversion;
+
+/// Positions whose weights and gradients are copied at once.
+const GROUP: usize = 7;
+
+/// How many rows each position must save on average: copying a position's weights and gradients takes as long as the products of some 25 rows on a
+/// Zen 4 EPYC.
+const MIN_SAVED: usize = 30;
+
+/// The fully connected layer, one position at a time.
+#[derive(Debug)]
+pub(in super::super) struct DensePositions<T: LayerKernels> {
+    /// Of the layer at one position.
+    shape: LayerShape,
+    packed: T::Packed,
+    /// Positions of the last convolution.
+    positions: usize,
+    /// The distinct windows at each position, one position after the other, and where those of each begin.
+    windows: Vec<Id>,
+    starts: Vec<usize>,
+    /// The index of each frame's window among those of the position, `[positions, frames]`.
+    slots: Vec<u32>,
+    buffers: Buffers<T>,
+}
+
+/// Of one position: output gradients `[windows, outputs]`, inputs `[windows, channels]`, weights and their gradients
+/// `[outputs, channels]`.
+#[derive(Debug, Default)]
+struct Buffers<T> {
+    sums: Buffer<f32>,
+    dy: Buffer<T>,
+    x: Buffer<T>,
+    w: Buffer<T>,
+    dw: Buffer<T>,
+    /// Where the input gradients are added.
+    to: Vec<usize>,
+}
+
+impl<T: LayerKernels> DensePositions<T> {
+    /// A layer of `outputs` after a convolution with `channels` at `positions`; `None` where the kernels do not support it.
+    pub fn new(outputs: usize, channels: usize, positions: usize) -> Option<Self> {
+        let shape = LayerShape { outputs, kernel_rows: 1, row_len: channels, row_stride: channels };
+        T::supports(&shape).then(|| Self {
+            shape,
+            packed: T::Packed::default(),
+            positions,
+            windows: Vec::new(),
+            starts: Vec::new(),
+            slots: Vec::new(),
+            buffers: Buffers::default(),
+        })
+    }
+
+    /// Finds the distinct windows of the training pass at each position. Whether they are few enough to be faster.
+    pub fn suit(&mut self, convolved: &DistinctWindows<T>) -> bool {
+        let Self { windows, starts, slots, positions, .. } = self;
+        let (last, ids) = (convolved.layers.last().expect("a convolution"), convolved.trained.as_deref());
+        let ids = ids.expect("a training pass with these weights");
+        if ids.len() < MIN_SAVED * *positions {
+            return false;
+        }
+        windows.clear();
+        starts.clear();
+        slots.clear();
+        // Where each window was seen last: the position, and its index there.
+        let mut seen = vec![(usize::MAX, UNUSED); last.windows.len()];
+        for position in 0..*positions {
+            starts.push(windows.len());
+            for &id in ids[position..].iter().step_by(*positions) {
+                let (at, slot) = &mut seen[id as usize];
+                if *at != position {
+                    (*at, *slot) = (position, (windows.len() - starts[position]) as u32);
+                    windows.push(id);
+                }
+                slots.push(*slot);
+            }
+        }
+        starts.push(windows.len());
+        ids.len() - windows.len() >= MIN_SAVED * *positions
+    }
+
+    #[cfg(test)]
+    pub fn windows_per_position(&self) -> Vec<usize> {
+        self.starts.windows(2).map(|starts| starts[1] - starts[0]).collect()
+    }
+
+    /// Sets the weight gradient of `layer` from the gradient `dy` of its products, `[frames, outputs]`, and begins the backward pass of the
+    /// convolutions with the gradients of its inputs. After [`suit`](Self::suit).
+    pub fn backward(
+        &mut self,
+        layer: &Planned<T>,
+        weights: &[T],
+        dy: &[T],
+        gradient: &mut [T],
+        convolved: &mut DistinctWindows<T>,
+    ) {
+        let Self { shape, packed, positions, windows, starts, slots, buffers } = self;
+        let Buffers { sums, dy: summed, x, w, dw, to } = buffers;
+        let LayerShape { outputs, row_len: channels, .. } = *shape;
+        let (weights, gradient) = (&weights[layer.weight.clone()], &mut gradient[layer.weight.clone()]);
+        let inputs = layer.shape.inputs();
+        convolved.begin_backward();
+        let last = convolved.layers.last_mut().expect("a convolution");
+        let frames = dy.len() / outputs;
+        let block = outputs * channels;
+        w.resize(GROUP * block, T::default());
+        dw.resize(GROUP * block, T::default());
+        for group in (0..*positions).step_by(GROUP) {
+            let group = group..(group + GROUP).min(*positions);
+            let columns = group.start * channels..group.end * channels;
+            for (row, weights) in weights.chunks_exact(inputs).enumerate() {
+                let to = w.chunks_exact_mut(block).map(|w| &mut w[row * channels..][..channels]);
+                copy_rows(weights[columns.clone()].chunks_exact(channels), to, channels);
+            }
+            for ((position, w), dw) in group.zip(w.chunks_exact(block)).zip(dw.chunks_exact_mut(block)) {
+                let windows = &windows[starts[position]..starts[position + 1]];
+                sums.fill_with_zeros(windows.len() * outputs);
+                add_outputs_at(dy, &slots[position * frames..][..frames], outputs, sums);
+                summed.resize(sums.len(), T::default());
+                narrow(sums, summed);
+
+                x.resize(windows.len() * channels, T::default());
+                last.as_inputs().copy(windows, 0, x);
+                T::linear_weight_gradient(shape, packed, x, summed, dw);
+
+                T::pack_transposed(shape, w, packed);
+                to.clear();
+                to.extend(windows.iter().map(|&window| last.slots[window as usize] as usize * channels));
+                // Zeros, up to the least that kernels support.
+                let rows = windows.len().max(MIN_POSITIONS);
+                to.resize(rows, to[0]);
+                summed.resize(rows * outputs, T::default());
+                T::input_gradient(shape, packed, w, to, summed, &mut last.sums);
+            }
+            for (row, gradient) in gradient.chunks_exact_mut(inputs).enumerate() {
+                let from = dw.chunks_exact(block).map(|dw| &dw[row * channels..][..channels]);
+                copy_rows(from, gradient[columns.clone()].chunks_exact_mut(channels), channels);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `sums[slots[i]] += rows[i]`, rows of `len` elements.
+    fn add_outputs_at<T: Element>(rows: &[T], slots: &[u32], len: usize, sums: &mut [f32]) {
+        for (row, &slot) in rows.chunks_exact(len).zip(slots) {
+            let sum = &mut sums[slot as usize * len..][..len];
+            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x.widen());
+        }
+    }
+}
+
+/// Copies rows of `len` elements.
+#[inline]
+fn copy_rows<'a, T: Copy + 'a>(from: impl Iterator<Item = &'a [T]>, to: impl Iterator<Item = &'a mut [T]>, len: usize) {
+    let rows = from.zip(to);
+    match len {
+        // Copies of a constant length take few instructions.
+        64 => rows.for_each(|(from, to)| to[..64].copy_from_slice(&from[..64])),
+        32 => rows.for_each(|(from, to)| to[..32].copy_from_slice(&from[..32])),
+        _ => rows.for_each(|(from, to)| to.copy_from_slice(from)),
+    }
+}
