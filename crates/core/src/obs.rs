@@ -40,6 +40,13 @@ pub enum ObsMut<'a> {
     F32(&'a mut [f32]),
 }
 
+/// No elements.
+impl Default for Obs {
+    fn default() -> Self {
+        Self::U8(Vec::new())
+    }
+}
+
 impl Obs {
     /// `len` zeros.
     pub fn zeros(dtype: Dtype, len: usize) -> Self {
@@ -90,6 +97,17 @@ impl Obs {
         match self {
             Self::U8(v) => ObsMut::U8(&mut v[start..start + len]),
             Self::F32(v) => ObsMut::F32(&mut v[start..start + len]),
+        }
+    }
+
+    /// Replaces the elements by the rows `indices` of `from`, of `len` elements each. A buffer of the same size is kept: fresh memory costs as much
+    /// as the copy.
+    pub fn gather(&mut self, from: ObsRef<'_>, len: usize, indices: &[usize]) {
+        if self.len() != indices.len() * len || self.dtype() != from.dtype() {
+            *self = Self::zeros(from.dtype(), indices.len() * len);
+        }
+        for (k, &i) in indices.iter().enumerate() {
+            self.slice_mut(k * len, len).copy_from(from.slice(i * len, len));
         }
     }
 }

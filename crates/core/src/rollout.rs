@@ -173,6 +173,11 @@ impl Rollout {
         self.stored[env] * self.envs + env
     }
 
+    /// Elements of an observation.
+    pub fn obs_len(&self) -> usize {
+        self.obs_len
+    }
+
     /// The observations that actions were selected for, `[steps · envs]`.
     pub fn observations(&self) -> ObsRef<'_> {
         self.obs.slice(0, self.len() * self.obs_len)
@@ -279,17 +284,6 @@ impl Rollout {
         let indices =
             |envs: &[usize]| (0..self.steps()).flat_map(|t| envs.iter().map(move |i| t * self.envs + i)).collect();
         envs.chunks(envs_per_minibatch).map(indices).collect()
-    }
-
-    /// Copies the observations of the transitions `indices` into `obs`, a buffer that is kept: fresh memory costs as much as the copy.
-    pub fn gather_observations(&self, indices: &[usize], obs: &mut Obs) {
-        let len = indices.len() * self.obs_len;
-        if obs.len() != len || obs.dtype() != self.obs.dtype() {
-            *obs = Obs::zeros(self.obs.dtype(), len);
-        }
-        for (k, &i) in indices.iter().enumerate() {
-            obs.slice_mut(k * self.obs_len, self.obs_len).copy_from(self.obs.slice(i * self.obs_len, self.obs_len));
-        }
     }
 
     /// The actions of the transitions `indices`.
@@ -465,7 +459,7 @@ mod tests {
         for (indices, expected) in
             [(&[4, 0, 5][..], vec![4.0, 0.0, 5.0]), (&[1, 1, 2], vec![1.0, 1.0, 2.0]), (&[3], vec![3.0])]
         {
-            rollout.gather_observations(indices, &mut obs);
+            obs.gather(rollout.observations(), rollout.obs_len(), indices);
             assert_eq!(obs, Obs::F32(expected));
         }
         assert_eq!(rollout.gather_actions(&[4, 0, 5]), Actions::Discrete(vec![1, 0, 2]));
@@ -518,7 +512,7 @@ mod tests {
         assert_eq!(rollout.last_action_masks(), masks(2, 3));
         assert_eq!(rollout.gather_action_masks(&[3, 0]), [mask(1, 1), mask(0, 0)].concat());
         for mut gathered in [Obs::F32(vec![9.0; 4]), Obs::F32(Vec::new()), Obs::U8(vec![0; 4])] {
-            rollout.gather_observations(&[3, 0], &mut gathered);
+            gathered.gather(rollout.observations(), rollout.obs_len(), &[3, 0]);
             assert_eq!(gathered, Obs::F32(vec![value(1, 1, 0), value(1, 1, 1), value(0, 0, 0), value(0, 0, 1)]));
         }
         assert_eq!((rollout.log_probs(), rollout.values()), (&rows(2, 0, 2)[..], &rows(3, 0, 2)[..]));

@@ -11,8 +11,53 @@ use tch::{Device, Kind, Tensor, no_grad};
 pub enum Observations<'a> {
     /// In the memory of the host.
     Host(ObsRef<'a>),
+    /// Rows of a buffer in the memory of the host.
+    Rows(Rows<'a>),
     /// Frames in the memory of the network's device: `u8`, `[n, height, width, channels]`, stacked along the last axis.
     Device(&'a Tensor),
+}
+
+/// Rows of a buffer, of which each thread copies those of its part of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// The buffer.
+    pub from: ObsRef<'a>,
+    /// Elements of a row: an observation.
+    pub len: usize,
+    /// The rows, in order.
+    pub indices: &'a [usize],
+}
+
+/// [`Observations`], one after the other.
+#[derive(Clone, Copy, Debug)]
+pub enum Contiguous<'a> {
+    /// In the memory of the host.
+    Host(ObsRef<'a>),
+    /// In the memory of the network's device, as [`Observations::Device`].
+    Device(&'a Tensor),
+}
+
+impl<'a> From<ObsRef<'a>> for Contiguous<'a> {
+    fn from(obs: ObsRef<'a>) -> Self {
+        Self::Host(obs)
+    }
+}
+
+impl<'a> Observations<'a> {
+    /// The same observations one after the other: rows are copied to `buffer`.
+    pub(crate) fn contiguous<'b>(self, buffer: &'b mut Obs) -> Contiguous<'b>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Host(obs) => Contiguous::Host(obs),
+            Self::Rows(Rows { from, len, indices }) => {
+                buffer.gather(from, len, indices);
+                Contiguous::Host(buffer.as_ref())
+            }
+            Self::Device(frames) => Contiguous::Device(frames),
+        }
+    }
 }
 
 impl<'a> From<ObsRef<'a>> for Observations<'a> {

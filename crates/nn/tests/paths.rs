@@ -6,6 +6,7 @@ mod support;
 use playfield_core::rng::stream;
 use playfield_core::{Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::config::{Kernels, NormKind, Precision, TorsoKind};
+use playfield_nn::observations::Rows;
 use playfield_nn::optim::{Optimizer, RmsProp};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, NetworkConfig, Observations, Pass, QConfig, QNetwork};
@@ -79,6 +80,38 @@ fn frames_on_a_device_equal_those_of_the_host() {
             let largest = host.iter().map(|x| x.abs()).fold(0.0, f32::max);
             let close = host.iter().zip(&device).all(|(a, b)| (a - b).abs() <= bound * largest);
             assert!(close && largest > 0.0, "{torso:?}, {pass:?}, standardize = {standardize}");
+        }
+    }
+}
+
+/// Rows of a buffer give what the same observations give one after the other, bit for bit: by libtorch and by the own kernels, on one thread and on
+/// two, frames and vectors, with a batch of another size between.
+#[test]
+fn rows_of_a_buffer_are_a_batch() {
+    for (spec, torso, kernels, threads) in [
+        (pong(), TorsoKind::Nips, Kernels::Own, 1),
+        (pong(), TorsoKind::Nips, Kernels::Own, 2),
+        (pong(), TorsoKind::Nips, Kernels::Libtorch, 2),
+        (spec(&[3], Dtype::U8, 1), TorsoKind::Auto, Kernels::Auto, 2),
+    ] {
+        let (all, len) = (frames(12, &spec), spec.obs_len());
+        let config = NetworkConfig { kernels, ..network(torso, Precision::Fp32) };
+        let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
+        net.set_num_threads(threads);
+        for indices in [&[7, 0, 11, 3, 3, 9, 1, 10][..], &[5], &[0, 1, 2, 3, 4, 5, 6, 8]] {
+            let mut batch = Obs::default();
+            batch.gather(all.as_ref(), len, indices);
+            let expected: Vec<_> = indices.iter().map(|&i| all.slice(i * len, len)).collect();
+            assert!(expected.into_iter().enumerate().all(|(k, row)| batch.slice(k * len, len) == row));
+            let mut results = |obs: Observations<'_>| {
+                let n = indices.len();
+                let (policy, value, _) = net.forward_from(&net.initial_state(n), &[], obs, n, Pass::Train);
+                let logits = logits(policy);
+                net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
+                [to_vec(&logits), to_vec(&value), to_vec(&net.params.gradient())].concat()
+            };
+            let rows = results(Observations::Rows(Rows { from: all.as_ref(), len, indices }));
+            assert!(rows == results(batch.as_ref().into()) && rows.iter().any(|x| *x != 0.0));
         }
     }
 }

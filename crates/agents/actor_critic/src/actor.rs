@@ -7,7 +7,7 @@ use playfield_core::{
     Actions, EnvSpec, Error, FrameStack, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot,
     rng,
 };
-use playfield_nn::observations::upload;
+use playfield_nn::observations::{Rows, upload};
 use playfield_nn::optim::{Combine, Norm, Optimizer};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, DeviceRollout, Distribution, NetworkConfig, Observations, Pass, RecurrentState};
@@ -24,8 +24,6 @@ pub struct Actor {
     state: RecurrentState,
     /// The recurrent state at the start of the current rollout.
     start: RecurrentState,
-    /// The observations of the last minibatch.
-    minibatch: Obs,
     /// The observations of the current rollout, where the network's device is not the CPU.
     device_rollout: Option<DeviceRollout>,
     /// The observations of the next actions, on the device.
@@ -37,9 +35,9 @@ pub struct Actor {
 impl Actor {
     /// An actor for `n` environments, each at the start of an episode.
     pub fn new(net: ActorCritic, n: usize, rng: Rng) -> Self {
-        let (state, start, minibatch) = (net.initial_state(n), net.initial_state(n), Obs::F32(Vec::new()));
+        let (state, start) = (net.initial_state(n), net.initial_state(n));
         let (device_rollout, next_observations, group) = (None, None, SingleProcess::shared());
-        Self { net, state, start, minibatch, device_rollout, next_observations, rng, group }
+        Self { net, state, start, device_rollout, next_observations, rng, group }
     }
 
     /// Keeps frames of rollouts of `steps` steps in `n` environments of `spec` on the network's device, where that is not the CPU.
@@ -103,10 +101,8 @@ impl Actor {
     pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: Vec<usize>) -> (Distribution, Tensor, Vec<usize>) {
         let on_device = self.full_device_rollout().map(DeviceRollout::observations);
         let on_device = on_device.map(|all| all.index_select(0, &index_tensor(&indices, all.device())));
-        if on_device.is_none() {
-            rollout.gather_observations(&indices, &mut self.minibatch);
-        }
-        let obs = on_device_or_host(on_device.as_ref(), self.minibatch.as_ref());
+        let rows = Rows { from: rollout.observations(), len: rollout.obs_len(), indices: &indices };
+        let obs = on_device.as_ref().map_or(Observations::Rows(rows), Observations::Device);
         let mask = rollout.gather_action_masks(&indices);
         if !self.net.is_recurrent() {
             let start = self.net.initial_state(indices.len());

@@ -20,12 +20,13 @@ use super::own_kernels::OwnKernels;
 use super::torso::Torso;
 use crate::cuda_graph::{self, NewGraph};
 use crate::export::Exporter;
-use crate::observations::Observations;
+use crate::observations::{Contiguous, Observations, Rows};
 use crate::params::Params;
 use crate::pass::Pass;
 use crate::sharding::{Shards, split};
 use playfield_core::graph::Value;
-use playfield_core::{ObsRef, Result};
+use playfield_core::{Obs, ObsRef, Result};
+use std::mem::take;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -55,6 +56,8 @@ struct Local {
     /// On a CUDA device.
     captured: Option<CapturedTorso>,
     dispatch: Dispatch,
+    /// Holds observations that are rows of a buffer.
+    rows: Obs,
 }
 
 /// Another thread's part of a batch.
@@ -139,8 +142,14 @@ impl FeatureExtractor {
     /// If `obs` is not `n` observations: a bug of the caller.
     pub fn forward(&mut self, params: &Params, obs: Observations<'_>, n: usize, pass: Pass) -> Tensor {
         let parts = match obs {
-            Observations::Host(obs) => self.forward_parts(params, obs, n, pass),
-            device @ Observations::Device(_) => vec![self.local.forward(params, (device, n), pass)],
+            Observations::Host(obs) => {
+                let len = obs.len() / n.max(1);
+                self.forward_parts(params, n, pass, |part| obs.slice(part.start * len, part.len() * len).into())
+            }
+            Observations::Rows(rows) => self.forward_parts(params, n, pass, |part| {
+                Observations::Rows(Rows { indices: &rows.indices[part], ..rows })
+            }),
+            Observations::Device(_) => vec![self.local.forward(params, (obs, n), pass)],
         };
         let trained = &mut self.trained;
         if pass == Pass::Train {
@@ -160,11 +169,17 @@ impl FeatureExtractor {
     }
 
     /// The features of each thread's part of `n` observations, the calling thread's first.
-    fn forward_parts(&mut self, params: &Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Vec<Features> {
+    fn forward_parts<'a>(
+        &mut self,
+        params: &Params,
+        n: usize,
+        pass: Pass,
+        part: impl Fn(Range<usize>) -> Observations<'a> + Sync,
+    ) -> Vec<Features> {
         let Self { local, shards, .. } = self;
         let count = (n / MIN_SHARD).clamp(1, 1 + shards.as_slice().len());
-        let (len, ranges) = (obs.len() / n.max(1), split(n, count).collect::<Vec<_>>());
-        let part = |i: usize| (obs.slice(ranges[i].start * len, ranges[i].len() * len).into(), ranges[i].len());
+        let ranges: Vec<_> = split(n, count).collect();
+        let part = |i: usize| (part(ranges[i].clone()), ranges[i].len());
         let mut own = None;
         shards.run(
             count - 1,
@@ -256,7 +271,7 @@ impl From<Local> for FeatureExtractor {
 impl Local {
     fn new(torso: Torso, input: Input, params: &Params, dispatch: Dispatch) -> Self {
         let own = input.image().and_then(|image| OwnKernels::new(&torso, params, image)).map(Box::new);
-        Self { torso, input, own, captured: None, dispatch }
+        Self { torso, input, own, captured: None, dispatch, rows: Obs::default() }
     }
 
     /// Captures passes as graphs that `new_graph` makes, where there is one and the torso allows it.
@@ -271,11 +286,18 @@ impl Local {
     }
 
     fn forward(&mut self, params: &Params, (obs, n): (Observations<'_>, usize), pass: Pass) -> Features {
+        let mut rows = take(&mut self.rows);
+        let features = self.forward_contiguous(params, (obs.contiguous(&mut rows), n), pass);
+        self.rows = rows;
+        features
+    }
+
+    fn forward_contiguous(&mut self, params: &Params, (obs, n): (Contiguous<'_>, usize), pass: Pass) -> Features {
         let path = match obs {
-            Observations::Host(obs) if self.own.is_some() => self.path(params, obs, n, pass),
+            Contiguous::Host(obs) if self.own.is_some() => self.path(params, obs, n, pass),
             _ => Path::Libtorch,
         };
-        if let (Some(own), Path::Own, Observations::Host(obs)) = (&mut self.own, path, obs) {
+        if let (Some(own), Path::Own, Contiguous::Host(obs)) = (&mut self.own, path, obs) {
             return Features { values: own.forward(params, self.input.scaling(), obs, n, pass), path };
         }
         let Self { torso, input, captured, .. } = self;

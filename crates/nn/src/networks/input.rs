@@ -10,7 +10,7 @@
 use super::config::NetworkConfig;
 use super::parts::Parts;
 use crate::export::Exporter;
-use crate::observations::{Observations, upload};
+use crate::observations::{Contiguous, upload};
 use crate::pass::Pass;
 use playfield_core::graph::{Op, Value};
 use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
@@ -89,36 +89,36 @@ impl Input {
         if self.standardize { Scaling::Standardize } else { Scaling::Unit }
     }
 
-    /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`. Observations with several
+    /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`. Contiguous with several
     /// parts are a tensor for each image of the torso, and then one of all other parts, `[n, features]`.
     ///
     /// The next call with the same `n` and `pass` overwrites the tensors: use them, and their backward pass, before that.
     ///
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn load(&mut self, obs: Observations<'_>, n: usize, pass: Pass) -> Vec<Tensor> {
+    pub fn load(&mut self, obs: Contiguous<'_>, n: usize, pass: Pass) -> Vec<Tensor> {
         match (&mut self.parts, obs) {
-            (Some(parts), Observations::Host(obs)) => parts.load(obs.u8(), n, pass),
-            (Some(_), Observations::Device(_)) => panic!("observations with several parts are not kept on a device"),
+            (Some(parts), Contiguous::Host(obs)) => parts.load(obs.u8(), n, pass),
+            (Some(_), Contiguous::Device(_)) => panic!("observations with several parts are not kept on a device"),
             (None, obs) => vec![self.load_whole(obs, n, pass)],
         }
     }
 
     /// The same of observations without parts.
-    fn load_whole(&mut self, obs: Observations<'_>, n: usize, pass: Pass) -> Tensor {
+    fn load_whole(&mut self, obs: Contiguous<'_>, n: usize, pass: Pass) -> Tensor {
         let size: Vec<i64> = [n as i64].into_iter().chain(self.shape.iter().copied()).collect();
         let len = match obs {
-            Observations::Host(obs) => obs.len(),
-            Observations::Device(frames) => frames.numel(),
+            Contiguous::Host(obs) => obs.len(),
+            Contiguous::Device(frames) => frames.numel(),
         };
         assert_eq!(len as i64, size.iter().product::<i64>(), "`obs` must hold {n} observations of this spec");
         let Self { device, kind, standardize, .. } = *self;
         let kept = self.kept.entry((n, pass)).or_insert_with(|| Tensor::empty(&size[..], (kind, device)));
         match obs {
-            Observations::Host(ObsRef::U8(frames)) if standardize && device == Device::Cpu => {
+            Contiguous::Host(ObsRef::U8(frames)) if standardize && device == Device::Cpu => {
                 standardize_into(frames, n, kept);
             }
-            Observations::Host(obs) => {
+            Contiguous::Host(obs) => {
                 let (data, kind) = match obs {
                     ObsRef::U8(v) => (v.as_ptr(), Kind::Uint8),
                     ObsRef::F32(v) => (v.as_ptr().cast(), Kind::Float),
@@ -129,7 +129,7 @@ impl Input {
                 // Frames are copied to another device as u8: a quarter of the bytes of floats.
                 copy(&upload(&source, device), standardize, kept);
             }
-            Observations::Device(frames) => copy(&frames.view(&size[..]), standardize, kept),
+            Contiguous::Device(frames) => copy(&frames.view(&size[..]), standardize, kept),
         }
         match self.shape.len() {
             3 => kept.permute([0, 3, 1, 2]),

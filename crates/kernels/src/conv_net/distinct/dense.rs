@@ -16,9 +16,9 @@ use crate::simd::multiversion;
 /// Positions whose weights and gradients are copied at once.
 const GROUP: usize = 7;
 
-/// How many rows each position must save on average: copying a position's weights and gradients takes as long as the products of some 25 rows on a
+/// How many rows each position must save on average: copying a position's weights and gradients takes as long as the products of some 30 rows on a
 /// Zen 4 EPYC.
-const MIN_SAVED: usize = 30;
+const MIN_SAVED: usize = 40;
 
 /// The fully connected layer, one position at a time.
 #[derive(Debug)]
