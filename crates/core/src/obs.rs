@@ -100,7 +100,7 @@ impl Obs {
         }
     }
 
-    /// Replaces the elements by the rows `indices` of `from`, of `len` elements each. A buffer of the same size is kept: fresh memory costs as much
+    /// Replaces the elements with the observations `indices` of `from`, of `len` elements each. A buffer of the same size is kept: fresh memory costs as much
     /// as the copy.
     pub fn gather(&mut self, from: ObsRef<'_>, len: usize, indices: &[usize]) {
         if self.len() != indices.len() * len || self.dtype() != from.dtype() {

@@ -34,7 +34,7 @@ pub use networks::distribution::Distribution;
 pub use networks::q_network::{QConfig, QNetwork};
 pub use networks::summary::Summary;
 pub use networks::{config, dispatch, distribution, heads, input, timing, torso};
-pub use observations::{DeviceFrames, DeviceRollout, Observations};
+pub use observations::{DeviceFrames, DeviceRollout, Indexed, Observations};
 pub use params::{Builder, Params, Weights};
 pub use pass::Pass;
 pub use resolve::resolve;

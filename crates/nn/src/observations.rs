@@ -11,20 +11,20 @@ use tch::{Device, Kind, Tensor, no_grad};
 pub enum Observations<'a> {
     /// In the memory of the host.
     Host(ObsRef<'a>),
-    /// Rows of a buffer in the memory of the host.
-    Rows(Rows<'a>),
+    /// In the memory of the host, selected from a buffer.
+    Indexed(Indexed<'a>),
     /// Frames in the memory of the network's device: `u8`, `[n, height, width, channels]`, stacked along the last axis.
     Device(&'a Tensor),
 }
 
-/// Rows of a buffer, of which each thread copies those of its part of a batch.
+/// Observations selected by index. Each thread copies those of its part of a batch.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
-    /// The buffer.
-    pub from: ObsRef<'a>,
-    /// Elements of a row: an observation.
-    pub len: usize,
-    /// The rows, in order.
+pub struct Indexed<'a> {
+    /// Observations, one after the other.
+    pub buffer: ObsRef<'a>,
+    /// Elements of an observation.
+    pub obs_len: usize,
+    /// Those of the batch, in order.
     pub indices: &'a [usize],
 }
 
@@ -44,16 +44,16 @@ impl<'a> From<ObsRef<'a>> for Contiguous<'a> {
 }
 
 impl<'a> Observations<'a> {
-    /// The same observations one after the other: rows are copied to `buffer`.
-    pub(crate) fn contiguous<'b>(self, buffer: &'b mut Obs) -> Contiguous<'b>
+    /// The same observations one after the other: selected ones are copied to `to`.
+    pub(crate) fn contiguous<'b>(self, to: &'b mut Obs) -> Contiguous<'b>
     where
         'a: 'b,
     {
         match self {
             Self::Host(obs) => Contiguous::Host(obs),
-            Self::Rows(Rows { from, len, indices }) => {
-                buffer.gather(from, len, indices);
-                Contiguous::Host(buffer.as_ref())
+            Self::Indexed(Indexed { buffer, obs_len, indices }) => {
+                to.gather(buffer, obs_len, indices);
+                Contiguous::Host(to.as_ref())
             }
             Self::Device(frames) => Contiguous::Device(frames),
         }

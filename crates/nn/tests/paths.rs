@@ -6,7 +6,7 @@ mod support;
 use playfield_core::rng::stream;
 use playfield_core::{Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::config::{Kernels, NormKind, Precision, TorsoKind};
-use playfield_nn::observations::Rows;
+use playfield_nn::observations::Indexed;
 use playfield_nn::optim::{Optimizer, RmsProp};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, NetworkConfig, Observations, Pass, QConfig, QNetwork};
@@ -84,10 +84,10 @@ fn frames_on_a_device_equal_those_of_the_host() {
     }
 }
 
-/// Rows of a buffer give what the same observations give one after the other, bit for bit: by libtorch and by the own kernels, on one thread and on
+/// Indexed observations give what the same observations give one after the other, bit for bit: by libtorch and by the own kernels, on one thread and on
 /// two, frames and vectors, with a batch of another size between.
 #[test]
-fn rows_of_a_buffer_are_a_batch() {
+fn indexed_observations_are_a_batch() {
     for (spec, torso, kernels, threads) in [
         (pong(), TorsoKind::Nips, Kernels::Own, 1),
         (pong(), TorsoKind::Nips, Kernels::Own, 2),
@@ -110,8 +110,8 @@ fn rows_of_a_buffer_are_a_batch() {
                 net.backward(&(logits.square().sum(Kind::Float) + value.sum(Kind::Float)));
                 [to_vec(&logits), to_vec(&value), to_vec(&net.params.gradient())].concat()
             };
-            let rows = results(Observations::Rows(Rows { from: all.as_ref(), len, indices }));
-            assert!(rows == results(batch.as_ref().into()) && rows.iter().any(|x| *x != 0.0));
+            let indexed = results(Observations::Indexed(Indexed { buffer: all.as_ref(), obs_len: len, indices }));
+            assert!(indexed == results(batch.as_ref().into()) && indexed.iter().any(|x| *x != 0.0));
         }
     }
 }

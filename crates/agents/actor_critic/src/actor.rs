@@ -7,7 +7,7 @@ use playfield_core::{
     Actions, EnvSpec, Error, FrameStack, Mode, Obs, ObsRef, Outputs, Policy, Result, Rollout, RolloutPolicy, Snapshot,
     rng,
 };
-use playfield_nn::observations::{Rows, upload};
+use playfield_nn::observations::{Indexed, upload};
 use playfield_nn::optim::{Combine, Norm, Optimizer};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, DeviceRollout, Distribution, NetworkConfig, Observations, Pass, RecurrentState};
@@ -101,8 +101,8 @@ impl Actor {
     pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: Vec<usize>) -> (Distribution, Tensor, Vec<usize>) {
         let on_device = self.full_device_rollout().map(DeviceRollout::observations);
         let on_device = on_device.map(|all| all.index_select(0, &index_tensor(&indices, all.device())));
-        let rows = Rows { from: rollout.observations(), len: rollout.obs_len(), indices: &indices };
-        let obs = on_device.as_ref().map_or(Observations::Rows(rows), Observations::Device);
+        let indexed = Indexed { buffer: rollout.observations(), obs_len: rollout.obs_len(), indices: &indices };
+        let obs = on_device.as_ref().map_or(Observations::Indexed(indexed), Observations::Device);
         let mask = rollout.gather_action_masks(&indices);
         if !self.net.is_recurrent() {
             let start = self.net.initial_state(indices.len());

@@ -12,13 +12,15 @@
 //! [whole frames](super::whole_frames).
 //!
 //! In the backward pass the output gradients of equal windows are summed, and all else is computed of the sums. Outputs are those of all
-//! positions bit for bit, gradients but for rounding, of which there is less.
+//! positions bit for bit, gradients but for rounding, of which there is less. The fully connected layer that follows sums its output gradients,
+//! too ([`dense`]); in bf16 these sums are rounded once more.
 
 mod dense;
 
 use super::ids::{Cells, Id, Windows};
 use super::image::Image;
 use super::layer::{Connection, Convolution, Layer};
+use crate::Element;
 use crate::buffer::Buffer;
 use crate::conv::{LayerKernels, LayerShape, MIN_POSITIONS, rectifier_gradient};
 use crate::elementwise::narrow;
@@ -451,10 +453,10 @@ impl<T: Copy> Inputs<'_, T> {
 
 multiversion! {
     /// `sums[slots[i]] += rows[i]`, rows of `len` elements.
-    fn add_rows_at(rows: &[f32], slots: &[u32], len: usize, sums: &mut [f32]) {
+    fn add_rows_at<E: Element>(rows: &[E], slots: &[u32], len: usize, sums: &mut [f32]) {
         for (row, &slot) in rows.chunks_exact(len).zip(slots) {
             let sum = &mut sums[slot as usize * len..][..len];
-            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x.widen());
         }
     }
 }

@@ -10,7 +10,7 @@ pub(super) type Id = u32;
 /// The least number of slots.
 const MIN_SLOTS: usize = 1 << 10;
 
-/// The largest side of a window.
+/// The largest side of a window: keys have a constant length, so that they are compared without branches.
 const MAX_SIDE: usize = 4;
 
 /// Bytes of a word.
@@ -57,6 +57,7 @@ impl<K: Copy + Eq + Into<u64>> Interner<K> {
 
     /// Calls `set` with the index of each of `keys` and its id.
     pub fn intern_all<const N: usize>(&mut self, keys: &[[K; N]], mut set: impl FnMut(usize, Id)) {
+        debug_assert_eq!(N, self.key_len);
         // Most keys are known, in their first slot. Each step is made for all keys before the next, so that the processor reads the memory of
         // many at once.
         let slots: Vec<_> = keys.iter().map(|key| self.first_slot(key)).collect();
@@ -250,7 +251,7 @@ pub(super) struct Windows {
 impl Windows {
     /// Of a grid of `size`, rows and columns; `None` where it is smaller than a window, or a window larger than [`MAX_SIDE`].
     pub fn new([rows, columns]: [usize; 2], side: usize, stride: usize) -> Option<Self> {
-        if side > MAX_SIDE {
+        if !(1..=MAX_SIDE).contains(&side) {
             return None;
         }
         let windows = |len: usize| Some(len.checked_sub(side)? / stride + 1);
@@ -274,7 +275,7 @@ impl Windows {
         let Self { stride, known, grid, .. } = self;
         let (width, columns_out) = (input.size[1], grid.size[1]);
         let (mut places, mut keys) = (Vec::with_capacity(grid.ids.len()), Vec::with_capacity(grid.ids.len()));
-        for (y, (_, changed)) in grid.rows_mut().enumerate() {
+        for (y, changed) in grid.changed.iter_mut().enumerate() {
             let rows = y * *stride..y * *stride + S;
             let of_rows = input.changed[rows.clone()].iter().fold(0, |all, row| all | row);
             let of_columns = (0..S).fold(0, |covered, j| covered | of_rows >> j);
@@ -310,6 +311,23 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Many keys at once get the ids that they get one by one: new ones, ones that come twice, known ones whose first slot is another's. The table
+    /// grows meanwhile.
+    #[test]
+    fn ids_of_many_keys_are_those_of_each() {
+        let (mut all, mut each) = (Interner::<Id>::new(4), Interner::new(4));
+        let keys: Vec<[Id; 4]> = (0..3 * MIN_SLOTS as Id).map(|i| [i % 700, i / 2, 7, i % 3]).collect();
+        let mut taken = 0;
+        for keys in [&keys[..5], &keys, &keys[900..2_000], &[]] {
+            let mut ids = vec![Id::MAX; keys.len()];
+            all.intern_all(keys, |i, id| ids[i] = id);
+            let expected: Vec<_> = keys.iter().map(|key| each.intern(key)).collect();
+            assert_eq!(ids, expected);
+            taken += keys.iter().zip(ids).filter(|(key, id)| all.slots[all.first_slot(&key[..])] != id + 1).count();
+        }
+        assert!(taken > 100 && all.len() == each.len() && all.len() > 2 * MIN_SLOTS, "{taken}, {}", all.len());
+    }
 
     /// Against a list: many keys, of which some have equal hashes, some come again, once more after they were forgotten.
     #[test]

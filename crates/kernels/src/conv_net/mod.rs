@@ -87,11 +87,10 @@ impl<T: LayerKernels> ConvNet<T> {
         let convolutions = layers.iter().filter(|layer| layer.convolution.is_some()).count();
         let dense = planned.split_off(convolutions);
         let distinct = DistinctWindows::new(&layers[..convolutions], frame);
-        let last = planned.last().map(|last| (last.shape.outputs, last.positions.len()));
-        let dense_positions = dense
-            .first()
-            .zip(last)
-            .and_then(|(layer, (channels, positions))| DensePositions::new(layer.shape.outputs, channels, positions));
+        let ends = planned.last().zip(dense.first()).filter(|_| distinct.is_some());
+        let dense_positions = ends.and_then(|(last, layer)| {
+            DensePositions::new(layer.shape.outputs, last.shape.outputs, last.positions.len())
+        });
         Some(Self {
             frame_len: frame.inner_len(),
             whole: WholeFrames::new(planned, frame),
@@ -178,7 +177,7 @@ impl<T: LayerKernels> ConvNet<T> {
         let Self { distinct, whole, trained_whole, dense, dense_positions, trained, gradients, .. } = self;
         let Gradients { after, before, input, scratch } = gradients;
         let mut distinct = distinct.as_mut().filter(|_| !*trained_whole);
-        let mut has_begun = false;
+        let mut sums_by_position = false;
         after.clear();
         after.extend_from_slice(features);
         for (i, layer) in dense.iter_mut().enumerate().rev() {
@@ -186,10 +185,10 @@ impl<T: LayerKernels> ConvNet<T> {
             layer.activation_gradient(weights, &trained.layers[i], after, scratch, before);
             if i == 0
                 && let (Some(positions), Some(distinct)) = (&mut *dense_positions, &mut distinct)
-                && positions.suit(distinct)
+                && positions.find_windows(distinct)
             {
                 positions.backward(layer, weights, before, gradient, distinct);
-                has_begun = true;
+                sums_by_position = true;
                 continue;
             }
             let Planned { shape, weight, packed, .. } = layer;
@@ -201,7 +200,7 @@ impl<T: LayerKernels> ConvNet<T> {
         }
         match distinct {
             Some(distinct) => {
-                if !has_begun {
+                if !sums_by_position {
                     distinct.begin_backward_with(after);
                 }
                 distinct.backward(weights);

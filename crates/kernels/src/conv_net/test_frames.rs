@@ -8,6 +8,11 @@ pub(super) const CHANNELS: usize = 4;
 
 /// Convolutions of 8 × 8 and 4 × 4, as in Atari networks, one of 3 × 3, and a fully connected layer; each convolution with a norm if `norm`. The number of parameters.
 pub(super) fn layers(norm: bool) -> (Vec<Layer>, usize) {
+    layers_of(norm, 16)
+}
+
+/// The same, with `last` outputs of the last convolution.
+pub(super) fn layers_of(norm: bool, last: usize) -> (Vec<Layer>, usize) {
     let mut used = 0;
     let mut range = |len: usize| {
         used += len;
@@ -25,8 +30,8 @@ pub(super) fn layers(norm: bool) -> (Vec<Layer>, usize) {
     let layers = vec![
         layer(16, 8 * 8 * CHANNELS, Some((8, 4))),
         layer(32, 4 * 4 * 16, Some((4, 2))),
-        layer(16, 3 * 3 * 32, Some((3, 1))),
-        layer(16, 6 * 6 * 16, None),
+        layer(last, 3 * 3 * 32, Some((3, 1))),
+        layer(16, 6 * 6 * last, None),
     ];
     (layers, used)
 }

@@ -20,7 +20,7 @@ use super::own_kernels::OwnKernels;
 use super::torso::Torso;
 use crate::cuda_graph::{self, NewGraph};
 use crate::export::Exporter;
-use crate::observations::{Contiguous, Observations, Rows};
+use crate::observations::{Contiguous, Indexed, Observations};
 use crate::params::Params;
 use crate::pass::Pass;
 use crate::sharding::{Shards, split};
@@ -56,8 +56,8 @@ struct Local {
     /// On a CUDA device.
     captured: Option<CapturedTorso>,
     dispatch: Dispatch,
-    /// Holds observations that are rows of a buffer.
-    rows: Obs,
+    /// The observations of the last batch that was [`Indexed`].
+    gathered: Obs,
 }
 
 /// Another thread's part of a batch.
@@ -146,9 +146,12 @@ impl FeatureExtractor {
                 let len = obs.len() / n.max(1);
                 self.forward_parts(params, n, pass, |part| obs.slice(part.start * len, part.len() * len).into())
             }
-            Observations::Rows(rows) => self.forward_parts(params, n, pass, |part| {
-                Observations::Rows(Rows { indices: &rows.indices[part], ..rows })
-            }),
+            Observations::Indexed(all) => {
+                assert_eq!(all.indices.len(), n, "`obs` must hold {n} observations");
+                self.forward_parts(params, n, pass, |part| {
+                    Observations::Indexed(Indexed { indices: &all.indices[part], ..all })
+                })
+            }
             Observations::Device(_) => vec![self.local.forward(params, (obs, n), pass)],
         };
         let trained = &mut self.trained;
@@ -271,7 +274,7 @@ impl From<Local> for FeatureExtractor {
 impl Local {
     fn new(torso: Torso, input: Input, params: &Params, dispatch: Dispatch) -> Self {
         let own = input.image().and_then(|image| OwnKernels::new(&torso, params, image)).map(Box::new);
-        Self { torso, input, own, captured: None, dispatch, rows: Obs::default() }
+        Self { torso, input, own, captured: None, dispatch, gathered: Obs::default() }
     }
 
     /// Captures passes as graphs that `new_graph` makes, where there is one and the torso allows it.
@@ -286,9 +289,9 @@ impl Local {
     }
 
     fn forward(&mut self, params: &Params, (obs, n): (Observations<'_>, usize), pass: Pass) -> Features {
-        let mut rows = take(&mut self.rows);
-        let features = self.forward_contiguous(params, (obs.contiguous(&mut rows), n), pass);
-        self.rows = rows;
+        let mut gathered = take(&mut self.gathered);
+        let features = self.forward_contiguous(params, (obs.contiguous(&mut gathered), n), pass);
+        self.gathered = gathered;
         features
     }
 

@@ -89,7 +89,7 @@ impl Input {
         if self.standardize { Scaling::Standardize } else { Scaling::Unit }
     }
 
-    /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`. Contiguous with several
+    /// `n` observations as one tensor: `[n, c, h, w]` (channels-last in memory) or `[n, features]`. Observations with several
     /// parts are a tensor for each image of the torso, and then one of all other parts, `[n, features]`.
     ///
     /// The next call with the same `n` and `pass` overwrites the tensors: use them, and their backward pass, before that.

@@ -261,10 +261,15 @@ fn a_network_over_emulated_tiles_equals_that_in_f32() {
         }
     }
     let wide: Vec<f32> = weights.iter().map(|w| w.widen()).collect();
-    for n in [3, 17] {
-        // Noise, or of one color above, where equal windows are computed once.
-        let one_color = |i: usize| n == 17 && i % (44 * 44 * 4) < 22 * 44 * 4;
-        let frames: Vec<u8> = (0..n * 44 * 44 * 4).map(|i| if one_color(i) { 40 } else { hash(i, 8) as u8 }).collect();
+    for n in [3, 17, 64] {
+        // Noise, or of one color above, where equal windows are computed once; 64 frames are of three kinds.
+        let frame_len = 44 * 44 * 4;
+        let rows_of_one_color = [(17, 22), (64, 36)].into_iter().find(|rows| rows.0 == n).map_or(0, |rows| rows.1);
+        let pixel = |i: usize| match i % frame_len {
+            place if place < rows_of_one_color * 44 * 4 => 40,
+            place => hash(if n == 64 { i / frame_len % 3 * frame_len + place } else { i }, 8) as u8,
+        };
+        let frames: Vec<u8> = (0..n * frame_len).map(pixel).collect();
         let features = net.forward(&weights, 1, scaling, &frames, n, true);
         let expected = reference.forward(&wide, 1, scaling, &frames, n, true);
         assert_eq!(features.len(), n * 48);

@@ -1,6 +1,6 @@
 //! Convolutions over distinct windows against those over whole frames.
 
-use super::super::test_frames::{CHANNELS, SIDE, frames, layers, noise};
+use super::super::test_frames::{CHANNELS, SIDE, frames, layers, layers_of, noise};
 use super::super::{ConvNet, WHOLE_PASSES};
 use super::*;
 use crate::bf16;
@@ -39,8 +39,18 @@ fn supported() -> bool {
 
 /// Features and gradient of a training pass.
 fn pass<T: LayerKernels>(net: &mut ConvNet<T>, version: u64, frames: &[u8]) -> (Vec<f32>, Vec<f32>) {
+    pass_of(net, &layers(false), version, frames)
+}
+
+/// The same of a network of `layers`.
+fn pass_of<T: LayerKernels>(
+    net: &mut ConvNet<T>,
+    &(_, parameters): &(Vec<Layer>, usize),
+    version: u64,
+    frames: &[u8],
+) -> (Vec<f32>, Vec<f32>) {
     let n = frames.len() / (SIDE * SIDE * CHANNELS);
-    let weights = weights::<T>(layers(false).1);
+    let weights = weights::<T>(parameters);
     let features = net.forward(&weights, version, Scaling::Unit, frames, n, true);
     let mut gradient = vec![T::default(); weights.len()];
     let of_features: Vec<f32> = (0..features.len()).map(noise).collect();
@@ -49,13 +59,19 @@ fn pass<T: LayerKernels>(net: &mut ConvNet<T>, version: u64, frames: &[u8]) -> (
 }
 
 /// The same features, bit for bit, and the same gradient but for rounding.
-fn assert_equal(
+fn assert_equal(actual: &(Vec<f32>, Vec<f32>), expected: &(Vec<f32>, Vec<f32>), tolerance: f32) {
+    assert_equal_in(&layers(false).0, actual, expected, tolerance);
+}
+
+/// The same of a network of `layers`.
+fn assert_equal_in(
+    layers: &[Layer],
     (features, gradient): &(Vec<f32>, Vec<f32>),
     (expected, expected_gradient): &(Vec<f32>, Vec<f32>),
     tolerance: f32,
 ) {
     assert!(features == expected && expected_gradient.iter().any(|&g| g != 0.0));
-    for Layer { weight, bias, .. } in layers(false).0 {
+    for Layer { weight, bias, .. } in layers {
         for range in [weight, bias] {
             let [actual, expected] = [gradient, expected_gradient].map(|g| &g[range.clone()]);
             let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
@@ -111,20 +127,24 @@ fn distinct_windows_give_the_results_of_whole_frames() {
 }
 
 /// Summing the output gradients of frames with equal windows at a position changes nothing but rounding: positions with fewer distinct windows
-/// than kernels support, and with more. Few frames are computed as before.
+/// than kernels support, and with more. Few frames, and noise, are computed as before.
 fn assert_summed_as_separate<T: LayerKernels>(tolerance: f32) {
-    let (mut summed, mut separate) = (net::<T>(1.0), ConvNet { dense_positions: None, ..net::<T>(1.0) });
-    let moving = frames(12);
-    for (version, (frames, suit)) in [(moving.repeat(4), true), (moving, false)].into_iter().enumerate() {
-        let version = version as u64;
-        let expected = pass(&mut separate, version, &frames);
-        assert_equal(&pass(&mut summed, version, &frames), &expected, tolerance);
-        let n = frames.len() / (SIDE * SIDE * CHANNELS);
-        summed.forward(&weights(layers(false).1), version, Scaling::Unit, &frames, n, true);
-        let positions = summed.dense_positions.as_mut().expect("a supported layer");
-        assert_eq!(positions.suit(summed.distinct.as_ref().unwrap()), suit);
-        let windows = positions.windows_per_position();
-        assert!(windows.contains(&1) && windows.iter().any(|&n| n > MIN_POSITIONS), "{windows:?}");
+    let (moving, noisy) = (frames(12), noisy(48));
+    for channels in [16, 32, 64] {
+        let layers = layers_of(false, channels);
+        let net = || net_of::<T>(&layers.0, [SIDE, SIDE, CHANNELS], 1.0);
+        let mut all_windows = Vec::new();
+        let (many, few) = (moving.repeat(4), moving[..moving.len() / 4].repeat(16));
+        for (frames, is_summed) in [(&many, true), (&few, true), (&moving, false), (&noisy, false)] {
+            let (mut summed, mut separate) = (net(), ConvNet { dense_positions: None, ..net() });
+            let expected = pass_of(&mut separate, &layers, 1, frames);
+            assert_equal_in(&layers.0, &pass_of(&mut summed, &layers, 1, frames), &expected, tolerance);
+            let windows = summed.dense_positions.expect("a supported layer").windows_per_position();
+            assert_eq!(!windows.is_empty(), is_summed);
+            all_windows.extend(windows);
+        }
+        let has = |range: std::ops::RangeInclusive<usize>| all_windows.iter().any(|n| range.contains(n));
+        assert!(has(1..=1) && has(2..=4) && has(MIN_POSITIONS + 1..=48), "{all_windows:?}");
     }
 }
 
@@ -148,20 +168,20 @@ fn many_windows_are_forgotten_after_the_backward_pass() {
     }
     let (mut net, parameters) = (net::<f32>(1.0), layers(false).1);
     let weights = weights::<f32>(parameters);
-    let frames = frames(2);
+    let frames = frames(12).repeat(4);
     let noisy = noisy(80);
     let mut expected = vec![0.0; parameters];
-    let n = net.forward(&weights, 1, Scaling::Unit, &frames, 2, true).len();
+    let n = net.forward(&weights, 1, Scaling::Unit, &frames, 48, true).len();
     net.backward(&weights, &mut expected, Scaling::Unit, &vec![1.0; n]);
     let mut gradient = vec![0.0; parameters];
-    net.forward(&weights, 2, Scaling::Unit, &frames, 2, true);
+    net.forward(&weights, 2, Scaling::Unit, &frames, 48, true);
     for _ in 0..2 {
         net.forward(&weights, 2, Scaling::Unit, &noisy, 80, false);
         assert!(known(&net)[0] > MAX_KNOWN, "{:?}", known(&net));
     }
     net.backward(&weights, &mut gradient, Scaling::Unit, &vec![1.0; n]);
     assert!(gradient == expected);
-    net.forward(&weights, 2, Scaling::Unit, &frames[..frames.len() / 2], 1, false);
+    net.forward(&weights, 2, Scaling::Unit, &frames[..frames.len() / 48], 1, false);
     assert_eq!(known(&net), DISTINCT);
 }
 
@@ -259,20 +279,23 @@ fn gradients_do_not_depend_on_known_windows() {
     if !supported() {
         return;
     }
-    let (weights, frames, noisy) = (weights::<f32>(layers(false).1), frames(6), noisy(1));
-    let expected = pass(&mut net::<f32>(1.0), 1, &frames);
-    let last = &frames[frames.len() / 6 * 5..];
-    for before in [vec![&noisy[..]], vec![last, &noisy], vec![&frames[..]]] {
-        let mut net = net::<f32>(1.0);
-        for frames in before {
-            net.forward(&weights, 1, Scaling::Unit, frames, frames.len() / noisy.len(), false);
+    let (weights, noisy) = (weights::<f32>(layers(false).1), noisy(1));
+    // Few frames, and so many that output gradients of the fully connected layer are summed.
+    for frames in [frames(6), frames(12).repeat(4)] {
+        let expected = pass(&mut net::<f32>(1.0), 1, &frames);
+        let last = &frames[noisy.len() * 5..noisy.len() * 6];
+        for before in [vec![&noisy[..]], vec![last, &noisy], vec![&frames[..]]] {
+            let mut net = net::<f32>(1.0);
+            for frames in before {
+                net.forward(&weights, 1, Scaling::Unit, frames, frames.len() / noisy.len(), false);
+            }
+            assert!(pass(&mut net, 1, &frames) == expected);
         }
-        assert!(pass(&mut net, 1, &frames) == expected);
     }
 }
 
-/// Frames of other shapes: 1 or 3 channels, a height that is no multiple of the stride, 64 columns. More columns, or a size that is no multiple of
-/// the stride, are not supported.
+/// Frames of other shapes: 1 or 3 channels, a height that is no multiple of the stride, 64 columns, windows of one cell. More columns, larger
+/// windows, or a size that is no multiple of the stride, are not supported.
 #[test]
 fn frames_of_other_shapes() {
     if !supported() {
@@ -283,6 +306,8 @@ fn frames_of_other_shapes() {
         ([21, 36, 3], 8, 4, true),
         ([12, 64, 4], 3, 1, true),
         ([12, 65, 4], 3, 1, false),
+        ([16, 16, 4], 4, 4, true),
+        ([12, 40, 4], 5, 1, false),
         ([30, 30, 4], 6, 4, false),
     ] {
         let [height, width, channels] = frame;
