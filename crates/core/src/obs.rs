@@ -100,8 +100,11 @@ impl Obs {
         }
     }
 
-    /// Replaces the elements with the observations `indices` of `from`, of `len` elements each. A buffer of the same size is kept: fresh memory costs as much
-    /// as the copy.
+    /// Replaces the elements with the observations `indices` of `from`, of `len` elements each: `[indices, len]`. A buffer of the same size is
+    /// kept: fresh memory costs as much as the copy.
+    ///
+    /// # Panics
+    /// If `from` has fewer observations than an index needs: a bug of the caller.
     pub fn gather(&mut self, from: ObsRef<'_>, len: usize, indices: &[usize]) {
         if self.len() != indices.len() * len || self.dtype() != from.dtype() {
             *self = Self::zeros(from.dtype(), indices.len() * len);

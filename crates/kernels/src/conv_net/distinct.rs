@@ -36,7 +36,7 @@ const BLOCK: usize = 128;
 /// A pass begins without known windows where a layer knows more. Those of `nature` then take some 20 MB.
 const MAX_KNOWN: usize = 1 << 14;
 
-/// The frames of a batch by which [`DistinctWindows::suit_training`] decides.
+/// How many frames of a batch [`DistinctWindows::suit_training`] examines.
 const SAMPLE: usize = 4;
 
 /// The largest share of the arithmetic of whole frames with which distinct windows are used: of [`SAMPLE`] frames, Beam Rider, which is slower
@@ -143,8 +143,8 @@ impl<T: LayerKernels> DistinctWindows<T> {
         })
     }
 
-    /// Begins a training pass on `frames`, `[frames, height, width, channels]`, with the `weights` of `version`. Whether distinct windows are likely
-    /// to be faster: an estimate from a few frames that does not depend on known windows, so that it is the same in a resumed run.
+    /// Begins a training pass on `frames`, `[frames, height, width, channels]`, with the `weights` of `version`. Returns whether distinct windows are
+    /// likely to be faster: an estimate from a few frames that does not depend on known windows, so that it is the same in a resumed run.
     pub fn suit_training(&mut self, weights: &[T], version: u64, frames: &[u8]) -> bool {
         self.trained = None;
         self.begin(weights, version);
@@ -365,7 +365,7 @@ impl<T: LayerKernels> WindowLayer<T> {
         }
     }
 
-    /// Sets gradients to zero, for a backward pass over the windows `ids`, each any id of times.
+    /// Sets gradients to zero, for a backward pass over the windows `ids`; each may occur several times.
     fn begin_gradients<'a>(&mut self, ids: impl Iterator<Item = &'a Id>) {
         self.used.clear();
         self.slots.clear();
