@@ -1,12 +1,17 @@
-//! Process-wide settings and child processes: memory allocation, CPU affinity, signals.
+//! Process-wide settings and child processes: memory allocation, scheduling, CPU affinity, signals.
 
 use crate::signals::PARENT_ENDED;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
-/// Configures the allocator to keep the buffers of an update instead of returning them to the system: mapping and clearing new
-/// pages costs about 5 ms per update of the nature network at batch size 160. Call this first.
+/// Call this first: threads and processes that are started later inherit what it sets.
+///
+/// - The allocator keeps the buffers of an update instead of returning them to the system: mapping and clearing new pages costs about 5 ms
+///   per update of the nature network at batch size 160.
+/// - On Linux a thread that wakes up does not interrupt another (`SCHED_BATCH`; another policy than the default is kept). The thread that has
+///   just sent actions goes on to select the next ones, in place of the environments that it woke: with two cores PPO then collects a rollout
+///   from Pong in 6 % less time.
 pub fn prepare() {
     #[cfg(target_env = "gnu")]
     // SAFETY: `mallopt` only sets parameters of the allocator.
@@ -14,6 +19,13 @@ pub fn prepare() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+    #[cfg(target_os = "linux")]
+    // SAFETY: these calls read and set parameters of the calling thread. Where the second one is refused, the policy stays as it was.
+    unsafe {
+        if libc::sched_getscheduler(0) == libc::SCHED_OTHER {
+            libc::sched_setscheduler(0, libc::SCHED_BATCH, &std::mem::zeroed());
+        }
     }
 }
 
@@ -84,4 +96,27 @@ pub fn share_of_cores(cores: &[usize], slot: usize, slots: usize) -> Vec<usize> 
 pub fn interrupt(child: &Child) {
     // SAFETY: the process id stays valid until the child is waited for.
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Threads inherit the batch policy, and a policy that the user has chosen stays.
+    #[test]
+    fn threads_are_scheduled_as_batch_jobs() {
+        // SAFETY: the calls read and set parameters of the calling thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let inherited = || std::thread::spawn(policy).join().unwrap();
+        let prepared = |chosen: libc::c_int| {
+            let set = move || unsafe { libc::sched_setscheduler(0, chosen, &std::mem::zeroed()) };
+            std::thread::spawn(move || {
+                assert_eq!(set(), 0);
+                prepare();
+                (policy(), inherited())
+            })
+        };
+        assert_eq!(prepared(libc::SCHED_OTHER).join().unwrap(), (libc::SCHED_BATCH, libc::SCHED_BATCH));
+        assert_eq!(prepared(libc::SCHED_IDLE).join().unwrap(), (libc::SCHED_IDLE, libc::SCHED_IDLE));
+    }
 }
