@@ -1,4 +1,5 @@
-//! Compute kernels on slices: convolutional networks ([`ConvNet`]), optimizer steps ([`optimizer`]) and frame scaling ([`frames`]).
+//! Compute kernels on slices: convolutional networks ([`ConvNet`]), their last layers ([`heads`]), optimizer steps ([`optimizer`]) and frame
+//! scaling ([`frames`]).
 //!
 //! libtorch's operators target large networks. For an Atari-sized network, operator dispatch, layout changes and autograd's
 //! bookkeeping cost more than the arithmetic, above all at batch sizes 1 to 5; an optimizer step written as tensor operations
@@ -16,6 +17,7 @@ mod conv_net;
 mod element;
 mod elementwise;
 pub mod frames;
+pub mod heads;
 mod norm;
 pub mod optimizer;
 mod pool;

@@ -9,16 +9,7 @@ use tch::Tensor;
 ///
 /// `r_t`, `discount_t`: `[T, n]`; `bootstrap`: `[n]`, the value after the last step. Returns `[T, n]`.
 pub fn n_step(r_t: &Tensor, discount_t: &Tensor, bootstrap: &Tensor) -> Tensor {
-    let mut g = bootstrap.shallow_clone();
-    let mut returns: Vec<Tensor> = (0..r_t.size()[0])
-        .rev()
-        .map(|t| {
-            g = r_t.get(t) + discount_t.get(t) * &g;
-            g.shallow_clone()
-        })
-        .collect();
-    returns.reverse();
-    Tensor::stack(&returns, 0)
+    discounted_sums(r_t, discount_t, bootstrap.shallow_clone())
 }
 
 /// Generalized advantages: `A_t = δ_t + discount_t · λ · A_{t+1}`, `δ_t = r_t + discount_t · V_{t+1} − V_t` (Schulman et
@@ -26,20 +17,22 @@ pub fn n_step(r_t: &Tensor, discount_t: &Tensor, bootstrap: &Tensor) -> Tensor {
 ///
 /// `r_t`, `discount_t`, `v_tm1` (the values *before* each step): `[T, n]`; `bootstrap`: `[n]`. Returns `[T, n]`.
 pub fn gae(r_t: &Tensor, discount_t: &Tensor, v_tm1: &Tensor, bootstrap: &Tensor, lambda: f64) -> Tensor {
-    let steps = r_t.size()[0];
-    let mut advantage = bootstrap.zeros_like();
-    let mut v_t = bootstrap.shallow_clone();
-    let mut advantages: Vec<Tensor> = (0..steps)
-        .rev()
-        .map(|t| {
-            let delta = r_t.get(t) + discount_t.get(t) * &v_t - v_tm1.get(t);
-            advantage = delta + discount_t.get(t) * lambda * &advantage;
-            v_t = v_tm1.get(t);
-            advantage.shallow_clone()
+    let v_t = Tensor::cat(&[&v_tm1.narrow(0, 1, v_tm1.size()[0] - 1), &bootstrap.unsqueeze(0)], 0);
+    let delta_t = r_t + discount_t * v_t - v_tm1;
+    discounted_sums(&delta_t, &(discount_t * lambda), bootstrap.zeros_like())
+}
+
+/// `S_t = x_t + discount_t · S_{t+1}` from `S_T = last`: `[T, n]`.
+fn discounted_sums(x_t: &Tensor, discount_t: &Tensor, last: Tensor) -> Tensor {
+    let steps = x_t.unbind(0).into_iter().zip(discount_t.unbind(0)).rev();
+    let mut sums: Vec<_> = steps
+        .scan(last, |sum, (x, discount)| {
+            *sum = x.addcmul(&discount, sum);
+            Some(sum.shallow_clone())
         })
         .collect();
-    advantages.reverse();
-    Tensor::stack(&advantages, 0)
+    sums.reverse();
+    Tensor::stack(&sums, 0)
 }
 
 #[cfg(test)]

@@ -374,6 +374,24 @@ impl Params {
         (self.elements(), unsafe { slice(&self.parts[0].grads) })
     }
 
+    /// The elements of the last part, in `f32`, and the offset of the first in the flat buffers.
+    ///
+    /// # Panics
+    /// If they are not on the CPU, or of another type: bugs of the caller.
+    pub(crate) fn full_precision(&self) -> (&[f32], usize) {
+        let Part { range, weights, .. } = self.parts.last().expect("parts cover all");
+        assert!(weights.device() == Device::Cpu && weights.kind() == Kind::Float, "weights are {:?}", weights.kind());
+        // SAFETY: contiguous, as every buffer is, of this type and on the CPU. Nothing writes while layers compute.
+        (unsafe { std::slice::from_raw_parts(weights.data_ptr().cast(), weights.numel()) }, range.start)
+    }
+
+    /// The same, and the elements of the gradient, to be written.
+    pub(crate) fn full_precision_and_gradient(&mut self) -> (&[f32], &mut [f32], usize) {
+        let (weights, start) = self.full_precision();
+        // SAFETY: as above; `self` is borrowed exclusively, and the gradient is a buffer of its own.
+        (weights, unsafe { slice(&self.parts.last().expect("parts cover all").grads) }, start)
+    }
+
     /// A copy of the flat gradient; that of bf16 weights as `f32`.
     pub fn gradient(&self) -> Tensor {
         let kind = if self.precision() == Kind::BFloat16 { Kind::Float } else { self.precision() };

@@ -431,7 +431,7 @@ fn the_last_layers_compute_in_f32() {
     raise(&mut net.params, "value");
     let state = raise(&mut net.params, "policy");
     let start = net.initial_state(n);
-    let (policy, value, _, features) = net.forward_with_features(&start, &[], obs.as_ref().into(), n, Pass::Infer);
+    let (policy, value, _, features) = net.infer_with_features(&start, obs.as_ref(), n);
     close("logits", &logits(policy), &product(&features, &state, "policy"));
     close("V", &value, &product(&features, &state, "value").squeeze_dim(1));
 }

@@ -2,8 +2,10 @@
 
 use crate::export::Exporter;
 use crate::init::Init;
-use crate::params::{Builder, Slot, Weights};
+use crate::params::{Builder, Params, Slot, Weights};
 use playfield_core::graph::{Op, Value};
+use playfield_kernels::heads;
+use std::ops::Range;
 use tch::Tensor;
 
 /// `[n, inputs] → [n, outputs]`.
@@ -36,6 +38,25 @@ impl Linear {
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
         let weight = &w[self.weight];
         x.to_kind(weight.kind()).linear(weight, Some(&w[self.bias]))
+    }
+
+    /// The outputs `[n, outputs]` for `x` `[n, inputs]`, of a layer in full precision on the CPU, without autograd.
+    pub(crate) fn outputs(&self, params: &Params, x: &[f32]) -> Vec<f32> {
+        let (weight, bias) = (params.range(self.weight), params.range(self.bias));
+        let mut y = vec![0.0; x.len() / (weight.len() / bias.len()) * bias.len()];
+        let (weights, start) = params.full_precision();
+        let of = |range: Range<usize>| &weights[range.start - start..range.end - start];
+        heads::forward(of(weight), of(bias), x, &mut y);
+        y
+    }
+
+    /// Sets the layer's gradient, and adds that of `x` to `dx`, from that of its [`outputs`](Self::outputs).
+    pub(crate) fn backward(&self, params: &mut Params, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let (weight, bias) = (params.range(self.weight), params.range(self.bias));
+        let (weights, gradient, start) = params.full_precision_and_gradient();
+        let [weight, bias] = [weight, bias].map(|range| range.start - start..range.end - start);
+        let [dw, db] = gradient.get_disjoint_mut([weight.clone(), bias]).expect("parameters do not overlap");
+        heads::backward(&weights[weight], x, dy, dw, db, dx);
     }
 
     /// Adds the layer to a graph.

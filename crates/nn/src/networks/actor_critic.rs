@@ -41,6 +41,29 @@ struct Layers {
     value: Linear,
 }
 
+impl Layers {
+    /// Policies, values, the state after the last step and the input of the policy head, from the features of the torsos.
+    fn forward(
+        &self,
+        params: &Params,
+        features: Tensor,
+        value_features: Option<Tensor>,
+        (state, resets): (&RecurrentState, &[bool]),
+        pass: Pass,
+    ) -> (Distribution, Tensor, RecurrentState, Tensor) {
+        let w = params.weights();
+        pass.run(|| {
+            let (features, state) = match &self.lstm {
+                Some(lstm) => lstm.forward(w, &features, state, resets),
+                None => (features, state.shallow_clone()),
+            };
+            let policy = self.policy.distribution(w, self.policy.linear().forward(w, &features));
+            let value = self.value.forward(w, value_features.as_ref().unwrap_or(&features)).squeeze_dim(1);
+            (policy, value, state, features)
+        })
+    }
+}
+
 impl ActorCritic {
     /// Builds the network of `config` for `spec` on the device called `device`, with initial values sampled from `rng`.
     ///
@@ -125,32 +148,31 @@ impl ActorCritic {
         n: usize,
         pass: Pass,
     ) -> (Distribution, Tensor, RecurrentState) {
-        let (policy, value, state, _) = self.forward_with_features(state, resets, obs, n, pass);
+        let Self { params, torso, value_torso, layers } = self;
+        if layers.lstm.is_none() && value_torso.is_none() {
+            let heads = [layers.policy.linear(), layers.value];
+            let outputs = torso.forward_heads(&heads, params, obs, n, pass);
+            let [policy, value] = outputs.try_into().expect("an output of each head");
+            let policy = pass.run(|| layers.policy.distribution(params.weights(), policy));
+            return (policy, pass.run(|| value.squeeze_dim(1)), state.shallow_clone());
+        }
+        let features = torso.forward(params, obs, n, pass);
+        let value_features = value_torso.as_mut().map(|torso| torso.forward(params, obs, n, pass));
+        let (policy, value, state, _) = layers.forward(params, features, value_features, (state, resets), pass);
         (policy, value, state)
     }
 
-    /// The same, and the input of the policy head, `[n, width]`.
-    pub fn forward_with_features(
+    /// The same in inference, and the input of the policy head, `[n, width]`.
+    pub fn infer_with_features(
         &mut self,
         state: &RecurrentState,
-        resets: &[bool],
-        obs: Observations<'_>,
+        obs: ObsRef<'_>,
         n: usize,
-        pass: Pass,
     ) -> (Distribution, Tensor, RecurrentState, Tensor) {
         let Self { params, torso, value_torso, layers } = self;
-        let features = torso.forward(params, obs, n, pass);
-        let value_features = value_torso.as_mut().map(|torso| torso.forward(params, obs, n, pass));
-        let w = params.weights();
-        pass.run(|| {
-            let (features, state) = match &layers.lstm {
-                Some(lstm) => lstm.forward(w, &features, state, resets),
-                None => (features, state.shallow_clone()),
-            };
-            let policy = layers.policy.forward(w, &features);
-            let value = layers.value.forward(w, value_features.as_ref().unwrap_or(&features)).squeeze_dim(1);
-            (policy, value, state, features)
-        })
+        let features = torso.forward(params, obs.into(), n, Pass::Infer);
+        let value_features = value_torso.as_mut().map(|torso| torso.forward(params, obs.into(), n, Pass::Infer));
+        layers.forward(params, features, value_features, (state, &[]), Pass::Infer)
     }
 
     /// Adds the network to `graph`, from observations to the outputs of [`Policy::export`](playfield_core::Policy::export).

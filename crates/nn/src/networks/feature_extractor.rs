@@ -9,6 +9,9 @@
 //!       └ torso, thread 1 ─┘  (a leaf)                                       └ torso backward, thread 1 ─┘
 //! ```
 //!
+//! [`FeatureExtractor::forward_heads`] continues to linear heads. Where playfield's kernels compute the features they compute these, too, and the
+//! leaves are their outputs: autograd records the loss alone, and each thread's backward pass begins with its part of the outputs.
+//!
 //! Where one thread computes by libtorch, and its passes are not [captured](super::captured), features are no leaf: autograd's pass
 //! reaches the torso by itself.
 
@@ -20,8 +23,9 @@ use super::own_kernels::OwnKernels;
 use super::torso::Torso;
 use crate::cuda_graph::{self, NewGraph};
 use crate::export::Exporter;
+use crate::layers::linear::Linear;
 use crate::observations::{Contiguous, Indexed, Observations};
-use crate::params::Params;
+use crate::params::{Params, to_vec};
 use crate::pass::Pass;
 use crate::sharding::{Shards, split};
 use playfield_core::graph::Value;
@@ -67,21 +71,42 @@ struct Shard {
     local: Local,
     /// The result of a forward pass; the argument of a backward pass.
     features: Option<Features>,
-    /// Of the features, for a backward pass.
-    gradient: Tensor,
+    /// Of its part of each leaf, for a backward pass.
+    gradients: Vec<Tensor>,
 }
 
 /// The features of one thread.
 #[derive(Debug)]
-struct Features {
-    values: Tensor,
-    path: Path,
+enum Features {
+    /// By playfield's own kernels, `[n · width]`.
+    Own(Vec<f32>),
+    /// By libtorch, eagerly or captured, `[n, width]`.
+    Libtorch(Tensor),
+    Captured(Tensor),
 }
 
-/// A training pass whose features are a leaf of autograd.
+impl Features {
+    /// As a tensor `[n, width]`.
+    fn to_tensor(&self, n: usize) -> Tensor {
+        match self {
+            Self::Own(values) => Tensor::from_slice(values).view([n as i64, -1]),
+            Self::Libtorch(values) | Self::Captured(values) => values.shallow_clone(),
+        }
+    }
+
+    /// Of the own kernels.
+    fn own(&self) -> Option<&[f32]> {
+        if let Self::Own(values) = self { Some(values) } else { None }
+    }
+}
+
+/// A training pass whose results are leaves of autograd.
 #[derive(Debug)]
 struct Trained {
-    leaf: Tensor,
+    /// The features or, where there are heads, the output of each, `[n, outputs]`.
+    leaves: Vec<Tensor>,
+    /// The heads that were computed with the features.
+    heads: Vec<Linear>,
     /// The parts of all threads, the calling thread's first.
     parts: Vec<Features>,
 }
@@ -125,7 +150,7 @@ impl FeatureExtractor {
             if let (Some(own), Some(first)) = (&mut local.own, &self.local.own) {
                 own.share_cache(first);
             }
-            Shard { local, params, features: None, gradient: Tensor::new() }
+            Shard { local, params, features: None, gradients: Vec::new() }
         };
         self.shards = Shards::new((1..threads).map(|_| shard(params.shallow_clone())).collect());
         (self.trained, self.with_gradient) = (None, 0);
@@ -141,7 +166,67 @@ impl FeatureExtractor {
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
     pub fn forward(&mut self, params: &Params, obs: Observations<'_>, n: usize, pass: Pass) -> Tensor {
-        let parts = match obs {
+        let parts = self.compute(params, obs, n, pass);
+        self.join(parts, n, pass)
+    }
+
+    /// The output of each of `heads`, layers in full precision, on these features, `[n, outputs]`. After [`Pass::Train`], [`backward`] may
+    /// follow.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_heads(
+        &mut self,
+        heads: &[Linear],
+        params: &Params,
+        obs: Observations<'_>,
+        n: usize,
+        pass: Pass,
+    ) -> Vec<Tensor> {
+        let parts = self.compute(params, obs, n, pass);
+        let Some(own) = parts.iter().map(Features::own).collect::<Option<Vec<_>>>() else {
+            let features = self.join(parts, n, pass);
+            return pass.run(|| heads.iter().map(|head| head.forward(params.weights(), &features)).collect());
+        };
+        let output = |head: &Linear| {
+            let values: Vec<_> = own.iter().flat_map(|features| head.outputs(params, features)).collect();
+            Tensor::from_slice(&values).view([n as i64, -1])
+        };
+        let outputs: Vec<_> = heads.iter().map(output).collect();
+        if pass == Pass::Infer {
+            return outputs;
+        }
+        let leaves: Vec<_> = outputs.into_iter().map(|output| output.set_requires_grad(true)).collect();
+        let of_network = leaves.iter().map(Tensor::shallow_clone).collect();
+        self.trained = Some(Trained { leaves, heads: heads.to_vec(), parts });
+        of_network
+    }
+
+    /// The features of all parts, `[n, width]`, a leaf of autograd where it does not reach the torso.
+    fn join(&mut self, parts: Vec<Features>, n: usize, pass: Pass) -> Tensor {
+        let features = match &parts[..] {
+            [Features::Libtorch(values)] => return values.shallow_clone(),
+            [part] => part.to_tensor(n),
+            parts => {
+                let sizes = split(n, parts.len()).map(|part| part.len());
+                let parts: Vec<_> = parts.iter().zip(sizes).map(|(part, n)| part.to_tensor(n)).collect();
+                no_grad(|| Tensor::cat(&parts, 0))
+            }
+        };
+        if pass == Pass::Infer {
+            return features;
+        }
+        let leaf = features.set_requires_grad(true);
+        self.trained = Some(Trained { leaves: vec![leaf.shallow_clone()], heads: Vec::new(), parts });
+        leaf
+    }
+
+    /// The features of each thread's part of `n` observations. A training pass ends the one before.
+    fn compute(&mut self, params: &Params, obs: Observations<'_>, n: usize, pass: Pass) -> Vec<Features> {
+        if pass == Pass::Train {
+            self.trained = None;
+        }
+        match obs {
             Observations::Host(obs) => {
                 let len = obs.len() / n.max(1);
                 self.forward_parts(params, n, pass, |part| obs.slice(part.start * len, part.len() * len).into())
@@ -153,22 +238,7 @@ impl FeatureExtractor {
                 })
             }
             Observations::Device(_) => vec![self.local.forward(params, (obs, n), pass)],
-        };
-        let trained = &mut self.trained;
-        if pass == Pass::Train {
-            *trained = None;
         }
-        let features = match &parts[..] {
-            [Features { values, path: Path::Libtorch }] => return values.shallow_clone(),
-            [Features { values, .. }] => values.shallow_clone(),
-            parts => no_grad(|| Tensor::cat(&parts.iter().map(|part| &part.values).collect::<Vec<_>>(), 0)),
-        };
-        if pass == Pass::Infer {
-            return features;
-        }
-        let leaf = features.set_requires_grad(true);
-        *trained = Some(Trained { leaf: leaf.shallow_clone(), parts });
-        leaf
     }
 
     /// The features of each thread's part of `n` observations, the calling thread's first.
@@ -193,38 +263,49 @@ impl FeatureExtractor {
         own.into_iter().chain(others).collect()
     }
 
-    /// What [`backward`](Self::backward) sets of the flat gradient, whatever it was: the torso's where autograd does not reach it.
+    /// What [`backward`](Self::backward) sets of the flat gradient, whatever it was: the torso's and the heads' where autograd does not reach
+    /// them.
     fn sets(&self, params: &Params) -> Vec<Range<usize>> {
-        let is_set = self.trained.as_ref().is_some_and(|trained| trained.parts[0].path != Path::Libtorch);
-        if is_set { self.torso().ranges(params) } else { Vec::new() }
+        let Some(Trained { heads, parts, .. }) = &self.trained else { return Vec::new() };
+        if matches!(parts[0], Features::Libtorch(_)) {
+            return Vec::new();
+        }
+        let heads = heads.iter().map(Linear::slots).flat_map(|(weight, bias)| [weight, bias]);
+        self.torso().ranges(params).into_iter().chain(heads.map(|slot| params.range(slot))).collect()
     }
 
-    /// The part of [`backward`] below the features.
+    /// The part of [`backward`] below the leaves.
     fn backward(&mut self, params: &mut Params) {
         let sets = self.sets(params);
         let Self { local, shards, trained, with_gradient } = self;
         *with_gradient = 0;
-        // A loss that does not depend on the features gives them no gradient.
-        let Some(Trained { leaf, parts }) = trained.take().filter(|trained| trained.leaf.grad().defined()) else {
+        // A loss that does not depend on the leaves gives them no gradient.
+        let depends = |trained: &Trained| trained.leaves.iter().any(|leaf| leaf.grad().defined());
+        let Some(Trained { leaves, heads, parts }) = trained.take().filter(depends) else {
             return sets.into_iter().for_each(|range| params.zero_gradient_in(range));
         };
         *with_gradient = parts.len() - 1;
-        let sizes: Vec<_> = parts.iter().map(|part| part.values.size()[0]).collect();
-        let mut parts = parts.into_iter().zip(leaf.grad().split_with_sizes(&sizes[..], 0));
-        let (own, own_gradient) = parts.next().expect("the calling thread's part");
-        for (shard, (features, gradient)) in shards.as_mut_slice().iter_mut().zip(parts) {
-            (shard.features, shard.gradient) = (Some(features), gradient);
+        let sizes: Vec<_> = split(leaves[0].size()[0] as usize, parts.len()).map(|part| part.len() as i64).collect();
+        let mut gradients: Vec<Vec<Tensor>> = parts.iter().map(|_| Vec::new()).collect();
+        for leaf in &leaves {
+            let gradient = if leaf.grad().defined() { leaf.grad() } else { leaf.zeros_like() };
+            gradients.iter_mut().zip(gradient.split_with_sizes(&sizes[..], 0)).for_each(|(all, part)| all.push(part));
+        }
+        let mut parts = parts.into_iter().zip(gradients);
+        let (own, own_gradients) = parts.next().expect("the calling thread's part");
+        for (shard, (features, gradients)) in shards.as_mut_slice().iter_mut().zip(parts) {
+            (shard.features, shard.gradients) = (Some(features), gradients);
         }
         shards.run(
             *with_gradient,
-            || local.backward(params, own, &own_gradient),
-            |_, Shard { params, local, features, gradient }| {
+            || local.backward(params, &heads, own, &own_gradients),
+            |_, Shard { params, local, features, gradients }| {
                 let features = features.take().expect("features of the forward pass");
-                // The own kernels set the torso's gradient, and a shard has no other.
-                if features.path == Path::Libtorch {
+                // The own kernels set the gradient of torso and heads, and a shard has no other.
+                if let Features::Libtorch(_) = features {
                     params.zero_gradient();
                 }
-                local.backward(params, features, gradient);
+                local.backward(params, &heads, features, gradients);
             },
         );
     }
@@ -301,27 +382,40 @@ impl Local {
             _ => Path::Libtorch,
         };
         if let (Some(own), Path::Own, Contiguous::Host(obs)) = (&mut self.own, path, obs) {
-            return Features { values: own.forward(params, self.input.scaling(), obs, n, pass), path };
+            return Features::Own(own.forward(params, self.input.scaling(), obs, n, pass));
         }
         let Self { torso, input, captured, .. } = self;
         let input = input.load(obs, n, pass);
         match captured.as_mut().and_then(|captured| captured.forward(torso, params, &input, pass)) {
-            Some(values) => Features { values, path: Path::Captured },
-            None => {
-                Features { values: pass.run(|| torso.forward(params.weights(), &input, pass)), path: Path::Libtorch }
-            }
+            Some(values) => Features::Captured(values),
+            None => Features::Libtorch(pass.run(|| torso.forward(params.weights(), &input, pass))),
         }
     }
 
-    /// Sets the torso's part of the gradient of `params` from that of its features.
-    fn backward(&mut self, params: &mut Params, features: Features, gradient: &Tensor) {
-        match (&mut self.own, features.path) {
-            (Some(own), Path::Own) => own.backward(params, self.input.scaling(), gradient),
-            (_, Path::Captured) => {
-                self.captured.iter_mut().for_each(|captured| captured.backward(&self.torso, gradient));
+    /// Sets the part of the gradient of `params` that is the torso's and, where there are `heads`, theirs, from `gradients`: of the features, or
+    /// of the output of each head.
+    fn backward(&mut self, params: &mut Params, heads: &[Linear], features: Features, gradients: &[Tensor]) {
+        match (&mut self.own, features) {
+            (Some(own), Features::Own(features)) => {
+                let gradient = match heads {
+                    [] => to_vec(&gradients[0]),
+                    heads => {
+                        let mut sum = vec![0.0; features.len()];
+                        for (head, gradient) in heads.iter().zip(gradients) {
+                            head.backward(params, &features, &to_vec(gradient), &mut sum);
+                        }
+                        sum
+                    }
+                };
+                own.backward(params, self.input.scaling(), &gradient);
+            }
+            (_, Features::Captured(_)) => {
+                self.captured.iter_mut().for_each(|captured| captured.backward(&self.torso, &gradients[0]));
             }
             // The gradient of Σ features · g is g.
-            _ => (features.values * gradient).sum(Kind::Float).backward(),
+            (_, features) => {
+                (features.to_tensor(gradients[0].size()[0] as usize) * &gradients[0]).sum(Kind::Float).backward()
+            }
         }
     }
 
@@ -345,8 +439,8 @@ impl Local {
         let start = Instant::now();
         let features = self.forward(params, (obs.into(), n), pass);
         if pass == Pass::Train {
-            let gradient = features.values.ones_like();
-            self.backward(params, features, &gradient);
+            let gradient = features.to_tensor(n).detach().ones_like();
+            self.backward(params, &[], features, &[gradient]);
         }
         start.elapsed()
     }
@@ -357,7 +451,7 @@ mod tests {
     use super::super::config::{NetworkConfig, NormKind, Precision, TorsoKind};
     use super::*;
     use crate::cuda_graph::{Graph, Result};
-    use crate::params::{Builder, to_vec};
+    use crate::params::Builder;
     use playfield_core::{ActionSpace, Dtype, EnvSpec, notices, rng};
     use std::cell::Cell;
 

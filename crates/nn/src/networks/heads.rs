@@ -49,14 +49,20 @@ impl PolicyHead {
         }
     }
 
-    /// The distribution at `features` `[n, width]`.
-    pub fn forward(&self, w: &Weights, features: &Tensor) -> Distribution {
+    /// Its layer.
+    pub fn linear(&self) -> Linear {
         match self {
-            Self::Categorical { logits, sizes } => {
-                Distribution::Categorical { logits: logits.forward(w, features), sizes: sizes.clone() }
-            }
-            Self::Gaussian { mean, log_std } => {
-                Distribution::Gaussian { mean: mean.forward(w, features), log_std: w[*log_std].shallow_clone() }
+            Self::Categorical { logits, .. } => *logits,
+            Self::Gaussian { mean, .. } => *mean,
+        }
+    }
+
+    /// The distribution at `outputs` of its [layer](Self::linear), `[n, outputs]`.
+    pub fn distribution(&self, w: &Weights, outputs: Tensor) -> Distribution {
+        match self {
+            Self::Categorical { sizes, .. } => Distribution::Categorical { logits: outputs, sizes: sizes.clone() },
+            Self::Gaussian { log_std, .. } => {
+                Distribution::Gaussian { mean: outputs, log_std: w[*log_std].shallow_clone() }
             }
         }
     }

@@ -8,14 +8,14 @@ use crate::layers::conv::Conv;
 use crate::layers::norm::Norm;
 use crate::params::{Params, Slot};
 use crate::pass::Pass;
-use crate::tensor::{TensorElement, to_vec};
+use crate::tensor::TensorElement;
 use playfield_core::ObsRef;
 #[cfg(target_arch = "x86_64")]
 use playfield_kernels::bf16;
 use playfield_kernels::conv::LayerKernels;
 use playfield_kernels::frames::Scaling;
 use playfield_kernels::{Connection, ConvNet, Convolution, Layer};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 /// A torso in the precision of its weights.
 #[derive(Debug)]
@@ -60,11 +60,11 @@ impl OwnKernels {
         }
     }
 
-    /// The features of `n` observations, `[n, width]`, `f32`, without autograd.
+    /// The features of `n` observations, `[n, width]`.
     ///
     /// # Panics
     /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn forward(&mut self, params: &Params, scaling: Scaling, obs: ObsRef<'_>, n: usize, pass: Pass) -> Tensor {
+    pub fn forward(&mut self, params: &Params, scaling: Scaling, obs: ObsRef<'_>, n: usize, pass: Pass) -> Vec<f32> {
         match self {
             Self::F32(net) => forward(net, params, scaling, obs, n, pass),
             #[cfg(target_arch = "x86_64")]
@@ -72,8 +72,8 @@ impl OwnKernels {
         }
     }
 
-    /// Sets the layers' part of the gradient of `params` from that of the features of the last training pass.
-    pub fn backward(&mut self, params: &mut Params, scaling: Scaling, features: &Tensor) {
+    /// Sets the layers' part of the gradient of `params` from that of the features of the last training pass, `[n, width]`.
+    pub fn backward(&mut self, params: &mut Params, scaling: Scaling, features: &[f32]) {
         match self {
             Self::F32(net) => backward(net, params, scaling, features),
             #[cfg(target_arch = "x86_64")]
@@ -111,20 +111,19 @@ fn forward<T: LayerKernels + TensorElement>(
     obs: ObsRef<'_>,
     n: usize,
     pass: Pass,
-) -> Tensor {
+) -> Vec<f32> {
     let ObsRef::U8(frames) = obs else { unreachable!("convolutional torsos have u8 frames") };
-    let features = net.forward(params.elements(), params.version(), scaling, frames, n, pass == Pass::Train);
-    Tensor::from_slice(&features).view([n as i64, -1])
+    net.forward(params.elements(), params.version(), scaling, frames, n, pass == Pass::Train)
 }
 
 fn backward<T: LayerKernels + TensorElement>(
     net: &mut ConvNet<T>,
     params: &mut Params,
     scaling: Scaling,
-    features: &Tensor,
+    features: &[f32],
 ) {
     let (weights, gradient) = params.elements_and_gradient();
-    net.backward(weights, gradient, scaling, &to_vec(features));
+    net.backward(weights, gradient, scaling, features);
 }
 
 #[cfg(test)]

@@ -64,17 +64,20 @@ pub(super) fn buffers<'a>(
 /// The global norm of the gradient in `buffers`; of large networks on the caller's thread and the one of `pool`. It does not depend
 /// on the number of threads: two halves are added in any case.
 pub(super) fn norm_of(buffers: &[Buffers<'_>], pool: Option<&ThreadPool>) -> f64 {
-    let square = |Buffers { params, gradients, .. }: &Buffers<'_>| {
-        let (mut one, mut other) = (0.0, 0.0);
-        let middle = params.len() / 2;
-        both(
-            pool.filter(|_| params.len() >= PARALLEL),
-            || one = kernel::square_norm(gradients, 0..middle),
-            || other = kernel::square_norm(gradients, middle..params.len()),
-        );
-        one + other
-    };
+    let square = |Buffers { params, gradients, .. }: &Buffers<'_>| square_norm(gradients, params.len(), pool);
     buffers.iter().map(square).sum::<f64>().sqrt()
+}
+
+/// The squared norm of the sum of `gradients`, of `len` elements each.
+fn square_norm(gradients: &[Gradient<'_>], len: usize, pool: Option<&ThreadPool>) -> f64 {
+    let (mut one, mut other) = (0.0, 0.0);
+    let middle = len / 2;
+    both(
+        pool.filter(|_| len >= PARALLEL),
+        || one = kernel::square_norm(gradients, 0..middle),
+        || other = kernel::square_norm(gradients, middle..len),
+    );
+    one + other
 }
 
 /// Makes the step; large networks on the caller's thread and the one of `pool`.
@@ -199,14 +202,14 @@ pub fn step_shared(params: &mut Params, step: Step<'_>, start: usize, [shared, f
     params.mark_changed();
 }
 
-/// The global norm of the gradient of `params`.
+/// The global norm of the gradient of `params`, bit for bit that of [`norm_of`].
 ///
 /// # Panics
 /// If `params` is not on the CPU: a bug of the caller.
 pub fn gradient_norm(params: &Params) -> f64 {
     let square = |part: &Part| {
         let gradient = gradient(part, 0..part.range.len()).expect("a network on the CPU");
-        kernel::square_norm(&[gradient], 0..part.range.len())
+        square_norm(&[gradient], part.range.len(), None)
     };
     params.parts().iter().map(square).sum::<f64>().sqrt()
 }
