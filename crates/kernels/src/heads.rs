@@ -4,8 +4,10 @@
 
 use crate::simd::multiversion;
 
-/// Products are added up in so many sums, which are added up at the end: in the same order for each row, whatever the batch and the processor.
-const LANES: usize = 32;
+/// A dot product is added up in the sums of so many lanes, four at a time, which are added up at the end: in the same order for each row, whatever
+/// the batch and the processor.
+const LANES: usize = 16;
+const BLOCK: usize = 4 * LANES;
 
 multiversion! {
     /// `y = x Wᵀ + b`. `weights`: `[outputs, inputs]`, `bias`: `[outputs]`, `x`: `[rows, inputs]`, `y`: `[rows, outputs]`.
@@ -41,19 +43,16 @@ multiversion! {
 
 #[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
-    }
-    let mut len = LANES;
-    while len > 1 {
-        len /= 2;
-        for i in 0..len {
-            sums[i] += sums[i + len];
+    let ((blocks_a, rest_a), (blocks_b, rest_b)) = (a.as_chunks::<BLOCK>(), b.as_chunks::<BLOCK>());
+    let mut sums = [[0.0_f32; LANES]; BLOCK / LANES];
+    for (a, b) in blocks_a.iter().zip(blocks_b) {
+        for ((sums, a), b) in sums.iter_mut().zip(a.as_chunks::<LANES>().0).zip(b.as_chunks::<LANES>().0) {
+            sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
         }
     }
-    sums[0] + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f32>()
+    let [sum, others @ ..] = &mut sums;
+    others.iter().for_each(|other| sum.iter_mut().zip(other).for_each(|(sum, x)| *sum += x));
+    sum.iter().sum::<f32>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f32>()
 }
 
 #[cfg(test)]
@@ -79,7 +78,7 @@ mod tests {
     /// Against sums in `f64`, with inputs that fill lanes and inputs that don't; a row's outputs do not depend on the other rows.
     #[test]
     fn outputs_are_dot_products() {
-        for inputs in [1, LANES - 1, LANES, 3 * LANES + 5] {
+        for inputs in [1, LANES, BLOCK, 3 * BLOCK + LANES + 5] {
             let value = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 50.0;
             let weights: Vec<f32> = (0..3 * inputs).map(value).collect();
             let x: Vec<f32> = (0..4 * inputs).map(|i| value(7 * i + 3)).collect();
