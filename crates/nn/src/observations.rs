@@ -17,7 +17,7 @@ pub enum Observations<'a> {
     Device(&'a Tensor),
 }
 
-/// Observations selected by index. Each thread copies those of its part of a batch.
+/// Observations selected by index. Each thread reads those of its part of a batch; for libtorch it copies them.
 #[derive(Clone, Copy, Debug)]
 pub struct Indexed<'a> {
     /// Observations, one after the other.
@@ -44,6 +44,17 @@ impl<'a> From<ObsRef<'a>> for Contiguous<'a> {
 }
 
 impl<'a> Observations<'a> {
+    /// The bytes of each of `n` observations, where they are bytes in the memory of the host.
+    pub(crate) fn frames(self, n: usize) -> Option<Vec<&'a [u8]>> {
+        match self {
+            Self::Host(ObsRef::U8(bytes)) => Some(bytes.chunks_exact((bytes.len() / n.max(1)).max(1)).collect()),
+            Self::Indexed(Indexed { buffer: ObsRef::U8(bytes), obs_len, indices }) => {
+                Some(indices.iter().map(|&i| &bytes[i * obs_len..(i + 1) * obs_len]).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// The same observations one after the other: selected ones are copied to `to`.
     pub(crate) fn contiguous<'b>(self, to: &'b mut Obs) -> Contiguous<'b>
     where

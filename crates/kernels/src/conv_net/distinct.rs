@@ -26,6 +26,7 @@ use crate::conv::{LayerKernels, LayerShape, MIN_POSITIONS, rectifier_gradient};
 use crate::elementwise::narrow;
 use crate::frames::Scaling;
 use crate::simd::multiversion;
+use std::mem::take;
 use std::ops::Range;
 
 pub(super) use dense::DensePositions;
@@ -52,7 +53,6 @@ const UNUSED: u32 = u32::MAX;
 /// Convolutions over distinct windows.
 #[derive(Debug)]
 pub(super) struct DistinctWindows<T: LayerKernels> {
-    frame: Image,
     cells: Cells,
     /// The pixels of each cell, scaled.
     pixels: Buffer<T>,
@@ -131,7 +131,6 @@ impl<T: LayerKernels> DistinctWindows<T> {
             planned.push(WindowLayer::new(layer, shape, windows));
         }
         Some(Self {
-            frame,
             cells,
             pixels: Buffer::default(),
             layers: planned,
@@ -143,18 +142,16 @@ impl<T: LayerKernels> DistinctWindows<T> {
         })
     }
 
-    /// Begins a training pass on `frames`, `[frames, height, width, channels]`, with the `weights` of `version`. Returns whether distinct windows are
+    /// Begins a training pass on `frames`, `[height, width, channels]` each, with the `weights` of `version`. Returns whether distinct windows are
     /// likely to be faster: an estimate from a few frames that does not depend on known windows, so that it is the same in a resumed run.
-    pub fn suit_training(&mut self, weights: &[T], version: u64, frames: &[u8]) -> bool {
+    pub fn suit_training(&mut self, weights: &[T], version: u64, frames: &[&[u8]]) -> bool {
         self.trained = None;
         self.begin(weights, version);
-        let n = frames.len() / self.frame.inner_len();
+        let (n, sample) = (frames.len(), frames.len().min(SAMPLE));
         let mut seen: Vec<Vec<Id>> = vec![Vec::new(); self.layers.len()];
-        for i in 0..n.min(SAMPLE) {
-            let frame = i * n / n.min(SAMPLE);
-            self.set_frame(&frames[frame * self.frame.inner_len()..][..self.frame.inner_len()]);
-            seen.iter_mut().zip(&self.layers).for_each(|(seen, layer)| seen.extend(&layer.windows.grid.ids));
-        }
+        self.set_frames((0..sample).map(|i| frames[i * n / sample]), |layers| {
+            seen.iter_mut().zip(layers).for_each(|(seen, layer)| seen.extend(&layer.windows.grid.ids));
+        });
         let cost = |seen: &[Vec<Id>]| -> usize {
             self.layers.iter().zip(seen).map(|(layer, seen)| layer.cost() * seen.len()).sum()
         };
@@ -185,27 +182,33 @@ impl<T: LayerKernels> DistinctWindows<T> {
         }
     }
 
-    /// Sets the grid of each layer to the windows of a frame.
-    fn set_frame(&mut self, pixels: &[u8]) {
+    /// Sets the grid of each layer to the windows of one frame after the other, and calls `with` after each.
+    fn set_frames<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>, mut with: impl FnMut(&[WindowLayer<T>])) {
         let Self { cells, pixels: scaled, layers, .. } = self;
-        let (mean, factor) = Scaling::Unit.mean_and_factor(pixels);
-        cells.set(pixels, |cell| {
-            let end = scaled.len();
-            scaled.resize(end + cell.len(), T::default());
-            T::scale(cell, mean, factor, &mut scaled[end..]);
-        });
-        let mut grid = &cells.grid;
-        for layer in layers {
-            layer.windows.set(grid);
-            grid = &layer.windows.grid;
+        let mut before = None;
+        for pixels in frames {
+            let (mean, factor) = Scaling::Unit.mean_and_factor(pixels);
+            cells.set(before, pixels, |cell| {
+                let end = scaled.len();
+                scaled.resize(end + cell.len(), T::default());
+                T::scale(cell, mean, factor, &mut scaled[end..]);
+            });
+            before = Some(pixels);
+            let mut grid = &cells.grid;
+            for layer in &mut *layers {
+                layer.windows.set(grid);
+                grid = &layer.windows.grid;
+            }
+            with(layers);
         }
+        before.into_iter().for_each(|last| cells.keep(last));
     }
 
     /// Appends the outputs of the last convolution for `frames` of inference to `features`, `[frames, positions, outputs]`. Returns whether
     /// distinct windows are likely to be faster for such frames.
-    pub fn infer(&mut self, weights: &[T], version: u64, frames: &[u8], features: &mut Buffer<T>) -> bool {
+    pub fn infer(&mut self, weights: &[T], version: u64, frames: &[&[u8]], features: &mut Buffer<T>) -> bool {
         let mut suit = true;
-        for frames in frames.chunks(CHUNK * self.frame.inner_len()) {
+        for frames in frames.chunks(CHUNK) {
             self.begin(weights, version);
             let knew = self.layers[0].known() > 0;
             let share = self.compute(weights, frames, features);
@@ -216,21 +219,22 @@ impl<T: LayerKernels> DistinctWindows<T> {
     }
 
     /// The same for a training pass, after [`suit_training`](Self::suit_training).
-    pub fn train(&mut self, weights: &[T], frames: &[u8], features: &mut Buffer<T>) {
+    pub fn train(&mut self, weights: &[T], frames: &[&[u8]], features: &mut Buffer<T>) {
         self.compute(weights, frames, features);
         self.trained = Some(self.ids.clone());
     }
 
     /// Appends the outputs of the last convolution to `features`. Returns the share of the arithmetic of all positions that was needed for
     /// windows that had no outputs.
-    fn compute(&mut self, weights: &[T], frames: &[u8], features: &mut Buffer<T>) -> f64 {
-        self.ids.clear();
-        for pixels in frames.chunks_exact(self.frame.inner_len()) {
-            self.set_frame(pixels);
-            self.ids.extend_from_slice(&self.layers.last().expect("a convolution").windows.grid.ids);
-        }
-        let Self { frame, cells, pixels: scaled, layers, ids, scratch, .. } = self;
-        let (n, new) = (frames.len() / frame.inner_len(), |layer: &WindowLayer<T>| layer.windows.len() - layer.known());
+    fn compute(&mut self, weights: &[T], frames: &[&[u8]], features: &mut Buffer<T>) -> f64 {
+        let mut ids = take(&mut self.ids);
+        ids.clear();
+        self.set_frames(frames.iter().copied(), |layers| {
+            ids.extend_from_slice(&layers.last().expect("a convolution").windows.grid.ids);
+        });
+        self.ids = ids;
+        let Self { cells, pixels: scaled, layers, ids, scratch, .. } = self;
+        let (n, new) = (frames.len(), |layer: &WindowLayer<T>| layer.windows.len() - layer.known());
         let needed: usize = layers.iter().map(|layer| layer.cost() * new(layer)).sum();
         let all: usize = layers.iter().map(|layer| layer.cost() * n * layer.windows.grid.ids.len()).sum();
         let cells = Inputs { elements: scaled, lines: cells.side, len: cells.line_len() };

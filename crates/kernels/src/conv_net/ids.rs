@@ -151,7 +151,7 @@ pub(super) struct Cells {
     frame: Image,
     /// Of pixels as words of 8 bytes.
     known: Interner<u64>,
-    /// The last frame, empty before the first.
+    /// The frame that was [kept](Self::keep), empty without one.
     last: Vec<u8>,
     pub grid: Grid,
 }
@@ -169,10 +169,12 @@ impl Cells {
         self.side * self.frame.channels
     }
 
-    /// Sets `grid` to the cells of a frame of pixels, `[height, width, channels]`. `new` gets the pixels of each that has not occurred before.
-    pub fn set(&mut self, pixels: &[u8], mut new: impl FnMut(&[u8])) {
+    /// Sets `grid` to the cells of a frame of pixels, `[height, width, channels]`, after those of the frame `before`, or of the one that was kept.
+    /// `new` gets the pixels of each that has not occurred before.
+    pub fn set(&mut self, before: Option<&[u8]>, pixels: &[u8], mut new: impl FnMut(&[u8])) {
         let len = self.line_len();
         let Self { side, frame, known, last, grid } = self;
+        let last = before.unwrap_or(last);
         let row_len = frame.row_len();
         let all = u64::MAX >> (u64::BITS as usize - grid.size[1]);
         let is_first = last.is_empty();
@@ -197,8 +199,12 @@ impl Cells {
                 }
             }
         }
-        last.clear();
-        last.extend_from_slice(pixels);
+    }
+
+    /// Keeps the frame that was set last.
+    pub fn keep(&mut self, pixels: &[u8]) {
+        self.last.clear();
+        self.last.extend_from_slice(pixels);
     }
 
     /// Forgets all cells.

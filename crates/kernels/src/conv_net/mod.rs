@@ -116,21 +116,21 @@ impl<T: LayerKernels> ConvNet<T> {
         self.distinct.iter_mut().for_each(DistinctWindows::forget);
     }
 
-    /// The features `[n, outputs]` of `n` frames. `version` identifies the values of `weights`; `train`:
-    /// [`backward`](Self::backward) may follow.
+    /// The features `[frames, outputs]` of frames, each with the shape of [`new`](Self::new). `version` identifies the values of `weights`;
+    /// `train`: [`backward`](Self::backward) may follow.
     ///
     /// # Panics
-    /// If `frames` is not `n` frames: a bug of the caller.
+    /// If a frame has another shape: a bug of the caller.
     pub fn forward(
         &mut self,
         weights: &[T],
         version: u64,
         scaling: Scaling,
-        frames: &[u8],
-        n: usize,
+        frames: &[&[u8]],
         train: bool,
     ) -> Vec<f32> {
-        assert_eq!(frames.len(), n * self.frame_len, "`frames` must hold {n} observations");
+        assert!(frames.iter().all(|frame| frame.len() == self.frame_len), "frames have {} elements", self.frame_len);
+        let n = frames.len();
         let Self { distinct, whole, whole_passes, trained_whole, dense, scratch, inferred, trained, .. } = self;
         let Dense { input, layers } = if train { trained } else { inferred };
         input.clear();
@@ -218,6 +218,7 @@ impl<T: LayerKernels> ConvNet<T> {
 #[cfg(test)]
 mod tests {
     use super::cache::{self, Cache};
+    use super::test_frames::each;
     use super::whole_frames::Convolved;
     use super::*;
     use crate::simd::{SimdLevel, level};
@@ -255,14 +256,14 @@ mod tests {
         let ((mut one, weights), (mut other, _), (mut plain, _)) = (net(), net(), net());
         other.share_cache(&one);
         let gradient = |net: &mut ConvNet<f32>, version: u64, from: usize| {
-            let features = net.forward(&weights, version, Scaling::Unit, &frames(from, 2), 2, true);
+            let features = net.forward(&weights, version, Scaling::Unit, &each(&frames(from, 2), 2), true);
             let mut gradient = vec![0.0; weights.len()];
             net.backward(&weights, &mut gradient, Scaling::Unit, &vec![1.0; features.len()]);
             (features, gradient)
         };
         for version in 1..6 {
             for (net, from) in [(&mut one, 0), (&mut other, 2)] {
-                net.forward(&weights, version, Scaling::Unit, &frames(from, 2), 2, false);
+                net.forward(&weights, version, Scaling::Unit, &each(&frames(from, 2), 2), false);
             }
             let trained_on = if version == 4 { [10, 12] } else { [2, 0] };
             let mut cached = vec![one.whole.cache.len()];

@@ -6,6 +6,11 @@ use super::layer::{Connection, Convolution, Layer};
 pub(super) const SIDE: usize = 78;
 pub(super) const CHANNELS: usize = 4;
 
+/// Each of `n` frames.
+pub(super) fn each(frames: &[u8], n: usize) -> Vec<&[u8]> {
+    frames.chunks_exact(frames.len() / n).collect()
+}
+
 /// Convolutions of 8 × 8 and 4 × 4, as in Atari networks, one of 3 × 3, and a fully connected layer; each convolution with a norm if `norm`. The number of parameters.
 pub(super) fn layers(norm: bool) -> (Vec<Layer>, usize) {
     layers_of(norm, 16)

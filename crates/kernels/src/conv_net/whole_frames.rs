@@ -73,7 +73,7 @@ impl<T: LayerKernels> WholeFrames<T> {
         weights: &[T],
         version: u64,
         scaling: Scaling,
-        frames: &[u8],
+        frames: &[&[u8]],
         train: bool,
         features: &mut Buffer<T>,
     ) {
@@ -87,9 +87,8 @@ impl<T: LayerKernels> WholeFrames<T> {
         if train {
             cache.recycle(trained.drain(..));
         }
-        let (caching, mut found, mut n) = (*caches == Some(true), 0, 0);
-        for pixels in frames.chunks_exact(frame.inner_len()) {
-            n += 1;
+        let (caching, mut found) = (*caches == Some(true), 0);
+        for &pixels in frames {
             let hash = if caching { cache::hash(pixels) } else { 0 };
             let cached = if caching && train { cache.take(version, hash, pixels) } else { None };
             found += usize::from(cached.is_some());
@@ -108,7 +107,7 @@ impl<T: LayerKernels> WholeFrames<T> {
             }
         }
         if train {
-            *caches = Some(caches.is_none_or(|caches| caches && 2 * found >= n));
+            *caches = Some(caches.is_none_or(|caches| caches && 2 * found >= frames.len()));
         }
     }
 

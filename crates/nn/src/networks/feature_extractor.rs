@@ -24,7 +24,7 @@ use super::torso::Torso;
 use crate::cuda_graph::{self, NewGraph};
 use crate::export::Exporter;
 use crate::layers::linear::Linear;
-use crate::observations::{Contiguous, Indexed, Observations};
+use crate::observations::{Indexed, Observations};
 use crate::params::{Params, to_vec};
 use crate::pass::Pass;
 use crate::sharding::{Shards, split};
@@ -60,7 +60,7 @@ struct Local {
     /// On a CUDA device.
     captured: Option<CapturedTorso>,
     dispatch: Dispatch,
-    /// The observations of the last batch that was [`Indexed`].
+    /// The observations of the last batch that was [`Indexed`], for libtorch.
     gathered: Obs,
 }
 
@@ -158,7 +158,7 @@ impl FeatureExtractor {
 
     /// The duration of a forward pass on one thread and, in training, a backward pass.
     pub fn time(&mut self, params: &mut Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Duration {
-        self.local.time(params, obs, n, pass)
+        self.local.time(params, obs.into(), n, pass)
     }
 
     /// The features of `n` observations, `[n, width]`. After [`Pass::Train`], [`backward`] may follow.
@@ -370,22 +370,17 @@ impl Local {
     }
 
     fn forward(&mut self, params: &Params, (obs, n): (Observations<'_>, usize), pass: Pass) -> Features {
-        let mut gathered = take(&mut self.gathered);
-        let features = self.forward_contiguous(params, (obs.contiguous(&mut gathered), n), pass);
-        self.gathered = gathered;
-        features
-    }
-
-    fn forward_contiguous(&mut self, params: &Params, (obs, n): (Contiguous<'_>, usize), pass: Pass) -> Features {
-        let path = match obs {
-            Contiguous::Host(obs) if self.own.is_some() => self.path(params, obs, n, pass),
-            _ => Path::Libtorch,
-        };
-        if let (Some(own), Path::Own, Contiguous::Host(obs)) = (&mut self.own, path, obs) {
-            return Features::Own(own.forward(params, self.input.scaling(), obs, n, pass));
+        if self.own.is_some()
+            && let Some(frames) = obs.frames(n)
+            && self.path(params, obs, n, pass) == Path::Own
+            && let Some(own) = &mut self.own
+        {
+            return Features::Own(own.forward(params, self.input.scaling(), &frames, pass));
         }
-        let Self { torso, input, captured, .. } = self;
-        let input = input.load(obs, n, pass);
+        let mut gathered = take(&mut self.gathered);
+        let input = self.input.load(obs.contiguous(&mut gathered), n, pass);
+        self.gathered = gathered;
+        let Self { torso, captured, .. } = self;
         match captured.as_mut().and_then(|captured| captured.forward(torso, params, &input, pass)) {
             Some(values) => Features::Captured(values),
             None => Features::Libtorch(pass.run(|| torso.forward(params.weights(), &input, pass))),
@@ -420,7 +415,7 @@ impl Local {
     }
 
     /// Which path computes `n` observations. A copy of the torso measures it where that is not known.
-    fn path(&self, params: &Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Path {
+    fn path(&self, params: &Params, obs: Observations<'_>, n: usize, pass: Pass) -> Path {
         let mut copies = None;
         self.dispatch.path(n, pass, |path| {
             let (params, copies) = copies.get_or_insert_with(|| {
@@ -434,10 +429,10 @@ impl Local {
     }
 
     /// The duration of a forward pass on observations that it does not know and, in training, a backward pass.
-    fn time(&mut self, params: &mut Params, obs: ObsRef<'_>, n: usize, pass: Pass) -> Duration {
+    fn time(&mut self, params: &mut Params, obs: Observations<'_>, n: usize, pass: Pass) -> Duration {
         self.own.iter_mut().for_each(|own| own.forget());
         let start = Instant::now();
-        let features = self.forward(params, (obs.into(), n), pass);
+        let features = self.forward(params, (obs, n), pass);
         if pass == Pass::Train {
             let gradient = features.to_tensor(n).detach().ones_like();
             self.backward(params, &[], features, &[gradient]);

@@ -9,7 +9,6 @@ use crate::layers::norm::Norm;
 use crate::params::{Params, Slot};
 use crate::pass::Pass;
 use crate::tensor::TensorElement;
-use playfield_core::ObsRef;
 #[cfg(target_arch = "x86_64")]
 use playfield_kernels::bf16;
 use playfield_kernels::conv::LayerKernels;
@@ -60,15 +59,15 @@ impl OwnKernels {
         }
     }
 
-    /// The features of `n` observations, `[n, width]`.
+    /// The features of `frames`, an observation each, `[frames, width]`.
     ///
     /// # Panics
-    /// If `obs` is not `n` observations: a bug of the caller.
-    pub fn forward(&mut self, params: &Params, scaling: Scaling, obs: ObsRef<'_>, n: usize, pass: Pass) -> Vec<f32> {
+    /// If a frame has another shape than the network's: a bug of the caller.
+    pub fn forward(&mut self, params: &Params, scaling: Scaling, frames: &[&[u8]], pass: Pass) -> Vec<f32> {
         match self {
-            Self::F32(net) => forward(net, params, scaling, obs, n, pass),
+            Self::F32(net) => forward(net, params, scaling, frames, pass),
             #[cfg(target_arch = "x86_64")]
-            Self::Bf16(net) => forward(net, params, scaling, obs, n, pass),
+            Self::Bf16(net) => forward(net, params, scaling, frames, pass),
         }
     }
 
@@ -108,12 +107,10 @@ fn forward<T: LayerKernels + TensorElement>(
     net: &mut ConvNet<T>,
     params: &Params,
     scaling: Scaling,
-    obs: ObsRef<'_>,
-    n: usize,
+    frames: &[&[u8]],
     pass: Pass,
 ) -> Vec<f32> {
-    let ObsRef::U8(frames) = obs else { unreachable!("convolutional torsos have u8 frames") };
-    net.forward(params.elements(), params.version(), scaling, frames, n, pass == Pass::Train)
+    net.forward(params.elements(), params.version(), scaling, frames, pass == Pass::Train)
 }
 
 fn backward<T: LayerKernels + TensorElement>(

@@ -270,8 +270,9 @@ fn a_network_over_emulated_tiles_equals_that_in_f32() {
             place => hash(if n == 64 { i / frame_len % 3 * frame_len + place } else { i }, 8) as u8,
         };
         let frames: Vec<u8> = (0..n * frame_len).map(pixel).collect();
-        let features = net.forward(&weights, 1, scaling, &frames, n, true);
-        let expected = reference.forward(&wide, 1, scaling, &frames, n, true);
+        let frames: Vec<&[u8]> = frames.chunks_exact(frame_len).collect();
+        let features = net.forward(&weights, 1, scaling, &frames, true);
+        let expected = reference.forward(&wide, 1, scaling, &frames, true);
         assert_eq!(features.len(), n * 48);
         assert!(relative_error(&features, &expected) < 0.01, "{}", relative_error(&features, &expected));
         let loss: Vec<f32> = (0..features.len()).map(|i| noise(i, 9)).collect();
