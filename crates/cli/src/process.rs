@@ -107,16 +107,16 @@ mod tests {
     fn threads_are_scheduled_as_batch_jobs() {
         // SAFETY: the calls read and set parameters of the calling thread.
         let policy = || unsafe { libc::sched_getscheduler(0) };
-        let inherited = || std::thread::spawn(policy).join().unwrap();
         let prepared = |chosen: libc::c_int| {
-            let set = move || unsafe { libc::sched_setscheduler(0, chosen, &std::mem::zeroed()) };
-            std::thread::spawn(move || {
-                assert_eq!(set(), 0);
+            let chooses = move || unsafe { libc::sched_setscheduler(0, chosen, &std::mem::zeroed()) };
+            let policies = move || {
+                assert_eq!(chooses(), 0);
                 prepare();
-                (policy(), inherited())
-            })
+                (policy(), std::thread::spawn(policy).join().unwrap())
+            };
+            std::thread::spawn(policies).join().unwrap()
         };
-        assert_eq!(prepared(libc::SCHED_OTHER).join().unwrap(), (libc::SCHED_BATCH, libc::SCHED_BATCH));
-        assert_eq!(prepared(libc::SCHED_IDLE).join().unwrap(), (libc::SCHED_IDLE, libc::SCHED_IDLE));
+        assert_eq!(prepared(libc::SCHED_OTHER), (libc::SCHED_BATCH, libc::SCHED_BATCH));
+        assert_eq!(prepared(libc::SCHED_IDLE), (libc::SCHED_IDLE, libc::SCHED_IDLE));
     }
 }

@@ -268,11 +268,16 @@ impl Rollout {
     }
 
     /// A random partition of the transitions into minibatches of `size`; the last is smaller where `size` does not divide
-    /// their number. Elements are indices of transitions.
+    /// their number. Elements are indices of transitions, by environment and step: frames that are close in an episode have more equal parts,
+    /// from which kernels gain.
     pub fn minibatches(&self, size: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
         let mut order = shuffled(self.len(), rng);
         order.retain(|&i| self.is_transition(i));
-        order.chunks(size).map(<[usize]>::to_vec).collect()
+        let sorted = |minibatch: &mut [usize]| {
+            minibatch.sort_unstable_by_key(|i| (i % self.envs, i / self.envs));
+            minibatch.to_vec()
+        };
+        order.chunks_mut(size).map(sorted).collect()
     }
 
     /// A random partition of the *environments* into minibatches of about `size` transitions. A minibatch contains all steps of its
@@ -414,17 +419,21 @@ mod tests {
         assert_eq!(rollout.forced(), [false, true, false]);
     }
 
-    /// Every transition is in exactly one minibatch, for every size; the order is random and determined by the random stream.
+    /// Every transition is in exactly one minibatch, for every size, by environment and step; the partition is random and determined by the random
+    /// stream.
     #[test]
     fn minibatches_partition_the_rollout() {
         let rollout = Rollout::new(&spec(), ENVS, 5, 0.99);
         for size in [1, 4, 5, 15, 20] {
             let minibatches = rollout.minibatches(size, &mut rng::stream(1, "minibatches"));
             assert!(minibatches.iter().rev().skip(1).all(|m| m.len() == size));
+            let by_env: Vec<usize> = (0..ENVS).flat_map(|env| (0..5).map(move |t| t * ENVS + env)).collect();
+            let place = |i: &usize| by_env.iter().position(|j| i == j);
+            assert!(minibatches.iter().all(|m| m.is_sorted_by_key(place)));
             let mut all = minibatches.concat();
-            assert!(size == 1 || all.len() < 2 || all != (0..15).collect::<Vec<_>>());
-            all.sort_unstable();
-            assert_eq!(all, (0..15).collect::<Vec<_>>());
+            assert!((size >= 15) == (all == by_env));
+            all.sort_by_key(place);
+            assert_eq!(all, by_env);
             assert_eq!(minibatches, rollout.minibatches(size, &mut rng::stream(1, "minibatches")));
         }
     }

@@ -6,7 +6,7 @@ mod support;
 use playfield_core::rng::{self, stream};
 use playfield_core::{ActionSpace, Array, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::Distribution;
-use playfield_nn::config::{InitKind, Precision, TorsoKind};
+use playfield_nn::config::{InitKind, Kernels, Precision, TorsoKind};
 use playfield_nn::init::Init;
 use playfield_nn::input::Input;
 use playfield_nn::params::{Builder, Params, to_vec};
@@ -389,7 +389,8 @@ fn the_torso_of_a_dueling_network_has_a_scaled_gradient() {
 fn the_last_layers_compute_in_f32() {
     let (spec, n) = (pong(), 7);
     let obs = frames(n, &spec);
-    let config = network(TorsoKind::Nips, Precision::Bf16);
+    // A path that is timed may be another in training than in inference.
+    let config = |kernels| NetworkConfig { kernels, ..network(TorsoKind::Nips, Precision::Bf16) };
     let product = |x: &Tensor, params: &BTreeMap<String, Array>, name: &str| {
         let tensor = |part: &str| Tensor::from_slice(&params[&format!("{name}.{part}")].values::<f32>().unwrap());
         let bias = tensor("bias");
@@ -409,7 +410,7 @@ fn the_last_layers_compute_in_f32() {
     };
     for dueling in [false, true] {
         let q = QConfig { dueling, noisy_sigma: 0.0, atoms: 1 };
-        let mut net = QNetwork::new(&config, q, &spec, "cpu", &mut stream(8, "init")).unwrap();
+        let mut net = QNetwork::new(&config(Kernels::Libtorch), q, &spec, "cpu", &mut stream(8, "init")).unwrap();
         let name = if dueling { "value.out" } else { "q.out" };
         let state = raise(&mut net.params, name);
         let features = net.features(obs.as_ref(), n);
@@ -427,13 +428,26 @@ fn the_last_layers_compute_in_f32() {
         let rows = Tensor::from_slice(&gradient).view([-1, features.size()[1]]);
         assert!(difference(&rows.get(0), &expected) < 1e-6, "{name}'s gradient");
     }
-    let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(8, "init")).unwrap();
-    raise(&mut net.params, "value");
-    let state = raise(&mut net.params, "policy");
-    let start = net.initial_state(n);
-    let (policy, value, _, features) = net.infer_with_features(&start, obs.as_ref(), n);
-    close("logits", &logits(policy), &product(&features, &state, "policy"));
-    close("V", &value, &product(&features, &state, "value").squeeze_dim(1));
+    for kernels in [Kernels::Own, Kernels::Libtorch] {
+        let mut net = ActorCritic::new(&config(kernels), &spec, "cpu", &mut stream(8, "init")).unwrap();
+        raise(&mut net.params, "value");
+        let state = raise(&mut net.params, "policy");
+        let start = net.initial_state(n);
+        let (policy, value, _, features) = net.infer_with_features(&start, obs.as_ref(), n);
+        for (policy, value) in [(policy, value), net.forward(obs.as_ref(), n, Pass::Infer)] {
+            close("logits", &logits(policy), &product(&features, &state, "policy"));
+            close("V", &value, &product(&features, &state, "value").squeeze_dim(1));
+        }
+        let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
+        net.backward(&(logits(policy).sum(Kind::Float) + value.sum(Kind::Float)));
+        let gradients = net.params.named(&net.params.gradient());
+        let expected = features.sum_dim_intlist(0, false, Kind::Float);
+        for name in ["policy", "value"] {
+            let gradient = gradients[&format!("{name}.weight")].values::<f32>().unwrap();
+            let rows = Tensor::from_slice(&gradient).view([-1, features.size()[1]]);
+            assert!(difference(&rows.get(0), &expected) < 1e-6, "{name}'s gradient");
+        }
+    }
 }
 
 /// A sample of the noise applies until it is replaced or disabled; a network without noisy layers ignores it.

@@ -9,8 +9,8 @@ import torch
 
 STEPS, ENVS, FEATURES, HIDDEN, ACTIONS = 4, 3, 2, 5, 3
 GAMMA, LAMBDA, CLIP, LEARNING_RATE, ENTROPY, VALUE, MAX_NORM = 0.9, 0.8, 0.2, 0.01, 0.02, 0.5, 0.5
-# What playfield draws for seed 1: minibatches of 5 transitions, two epochs. The last of each epoch is smaller.
-ORDER = [[[6, 0, 2, 9, 5], [4, 1, 3, 8, 7], [10, 11]], [[8, 2, 5, 4, 9], [1, 6, 10, 7, 0], [11, 3]]]
+# What playfield draws for seed 1: minibatches of 5 transitions, by environment and step, two epochs. The last of each epoch is smaller.
+ORDER = [[[0, 6, 9, 2, 5], [3, 1, 4, 7, 8], [10, 11]], [[9, 4, 2, 5, 8], [0, 6, 1, 7, 10], [3, 11]]]
 
 
 def numbers(n, scale, shift=0.0):
