@@ -268,8 +268,8 @@ impl Rollout {
     }
 
     /// A random partition of the transitions into minibatches of `size`; the last is smaller where `size` does not divide
-    /// their number. Elements are indices of transitions, by environment and step: frames that are close in an episode have more equal parts,
-    /// from which kernels gain.
+    /// their number. The indices of transitions in each are sorted by environment and step: neighboring frames have more windows in common, so that
+    /// kernels compute less.
     pub fn minibatches(&self, size: usize, rng: &mut Rng) -> Vec<Vec<usize>> {
         let mut order = shuffled(self.len(), rng);
         order.retain(|&i| self.is_transition(i));

@@ -4,13 +4,12 @@
 
 use crate::simd::multiversion;
 
-/// A dot product is added up in the sums of so many lanes, four at a time, which are added up at the end: in the same order for each row, whatever
-/// the batch and the processor.
+/// A dot product has 4 × 16 partial sums, added in a fixed order, so that an output depends neither on the batch nor on the SIMD level.
 const LANES: usize = 16;
 const BLOCK: usize = 4 * LANES;
 
 multiversion! {
-    /// `y = x Wᵀ + b`. `weights`: `[outputs, inputs]`, `bias`: `[outputs]`, `x`: `[rows, inputs]`, `y`: `[rows, outputs]`.
+    /// `y = x Wᵀ + b`. `weights`: `[outputs, inputs]`, `bias`: `[outputs]`, `x`: `[n, inputs]`, `y`: `[n, outputs]`.
     pub fn forward(weights: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) {
         let inputs = weights.len() / bias.len();
         for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(bias.len())) {
@@ -59,7 +58,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 mod tests {
     use super::*;
 
-    /// Two rows, three inputs, two outputs.
+    /// Two batch elements, three inputs, two outputs.
     #[test]
     fn a_layer_by_hand() {
         let (weights, bias) = ([1.0, 2.0, 3.0, -1.0, 0.5, 0.0], [10.0, 20.0]);
@@ -75,7 +74,7 @@ mod tests {
         assert_eq!(dx, [99.0, 103.0, 103.0, 99.0, 98.0, 97.0]);
     }
 
-    /// Against sums in `f64`, with inputs that fill lanes and inputs that don't; a row's outputs do not depend on the other rows.
+    /// Against sums in `f64`, with inputs that fill lanes and inputs that don't; the outputs of a batch element do not depend on the others.
     #[test]
     fn outputs_are_dot_products() {
         for inputs in [1, LANES, BLOCK, 3 * BLOCK + LANES + 5] {

@@ -72,4 +72,14 @@ mod tests {
         let n_step = n_step(&r_t, &discount_t, &bootstrap);
         assert_close(&(gae(&r_t, &discount_t, &v, &bootstrap, 1.0) + v - n_step), &[0.0, 0.0]);
     }
+
+    /// A rollout of one step: r + γ V, and δ.
+    #[test]
+    fn one_step() {
+        let [r_t, discount_t, v] =
+            [[1.0, 2.0], [0.5, 0.0], [3.0, 4.0]].map(|row| Tensor::from_slice(&row).view([1, 2]));
+        let bootstrap = Tensor::from_slice(&[8.0, 8.0]);
+        assert_close(&n_step(&r_t, &discount_t, &bootstrap), &[5.0, 2.0]);
+        assert_close(&gae(&r_t, &discount_t, &v, &bootstrap, 0.9), &[2.0, -2.0]);
+    }
 }

@@ -433,7 +433,7 @@ fn the_last_layers_compute_in_f32() {
         raise(&mut net.params, "value");
         let state = raise(&mut net.params, "policy");
         let start = net.initial_state(n);
-        let (policy, value, _, features) = net.infer_with_features(&start, obs.as_ref(), n);
+        let (policy, value, features) = net.infer_with_features(&start, obs.as_ref(), n);
         for (policy, value) in [(policy, value), net.forward(obs.as_ref(), n, Pass::Infer)] {
             close("logits", &logits(policy), &product(&features, &state, "policy"));
             close("V", &value, &product(&features, &state, "value").squeeze_dim(1));

@@ -4,12 +4,12 @@
 mod support;
 
 use playfield_core::rng::stream;
-use playfield_core::{Dtype, EnvSpec, Obs, ObsRef, Snapshot};
+use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::config::{Kernels, NormKind, Precision, TorsoKind};
 use playfield_nn::observations::Indexed;
-use playfield_nn::optim::{Optimizer, RmsProp};
+use playfield_nn::optim::{Norm, Optimizer, RmsProp};
 use playfield_nn::params::to_vec;
-use playfield_nn::{ActorCritic, NetworkConfig, Observations, Pass, QConfig, QNetwork};
+use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Observations, Pass, QConfig, QNetwork};
 use support::{difference, frames, logits, network, noise, pong, spec};
 use tch::{Kind, Tensor};
 
@@ -45,6 +45,60 @@ fn a_backward_pass_replaces_the_gradient() {
             assert!(expected.iter().any(|g| *g != 0.0));
             assert_eq!(replaced, expected, "{kernels:?}, shared = {shared}, {threads} threads, of_value = {of_value}");
         }
+    }
+}
+
+/// Where the threads' parts of a batch are computed by different paths, a thread's gradient of the batch before does not count: of the calling
+/// thread by libtorch and by the own kernels.
+#[test]
+fn a_batch_of_different_paths_leaves_no_gradient_behind() {
+    let spec = pong();
+    let obs = frames(13, &spec);
+    let config = network(TorsoKind::Nips, Precision::Fp32);
+    for (paths, threads, before, n) in [(["libtorch", "own"], 2, 10, 9), (["own", "libtorch"], 3, 12, 13)] {
+        let mut choices = Snapshot::default();
+        choices.put("network.kernels", &[(true, 4, paths[0]), (true, 5, paths[1])]);
+        let norm = |batches: &[usize]| {
+            let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
+            net.set_num_threads(threads);
+            net.dispatch().load(&choices).unwrap();
+            for &n in batches {
+                let (policy, value) = net.forward(obs.as_ref().slice(0, n * spec.obs_len()), n, Pass::Train);
+                net.backward(&(logits(policy).square().sum(Kind::Float) + value.sum(Kind::Float)));
+            }
+            let mut optimizer = Optimizer::new(RmsProp::tensorflow(), &net.params);
+            Norm::values(&[net.step(&mut optimizer, 0.0, 0.0).unwrap()])
+        };
+        let expected = norm(&[n]);
+        assert!(expected[0] > 0.0);
+        assert_eq!(norm(&[before, n]), expected, "{paths:?}");
+    }
+}
+
+/// A Gaussian policy on frames: the standard deviations' gradient is autograd's, between those of means and value, which the own kernels set. A
+/// loss that depends on no output has no other.
+#[test]
+fn a_gaussian_policy_has_the_gradient_of_libtorch() {
+    let actions = ActionSpace::Box { low: vec![-1.0; 3], high: vec![1.0; 3] };
+    let (spec, n) = (EnvSpec::new("frames", &[84, 84], Dtype::U8, actions).with_frame_stack(4), 9);
+    let obs = frames(n, &spec);
+    for entropy_alone in [false, true] {
+        let gradient = |kernels| {
+            let config = NetworkConfig { kernels, ..network(TorsoKind::Nips, Precision::Fp32) };
+            let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
+            for of_entropy in [false, entropy_alone] {
+                let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
+                let entropy = policy.entropy();
+                let Distribution::Gaussian { mean, .. } = policy else { unreachable!("continuous actions") };
+                let outputs = mean.square().sum(Kind::Float) + value.sum(Kind::Float);
+                net.backward(&if of_entropy { entropy } else { entropy + outputs });
+            }
+            net.params.gradient()
+        };
+        let [own, libtorch] = [Kernels::Own, Kernels::Libtorch].map(gradient);
+        assert!(difference(&own, &libtorch) < 1e-5);
+        let others = to_vec(&own).iter().filter(|g| **g != 0.0).count();
+        assert!(if entropy_alone { others == 3 } else { others > 1_000 }, "{others} elements");
     }
 }
 

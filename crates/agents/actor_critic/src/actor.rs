@@ -299,7 +299,7 @@ impl Policy for Actor {
 
     fn outputs(&mut self, obs: &Obs, n: usize) -> Result<Outputs> {
         self.check_states(n)?;
-        let (policy, value, _, features) = self.net.infer_with_features(&self.state, obs.as_ref(), n);
+        let (policy, value, features) = self.net.infer_with_features(&self.state, obs.as_ref(), n);
         let preferences = policy.logits().map(to_vec).unwrap_or_default();
         Ok(Outputs { preferences, are_values: false, values: to_vec(&value), features: to_vec(&features) })
     }

@@ -182,8 +182,8 @@ impl<T: LayerKernels> DistinctWindows<T> {
         }
     }
 
-    /// Sets the grid of each layer to the windows of one frame after the other, and calls `with` after each.
-    fn set_frames<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>, mut with: impl FnMut(&[WindowLayer<T>])) {
+    /// Sets the grid of each layer to the windows of one frame after the other, and calls `visit` after each.
+    fn set_frames<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>, mut visit: impl FnMut(&[WindowLayer<T>])) {
         let Self { cells, pixels: scaled, layers, .. } = self;
         let mut before = None;
         for pixels in frames {
@@ -199,7 +199,7 @@ impl<T: LayerKernels> DistinctWindows<T> {
                 layer.windows.set(grid);
                 grid = &layer.windows.grid;
             }
-            with(layers);
+            visit(layers);
         }
         before.into_iter().for_each(|last| cells.keep(last));
     }

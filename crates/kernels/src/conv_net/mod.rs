@@ -218,7 +218,7 @@ impl<T: LayerKernels> ConvNet<T> {
 #[cfg(test)]
 mod tests {
     use super::cache::{self, Cache};
-    use super::test_frames::each;
+    use super::test_frames::split_frames;
     use super::whole_frames::Convolved;
     use super::*;
     use crate::simd::{SimdLevel, level};
@@ -256,14 +256,14 @@ mod tests {
         let ((mut one, weights), (mut other, _), (mut plain, _)) = (net(), net(), net());
         other.share_cache(&one);
         let gradient = |net: &mut ConvNet<f32>, version: u64, from: usize| {
-            let features = net.forward(&weights, version, Scaling::Unit, &each(&frames(from, 2), 2), true);
+            let features = net.forward(&weights, version, Scaling::Unit, &split_frames(&frames(from, 2), 2), true);
             let mut gradient = vec![0.0; weights.len()];
             net.backward(&weights, &mut gradient, Scaling::Unit, &vec![1.0; features.len()]);
             (features, gradient)
         };
         for version in 1..6 {
             for (net, from) in [(&mut one, 0), (&mut other, 2)] {
-                net.forward(&weights, version, Scaling::Unit, &each(&frames(from, 2), 2), false);
+                net.forward(&weights, version, Scaling::Unit, &split_frames(&frames(from, 2), 2), false);
             }
             let trained_on = if version == 4 { [10, 12] } else { [2, 0] };
             let mut cached = vec![one.whole.cache.len()];

@@ -223,7 +223,7 @@ fn compare_blocks<const N: usize>(pixels: &[u8], row_len: usize, stride: usize, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_frames::{CHANNELS, SIDE, each, frames, layers, noise};
+    use super::super::test_frames::{CHANNELS, SIDE, frames, layers, noise, split_frames};
     use super::super::{ConvNet, Layer};
     use super::*;
     use crate::bf16;
@@ -240,7 +240,7 @@ mod tests {
         for [scale, _] in layers.iter().filter_map(|layer| layer.norm.as_ref()) {
             weights[scale.clone()].fill(T::narrow(1.0));
         }
-        let features = net.forward(&weights, 1, Scaling::Unit, &each(&frames(3), 3), true);
+        let features = net.forward(&weights, 1, Scaling::Unit, &split_frames(&frames(3), 3), true);
         let mut gradient = vec![T::default(); parameters];
         let of_features: Vec<f32> = (0..features.len()).map(noise).collect();
         net.backward(&weights, &mut gradient, Scaling::Unit, &of_features);

@@ -7,7 +7,7 @@ pub(super) const SIDE: usize = 78;
 pub(super) const CHANNELS: usize = 4;
 
 /// Each of `n` frames.
-pub(super) fn each(frames: &[u8], n: usize) -> Vec<&[u8]> {
+pub(super) fn split_frames(frames: &[u8], n: usize) -> Vec<&[u8]> {
     frames.chunks_exact(frames.len() / n).collect()
 }
 

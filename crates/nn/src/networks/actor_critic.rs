@@ -41,29 +41,6 @@ struct Layers {
     value: Linear,
 }
 
-impl Layers {
-    /// Policies, values, the state after the last step and the input of the policy head, from the features of the torsos.
-    fn forward(
-        &self,
-        params: &Params,
-        features: Tensor,
-        value_features: Option<Tensor>,
-        (state, resets): (&RecurrentState, &[bool]),
-        pass: Pass,
-    ) -> (Distribution, Tensor, RecurrentState, Tensor) {
-        let w = params.weights();
-        pass.run(|| {
-            let (features, state) = match &self.lstm {
-                Some(lstm) => lstm.forward(w, &features, state, resets),
-                None => (features, state.shallow_clone()),
-            };
-            let policy = self.policy.distribution(w, self.policy.linear().forward(w, &features));
-            let value = self.value.forward(w, value_features.as_ref().unwrap_or(&features)).squeeze_dim(1);
-            (policy, value, state, features)
-        })
-    }
-}
-
 impl ActorCritic {
     /// Builds the network of `config` for `spec` on the device called `device`, with initial values sampled from `rng`.
     ///
@@ -158,21 +135,31 @@ impl ActorCritic {
         }
         let features = torso.forward(params, obs, n, pass);
         let value_features = value_torso.as_mut().map(|torso| torso.forward(params, obs, n, pass));
-        let (policy, value, state, _) = layers.forward(params, features, value_features, (state, resets), pass);
-        (policy, value, state)
+        let w = params.weights();
+        pass.run(|| {
+            let (features, state) = match &layers.lstm {
+                Some(lstm) => lstm.forward(w, &features, state, resets),
+                None => (features, state.shallow_clone()),
+            };
+            let policy = layers.policy.distribution(w, layers.policy.linear().forward(w, &features));
+            let value = layers.value.forward(w, value_features.as_ref().unwrap_or(&features)).squeeze_dim(1);
+            (policy, value, state)
+        })
     }
 
-    /// The same in inference, and the input of the policy head, `[n, width]`.
+    /// The same in inference for one step of the sequences of `state`, and the input of the policy head, `[n, width]`.
     pub fn infer_with_features(
         &mut self,
         state: &RecurrentState,
         obs: ObsRef<'_>,
         n: usize,
-    ) -> (Distribution, Tensor, RecurrentState, Tensor) {
-        let Self { params, torso, value_torso, layers } = self;
-        let features = torso.forward(params, obs.into(), n, Pass::Infer);
-        let value_features = value_torso.as_mut().map(|torso| torso.forward(params, obs.into(), n, Pass::Infer));
-        layers.forward(params, features, value_features, (state, &[]), Pass::Infer)
+    ) -> (Distribution, Tensor, Tensor) {
+        let (policy, value, next) = self.forward_from(state, &[], obs.into(), n, Pass::Infer);
+        let features = match self.is_recurrent() {
+            true => next.h().shallow_clone(),
+            false => self.torso.forward(&self.params, obs.into(), n, Pass::Infer),
+        };
+        (policy, value, features)
     }
 
     /// Adds the network to `graph`, from observations to the outputs of [`Policy::export`](playfield_core::Policy::export).

@@ -38,6 +38,9 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// The fewest batch elements that are worth a thread.
 const MIN_SHARD: usize = 4;
 
+/// The most outputs of heads that the own kernels compute, on the calling thread. For a batch of 256 libtorch takes as long for some hundred.
+const MAX_OUTPUTS: usize = 32;
+
 /// A [`Torso`] with its input, its kernels and its threads.
 #[derive(Debug)]
 pub(super) struct FeatureExtractor {
@@ -184,7 +187,9 @@ impl FeatureExtractor {
         pass: Pass,
     ) -> Vec<Tensor> {
         let parts = self.compute(params, obs, n, pass);
-        let Some(own) = parts.iter().map(Features::own).collect::<Option<Vec<_>>>() else {
+        let own: Option<Vec<_>> = parts.iter().map(Features::own).collect();
+        let outputs: usize = heads.iter().map(|head| params.shape(head.slots().1)[0]).sum();
+        let Some(own) = own.filter(|_| outputs <= MAX_OUTPUTS) else {
             let features = self.join(parts, n, pass);
             return pass.run(|| heads.iter().map(|head| head.forward(params.weights(), &features)).collect());
         };
@@ -197,9 +202,9 @@ impl FeatureExtractor {
             return outputs;
         }
         let leaves: Vec<_> = outputs.into_iter().map(|output| output.set_requires_grad(true)).collect();
-        let of_network = leaves.iter().map(Tensor::shallow_clone).collect();
+        let outputs = leaves.iter().map(Tensor::shallow_clone).collect();
         self.trained = Some(Trained { leaves, heads: heads.to_vec(), parts });
-        of_network
+        outputs
     }
 
     /// The features of all parts, `[n, width]`, a leaf of autograd where it does not reach the torso.
@@ -266,12 +271,12 @@ impl FeatureExtractor {
     /// What [`backward`](Self::backward) sets of the flat gradient, whatever it was: the torso's and the heads' where autograd does not reach
     /// them.
     fn sets(&self, params: &Params) -> Vec<Range<usize>> {
-        let Some(Trained { heads, parts, .. }) = &self.trained else { return Vec::new() };
-        if matches!(parts[0], Features::Libtorch(_)) {
-            return Vec::new();
+        match &self.trained {
+            Some(Trained { heads, parts, .. }) if !matches!(parts[0], Features::Libtorch(_)) => {
+                ranges(self.torso(), heads, params)
+            }
+            _ => Vec::new(),
         }
-        let heads = heads.iter().map(Linear::slots).flat_map(|(weight, bias)| [weight, bias]);
-        self.torso().ranges(params).into_iter().chain(heads.map(|slot| params.range(slot))).collect()
     }
 
     /// The part of [`backward`] below the leaves.
@@ -291,6 +296,7 @@ impl FeatureExtractor {
             let gradient = if leaf.grad().defined() { leaf.grad() } else { leaf.zeros_like() };
             gradients.iter_mut().zip(gradient.split_with_sizes(&sizes[..], 0)).for_each(|(all, part)| all.push(part));
         }
+        let set_by_kernels = ranges(&local.torso, &heads, params);
         let mut parts = parts.into_iter().zip(gradients);
         let (own, own_gradients) = parts.next().expect("the calling thread's part");
         for (shard, (features, gradients)) in shards.as_mut_slice().iter_mut().zip(parts) {
@@ -301,10 +307,8 @@ impl FeatureExtractor {
             || local.backward(params, &heads, own, &own_gradients),
             |_, Shard { params, local, features, gradients }| {
                 let features = features.take().expect("features of the forward pass");
-                // The own kernels set the gradient of torso and heads, and a shard has no other.
-                if let Features::Libtorch(_) = features {
-                    params.zero_gradient();
-                }
+                // What this pass does not set may be of an earlier one.
+                params.zero_gradient_except(if features.own().is_some() { &set_by_kernels } else { &[] });
                 local.backward(params, &heads, features, gradients);
             },
         );
@@ -331,7 +335,15 @@ impl FeatureExtractor {
     }
 }
 
-/// Sets the gradient of `params` to that of `loss` (a scalar), which depends on the features of `extractors`. Gradients of other
+/// The parameters of `torso` and `heads` in the flat buffers, which ascend.
+fn ranges(torso: &Torso, heads: &[Linear], params: &Params) -> Vec<Range<usize>> {
+    let heads = heads.iter().map(Linear::slots).flat_map(|(weight, bias)| [weight, bias]);
+    let mut ranges: Vec<_> = torso.ranges(params).into_iter().chain(heads.map(|slot| params.range(slot))).collect();
+    ranges.sort_by_key(|range| range.start);
+    ranges
+}
+
+/// Sets the gradient of `params` to that of `loss` (a scalar), which depends on the features of `extractors` or on heads on them. Gradients of other
 /// threads' parts stay with them: see [`FeatureExtractor::shards_with_gradient`].
 pub(super) fn backward<'a>(
     extractors: impl IntoIterator<Item = &'a mut FeatureExtractor>,

@@ -1,6 +1,6 @@
 //! Convolutions over distinct windows against those over whole frames.
 
-use super::super::test_frames::{CHANNELS, SIDE, each, frames, layers, layers_of, noise};
+use super::super::test_frames::{CHANNELS, SIDE, frames, layers, layers_of, noise, split_frames};
 use super::super::{ConvNet, WHOLE_PASSES};
 use super::*;
 use crate::bf16;
@@ -51,7 +51,7 @@ fn pass_of<T: LayerKernels>(
 ) -> (Vec<f32>, Vec<f32>) {
     let n = frames.len() / (SIDE * SIDE * CHANNELS);
     let weights = weights::<T>(parameters);
-    let features = net.forward(&weights, version, Scaling::Unit, &each(frames, n), true);
+    let features = net.forward(&weights, version, Scaling::Unit, &split_frames(frames, n), true);
     let mut gradient = vec![T::default(); weights.len()];
     let of_features: Vec<f32> = (0..features.len()).map(noise).collect();
     net.backward(&weights, &mut gradient, Scaling::Unit, &of_features);
@@ -103,9 +103,16 @@ fn assert_as_over_whole_frames<T: LayerKernels>(tolerance: f32) {
         assert_equal(&pass(&mut distinct, version, frames), &expected, tolerance);
         assert_eq!(known(&distinct), windows, "all were known");
         let inferred =
-            distinct.forward(&weights(layers[3].bias.end), version, Scaling::Unit, &each(&repeated, 5), false);
+            distinct.forward(&weights(layers[3].bias.end), version, Scaling::Unit, &split_frames(&repeated, 5), false);
         assert!(
-            inferred == whole.forward(&weights(layers[3].bias.end), version, Scaling::Unit, &each(&repeated, 5), false)
+            inferred
+                == whole.forward(
+                    &weights(layers[3].bias.end),
+                    version,
+                    Scaling::Unit,
+                    &split_frames(&repeated, 5),
+                    false
+                )
         );
         assert_equal(&pass(&mut distinct, version, frames), &expected, tolerance);
     }
@@ -174,17 +181,17 @@ fn many_windows_are_forgotten_after_the_backward_pass() {
     let frames = frames(12).repeat(4);
     let noisy = noisy(80);
     let mut expected = vec![0.0; parameters];
-    let n = net.forward(&weights, 1, Scaling::Unit, &each(&frames, 48), true).len();
+    let n = net.forward(&weights, 1, Scaling::Unit, &split_frames(&frames, 48), true).len();
     net.backward(&weights, &mut expected, Scaling::Unit, &vec![1.0; n]);
     let mut gradient = vec![0.0; parameters];
-    net.forward(&weights, 2, Scaling::Unit, &each(&frames, 48), true);
+    net.forward(&weights, 2, Scaling::Unit, &split_frames(&frames, 48), true);
     for _ in 0..2 {
-        net.forward(&weights, 2, Scaling::Unit, &each(&noisy, 80), false);
+        net.forward(&weights, 2, Scaling::Unit, &split_frames(&noisy, 80), false);
         assert!(known(&net)[0] > MAX_KNOWN, "{:?}", known(&net));
     }
     net.backward(&weights, &mut gradient, Scaling::Unit, &vec![1.0; n]);
     assert!(gradient == expected);
-    net.forward(&weights, 2, Scaling::Unit, &each(&frames[..frames.len() / 48], 1), false);
+    net.forward(&weights, 2, Scaling::Unit, &split_frames(&frames[..frames.len() / 48], 1), false);
     assert_eq!(known(&net), DISTINCT);
 }
 
@@ -199,7 +206,7 @@ fn ids_are_those_of_equal_windows() {
     let frames = [frames(3), noisy, vec![7; SIDE * SIDE * CHANNELS], frames(1)].concat();
     let mut seen = [(); 3].map(|()| rustc_hash::FxHashMap::<Vec<u8>, Id>::default());
     for pixels in frames.chunks_exact(SIDE * SIDE * CHANNELS) {
-        net.forward(&weights(parameters), 1, Scaling::Unit, &each(pixels, 1), false);
+        net.forward(&weights(parameters), 1, Scaling::Unit, &split_frames(pixels, 1), false);
         let layers = &net.distinct.as_ref().unwrap().layers;
         for (i, (stride, side)) in [(4, 8), (8, 20), (8, 36)].into_iter().enumerate() {
             let ids = &layers[i].windows.grid.ids;
@@ -230,9 +237,10 @@ fn noise_is_computed_as_whole_frames() {
         assert_eq!(net.trained_whole, whole);
     }
     let weights = weights(layers(false).1);
-    net.forward(&weights, 3, Scaling::Standardize, &each(&moving, 2), true);
+    net.forward(&weights, 3, Scaling::Standardize, &split_frames(&moving, 2), true);
     assert!(net.trained_whole, "standardized frames");
-    let infer = |net: &mut ConvNet<f32>, frames| _ = net.forward(&weights, 4, Scaling::Unit, &each(frames, 2), false);
+    let infer =
+        |net: &mut ConvNet<f32>, frames| _ = net.forward(&weights, 4, Scaling::Unit, &split_frames(frames, 2), false);
     infer(&mut net, noisy);
     assert_eq!(net.whole_passes, 0, "nothing was known");
     infer(&mut net, noisy);
@@ -261,7 +269,7 @@ fn shares_of_the_arithmetic() {
     let costs = [16 * 256, 32 * 256, 16 * 288];
     let all: usize = costs.iter().zip(COLUMNS).map(|(cost, columns)| cost * columns * columns).sum();
     let of_frames = |n: usize| costs.iter().sum::<usize>() as f64 / (n * all) as f64;
-    let [one, three, noisy] = [vec![&one_color[..]], vec![&one_color[..]; 3], each(&noisy, 2)];
+    let [one, three, noisy] = [vec![&one_color[..]], vec![&one_color[..]; 3], split_frames(&noisy, 2)];
     for (frames, share) in [(&one, of_frames(1)), (&three, of_frames(3)), (&noisy, 1.0)].repeat(2) {
         for (max_share, suit) in [(share * 0.999, false), (share * 1.001, true)] {
             distinct.max_share = max_share;
@@ -288,7 +296,7 @@ fn gradients_do_not_depend_on_known_windows() {
         for before in [vec![&noisy[..]], vec![last, &noisy], vec![&frames[..]]] {
             let mut net = net::<f32>(1.0);
             for frames in before {
-                net.forward(&weights, 1, Scaling::Unit, &each(frames, frames.len() / noisy.len()), false);
+                net.forward(&weights, 1, Scaling::Unit, &split_frames(frames, frames.len() / noisy.len()), false);
             }
             assert!(pass(&mut net, 1, &frames) == expected);
         }
@@ -340,7 +348,7 @@ fn frames_of_other_shapes() {
         let pixels: Vec<u8> = (0..3 * height * width * channels).map(|i| (noise(i / 40) * 9.0) as u8 * 20).collect();
         let weights: Vec<f32> = (0..layers[1].bias.end).map(|i| noise(i) / 8.0).collect();
         let gradient = |net: &mut ConvNet<f32>| {
-            let features = net.forward(&weights, 1, Scaling::Unit, &each(&pixels, 3), true);
+            let features = net.forward(&weights, 1, Scaling::Unit, &split_frames(&pixels, 3), true);
             let mut gradient = vec![0.0; weights.len()];
             net.backward(&weights, &mut gradient, Scaling::Unit, &vec![1.0; features.len()]);
             (features, gradient)
