@@ -107,6 +107,7 @@ mod tests {
     fn threads_are_scheduled_as_batch_jobs() {
         // SAFETY: the calls read and set parameters of the calling thread.
         let policy = || unsafe { libc::sched_getscheduler(0) };
+        // SAFETY: as above.
         let set_policy = |policy: libc::c_int| unsafe { libc::sched_setscheduler(0, policy, &std::mem::zeroed()) == 0 };
         let prepared = |chosen: libc::c_int| {
             let policies = move || {

@@ -1,6 +1,6 @@
 //! The last layers of a network, fully connected, in `f32`.
 //!
-//! They have a few outputs each: in libtorch, dispatch and autograd's bookkeeping take ten times as long as the arithmetic.
+//! They have a few outputs each: in libtorch, dispatch and autograd's bookkeeping take longer than the arithmetic.
 
 use crate::simd::multiversion;
 
@@ -85,9 +85,9 @@ mod tests {
             let mut y = [0.0; 12];
             forward(&weights, &bias, &x, &mut y);
             for (i, &y) in y.iter().enumerate() {
-                let (row, output) = (i / 3, i % 3);
+                let (element, output) = (i / 3, i % 3);
                 let products =
-                    (0..inputs).map(|k| f64::from(x[row * inputs + k]) * f64::from(weights[output * inputs + k]));
+                    (0..inputs).map(|k| f64::from(x[element * inputs + k]) * f64::from(weights[output * inputs + k]));
                 assert!((products.sum::<f64>() + f64::from(bias[output]) - f64::from(y)).abs() < 1e-4, "{inputs}, {i}");
             }
             let mut third = [0.0; 3];

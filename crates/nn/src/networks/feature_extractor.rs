@@ -38,7 +38,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// The fewest batch elements that are worth a thread.
 const MIN_SHARD: usize = 4;
 
-/// The most outputs of heads that the own kernels compute, on the calling thread. For a batch of 256 libtorch takes as long for some hundred.
+/// The most outputs of heads that the own kernels compute: they read all weights for each batch element, on the calling thread. Atari has 19.
 const MAX_OUTPUTS: usize = 32;
 
 /// A [`Torso`] with its input, its kernels and its threads.
@@ -188,8 +188,8 @@ impl FeatureExtractor {
     ) -> Vec<Tensor> {
         let parts = self.compute(params, obs, n, pass);
         let own: Option<Vec<_>> = parts.iter().map(Features::own).collect();
-        let outputs: usize = heads.iter().map(|head| params.shape(head.slots().1)[0]).sum();
-        let Some(own) = own.filter(|_| outputs <= MAX_OUTPUTS) else {
+        let width: usize = heads.iter().map(|head| params.shape(head.slots().1)[0]).sum();
+        let Some(own) = own.filter(|_| width <= MAX_OUTPUTS) else {
             let features = self.join(parts, n, pass);
             return pass.run(|| heads.iter().map(|head| head.forward(params.weights(), &features)).collect());
         };
