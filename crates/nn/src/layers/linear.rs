@@ -50,7 +50,8 @@ impl Linear {
         y
     }
 
-    /// Sets the layer's gradient, and adds that of `x` to `dx`, from that of its [`outputs`](Self::outputs).
+    /// Sets the layer's gradient, and adds that of `x` to `dx`, both `[n, inputs]`, from that of its [`outputs`](Self::outputs), `dy`
+    /// `[n, outputs]`.
     pub(crate) fn backward(&self, params: &mut Params, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         let (weight, bias) = (params.range(self.weight), params.range(self.bias));
         let (weights, gradient, start) = params.full_precision_and_gradient();
