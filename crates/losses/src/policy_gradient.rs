@@ -1,6 +1,6 @@
 //! The losses of an actor and a critic.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 /// The policy gradient's loss, mean(−log π(a)·A) (Williams 1992; Mnih et al. 2016, section 4). The advantage is a
 /// constant here. Both `[n]`; returns a scalar.
@@ -10,7 +10,7 @@ pub fn policy_loss(log_prob: &Tensor, advantage: &Tensor) -> Tensor {
 
 /// The critic's loss, mean((G − V)²). Both `[n]`; returns a scalar.
 pub fn value_loss(value: &Tensor, returns: &Tensor) -> Tensor {
-    (returns.detach() - value).square().mean(Kind::Float)
+    value.mse_loss(&returns.detach(), Reduction::Mean)
 }
 
 /// The clipped objective of PPO as a loss, −mean(min(r·A, clip(r, 1 − ε, 1 + ε)·A)) with the probability ratio r = exp(`log_ratio`) of

@@ -4,10 +4,10 @@
 mod support;
 
 use playfield_core::rng::stream;
-use playfield_core::{ActionSpace, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
+use playfield_core::{ActionSpace, Actions, Dtype, EnvSpec, Obs, ObsRef, Snapshot};
 use playfield_nn::config::{Kernels, NormKind, Precision, TorsoKind};
 use playfield_nn::observations::Indexed;
-use playfield_nn::optim::{Norm, Optimizer, RmsProp};
+use playfield_nn::optim::{Norm, Optimizer, RmsProp, Sgd};
 use playfield_nn::params::to_vec;
 use playfield_nn::{ActorCritic, Distribution, NetworkConfig, Observations, Pass, QConfig, QNetwork};
 use support::{difference, frames, logits, network, noise, pong, spec};
@@ -88,7 +88,7 @@ fn a_gaussian_policy_has_the_gradient_of_libtorch() {
             let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
             for of_entropy in [false, entropy_alone] {
                 let (policy, value) = net.forward(obs.as_ref(), n, Pass::Train);
-                let entropy = policy.entropy();
+                let entropy = policy.entropy().mean(Kind::Float);
                 let Distribution::Gaussian { mean, .. } = policy else { unreachable!("continuous actions") };
                 let outputs = mean.square().sum(Kind::Float) + value.sum(Kind::Float);
                 net.backward(&if of_entropy { entropy } else { entropy + outputs });
@@ -99,6 +99,50 @@ fn a_gaussian_policy_has_the_gradient_of_libtorch() {
         assert!(difference(&own, &libtorch) < 1e-5);
         let others = to_vec(&own).iter().filter(|g| **g != 0.0).count();
         assert!(if entropy_alone { others == 3 } else { others > 1_000 }, "{others} elements");
+    }
+}
+
+/// Log-probabilities, entropies, values and the gradient of a loss on them are libtorch's where the own kernels compute the heads, on one thread and on
+/// two: of one component and of two, masked and unmasked, and where the loss does not depend on all of them.
+#[test]
+fn evaluations_have_the_gradient_of_libtorch() {
+    let n = 9;
+    let mask: Vec<bool> = (0..n * 5).map(|i| i % 3 != 1).collect();
+    let spaces = [
+        (ActionSpace::Discrete { n: 5 }, Actions::Discrete((0..n as i64).map(|i| 2 * i % 5).collect())),
+        (
+            ActionSpace::MultiDiscrete { sizes: vec![2, 3] },
+            Actions::MultiDiscrete { indices: (0..n as i64).flat_map(|i| [i % 2, 2 * i % 3]).collect(), dim: 2 },
+        ),
+    ];
+    for ((space, actions), mask) in spaces.iter().flat_map(|space| [(space, &[][..]), (space, &mask)]) {
+        let spec = EnvSpec::new("frames", &[84, 84], Dtype::U8, space.clone()).with_frame_stack(4);
+        let obs = frames(n, &spec);
+        let weights = Tensor::from_slice(&(0..n).map(|i| i as f32 - 3.0).collect::<Vec<_>>());
+        for uses in [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, -2.0, 0.5]] {
+            let results = |kernels, threads| {
+                let config = NetworkConfig { kernels, ..network(TorsoKind::Nips, Precision::Fp32) };
+                let mut net = ActorCritic::new(&config, &spec, "cpu", &mut stream(2, "init")).unwrap();
+                net.set_num_threads(threads);
+                let start = net.initial_state(n);
+                let evaluation = net.evaluate(&start, &[], obs.as_ref().into(), actions, mask);
+                let parts = [evaluation.log_probs, evaluation.entropies.square(), evaluation.values];
+                let used = parts.iter().zip(uses).filter(|(_, weight)| *weight != 0.0);
+                let losses: Vec<_> = used.map(|(part, weight)| (part * &weights).sum(Kind::Float) * weight).collect();
+                net.backward(&Tensor::stack(&losses, 0).sum(Kind::Float));
+                // The gradients of all threads, by what a step changes.
+                let before = net.params.master().copy();
+                net.step(&mut Optimizer::new(Sgd::default(), &net.params), 1.0, 0.0).unwrap();
+                let step = net.params.master() - before;
+                parts.into_iter().map(|part| part.detach()).chain([step]).collect::<Vec<_>>()
+            };
+            let expected = results(Kernels::Libtorch, 1);
+            for threads in [1, 2] {
+                for (own, libtorch) in results(Kernels::Own, threads).iter().zip(&expected) {
+                    assert!(difference(own, libtorch) < 1e-5, "{space:?}, {mask:?}, {uses:?}, {threads} threads");
+                }
+            }
+        }
     }
 }
 

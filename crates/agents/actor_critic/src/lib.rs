@@ -11,7 +11,7 @@ pub use actor::{Actor, check_norms};
 use playfield_core::group::{Group, Reduce};
 use playfield_core::{Result, Rollout};
 use playfield_losses::{policy_gradient as pg, returns};
-use playfield_nn::Distribution;
+use playfield_nn::Evaluation;
 use playfield_nn::observations::upload;
 use tch::{Device, Kind, Tensor};
 
@@ -111,32 +111,37 @@ pub fn index_tensor(indices: &[usize], device: Device) -> Tensor {
 }
 
 impl Objective {
-    /// The loss of `policy` and `values` (`[steps · envs]`) on the [transitions](Rollout::transitions) of `rollout`, this rank's part
-    /// of the batch of `group`.
+    /// The loss on the [transitions](Rollout::transitions) of `rollout`, from the `evaluation` of all its steps: this rank's part of the batch
+    /// of `group`.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
     pub fn loss(
         &self,
         rollout: &Rollout,
-        policy: &Distribution,
-        values: &Tensor,
+        evaluation: Evaluation,
         targets: &Targets,
         group: &dyn Group,
     ) -> Result<Losses> {
-        let device = values.device();
-        let rows = rollout.transitions().map(|indices| index_tensor(&indices, device));
-        let select = |t: Tensor| rows.as_ref().map_or_else(|| t.shallow_clone(), |rows| t.index_select(0, rows));
-        let (values, returns) = (select(values.shallow_clone()), select(targets.returns.flatten(0, 1)));
-        let mut advantages = select(targets.advantages.flatten(0, 1));
+        let device = evaluation.values.device();
+        let transitions = rollout.transitions().map(|indices| index_tensor(&indices, device));
+        let select = |t: Tensor| match &transitions {
+            Some(indices) => t.index_select(0, indices),
+            None => t,
+        };
+        let [mut advantages, returns] = [&targets.advantages, &targets.returns].map(|t| select(t.flatten(0, 1)));
+        let Evaluation { log_probs, entropies, values, .. } = match &transitions {
+            Some(indices) => evaluation.select(indices),
+            None => evaluation,
+        };
         if self.normalize_advantage {
             advantages = normalize(&advantages, group)?;
         }
         if rollout.forced().contains(&true) {
             advantages *= select(upload(&Tensor::from_slice(&sampled(rollout)), device));
         }
-        let entropy = rows.as_ref().map_or_else(|| policy.entropy(), |rows| policy.rows(rows).entropy());
-        let policy_loss = pg::policy_loss(&select(policy.log_prob(rollout.actions())), &advantages);
+        let entropy = entropies.mean(Kind::Float);
+        let policy_loss = pg::policy_loss(&log_probs, &advantages);
         let value_loss = pg::value_loss(&values, &returns);
         let scale = if self.sum_over_time { rollout.steps() as f64 } else { 1.0 };
         let loss = (&policy_loss - &entropy * self.entropy_coefficient + &value_loss * self.value_coefficient) * scale;

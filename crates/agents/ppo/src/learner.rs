@@ -4,11 +4,11 @@ use crate::Config;
 use playfield_actor_critic::{Actor, Targets, check_norms, index_tensor, normalize, sampled};
 use playfield_core::group;
 use playfield_core::rng::Rng;
-use playfield_core::{Actions, EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
+use playfield_core::{EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_losses::policy_gradient as pg;
 use playfield_nn::observations::upload;
 use playfield_nn::optim::Optimizer;
-use playfield_nn::{ActorCritic, Distribution};
+use playfield_nn::{ActorCritic, Evaluation};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -92,29 +92,26 @@ impl Transitions {
     }
 }
 
-/// The [`TERMS`] of an update, a scalar each, at agent step `step`: `policy` (`n` distributions) and `values` (`[n]`) are the network's
-/// outputs at these transitions, `actions` those that were executed (Schulman et al. 2017, equation 9). Advantages are normalized over the
-/// minibatches of all ranks of `group`.
+/// The [`TERMS`] of an update, a scalar each, at agent step `step`, from the `evaluation` of the actions that were executed (Schulman et al.
+/// 2017, equation 9). Advantages are normalized over the minibatches of all ranks of `group`.
 fn loss(
     config: &Config,
     step: u64,
     [mut advantages, returns, log_probs, old_values, sampled]: [Tensor; 5],
-    policy: &Distribution,
-    values: &Tensor,
-    actions: &Actions,
+    evaluation: &Evaluation,
     group: &dyn Group,
 ) -> Result<[Tensor; 6]> {
     let clip_range = config.clip_range.at(step);
-    let log_ratio = (policy.log_prob(actions) - log_probs) * &sampled;
+    let log_ratio = (&evaluation.log_probs - log_probs) * &sampled;
     if config.normalize_advantage {
         advantages = normalize(&advantages, group)?;
     }
     let policy_loss = pg::clipped_policy_loss(&log_ratio, &(advantages * &sampled), clip_range);
     let value_loss = match config.value_clip_range {
-        0.0 => pg::value_loss(values, &returns),
-        range => pg::clipped_value_loss(values, &old_values, &returns, range),
+        0.0 => pg::value_loss(&evaluation.values, &returns),
+        range => pg::clipped_value_loss(&evaluation.values, &old_values, &returns, range),
     };
-    let entropy_loss = -policy.entropy();
+    let entropy_loss = -evaluation.entropies.mean(Kind::Float);
     let loss =
         &policy_loss + &entropy_loss * config.entropy_coefficient.at(step) + &value_loss * config.value_coefficient;
     // Replaced actions have the ratio 1, and do not count.
@@ -160,15 +157,14 @@ impl Learner {
                 false => rollout.minibatches(config.minibatch_size, &mut self.rng),
             };
             for indices in minibatches {
-                let (policy, values, indices) = self.actor.evaluate_minibatch(rollout, indices);
+                let (evaluation, indices) = self.actor.evaluate_minibatch(rollout, indices);
                 if indices.is_empty() {
                     continue;
                 }
-                let actions = rollout.gather_actions(&indices);
                 let group = self.actor.group();
-                let losses = loss(config, step, transitions.select(&indices), &policy, &values, &actions, group)?;
+                let losses = loss(config, step, transitions.select(&indices), &evaluation, group)?;
                 terms.push(Tensor::stack(&losses, 0).detach());
-                std = policy.mean_std();
+                std = evaluation.std;
                 if config.target_kl > 0.0 && group.mean(losses[KL].double_value(&[]))? > 1.5 * config.target_kl {
                     break 'epochs;
                 }

@@ -8,7 +8,7 @@ use playfield_core::{
     RolloutPolicy as _, Schedule, Snapshot, StepBatch, rng,
 };
 use playfield_nn::config::{Kernels, NormKind, Precision};
-use playfield_nn::{Distribution, NetworkConfig};
+use playfield_nn::{Evaluation, NetworkConfig};
 use playfield_ppo::learner::Learner;
 use playfield_ppo::{Config, Ppo};
 use serde::Deserialize;
@@ -245,17 +245,16 @@ fn recurrent_minibatches_equal_the_unrolled_sequence() {
     let rollout = own_rollout(&mut learner, &spec, STEPS);
     learner.update(&rollout, 0).unwrap();
     let rollout = own_rollout(&mut learner, &spec, STEPS);
-    let outputs = |(policy, values): (Distribution, tch::Tensor), actions: &Actions| {
-        [policy.log_prob(actions), values].map(|t| Vec::<f32>::try_from(t).unwrap())
-    };
-    let whole = outputs(learner.actor.evaluate(&rollout), rollout.actions());
+    let outputs =
+        |evaluation: Evaluation| [evaluation.log_probs, evaluation.values].map(|t| Vec::<f32>::try_from(t).unwrap());
+    let whole = outputs(learner.actor.evaluate(&rollout));
     for (part, expected) in whole.iter().zip([rollout.log_probs(), rollout.values()]) {
         assert!(part.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{part:?}, while acting {expected:?}");
     }
     for size in [STEPS, 2 * STEPS] {
         for indices in rollout.sequence_minibatches(size, &mut rng::stream(1, "minibatches")) {
-            let (policy, values, indices) = learner.actor.evaluate_minibatch(&rollout, indices);
-            let part = outputs((policy, values), &rollout.gather_actions(&indices));
+            let (evaluation, indices) = learner.actor.evaluate_minibatch(&rollout, indices);
+            let part = outputs(evaluation);
             for (part, whole) in part.iter().zip(&whole) {
                 let expected = indices.iter().map(|&i| whole[i]);
                 assert!(part.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{part:?} of {whole:?}");

@@ -3,7 +3,8 @@
 use super::config::NetworkConfig;
 use super::dispatch::Dispatch;
 use super::distribution::Distribution;
-use super::feature_extractor::{FeatureExtractor, backward};
+use super::evaluation::{Categorical, Evaluation};
+use super::feature_extractor::{FeatureExtractor, Leaf, backward};
 use super::heads::PolicyHead;
 use super::input::Input;
 use super::summary::{Summary, summary};
@@ -20,7 +21,7 @@ use crate::params::{Builder, Params};
 use crate::pass::Pass;
 use playfield_core::graph::{Graph, Value};
 use playfield_core::rng::Rng;
-use playfield_core::{Dtype, EnvSpec, Error, ObsRef, Result};
+use playfield_core::{Actions, Dtype, EnvSpec, Error, ObsRef, Result};
 use tch::Tensor;
 
 /// The network: one torso (or one each for policy and value), an LSTM if configured, a policy head and a value head.
@@ -147,7 +148,32 @@ impl ActorCritic {
         })
     }
 
-    /// The same in inference for one step of the sequences of `state`, and the input of the policy head, `[n, width]`.
+    /// Policy and values at observations that continue the sequences of `state`, for the `actions` that were chosen there, recorded for the
+    /// backward pass; see [`forward_from`](Self::forward_from). `action_mask`, `[n, choices]` or empty: the valid ones.
+    ///
+    /// # Panics
+    /// If `actions` are of another space than the policy's.
+    pub fn evaluate(
+        &mut self,
+        state: &RecurrentState,
+        resets: &[bool],
+        obs: Observations<'_>,
+        actions: &Actions,
+        action_mask: &[bool],
+    ) -> Evaluation {
+        let (policy, values, _) = self.forward_from(state, resets, obs, actions.len(), Pass::Train);
+        if let (Distribution::Categorical { logits, sizes }, Some(leaf)) = (&policy, self.torso.output_leaf(0)) {
+            let categorical = Categorical::new(logits, sizes, actions, action_mask);
+            let [log_probs, entropies] = [&categorical.log_probs, &categorical.entropies].map(Tensor::shallow_clone);
+            *leaf = Leaf::Categorical(categorical);
+            return Evaluation { log_probs, entropies, values, std: None };
+        }
+        let std = policy.mean_std();
+        let policy = policy.masked(action_mask);
+        Evaluation { log_probs: policy.log_prob(actions), entropies: policy.entropy(), values, std }
+    }
+
+    /// Policy, values and the input of the policy head, `[n, width]`, in inference for one step of the sequences of `state`.
     pub fn infer_with_features(
         &mut self,
         state: &RecurrentState,

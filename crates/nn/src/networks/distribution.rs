@@ -33,9 +33,9 @@ pub enum Distribution {
 
 /// The logit of an invalid action: its probability and its gradient are exactly 0, and the log-probability stays finite (Huang and
 /// Ontañón 2020, *A Closer Look at Invalid Action Masking in Policy Gradient Algorithms*, section 3).
-const INVALID: f64 = -1e8;
+pub(super) const INVALID: f64 = -1e8;
 
-const ANOTHER_SPACE: &str = "actions of another space than the policy's";
+pub(super) const ANOTHER_SPACE: &str = "actions of another space than the policy's";
 
 impl Distribution {
     /// The distribution over the valid actions of `mask`, `[n, choices]`; the same where `mask` is empty.
@@ -48,19 +48,6 @@ impl Distribution {
                 Self::Categorical { logits: logits.masked_fill(&invalid, INVALID), sizes }
             }
             unmasked => unmasked,
-        }
-    }
-
-    /// The distributions at `rows`, an `i64` tensor of indices.
-    #[must_use]
-    pub fn rows(&self, rows: &Tensor) -> Self {
-        match self {
-            Self::Categorical { logits, sizes } => {
-                Self::Categorical { logits: logits.index_select(0, rows), sizes: sizes.clone() }
-            }
-            Self::Gaussian { mean, log_std } => {
-                Self::Gaussian { mean: mean.index_select(0, rows), log_std: log_std.shallow_clone() }
-            }
         }
     }
 
@@ -115,7 +102,7 @@ impl Distribution {
         }
     }
 
-    /// The mean entropy over the batch, in nats: a scalar. −Σ π log π summed over components, or ½ log(2πe) + log σ summed over dimensions.
+    /// The entropies, in nats, `[n]`: −Σ π log π summed over components, or ½ log(2πe) + log σ summed over dimensions.
     pub fn entropy(&self) -> Tensor {
         match self {
             Self::Categorical { logits, sizes } => {
@@ -123,11 +110,13 @@ impl Distribution {
                     let log_pi = logits.log_softmax(-1, Kind::Float);
                     // An impossible action (log π = −∞) adds nothing: 0 · −∞ would be NaN.
                     let terms = log_pi.exp() * log_pi.clamp_min(f64::from(f32::MIN));
-                    -terms.sum_dim_intlist(-1, false, Kind::Float).mean(Kind::Float)
+                    -terms.sum_dim_intlist(-1, false, Kind::Float)
                 });
                 entropies.reduce(|sum, next| sum + next).expect("one component at least")
             }
-            Self::Gaussian { log_std, .. } => (log_std + 0.5 * (1.0 + (2.0 * PI).ln())).sum(Kind::Float),
+            Self::Gaussian { mean, log_std } => {
+                (log_std + 0.5 * (1.0 + (2.0 * PI).ln())).sum(Kind::Float).expand([mean.size()[0]], false)
+            }
         }
     }
 
@@ -240,7 +229,7 @@ mod tests {
     fn categorical_by_hand() {
         let (log_prob, entropy) = categorical([[0.0, 3.0_f32.ln()], [7.0, 7.0]], [0, 1]);
         assert_close(&log_prob, &[-1.386_294_361, -LN_2], 1e-6);
-        assert_close(&entropy, &[(0.562_335_145 + LN_2) / 2.0], 1e-6);
+        assert_close(&entropy, &[0.562_335_145, LN_2], 1e-6);
     }
 
     /// Where log(softmax + ε) breaks: logits of ±1e4.
@@ -249,7 +238,7 @@ mod tests {
         let logits = [[1e4_f32, -1e4], [-1e4, 1e4]];
         let (log_prob, entropy) = categorical(logits, [1, 1]);
         assert_close(&log_prob, &[-2e4, 0.0], 1e-6);
-        assert_close(&entropy, &[0.0], 1e-6);
+        assert_close(&entropy, &[0.0, 0.0], 1e-6);
         let naive = Tensor::from_slice2(&logits).softmax(-1, Kind::Float).log();
         assert!(naive.isinf().any().int64_value(&[]) == 1, "the naive form is expected to break here");
     }
@@ -275,7 +264,7 @@ mod tests {
         let (log_prob, entropy) = (masked.log_prob(&actions), masked.entropy());
         assert_close(&log_prob, &[-1.386_294_361 - LN_2], 1e-6);
         assert_close(&entropy, &[0.562_335_145 + LN_2], 1e-6);
-        (log_prob.sum(Kind::Float) + entropy).backward();
+        (log_prob + entropy).sum(Kind::Float).backward();
         let gradient = logits.grad();
         assert!(gradient.isfinite().all().int64_value(&[]) == 1);
         assert_eq!(gradient.double_value(&[0, 4]), 0.0);

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! [`FeatureExtractor::forward_heads`] continues to linear heads. Where playfield's kernels compute the features they compute these, too, and the
-//! leaves are their outputs: autograd records the loss alone, and each thread's backward pass begins with its part of the outputs.
+//! leaves are their outputs or what an [`Evaluation`](super::evaluation::Evaluation) computes of them: autograd records the loss alone, and each
+//! thread's backward pass begins with its part of the outputs.
 //!
 //! Where one thread computes by libtorch, and its passes are not [captured](super::captured), features are no leaf: autograd's pass
 //! reaches the torso by itself.
@@ -18,6 +19,7 @@
 use super::captured::CapturedTorso;
 use super::config::Kernels;
 use super::dispatch::{Dispatch, Path};
+use super::evaluation::Categorical;
 use super::input::Input;
 use super::own_kernels::OwnKernels;
 use super::torso::Torso;
@@ -103,11 +105,39 @@ impl Features {
     }
 }
 
+/// Where autograd's backward pass ends.
+#[derive(Debug)]
+pub(super) enum Leaf {
+    /// At the features, or at the output of a head, `[n, outputs]`.
+    Output(Tensor),
+    /// At what was computed from the output of a policy head.
+    Categorical(Categorical),
+}
+
+impl Leaf {
+    /// Whether the loss depends on it.
+    fn has_gradient(&self) -> bool {
+        match self {
+            Self::Output(output) => output.grad().defined(),
+            Self::Categorical(categorical) => categorical.has_gradient(),
+        }
+    }
+
+    /// The gradient of the features or the output, zeros where the loss does not depend on it.
+    fn gradient(&self) -> Tensor {
+        match self {
+            Self::Output(output) if self.has_gradient() => output.grad(),
+            Self::Output(output) => output.zeros_like(),
+            Self::Categorical(categorical) => categorical.gradient(),
+        }
+    }
+}
+
 /// A training pass whose results are leaves of autograd.
 #[derive(Debug)]
 struct Trained {
-    /// The features or, where there are heads, the output of each, `[n, outputs]`.
-    leaves: Vec<Tensor>,
+    /// The features or, where there are heads, the output of each.
+    leaves: Vec<Leaf>,
     /// The heads that were computed with the features.
     heads: Vec<Linear>,
     /// The parts of all threads, the calling thread's first.
@@ -201,10 +231,17 @@ impl FeatureExtractor {
         if pass == Pass::Infer {
             return outputs;
         }
-        let leaves: Vec<_> = outputs.into_iter().map(|output| output.set_requires_grad(true)).collect();
-        let outputs = leaves.iter().map(Tensor::shallow_clone).collect();
+        let outputs: Vec<_> = outputs.into_iter().map(|output| output.set_requires_grad(true)).collect();
+        let leaves = outputs.iter().map(|output| Leaf::Output(output.shallow_clone())).collect();
         self.trained = Some(Trained { leaves, heads: heads.to_vec(), parts });
         outputs
+    }
+
+    /// The leaf at the output of head `i`, where the own kernels computed the heads in the last training pass: to be replaced by one that is
+    /// computed from it.
+    pub fn output_leaf(&mut self, i: usize) -> Option<&mut Leaf> {
+        let trained = self.trained.as_mut().filter(|trained| !trained.heads.is_empty())?;
+        trained.leaves.get_mut(i)
     }
 
     /// The features of all parts, `[n, width]`, a leaf of autograd where it does not reach the torso.
@@ -222,7 +259,7 @@ impl FeatureExtractor {
             return features;
         }
         let leaf = features.set_requires_grad(true);
-        self.trained = Some(Trained { leaves: vec![leaf.shallow_clone()], heads: Vec::new(), parts });
+        self.trained = Some(Trained { leaves: vec![Leaf::Output(leaf.shallow_clone())], heads: Vec::new(), parts });
         leaf
     }
 
@@ -285,15 +322,16 @@ impl FeatureExtractor {
         let Self { local, shards, trained, with_gradient } = self;
         *with_gradient = 0;
         // A loss that does not depend on the leaves gives them no gradient.
-        let depends = |trained: &Trained| trained.leaves.iter().any(|leaf| leaf.grad().defined());
+        let depends = |trained: &Trained| trained.leaves.iter().any(Leaf::has_gradient);
         let Some(Trained { leaves, heads, parts }) = trained.take().filter(depends) else {
             return sets.into_iter().for_each(|range| params.zero_gradient_in(range));
         };
         *with_gradient = parts.len() - 1;
-        let sizes: Vec<_> = split(leaves[0].size()[0] as usize, parts.len()).map(|part| part.len() as i64).collect();
+        let of_leaves: Vec<_> = leaves.iter().map(Leaf::gradient).collect();
+        let n = of_leaves[0].size()[0] as usize;
+        let sizes: Vec<_> = split(n, parts.len()).map(|part| part.len() as i64).collect();
         let mut gradients: Vec<Vec<Tensor>> = parts.iter().map(|_| Vec::new()).collect();
-        for leaf in &leaves {
-            let gradient = if leaf.grad().defined() { leaf.grad() } else { leaf.zeros_like() };
+        for gradient in of_leaves {
             gradients.iter_mut().zip(gradient.split_with_sizes(&sizes[..], 0)).for_each(|(all, part)| all.push(part));
         }
         let set_by_kernels = ranges(&local.torso, &heads, params);

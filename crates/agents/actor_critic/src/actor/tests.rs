@@ -124,12 +124,13 @@ fn a_rollout_on_a_device_is_that_of_the_host() {
                 }
             }
             close(&host.bootstrap(&rollout), &device.bootstrap(&blank));
-            close(&host.evaluate(&rollout).1, &device.evaluate(&blank).1);
+            close(&host.evaluate(&rollout).values, &device.evaluate(&blank).values);
             let minibatch: Vec<usize> =
                 if lstm > 0 { (0..5).flat_map(|t| [3 * t + 2, 3 * t]).collect() } else { vec![14, 0, 7] };
             let [expected, computed] = [(&mut host, &rollout), (&mut device, &blank)].map(|(actor, rollout)| {
-                let (policy, values, _) = actor.evaluate_minibatch(rollout, minibatch.clone());
-                actor.net.backward(&(values.sum(Kind::Float) + policy.logits().unwrap().square().sum(Kind::Float)));
+                let (Evaluation { log_probs, entropies, values, .. }, _) =
+                    actor.evaluate_minibatch(rollout, minibatch.clone());
+                actor.net.backward(&(&values + log_probs + entropies).sum(Kind::Float));
                 let gradient = actor.net.params.gradient();
                 actor.next_rollout();
                 (values, gradient)
@@ -156,9 +157,9 @@ fn a_device_rollout_that_is_not_full_is_not_used() {
             rollout.record(0, &Actions::Discrete(vec![0; 3]), &batch, |_| 0.0);
         }
     }
-    let expected = [actor.bootstrap(&rollout), actor.evaluate(&rollout).1];
+    let expected = [actor.bootstrap(&rollout), actor.evaluate(&rollout).values];
     actor.device_rollout = DeviceRollout::new(&spec, 3, 1, Device::Cpu).unwrap();
-    for (a, b) in expected.iter().zip([actor.bootstrap(&rollout), actor.evaluate(&rollout).1]) {
+    for (a, b) in expected.iter().zip([actor.bootstrap(&rollout), actor.evaluate(&rollout).values]) {
         close(a, &b);
     }
     // Full, with other observations; and the next rollout again without.
@@ -239,15 +240,14 @@ fn steps_without_an_action_are_left_out() {
         batch.ignored[1] = ignored;
         rollout.record(0, &Actions::Discrete(vec![0, 1]), &batch, |_| 0.0);
     }
-    let outputs = |rows: &[i64]| {
-        let rows = Tensor::from_slice(rows).to_kind(Kind::Float);
-        (Distribution::Categorical { logits: Tensor::stack(&[&rows, &rows], 1), sizes: vec![2] }, rows)
-    };
     for (minibatch, expected) in [(vec![0, 1, 2, 3], vec![0, 2, 3]), (vec![3, 0], vec![3, 0]), (vec![1], vec![])] {
-        let (policy, values) = outputs(&minibatch.iter().map(|&i| i as i64).collect::<Vec<_>>());
-        let (policy, values, indices) = transitions_of(&rollout, policy, values, minibatch);
-        let floats: Vec<f32> = expected.iter().map(|&i: &usize| i as f32).collect();
-        assert_eq!((&indices, Vec::<f32>::try_from(values).unwrap()), (&expected, floats));
-        assert_eq!(policy.logits().unwrap().size(), [expected.len() as i64, 2]);
+        let floats = |indices: &[usize]| indices.iter().map(|&i| i as f32).collect::<Vec<_>>();
+        let values = Tensor::from_slice(&floats(&minibatch));
+        let (log_probs, entropies) = (&values + 10.0, &values + 20.0);
+        let evaluation = Evaluation { log_probs, entropies, values, std: None };
+        let (evaluation, indices) = transitions_of(&rollout, evaluation, minibatch);
+        assert_eq!((&indices, to_vec(&evaluation.values)), (&expected, floats(&expected)));
+        assert_eq!(to_vec(&(evaluation.log_probs - 10.0)), floats(&expected));
+        assert_eq!(to_vec(&(evaluation.entropies - 20.0)), floats(&expected));
     }
 }
