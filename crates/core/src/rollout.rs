@@ -291,12 +291,12 @@ impl Rollout {
         envs.chunks(envs_per_minibatch).map(indices).collect()
     }
 
-    /// The actions of the transitions `indices`.
+    /// The actions of the steps `indices`.
     pub fn gather_actions(&self, indices: &[usize]) -> Actions {
         self.actions.select(indices)
     }
 
-    /// The action masks of the transitions `indices`, `[indices, choices]`; empty where every action is valid.
+    /// The action masks of the steps `indices`, `[indices, choices]`; empty where every action is valid.
     pub fn gather_action_masks(&self, indices: &[usize]) -> Vec<bool> {
         let row = |&i: &usize| &self.action_masks[i * self.mask_len..(i + 1) * self.mask_len];
         indices.iter().flat_map(row).copied().collect()

@@ -31,7 +31,7 @@ pub use layers::{attention, conv, dropout, embedding, linear, noisy, norm, skip}
 pub use networks::actor_critic::ActorCritic;
 pub use networks::config::NetworkConfig;
 pub use networks::distribution::Distribution;
-pub use networks::evaluation::Evaluation;
+pub use networks::evaluated_actions::EvaluatedActions;
 pub use networks::q_network::{QConfig, QNetwork};
 pub use networks::summary::Summary;
 pub use networks::{config, dispatch, distribution, heads, input, timing, torso};

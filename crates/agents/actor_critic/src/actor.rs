@@ -11,7 +11,7 @@ use playfield_nn::observations::{Indexed, upload};
 use playfield_nn::optim::{Combine, Norm, Optimizer};
 use playfield_nn::params::to_vec;
 use playfield_nn::{
-    ActorCritic, DeviceRollout, Distribution, Evaluation, NetworkConfig, Observations, Pass, RecurrentState,
+    ActorCritic, DeviceRollout, Distribution, EvaluatedActions, NetworkConfig, Observations, Pass, RecurrentState,
 };
 use rand::SeedableRng;
 use std::sync::Arc;
@@ -88,17 +88,17 @@ impl Actor {
         self.net.forward_from(&self.state, &[], obs, rollout.envs(), Pass::Infer).1
     }
 
-    /// The actions and values at all observations of a full rollout, evaluated by the network for the backward pass. A recurrent network starts
-    /// from its state at the beginning of the rollout.
-    pub fn evaluate(&mut self, rollout: &Rollout) -> Evaluation {
+    /// Evaluates all actions of a full rollout, recorded for the backward pass. A recurrent network starts from its state at the beginning of the
+    /// rollout.
+    pub fn evaluate_rollout(&mut self, rollout: &Rollout) -> EvaluatedActions {
         let on_device = self.full_device_rollout().map(DeviceRollout::observations);
         let obs = on_device_or_host(on_device.as_ref(), rollout.observations());
-        self.net.evaluate(&self.start, rollout.episode_starts(), obs, rollout.actions(), rollout.action_masks())
+        self.net.evaluate_actions(&self.start, rollout.episode_starts(), obs, rollout.actions(), rollout.action_masks())
     }
 
     /// The same at the transitions `indices` of a full rollout, with these. For a recurrent network they are all steps of some environments,
     /// time first ([`Rollout::sequence_minibatches`]), of which those that are no transitions are left out afterwards.
-    pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: Vec<usize>) -> (Evaluation, Vec<usize>) {
+    pub fn evaluate_minibatch(&mut self, rollout: &Rollout, indices: Vec<usize>) -> (EvaluatedActions, Vec<usize>) {
         let on_device = self.full_device_rollout().map(DeviceRollout::observations);
         let on_device = on_device.map(|all| all.index_select(0, &index_tensor(&indices, all.device())));
         let indexed = Indexed { buffer: rollout.observations(), obs_len: rollout.obs_len(), indices: &indices };
@@ -106,14 +106,14 @@ impl Actor {
         let (actions, mask) = (rollout.gather_actions(&indices), rollout.gather_action_masks(&indices));
         if !self.net.is_recurrent() {
             let start = self.net.initial_state(indices.len());
-            let evaluation = self.net.evaluate(&start, &[], obs, &actions, &mask);
-            return transitions_of(rollout, evaluation, indices);
+            let evaluated = self.net.evaluate_actions(&start, &[], obs, &actions, &mask);
+            return transitions_of(rollout, evaluated, indices);
         }
         let envs: Vec<i64> = indices[..indices.len() / rollout.steps()].iter().map(|&i| i as i64).collect();
         let start = self.start.rows(&upload(&Tensor::from_slice(&envs), self.start.h().device()));
         let starts: Vec<bool> = indices.iter().map(|&i| rollout.episode_starts()[i]).collect();
-        let evaluation = self.net.evaluate(&start, &starts, obs, &actions, &mask);
-        transitions_of(rollout, evaluation, indices)
+        let evaluated = self.net.evaluate_actions(&start, &starts, obs, &actions, &mask);
+        transitions_of(rollout, evaluated, indices)
     }
 
     /// Ends the updates from a rollout: the next one begins with the current recurrent state.
@@ -128,10 +128,10 @@ impl Actor {
     /// [`Error::Group`].
     pub fn compute_gradients(&mut self, rollout: &Rollout, objective: &Objective) -> Result<Losses> {
         let bootstrap = self.bootstrap(rollout);
-        let evaluation = self.evaluate(rollout);
-        let old_values = evaluation.values.detach().view([-1, rollout.envs() as i64]);
+        let evaluated = self.evaluate_rollout(rollout);
+        let old_values = evaluated.values.detach().view([-1, rollout.envs() as i64]);
         let targets = Targets::new(rollout, &old_values, &bootstrap, objective.gae_lambda);
-        let losses = objective.loss(rollout, evaluation, &targets, &*self.group)?;
+        let losses = objective.loss(rollout, evaluated, &targets, &*self.group)?;
         self.net.backward(&losses.loss);
         self.next_rollout();
         Ok(losses)
@@ -343,15 +343,19 @@ impl RolloutPolicy for Actor {
     }
 }
 
-/// The evaluation and the indices of a minibatch without the steps that are no transitions.
-fn transitions_of(rollout: &Rollout, evaluation: Evaluation, indices: Vec<usize>) -> (Evaluation, Vec<usize>) {
+/// The actions and the indices of a minibatch without the steps that are no transitions.
+fn transitions_of(
+    rollout: &Rollout,
+    evaluated: EvaluatedActions,
+    indices: Vec<usize>,
+) -> (EvaluatedActions, Vec<usize>) {
     let rows: Vec<usize> = (0..indices.len()).filter(|&k| rollout.is_transition(indices[k])).collect();
     if rows.len() == indices.len() {
-        return (evaluation, indices);
+        return (evaluated, indices);
     }
-    let selected = index_tensor(&rows, evaluation.values.device());
+    let selected = index_tensor(&rows, evaluated.values.device());
     let indices = rows.into_iter().map(|k| indices[k]).collect();
-    (evaluation.select(&selected), indices)
+    (evaluated.select(&selected), indices)
 }
 
 #[cfg(test)]

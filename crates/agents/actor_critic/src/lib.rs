@@ -11,7 +11,7 @@ pub use actor::{Actor, check_norms};
 use playfield_core::group::{Group, Reduce};
 use playfield_core::{Result, Rollout};
 use playfield_losses::{policy_gradient as pg, returns};
-use playfield_nn::Evaluation;
+use playfield_nn::EvaluatedActions;
 use playfield_nn::observations::upload;
 use tch::{Device, Kind, Tensor};
 
@@ -111,28 +111,28 @@ pub fn index_tensor(indices: &[usize], device: Device) -> Tensor {
 }
 
 impl Objective {
-    /// The loss on the [transitions](Rollout::transitions) of `rollout`, from the `evaluation` of all its steps: this rank's part of the batch
-    /// of `group`.
+    /// The loss on the [transitions](Rollout::transitions) of `rollout`, from the `evaluated` actions of all its steps: this rank's part of
+    /// the batch of `group`.
     ///
     /// # Errors
     /// [`Error::Group`](playfield_core::Error::Group).
     pub fn loss(
         &self,
         rollout: &Rollout,
-        evaluation: Evaluation,
+        evaluated: EvaluatedActions,
         targets: &Targets,
         group: &dyn Group,
     ) -> Result<Losses> {
-        let device = evaluation.values.device();
+        let device = evaluated.values.device();
         let transitions = rollout.transitions().map(|indices| index_tensor(&indices, device));
         let select = |t: Tensor| match &transitions {
             Some(indices) => t.index_select(0, indices),
             None => t,
         };
         let [mut advantages, returns] = [&targets.advantages, &targets.returns].map(|t| select(t.flatten(0, 1)));
-        let Evaluation { log_probs, entropies, values, .. } = match &transitions {
-            Some(indices) => evaluation.select(indices),
-            None => evaluation,
+        let EvaluatedActions { log_probs, entropies, values, .. } = match &transitions {
+            Some(indices) => evaluated.select(indices),
+            None => evaluated,
         };
         if self.normalize_advantage {
             advantages = normalize(&advantages, group)?;

@@ -8,7 +8,7 @@ use playfield_core::{EnvSpec, Group, Persist, Result, Rollout, Snapshot, rng};
 use playfield_losses::policy_gradient as pg;
 use playfield_nn::observations::upload;
 use playfield_nn::optim::Optimizer;
-use playfield_nn::{ActorCritic, Evaluation};
+use playfield_nn::{ActorCritic, EvaluatedActions};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -92,26 +92,26 @@ impl Transitions {
     }
 }
 
-/// The [`TERMS`] of an update, a scalar each, at agent step `step`, from the `evaluation` of the actions that were executed (Schulman et al.
+/// The [`TERMS`] of an update, a scalar each, at agent step `step`, from the `evaluated` actions, those that were executed (Schulman et al.
 /// 2017, equation 9). Advantages are normalized over the minibatches of all ranks of `group`.
 fn loss(
     config: &Config,
     step: u64,
     [mut advantages, returns, log_probs, old_values, sampled]: [Tensor; 5],
-    evaluation: &Evaluation,
+    evaluated: &EvaluatedActions,
     group: &dyn Group,
 ) -> Result<[Tensor; 6]> {
     let clip_range = config.clip_range.at(step);
-    let log_ratio = (&evaluation.log_probs - log_probs) * &sampled;
+    let log_ratio = (&evaluated.log_probs - log_probs) * &sampled;
     if config.normalize_advantage {
         advantages = normalize(&advantages, group)?;
     }
     let policy_loss = pg::clipped_policy_loss(&log_ratio, &(advantages * &sampled), clip_range);
     let value_loss = match config.value_clip_range {
-        0.0 => pg::value_loss(&evaluation.values, &returns),
-        range => pg::clipped_value_loss(&evaluation.values, &old_values, &returns, range),
+        0.0 => pg::value_loss(&evaluated.values, &returns),
+        range => pg::clipped_value_loss(&evaluated.values, &old_values, &returns, range),
     };
-    let entropy_loss = -evaluation.entropies.mean(Kind::Float);
+    let entropy_loss = -evaluated.entropies.mean(Kind::Float);
     let loss =
         &policy_loss + &entropy_loss * config.entropy_coefficient.at(step) + &value_loss * config.value_coefficient;
     // Replaced actions have the ratio 1, and do not count.
@@ -149,7 +149,7 @@ impl Learner {
         let targets = Targets::new(rollout, &values, &bootstrap, config.gae_lambda);
         let transitions = Transitions::new(rollout, &targets, bootstrap.device());
 
-        let (mut terms, mut gradient_norms, mut std, mut last_epoch) = (Vec::new(), Vec::new(), None, 0);
+        let (mut terms, mut gradient_norms, mut last_epoch) = (Vec::new(), Vec::new(), 0);
         'epochs: for _ in 0..config.epochs {
             last_epoch = terms.len();
             let minibatches = match self.actor.net.is_recurrent() {
@@ -157,14 +157,13 @@ impl Learner {
                 false => rollout.minibatches(config.minibatch_size, &mut self.rng),
             };
             for indices in minibatches {
-                let (evaluation, indices) = self.actor.evaluate_minibatch(rollout, indices);
+                let (evaluated, indices) = self.actor.evaluate_minibatch(rollout, indices);
                 if indices.is_empty() {
                     continue;
                 }
                 let group = self.actor.group();
-                let losses = loss(config, step, transitions.select(&indices), &evaluation, group)?;
+                let losses = loss(config, step, transitions.select(&indices), &evaluated, group)?;
                 terms.push(Tensor::stack(&losses, 0).detach());
-                std = evaluation.std;
                 if config.target_kl > 0.0 && group.mean(losses[KL].double_value(&[]))? > 1.5 * config.target_kl {
                     break 'epochs;
                 }
@@ -183,7 +182,7 @@ impl Learner {
         Ok(Update {
             terms: Tensor::stack(&terms, 0),
             gradient_norms: check_norms(&gradient_norms, &self.optimizer)?,
-            std,
+            std: self.actor.net.mean_std(),
             values,
             returns,
             learning_rate,

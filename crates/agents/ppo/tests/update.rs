@@ -8,7 +8,8 @@ use playfield_core::{
     RolloutPolicy as _, Schedule, Snapshot, StepBatch, rng,
 };
 use playfield_nn::config::{Kernels, NormKind, Precision};
-use playfield_nn::{Evaluation, NetworkConfig};
+use playfield_nn::optim::Sgd;
+use playfield_nn::{EvaluatedActions, NetworkConfig};
 use playfield_ppo::learner::Learner;
 use playfield_ppo::{Config, Ppo};
 use serde::Deserialize;
@@ -152,6 +153,16 @@ fn an_update_equals_pytorch() {
 /// A rollout of `learner`'s own policy, with `n` steps of observations that depend on environment and step; an episode of
 /// environment 1 ends at step 2.
 fn own_rollout(learner: &mut Learner, spec: &EnvSpec, steps: usize) -> Rollout {
+    own_rollout_with(learner, spec, steps, |_, _| ())
+}
+
+/// The same, where `change` changes the results of each step.
+fn own_rollout_with(
+    learner: &mut Learner,
+    spec: &EnvSpec,
+    steps: usize,
+    change: impl Fn(usize, &mut StepBatch),
+) -> Rollout {
     let (mut rollout, mut frames) = (Rollout::new(spec, ENVS, steps, 0.9), FrameStack::new(spec, ENVS));
     let (mut batch, mut actions) = (StepBatch::new(spec, ENVS), Actions::zeros(&spec.actions, ENVS));
     let observe = |obs: &mut Obs, t: usize| match obs {
@@ -186,6 +197,7 @@ fn own_rollout(learner: &mut Learner, spec: &EnvSpec, steps: usize) -> Rollout {
         }
         batch.reward.iter_mut().enumerate().for_each(|(i, r)| *r = (i as f32 - 1.0) * (t as f32 + 1.0) / 4.0);
         batch.terminated[1] = t == 2;
+        change(t, &mut batch);
         frames.push(&batch);
         rollout.record(0, &actions, &batch, |_| unreachable!("nothing is truncated"));
         playfield_core::Policy::reset_states(&mut learner.actor, &batch.ended());
@@ -235,6 +247,38 @@ fn the_ratio_is_1_on_the_first_minibatch() {
     }
 }
 
+/// Updates by the own kernels, which evaluate actions without autograd, and by libtorch, from the same rollouts: frames, with masks, an invalid action
+/// that a wrapper executed in the policy's place, and a step that is no transition.
+#[test]
+fn an_update_by_the_own_kernels_is_that_of_libtorch() {
+    let spec = EnvSpec::new("test", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 5 });
+    let spec = spec.with_frame_stack(4).with_action_mask();
+    let learner = |kernels| {
+        let network = NetworkConfig { kernels, precision: Precision::Fp32, ..NetworkConfig::default() };
+        let optimizer = Sgd::default().into();
+        let config = Config { network, optimizer, entropy_coefficient: Schedule::constant(1.0), ..config() };
+        Learner::new(&config, &spec, ENVS, 1).unwrap()
+    };
+    let [mut own, mut libtorch] = [Kernels::Own, Kernels::Libtorch].map(learner);
+    for _ in 0..2 {
+        let rollout = own_rollout_with(&mut own, &spec, STEPS, |t, batch| {
+            batch.forced[0] = (t == 2).then_some(2);
+            batch.ignored[2] = t == 1;
+        });
+        assert_eq!(
+            (rollout.forced()[6], rollout.action_masks()[6 * 5 + 2], rollout.transitions()),
+            (true, false, Some((0..12).filter(|&i| i != 5).collect()))
+        );
+        let [own, libtorch] = [&mut own, &mut libtorch].map(|learner| learner.update(&rollout, 0).unwrap().report());
+        for ((tag, own), (_, libtorch)) in own.iter().zip(&libtorch) {
+            close(tag, *own, *libtorch);
+        }
+    }
+    for ((name, own), libtorch) in params(&mut own).iter().zip(params(&mut libtorch).values()) {
+        own.iter().zip(libtorch).for_each(|(a, b)| close(name, f64::from(*a), f64::from(*b)));
+    }
+}
+
 /// Log-probabilities and values of a minibatch of whole sequences are those of the whole rollout, with the recurrent state of its
 /// start and the episode that ended inside it.
 #[test]
@@ -246,15 +290,15 @@ fn recurrent_minibatches_equal_the_unrolled_sequence() {
     learner.update(&rollout, 0).unwrap();
     let rollout = own_rollout(&mut learner, &spec, STEPS);
     let outputs =
-        |evaluation: Evaluation| [evaluation.log_probs, evaluation.values].map(|t| Vec::<f32>::try_from(t).unwrap());
-    let whole = outputs(learner.actor.evaluate(&rollout));
+        |evaluated: EvaluatedActions| [evaluated.log_probs, evaluated.values].map(|t| Vec::<f32>::try_from(t).unwrap());
+    let whole = outputs(learner.actor.evaluate_rollout(&rollout));
     for (part, expected) in whole.iter().zip([rollout.log_probs(), rollout.values()]) {
         assert!(part.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{part:?}, while acting {expected:?}");
     }
     for size in [STEPS, 2 * STEPS] {
         for indices in rollout.sequence_minibatches(size, &mut rng::stream(1, "minibatches")) {
-            let (evaluation, indices) = learner.actor.evaluate_minibatch(&rollout, indices);
-            let part = outputs(evaluation);
+            let (evaluated, indices) = learner.actor.evaluate_minibatch(&rollout, indices);
+            let part = outputs(evaluated);
             for (part, whole) in part.iter().zip(&whole) {
                 let expected = indices.iter().map(|&i| whole[i]);
                 assert!(part.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{part:?} of {whole:?}");

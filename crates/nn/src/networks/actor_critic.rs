@@ -3,7 +3,7 @@
 use super::config::NetworkConfig;
 use super::dispatch::Dispatch;
 use super::distribution::Distribution;
-use super::evaluation::{Categorical, Evaluation};
+use super::evaluated_actions::{CategoricalLeaf, EvaluatedActions};
 use super::feature_extractor::{FeatureExtractor, Leaf, backward};
 use super::heads::PolicyHead;
 use super::input::Input;
@@ -22,7 +22,7 @@ use crate::pass::Pass;
 use playfield_core::graph::{Graph, Value};
 use playfield_core::rng::Rng;
 use playfield_core::{Actions, Dtype, EnvSpec, Error, ObsRef, Result};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The network: one torso (or one each for policy and value), an LSTM if configured, a policy head and a value head.
 #[derive(Debug)]
@@ -148,29 +148,34 @@ impl ActorCritic {
         })
     }
 
-    /// Policy and values at observations that continue the sequences of `state`, for the `actions` that were chosen there, recorded for the
-    /// backward pass; see [`forward_from`](Self::forward_from). `action_mask`, `[n, choices]` or empty: the valid ones.
+    /// Evaluates `actions` at observations that continue the sequences of `state`, recorded for the backward pass: see
+    /// [`forward_from`](Self::forward_from). `action_mask`, `[n, choices]` or empty: the valid choices.
     ///
     /// # Panics
     /// If `actions` are of another space than the policy's.
-    pub fn evaluate(
+    pub fn evaluate_actions(
         &mut self,
         state: &RecurrentState,
         resets: &[bool],
         obs: Observations<'_>,
         actions: &Actions,
         action_mask: &[bool],
-    ) -> Evaluation {
+    ) -> EvaluatedActions {
         let (policy, values, _) = self.forward_from(state, resets, obs, actions.len(), Pass::Train);
         if let (Distribution::Categorical { logits, sizes }, Some(leaf)) = (&policy, self.torso.output_leaf(0)) {
-            let categorical = Categorical::new(logits, sizes, actions, action_mask);
+            let categorical = CategoricalLeaf::new(logits, sizes, actions, action_mask);
             let [log_probs, entropies] = [&categorical.log_probs, &categorical.entropies].map(Tensor::shallow_clone);
             *leaf = Leaf::Categorical(categorical);
-            return Evaluation { log_probs, entropies, values, std: None };
+            return EvaluatedActions { log_probs, entropies, values };
         }
-        let std = policy.mean_std();
         let policy = policy.masked(action_mask);
-        Evaluation { log_probs: policy.log_prob(actions), entropies: policy.entropy(), values, std }
+        EvaluatedActions { log_probs: policy.log_prob(actions), entropies: policy.entropy(), values }
+    }
+
+    /// The mean of a Gaussian policy's standard deviations, a scalar without gradient; `None` for a categorical one.
+    pub fn mean_std(&self) -> Option<Tensor> {
+        let log_std = self.layers.policy.log_std(self.params.weights())?;
+        Some(log_std.detach().exp().mean(Kind::Float))
     }
 
     /// Policy, values and the input of the policy head, `[n, width]`, in inference for one step of the sequences of `state`.

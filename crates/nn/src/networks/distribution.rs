@@ -120,14 +120,6 @@ impl Distribution {
         }
     }
 
-    /// The mean of a Gaussian policy's standard deviations, a scalar without gradient; `None` for a categorical one.
-    pub fn mean_std(&self) -> Option<Tensor> {
-        match self {
-            Self::Categorical { .. } => None,
-            Self::Gaussian { log_std, .. } => Some(log_std.detach().exp().mean(Kind::Float)),
-        }
-    }
-
     /// Selects one action per batch element, sampled or the most probable, and returns the log-probability (or log-density) of
     /// each.
     ///
@@ -138,8 +130,7 @@ impl Distribution {
             Self::Categorical { logits, sizes } => {
                 let (indices, dim) = actions.indices_mut().filter(|(_, dim)| *dim == sizes.len()).expect(ANOTHER_SPACE);
                 let mut select = |logits: &[f32], action: &mut i64| {
-                    let top = logits[argmax(logits)];
-                    let sum: f32 = logits.iter().map(|l| (l - top).exp()).sum();
+                    let (top, sum) = top_and_sum(logits);
                     let index = match mode {
                         Mode::Greedy => argmax(logits),
                         Mode::Sample => sample(logits, sum, rng.random()),
@@ -182,6 +173,12 @@ impl Distribution {
 
 fn argmax(logits: &[f32]) -> usize {
     (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
+}
+
+/// The largest of `logits`, and the sum of their exponentials relative to it.
+pub(super) fn top_and_sum(logits: &[f32]) -> (f32, f32) {
+    let top = logits[argmax(logits)];
+    (top, logits.iter().map(|logit| (logit - top).exp()).sum())
 }
 
 /// The action at `u` in \[0, 1) of the cumulative softmax of `logits`. `sum`: of their exponentials, relative to the largest.

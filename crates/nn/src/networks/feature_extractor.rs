@@ -10,7 +10,7 @@
 //! ```
 //!
 //! [`FeatureExtractor::forward_heads`] continues to linear heads. Where playfield's kernels compute the features they compute these, too, and the
-//! leaves are their outputs or what an [`Evaluation`](super::evaluation::Evaluation) computes of them: autograd records the loss alone, and each
+//! leaves are their outputs or what an [`EvaluatedActions`](super::evaluated_actions::EvaluatedActions) computes of them: autograd records the loss alone, and each
 //! thread's backward pass begins with its part of the outputs.
 //!
 //! Where one thread computes by libtorch, and its passes are not [captured](super::captured), features are no leaf: autograd's pass
@@ -19,7 +19,7 @@
 use super::captured::CapturedTorso;
 use super::config::Kernels;
 use super::dispatch::{Dispatch, Path};
-use super::evaluation::Categorical;
+use super::evaluated_actions::CategoricalLeaf;
 use super::input::Input;
 use super::own_kernels::OwnKernels;
 use super::torso::Torso;
@@ -111,7 +111,7 @@ pub(super) enum Leaf {
     /// At the features, or at the output of a head, `[n, outputs]`.
     Output(Tensor),
     /// At what was computed from the output of a policy head.
-    Categorical(Categorical),
+    Categorical(CategoricalLeaf),
 }
 
 impl Leaf {
@@ -237,8 +237,8 @@ impl FeatureExtractor {
         outputs
     }
 
-    /// The leaf at the output of head `i`, where the own kernels computed the heads in the last training pass: to be replaced by one that is
-    /// computed from it.
+    /// The leaf at the output of head `i` in the last training pass, where the own kernels computed the heads: to be replaced by what is computed
+    /// from it.
     pub fn output_leaf(&mut self, i: usize) -> Option<&mut Leaf> {
         let trained = self.trained.as_mut().filter(|trained| !trained.heads.is_empty())?;
         trained.leaves.get_mut(i)

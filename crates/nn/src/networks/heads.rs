@@ -57,6 +57,14 @@ impl PolicyHead {
         }
     }
 
+    /// The logarithms of a Gaussian policy's standard deviations, `[dim]`.
+    pub fn log_std<'w>(&self, w: &'w Weights) -> Option<&'w Tensor> {
+        match self {
+            Self::Categorical { .. } => None,
+            Self::Gaussian { log_std, .. } => Some(&w[*log_std]),
+        }
+    }
+
     /// The distribution at `outputs` of its [layer](Self::linear), `[n, outputs]`.
     pub fn distribution(&self, w: &Weights, outputs: Tensor) -> Distribution {
         match self {

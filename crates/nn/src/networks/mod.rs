@@ -13,7 +13,7 @@ mod captured;
 pub mod config;
 pub mod dispatch;
 pub mod distribution;
-pub mod evaluation;
+pub mod evaluated_actions;
 mod feature_extractor;
 pub mod heads;
 mod impala;

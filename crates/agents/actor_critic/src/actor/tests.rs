@@ -124,11 +124,11 @@ fn a_rollout_on_a_device_is_that_of_the_host() {
                 }
             }
             close(&host.bootstrap(&rollout), &device.bootstrap(&blank));
-            close(&host.evaluate(&rollout).values, &device.evaluate(&blank).values);
+            close(&host.evaluate_rollout(&rollout).values, &device.evaluate_rollout(&blank).values);
             let minibatch: Vec<usize> =
                 if lstm > 0 { (0..5).flat_map(|t| [3 * t + 2, 3 * t]).collect() } else { vec![14, 0, 7] };
             let [expected, computed] = [(&mut host, &rollout), (&mut device, &blank)].map(|(actor, rollout)| {
-                let (Evaluation { log_probs, entropies, values, .. }, _) =
+                let (EvaluatedActions { log_probs, entropies, values, .. }, _) =
                     actor.evaluate_minibatch(rollout, minibatch.clone());
                 actor.net.backward(&(&values + log_probs + entropies).sum(Kind::Float));
                 let gradient = actor.net.params.gradient();
@@ -157,9 +157,9 @@ fn a_device_rollout_that_is_not_full_is_not_used() {
             rollout.record(0, &Actions::Discrete(vec![0; 3]), &batch, |_| 0.0);
         }
     }
-    let expected = [actor.bootstrap(&rollout), actor.evaluate(&rollout).values];
+    let expected = [actor.bootstrap(&rollout), actor.evaluate_rollout(&rollout).values];
     actor.device_rollout = DeviceRollout::new(&spec, 3, 1, Device::Cpu).unwrap();
-    for (a, b) in expected.iter().zip([actor.bootstrap(&rollout), actor.evaluate(&rollout).values]) {
+    for (a, b) in expected.iter().zip([actor.bootstrap(&rollout), actor.evaluate_rollout(&rollout).values]) {
         close(a, &b);
     }
     // Full, with other observations; and the next rollout again without.
@@ -244,10 +244,10 @@ fn steps_without_an_action_are_left_out() {
         let floats = |indices: &[usize]| indices.iter().map(|&i| i as f32).collect::<Vec<_>>();
         let values = Tensor::from_slice(&floats(&minibatch));
         let (log_probs, entropies) = (&values + 10.0, &values + 20.0);
-        let evaluation = Evaluation { log_probs, entropies, values, std: None };
-        let (evaluation, indices) = transitions_of(&rollout, evaluation, minibatch);
-        assert_eq!((&indices, to_vec(&evaluation.values)), (&expected, floats(&expected)));
-        assert_eq!(to_vec(&(evaluation.log_probs - 10.0)), floats(&expected));
-        assert_eq!(to_vec(&(evaluation.entropies - 20.0)), floats(&expected));
+        let evaluated = EvaluatedActions { log_probs, entropies, values };
+        let (evaluated, indices) = transitions_of(&rollout, evaluated, minibatch);
+        assert_eq!((&indices, to_vec(&evaluated.values)), (&expected, floats(&expected)));
+        assert_eq!(to_vec(&(evaluated.log_probs - 10.0)), floats(&expected));
+        assert_eq!(to_vec(&(evaluated.entropies - 20.0)), floats(&expected));
     }
 }
