@@ -124,7 +124,8 @@ impl CategoricalLeaf {
 /// Logits to log-probabilities.
 fn log_softmax(logits: &mut [f32]) {
     let (top, sum) = top_and_sum(logits);
-    logits.iter_mut().for_each(|logit| *logit = *logit - top - sum.ln());
+    let log_sum = sum.ln();
+    logits.iter_mut().for_each(|logit| *logit = *logit - top - log_sum);
 }
 
 /// −Σ π log π.
