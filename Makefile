@@ -58,7 +58,7 @@ browser:
 	apt-get install --yes --no-install-recommends chromium
 
 bench: build
-	scripts/bench
+	benches/bench.py
 
 # Killed processes, full disks, damaged files, extreme settings, signals, failing environments; prints a table. FAULTS=signal selects
 # classes by a part of their name.

@@ -110,7 +110,7 @@ impl EnvSource for GymSource {
 }
 
 /// The time that a step costs more in a process of its own, in seconds of one core: sending the action, waking the process, and
-/// receiving the result (`scripts/bench` measures it).
+/// receiving the result (`make bench` measures it).
 const PROCESS_SECONDS: f64 = 100e-6;
 
 /// Whether environments whose step takes `seconds` are faster in processes on `cores` cores than in one process: the time that the

@@ -5,23 +5,20 @@ Each kernel, recurrent layers against libtorch's, networks by own kernels and by
 buffer, A3C's shared parameters, a step of Gymnasium environments (empty, and of 1 ms) by playfield, in plain Python and by Gymnasium's
 vector environments, then whole training runs on Pong, RUNS times each: PPO, 8 environments x 128 steps, 4 epochs; PAAC, 32
 environments x 5 steps; DQN, one environment, an update of 32 every 4 steps (all three with the nature network); A3C, two
-actor-learners, the nips network. docs/performance.md has results, and what to compare with.
+actor-learners, the nips network. docs/performance.md has results; beside.py compares with other libraries.
 
-  scripts/bench [RUNS]
+  benches/bench.py [RUNS]
 """
 
-import csv
 import json
 import os
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PLAYFIELD = "target/release/playfield"
+from training import PLAYFIELD, ROOT, steps_per_second
+
 BENCHES = [
     ("kernels", "layers"),
     ("nn", "low_rank"),
@@ -55,18 +52,6 @@ def show(title, *command):
     if process.wait() != 0:
         sys.exit(f"{' '.join(command)} failed")
     return rows
-
-
-def steps_per_second(config, steps):
-    """The rate of a training run after its first quarter, start-up excluded."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        command = [PLAYFIELD, "train", config, "--steps", steps, "--run-dir", str(run)]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with open(run / "progress.csv", encoding="utf-8") as file:
-            rows = [(float(r["time/time_elapsed"]), float(r["time/total_timesteps"])) for r in csv.DictReader(file)]
-    first = next(row for row in rows if row[1] >= rows[-1][1] / 4)
-    return (rows[-1][1] - first[1]) / (rows[-1][0] - first[0])
 
 
 def main():
