@@ -13,7 +13,8 @@ const REPETITIONS: usize = 5;
 pub fn bench() -> Result<ExitCode> {
     let spec = EnvSpec::new("frames", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 6 }).with_frame_stack(4);
     out!("{}\n", machine::describe());
-    out!("Microseconds per observation of 84 × 84 × 4, one thread.\n");
+    out!("Microseconds per observation of 84 × 84 × 4, one thread. The observations are noise:");
+    out!("real ones have equal windows, which the own kernels compute once. A run times both by its own.\n");
     out!("                                    own kernels           libtorch");
     out!("torso   batch size  pass             bf16     fp32     bf16     fp32   auto");
     for torso in [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Impala] {
