@@ -34,9 +34,9 @@ GYMNASIUM = [("32", "0", "2000"), ("8", "0.001", "500")]
 # Configuration, steps.
 TRAINING = [
     ("configs/ppo/pong.toml", "16k"),
-    ("configs/bench/paac.toml", "100k"),
-    ("configs/bench/dqn.toml", "20k"),
-    ("configs/bench/a3c.toml", "40k"),
+    ("configs/bench/paac.toml", "60k"),
+    ("configs/bench/dqn.toml", "10k"),
+    ("configs/bench/a3c.toml", "30k"),
 ]
 
 
