@@ -130,10 +130,8 @@ impl Objective {
             None => t,
         };
         let [mut advantages, returns] = [&targets.advantages, &targets.returns].map(|t| select(t.flatten(0, 1)));
-        let EvaluatedActions { log_probs, entropies, values, .. } = match &transitions {
-            Some(indices) => evaluated.select(indices),
-            None => evaluated,
-        };
+        let EvaluatedActions { log_probs, entropies, values } = evaluated;
+        let [log_probs, entropies, values] = [log_probs, entropies, values].map(select);
         if self.normalize_advantage {
             advantages = normalize(&advantages, group)?;
         }

@@ -152,7 +152,7 @@ impl ActorCritic {
     /// [`forward_from`](Self::forward_from). `action_mask`, `[n, choices]` or empty: the valid choices.
     ///
     /// # Panics
-    /// If `actions` are of another space than the policy's.
+    /// If `actions` are of another space than the policy's, or not one for each observation.
     pub fn evaluate_actions(
         &mut self,
         state: &RecurrentState,

@@ -151,7 +151,7 @@ mod tests {
         let logits =
             [[0.0, 3.0, -1.0, 2.0, 2.0], [1e4, -1e4, 0.0, -2.0, 50.0], [0.5, 0.5, 0.5, f32::NEG_INFINITY, 1.0]];
         let mask = [true, true, false, true, true, true, true, true, false, true, false, true, true, true, true];
-        let weights = [0.5, -2.0, 3.0].map(|w| Tensor::from_slice(&[w, 1.0_f32, -0.25]));
+        let weights = [0.5, -2.0].map(|w| Tensor::from_slice(&[w, 1.0_f32, -0.25]));
         for (sizes, actions) in [
             (vec![5], Actions::Discrete(vec![3, 3, 2])),
             (vec![2, 3], Actions::MultiDiscrete { indices: vec![1, 2, 0, 0, 1, 0], dim: 2 }),

@@ -128,7 +128,7 @@ fn a_rollout_on_a_device_is_that_of_the_host() {
             let minibatch: Vec<usize> =
                 if lstm > 0 { (0..5).flat_map(|t| [3 * t + 2, 3 * t]).collect() } else { vec![14, 0, 7] };
             let [expected, computed] = [(&mut host, &rollout), (&mut device, &blank)].map(|(actor, rollout)| {
-                let (EvaluatedActions { log_probs, entropies, values, .. }, _) =
+                let (EvaluatedActions { log_probs, entropies, values }, _) =
                     actor.evaluate_minibatch(rollout, minibatch.clone());
                 actor.net.backward(&(&values + log_probs + entropies).sum(Kind::Float));
                 let gradient = actor.net.params.gradient();
