@@ -35,7 +35,7 @@ pub fn bench() -> Result<ExitCode> {
                 let [bf16, fp32]: [[Option<Duration>; 2]; 2] = [of(Precision::Bf16)?, of(Precision::Fp32)?];
                 let (measured, precision) = if auto == Precision::Bf16 { (bf16, "bf16") } else { (fp32, "fp32") };
                 let path = match measured {
-                    [Some(own), Some(libtorch)] if dispatch::prefers_own(own, libtorch) => "own",
+                    [Some(own), Some(libtorch)] if dispatch::prefers_first(own, libtorch) => "own",
                     _ => "libtorch",
                 };
                 let cell = |duration: Option<Duration>| {

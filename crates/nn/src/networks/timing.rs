@@ -1,7 +1,7 @@
 //! How fast a feature extractor is in each precision by each path: for the automatic precision, and for reports.
 
 use super::config::{InitKind, Kernels, NetworkConfig, Precision};
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, are_close, prefers_first};
 use super::feature_extractor::FeatureExtractor;
 use super::input::Input;
 use super::torso::Torso;
@@ -51,9 +51,6 @@ pub fn time(
     Ok(shortest)
 }
 
-/// fp32 is chosen below this fraction of the time of bf16, so that runs on one machine choose alike near a tie.
-const MARGIN: f64 = 0.9;
-
 /// Observations of the training pass that the precision is chosen by.
 const BATCH: usize = 32;
 
@@ -69,17 +66,20 @@ pub(crate) fn faster_precision(config: &NetworkConfig, spec: &EnvSpec) -> Result
     if let Some(precision) = measured.get(&key) {
         return Ok(*precision);
     }
-    let seconds = |precision| -> Result<f64> {
-        let mut best = f64::INFINITY;
+    let shortest = |precision, repetitions| -> Result<Duration> {
+        let mut best = Duration::MAX;
         for kernels in [Kernels::Own, Kernels::Libtorch] {
             let config = NetworkConfig { precision, kernels, ..config.clone() };
-            let duration = time(&config, spec, BATCH, Pass::Train, 2)?;
-            best = best.min(duration.map_or(f64::INFINITY, |duration| duration.as_secs_f64()));
+            best = best.min(time(&config, spec, BATCH, Pass::Train, repetitions)?.unwrap_or(Duration::MAX));
         }
         Ok(best)
     };
-    let faster = seconds(Precision::Fp32)? < MARGIN * seconds(Precision::Bf16)?;
-    let precision = if faster { Precision::Fp32 } else { Precision::Bf16 };
+    let both = |repetitions| Ok((shortest(Precision::Bf16, repetitions)?, shortest(Precision::Fp32, repetitions)?));
+    let (mut bf16, mut fp32) = both(2)?;
+    if are_close(bf16, fp32) {
+        (bf16, fp32) = both(8)?;
+    }
+    let precision = if prefers_first(bf16, fp32) { Precision::Bf16 } else { Precision::Fp32 };
     measured.insert(key, precision);
     Ok(precision)
 }
