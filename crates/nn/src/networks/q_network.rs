@@ -198,8 +198,13 @@ impl QNetwork {
 
     /// `[n, actions, atoms]` in `f32` at `n` observations.
     pub fn forward<'a>(&mut self, obs: impl Into<Observations<'a>>, n: usize, pass: Pass) -> Tensor {
-        let features = self.torso.forward(&self.params, obs.into(), n, pass);
-        pass.run(|| self.layers.forward(self.params.weights(), &features, &self.noise, pass))
+        let Self { params, torso, layers, noise } = self;
+        if let Some(head) = layers.linear_head() {
+            let values = torso.forward_heads(&[head], params, obs.into(), n, pass).remove(0);
+            return pass.run(|| values.view([-1, layers.actions, layers.atoms]));
+        }
+        let features = torso.forward(params, obs.into(), n, pass);
+        pass.run(|| layers.forward(params.weights(), &features, noise, pass))
     }
 
     /// Adds the network without noise to `graph`, from observations to `q_values` `[n, actions]` and `value` `[n]`, their maximum.
@@ -242,6 +247,14 @@ impl QNetwork {
 }
 
 impl Layers {
+    /// The only layer, if it is one, without noise.
+    fn linear_head(&self) -> Option<Linear> {
+        match self {
+            Self { first: Stream { hidden: None, out: Dense::Plain(head), .. }, advantage: None, .. } => Some(*head),
+            _ => None,
+        }
+    }
+
     fn noisy(&self) -> impl Iterator<Item = &NoisyLinear> {
         let streams = [Some(&self.first), self.advantage.as_ref()].into_iter().flatten();
         streams.flat_map(|s| s.hidden.iter().map(|(layer, _)| layer).chain([&s.out])).filter_map(|d| match d {
