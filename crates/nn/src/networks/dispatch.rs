@@ -190,7 +190,11 @@ mod tests {
         let times = Times::measure(|path| {
             calls += 1;
             own += u64::from(path == Path::Own);
-            Duration::from_micros(if path == Path::Libtorch { 100 } else if own <= 3 { 120 } else { 95 })
+            Duration::from_micros(match path {
+                Path::Own if own <= 3 => 120,
+                Path::Own => 95,
+                _ => 100,
+            })
         });
         assert_eq!((times.own, times.libtorch), (Duration::from_micros(95), Duration::from_micros(100)));
         assert_eq!(calls, 2 * 9);
