@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Benchmarks of this machine, as tables and as target/bench.json (with processor, instructions, threads and commit).
 
-Each kernel, recurrent layers against libtorch's, networks by own kernels and by libtorch, one update of PAAC and of DQN, the replay
-buffer, A3C's shared parameters, a step of Gymnasium environments (empty, and of 1 ms) by playfield, in plain Python and by Gymnasium's
-vector environments, then whole training runs on Pong, RUNS times each: PPO, 8 environments x 128 steps, 4 epochs; PAAC, 32
-environments x 5 steps; DQN, one environment, an update of 32 every 4 steps (all three with the nature network); A3C, two
-actor-learners, the nips network. docs/performance.md has results; beside.py compares with other libraries.
+Each kernel, a step of the optimizer, recurrent layers against libtorch's, networks by own kernels and by libtorch, one update of PAAC and
+of DQN, the replay buffer, A3C's shared parameters, Atari's emulator alone, a step of Gymnasium environments (empty, and of 1 ms) by
+playfield, in plain Python and by Gymnasium's vector environments, then whole training runs on Pong, RUNS times each: PPO, 8
+environments x 128 steps, 4 epochs; PAAC, 32 environments x 5 steps; DQN, one environment, an update of 32 every 4 steps (all three with
+the nature network); A3C, two actor-learners, the nips network. docs/performance.md has results; beside.py compares with other libraries.
 
   benches/bench.py [RUNS]
 """
@@ -21,6 +21,7 @@ from training import PLAYFIELD, ROOT, steps_per_second
 
 BENCHES = [
     ("kernels", "layers"),
+    ("nn", "optimizer"),
     ("nn", "low_rank"),
     ("nn", "sequence"),
     ("nn", "torso"),
@@ -29,6 +30,8 @@ BENCHES = [
     ("replay", "replay"),
     ("hogwild", "sharing"),
 ]
+# Number of environments, threads, steps.
+ATARI = [("1", "1", "20000"), ("8", "2", "5000"), ("32", "2", "2000")]
 # Number of environments, seconds of a step, steps.
 GYMNASIUM = [("32", "0", "2000"), ("8", "0.001", "500")]
 # Configuration, steps.
@@ -54,6 +57,11 @@ def show(title, *command):
     return rows
 
 
+def example(name):
+    """The command that runs an example of the Gymnasium crate."""
+    return ["cargo", "run", "--quiet", "--release", "--locked", "-p", "playfield-gymnasium", "--example", name, "--"]
+
+
 def main():
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -62,11 +70,13 @@ def main():
     for crate, bench in BENCHES:
         command = ["cargo", "bench", "--quiet", "--locked", "-p", f"playfield-{crate}", "--bench", bench]
         result["tables"][f"{crate}/{bench}"] = show(f"{crate}, {bench}", *command)
-    example = ["cargo", "run", "--quiet", "--release", "--locked", "-p", "playfield-gymnasium", "--example", "vector_speed", "--"]
+    for row in ATARI:
+        title = "Pong under random actions: {} environments, {} threads, {} steps".format(*row)
+        result["tables"][title] = show(title, *example("atari_speed"), "ALE/Pong-v5", *row)
     python = [".venv/bin/python", "envs/gymnasium/examples/vector_speed.py"]
     for row in GYMNASIUM:
         title = "Gymnasium: {} environments, a step of {} s, {} steps".format(*row)
-        result["tables"][title] = show(f"{title}, plain Python", *python, *row) + show(f"{title}, playfield", *example, *row)
+        result["tables"][title] = show(f"{title}, plain Python", *python, *row) + show(f"{title}, playfield", *example("vector_speed"), *row)
     print("\nTraining on Pong, agent steps per second", flush=True)
     rates = {config: [] for config, _ in TRAINING}
     for _ in range(runs):

@@ -1,17 +1,18 @@
-//! GFLOP/s of each kernel of the nature network's layers, one thread: `cargo bench -p playfield-kernels --bench layers`. `PLAYFIELD_CPU`
+//! GFLOP/s of each kernel of the nature network's layers, and how long an observation takes to scale, one thread: `cargo bench -p playfield-kernels --bench layers`. `PLAYFIELD_CPU`
 //! limits the instructions. The fastest of many repetitions counts, so that other work on the machine matters little.
 
 #![allow(clippy::print_stdout, missing_docs)]
 
 use aligned_vec::{AVec, ConstAlign};
 use playfield_kernels::conv::{LayerKernels, LayerShape};
+use playfield_kernels::frames::Scaling;
 use playfield_kernels::simd::{self, SimdLevel, level};
 use playfield_kernels::{Element, bf16};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Rows of the fully connected layer.
-const ROWS: usize = 32;
+/// Batch size of the fully connected layer.
+const BATCH: usize = 32;
 
 /// Name, side of the input, channels, outputs, kernel, stride.
 const CONVOLUTIONS: [(&str, usize, usize, usize, usize, usize); 3] =
@@ -26,6 +27,15 @@ fn main() {
     println!("{:<14}{:<12}{:>10}{:>18}{:>18}", "layer", "", "forward", "weight gradient", "input gradient");
     of::<bf16>(if level() == SimdLevel::Amx { "bf16, AMX" } else { "bf16" });
     of::<f32>("fp32");
+    println!("\n84 × 84 × 4 pixels to floats: {:.1} µs to bf16, {:.1} to fp32", scaling::<bf16>(), scaling::<f32>());
+}
+
+/// Microseconds.
+fn scaling<T: LayerKernels>() -> f64 {
+    let pixels: Vec<u8> = (0..84 * 84 * 4).map(|i| (i * 7919 % 251) as u8).collect();
+    let (mean, factor) = Scaling::Unit.mean_and_factor(&pixels);
+    let mut to = zeros::<T>(pixels.len());
+    1e6 * fastest(|| T::scale(black_box(&pixels), mean, factor, &mut to))
 }
 
 fn of<T: LayerKernels>(dtype: &str) {
@@ -57,11 +67,11 @@ fn of<T: LayerKernels>(dtype: &str) {
     if !T::supports(&shape) {
         return;
     }
-    let (x, weights, bias) = (values::<T>(ROWS * 3136), values::<T>(512 * 3136), values::<T>(512));
-    let (mut y, dy) = (zeros::<T>(ROWS * 512), values::<T>(ROWS * 512));
+    let (x, weights, bias) = (values::<T>(BATCH * 3136), values::<T>(512 * 3136), values::<T>(512));
+    let (mut y, dy) = (zeros::<T>(BATCH * 512), values::<T>(BATCH * 512));
     let (mut dx, mut dw) = (zeros(x.len()), weights.clone());
     let mut packed = T::Packed::default();
-    let flops = 2 * ROWS * weights.len();
+    let flops = 2 * BATCH * weights.len();
     let forward = rate(flops, || T::linear(&shape, &mut packed, &weights, &bias, true, black_box(&x), &mut y));
     let weight = rate(flops, || T::linear_weight_gradient(&shape, &mut packed, &x, black_box(&dy), &mut dw));
     let input = rate(flops, || T::linear_input_gradient(&shape, &mut packed, &weights, black_box(&dy), &mut dx));
@@ -79,12 +89,17 @@ fn zeros<T: Element>(n: usize) -> Buffer<T> {
     AVec::from_iter(64, (0..n).map(|_| T::narrow(0.0)))
 }
 
-/// GFLOP/s of the fastest of 300 calls.
-fn rate(flops: usize, mut call: impl FnMut()) -> f64 {
+/// GFLOP/s.
+fn rate(flops: usize, call: impl FnMut()) -> f64 {
+    flops as f64 / fastest(call) / 1e9
+}
+
+/// Seconds of the fastest of 300 calls.
+fn fastest(mut call: impl FnMut()) -> f64 {
     let seconds = |_| {
         let start = Instant::now();
         call();
         start.elapsed().as_secs_f64()
     };
-    flops as f64 / (0..300).map(seconds).fold(f64::INFINITY, f64::min) / 1e9
+    (0..300).map(seconds).fold(f64::INFINITY, f64::min)
 }

@@ -1,4 +1,4 @@
-//! How long Atari's networks take, forward and backward, with few rows and with many, one thread, by playfield's kernels and by
+//! How long Atari's networks take, forward and backward, for few observations and for many, one thread, by playfield's kernels and by
 //! libtorch's: `cargo bench -p playfield-nn --bench torso`.
 
 #![allow(clippy::print_stdout, missing_docs)]
@@ -13,8 +13,8 @@ use tch::Kind;
 fn main() {
     tch::set_num_threads(1);
     let spec = EnvSpec::new("frames", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 6 }).with_frame_stack(4);
-    let header = ["acting, µs a row", "learning, µs a row"];
-    println!("{:<8}{:<8}{:<10}{:>6}{:>22}{:>22}", "torso", "norm", "kernels", "rows", header[0], header[1]);
+    println!("Microseconds per observation.");
+    println!("{:<8}{:<8}{:<10}{:>12}{:>10}{:>10}", "torso", "norm", "kernels", "batch size", "acting", "learning");
     let torsos = [TorsoKind::Nips, TorsoKind::Nature, TorsoKind::Impala];
     let norms = [NormKind::None, NormKind::Layer];
     let cases = torsos.into_iter().flat_map(|torso| norms.map(|norm| (torso, norm)));
@@ -35,7 +35,7 @@ fn main() {
                 let [torso, norm, kernels] =
                     [format!("{torso:?}"), format!("{norm:?}"), format!("{kernels:?}")].map(name);
                 let (acting, learning) = (acting / n as f64, learning / n as f64);
-                println!("{torso:<8}{norm:<8}{kernels:<10}{n:>6}{acting:>22.1}{learning:>22.1}");
+                println!("{torso:<8}{norm:<8}{kernels:<10}{n:>12}{acting:>10.1}{learning:>10.1}");
             }
         }
     }
