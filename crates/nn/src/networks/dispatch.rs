@@ -31,6 +31,9 @@ const MARGIN: f64 = 0.97;
 /// Two times are close, and measured more often, where neither is below this fraction of the other.
 const CLOSE: f64 = 0.8;
 
+/// Close times are measured again until this much is spent.
+pub(super) const BUDGET: Duration = Duration::from_millis(200);
+
 /// The key of the choices in a checkpoint.
 const KEY: &str = "network.kernels";
 
@@ -115,18 +118,19 @@ impl Dispatch {
 }
 
 impl Times {
-    /// Warms each path up once, then times both in turn: twice, and six times more where they are close.
+    /// Warms each path up once, then times both in turn: twice, and up to six times more where they are close.
     fn measure(mut time: impl FnMut(Path) -> Duration) -> Self {
         for path in [Path::Libtorch, Path::Own] {
             time(path);
         }
-        let mut times = Self { own: Duration::MAX, libtorch: Duration::MAX };
+        let (mut times, mut spent) = (Self { own: Duration::MAX, libtorch: Duration::MAX }, Duration::ZERO);
         for pass in 0..8 {
-            if pass == 2 && !are_close(times.own, times.libtorch) {
+            if pass >= 2 && (spent > BUDGET || !are_close(times.own, times.libtorch)) {
                 break;
             }
-            times.libtorch = times.libtorch.min(time(Path::Libtorch));
-            times.own = times.own.min(time(Path::Own));
+            let (libtorch, own) = (time(Path::Libtorch), time(Path::Own));
+            times = Self { own: times.own.min(own), libtorch: times.libtorch.min(libtorch) };
+            spent += own + libtorch;
         }
         times
     }
@@ -198,12 +202,15 @@ mod tests {
         });
         assert_eq!((times.own, times.libtorch), (Duration::from_micros(95), Duration::from_micros(100)));
         assert_eq!(calls, 2 * 9);
-        let mut calls = 0;
-        Times::measure(|path| {
-            calls += 1;
-            Duration::from_micros(if path == Path::Own { 100 } else { 300 })
-        });
-        assert_eq!(calls, 2 * 3);
+        let passes = |own, libtorch| {
+            let mut calls = 0;
+            Times::measure(|path| {
+                calls += 1;
+                Duration::from_micros(if path == Path::Own { own } else { libtorch })
+            });
+            calls / 2
+        };
+        assert_eq!([passes(100, 300), passes(300, 310), passes(40_000, 40_000)], [3, 9, 4]);
     }
 
     /// Each batch size and pass is measured once for all copies of a network; a resumed run measures nothing.

@@ -1,7 +1,7 @@
 //! How fast a feature extractor is in each precision by each path: for the automatic precision, and for reports.
 
 use super::config::{InitKind, Kernels, NetworkConfig, Precision};
-use super::dispatch::{Dispatch, are_close, prefers_first};
+use super::dispatch::{BUDGET, Dispatch, are_close, prefers_first};
 use super::feature_extractor::FeatureExtractor;
 use super::input::Input;
 use super::torso::Torso;
@@ -76,7 +76,7 @@ pub(crate) fn faster_precision(config: &NetworkConfig, spec: &EnvSpec) -> Result
     };
     let both = |repetitions| Ok((shortest(Precision::Bf16, repetitions)?, shortest(Precision::Fp32, repetitions)?));
     let (mut bf16, mut fp32) = both(2)?;
-    if are_close(bf16, fp32) {
+    if are_close(bf16, fp32) && 8 * (bf16 + fp32) < BUDGET {
         (bf16, fp32) = both(8)?;
     }
     let precision = if prefers_first(bf16, fp32) { Precision::Bf16 } else { Precision::Fp32 };
