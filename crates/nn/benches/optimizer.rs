@@ -1,4 +1,4 @@
-//! How long a step of the optimizer takes, with the gradient's norm, clipping and the copy of the weights in bf16: the nature network for
+//! How long a step of the optimizer takes, with the gradient's norm, clipping and, in bf16, the copy of the weights: the nature network for
 //! Pong, `cargo bench -p playfield-nn --bench optimizer`.
 
 #![allow(clippy::print_stdout, missing_docs)]
@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 fn main() {
     tch::set_num_threads(1);
     let spec = EnvSpec::new("frames", &[84, 84], Dtype::U8, ActionSpace::Discrete { n: 6 }).with_frame_stack(4);
-    println!("{:<10}{:<10}{:>8}{:>14}", "rule", "layers", "threads", "ms, median");
+    println!("{:<10}{:<10}{:>8}{:>14}", "rule", "precision", "threads", "ms, median");
     let rules: [(&str, OptimizerConfig); 2] =
         [("adam", Adam::default().into()), ("rmsprop", RmsProp::tensorflow().into())];
     for (rule, config) in rules {

@@ -25,7 +25,7 @@ pub enum Path {
     Captured,
 }
 
-/// Of two ways to compute, the second is chosen below this fraction of the first one's time: less is within the error of the times.
+/// Of two ways to compute, the second is chosen below this fraction of the first one's time: of passes that are timed often, a smaller difference is within the error.
 const MARGIN: f64 = 0.97;
 
 /// Two times are close, and measured more often, where neither is below this fraction of the other.
@@ -118,7 +118,7 @@ impl Dispatch {
 }
 
 impl Times {
-    /// Warms each path up once, then times both in turn: twice, and up to six times more where they are close.
+    /// Warms each path up once, then times both in turn: twice, and up to six times more where they are close, within [`BUDGET`].
     fn measure(mut time: impl FnMut(Path) -> Duration) -> Self {
         for path in [Path::Libtorch, Path::Own] {
             time(path);

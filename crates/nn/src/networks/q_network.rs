@@ -247,7 +247,7 @@ impl QNetwork {
 }
 
 impl Layers {
-    /// The only layer, if it is one, without noise.
+    /// The last layer, where nothing else follows the torso and it has no noise.
     fn linear_head(&self) -> Option<Linear> {
         match self {
             Self { first: Stream { hidden: None, out: Dense::Plain(head), .. }, advantage: None, .. } => Some(*head),
