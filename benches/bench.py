@@ -71,7 +71,7 @@ def main():
         command = ["cargo", "bench", "--quiet", "--locked", "-p", f"playfield-{crate}", "--bench", bench]
         result["tables"][f"{crate}/{bench}"] = show(f"{crate}, {bench}", *command)
     for row in ATARI:
-        title = "Pong under random actions: {} environments, {} threads, {} steps".format(*row)
+        title = "Pong under random actions: environments {}, threads {}, steps {}".format(*row)
         result["tables"][title] = show(title, *example("atari_speed"), "ALE/Pong-v5", *row)
     python = [".venv/bin/python", "envs/gymnasium/examples/vector_speed.py"]
     for row in GYMNASIUM:

@@ -1,5 +1,6 @@
-//! GFLOP/s of each kernel of the nature network's layers, and how long an observation takes to scale, one thread: `cargo bench -p playfield-kernels --bench layers`. `PLAYFIELD_CPU`
-//! limits the instructions. The fastest of many repetitions counts, so that other work on the machine matters little.
+//! GFLOP/s of each kernel of the nature network's layers, and how long an observation takes to scale, one thread:
+//! `cargo bench -p playfield-kernels --bench layers`. `PLAYFIELD_CPU` limits the instructions. The fastest of many repetitions counts, so that
+//! other work on the machine matters little.
 
 #![allow(clippy::print_stdout, missing_docs)]
 
@@ -34,7 +35,7 @@ fn main() {
     }
 }
 
-/// Microseconds.
+/// Microseconds to scale the pixels of an observation to floats.
 fn scaling<T: LayerKernels>() -> f64 {
     let pixels: Vec<u8> = (0..84 * 84 * 4).map(|i| (i * 7919 % 251) as u8).collect();
     let (mean, factor) = Scaling::Unit.mean_and_factor(&pixels);

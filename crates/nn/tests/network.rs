@@ -408,9 +408,10 @@ fn the_last_layers_compute_in_f32() {
         let off = (a - b).abs().max().double_value(&[]);
         assert!(off < 1e-5, "{what}: off by {off}");
     };
-    for dueling in [false, true] {
+    let kinds = [Kernels::Own, Kernels::Libtorch];
+    for (dueling, kernels) in kinds.into_iter().flat_map(|kernels| [(false, kernels), (true, kernels)]) {
         let q = QConfig { dueling, noisy_sigma: 0.0, atoms: 1 };
-        let mut net = QNetwork::new(&config(Kernels::Libtorch), q, &spec, "cpu", &mut stream(8, "init")).unwrap();
+        let mut net = QNetwork::new(&config(kernels), q, &spec, "cpu", &mut stream(8, "init")).unwrap();
         let name = if dueling { "value.out" } else { "q.out" };
         let state = raise(&mut net.params, name);
         let features = net.features(obs.as_ref(), n);
@@ -428,7 +429,7 @@ fn the_last_layers_compute_in_f32() {
         let rows = Tensor::from_slice(&gradient).view([-1, features.size()[1]]);
         assert!(difference(&rows.get(0), &expected) < 1e-6, "{name}'s gradient");
     }
-    for kernels in [Kernels::Own, Kernels::Libtorch] {
+    for kernels in kinds {
         let mut net = ActorCritic::new(&config(kernels), &spec, "cpu", &mut stream(8, "init")).unwrap();
         raise(&mut net.params, "value");
         let state = raise(&mut net.params, "policy");

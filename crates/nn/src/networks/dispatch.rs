@@ -25,13 +25,13 @@ pub enum Path {
     Captured,
 }
 
-/// Of two ways to compute, the second is chosen below this fraction of the first one's time: of passes that are timed often, a smaller difference is within the error.
+/// The second of two ways to compute is chosen where it takes less than this fraction of the first one's time.
 const MARGIN: f64 = 0.97;
 
 /// Two times are close, and measured more often, where neither is below this fraction of the other.
 const CLOSE: f64 = 0.8;
 
-/// Close times are measured again until this much is spent.
+/// About how long close times are measured again.
 pub(super) const BUDGET: Duration = Duration::from_millis(200);
 
 /// The key of the choices in a checkpoint.
